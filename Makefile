@@ -1,0 +1,46 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Each installs what is missing first.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help demo test build lint fmt bench docs clean
+
+# The private copies of nats-server and MinIO; the tests also look there by name.
+export RGRID_BIN_DIR := $(CURDIR)/.rgrid/bin
+export PATH := $(RGRID_BIN_DIR):$(PATH)
+
+help: ## say what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' Makefile
+
+demo: ## start a grid on this machine and run a script on it
+	@scripts/bootstrap demo
+	@cargo build --release --locked -p rgrid
+	@scripts/demo
+
+test: ## run every test, against real servers
+	@scripts/bootstrap test
+	@cargo test --workspace --locked
+
+build: ## build target/release/rgrid
+	@cargo build --release --locked -p rgrid
+
+lint: ## check formatting, Rust and shell
+	@cargo fmt --check
+	@cargo clippy --workspace --all-targets --locked -- -D warnings
+	@if type -P shellcheck >/dev/null; then shellcheck .ci/run scripts/bootstrap scripts/demo; else echo 'lint: no shellcheck here; apt-get install shellcheck'; fi
+
+fmt: ## format the Rust code
+	@cargo fmt
+
+bench: build ## measure this machine with a grid of its own
+	@scripts/bootstrap demo
+	@target/release/rgrid bench --embedded
+
+docs: ## write docs/events.md from the code
+	@cargo build --locked -p rgrid
+	@mkdir -p docs
+	@target/debug/rgrid docs events >docs/events.md.new && mv docs/events.md.new docs/events.md
+
+clean: ## remove what was built; installed servers stay in .rgrid
+	@cargo clean
+	@rm -rf demo-out
