@@ -1,0 +1,183 @@
+//! What did happen to a job.
+
+use super::{AttemptEnd, AttemptRecord, End, Job, JobEvent, Phase, Recorded};
+use crate::{
+    envelope::Actor,
+    ids::{Attempt, SessionId},
+};
+
+impl Job {
+    /// Folds one recorded event into a job; nothing before its first event.
+    ///
+    /// An event that its speaker may not say, or that does not follow from where the job stands, changes nothing but
+    /// the sequence: the log is written to by many, and a wrong word of one must not bring down the fold of all.
+    #[must_use]
+    pub fn evolve(job: Option<Self>, recorded: &Recorded) -> Option<Self> {
+        let Some(mut job) = job else { return Self::begin(recorded) };
+        job.sequence = recorded.sequence;
+        if may_say(recorded) {
+            job.apply(recorded);
+        }
+        Some(job)
+    }
+
+    /// Folds a whole history, oldest first.
+    #[must_use]
+    pub fn replay<'a>(history: impl IntoIterator<Item = &'a Recorded>) -> Option<Self> {
+        history.into_iter().fold(None, Self::evolve)
+    }
+
+    /// The job as a worker meets it: at an event of a ready subject, which alone tells what is to be run.
+    ///
+    /// A rescheduled job's earlier attempts are not in it; nothing that a worker decides needs them.
+    #[must_use]
+    pub fn from_ready(recorded: &Recorded) -> Option<Self> {
+        match &recorded.envelope.event {
+            JobEvent::Submitted(_) => Self::begin(recorded),
+            JobEvent::Rescheduled(event) => Some(Self {
+                id: recorded.job,
+                namespace: recorded.namespace.clone(),
+                spec: event.spec.clone(),
+                submitted_at: recorded.envelope.time,
+                cancel_requested: None,
+                phase: Phase::Queued {
+                    next: event.attempt.next(),
+                },
+                attempts: Vec::new(),
+                ended_at: None,
+                sequence: recorded.sequence,
+            }),
+            _ => None,
+        }
+    }
+
+    fn begin(recorded: &Recorded) -> Option<Self> {
+        let JobEvent::Submitted(submitted) = &recorded.envelope.event else {
+            return None;
+        };
+        may_say(recorded).then(|| Self {
+            id: recorded.job,
+            namespace: recorded.namespace.clone(),
+            spec: submitted.spec.clone(),
+            submitted_at: recorded.envelope.time,
+            cancel_requested: None,
+            phase: Phase::Queued { next: Attempt::FIRST },
+            attempts: Vec::new(),
+            ended_at: None,
+            sequence: recorded.sequence,
+        })
+    }
+
+    fn apply(&mut self, recorded: &Recorded) {
+        let time = recorded.envelope.time;
+        match &recorded.envelope.event {
+            JobEvent::Submitted(_) => {}
+            JobEvent::Claimed(event) => {
+                if matches!(self.phase, Phase::Queued { next } if next == event.attempt) {
+                    self.phase = Phase::Claimed { attempt: event.attempt };
+                    self.attempts.push(AttemptRecord {
+                        number: event.attempt,
+                        worker: event.worker.clone(),
+                        session: event.session,
+                        claimed_at: time,
+                        started_at: None,
+                        executor: None,
+                        environment: None,
+                        ended_at: None,
+                        end: None,
+                    });
+                }
+            }
+            JobEvent::Started(event) => {
+                if let Some(attempt) = self.spoken_for(event.attempt, Some(event.session), recorded) {
+                    attempt.started_at = Some(time);
+                    attempt.executor = Some(event.executor);
+                    attempt.environment.clone_from(&event.environment);
+                    self.phase = Phase::Running { attempt: event.attempt };
+                }
+            }
+            JobEvent::Finished(event) => {
+                if let Some(attempt) = self.spoken_for(event.attempt, Some(event.session), recorded) {
+                    attempt.ended_at = Some(time);
+                    attempt.end = Some(AttemptEnd::Finished(event.clone()));
+                    self.end(End::Finished(event.outcome.clone()), recorded);
+                }
+            }
+            JobEvent::Rescheduled(event) => {
+                if let Some(attempt) = self.spoken_for(event.attempt, None, recorded) {
+                    attempt.ended_at = Some(time);
+                    attempt.end = Some(AttemptEnd::Lost(event.cause.clone()));
+                    self.phase = Phase::Queued {
+                        next: event.attempt.next(),
+                    };
+                }
+            }
+            JobEvent::CancelRequested(event) => {
+                if !matches!(self.phase, Phase::Ended(_)) {
+                    self.cancel_requested.get_or_insert_with(|| (time, event.reason.clone()));
+                }
+            }
+            JobEvent::Cancelled(event) => {
+                if !matches!(self.phase, Phase::Ended(_)) {
+                    if let Some(live) = self.live_attempt().map(|live| live.number) {
+                        for attempt in self.attempts.iter_mut().filter(|attempt| attempt.number == live) {
+                            attempt.ended_at = Some(time);
+                            attempt.end = Some(AttemptEnd::Cancelled);
+                        }
+                    }
+                    self.cancel_requested.get_or_insert_with(|| (time, event.reason.clone()));
+                    self.end(End::Cancelled, recorded);
+                }
+            }
+            JobEvent::Died(event) => {
+                if let Some(attempt) = self.spoken_for(event.attempt, None, recorded) {
+                    attempt.ended_at = Some(time);
+                    attempt.end = Some(AttemptEnd::Lost(event.cause.clone()));
+                    self.end(End::Dead(event.cause.clone()), recorded);
+                }
+            }
+        }
+    }
+
+    /// The live attempt, if the event speaks of it, and (where a session is named) its own worker says so.
+    fn spoken_for(&mut self, attempt: Attempt, session: Option<SessionId>, recorded: &Recorded) -> Option<&mut AttemptRecord> {
+        if !matches!(self.phase, Phase::Claimed { .. } | Phase::Running { .. }) {
+            return None;
+        }
+        let live = self.attempts.last_mut()?;
+        let by_its_worker = match (session, &recorded.speaker) {
+            (None, _) => true,
+            (Some(session), Some(Actor::Worker(worker))) => live.session == session && live.worker == *worker,
+            (Some(_), _) => false,
+        };
+        (live.number == attempt && by_its_worker).then_some(live)
+    }
+
+    fn end(&mut self, end: End, recorded: &Recorded) {
+        self.phase = Phase::Ended(end);
+        self.ended_at = Some(recorded.envelope.time);
+    }
+}
+
+/// Whether the one who speaks by the subject may say such a thing.
+fn may_say(recorded: &Recorded) -> bool {
+    match (&recorded.envelope.event, &recorded.speaker) {
+        (JobEvent::Submitted(_) | JobEvent::Rescheduled(_), None)
+        | (JobEvent::CancelRequested(_), Some(Actor::Api))
+        | (JobEvent::Cancelled(_), Some(Actor::Api | Actor::Watcher))
+        | (JobEvent::Died(_), Some(Actor::Watcher)) => true,
+        (JobEvent::Claimed(claimed), Some(Actor::Worker(worker))) => claimed.worker == *worker,
+        (JobEvent::Started(_) | JobEvent::Finished(_), Some(Actor::Worker(_))) => true,
+        (
+            JobEvent::Submitted(_)
+            | JobEvent::Claimed(_)
+            | JobEvent::Started(_)
+            | JobEvent::Finished(_)
+            | JobEvent::Rescheduled(_)
+            | JobEvent::CancelRequested(_)
+            | JobEvent::Cancelled(_)
+            | JobEvent::Died(_),
+            _,
+        ) => false,
+    }
+}

@@ -1,0 +1,14 @@
+//! The grid's language and its log: what is said (events), what follows from it (`decide`, `evolve`), and how it is
+//! stored and read (`JetStream` streams, files by content).
+
+pub mod envelope;
+pub mod files;
+pub mod frame;
+pub mod ids;
+pub mod job;
+pub mod manifest;
+pub mod spec;
+pub mod stream;
+pub mod subjects;
+pub mod submission;
+pub mod worker;

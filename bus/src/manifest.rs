@@ -1,0 +1,80 @@
+//! What an attempt left behind: its output files and its log, as one object in the store.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ids::Digest,
+    job::ManifestRef,
+    spec::{RelPath, is_false},
+};
+
+/// The outputs and the log segments of one attempt. `job.finished` names its SHA-256.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Manifest {
+    /// The files that the command made or changed, by path.
+    #[serde(default)]
+    pub outputs: Vec<OutputFile>,
+    /// The log, in order: each segment an object of frames (see [`crate::frame`]).
+    #[serde(default)]
+    pub log: Vec<LogSegment>,
+    /// Bytes written to standard output.
+    #[serde(default)]
+    pub stdout_bytes: u64,
+    /// Bytes written to standard error.
+    #[serde(default)]
+    pub stderr_bytes: u64,
+}
+
+/// One output file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct OutputFile {
+    /// Where it stood in the work directory.
+    pub path: RelPath,
+    /// The content's SHA-256.
+    pub sha256: Digest,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Whether it may be executed.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub executable: bool,
+}
+
+/// A stretch of an attempt's log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LogSegment {
+    /// The segment's SHA-256.
+    pub sha256: Digest,
+    /// Its size in bytes, frame headers included.
+    pub size: u64,
+}
+
+impl Manifest {
+    /// Whether there is nothing in it that is worth storing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.outputs.is_empty() && self.log.is_empty()
+    }
+
+    /// The manifest as it is stored.
+    ///
+    /// # Panics
+    /// Never: it holds only what JSON can carry.
+    #[must_use]
+    #[allow(clippy::expect_used, reason = "a manifest holds no map, which is all that could fail")]
+    pub fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("a manifest is JSON")
+    }
+
+    /// The reference to this manifest that an event carries, once it is stored under `sha256`.
+    #[must_use]
+    pub fn reference(&self, sha256: Digest) -> ManifestRef {
+        ManifestRef {
+            sha256,
+            files: self.outputs.len() as u64,
+            bytes: self.outputs.iter().map(|file| file.size).sum(),
+            stdout_bytes: self.stdout_bytes,
+            stderr_bytes: self.stderr_bytes,
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! Appending to the log: optimistic, idempotent, bounded.
+
+use std::time::{Duration, Instant};
+
+use async_nats::{
+    HeaderMap,
+    jetstream::{
+        self,
+        context::{PublishAckFuture, PublishError, PublishErrorKind},
+        message::PublishMessage,
+    },
+};
+use bytes::Bytes;
+use rand::Rng as _;
+use tracing::warn;
+
+use super::{EVENTS, EXPECTED_FILTER, EXPECTED_SEQUENCE, read};
+use crate::{
+    envelope::{Envelope, Event},
+    ids::{EventId, JobId, Namespace, WorkerId},
+    job::JobEvent,
+    subjects,
+    worker::WorkerEvent,
+};
+
+/// The shortest and the longest pause between two tries.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+/// Why an event is not in the log, as far as we can tell.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Something else happened first: read again, decide again.
+    #[error("another writer moved {filter} past sequence {expected}")]
+    Conflict {
+        /// The subjects over which the sequence was expected.
+        filter: String,
+        /// The sequence that was expected to be the last.
+        expected: u64,
+    },
+    /// The log is full.
+    #[error("the log is full ({reason}); make room, or raise the stream's max_bytes")]
+    Full {
+        /// The server's words.
+        reason: String,
+    },
+    /// It was tried for as long as allowed, and nobody acknowledged it; it may be in the log or not.
+    #[error("NATS did not acknowledge {subject} within {:.1} s", tried.as_secs_f32())]
+    Unacknowledged {
+        /// Where it was published.
+        subject: String,
+        /// For how long it was tried.
+        tried: Duration,
+        /// What happened last.
+        #[source]
+        source: PublishError,
+    },
+}
+
+/// What is to be appended: an event, where, and what is expected to be the last one before it.
+#[derive(Debug, Clone)]
+pub struct Append {
+    subject: String,
+    id: EventId,
+    expected: Option<(String, u64)>,
+    payload: Bytes,
+}
+
+impl Append {
+    /// An event of a job, to follow the event at `after` (0: to be the first).
+    ///
+    /// Submitted and rescheduled go to the work subject of the job's queue and class, everything else under its actor.
+    #[must_use]
+    pub fn job(namespace: &Namespace, job: JobId, after: u64, envelope: &Envelope<JobEvent>) -> Self {
+        let ready = |spec: &crate::spec::JobSpec| subjects::job_ready(namespace, job, &spec.queue, spec.class());
+        let subject = match &envelope.event {
+            JobEvent::Submitted(event) => ready(&event.spec),
+            JobEvent::Rescheduled(event) => ready(&event.spec),
+            JobEvent::Claimed(_)
+            | JobEvent::Started(_)
+            | JobEvent::Finished(_)
+            | JobEvent::CancelRequested(_)
+            | JobEvent::Cancelled(_)
+            | JobEvent::Died(_) => subjects::job_by(namespace, job, &envelope.actor),
+        };
+        Self::new(subject, Some((subjects::job_filter(namespace, job), after)), envelope)
+    }
+
+    /// An event of a worker, to follow the event at `after` where that matters.
+    #[must_use]
+    pub fn worker(worker: &WorkerId, after: Option<u64>, envelope: &Envelope<WorkerEvent>) -> Self {
+        let subject = subjects::worker(worker);
+        Self::new(subject.clone(), after.map(|after| (subject, after)), envelope)
+    }
+
+    fn new<E: Event>(subject: String, expected: Option<(String, u64)>, envelope: &Envelope<E>) -> Self {
+        Self {
+            subject,
+            id: envelope.id,
+            expected,
+            payload: envelope.to_json().into(),
+        }
+    }
+
+    fn message(&self) -> PublishMessage {
+        let mut headers = HeaderMap::new();
+        headers.insert(async_nats::header::NATS_MESSAGE_ID, self.id.to_string());
+        if let Some((filter, sequence)) = &self.expected {
+            headers.insert(EXPECTED_SEQUENCE, sequence.to_string());
+            headers.insert(EXPECTED_FILTER, filter.as_str());
+        }
+        PublishMessage::build().headers(headers).payload(self.payload.clone())
+    }
+}
+
+/// The writing end of the log.
+#[derive(Debug, Clone)]
+pub struct Log {
+    js: jetstream::Context,
+    patience: Duration,
+}
+
+/// An append under way.
+#[derive(Debug)]
+#[must_use = "an append counts once it is stored"]
+pub struct Pending {
+    log: Log,
+    append: Append,
+    ack: Result<PublishAckFuture, PublishError>,
+    since: Instant,
+}
+
+impl Log {
+    /// Appends over this context; an append that nobody acknowledges is tried again for as long as `patience`.
+    #[must_use]
+    pub const fn new(js: jetstream::Context, patience: Duration) -> Self {
+        Self { js, patience }
+    }
+
+    /// Appends an event, and returns its sequence once it is stored.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn append(&self, append: Append) -> Result<u64, Error> {
+        self.send(append).await.stored().await
+    }
+
+    /// Sends an event on its way, so that several can be under way at once. They are stored in the order that they were sent.
+    pub async fn send(&self, append: Append) -> Pending {
+        let ack = self.publish(&append).await;
+        Pending {
+            log: self.clone(),
+            append,
+            ack,
+            since: Instant::now(),
+        }
+    }
+
+    async fn publish(&self, append: &Append) -> Result<PublishAckFuture, PublishError> {
+        self.js.send_publish(append.subject.clone(), append.message()).await
+    }
+
+    /// Whether the event that we tried to append stands in the log, although the server says that the expected sequence is
+    /// passed: an earlier try of ours may have been stored without our learning of it.
+    async fn find_own(&self, append: &Append) -> Option<u64> {
+        let (filter, expected) = append.expected.as_ref()?;
+        let stored = read::back_to(&self.js, EVENTS, filter, *expected).await.ok()?;
+        let id = append.id.to_string();
+        stored
+            .into_iter()
+            .find(|message| message.message_id() == Some(id.as_str()))
+            .map(|message| message.sequence)
+    }
+}
+
+impl Pending {
+    /// The sequence that the event is stored at.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn stored(mut self) -> Result<u64, Error> {
+        let mut pause = PAUSE.0;
+        loop {
+            let error = match self.ack {
+                Ok(ack) => match ack.await {
+                    Ok(ack) => return Ok(ack.sequence),
+                    Err(error) => error,
+                },
+                Err(error) => error,
+            };
+            if error.kind() == PublishErrorKind::WrongLastSequence {
+                let (filter, expected) = self.append.expected.clone().unwrap_or_default();
+                return self.log.find_own(&self.append).await.ok_or(Error::Conflict { filter, expected });
+            }
+            if let Some(reason) = full(&error) {
+                return Err(Error::Full { reason });
+            }
+            let tried = self.since.elapsed();
+            if tried >= self.log.patience || error.kind() == PublishErrorKind::MaxPayloadExceeded {
+                return Err(Error::Unacknowledged {
+                    subject: self.append.subject,
+                    tried,
+                    source: error,
+                });
+            }
+            warn!("no acknowledgement for {} yet ({error}); trying again", self.append.subject);
+            tokio::time::sleep(pause.mul_f32(rand::rng().random_range(0.5..1.0))).await;
+            pause = (pause * 2).min(PAUSE.1);
+            self.ack = self.log.publish(&self.append).await;
+        }
+    }
+}
+
+/// The server's words where a stream with `discard: new` has no room (10077 bytes, 10076 … of resources).
+fn full(error: &PublishError) -> Option<String> {
+    let source = std::error::Error::source(error)?.downcast_ref::<jetstream::Error>()?;
+    let text = source.to_string();
+    (text.contains("maximum bytes exceeded") || text.contains("insufficient") || text.contains("resource limits exceeded")).then_some(text)
+}

@@ -1,0 +1,170 @@
+//! Connecting to NATS, and being sure that it is a NATS that can be relied on.
+
+use std::time::Duration;
+
+use async_nats::{
+    Client, ConnectOptions, Event, ServerAddr,
+    jetstream::{self, context::ContextBuilder},
+};
+use tracing::{debug, info, warn};
+
+/// The oldest nats-server that will do: before it, bugs lose track of pending messages and of owners inside atomic batches.
+pub const MIN_SERVER: (u64, u64, u64) = (2, 14, 5);
+
+/// How long one publish waits for its acknowledgement before it is tried again.
+const ACK_TIMEOUT: Duration = Duration::from_secs(5);
+/// Publishes of one process that may wait for their acknowledgement at once.
+const MAX_IN_FLIGHT: usize = 8_192;
+/// The longest pause between two tries to reconnect (async-nats: 4 s), so that a restarted server is found at once.
+const RECONNECT_CAP: Duration = Duration::from_millis(500);
+/// How often a silent connection is asked whether it lives (async-nats: 60 s).
+const PING_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The text is not a server's URL.
+    #[error("`{url}` is not a NATS URL; write nats://user:password@host:4222, several separated by commas")]
+    Url {
+        /// What was given, without its password.
+        url: String,
+        /// What is wrong with it.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Nobody answers there, or refuses us.
+    #[error("cannot connect to NATS at {servers}; is nats-server running there, and are user and password right?")]
+    Connect {
+        /// The servers, without their passwords.
+        servers: String,
+        /// What happened.
+        #[source]
+        source: async_nats::ConnectError,
+    },
+    /// The server is too old.
+    #[error(
+        "nats-server at {servers} is version {found}, and rgrid needs 2.14.5 or newer; \
+         get one at https://github.com/nats-io/nats-server/releases"
+    )]
+    TooOld {
+        /// The servers, without their passwords.
+        servers: String,
+        /// The version that answered.
+        found: String,
+    },
+    /// The server does not offer `JetStream`.
+    #[error("nats-server at {servers} runs without JetStream; start it with `-js`, or `jetstream {{}}` in its configuration")]
+    NoJetStream {
+        /// The servers, without their passwords.
+        servers: String,
+    },
+}
+
+/// A connection to NATS and its `JetStream`. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Bus {
+    /// The connection.
+    pub client: Client,
+    /// `JetStream` over it.
+    pub js: jetstream::Context,
+}
+
+impl Bus {
+    /// Connects to the first of the servers that answers (`nats://user:password@host:port`, separated by commas), under a
+    /// name that operators and advisories see, and checks the server's version.
+    ///
+    /// # Errors
+    /// If the URLs are none, nobody answers, or the server will not do.
+    pub async fn connect(urls: &str, name: &str) -> Result<Self, Error> {
+        let servers = parse(urls)?;
+        let shown = redacted(&servers);
+        let client = options(name).connect(&servers[..]).await.map_err(|source| Error::Connect {
+            servers: shown.clone(),
+            source,
+        })?;
+        let server = client.server_info();
+        if version(&server.version).is_none_or(|found| found < MIN_SERVER) {
+            return Err(Error::TooOld {
+                servers: shown,
+                found: server.version,
+            });
+        }
+        if !server.jetstream {
+            return Err(Error::NoJetStream { servers: shown });
+        }
+        let js = ContextBuilder::new()
+            .timeout(ACK_TIMEOUT)
+            .ack_timeout(ACK_TIMEOUT)
+            .max_ack_inflight(MAX_IN_FLIGHT)
+            .backpressure_on_inflight(true)
+            .build(client.clone());
+        debug!(server.version, "connected to {shown} as {name}");
+        Ok(Self { client, js })
+    }
+}
+
+fn options(name: &str) -> ConnectOptions {
+    ConnectOptions::new()
+        .name(name)
+        .ping_interval(PING_INTERVAL)
+        .reconnect_delay_callback(|attempts| {
+            let doublings = u32::try_from(attempts).unwrap_or(u32::MAX).min(8);
+            RECONNECT_CAP.min(Duration::from_millis(10 << doublings))
+        })
+        .subscription_capacity(65_536)
+        .event_callback(|event| async move {
+            match event {
+                Event::Disconnected => warn!("the connection to NATS is gone; trying to get it back"),
+                Event::Connected => debug!("NATS is connected"),
+                Event::SlowConsumer(id) => warn!("subscription {id} is too slow; messages of it were dropped and will come again"),
+                Event::ClientError(error) => warn!("NATS client: {error}"),
+                Event::ServerError(error) => warn!("NATS server: {error}"),
+                Event::LameDuckMode => info!("the NATS server is about to stop; moving to another one, or waiting for it"),
+                Event::Draining | Event::Closed => debug!("the connection to NATS is closing"),
+            }
+        })
+}
+
+fn parse(urls: &str) -> Result<Vec<ServerAddr>, Error> {
+    let parse_one = |url: &str| {
+        url.parse().map_err(|source| Error::Url {
+            url: url.rsplit_once('@').map_or(url, |(_, host)| host).to_owned(),
+            source,
+        })
+    };
+    urls.split(',').map(str::trim).map(parse_one).collect()
+}
+
+fn redacted(servers: &[ServerAddr]) -> String {
+    servers
+        .iter()
+        .map(|server| format!("{}:{}", server.host(), server.port()))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+/// Reads `2.15.1`, also with a suffix such as `-RC.1`.
+#[must_use]
+pub fn version(text: &str) -> Option<(u64, u64, u64)> {
+    let mut parts = text.trim_start_matches('v').split(['.', '-', '+']).map(str::parse);
+    Some((parts.next()?.ok()?, parts.next()?.ok()?, parts.next()?.ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_compare_as_numbers() {
+        assert!(version("2.9.25").is_some_and(|found| found < MIN_SERVER));
+        assert!(version("2.14.5").is_some_and(|found| found >= MIN_SERVER));
+        assert!(version("v2.15.1-RC.2").is_some_and(|found| found >= MIN_SERVER));
+        assert_eq!(version("dev"), None);
+    }
+
+    #[test]
+    fn an_error_about_a_url_does_not_show_the_password() {
+        let error = parse("nats://me:secret@ho st").expect_err("a host has no space");
+        assert!(!format!("{error:?}").contains("secret"), "{error:?}");
+    }
+}

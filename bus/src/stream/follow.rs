@@ -1,0 +1,163 @@
+//! Following a stream from a position, in order, without a gap, for as long as one likes.
+
+use std::time::Duration;
+
+use async_nats::jetstream::{self, consumer};
+use bytes::Bytes;
+use tracing::{debug, warn};
+
+use super::puller::{Error, Patience, Pulled, Puller};
+
+/// Messages that are asked for at once, and how many are left when more are.
+const WINDOW: (usize, usize) = (2_000, 1_000);
+/// How long an ask waits on the server.
+const EXPIRES: Duration = Duration::from_secs(30);
+/// How long the server keeps the consumer of a follower that went away.
+const INACTIVE: Duration = Duration::from_secs(60);
+/// The pause before a lost consumer is made again.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// A message of a followed stream.
+#[derive(Debug, Clone)]
+pub struct Followed {
+    /// Its subject.
+    pub subject: String,
+    /// Where it stands.
+    pub sequence: u64,
+    /// What it carries.
+    pub payload: Bytes,
+    /// Messages of this filter that stood behind it when it was delivered: 0 means that the follower has caught up.
+    pub pending: u64,
+    /// Its headers, if any.
+    pub headers: Option<async_nats::HeaderMap>,
+    /// When the server stored it.
+    pub stored_at: chrono::DateTime<chrono::Utc>,
+}
+
+/// Reads a stream in order from a position. It makes its consumer again, where it left off, whenever the server lost it,
+/// the connection broke, or a message is missing.
+#[derive(Debug)]
+pub struct Follower {
+    js: jetstream::Context,
+    stream: String,
+    filters: Vec<String>,
+    /// The sequence to go on from.
+    from: u64,
+    /// The consumer's own count of what it delivered; a gap in it is a lost message.
+    delivered: u64,
+    puller: Option<Puller>,
+}
+
+impl Follower {
+    /// Follows the messages of these filters (all, where there are none) that stand behind sequence `after`.
+    #[must_use]
+    pub fn new(js: &jetstream::Context, stream: &str, filters: Vec<String>, after: u64) -> Self {
+        Self {
+            js: js.clone(),
+            stream: stream.to_owned(),
+            filters,
+            from: after + 1,
+            delivered: 0,
+            puller: None,
+        }
+    }
+
+    /// The next message. Waits for it as long as it takes, over every outage. Loses nothing when dropped half-way.
+    pub async fn next(&mut self) -> Followed {
+        loop {
+            match self.try_next().await {
+                Ok(Some(message)) => return message,
+                Ok(None) => {}
+                Err(error) => {
+                    debug!("following {} again: {error}", self.stream);
+                    self.puller = None;
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// The next message, and with it what else has already come, up to `most`.
+    pub async fn chunk(&mut self, most: usize) -> Vec<Followed> {
+        let mut chunk = vec![self.next().await];
+        while chunk.len() < most {
+            let Some(puller) = self.puller.as_mut() else { break };
+            let Ok(Some(pulled)) = puller.try_next() else { break };
+            let Ok(Some(message)) = self.accept(pulled) else { break };
+            chunk.push(message);
+        }
+        chunk
+    }
+
+    async fn try_next(&mut self) -> Result<Option<Followed>, Error> {
+        if self.puller.is_none() {
+            self.begin().await?;
+        }
+        let Some(puller) = self.puller.as_mut() else { return Ok(None) };
+        if puller.outstanding(0) <= WINDOW.1 {
+            puller.ask(0, WINDOW.0 - WINDOW.1, Patience::Expires(EXPIRES)).await?;
+        }
+        let pulled = puller.next().await?;
+        self.accept(pulled)
+    }
+
+    fn accept(&mut self, pulled: Pulled) -> Result<Option<Followed>, Error> {
+        match pulled {
+            Pulled::Message(_, message) => {
+                let Ok(info) = message.info() else { return Ok(None) };
+                if info.consumer_sequence != self.delivered + 1 {
+                    warn!(
+                        "a message of {} was lost before {}; reading it again",
+                        self.stream, info.stream_sequence
+                    );
+                    return Err(Error::Closed);
+                }
+                self.delivered = info.consumer_sequence;
+                self.from = info.stream_sequence + 1;
+                let stored_at =
+                    chrono::DateTime::from_timestamp(info.published.unix_timestamp(), info.published.nanosecond()).unwrap_or_default();
+                let (sequence, pending) = (info.stream_sequence, info.pending);
+                let message = message.message;
+                Ok(Some(Followed {
+                    subject: message.subject.to_string(),
+                    sequence,
+                    payload: message.payload,
+                    pending,
+                    headers: message.headers,
+                    stored_at,
+                }))
+            }
+            Pulled::Ended(_, _) => Ok(None),
+            Pulled::Gone(_, words) => {
+                debug!("the consumer of {} is gone: {words}", self.stream);
+                Err(Error::Closed)
+            }
+        }
+    }
+
+    async fn begin(&mut self) -> Result<(), Error> {
+        let config = consumer::pull::Config {
+            deliver_policy: consumer::DeliverPolicy::ByStartSequence { start_sequence: self.from },
+            ack_policy: consumer::AckPolicy::None,
+            filter_subjects: self.filters.clone(),
+            inactive_threshold: INACTIVE,
+            memory_storage: true,
+            num_replicas: 1,
+            ..consumer::pull::Config::default()
+        };
+        loop {
+            match self.js.create_consumer_on_stream(config.clone(), &self.stream).await {
+                Ok(made) => {
+                    self.delivered = 0;
+                    let name = made.cached_info().name.clone();
+                    self.puller = Some(Puller::new(&self.js, &self.stream, vec![name]).await?);
+                    return Ok(());
+                }
+                Err(error) => {
+                    warn!("cannot follow {} yet ({error}); trying again", self.stream);
+                    tokio::time::sleep(PAUSE * 4).await;
+                }
+            }
+        }
+    }
+}

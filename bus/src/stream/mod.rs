@@ -1,0 +1,26 @@
+//! The log on `JetStream`: connected to, set up, appended to, read back, followed, and pulled from.
+
+pub mod append;
+pub mod connect;
+pub mod follow;
+pub mod puller;
+pub mod read;
+pub mod setup;
+pub mod work;
+
+/// The stream of all events.
+pub const EVENTS: &str = "RGRID_EVENTS";
+/// The stream of each worker's last beat.
+pub const PRESENCE: &str = "RGRID_PRESENCE";
+/// The stream of what attempts print.
+pub const LOGS: &str = "RGRID_LOGS";
+/// The stream of submissions that are not taken yet.
+pub const INBOX: &str = "RGRID_INBOX";
+/// The stream of what was not accepted.
+pub const REFUSED: &str = "RGRID_REFUSED";
+
+/// The header that carries the sequence which a writer expects to be the job's last one, and that links a stored event to
+/// the one before it.
+pub(crate) const EXPECTED_SEQUENCE: &str = "Nats-Expected-Last-Subject-Sequence";
+/// The header that says over which subjects that sequence is the last. (async-nats 0.51 has no constant for it.)
+pub(crate) const EXPECTED_FILTER: &str = "Nats-Expected-Last-Subject-Sequence-Subject";

@@ -1,0 +1,241 @@
+//! Pulling from consumers over one subscription: many asks under way, to many consumers, each bounded in time.
+//!
+//! async-nats 0.51 offers streams that can lose count of what is pending and then freeze for 35 s (`messages()`), and
+//! batches that subscribe anew for every pull (`batch()`). Dispatch needs neither: it asks for one message at a time, of a
+//! dozen consumers, some without waiting. So the pull requests are our own, a screenful.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use async_nats::{
+    Client, HeaderValue, StatusCode, Subscriber,
+    jetstream::{self, Message},
+};
+use futures::StreamExt as _;
+use serde_json::json;
+use tracing::debug;
+
+/// How much later than its own expiry an ask is given up when the server never said that it ended: a reconnect drops it.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Pulling failed in a way that asking again does not mend.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The subscription for the answers could not be made.
+    #[error("cannot subscribe for pulled messages")]
+    Subscribe(#[source] async_nats::SubscribeError),
+    /// The request could not be sent.
+    #[error("cannot ask consumer {consumer} for messages")]
+    Ask {
+        /// Which consumer.
+        consumer: String,
+        /// What happened.
+        #[source]
+        source: async_nats::PublishError,
+    },
+    /// The connection is closed for good.
+    #[error("the connection to NATS is closed")]
+    Closed,
+}
+
+/// How long an ask waits on the server where nothing is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// Not at all.
+    NoWait,
+    /// So long.
+    Expires(Duration),
+}
+
+/// What came of an ask.
+#[derive(Debug)]
+pub enum Pulled {
+    /// A message, of the consumer with this index.
+    Message(usize, Box<Message>),
+    /// The ask to this consumer ended, with this many messages not delivered.
+    Ended(usize, usize),
+    /// The server says that this consumer is not there, or not as it was.
+    Gone(usize, String),
+}
+
+#[derive(Debug)]
+struct Ask {
+    consumer: usize,
+    left: usize,
+    deadline: Instant,
+}
+
+/// Asks consumers of one stream for messages.
+#[derive(Debug)]
+pub struct Puller {
+    client: Client,
+    context: jetstream::Context,
+    stream: String,
+    consumers: Vec<String>,
+    inbox: String,
+    answers: Subscriber,
+    asks: BTreeMap<u64, Ask>,
+    next_ask: u64,
+}
+
+impl Puller {
+    /// Gets ready to ask these consumers; they are spoken of by their index from now on.
+    ///
+    /// # Errors
+    /// If the answers cannot be subscribed to.
+    pub async fn new(context: &jetstream::Context, stream: &str, consumers: Vec<String>) -> Result<Self, Error> {
+        let client = context.client();
+        let inbox = client.new_inbox();
+        let answers = client.subscribe(format!("{inbox}.*")).await.map_err(Error::Subscribe)?;
+        Ok(Self {
+            client,
+            context: context.clone(),
+            stream: stream.to_owned(),
+            consumers,
+            inbox,
+            answers,
+            asks: BTreeMap::new(),
+            next_ask: 0,
+        })
+    }
+
+    /// How many messages this consumer still owes us.
+    #[must_use]
+    pub fn outstanding(&self, consumer: usize) -> usize {
+        self.asks.values().filter(|ask| ask.consumer == consumer).map(|ask| ask.left).sum()
+    }
+
+    /// Asks a consumer for up to `count` messages.
+    ///
+    /// # Errors
+    /// If the request cannot be sent.
+    pub async fn ask(&mut self, consumer: usize, count: usize, patience: Patience) -> Result<(), Error> {
+        let (request, wait) = match patience {
+            Patience::NoWait => (json!({ "batch": count, "no_wait": true }), GRACE),
+            Patience::Expires(expires) => (
+                json!({ "batch": count, "expires": u64::try_from(expires.as_nanos()).unwrap_or(u64::MAX) }),
+                expires + GRACE,
+            ),
+        };
+        let name = &self.consumers[consumer];
+        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{name}", self.stream);
+        let reply = format!("{}.{}", self.inbox, self.next_ask);
+        self.client
+            .publish_with_reply(subject, reply, request.to_string().into())
+            .await
+            .map_err(|source| Error::Ask {
+                consumer: name.clone(),
+                source,
+            })?;
+        self.asks.insert(
+            self.next_ask,
+            Ask {
+                consumer,
+                left: count,
+                deadline: Instant::now() + wait,
+            },
+        );
+        self.next_ask += 1;
+        Ok(())
+    }
+
+    /// The next thing that comes of what was asked. Waits for ever where nothing was. Loses nothing when dropped half-way.
+    ///
+    /// # Errors
+    /// If the connection is closed for good.
+    pub async fn next(&mut self) -> Result<Pulled, Error> {
+        loop {
+            let overdue = self
+                .asks
+                .iter()
+                .min_by_key(|(_, ask)| ask.deadline)
+                .map(|(id, ask)| (*id, ask.deadline));
+            let message = match overdue {
+                None => self.answers.next().await,
+                Some((id, deadline)) => match tokio::time::timeout_at(deadline.into(), self.answers.next()).await {
+                    Ok(message) => message,
+                    Err(_) => {
+                        if let Some(ask) = self.asks.remove(&id) {
+                            debug!("no word about an ask to {}; a reconnect dropped it", self.consumers[ask.consumer]);
+                            return Ok(Pulled::Ended(ask.consumer, ask.left));
+                        }
+                        continue;
+                    }
+                },
+            };
+            if let Some(pulled) = self.take(message.ok_or(Error::Closed)?) {
+                return Ok(pulled);
+            }
+        }
+    }
+
+    /// What has already come, without waiting for more.
+    ///
+    /// # Errors
+    /// If the connection is closed for good.
+    pub fn try_next(&mut self) -> Result<Option<Pulled>, Error> {
+        use futures::FutureExt as _;
+        loop {
+            match self.answers.next().now_or_never() {
+                None => return Ok(None),
+                Some(message) => {
+                    if let Some(pulled) = self.take(message.ok_or(Error::Closed)?) {
+                        return Ok(Some(pulled));
+                    }
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, message: async_nats::Message) -> Option<Pulled> {
+        let Some(status) = message.status else {
+            return self.delivered(message);
+        };
+        let id: u64 = message.subject.rsplit_once('.')?.1.parse().ok()?;
+        match status {
+            // A heartbeat of the server; we ask for none.
+            StatusCode::IDLE_HEARTBEAT => None,
+            StatusCode::NOT_FOUND | StatusCode::TIMEOUT => {
+                let ask = self.asks.remove(&id)?;
+                Some(Pulled::Ended(ask.consumer, ask.left))
+            }
+            _ => {
+                let ask = self.asks.remove(&id)?;
+                let words = message.description.unwrap_or_else(|| status.to_string());
+                // "Exceeded MaxWaiting" and the like pass; a deleted consumer does not.
+                if words.contains("Consumer Deleted") || status == StatusCode::NO_RESPONDERS {
+                    Some(Pulled::Gone(ask.consumer, words))
+                } else {
+                    debug!("{} ended an ask: {words}", self.consumers[ask.consumer]);
+                    Some(Pulled::Ended(ask.consumer, ask.left))
+                }
+            }
+        }
+    }
+
+    /// A message came: it is one of those that the oldest ask to its consumer waits for.
+    fn delivered(&mut self, message: async_nats::Message) -> Option<Pulled> {
+        let message = Message {
+            message,
+            context: self.context.clone(),
+        };
+        let consumer = message.info().ok()?.consumer.to_owned();
+        let consumer = self.consumers.iter().position(|name| *name == consumer)?;
+        let oldest = self.asks.iter_mut().find(|(_, ask)| ask.consumer == consumer).map(|(id, ask)| {
+            ask.left -= 1;
+            (*id, ask.left)
+        });
+        if let Some((id, 0)) = oldest {
+            self.asks.remove(&id);
+        }
+        Some(Pulled::Message(consumer, Box::new(message)))
+    }
+}
+
+/// The value of a header as text, for messages that carry one.
+#[must_use]
+pub fn header<'a>(message: &'a async_nats::Message, name: &str) -> Option<&'a str> {
+    message.headers.as_ref()?.get(name).map(HeaderValue::as_str)
+}

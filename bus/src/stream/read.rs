@@ -1,0 +1,179 @@
+//! Reading a job back: its last event by filter, and from there along the links to its first.
+
+use async_nats::jetstream::{self, message::StreamMessage, stream::DirectGetErrorKind};
+use bytes::Bytes;
+
+use super::{EVENTS, EXPECTED_SEQUENCE};
+use crate::{
+    envelope::{DecodeError, Envelope},
+    ids::JobId,
+    job::{self, Job},
+    subjects::{self, EventSubject},
+    worker,
+};
+
+/// Why something could not be read from the log.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The server did not answer.
+    #[error("cannot read {what} from the log")]
+    Read {
+        /// What was asked for.
+        what: String,
+        /// What happened.
+        #[source]
+        source: jetstream::stream::DirectGetError,
+    },
+    /// The stream cannot be reached.
+    #[error("cannot reach stream {stream}")]
+    Stream {
+        /// Which stream.
+        stream: String,
+        /// What happened.
+        #[source]
+        source: jetstream::context::GetStreamError,
+    },
+    /// What was read is not an event that this program knows.
+    #[error("the message at sequence {sequence} cannot be read")]
+    Decode {
+        /// Where it stands.
+        sequence: u64,
+        /// What is wrong with it.
+        #[source]
+        source: DecodeError,
+    },
+}
+
+/// A message as it is stored.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// Its subject.
+    pub subject: String,
+    /// Where it stands.
+    pub sequence: u64,
+    /// What it carries.
+    pub payload: Bytes,
+    headers: async_nats::HeaderMap,
+}
+
+impl Stored {
+    /// The `Nats-Msg-Id` that it was published with.
+    #[must_use]
+    pub fn message_id(&self) -> Option<&str> {
+        self.headers
+            .get(async_nats::header::NATS_MESSAGE_ID)
+            .map(async_nats::HeaderValue::as_str)
+    }
+
+    /// The sequence of the message before it under the same filter, 0 for the first; its link.
+    fn previous(&self) -> u64 {
+        self.headers
+            .get(EXPECTED_SEQUENCE)
+            .and_then(|value| value.as_str().parse().ok())
+            .unwrap_or(0)
+    }
+}
+
+impl From<StreamMessage> for Stored {
+    fn from(message: StreamMessage) -> Self {
+        Self {
+            subject: message.subject.to_string(),
+            sequence: message.sequence,
+            payload: message.payload,
+            headers: message.headers,
+        }
+    }
+}
+
+/// An event of any kind, as it stands in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fact {
+    /// Of a job.
+    Job(Box<job::Recorded>),
+    /// Of a worker.
+    Worker(Box<worker::Recorded>),
+}
+
+/// Reads a stored event; nothing for a subject whose kind this program does not know.
+///
+/// # Errors
+/// If the subject is an event's and the message is not one that this program can read.
+pub fn decode(subject: &str, sequence: u64, payload: &[u8]) -> Result<Option<Fact>, Error> {
+    let failed = |source| Error::Decode { sequence, source };
+    Ok(match EventSubject::parse(subject) {
+        Some(EventSubject::Job { namespace, job, speaker }) => {
+            let envelope = Envelope::from_json(payload).map_err(failed)?;
+            Some(Fact::Job(Box::new(job::Recorded {
+                namespace,
+                job,
+                speaker,
+                sequence,
+                envelope,
+            })))
+        }
+        Some(EventSubject::Worker(worker)) => {
+            let envelope = Envelope::from_json(payload).map_err(failed)?;
+            Some(Fact::Worker(Box::new(worker::Recorded {
+                worker,
+                sequence,
+                envelope,
+            })))
+        }
+        None => None,
+    })
+}
+
+/// The messages under a filter that stand behind sequence `after`, oldest first, by walking their links.
+///
+/// # Errors
+/// If the log cannot be read.
+pub async fn back_to(js: &jetstream::Context, stream: &str, filter: &str, after: u64) -> Result<Vec<Stored>, Error> {
+    let handle = js.get_stream_no_info(stream).await.map_err(|source| Error::Stream {
+        stream: stream.to_owned(),
+        source,
+    })?;
+    let failed = |what: String| move |source| Error::Read { what, source };
+    let mut next = match handle.direct_get_last_for_subject(filter).await {
+        Ok(message) => Stored::from(message),
+        Err(error) if error.kind() == DirectGetErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(filter.to_owned())(error)),
+    };
+    let mut stored = Vec::new();
+    while next.sequence > after {
+        let previous = next.previous();
+        stored.push(next);
+        if previous <= after {
+            break;
+        }
+        next = handle
+            .direct_get(previous)
+            .await
+            .map(Stored::from)
+            .map_err(failed(format!("sequence {previous}")))?;
+    }
+    stored.reverse();
+    Ok(stored)
+}
+
+/// Every event of a job, in any namespace, oldest first; none where there is no such job.
+///
+/// # Errors
+/// If the log cannot be read.
+pub async fn history(js: &jetstream::Context, id: JobId) -> Result<Vec<job::Recorded>, Error> {
+    let stored = back_to(js, EVENTS, &subjects::job_filter_anywhere(id), 0).await?;
+    let mut events = Vec::with_capacity(stored.len());
+    for message in stored {
+        if let Some(Fact::Job(recorded)) = decode(&message.subject, message.sequence, &message.payload)? {
+            events.push(*recorded);
+        }
+    }
+    Ok(events)
+}
+
+/// A job as its events tell it now; nothing where there is no such job.
+///
+/// # Errors
+/// If the log cannot be read.
+pub async fn job(js: &jetstream::Context, id: JobId) -> Result<Option<Job>, Error> {
+    Ok(Job::replay(&history(js, id).await?))
+}

@@ -1,0 +1,249 @@
+//! Streams and consumers, made from the definitions in `nats/streams` or checked against them.
+
+use async_nats::jetstream::{self, consumer};
+use serde_json::{Value, json};
+use tracing::{info, warn};
+
+use super::{EVENTS, INBOX};
+use crate::{ids::Queue, spec::Class, subjects};
+
+/// The definitions, in the order that they are made: a source before what is sourced from it.
+/// `nats stream add --config` reads the same files.
+const DEFINITIONS: [&str; 6] = [
+    include_str!("../../../nats/streams/RGRID_EVENTS.json"),
+    include_str!("../../../nats/streams/RGRID_PRESENCE.json"),
+    include_str!("../../../nats/streams/RGRID_HEARTBEATS.json"),
+    include_str!("../../../nats/streams/RGRID_LOGS.json"),
+    include_str!("../../../nats/streams/RGRID_INBOX.json"),
+    include_str!("../../../nats/streams/RGRID_REFUSED.json"),
+];
+
+/// What an operator may set as the machine allows; everything else must be as defined.
+const TUNABLE: [&str; 5] = ["description", "max_bytes", "max_age", "num_replicas", "max_msg_size"];
+/// The smallest bound that a stream is made with where the disk does not allow the defined one.
+const LEAST_BYTES: u64 = 16 << 20;
+/// What the server answers when a stream's bound is more than it may still store (`JSStorageResourcesExceededErr`,
+/// `JSMemoryResourcesExceededErr` and the account's limit).
+const NO_ROOM: [u64; 3] = [10047, 10028, 10002];
+/// The server has no stream of that name.
+const NOT_FOUND: u64 = 10059;
+
+/// Why the streams are not as they must be.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A definition in `nats/streams` cannot be read.
+    #[error("a stream definition is not JSON")]
+    Definition(#[source] serde_json::Error),
+    /// The server did not answer.
+    #[error("JetStream did not answer about stream {stream}")]
+    Request {
+        /// Which stream.
+        stream: String,
+        /// What happened.
+        #[source]
+        source: jetstream::context::RequestError,
+    },
+    /// The server would not make the stream.
+    #[error("JetStream refused stream {stream}: {reason}")]
+    Refused {
+        /// Which stream.
+        stream: String,
+        /// The server's words.
+        reason: String,
+    },
+    /// The stream is there, and is another one.
+    #[error(
+        "stream {stream} is not as rgrid needs it: `{field}` is {found} and must be {wanted}; \
+         change it with `nats stream edit {stream}`, or give rgrid an account of its own"
+    )]
+    Mismatch {
+        /// Which stream.
+        stream: String,
+        /// The field's name in the definition.
+        field: String,
+        /// What it is.
+        found: Value,
+        /// What it must be.
+        wanted: Value,
+    },
+    /// The server would not make a consumer.
+    #[error("cannot make consumer {consumer}")]
+    Consumer {
+        /// Which consumer.
+        consumer: String,
+        /// What happened.
+        #[source]
+        source: jetstream::stream::ConsumerError,
+    },
+}
+
+/// Makes every stream that is not there, with this many replicas, and checks every one that is. Safe to run at every start.
+///
+/// # Errors
+/// If the server refuses, or a stream is there that is not as defined.
+pub async fn streams(js: &jetstream::Context, replicas: u8) -> Result<(), Error> {
+    for text in DEFINITIONS {
+        let mut wanted: Value = serde_json::from_str(text).map_err(Error::Definition)?;
+        wanted["num_replicas"] = json!(replicas);
+        let stream = wanted["name"].as_str().unwrap_or_default().to_owned();
+        let info = request(js, &stream, "INFO", &json!({})).await?;
+        if info["error"]["err_code"] == NOT_FOUND {
+            create(js, &stream, wanted).await?;
+        } else if let Some(reason) = refusal(&info) {
+            return Err(Error::Refused { stream, reason });
+        } else if let Some((field, found, wanted)) = mismatch(&wanted, &info["config"]) {
+            return Err(Error::Mismatch {
+                stream,
+                field,
+                found,
+                wanted,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Makes a stream with the largest bound that the server's disk allows, halving from the defined one.
+async fn create(js: &jetstream::Context, stream: &str, mut wanted: Value) -> Result<(), Error> {
+    loop {
+        let answer = request(js, stream, "CREATE", &wanted).await?;
+        let Some(reason) = refusal(&answer) else {
+            info!("made stream {stream}");
+            return Ok(());
+        };
+        let bytes = wanted["max_bytes"].as_u64().unwrap_or(0);
+        let no_room = answer["error"]["err_code"].as_u64().is_some_and(|code| NO_ROOM.contains(&code));
+        if !no_room || bytes / 2 < LEAST_BYTES {
+            return Err(Error::Refused {
+                stream: stream.to_owned(),
+                reason,
+            });
+        }
+        warn!("no room on the server's disk for stream {stream} with {bytes} bytes; trying half");
+        wanted["max_bytes"] = json!(bytes / 2);
+    }
+}
+
+async fn request(js: &jetstream::Context, stream: &str, verb: &str, payload: &Value) -> Result<Value, Error> {
+    js.request(format!("STREAM.{verb}.{stream}"), payload)
+        .await
+        .map_err(|source| Error::Request {
+            stream: stream.to_owned(),
+            source,
+        })
+}
+
+fn refusal(answer: &Value) -> Option<String> {
+    let error = answer.get("error")?;
+    Some(error["description"].as_str().map_or_else(|| error.to_string(), ToOwned::to_owned))
+}
+
+/// The first field that is defined, is not for the operator to set, and is not as defined.
+fn mismatch(wanted: &Value, found: &Value) -> Option<(String, Value, Value)> {
+    let absent = |value: &Value| value.is_null() || *value == json!(false);
+    wanted
+        .as_object()?
+        .iter()
+        .filter(|(field, _)| !TUNABLE.contains(&field.as_str()))
+        .find(|(field, value)| !covers(value, &found[field.as_str()]) && !(absent(value) && absent(&found[field.as_str()])))
+        .map(|(field, value)| (field.clone(), found[field.as_str()].clone(), value.clone()))
+}
+
+/// Whether all that is wanted is found; the server adds defaults to what it was given.
+fn covers(wanted: &Value, found: &Value) -> bool {
+    match (wanted, found) {
+        (Value::Object(wanted), Value::Object(found)) => wanted
+            .iter()
+            .all(|(key, value)| found.get(key).is_some_and(|found| covers(value, found))),
+        (Value::Array(wanted), Value::Array(found)) => {
+            wanted.len() == found.len() && wanted.iter().zip(found).all(|(wanted, found)| covers(wanted, found))
+        }
+        (wanted, found) => wanted == found,
+    }
+}
+
+/// The durable consumer that hands out the work of one class in a queue.
+#[must_use]
+pub fn work_consumer_name(queue: &Queue, class: Class) -> String {
+    format!("work-{queue}-{class}")
+}
+
+/// Makes the consumers of a queue's work, one for every class. Safe to run at every start.
+///
+/// # Errors
+/// If the server refuses one.
+pub async fn work_consumers(js: &jetstream::Context, queue: &Queue) -> Result<(), Error> {
+    for class in Class::ALL {
+        let config = consumer::pull::Config {
+            filter_subject: subjects::work(queue, class),
+            // A claim takes a millisecond; a runner that is cut off must not sit on messages for long.
+            ack_wait: std::time::Duration::from_secs(2),
+            // A surplus NAK must never use a job up; poison is counted in attempts.
+            max_deliver: -1,
+            max_ack_pending: 10_000,
+            max_waiting: 8_192,
+            ..durable(&work_consumer_name(queue, class))
+        };
+        make(js, EVENTS, config).await?;
+    }
+    Ok(())
+}
+
+/// The durable consumer of the inbox; every intake shares it.
+pub const INTAKE: &str = "intake";
+
+/// Makes the consumer of the inbox. Safe to run at every start.
+///
+/// # Errors
+/// If the server refuses it.
+pub async fn intake_consumer(js: &jetstream::Context) -> Result<(), Error> {
+    let config = consumer::pull::Config {
+        ack_wait: std::time::Duration::from_secs(30),
+        max_deliver: -1,
+        max_ack_pending: 1_000,
+        ..durable(INTAKE)
+    };
+    make(js, INBOX, config).await
+}
+
+fn durable(name: &str) -> consumer::pull::Config {
+    consumer::pull::Config {
+        durable_name: Some(name.to_owned()),
+        ack_policy: consumer::AckPolicy::Explicit,
+        deliver_policy: consumer::DeliverPolicy::All,
+        ..consumer::pull::Config::default()
+    }
+}
+
+async fn make(js: &jetstream::Context, stream: &str, config: consumer::pull::Config) -> Result<(), Error> {
+    let name = config.durable_name.clone().unwrap_or_default();
+    js.create_consumer_on_stream(config, stream)
+        .await
+        .map(|_| ())
+        .map_err(|source| Error::Consumer { consumer: name, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definitions_are_json_and_name_their_streams() {
+        for text in DEFINITIONS {
+            let definition: Value = serde_json::from_str(text).expect("JSON");
+            assert!(definition["name"].as_str().is_some_and(|name| name.starts_with("RGRID_")));
+            assert!(mismatch(&definition, &definition).is_none());
+        }
+    }
+
+    #[test]
+    fn a_mismatch_names_the_field_and_an_operators_bound_is_none() {
+        let wanted: Value = serde_json::from_str(DEFINITIONS[0]).expect("JSON");
+        let mut found = wanted.clone();
+        found["max_bytes"] = json!(1);
+        found["republish"]["headers_only"] = json!(false);
+        assert!(mismatch(&wanted, &found).is_none());
+        found["deny_delete"] = json!(false);
+        assert_eq!(mismatch(&wanted, &found).map(|(field, ..)| field), Some("deny_delete".to_owned()));
+    }
+}

@@ -1,0 +1,205 @@
+//! The one place that spells subjects.
+//!
+//! ```text
+//! rgrid.evt.<ns>.job.<job>.ready.<queue>.<class>   events that make a job runnable: submitted, rescheduled
+//! rgrid.evt.<ns>.job.<job>.by.<actor>              every other event of a job
+//! rgrid.evt.sys.worker.<worker>                    events of a worker
+//! rgrid.fact.…                                     all of these again, once they are stored
+//! rgrid.hb.<worker>                                a worker's last beat
+//! rgrid.log.<ns>.<job>.<attempt>                   what an attempt prints, as frames
+//! rgrid.submit.<ns>.<queue>                        submissions by any service
+//! rgrid.refused.<ns>                               what was not accepted, and why
+//! ```
+
+use crate::{
+    envelope::Actor,
+    ids::{Attempt, JobId, Namespace, Queue, WorkerId},
+    spec::Class,
+};
+
+/// Every event.
+pub const EVENTS: &str = "rgrid.evt.>";
+/// Every job's events, in any namespace.
+pub const JOB_EVENTS: &str = "rgrid.evt.*.job.>";
+/// Every worker's events.
+pub const WORKER_EVENTS: &str = "rgrid.evt.sys.worker.*";
+/// Every stored event, again: what followers subscribe to.
+pub const FACTS: &str = "rgrid.fact.>";
+/// Every worker's beats.
+pub const BEATS: &str = "rgrid.hb.*";
+/// Every submission.
+pub const SUBMISSIONS: &str = "rgrid.submit.*.*";
+/// What stored events' subjects begin with; `rgrid.fact` is what their republished ones begin with.
+const EVENT_PREFIX: &str = "rgrid.evt.";
+const FACT_PREFIX: &str = "rgrid.fact.";
+/// Stands where a namespace does, for events of the grid itself.
+const SYSTEM: &str = "sys";
+
+/// Where the events that make a job runnable are published.
+#[must_use]
+pub fn job_ready(namespace: &Namespace, job: JobId, queue: &Queue, class: Class) -> String {
+    format!("rgrid.evt.{namespace}.job.{job}.ready.{queue}.{class}")
+}
+
+/// Where every other event of a job is published.
+#[must_use]
+pub fn job_by(namespace: &Namespace, job: JobId, actor: &Actor) -> String {
+    format!("rgrid.evt.{namespace}.job.{job}.by.{actor}")
+}
+
+/// All events of a job; every writer of a job names its expected sequence over this filter.
+#[must_use]
+pub fn job_filter(namespace: &Namespace, job: JobId) -> String {
+    format!("rgrid.evt.{namespace}.job.{job}.>")
+}
+
+/// All events of a job whose namespace is not known.
+#[must_use]
+pub fn job_filter_anywhere(job: JobId) -> String {
+    format!("rgrid.evt.*.job.{job}.>")
+}
+
+/// The work of one class in a queue, in every namespace.
+#[must_use]
+pub fn work(queue: &Queue, class: Class) -> String {
+    format!("rgrid.evt.*.job.*.ready.{queue}.{class}")
+}
+
+/// A worker's events.
+#[must_use]
+pub fn worker(worker: &WorkerId) -> String {
+    format!("rgrid.evt.sys.worker.{worker}")
+}
+
+/// A worker's stored events, again.
+#[must_use]
+pub fn worker_facts(worker: &WorkerId) -> String {
+    format!("rgrid.fact.sys.worker.{worker}")
+}
+
+/// Every job's stored events that this actor said, again.
+#[must_use]
+pub fn facts_by(actor: &Actor) -> String {
+    format!("rgrid.fact.*.job.*.by.{actor}")
+}
+
+/// A job's stored events, again.
+#[must_use]
+pub fn job_facts(namespace: &Namespace, job: JobId) -> String {
+    format!("rgrid.fact.{namespace}.job.{job}.>")
+}
+
+/// A worker's beats.
+#[must_use]
+pub fn beat(worker: &WorkerId) -> String {
+    format!("rgrid.hb.{worker}")
+}
+
+/// What an attempt prints.
+#[must_use]
+pub fn log(namespace: &Namespace, job: JobId, attempt: Attempt) -> String {
+    format!("rgrid.log.{namespace}.{job}.{attempt}")
+}
+
+/// Where a service submits to.
+#[must_use]
+pub fn submit(namespace: &Namespace, queue: &Queue) -> String {
+    format!("rgrid.submit.{namespace}.{queue}")
+}
+
+/// The namespace and queue that a submission names.
+#[must_use]
+pub fn parse_submit(subject: &str) -> Option<(Namespace, Queue)> {
+    let (namespace, queue) = subject.strip_prefix("rgrid.submit.")?.split_once('.')?;
+    Some((namespace.parse().ok()?, queue.parse().ok()?))
+}
+
+/// Where refusals are recorded.
+#[must_use]
+pub fn refused(namespace: &Namespace) -> String {
+    format!("rgrid.refused.{namespace}")
+}
+
+/// What a stored event's subject says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EventSubject {
+    /// An event of a job.
+    Job {
+        /// Whose job.
+        namespace: Namespace,
+        /// Which job.
+        job: JobId,
+        /// Who speaks; nothing on a ready subject.
+        speaker: Option<Actor>,
+    },
+    /// An event of a worker.
+    Worker(WorkerId),
+}
+
+impl EventSubject {
+    /// Reads the subject of an event or of a fact; nothing for a subject of neither, or of a kind that this program does not know.
+    #[must_use]
+    pub fn parse(subject: &str) -> Option<Self> {
+        let rest = subject.strip_prefix(EVENT_PREFIX).or_else(|| subject.strip_prefix(FACT_PREFIX))?;
+        let mut tokens = rest.split('.');
+        let namespace = tokens.next()?;
+        match tokens.next()? {
+            "worker" if namespace == SYSTEM => Some(Self::Worker(tokens.next()?.parse().ok()?)),
+            "job" => {
+                let job = tokens.next()?.parse().ok()?;
+                let speaker = match tokens.next()? {
+                    "ready" => None,
+                    "by" => Some(tokens.next()?.parse().ok()?),
+                    _ => return None,
+                };
+                Some(Self::Job {
+                    namespace: namespace.parse().ok()?,
+                    job,
+                    speaker,
+                })
+            }
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::default_token;
+
+    #[test]
+    fn what_is_spelled_here_is_read_here() {
+        let (namespace, job) = (default_token(), JobId::new());
+        let ready = job_ready(&namespace, job, &default_token(), Class::ALL[0]);
+        let by = job_by(&namespace, job, &Actor::Watcher).replace("rgrid.evt.", "rgrid.fact.");
+        let parsed = |speaker| {
+            Some(EventSubject::Job {
+                namespace: namespace.clone(),
+                job,
+                speaker,
+            })
+        };
+        assert_eq!(EventSubject::parse(&ready), parsed(None));
+        assert_eq!(EventSubject::parse(&by), parsed(Some(Actor::Watcher)));
+        assert_eq!(
+            EventSubject::parse(&worker(&namespace)),
+            Some(EventSubject::Worker(namespace.clone()))
+        );
+        assert_eq!(parse_submit(&submit(&namespace, &namespace)), Some((namespace.clone(), namespace)));
+    }
+
+    #[test]
+    fn a_foreign_subject_is_nothing_and_not_a_guess() {
+        for subject in [
+            "rgrid.evt.x.job.not-an-id.by.api",
+            "rgrid.evt.x.worker.w",
+            "rgrid.hb.w",
+            "rgrid.evt.x.batch.b",
+            "",
+            "rgrid.evt.",
+        ] {
+            assert_eq!(EventSubject::parse(subject), None, "{subject}");
+        }
+    }
+}

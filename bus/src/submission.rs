@@ -1,0 +1,284 @@
+//! What a user or a service hands in, and how it becomes a job or a refusal that says what to change.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ids::{Queue, Token},
+    spec::{ExecutorKind, InputFile, JobSpec, Priority, RelPath, Resources, is_false},
+};
+
+/// The largest job, as JSON, in bytes: an event is small, and files are referenced.
+pub const MAX_SPEC_BYTES: usize = 512 << 10;
+/// The largest file that a submission may carry in itself, in bytes.
+pub const MAX_INLINE_BYTES: usize = 256 << 10;
+/// The least memory that a job may ask for: below it, no interpreter starts.
+pub const MIN_MEMORY_BYTES: u64 = 4 << 20;
+/// The longest idempotency key, in bytes.
+pub const MAX_KEY_BYTES: usize = 512;
+
+/// One job, as it is handed in over HTTP or on `rgrid.submit.<namespace>.<queue>`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Submission {
+    /// The program or script, and its arguments, each exactly as the command is to see it.
+    pub command: Vec<String>,
+    /// The interpreter that the command is handed to (`python`, `node`, `bash`, …); absent: the command is a program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<String>,
+    /// The container image to run in; requires Docker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// The executor that must be used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub executor: Option<ExecutorKind>,
+    /// What to call it in lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Files that are in the store already.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<InputFile>,
+    /// Small text files that come with the submission; they are stored before the job is accepted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<InlineFile>,
+    /// Environment variables.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// What it asks of a worker; absent: one CPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
+    /// How long one attempt may run, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+    /// The lane it waits in; `default` unless given. On NATS, the subject names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<String>,
+    /// Which work goes first.
+    #[serde(default)]
+    pub priority: Priority,
+    /// The user's own marks, to find it by.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// An idempotency key: the same key is the same job, for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+}
+
+/// A small text file that comes with a submission.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct InlineFile {
+    /// Where it stands in the work directory.
+    pub path: RelPath,
+    /// What it holds.
+    pub content: String,
+    /// Whether it may be executed.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub executable: bool,
+}
+
+/// Why a submission is refused: a sentence that says what to change.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[error("{0}")]
+pub struct Refusal(pub String);
+
+/// A submission that may become a job, once its inline files are stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted {
+    /// The job; its inline files are among its inputs.
+    pub spec: JobSpec,
+    /// What must be in the store before the job is: each under the SHA-256 that the job's input names.
+    pub to_store: Vec<Bytes>,
+}
+
+/// Reads a submission from JSON.
+///
+/// # Errors
+/// A [`Refusal`] that names the field which does not fit.
+pub fn parse(json: &[u8]) -> Result<Submission, Refusal> {
+    serde_json::from_slice(json).map_err(|error| Refusal(format!("the submission is not a job: {error}; docs/events.md shows the shape")))
+}
+
+impl Submission {
+    /// Checks a submission, and makes the job that it describes.
+    ///
+    /// # Errors
+    /// A [`Refusal`] where something in it cannot be.
+    pub fn accept(self) -> Result<Accepted, Refusal> {
+        check_command(&self.command)?;
+        let resources = self.resources.unwrap_or_default();
+        check_limits(&resources, self.timeout_ms)?;
+        check_env(&self.env)?;
+        check_labels(&self.labels)?;
+        let runtime = self.runtime.map(|text| token("runtime", &text)).transpose()?;
+        let queue: Queue = token("queue", self.queue.as_deref().unwrap_or("default"))?;
+        if let Some(image) = &self.image {
+            check_image(image, self.executor)?;
+        }
+        if let Some(key) = &self.key
+            && (key.is_empty() || key.len() > MAX_KEY_BYTES)
+        {
+            return Err(Refusal(format!(
+                "the idempotency key must have 1 to {MAX_KEY_BYTES} bytes, and has {}",
+                key.len()
+            )));
+        }
+        let (inputs, to_store) = gather(self.inputs, self.files)?;
+        check_paths(&inputs)?;
+        let spec = JobSpec {
+            name: self.name.filter(|name| !name.is_empty()),
+            command: self.command,
+            runtime,
+            image: self.image,
+            executor: self.executor,
+            inputs,
+            env: self.env,
+            resources,
+            timeout_ms: self.timeout_ms,
+            queue,
+            priority: self.priority,
+            labels: self.labels,
+            key: self.key,
+        };
+        let bytes = serde_json::to_vec(&spec)
+            .map_err(|error| Refusal(format!("the job cannot be written as JSON: {error}")))?
+            .len();
+        if bytes > MAX_SPEC_BYTES {
+            return Err(Refusal(format!(
+                "the job is {bytes} bytes long and may have {MAX_SPEC_BYTES}; put long arguments or many files into one file and pass that"
+            )));
+        }
+        Ok(Accepted { spec, to_store })
+    }
+}
+
+fn token(what: &str, text: &str) -> Result<Token, Refusal> {
+    text.parse().map_err(|error| Refusal(format!("the {what} {error}")))
+}
+
+fn check_command(command: &[String]) -> Result<(), Refusal> {
+    match command.first() {
+        None => Err(Refusal(
+            "`command` is empty; give the program or script and its arguments".to_owned(),
+        )),
+        Some(program) if program.is_empty() => Err(Refusal(
+            "the first word of `command` is empty; name the program or script".to_owned(),
+        )),
+        Some(_) if command.iter().any(|word| word.contains('\0')) => Err(Refusal(
+            "an argument holds a NUL character, which no program can be given".to_owned(),
+        )),
+        Some(_) => Ok(()),
+    }
+}
+
+fn check_limits(resources: &Resources, timeout_ms: Option<u64>) -> Result<(), Refusal> {
+    if resources.cpu_milli == 0 {
+        return Err(Refusal(
+            "`resources.cpu_milli` is 0; ask for at least 1 (a thousandth of a CPU)".to_owned(),
+        ));
+    }
+    if let Some(bytes) = resources.memory_bytes
+        && bytes < MIN_MEMORY_BYTES
+    {
+        return Err(Refusal(format!(
+            "{bytes} bytes of memory are too few for any program; ask for at least {MIN_MEMORY_BYTES} (4 MiB)"
+        )));
+    }
+    if timeout_ms == Some(0) {
+        return Err(Refusal(
+            "`timeout_ms` is 0; leave it out to let the job run as long as it likes".to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+fn check_env(env: &BTreeMap<String, String>) -> Result<(), Refusal> {
+    let bad = |(name, value): &(&String, &String)| name.is_empty() || name.contains(['=', '\0']) || value.contains('\0');
+    match env.iter().find(bad) {
+        Some((name, _)) => Err(Refusal(format!(
+            "the environment variable `{}` cannot be set: its name must not be empty or hold `=`, and neither part a NUL",
+            name.escape_debug()
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), Refusal> {
+    if labels.len() > 64 {
+        return Err(Refusal(format!("{} labels are too many; a job may have 64", labels.len())));
+    }
+    match labels
+        .iter()
+        .find(|(name, value)| name.is_empty() || name.len() > 128 || value.len() > 1024 || value.contains('\0') || name.contains('\0'))
+    {
+        Some((name, _)) => Err(Refusal(format!(
+            "the label `{}` cannot be kept: a name has 1 to 128 bytes, a value up to 1024, and neither holds a NUL",
+            name.escape_debug()
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn check_image(image: &str, executor: Option<ExecutorKind>) -> Result<(), Refusal> {
+    if image.is_empty() || image.starts_with('-') || image.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err(Refusal(format!(
+            "`{}` is not an image's name; write it as for `docker run`, for instance python:3.12",
+            image.escape_debug()
+        )));
+    }
+    match executor {
+        Some(executor @ (ExecutorKind::Process | ExecutorKind::Noop)) => Err(Refusal(format!(
+            "an image needs the docker executor, and the job asks for {executor}; leave one of them out"
+        ))),
+        Some(ExecutorKind::Docker) | None => Ok(()),
+    }
+}
+
+fn gather(mut inputs: Vec<InputFile>, files: Vec<InlineFile>) -> Result<(Vec<InputFile>, Vec<Bytes>), Refusal> {
+    let mut to_store = Vec::with_capacity(files.len());
+    for file in files {
+        if file.content.len() > MAX_INLINE_BYTES {
+            return Err(Refusal(format!(
+                "the file `{}` has {} bytes; what comes with a submission may have {MAX_INLINE_BYTES}: store it first and name it in `inputs`",
+                file.path,
+                file.content.len()
+            )));
+        }
+        let content = Bytes::from(file.content);
+        inputs.push(InputFile {
+            path: file.path,
+            sha256: crate::ids::Digest::of(&content),
+            size: content.len() as u64,
+            executable: file.executable,
+        });
+        to_store.push(content);
+    }
+    Ok((inputs, to_store))
+}
+
+/// No path twice, and no file where another needs a directory.
+fn check_paths(inputs: &[InputFile]) -> Result<(), Refusal> {
+    let mut paths = BTreeSet::new();
+    if let Some(twice) = inputs.iter().find(|file| !paths.insert(file.path.as_str())) {
+        return Err(Refusal(format!(
+            "two files are to stand at `{}`; give one of them another path",
+            twice.path
+        )));
+    }
+    let parents = |path: &str| path.match_indices('/').map(|(at, _)| path[..at].to_owned()).collect::<Vec<_>>();
+    for file in inputs {
+        if let Some(parent) = parents(file.path.as_str())
+            .into_iter()
+            .find(|parent| paths.contains(parent.as_str()))
+        {
+            return Err(Refusal(format!(
+                "`{parent}` is a file, and `{}` needs a directory there; give one of them another path",
+                file.path
+            )));
+        }
+    }
+    Ok(())
+}

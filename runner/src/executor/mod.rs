@@ -1,0 +1,120 @@
+//! How an attempt's command is executed: in a container, or as a plain process.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use async_trait::async_trait;
+use bus::{
+    ids::{Attempt, JobId, SessionId, Token},
+    spec::ExecutorKind,
+};
+use tokio::io::AsyncRead;
+
+/// Everything an executor needs to run one attempt's command.
+#[derive(Debug, Clone)]
+pub struct Launch {
+    /// The job.
+    pub job: JobId,
+    /// Which try at it.
+    pub attempt: Attempt,
+    /// The runner's session, for labels on what must be found again.
+    pub session: SessionId,
+    /// The program or script and its arguments, as the job names them.
+    pub command: Vec<String>,
+    /// The interpreter that the command is handed to, if any.
+    pub runtime: Option<Token>,
+    /// The image that the job names, if any.
+    pub image: Option<String>,
+    /// The job's environment variables: its own, and those every job has.
+    pub env: BTreeMap<String, String>,
+    /// The directory that is the command's current directory; `/work` in a container.
+    pub work_dir: PathBuf,
+    /// A directory for `TMPDIR` and `HOME`, beside the work directory; its content is thrown away.
+    pub scratch_dir: PathBuf,
+    /// What it may use.
+    pub limits: Limits,
+}
+
+/// What a command may use. What is absent is not limited.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Limits {
+    /// CPUs, in thousandths.
+    pub cpu_milli: Option<u32>,
+    /// Memory of the whole process group or container, in bytes.
+    pub memory_bytes: Option<u64>,
+}
+
+/// A command that runs.
+pub struct Running {
+    /// What it writes to standard output. It ends when the command and all that it left behind are gone.
+    pub stdout: Box<dyn AsyncRead + Send + Unpin>,
+    /// What it writes to standard error.
+    pub stderr: Box<dyn AsyncRead + Send + Unpin>,
+    /// The command itself.
+    pub handle: Box<dyn Handle>,
+    /// What it runs in: the image and its digest, or the interpreter's path.
+    pub environment: Option<String>,
+}
+
+/// A command that runs, to be waited for and ended.
+#[async_trait]
+pub trait Handle: Send + Sync {
+    /// Waits for the command's end. When it returns, everything that the command left behind (its whole group or
+    /// container) is gone. May be called again, and then says the same.
+    ///
+    /// # Errors
+    /// If the end could not be learned.
+    async fn wait(&self) -> Result<Ended, Error>;
+
+    /// Asks the whole group to end (SIGTERM).
+    async fn terminate(&self);
+
+    /// Ends the whole group (SIGKILL).
+    async fn kill(&self);
+}
+
+/// How a command ended, and what it used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    /// How.
+    pub exit: Exit,
+    /// User and system time of the command and its descendants.
+    pub cpu: Option<Duration>,
+    /// The largest resident memory, in bytes.
+    pub memory_bytes: Option<u64>,
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// By itself, with a code.
+    Code(i32),
+    /// By a signal.
+    Signal(i32),
+    /// Because it used more memory than it may, or than there was.
+    OutOfMemory,
+}
+
+/// Why a command could not be run.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// What the user can change: an unknown runtime, a missing program, an image that cannot be had.
+    /// The sentence says what was tried, what is wrong and what to do.
+    #[error("{0}")]
+    Unrunnable(String),
+    /// What the worker's operator must look at.
+    #[error("{0}")]
+    Broken(String),
+}
+
+/// Runs commands.
+#[async_trait]
+pub trait Executor: Send + Sync {
+    /// Which one it is.
+    fn kind(&self) -> ExecutorKind;
+
+    /// Starts a command.
+    ///
+    /// # Errors
+    /// If it cannot be run; nothing of it is left behind then.
+    async fn launch(&self, launch: Launch) -> Result<Running, Error>;
+}

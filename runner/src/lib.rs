@@ -1,0 +1,3 @@
+//! The agent of one worker: takes work, executes it, commits what came of it.
+
+pub mod executor;
