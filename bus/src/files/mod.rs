@@ -1,1 +1,17 @@
-//! Files by content.
+//! Files by content: each object is stored once, under its SHA-256, and checked against it when it is read.
+//!
+//! Behind [`Files`] stands any [`object_store::ObjectStore`], chosen by URL ([`StoreUrl`]): a bucket in `JetStream`
+//! ([`nats`]), S3 or `MinIO`, or a directory.
+
+mod error;
+mod get;
+pub mod nats;
+mod put;
+mod store;
+mod upload;
+mod url;
+mod verify;
+
+pub use error::Error;
+pub use store::Files;
+pub use url::{InvalidUrl, StoreUrl};
