@@ -13,8 +13,8 @@ CREATE TABLE jobs (
     sequence            bigint NOT NULL,
     namespace           text NOT NULL,
     queue               text NOT NULL,
-    -- As spec.name has it; null where a list shows the command instead.
-    name                text,
+    -- What lists call it: spec.name, else the command's first word.
+    name                text NOT NULL,
     -- queued, claimed, running, succeeded, failed, timed_out, out_of_memory, cancelled, dead
     state               text NOT NULL,
     -- The state where it ended other than well, else null. See the index.
@@ -127,15 +127,16 @@ CREATE INDEX idx_heartbeats_last ON worker_heartbeats (last_beat);
 -- believes in: two projectors can never both write.
 CREATE TABLE projection_checkpoint (
     only_row    boolean PRIMARY KEY DEFAULT true CHECK (only_row),
-    sequence    bigint NOT NULL
+    sequence    bigint NOT NULL,
+    -- Counted up by a rebuild, so that a running projector forgets what it remembers of the old tables.
+    generation  bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 10);
 
 INSERT INTO projection_checkpoint (sequence) VALUES (0);
 
 -- What could not be folded: set aside, so that it never stops the projector, and kept to be looked at.
 CREATE TABLE projection_skipped (
-    sequence    bigint NOT NULL,
+    sequence    bigint PRIMARY KEY,
     subject     text NOT NULL,
-    reason      text NOT NULL,
-    PRIMARY KEY (sequence, reason)
+    reason      text NOT NULL
 );
