@@ -1,1 +1,26 @@
+//! The process manager: notices what did not happen, and says so as an event.
+//!
+//! [`plan()`] is pure: from a [`State`] and the time it says what should be done. [`run()`] folds the log and the
+//! heartbeats into the state, and carries the plan out. Nothing is remembered that the log does not tell again, every
+//! step is safe to take twice, and the log arbitrates between watchers: each event is appended behind the one it was
+//! decided on.
 
+mod act;
+mod canary;
+mod config;
+mod connect;
+mod feed;
+mod plan;
+mod run;
+mod seen;
+mod state;
+mod watchdog;
+
+pub use self::{
+    config::Config,
+    connect::Error,
+    plan::{Command, plan},
+    run::run,
+    seen::{Seen, read},
+    state::State,
+};

@@ -1,0 +1,92 @@
+//! What comes in: the log's events and the workers' heartbeats, decoded.
+
+use std::collections::VecDeque;
+
+use bus::{
+    ids::WorkerId,
+    stream::{EVENTS, PRESENCE, connect::Bus, follow::Follower},
+    worker::Beat,
+};
+use tokio::sync::mpsc;
+use tracing::{error, warn};
+
+use crate::{
+    act::chain,
+    canary,
+    seen::{self, Seen},
+};
+
+/// Messages that are taken together.
+const CHUNK: usize = 1_000;
+
+/// Some of what came, in order.
+#[derive(Debug)]
+pub(crate) enum Feed {
+    /// Events, and how many more stood behind them.
+    Events(Vec<(u64, Seen)>, u64),
+    /// Heartbeats, and the sequence up to which they are told.
+    Beats(Vec<(WorkerId, Beat)>, u64),
+}
+
+/// Follows the log from its beginning.
+pub(crate) async fn events(bus: Bus, feed: mpsc::Sender<Feed>) {
+    let filters = seen::FILTERS.map(str::to_owned).to_vec();
+    let mut follower = Follower::new(&bus.js, EVENTS, filters, 0);
+    let mut unreadable = 0_u64;
+    loop {
+        let chunk = follower.chunk(CHUNK).await;
+        let pending = chunk.last().map_or(0, |message| message.pending);
+        let mut events = Vec::with_capacity(chunk.len());
+        for message in chunk {
+            match seen::read(&message.subject, &message.payload) {
+                Ok(Some(seen)) => events.push((message.sequence, seen)),
+                Ok(None) => {}
+                Err(error) => {
+                    unreadable += 1;
+                    error!(
+                        unreadable,
+                        "skipped the event at sequence {}, on {}: {}; if a newer rgrid wrote it, this watcher must be as new",
+                        message.sequence,
+                        message.subject,
+                        chain(&error)
+                    );
+                }
+            }
+        }
+        if feed.send(Feed::Events(events, pending)).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Follows the heartbeats, from those that are still there.
+pub(crate) async fn beats(bus: Bus, feed: mpsc::Sender<Feed>) {
+    let mut follower = Follower::new(&bus.js, PRESENCE, Vec::new(), 0);
+    let mut complained = VecDeque::new();
+    loop {
+        let chunk = follower.chunk(CHUNK).await;
+        let last = chunk.last().map_or(0, |message| message.sequence);
+        let mut beats = Vec::with_capacity(chunk.len());
+        for message in chunk {
+            let Some(worker) = message.subject.strip_prefix("rgrid.hb.").filter(|token| !canary::is_token(token)) else {
+                continue;
+            };
+            // A marker that the broker left where a heartbeat expired. We count silence ourselves: it may be the broker's own.
+            if message.payload.is_empty() {
+                continue;
+            }
+            match (worker.parse::<WorkerId>(), serde_json::from_slice::<Beat>(&message.payload)) {
+                (Ok(worker), Ok(beat)) => beats.push((worker, beat)),
+                (Ok(_), Err(error)) if !complained.iter().any(|other| other == worker) => {
+                    warn!("the heartbeats of worker {worker} cannot be read, so it counts as silent: {error}");
+                    complained.push_back(worker.to_owned());
+                    complained.truncate(100);
+                }
+                (Ok(_), Err(_)) | (Err(_), _) => {}
+            }
+        }
+        if feed.send(Feed::Beats(beats, last)).await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! What should be done, from what is known and what time it is.
+
+use std::time::{Duration, Instant};
+
+use bus::{
+    ids::{Attempt, EventId, JobId, SessionId, WorkerId},
+    job::LossCause,
+};
+use chrono::{DateTime, Utc};
+
+use crate::state::{Absence, Session, State};
+
+/// A live session's heartbeats must leave an attempt out for so long before it is an orphan. At one a second, that is four.
+pub(crate) const ORPHAN_AFTER: Duration = Duration::from_secs(3);
+
+/// Something to be said in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// A session's heartbeats lapsed.
+    Lose {
+        /// Which worker.
+        worker: WorkerId,
+        /// Which session of it.
+        session: SessionId,
+        /// The worker's last event that is known; if another came since, this is not to be done.
+        after: u64,
+        /// For how long it was silent, by the watcher's clock.
+        silent: Duration,
+        /// When it last beat, by its own clock.
+        last_beat: Option<DateTime<Utc>>,
+    },
+    /// An attempt is to be given up: made again, or ended if it was the last or is to be cancelled.
+    GiveUp {
+        /// Which job.
+        job: JobId,
+        /// Which try at it.
+        attempt: Attempt,
+        /// The session that claimed it.
+        session: SessionId,
+        /// Where the claim stands in the log.
+        claimed: u64,
+        /// Why.
+        cause: LossCause,
+        /// The event that ended its session, if one did.
+        because: Option<EventId>,
+    },
+}
+
+/// Says what should be done now. It takes no account of what is being done already: to do it twice does no harm.
+#[must_use]
+pub fn plan(state: &State, now: Instant, lapse: Duration) -> Vec<Command> {
+    let mut commands = Vec::new();
+    for (id, session) in state.open() {
+        let silent = state.silence(session, now);
+        let lapsed = silent > lapse && state.hears(now);
+        match &session.ended {
+            Some(ended) => commands.extend(give_up(id, session, &ended.cause, Some(ended.event), |_| true)),
+            None if lapsed && session.registered => commands.push(Command::Lose {
+                worker: session.worker.clone(),
+                session: id,
+                after: state.worker(&session.worker).map_or(0, |worker| worker.sequence),
+                silent,
+                last_beat: session.last_beat,
+            }),
+            None => {
+                let worker = session.worker.clone();
+                let cause = if lapsed {
+                    LossCause::WorkerLost { worker }
+                } else {
+                    LossCause::Orphaned { worker }
+                };
+                commands.extend(give_up(id, session, &cause, None, |absence| {
+                    lapsed || absence.is_some_and(orphaned)
+                }));
+            }
+        }
+    }
+    commands
+}
+
+fn give_up(
+    id: SessionId,
+    session: &Session,
+    cause: &LossCause,
+    because: Option<EventId>,
+    which: impl Fn(Option<Absence>) -> bool,
+) -> impl Iterator<Item = Command> {
+    session
+        .held
+        .iter()
+        .filter(move |(_, held)| which(held.absence))
+        .map(move |(&(job, attempt), held)| Command::GiveUp {
+            job,
+            attempt,
+            session: id,
+            claimed: held.claimed,
+            cause: cause.clone(),
+            because,
+        })
+}
+
+fn orphaned(absence: Absence) -> bool {
+    absence.last.saturating_duration_since(absence.first) >= ORPHAN_AFTER
+}
