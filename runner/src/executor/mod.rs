@@ -7,7 +7,21 @@ use bus::{
     ids::{Attempt, JobId, SessionId, Token},
     spec::ExecutorKind,
 };
-use tokio::io::AsyncRead;
+use tokio::{io::AsyncRead, sync::mpsc};
+
+pub mod choose;
+pub mod docker;
+pub mod noop;
+pub mod process;
+pub mod runtimes;
+
+pub use self::{
+    choose::{Chosen, Executors, Preference, Want},
+    docker::Docker,
+    noop::Noop,
+    process::Process,
+    runtimes::{ParseError, Runtime, RuntimeTable},
+};
 
 /// Everything an executor needs to run one attempt's command.
 #[derive(Debug, Clone)]
@@ -32,6 +46,9 @@ pub struct Launch {
     pub scratch_dir: PathBuf,
     /// What it may use.
     pub limits: Limits,
+    /// Where to say what the user may want to know while the command is not running yet: an image that is pulled. Sentences are
+    /// dropped when it is full.
+    pub notice: Option<mpsc::Sender<String>>,
 }
 
 /// What a command may use. What is absent is not limited.
@@ -45,7 +62,8 @@ pub struct Limits {
 
 /// A command that runs.
 pub struct Running {
-    /// What it writes to standard output. It ends when the command and all that it left behind are gone.
+    /// What it writes to standard output. It ends when the command and all that it left behind are gone. Both outputs must be
+    /// read at the same time: what is not read holds up the command.
     pub stdout: Box<dyn AsyncRead + Send + Unpin>,
     /// What it writes to standard error.
     pub stderr: Box<dyn AsyncRead + Send + Unpin>,
@@ -55,14 +73,15 @@ pub struct Running {
     pub environment: Option<String>,
 }
 
-/// A command that runs, to be waited for and ended.
+/// A command that runs, to be waited for and ended. Dropped before its end, it is killed.
 #[async_trait]
 pub trait Handle: Send + Sync {
     /// Waits for the command's end. When it returns, everything that the command left behind (its whole group or
     /// container) is gone. May be called again, and then says the same.
     ///
     /// # Errors
-    /// If the end could not be learned.
+    /// If the end could not be learned; and [`Error::Unrunnable`] if the command could not be started after all, where an
+    /// executor learns that only after [`Executor::launch`].
     async fn wait(&self) -> Result<Ended, Error>;
 
     /// Asks the whole group to end (SIGTERM).

@@ -1,0 +1,177 @@
+//! What a container may do: as little as a job needs.
+
+use std::{collections::HashMap, path::Path};
+
+use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountBindOptions, MountType, SystemInfo};
+use bollard::query_parameters::CreateContainerOptions;
+
+use super::{Config, image::Image};
+use crate::executor::{Error, Launch, process::mark::ProcessId};
+
+/// The user and group of a job when the runner is root: `nobody`, who owns nothing.
+const NOBODY: u32 = 65534;
+
+/// The label of the runner's process: a container is left over if that is gone.
+pub(super) const RUNNER: &str = "rgrid.runner";
+/// The label of the worker.
+pub(super) const WORKER: &str = "rgrid.worker";
+/// The label of the runner's session.
+pub(super) const SESSION: &str = "rgrid.session";
+
+/// What is the same for all containers of this daemon.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Setting {
+    /// User and group inside.
+    user: (u32, u32),
+    /// Whether the directories must be given to that user, because they are root's.
+    hand_over: bool,
+    /// The most CPUs that the daemon takes for a limit, in thousandths.
+    cpu_milli: Option<u32>,
+}
+
+impl Setting {
+    pub(super) fn of(info: &SystemInfo) -> Self {
+        let rootless = info.security_options.iter().flatten().any(|option| option.contains("rootless"));
+        let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        let (user, hand_over) = match user {
+            // Root of a rootless daemon is the user who runs it, and nobody else owns his files.
+            _ if rootless => ((0, 0), false),
+            0 => ((NOBODY, NOBODY), true),
+            user => ((user, group), false),
+        };
+        Self {
+            user,
+            hand_over,
+            cpu_milli: info.ncpu.and_then(|cpus| u32::try_from(cpus * 1000).ok()),
+        }
+    }
+}
+
+/// The container's name, for people who list them.
+pub(super) fn name(launch: &Launch) -> CreateContainerOptions {
+    let session = launch.session.uuid().simple().to_string();
+    CreateContainerOptions {
+        // The end of a session's id is its random part.
+        name: Some(format!("rgrid-{}-{}-{}", launch.job, launch.attempt, &session[24..])),
+        ..CreateContainerOptions::default()
+    }
+}
+
+/// What to create.
+///
+/// # Errors
+/// If the job's directories cannot be named to the daemon, or its runtime is unknown.
+pub(super) fn of(
+    launch: &Launch,
+    image: &Image,
+    config: &Config,
+    setting: &Setting,
+    has_init: bool,
+    runner: ProcessId,
+) -> Result<ContainerCreateBody, Error> {
+    let interpreter = match &launch.runtime {
+        Some(name) => config.runtimes.get(name)?.process.as_slice(),
+        None => &[],
+    };
+    let labels = [
+        ("rgrid.job", launch.job.to_string()),
+        ("rgrid.attempt", launch.attempt.to_string()),
+        (SESSION, launch.session.to_string()),
+        (WORKER, config.worker.to_string()),
+        (RUNNER, runner.to_string()),
+    ];
+    Ok(ContainerCreateBody {
+        image: Some(image.id.clone()),
+        // An image's own entry point would change what the command means.
+        entrypoint: Some(vec![String::new()]),
+        cmd: Some(interpreter.iter().chain(&launch.command).cloned().collect()),
+        env: Some(environment(launch, has_init)),
+        user: Some(format!("{}:{}", setting.user.0, setting.user.1)),
+        working_dir: Some("/work".to_owned()),
+        attach_stdout: Some(true),
+        attach_stderr: Some(true),
+        labels: Some(labels.map(|(name, value)| (name.to_owned(), value)).into()),
+        host_config: Some(host_config(launch, config, setting, has_init)?),
+        ..ContainerCreateBody::default()
+    })
+}
+
+fn host_config(launch: &Launch, config: &Config, setting: &Setting, has_init: bool) -> Result<HostConfig, Error> {
+    let memory = launch.limits.memory_bytes.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
+    let cpu = launch
+        .limits
+        .cpu_milli
+        .map(|milli| setting.cpu_milli.map_or(milli, |most| milli.min(most)));
+    Ok(HostConfig {
+        mounts: Some(vec![mount("/work", &launch.work_dir)?, mount("/tmp", &launch.scratch_dir)?]),
+        memory,
+        // Equal to the memory: no swap.
+        memory_swap: memory,
+        nano_cpus: cpu.map(|milli| i64::from(milli) * 1_000_000),
+        pids_limit: Some(config.pids),
+        cap_drop: Some(vec!["ALL".to_owned()]),
+        security_opt: Some(vec!["no-new-privileges".to_owned()]),
+        readonly_rootfs: Some(true),
+        init: Some(has_init),
+        network_mode: config.network.clone(),
+        // The output is read as it comes; a second copy would fill the daemon's disk.
+        log_config: Some(HostConfigLogConfig {
+            typ: Some("none".to_owned()),
+            config: None,
+        }),
+        ..HostConfig::default()
+    })
+}
+
+/// `/tmp` is on the disk, like the job's other files: a tmpfs would eat the worker's memory.
+fn mount(target: &str, source: &Path) -> Result<Mount, Error> {
+    let source = source.to_str().ok_or_else(|| {
+        Error::Broken(format!(
+            "Docker cannot be told of a directory that is not UTF-8: {}",
+            source.display()
+        ))
+    })?;
+    Ok(Mount {
+        target: Some(target.to_owned()),
+        source: Some(source.to_owned()),
+        typ: Some(MountType::BIND),
+        bind_options: Some(MountBindOptions {
+            // Nothing below is a mount, and nothing that becomes one is to be seen inside.
+            non_recursive: Some(true),
+            ..MountBindOptions::default()
+        }),
+        ..Mount::default()
+    })
+}
+
+fn environment(launch: &Launch, has_init: bool) -> Vec<String> {
+    let mut variables = HashMap::from([("HOME", "/tmp"), ("TMPDIR", "/tmp"), ("LANG", "C.UTF-8"), ("PYTHONUNBUFFERED", "1")]);
+    if has_init {
+        // What asks a job to end asks all of it, not its first process alone.
+        variables.insert("TINI_KILL_PROCESS_GROUP", "1");
+    }
+    variables.extend(launch.env.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    variables.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
+}
+
+/// Gives the job's directories to the user it runs as.
+///
+/// # Errors
+/// [`Error::Broken`] if that fails.
+pub(super) async fn hand_over(launch: &Launch, setting: &Setting) -> Result<(), Error> {
+    if !setting.hand_over {
+        return Ok(());
+    }
+    let (user, group) = setting.user;
+    let directories = [launch.work_dir.clone(), launch.scratch_dir.clone()];
+    let give = move || {
+        for entry in directories.iter().flat_map(walkdir::WalkDir::new) {
+            std::os::unix::fs::lchown(entry?.path(), Some(user), Some(group))?;
+        }
+        Ok::<(), std::io::Error>(())
+    };
+    let given = tokio::task::spawn_blocking(give).await;
+    given
+        .map_err(|error| Error::Broken(error.to_string()))?
+        .map_err(|error| Error::Broken(format!("the job's directories could not be given to the user it runs as: {error}")))
+}

@@ -1,0 +1,219 @@
+//! Images: which are there, and getting those that are not.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bollard::{errors::Error::DockerResponseServerError, models::CreateImageInfo, query_parameters::CreateImageOptions};
+use futures::TryStreamExt as _;
+use parking_lot::Mutex;
+use tokio::{sync::mpsc, time::timeout};
+use tracing::info;
+
+use crate::executor::Error;
+
+/// How long an image that was there is taken to be there still. If it is not, the next try finds out.
+const REMEMBERED: Duration = Duration::from_secs(30);
+
+/// How often the progress of a pull is told.
+const PROGRESS: Duration = Duration::from_secs(2);
+
+/// An image that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Image {
+    /// What it was asked for as.
+    pub(super) name: String,
+    /// Its content: `sha256:…`.
+    pub(super) id: String,
+    /// Its digest in the registry it came from: `name@sha256:…`.
+    digest: Option<String>,
+}
+
+impl Image {
+    /// The image and its digest, by which what ran can be had again.
+    pub(super) fn environment(&self) -> String {
+        self.digest.clone().unwrap_or_else(|| format!("{}@{}", self.name, self.id))
+    }
+}
+
+/// The daemon's images.
+pub(super) struct Images {
+    client: bollard::Docker,
+    stall: Duration,
+    seen: Mutex<HashMap<String, (Image, Instant)>>,
+    pulls: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+impl Images {
+    pub(super) fn new(client: bollard::Docker, stall: Duration) -> Self {
+        Self {
+            client,
+            stall,
+            seen: Mutex::default(),
+            pulls: Mutex::default(),
+        }
+    }
+
+    /// The image of that name, if it is there.
+    ///
+    /// # Errors
+    /// [`Error::Unrunnable`] if that is no name of an image, [`Error::Broken`] if the daemon does not answer.
+    pub(super) async fn find(&self, name: &str) -> Result<Option<Image>, Error> {
+        if let Some((image, at)) = self.seen.lock().get(name)
+            && at.elapsed() < REMEMBERED
+        {
+            return Ok(Some(image.clone()));
+        }
+        check_name(name)?;
+        let inspected = match self.client.inspect_image(name).await {
+            Ok(inspected) => inspected,
+            Err(DockerResponseServerError { status_code: 404, .. }) => return Ok(None),
+            Err(DockerResponseServerError {
+                status_code: 400, message, ..
+            }) => return Err(Error::Unrunnable(format!("`{name}` is not an image: {message}"))),
+            Err(error) => return Err(Error::Broken(format!("Docker could not look for image `{name}`: {error}"))),
+        };
+        let image = Image {
+            name: name.to_owned(),
+            id: inspected.id.unwrap_or_default(),
+            digest: inspected.repo_digests.unwrap_or_default().into_iter().next(),
+        };
+        self.seen.lock().insert(name.to_owned(), (image.clone(), Instant::now()));
+        Ok(Some(image))
+    }
+
+    /// An image of that name may be gone.
+    pub(super) fn forget(&self, name: &str) {
+        self.seen.lock().remove(name);
+    }
+
+    /// Gets an image from its registry. Jobs that want the same one wait for one pull.
+    ///
+    /// # Errors
+    /// [`Error::Unrunnable`] if it cannot be had, with the daemon's words.
+    pub(super) async fn pull(&self, name: &str, notice: Option<&mpsc::Sender<String>>) -> Result<Image, Error> {
+        let turn = Arc::clone(self.pulls.lock().entry(name.to_owned()).or_default());
+        let pulling = turn.lock().await;
+        let result = match self.find(name).await {
+            Ok(None) => self.pull_now(name, notice).await,
+            Ok(Some(image)) => Ok(image),
+            Err(error) => Err(error),
+        };
+        drop(pulling);
+        self.pulls.lock().remove(name);
+        result
+    }
+
+    async fn pull_now(&self, name: &str, notice: Option<&mpsc::Sender<String>>) -> Result<Image, Error> {
+        let tell = |sentence: String| {
+            info!("{sentence}");
+            notice.map(|notice| notice.try_send(sentence));
+        };
+        let cannot = |why: &str| {
+            Error::Unrunnable(format!(
+                "image `{name}` is not on this worker and could not be pulled: {why}. Check the name and that the worker reaches its registry \
+                 (`docker pull {name}` there), or load the image on the worker"
+            ))
+        };
+        tell(format!("pulling image {name}"));
+        let started = Instant::now();
+        let options = CreateImageOptions {
+            from_image: Some(with_tag(name)),
+            ..CreateImageOptions::default()
+        };
+        let mut steps = std::pin::pin!(self.client.create_image(Some(options), None, None));
+        let mut progress = Progress::default();
+        let mut told = Instant::now();
+        loop {
+            match timeout(self.stall, steps.try_next()).await {
+                Ok(Ok(Some(step))) => progress.take(step),
+                Ok(Ok(None)) => break,
+                Ok(Err(DockerResponseServerError { message, .. })) => return Err(cannot(&message)),
+                Ok(Err(error)) => return Err(cannot(&error.to_string())),
+                Err(_) => return Err(cannot(&format!("nothing arrived for {} s", self.stall.as_secs()))),
+            }
+            if told.elapsed() >= PROGRESS {
+                told = Instant::now();
+                tell(format!("pulling image {name}: {progress}"));
+            }
+        }
+        tell(format!("pulled image {name} in {:.1} s", started.elapsed().as_secs_f64()));
+        self.find(name)
+            .await?
+            .ok_or_else(|| cannot("the daemon says it was pulled, but does not have it"))
+    }
+}
+
+/// What a pull has got of its layers.
+#[derive(Default)]
+struct Progress {
+    layers: HashMap<String, (i64, i64)>,
+}
+
+impl Progress {
+    fn take(&mut self, step: CreateImageInfo) {
+        let Some(layer) = step.id else { return };
+        if let Some(detail) = step.progress_detail
+            && let Some(total) = detail.total
+            && step.status.as_deref() == Some("Downloading")
+        {
+            self.layers.insert(layer, (detail.current.unwrap_or(0), total));
+        } else if matches!(step.status.as_deref(), Some("Download complete" | "Pull complete"))
+            && let Some((current, total)) = self.layers.get_mut(&layer)
+        {
+            *current = *total;
+        }
+    }
+}
+
+impl std::fmt::Display for Progress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        const MIB: i64 = 1 << 20;
+        let (current, total) = self.layers.values().fold((0, 0), |sum, layer| (sum.0 + layer.0, sum.1 + layer.1));
+        write!(f, "{} of {} MiB so far", current / MIB, total / MIB)
+    }
+}
+
+/// The name travels in a URL's path: what cannot be an image's name is not sent.
+fn check_name(name: &str) -> Result<(), Error> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/:@".contains(&byte);
+    if !name.is_empty() && name.bytes().all(fits) && !name.contains("..") && !name.starts_with(['/', '-', '.']) {
+        Ok(())
+    } else {
+        Err(Error::Unrunnable(format!(
+            "`{name}` is not the name of an image: write it as `docker pull` takes it, as in `python:3.12`"
+        )))
+    }
+}
+
+/// Without a tag the daemon would pull every tag there is.
+fn with_tag(name: &str) -> String {
+    let last = name.rsplit('/').next().unwrap_or(name);
+    if last.contains([':', '@']) {
+        name.to_owned()
+    } else {
+        format!("{name}:latest")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registry_s_port_is_not_a_tag() {
+        assert_eq!(with_tag("host:5000/python"), "host:5000/python:latest");
+        assert_eq!(with_tag("host:5000/python:3"), "host:5000/python:3");
+        assert_eq!(with_tag("python@sha256:00"), "python@sha256:00");
+    }
+
+    #[test]
+    fn what_is_no_image_s_name_is_refused() {
+        for name in ["", "../x", "a b", "-x", "python:3\n", "a?b=c", "/x"] {
+            assert!(matches!(check_name(name), Err(Error::Unrunnable(_))), "{name:?}");
+        }
+        assert!(check_name("host:5000/py-thon_x.y:3@sha256:00").is_ok());
+    }
+}

@@ -1,0 +1,228 @@
+//! Containers: the executor for work that is not trusted with the worker's own files.
+//!
+//! As few round trips to the daemon as can be: create, attach, start, wait. Removal happens behind the job's back.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bollard::{
+    container::AttachContainerResults,
+    query_parameters::{AttachContainerOptions, StartContainerOptions},
+};
+use bus::{ids::WorkerId, spec::ExecutorKind};
+use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
+use tracing::warn;
+
+use self::{
+    body::Setting,
+    container::{Container, ContainerHandle},
+    image::{Image, Images},
+};
+use super::{
+    Error, Executor, Launch, Running,
+    process::{mark::ProcessId, proc},
+    runtimes::RuntimeTable,
+};
+
+mod body;
+mod container;
+mod image;
+mod output;
+mod sweep;
+
+/// How long the daemon may take to say that it is there.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How containers are run.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The worker they are run for.
+    pub worker: WorkerId,
+    /// Which image a runtime is.
+    pub runtimes: Arc<RuntimeTable>,
+    /// The network they are in; absent: the daemon's own choice.
+    pub network: Option<String>,
+    /// How many processes and threads one may have: more than a job needs, fewer than a fork bomb.
+    pub pids: i64,
+    /// How long a pull may stand still, in which nothing arrives, before it is given up.
+    pub pull_stall: Duration,
+}
+
+impl Config {
+    /// The daemon's network, 4,096 processes, and a minute for a pull that stands still.
+    #[must_use]
+    pub fn new(worker: WorkerId, runtimes: Arc<RuntimeTable>) -> Self {
+        Self {
+            worker,
+            runtimes,
+            network: None,
+            pids: 4096,
+            pull_stall: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Runs commands in containers.
+pub struct Docker {
+    config: Config,
+    client: bollard::Docker,
+    images: Images,
+    setting: Setting,
+    version: String,
+    /// Whether the daemon has an init process to give (`docker-init`); believed until it says otherwise.
+    has_init: AtomicBool,
+    runner: ProcessId,
+    tasks: TaskTracker,
+}
+
+impl Docker {
+    /// Connects to the daemon at `DOCKER_HOST`, or at its usual socket.
+    ///
+    /// # Errors
+    /// [`Error::Broken`] if none answers, in a sentence that says why.
+    pub async fn connect(config: Config) -> Result<Self, Error> {
+        let silent = |_| Error::Broken(format!("the Docker daemon did not answer within {} s", CONNECT_TIMEOUT.as_secs()));
+        let broken = |error: bollard::errors::Error| Error::Broken(format!("no Docker daemon answers: {error}"));
+        let client = bollard::Docker::connect_with_unix_defaults().map_err(broken)?;
+        let client = timeout(CONNECT_TIMEOUT, client.negotiate_version())
+            .await
+            .map_err(silent)?
+            .map_err(broken)?;
+        let info = timeout(CONNECT_TIMEOUT, client.info()).await.map_err(silent)?.map_err(broken)?;
+        let runner = proc::this_process().map_err(|error| Error::Broken(error.to_string()))?;
+        Ok(Self {
+            images: Images::new(client.clone(), config.pull_stall),
+            setting: Setting::of(&info),
+            version: info.server_version.unwrap_or_default(),
+            has_init: AtomicBool::new(true),
+            runner,
+            tasks: TaskTracker::new(),
+            client,
+            config,
+        })
+    }
+
+    /// The daemon's version.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// Whether an image for this runtime is there already, so that a job of it can start at once.
+    pub async fn has_image_for(&self, runtime: Option<&bus::ids::Token>) -> bool {
+        let Ok(names) = self.config.runtimes.images(runtime) else {
+            return false;
+        };
+        for name in names {
+            if matches!(self.images.find(name).await, Ok(Some(_))) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Waits until containers that ended are removed, and their outputs read. Returns whether that came in time.
+    pub async fn close(&self, grace: Duration) -> bool {
+        self.tasks.close();
+        timeout(grace, self.tasks.wait()).await.is_ok()
+    }
+
+    /// The image a job runs in: its own, or the first of its runtime's that is there; pulled if none is.
+    async fn image(&self, launch: &Launch) -> Result<Image, Error> {
+        let own = launch.image.as_slice();
+        let names = if own.is_empty() {
+            self.config.runtimes.images(launch.runtime.as_ref())?
+        } else {
+            own
+        };
+        for name in names {
+            if let Some(image) = self.images.find(name).await? {
+                return Ok(image);
+            }
+        }
+        match names.last() {
+            Some(name) => self.images.pull(name, launch.notice.as_ref()).await,
+            None => Err(Error::Unrunnable("there is no image to run this job in".to_owned())),
+        }
+    }
+
+    async fn create(&self, launch: &Launch, image: &Image) -> Result<Container, Error> {
+        let has_init = self.has_init.load(Ordering::Relaxed);
+        let body = body::of(launch, image, &self.config, &self.setting, has_init, self.runner)?;
+        let name = body::name(launch);
+        match self.client.create_container(Some(name), body).await {
+            Ok(created) => Ok(Container::new(self.client.clone(), created.id, self.tasks.clone())),
+            Err(error) => {
+                self.images.forget(&image.name);
+                Err(refused("create", &error))
+            }
+        }
+    }
+
+    /// Attaches before the start, so that nothing of the output is lost.
+    async fn start(&self, container: &Container) -> Result<AttachContainerResults, bollard::errors::Error> {
+        let options = AttachContainerOptions {
+            stream: true,
+            stdout: true,
+            stderr: true,
+            ..AttachContainerOptions::default()
+        };
+        let attached = self.client.attach_container(container.id(), Some(options)).await?;
+        self.client.start_container(container.id(), None::<StartContainerOptions>).await?;
+        Ok(attached)
+    }
+}
+
+#[async_trait]
+impl Executor for Docker {
+    fn kind(&self) -> ExecutorKind {
+        ExecutorKind::Docker
+    }
+
+    async fn launch(&self, launch: Launch) -> Result<Running, Error> {
+        let image = self.image(&launch).await?;
+        body::hand_over(&launch, &self.setting).await?;
+        let mut container = self.create(&launch, &image).await?;
+        let attached = match self.start(&container).await {
+            Err(error) if error.to_string().contains("docker-init") && self.has_init.swap(false, Ordering::Relaxed) => {
+                warn!(
+                    "the Docker daemon has no docker-init: a program that leaves signals to their default cannot be asked to end, only killed"
+                );
+                container.remove_now().await;
+                container = self.create(&launch, &image).await?;
+                self.start(&container).await
+            }
+            other => other,
+        };
+        let attached = attached.map_err(|error| refused("start", &error))?;
+        let (stdout, stderr) = output::separate(attached.output, &self.tasks);
+        Ok(Running {
+            stdout: Box::new(stdout),
+            stderr: Box::new(stderr),
+            environment: Some(image.environment()),
+            handle: Box::new(ContainerHandle::new(container, launch.limits.memory_bytes.is_some())),
+        })
+    }
+}
+
+/// What the daemon's refusal means: the job asks for what cannot be (4xx, or a program that is not in the image), or the worker is ill.
+fn refused(what: &str, error: &bollard::errors::Error) -> Error {
+    use bollard::errors::Error::DockerResponseServerError;
+    match error {
+        DockerResponseServerError { status_code, message }
+            if matches!(status_code, 400 | 404 | 422)
+                || message.contains("executable file not found")
+                || message.contains("no such file") =>
+        {
+            Error::Unrunnable(format!("Docker could not {what} the container: {message}"))
+        }
+        other => Error::Broken(format!("Docker could not {what} a container: {other}")),
+    }
+}

@@ -1,0 +1,28 @@
+//! The environment of a plain process: little, and nothing of the runner's own, which holds credentials.
+
+use std::{
+    collections::BTreeMap,
+    ffi::{OsStr, OsString},
+    path::Path,
+};
+
+use super::mark::{self, Mark};
+
+/// What every command gets, whatever it is: where programs are, UTF-8, and output that comes as it is written.
+pub(super) fn base(path: &OsStr, user: Option<OsString>) -> Vec<(OsString, OsString)> {
+    let mut base = vec![
+        ("PATH".into(), path.to_owned()),
+        ("LANG".into(), "C.UTF-8".into()),
+        ("PYTHONUNBUFFERED".into(), "1".into()),
+    ];
+    base.extend(user.map(|user| ("USER".into(), user)));
+    base
+}
+
+/// The whole environment of one command. The job's own variables win over the worker's, but for the mark.
+pub(super) fn of(base: &[(OsString, OsString)], scratch: &Path, own: &BTreeMap<String, String>, mark: &Mark) -> Vec<(OsString, OsString)> {
+    let places = ["HOME", "TMPDIR"].map(|name| (name.into(), scratch.as_os_str().to_owned()));
+    let own = own.iter().map(|(name, value)| (name.into(), value.into()));
+    let mark = (mark::VARIABLE.into(), mark.to_string().into());
+    base.iter().cloned().chain(places).chain(own).chain([mark]).collect()
+}

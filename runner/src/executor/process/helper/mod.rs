@@ -1,0 +1,116 @@
+//! The spawn helper: a small process of its own that starts a runner's commands, reaps them, and takes them all down with the runner.
+//!
+//! The runner starts one, as its own binary with a hidden first argument, and talks to it over a socket. That buys two things.
+//! The runner's end of the socket closes however the runner dies, `kill -9` included, and then the helper kills everything it
+//! started. And it is a child subreaper: whatever a command leaves behind becomes the helper's own child, so that it is found
+//! and killed although it changed its group and session.
+//!
+//! Two threads. The first one, to which the kernel hands orphans, only reaps; the second one reads requests and spawns. So the
+//! list of the first thread's children is exactly the list of orphans: one cheap read at a command's end says that nothing is left.
+
+use std::{
+    fs::File,
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+    sync::Arc,
+};
+
+use nix::sys::signal::{SigSet, Signal};
+use parking_lot::{Condvar, Mutex};
+use rustix::net::{SendFlags, send};
+
+use self::orphans::Orphans;
+use super::wire::Report;
+
+mod orphans;
+mod reaper;
+mod spawner;
+
+/// The first argument that makes the binary a spawn helper. Not for people.
+pub const VERB: &str = "__spawn-helper";
+
+/// Acts as the spawn helper if the command line asks for it, and returns the exit code then.
+///
+/// A binary that runs a [`super::Process`] calls this first of all in `main`, before it starts threads or a runtime: the helper
+/// is to stay small, and reads nothing of the configuration.
+#[must_use]
+pub fn run_if_asked() -> Option<i32> {
+    (std::env::args_os().nth(1)? == VERB).then(main)
+}
+
+/// Serves one runner, whose socket is standard input, until that runner is gone. Returns the exit code.
+#[must_use]
+pub fn main() -> i32 {
+    match serve() {
+        Ok(()) => 0,
+        Err(error) => {
+            // The runner logs its helper's standard error and its exit code.
+            eprintln!("spawn helper: {error}");
+            1
+        }
+    }
+}
+
+fn serve() -> io::Result<()> {
+    // The runner's death ends the helper, nothing else: a Ctrl-C in the terminal or a service manager's SIGTERM go to the runner,
+    // which may want its commands to end in peace. Commands start with an empty mask again (`std::process` sees to it).
+    [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT]
+        .into_iter()
+        .collect::<SigSet>()
+        .thread_block()?;
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    // Standard input becomes /dev/null: every command inherits it from here, at no cost.
+    let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
+    rustix::stdio::dup2_stdin(File::open("/dev/null")?.as_fd())?;
+
+    let shared = Arc::new(Shared {
+        socket,
+        orphans: Orphans::of_this_thread(),
+        state: Mutex::default(),
+        changed: Condvar::new(),
+    });
+    let spawner = Arc::clone(&shared);
+    std::thread::Builder::new()
+        .name("spawner".to_owned())
+        .stack_size(256 * 1024)
+        .spawn(move || spawner::run(&spawner))?;
+    reaper::run(&shared);
+    Ok(())
+}
+
+/// What both threads see.
+struct Shared {
+    /// The way to the runner.
+    socket: OwnedFd,
+    /// What commands left behind.
+    orphans: Orphans,
+    state: Mutex<State>,
+    /// Told when a command was spawned, or was not.
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// The commands that run, or that ended and have something left.
+    commands: Vec<Running>,
+    /// Whether one is being spawned this moment: its process may exist, unknown yet.
+    spawning: bool,
+    /// How many spawns were tried.
+    spawned: u64,
+}
+
+/// A command that was started.
+struct Running {
+    id: u64,
+    /// Its process, and its group.
+    pid: i32,
+    /// How it ended, while something that it left behind is still there. Its process is reaped then.
+    ended: Option<Report>,
+}
+
+impl Shared {
+    /// Tells the runner. If it is gone, the spawner notices.
+    fn report(&self, report: &Report) {
+        send(&self.socket, &report.encode(), SendFlags::NOSIGNAL).ok();
+    }
+}

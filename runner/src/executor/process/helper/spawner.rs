@@ -1,0 +1,148 @@
+//! Reads the runner's requests, and starts commands.
+
+use std::{
+    fs::File,
+    io::{self, IoSliceMut, Read as _},
+    mem::MaybeUninit,
+    os::{fd::OwnedFd, unix::process::CommandExt as _},
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    io::Errno,
+    net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg},
+    process::{Pid, Signal},
+};
+
+use super::{Running, Shared, orphans::all_children};
+use crate::executor::process::{
+    proc,
+    wire::{Command, PACKET_MAX, Report, Request},
+};
+
+/// How long the helper goes on killing after the runner's end; what survives that is stuck in the kernel.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Serves requests until the runner is gone, then kills everything and ends the process.
+pub(super) fn run(shared: &Shared) {
+    let mut packet = vec![0; PACKET_MAX];
+    // An unreadable socket is a lost runner too.
+    while let Ok((len @ 1.., files)) = receive(&shared.socket, &mut packet) {
+        match Request::decode(&packet[..len]) {
+            Some(Request::Spawn { id, tell_pid, command }) => shared.spawn(id, tell_pid, command, files),
+            Some(Request::Signal { id, signal }) => shared.signal(id, signal),
+            None => eprintln!("spawn helper: a request of {len} bytes could not be read"),
+        }
+    }
+    shared.close();
+    std::process::exit(0);
+}
+
+/// The next packet, and the files that came with it: standard output, standard error and, for a large command, its body.
+fn receive(socket: &OwnedFd, packet: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+    loop {
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        match recvmsg(socket, &mut [IoSliceMut::new(packet)], &mut control, RecvFlags::CMSG_CLOEXEC) {
+            Ok(received) => {
+                let files = control
+                    .drain()
+                    .filter_map(|message| match message {
+                        RecvAncillaryMessage::ScmRights(files) => Some(files),
+                        _ => None,
+                    })
+                    .flatten()
+                    .collect();
+                return Ok((received.bytes, files));
+            }
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+impl Shared {
+    fn spawn(&self, id: u64, tell_pid: bool, command: Option<Command>, files: Vec<OwnedFd>) {
+        self.state.lock().spawning = true;
+        let spawned = start(command, files);
+        let mut state = self.state.lock();
+        state.spawning = false;
+        state.spawned += 1;
+        match spawned {
+            Ok(pid) => {
+                if tell_pid {
+                    self.report(&Report::Started { id, pid });
+                }
+                state.commands.push(Running { id, pid, ended: None });
+            }
+            Err(error) => self.report(&Report::Failed {
+                id,
+                errno: error.raw_os_error().unwrap_or(Errno::INVAL.raw_os_error()),
+            }),
+        }
+        self.changed.notify_one();
+    }
+
+    /// A command that ended meanwhile has nothing to be signalled.
+    fn signal(&self, id: u64, signal: i32) {
+        let state = self.state.lock();
+        let running = state.commands.iter().find(|command| command.id == id && command.ended.is_none());
+        if let Some((group, signal)) = running.and_then(|running| Pid::from_raw(running.pid).zip(Signal::from_named_raw(signal))) {
+            rustix::process::kill_process_group(group, signal).ok();
+        }
+    }
+
+    /// Kills every command, its group and all that descends from it, until there is nothing. The reaper buries them meanwhile.
+    fn close(&self) {
+        let end = Instant::now() + CLOSE_TIMEOUT;
+        loop {
+            // Under the lock nothing is reaped, so no number can become another's.
+            let state = self.state.lock();
+            let children = all_children();
+            if children.is_empty() || Instant::now() > end {
+                break;
+            }
+            for group in state.commands.iter().filter(|command| command.ended.is_none()) {
+                if let Some(group) = Pid::from_raw(group.pid) {
+                    rustix::process::kill_process_group(group, Signal::KILL).ok();
+                }
+            }
+            children.into_iter().for_each(proc::kill);
+            drop(state);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// Starts a command in a group of its own, and says its number.
+///
+/// Nothing here needs code between fork and exec, so that `std` uses `posix_spawn`: the child borrows this process's memory until
+/// it executes, and nothing is copied.
+fn start(command: Option<Command>, files: Vec<OwnedFd>) -> io::Result<i32> {
+    let invalid = || io::Error::from(Errno::INVAL);
+    let mut files = files.into_iter();
+    let (stdout, stderr) = files.next().zip(files.next()).ok_or_else(invalid)?;
+    let command = match (command, files.next()) {
+        (Some(command), _) => command,
+        (None, Some(body)) => {
+            let mut bytes = Vec::new();
+            File::from(body).read_to_end(&mut bytes)?;
+            Command::decode(&bytes).ok_or_else(invalid)?
+        }
+        (None, None) => return Err(invalid()),
+    };
+    let (name, arguments) = command.argv.split_first().ok_or_else(invalid)?;
+    let child = std::process::Command::new(&command.program)
+        .arg0(name)
+        .args(arguments)
+        .env_clear()
+        .envs(command.env)
+        .current_dir(&command.directory)
+        .process_group(0)
+        .stdin(Stdio::inherit())
+        .stdout(stdout)
+        .stderr(stderr)
+        .spawn()?;
+    Ok(child.id().cast_signed())
+}

@@ -1,0 +1,344 @@
+//! Plain processes: the embedded default, so that a machine without Docker can run everything.
+//!
+//! A small helper of its own (`helper`) starts them, each in a group of its own, and kills them all when the runner dies. Spawning
+//! is what a short job costs, so there is nothing else on its way: two pipes, one packet to the helper and one back.
+
+use std::{
+    ffi::OsString,
+    os::{fd::OwnedFd, unix::process::ExitStatusExt as _},
+    path::{Path, PathBuf},
+    process::ExitStatus,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bus::{ids::WorkerId, spec::ExecutorKind};
+use parking_lot::RwLock;
+use rustix::pipe::{PipeFlags, pipe_with};
+use tokio::net::unix::pipe::Receiver;
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
+use tracing::warn;
+
+use self::{
+    cgroup::Cgroups,
+    ending::{End, Ending},
+    limits::Guard,
+    link::Link,
+    mark::{Mark, ProcessId},
+    program::Programs,
+    sampler::Sampler,
+    wire::Command,
+};
+use super::{Ended, Error, Executor, Exit, Handle, Launch, Limits, Running, runtimes::RuntimeTable};
+
+mod cgroup;
+mod ending;
+mod environment;
+pub mod helper;
+mod limits;
+mod link;
+pub(crate) mod mark;
+pub(crate) mod proc;
+mod program;
+mod sampler;
+mod wire;
+
+/// How plain processes are run.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The worker they are run for.
+    pub worker: WorkerId,
+    /// The spawn helper's program and arguments.
+    pub helper: Vec<OsString>,
+    /// Which interpreter a runtime is.
+    pub runtimes: Arc<RuntimeTable>,
+    /// Where programs are looked up; `PATH` of every command.
+    pub path: OsString,
+    /// `USER` of every command.
+    pub user: Option<OsString>,
+    /// Whether limits may use control groups.
+    pub cgroups: bool,
+}
+
+impl Config {
+    /// The path that commands get if the runner has none.
+    pub const DEFAULT_PATH: &'static str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+    /// The runner's own binary as helper (found even if it was replaced on disk), its path and user, and control groups where
+    /// they are writable.
+    #[must_use]
+    pub fn new(worker: WorkerId, runtimes: Arc<RuntimeTable>) -> Self {
+        Self {
+            worker,
+            helper: vec!["/proc/self/exe".into(), helper::VERB.into()],
+            runtimes,
+            path: std::env::var_os("PATH").unwrap_or_else(|| Self::DEFAULT_PATH.into()),
+            user: std::env::var_os("USER"),
+            cgroups: true,
+        }
+    }
+}
+
+/// Runs commands as plain processes.
+pub struct Process {
+    config: Config,
+    base: Vec<(OsString, OsString)>,
+    runner: ProcessId,
+    link: RwLock<Arc<Link>>,
+    restart: tokio::sync::Mutex<()>,
+    next_id: AtomicU64,
+    programs: Arc<Programs>,
+    cgroups: Cgroups,
+    sampler: Sampler,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    _stop_on_drop: DropGuard,
+}
+
+impl Process {
+    /// Starts the helper, finds out which limits can be enforced, and kills what an earlier runner of this worker, killed
+    /// together with its helper, left running.
+    ///
+    /// # Errors
+    /// [`Error::Broken`] if the helper cannot be started.
+    pub async fn start(config: Config) -> Result<Self, Error> {
+        let broken = |error: std::io::Error| Error::Broken(format!("the spawn helper could not be started: {error}"));
+        let runner = proc::this_process().map_err(broken)?;
+        let worker = config.worker.clone();
+        let is_left = move |mark: &Mark| mark.worker == worker && mark.runner != runner && !proc::is_alive(mark.runner);
+        let (cgroups, with_cgroups) = (config.cgroups, move || {
+            let killed = proc::kill_marked(is_left);
+            if killed > 0 {
+                warn!("killed {killed} processes that an earlier runner left behind");
+            }
+            Cgroups::detect(runner)
+        });
+        let found = tokio::task::spawn_blocking(with_cgroups).await;
+        let found = found.map_err(|error| Error::Broken(error.to_string()))?;
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let link = Link::start(&config.helper, runner, &tasks, &stop).map_err(broken)?;
+        Ok(Self {
+            base: environment::base(&config.path, config.user.clone()),
+            programs: Arc::new(Programs::on(config.path.clone())),
+            config,
+            runner,
+            link: RwLock::new(link),
+            restart: tokio::sync::Mutex::default(),
+            next_id: AtomicU64::new(1),
+            cgroups: if cgroups { found } else { Cgroups::none(runner) },
+            sampler: Sampler::default(),
+            tasks,
+            _stop_on_drop: stop.clone().drop_guard(),
+            stop,
+        })
+    }
+
+    /// What limits are enforced by, in a few words for the runner's start log.
+    #[must_use]
+    pub fn limits(&self) -> &'static str {
+        match (self.cgroups.limits_memory(), self.cgroups.limits_cpu()) {
+            (true, true) => "memory and CPUs limited by control groups",
+            (true, false) => "memory limited by control groups, CPUs not limited (no writable cpu control group)",
+            (false, true) => "CPUs limited by control groups, memory by sampling it every 100 ms",
+            (false, false) => "memory limited by sampling it every 100 ms, CPUs not limited (no writable control group)",
+        }
+    }
+
+    /// Kills whatever runs, and ends the helper. Returns whether all of it was gone in time.
+    pub async fn close(&self, grace: Duration) -> bool {
+        self.stop.cancel();
+        self.tasks.close();
+        tokio::time::timeout(grace, self.tasks.wait()).await.is_ok()
+    }
+
+    /// The helper that lives; a dead one is replaced.
+    async fn link(&self) -> Result<Arc<Link>, Error> {
+        let link = Arc::clone(&self.link.read());
+        if !link.is_broken() {
+            return Ok(link);
+        }
+        let _restarting = self.restart.lock().await;
+        let link = Arc::clone(&self.link.read());
+        if !link.is_broken() {
+            return Ok(link);
+        }
+        if self.stop.is_cancelled() {
+            return Err(Error::Broken("the process executor is stopped".to_owned()));
+        }
+        let link = Link::start(&self.config.helper, self.runner, &self.tasks, &self.stop)
+            .map_err(|error| Error::Broken(format!("the spawn helper could not be started again: {error}")))?;
+        *self.link.write() = Arc::clone(&link);
+        Ok(link)
+    }
+
+    /// The command that the helper is to start, and the path of what it executes.
+    fn command(&self, launch: &Launch, id: u64) -> Result<Command, Error> {
+        let (first, arguments) = launch
+            .command
+            .split_first()
+            .ok_or_else(|| Error::Unrunnable("the command is empty: name a program or a script".to_owned()))?;
+        let interpreter = match &launch.runtime {
+            Some(name) => self.config.runtimes.interpreter(name)?,
+            None => &[],
+        };
+        let argv: Vec<OsString> = interpreter.iter().chain([first]).chain(arguments).map(OsString::from).collect();
+        let program = match interpreter.first() {
+            Some(program) => self.interpreter(launch, program)?.into_os_string(),
+            None => self.programs.resolve(first, &launch.work_dir)?.into_os_string(),
+        };
+        let mark = Mark {
+            worker: self.config.worker.clone(),
+            runner: self.runner,
+            id,
+        };
+        Ok(Command {
+            program,
+            argv,
+            env: environment::of(&self.base, &launch.scratch_dir, &launch.env, &mark),
+            directory: launch.work_dir.as_os_str().to_owned(),
+        })
+    }
+
+    fn interpreter(&self, launch: &Launch, program: &str) -> Result<PathBuf, Error> {
+        let runtime = launch.runtime.as_ref().map(ToString::to_string).unwrap_or_default();
+        self.programs.resolve(program, Path::new("/")).map_err(|_| {
+            Error::Unrunnable(format!(
+                "this worker has no `{program}`, which runtime `{runtime}` needs: install it on the worker, run the job with Docker (`--executor docker`), \
+                 or choose another runtime"
+            ))
+        })
+    }
+
+    fn unenforced(&self, limits: Limits) {
+        static SAID: std::sync::Once = std::sync::Once::new();
+        if limits.cpu_milli.is_some() && !self.cgroups.limits_cpu() {
+            SAID.call_once(|| warn!("CPU limits of plain processes are not enforced: no cpu control group is writable for this runner"));
+        }
+    }
+}
+
+#[async_trait]
+impl Executor for Process {
+    fn kind(&self) -> ExecutorKind {
+        ExecutorKind::Process
+    }
+
+    async fn launch(&self, launch: Launch) -> Result<Running, Error> {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let mut command = self.command(&launch, id)?;
+        let program = PathBuf::from(&command.program);
+        let broken = |what: &str, error: std::io::Error| Error::Broken(format!("{what}: {error}"));
+        self.unenforced(launch.limits);
+        let group = self
+            .cgroups
+            .group(id, launch.limits)
+            .map_err(|error| broken("a control group could not be made", error))?;
+        if let Some(group) = &group {
+            command = limits::inside(group, command).map_err(|error| broken("`/bin/sh` is needed to limit a process", error))?;
+        }
+        let sampled = launch.limits.memory_bytes.filter(|_| !self.cgroups.limits_memory());
+
+        let mut body = Vec::with_capacity(1024);
+        command.encode(&mut body);
+        let (stdout, stdout_writer) = pipe().map_err(|error| broken("a pipe could not be made", error))?;
+        let (stderr, stderr_writer) = pipe().map_err(|error| broken("a pipe could not be made", error))?;
+        let link = self.link().await?;
+        let ending = link
+            .spawn(id, sampled.is_some(), &body, stdout_writer, stderr_writer)
+            .await
+            .map_err(|error| broken("the spawn helper could not be asked", error))?;
+        let sampled = sampled.map(|limit| self.sampler.watch(id, limit, Arc::clone(&link), Arc::clone(&ending), &self.tasks));
+        let guard = (group.is_some() || sampled.is_some()).then(|| Guard::new(group, sampled));
+        Ok(Running {
+            stdout: Box::new(stdout),
+            stderr: Box::new(stderr),
+            environment: Some(program.display().to_string()),
+            handle: Box::new(ProcessHandle {
+                id,
+                link,
+                ending,
+                guard,
+                program,
+                programs: Arc::clone(&self.programs),
+                work_dir: launch.work_dir,
+                tasks: self.tasks.clone(),
+            }),
+        })
+    }
+}
+
+/// A pipe whose reading end is asynchronous, and whose writing end is what a program expects.
+fn pipe() -> std::io::Result<(Receiver, OwnedFd)> {
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
+    rustix::io::ioctl_fionbio(&reader, true)?;
+    Ok((Receiver::from_owned_fd_unchecked(reader)?, writer))
+}
+
+struct ProcessHandle {
+    id: u64,
+    link: Arc<Link>,
+    ending: Arc<Ending>,
+    guard: Option<Guard>,
+    program: PathBuf,
+    programs: Arc<Programs>,
+    work_dir: PathBuf,
+    tasks: TaskTracker,
+}
+
+#[async_trait]
+impl Handle for ProcessHandle {
+    async fn wait(&self) -> Result<Ended, Error> {
+        match self.ending.wait().await {
+            End::Ended {
+                status,
+                cpu_micros,
+                memory_bytes,
+            } => {
+                let exit = exit(*status);
+                Ok(Ended {
+                    exit: self.guard.as_ref().map_or(exit, |guard| guard.judge(exit, &self.tasks)),
+                    cpu: Some(Duration::from_micros(*cpu_micros)),
+                    memory_bytes: Some(*memory_bytes),
+                })
+            }
+            End::NotStarted(errno) => {
+                self.programs.forget(&self.program);
+                Err(program::not_started(&self.program, &self.work_dir, *errno))
+            }
+            End::Lost(sentence) => Err(Error::Broken(sentence.clone())),
+        }
+    }
+
+    async fn terminate(&self) {
+        self.link.signal(self.id, rustix::process::Signal::TERM.as_raw()).await;
+    }
+
+    async fn kill(&self) {
+        self.link.signal(self.id, rustix::process::Signal::KILL.as_raw()).await;
+    }
+}
+
+impl Drop for ProcessHandle {
+    /// What nobody waits for is ended.
+    fn drop(&mut self) {
+        if self.ending.get().is_none() && !self.link.try_signal(self.id, rustix::process::Signal::KILL.as_raw()) && !self.link.is_broken() {
+            warn!("a command that nobody waits for any more could not be killed: the spawn helper does not listen");
+        }
+    }
+}
+
+fn exit(status: i32) -> Exit {
+    let status = ExitStatus::from_raw(status);
+    match (status.code(), status.signal()) {
+        (Some(code), _) => Exit::Code(code),
+        (None, Some(signal)) => Exit::Signal(signal),
+        (None, None) => Exit::Code(-1),
+    }
+}

@@ -1,0 +1,191 @@
+//! Runtimes: what `python` means, as a program of the worker and as an image.
+
+use std::{collections::BTreeMap, str::FromStr};
+
+use bus::ids::Token;
+
+use super::Error;
+
+/// One runtime.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Runtime {
+    /// The interpreter and its own arguments; the job's command follows them.
+    pub process: Vec<String>,
+    /// The images that have it: the first that is there is used, and if none is, the last is pulled.
+    pub images: Vec<String>,
+}
+
+/// The runtimes that a worker knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuntimeTable {
+    by_name: BTreeMap<Token, Runtime>,
+    /// The images for a command without a runtime.
+    program_images: Vec<String>,
+}
+
+/// An entry of the table that could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` is not a runtime: write `name=interpreter argument…`, `name@image`, or `name=interpreter@image`, as in `python=python3.12@python:3.12`"
+)]
+pub struct ParseError(String);
+
+/// The image that `make` builds from the machine's own files; it has Python and the shells.
+const LOCAL_IMAGE: &str = "rgrid/python:3";
+
+impl Default for RuntimeTable {
+    fn default() -> Self {
+        let built_in: [(&str, &[&str], &[&str]); 4] = [
+            ("python", &["python3"], &[LOCAL_IMAGE, "python:3-slim"]),
+            ("node", &["node"], &["node:lts-slim"]),
+            ("bash", &["bash"], &[LOCAL_IMAGE, "debian:stable-slim"]),
+            ("sh", &["sh"], &[LOCAL_IMAGE, "debian:stable-slim"]),
+        ];
+        let owned = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
+        let mut table = Self {
+            by_name: BTreeMap::new(),
+            program_images: owned(&[LOCAL_IMAGE, "debian:stable-slim"]),
+        };
+        for (name, process, images) in built_in {
+            if let Ok(name) = name.parse() {
+                table.by_name.insert(
+                    name,
+                    Runtime {
+                        process: owned(process),
+                        images: owned(images),
+                    },
+                );
+            }
+        }
+        table
+    }
+}
+
+impl RuntimeTable {
+    /// The table with one runtime more, or another meaning of one that it has: what is empty stays as it was.
+    #[must_use]
+    pub fn with(mut self, name: Token, process: Vec<String>, image: Option<String>) -> Self {
+        let runtime = self.by_name.entry(name).or_insert_with(|| Runtime {
+            process: Vec::new(),
+            images: Vec::new(),
+        });
+        if !process.is_empty() {
+            runtime.process = process;
+        }
+        if let Some(image) = image {
+            runtime.images = vec![image];
+        }
+        self
+    }
+
+    /// The table with what a configuration says: `name=interpreter argument…`, `name@image` or `name=interpreter argument…@image`.
+    ///
+    /// # Errors
+    /// If it is none of these.
+    pub fn with_entry(self, entry: &str) -> Result<Self, ParseError> {
+        let refused = || ParseError(entry.to_owned());
+        let (head, image) = match entry.split_once('@') {
+            Some((_, "")) => return Err(refused()),
+            Some((head, image)) => (head, Some(image.trim().to_owned())),
+            None => (entry, None),
+        };
+        let (name, process) = head.split_once('=').unwrap_or((head, ""));
+        let process: Vec<String> = process.split_whitespace().map(str::to_owned).collect();
+        if process.is_empty() && image.is_none() {
+            return Err(refused());
+        }
+        let name = Token::from_str(name.trim()).map_err(|_| refused())?;
+        Ok(self.with(name, process, image))
+    }
+
+    /// A runtime by its name.
+    ///
+    /// # Errors
+    /// [`Error::Unrunnable`] if the table does not have it.
+    pub fn get(&self, name: &Token) -> Result<&Runtime, Error> {
+        self.by_name.get(name).ok_or_else(|| {
+            let known: Vec<&str> = self.by_name.keys().map(Token::as_str).collect();
+            Error::Unrunnable(format!(
+                "this worker knows no runtime `{name}`: it knows {}; the worker's operator can add it",
+                known.join(", ")
+            ))
+        })
+    }
+
+    /// The interpreter of a runtime, as a process.
+    ///
+    /// # Errors
+    /// [`Error::Unrunnable`] if the table does not have it.
+    pub fn interpreter(&self, name: &Token) -> Result<&[String], Error> {
+        match self.get(name)?.process.as_slice() {
+            [] => Err(Error::Unrunnable(format!(
+                "runtime `{name}` is an image on this worker: run it with Docker (`--executor docker`)"
+            ))),
+            process => Ok(process),
+        }
+    }
+
+    /// The images for a runtime, or for a command that needs none; the first one there is used.
+    ///
+    /// # Errors
+    /// [`Error::Unrunnable`] if there is none.
+    pub fn images(&self, runtime: Option<&Token>) -> Result<&[String], Error> {
+        let Some(name) = runtime else {
+            return Ok(&self.program_images);
+        };
+        match self.get(name)?.images.as_slice() {
+            [] => Err(Error::Unrunnable(format!(
+                "this worker has no image for runtime `{name}`: name one (`--image`), or run it as a process (`--executor process`)"
+            ))),
+            images => Ok(images),
+        }
+    }
+
+    /// The names of all runtimes.
+    pub fn names(&self) -> impl Iterator<Item = &Token> {
+        self.by_name.keys()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn python() -> Token {
+        "python".parse().unwrap()
+    }
+
+    #[test]
+    fn an_entry_changes_only_what_it_names() {
+        let table = RuntimeTable::default().with_entry("python=python3.12 -X dev").unwrap();
+        assert_eq!(table.interpreter(&python()).unwrap(), ["python3.12", "-X", "dev"]);
+        assert_eq!(
+            table.images(Some(&python())).unwrap(),
+            RuntimeTable::default().images(Some(&python())).unwrap()
+        );
+        let table = table.with_entry("python@registry:5000/py:3").unwrap();
+        assert_eq!(table.interpreter(&python()).unwrap(), ["python3.12", "-X", "dev"]);
+        assert_eq!(table.images(Some(&python())).unwrap(), ["registry:5000/py:3"]);
+    }
+
+    #[test]
+    fn a_new_runtime_may_be_an_image_only() {
+        let table = RuntimeTable::default().with_entry("julia@julia:1").unwrap();
+        let julia = "julia".parse().unwrap();
+        assert_eq!(table.images(Some(&julia)).unwrap(), ["julia:1"]);
+        assert!(table.interpreter(&julia).unwrap_err().to_string().contains("--executor docker"));
+    }
+
+    #[test]
+    fn an_unknown_runtime_is_answered_with_those_there_are() {
+        let error = RuntimeTable::default().get(&"cobol".parse().unwrap()).unwrap_err();
+        assert!(error.to_string().contains("bash, node, python, sh"), "{error}");
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for entry in ["", "python", "=x", "a b=c", "python@"] {
+            assert!(RuntimeTable::default().with_entry(entry).is_err(), "{entry}");
+        }
+    }
+}
