@@ -8,8 +8,8 @@ use tracing::{debug, warn};
 
 use super::puller::{Error, Patience, Pulled, Puller};
 
-/// Messages that are asked for at once, and how many are left when more are.
-const WINDOW: (usize, usize) = (2_000, 1_000);
+/// Messages that are under way at once; more are asked for when half of them are left.
+const WINDOW: usize = 2_000;
 /// How long an ask waits on the server.
 const EXPIRES: Duration = Duration::from_secs(30);
 /// How long the server keeps the consumer of a follower that went away.
@@ -46,6 +46,7 @@ pub struct Follower {
     /// The consumer's own count of what it delivered; a gap in it is a lost message.
     delivered: u64,
     puller: Option<Puller>,
+    window: usize,
 }
 
 impl Follower {
@@ -59,7 +60,15 @@ impl Follower {
             from: after + 1,
             delivered: 0,
             puller: None,
+            window: WINDOW,
         }
+    }
+
+    /// Has at most so many messages (2,000 unless said) under way at once: fewer, where each may be large.
+    #[must_use]
+    pub const fn window(mut self, most: usize) -> Self {
+        self.window = if most < 2 { 2 } else { most };
+        self
     }
 
     /// The next message. Waits for it as long as it takes, over every outage. Loses nothing when dropped half-way.
@@ -94,8 +103,9 @@ impl Follower {
             self.begin().await?;
         }
         let Some(puller) = self.puller.as_mut() else { return Ok(None) };
-        if puller.outstanding(0) <= WINDOW.1 {
-            puller.ask(0, WINDOW.0 - WINDOW.1, Patience::Expires(EXPIRES)).await?;
+        let half = self.window / 2;
+        if puller.outstanding(0) <= half {
+            puller.ask(0, half, Patience::Expires(EXPIRES)).await?;
         }
         let pulled = puller.next().await?;
         self.accept(pulled)
