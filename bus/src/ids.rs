@@ -25,7 +25,7 @@ macro_rules! typed_id {
         pub struct $name(Uuid);
 
         impl $name {
-            /// A new identity, ordered by the time it was made (UUIDv7).
+            /// A new identity, ordered by the time it was made (`UUIDv7`).
             #[must_use]
             #[allow(clippy::new_without_default, reason = "a default identity would be a different one each time")]
             pub fn new() -> Self {

@@ -1,3 +1,20 @@
 //! The agent of one worker: takes work, executes it, commits what came of it.
 
+mod attempt;
+mod command;
+mod config;
+mod dispatcher;
 pub mod executor;
+mod logbook;
+mod open;
+mod output;
+mod patience;
+mod presence;
+mod run;
+mod scribe;
+mod session;
+mod sessions;
+mod stage;
+
+pub use config::Config;
+pub use run::{Error, run};

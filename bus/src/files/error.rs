@@ -74,8 +74,10 @@ pub enum Error {
     Store {
         /// What was tried.
         doing: &'static str,
+        /// Whether it may work later: the store was out of reach, rather than against it.
+        transient: bool,
         /// Why it failed.
-        source: object_store::Error,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The bucket in `JetStream` cannot be used.
     #[error(transparent)]
@@ -95,13 +97,24 @@ impl Error {
     /// Whether asking again later may help: the store was out of reach, rather than the content wrong.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
-        matches!(
-            self,
-            Self::Store {
-                source: object_store::Error::Generic { .. } | object_store::Error::JoinError { .. },
-                ..
-            }
-        )
+        matches!(self, Self::Store { transient: true, .. } | Self::Nats(nats::Error::Request { .. }))
+    }
+
+    /// The error of a store's operation.
+    pub(super) fn store(doing: &'static str, source: object_store::Error) -> Self {
+        match source {
+            // Its own text would repeat the source's.
+            object_store::Error::Generic { source, .. } => Self::Store {
+                doing,
+                transient: true,
+                source,
+            },
+            source => Self::Store {
+                doing,
+                transient: false,
+                source: source.into(),
+            },
+        }
     }
 
     /// The error of a read of `digest`: an absent object is missing content, a torn one damaged content.
@@ -112,18 +125,12 @@ impl Error {
                 digest,
                 why: source.to_string(),
             },
-            source => Self::Store {
-                doing: "read from the store",
-                source,
-            },
+            source => Self::store("read from the store", source),
         }
     }
 
-    pub(super) const fn storing(source: object_store::Error) -> Self {
-        Self::Store {
-            doing: "write to the store",
-            source,
-        }
+    pub(super) fn storing(source: object_store::Error) -> Self {
+        Self::store("write to the store", source)
     }
 }
 

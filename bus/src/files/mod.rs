@@ -6,6 +6,7 @@
 mod error;
 mod get;
 pub mod nats;
+mod open;
 mod put;
 mod store;
 mod upload;

@@ -1,13 +1,16 @@
 //! The store: what is in it, under which name.
 
-use std::{fmt, path::Path, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_nats::jetstream;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use object_store::{ObjectStore, ObjectStoreExt as _, aws::AmazonS3Builder, local::LocalFileSystem, path::Path as Key};
-use url::Url;
+use object_store::{ObjectStore, ObjectStoreExt as _, path::Path as Key};
 
-use super::{Error, StoreUrl, nats::Nats};
+use super::{
+    Error, StoreUrl,
+    nats::Nats,
+    open::{self, Opened},
+};
 use crate::ids::Digest;
 
 /// How many questions are asked of the store at once.
@@ -23,6 +26,8 @@ pub struct Files {
     pub(super) store: Arc<dyn ObjectStore>,
     /// The bytes of a part of an upload.
     pub(super) part_size: usize,
+    /// The store, if it is in NATS.
+    nats: Option<Nats>,
     url: Arc<StoreUrl>,
 }
 
@@ -33,26 +38,11 @@ impl Files {
     /// # Errors
     /// The store cannot be reached or used, or `nats` is missing for a `nats://` store.
     pub async fn open(url: &StoreUrl, nats: Option<jetstream::Context>) -> Result<Self, Error> {
-        let (store, part_size): (Arc<dyn ObjectStore>, _) = match url {
-            StoreUrl::Nats { bucket, replicas } => {
-                let context = nats.ok_or_else(|| Error::NotConnected { url: url.to_string() })?;
-                (Arc::new(Nats::open(context, bucket, *replicas).await?), MIB)
-            }
-            // S3 takes at most 10,000 parts, of 5 MiB or more.
-            StoreUrl::S3 {
-                bucket,
-                endpoint,
-                region,
-                credentials,
-            } => (
-                Arc::new(s3(bucket, endpoint.as_ref(), region.as_deref(), credentials.as_ref())?),
-                8 * MIB,
-            ),
-            StoreUrl::File { dir } => (Arc::new(directory(dir).await?), 4 * MIB),
-        };
+        let Opened { store, part_size, nats } = open::open(url, nats).await?;
         Ok(Self {
             store,
             part_size,
+            nats,
             url: Arc::new(url.clone()),
         })
     }
@@ -75,6 +65,18 @@ impl Files {
         key(digest)
     }
 
+    /// Purges what uploads left behind whose process died, if the last of it is older than `age`, and returns how many uploads
+    /// that were. Only a store in NATS needs it: a bucket in S3 has rules of its own for incomplete uploads.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn sweep(&self, age: Duration) -> Result<u64, Error> {
+        match &self.nats {
+            Some(nats) => Ok(nats.sweep(age).await?),
+            None => Ok(0),
+        }
+    }
+
     /// Whether the content is in the store.
     ///
     /// # Errors
@@ -83,10 +85,7 @@ impl Files {
         match self.store.head(&key(digest)).await {
             Ok(_) => Ok(true),
             Err(object_store::Error::NotFound { .. }) => Ok(false),
-            Err(source) => Err(Error::Store {
-                doing: "look into the store",
-                source,
-            }),
+            Err(source) => Err(Error::store("look into the store", source)),
         }
     }
 
@@ -114,44 +113,4 @@ impl fmt::Display for Files {
 pub(super) fn key(digest: &Digest) -> Key {
     let text = digest.to_string();
     Key::from(format!("sha256/{}/{text}", &text[..2]))
-}
-
-fn s3(
-    bucket: &str,
-    endpoint: Option<&Url>,
-    region: Option<&str>,
-    credentials: Option<&(String, String)>,
-) -> Result<impl ObjectStore + use<>, Error> {
-    let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
-    if let Some(endpoint) = endpoint {
-        builder = builder
-            .with_endpoint(endpoint.as_str().trim_end_matches('/'))
-            .with_allow_http(endpoint.scheme() == "http")
-            .with_virtual_hosted_style_request(false);
-    }
-    if let Some(region) = region {
-        builder = builder.with_region(region);
-    }
-    if let Some((key, secret)) = credentials {
-        builder = builder.with_access_key_id(key).with_secret_access_key(secret);
-    }
-    builder.build().map_err(|source| Error::Store {
-        doing: "set up the S3 store",
-        source,
-    })
-}
-
-async fn directory(dir: &Path) -> Result<LocalFileSystem, Error> {
-    let made = tokio::fs::create_dir_all(dir).await;
-    made.map_err(|source| Error::Io {
-        doing: "create",
-        path: dir.to_owned(),
-        source,
-    })?;
-    // Durable like the other stores: what is acknowledged survives a power cut.
-    let store = LocalFileSystem::new_with_prefix(dir).map_err(|source| Error::Store {
-        doing: "open the directory of the files",
-        source,
-    })?;
-    Ok(store.with_fsync(true))
 }

@@ -65,6 +65,8 @@ where
             }
         }
     })
+    // Some readers ask again after the end.
+    .fuse()
     .boxed()
 }
 

@@ -184,11 +184,11 @@ fn give_up(job: &Job, attempt: Attempt, cause: LossCause) -> JobEvent {
     } else if attempt.0 >= MAX_ATTEMPTS {
         JobEvent::Died(Died { attempt, cause })
     } else {
-        JobEvent::Rescheduled(Rescheduled {
+        JobEvent::Rescheduled(Box::new(Rescheduled {
             attempt,
             cause,
             spec: job.spec.clone(),
-        })
+        }))
     }
 }
 

@@ -23,7 +23,7 @@ pub enum JobEvent {
     /// Its attempt ended on its worker; what it made is committed by this.
     Finished(Box<Finished>),
     /// Its attempt was given up, and another may be made.
-    Rescheduled(Rescheduled),
+    Rescheduled(Box<Rescheduled>),
     /// A user asked for its end while a worker had it.
     CancelRequested(CancelRequested),
     /// It ended without running, or without its worker, because a user asked for that.

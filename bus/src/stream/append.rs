@@ -203,7 +203,8 @@ impl Pending {
                 });
             }
             warn!("no acknowledgement for {} yet ({error}); trying again", self.append.subject);
-            tokio::time::sleep(pause.mul_f32(rand::rng().random_range(0.5..1.0))).await;
+            let jitter = rand::rng().random_range(0.5..1.0);
+            tokio::time::sleep(pause.mul_f32(jitter)).await;
             pause = (pause * 2).min(PAUSE.1);
             self.ack = self.log.publish(&self.append).await;
         }

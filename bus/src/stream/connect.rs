@@ -78,10 +78,13 @@ impl Bus {
     pub async fn connect(urls: &str, name: &str) -> Result<Self, Error> {
         let servers = parse(urls)?;
         let shown = redacted(&servers);
-        let client = options(name).connect(&servers[..]).await.map_err(|source| Error::Connect {
-            servers: shown.clone(),
-            source,
-        })?;
+        let client = options(name, &servers)
+            .connect(&servers[..])
+            .await
+            .map_err(|source| Error::Connect {
+                servers: shown.clone(),
+                source,
+            })?;
         let server = client.server_info();
         if version(&server.version).is_none_or(|found| found < MIN_SERVER) {
             return Err(Error::TooOld {
@@ -103,26 +106,52 @@ impl Bus {
     }
 }
 
-fn options(name: &str) -> ConnectOptions {
-    ConnectOptions::new()
-        .name(name)
-        .ping_interval(PING_INTERVAL)
-        .reconnect_delay_callback(|attempts| {
-            let doublings = u32::try_from(attempts).unwrap_or(u32::MAX).min(8);
-            RECONNECT_CAP.min(Duration::from_millis(10 << doublings))
-        })
-        .subscription_capacity(65_536)
-        .event_callback(|event| async move {
-            match event {
-                Event::Disconnected => warn!("the connection to NATS is gone; trying to get it back"),
-                Event::Connected => debug!("NATS is connected"),
-                Event::SlowConsumer(id) => warn!("subscription {id} is too slow; messages of it were dropped and will come again"),
-                Event::ClientError(error) => warn!("NATS client: {error}"),
-                Event::ServerError(error) => warn!("NATS server: {error}"),
-                Event::LameDuckMode => info!("the NATS server is about to stop; moving to another one, or waiting for it"),
-                Event::Draining | Event::Closed => debug!("the connection to NATS is closing"),
+/// Connects as [`Bus::connect`] does, and waits for as long as nobody answers there.
+///
+/// # Errors
+/// If the URLs are none, or the server that answers will not do.
+pub async fn patiently(urls: &str, name: &str) -> Result<Bus, Error> {
+    let mut told = false;
+    loop {
+        match Bus::connect(urls, name).await {
+            Err(error @ Error::Connect { .. }) => {
+                if !std::mem::replace(&mut told, true) {
+                    let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+                    warn!("{error} ({cause}); waiting for it");
+                }
+                tokio::time::sleep(RECONNECT_CAP).await;
             }
-        })
+            connected => return connected,
+        }
+    }
+}
+
+fn options(name: &str, servers: &[ServerAddr]) -> ConnectOptions {
+    // async-nats 0.51 does not read the credentials that stand in a URL.
+    let user = servers
+        .iter()
+        .find_map(|server| Some((server.username()?, server.password().unwrap_or_default())));
+    user.map_or_else(ConnectOptions::new, |(user, password)| {
+        ConnectOptions::with_user_and_password(user.to_owned(), password.to_owned())
+    })
+    .name(name)
+    .ping_interval(PING_INTERVAL)
+    .reconnect_delay_callback(|attempts| {
+        let doublings = u32::try_from(attempts).unwrap_or(u32::MAX).min(8);
+        RECONNECT_CAP.min(Duration::from_millis(10 << doublings))
+    })
+    .subscription_capacity(65_536)
+    .event_callback(|event| async move {
+        match event {
+            Event::Disconnected => warn!("the connection to NATS is gone; trying to get it back"),
+            Event::Connected => debug!("NATS is connected"),
+            Event::SlowConsumer(id) => warn!("subscription {id} is too slow; messages of it were dropped and will come again"),
+            Event::ClientError(error) => warn!("NATS client: {error}"),
+            Event::ServerError(error) => warn!("NATS server: {error}"),
+            Event::LameDuckMode => info!("the NATS server is about to stop; moving to another one, or waiting for it"),
+            Event::Draining | Event::Closed => debug!("the connection to NATS is closing"),
+        }
+    })
 }
 
 fn parse(urls: &str) -> Result<Vec<ServerAddr>, Error> {

@@ -145,7 +145,7 @@ fn mismatch(wanted: &Value, found: &Value) -> Option<(String, Value, Value)> {
         .as_object()?
         .iter()
         .filter(|(field, _)| !TUNABLE.contains(&field.as_str()))
-        .find(|(field, value)| !covers(value, &found[field.as_str()]) && !(absent(value) && absent(&found[field.as_str()])))
+        .find(|(field, value)| !(covers(value, &found[field.as_str()]) || absent(value) && absent(&found[field.as_str()])))
         .map(|(field, value)| (field.clone(), found[field.as_str()].clone(), value.clone()))
 }
 

@@ -6,7 +6,7 @@ use async_nats::jetstream::{
     self,
     context::{GetStreamErrorKind, PublishErrorKind},
     message::PublishMessage,
-    stream::{Config, DirectGetErrorKind, DiscardPolicy, LastRawMessageErrorKind, Stream},
+    stream::{DirectGetErrorKind, LastRawMessageErrorKind, Stream},
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE};
 use object_store::PutMode;
@@ -14,10 +14,8 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use super::info::ObjectInfo;
+use super::{error::Error, info::ObjectInfo, stream};
 use crate::ids::Token;
-
-type Source = Box<dyn std::error::Error + Send + Sync>;
 
 /// How often an unanswered publish of metadata is done again, before its fate stays unknown.
 const UNANSWERED_MAX: u32 = 5;
@@ -32,97 +30,12 @@ const STREAM_NOT_FOUND: u64 = 10059;
 /// 64 MiB waiting to be written (`max_pending`), so this stays well below.
 const INBOUND_KIB_MAX: usize = 32 * 1024;
 
-/// An operation on a bucket that failed.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// An existing stream cannot be the bucket.
-    #[error("the stream {stream} cannot keep files: its `{field}` is {found}, and must be {needed}; change it, or name another bucket")]
-    Unfit {
-        /// The stream.
-        stream: String,
-        /// The configuration's field.
-        field: &'static str,
-        /// What it is.
-        found: String,
-        /// What it should be.
-        needed: String,
-    },
-    /// There is no such object.
-    #[error("no object {name}")]
-    NotFound {
-        /// The object's name.
-        name: String,
-    },
-    /// There is one already.
-    #[error("the object {name} exists")]
-    Exists {
-        /// The object's name.
-        name: String,
-    },
-    /// The object is not in the version that was to be replaced.
-    #[error("the object {name} is in another version")]
-    Stale {
-        /// The object's name.
-        name: String,
-    },
-    /// The stored chunks are not the object that the metadata describes.
-    #[error("the object {name} is damaged: {why}")]
-    Torn {
-        /// The object's name.
-        name: String,
-        /// What was found.
-        why: String,
-    },
-    /// The server did not do what it was asked to.
-    #[error("failed to {doing}")]
-    Request {
-        /// What was tried.
-        doing: &'static str,
-        /// Why it failed.
-        source: Source,
-    },
-}
-
-impl Error {
-    pub(in super::super) const fn is_torn(&self) -> bool {
-        matches!(self, Self::Torn { .. })
-    }
-
-    pub(super) fn request(doing: &'static str) -> impl Fn(Source) -> Self {
-        move |source| Self::Request { doing, source }
-    }
-}
-
-impl From<Error> for object_store::Error {
-    fn from(error: Error) -> Self {
-        let source = |error: Error| Box::new(error);
-        match &error {
-            Error::NotFound { name } => Self::NotFound {
-                path: name.clone(),
-                source: source(error),
-            },
-            Error::Exists { name } => Self::AlreadyExists {
-                path: name.clone(),
-                source: source(error),
-            },
-            Error::Stale { name } => Self::Precondition {
-                path: name.clone(),
-                source: source(error),
-            },
-            Error::Unfit { .. } | Error::Torn { .. } | Error::Request { .. } => Self::Generic {
-                store: "nats",
-                source: source(error),
-            },
-        }
-    }
-}
-
 /// How the publishing of an object's metadata ended.
 pub(super) enum Committed {
     /// The object is stored; the version that it replaced, if any, is no longer needed.
-    Stored { sequence: u64, replaced: Option<ObjectInfo> },
+    Stored { replaced: Option<ObjectInfo> },
     /// The same content was there already.
-    Kept { sequence: u64, nuid: String },
+    Kept { nuid: String },
 }
 
 #[derive(Debug)]
@@ -140,7 +53,7 @@ pub(super) struct Bucket {
 
 impl Bucket {
     pub(super) async fn open(context: jetstream::Context, name: &Token, replicas: usize) -> Result<Self, Error> {
-        let wanted = config(name, replicas);
+        let wanted = stream::config(name, replicas);
         let stream_name = wanted.name.clone();
         let found = match context.get_stream(&stream_name).await {
             Ok(stream) => stream.cached_info().config.clone(),
@@ -153,7 +66,7 @@ impl Bucket {
             }
             Err(error) => return Err(Error::request("look up the stream of the files")(error.into())),
         };
-        check(&wanted, &found)?;
+        stream::check(&wanted, &found)?;
         let stream = context.get_stream_no_info(&stream_name).await;
         let stream = stream.map_err(|error| Error::request("look up the stream of the files")(error.into()))?;
         Ok(Self {
@@ -223,9 +136,9 @@ impl Bucket {
             }
             let expected = current.as_ref().map_or(0, |(_, sequence)| *sequence);
             match self.publish_info(info, expected).await {
-                Ok(sequence) => {
+                Ok(()) => {
                     let replaced = current.map(|(info, _)| info).filter(|info| !info.deleted);
-                    return Ok(Committed::Stored { sequence, replaced });
+                    return Ok(Committed::Stored { replaced });
                 }
                 Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => {
                     overtaken += 1;
@@ -243,7 +156,7 @@ impl Bucket {
         }
     }
 
-    async fn publish_info(&self, info: &ObjectInfo, expected: u64) -> Result<u64, jetstream::context::PublishError> {
+    async fn publish_info(&self, info: &ObjectInfo, expected: u64) -> Result<(), jetstream::context::PublishError> {
         let json =
             serde_json::to_vec(info).map_err(|error| jetstream::context::PublishError::with_source(PublishErrorKind::Other, error))?;
         let message = PublishMessage::build()
@@ -251,8 +164,8 @@ impl Bucket {
             .header("Nats-Rollup", "sub")
             .expected_stream(&self.stream_name)
             .expected_last_subject_sequence(expected);
-        let ack = self.context.send_publish(self.meta_subject(&info.name), message).await?.await?;
-        Ok(ack.sequence)
+        self.context.send_publish(self.meta_subject(&info.name), message).await?.await?;
+        Ok(())
     }
 
     /// Marks an object as deleted, and returns what it was. Its chunks are still there.
@@ -268,7 +181,7 @@ impl Bucket {
             ..info.clone()
         };
         match self.publish_info(&marker, sequence).await {
-            Ok(_) => Ok(info),
+            Ok(()) => Ok(info),
             Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => Err(Error::Stale { name: object.to_owned() }),
             Err(error) => Err(Error::request("mark an object as deleted")(error.into())),
         }
@@ -300,18 +213,14 @@ fn settle(info: &ObjectInfo, mode: &PutMode, current: Option<&(ObjectInfo, u64)>
     let name = || info.name.clone();
     match (mode, current.filter(|(current, _)| !current.deleted)) {
         // An earlier try of this very put, whose answer was lost.
-        (_, Some((current, sequence))) if current.nuid == info.nuid => Ok(Some(Committed::Stored {
-            sequence: *sequence,
-            replaced: None,
-        })),
+        (_, Some((current, _))) if current.nuid == info.nuid => Ok(Some(Committed::Stored { replaced: None })),
         (PutMode::Create, Some(_)) => Err(Error::Exists { name: name() }),
         (PutMode::Update(version), Some((current, _))) if version.e_tag.as_ref() == Some(&current.nuid) => Ok(None),
         (PutMode::Update(_), _) => Err(Error::Stale { name: name() }),
-        (PutMode::Overwrite, Some((current, sequence)))
+        (PutMode::Overwrite, Some((current, _)))
             if current.digest.is_some() && (&current.digest, current.size) == (&info.digest, info.size) =>
         {
             Ok(Some(Committed::Kept {
-                sequence: *sequence,
                 nuid: current.nuid.clone(),
             }))
         }
@@ -333,62 +242,4 @@ fn is_absent(kind: &GetStreamErrorKind) -> bool {
 fn parse(payload: &[u8], sequence: u64) -> Result<(ObjectInfo, u64), Error> {
     let info = serde_json::from_slice(payload).map_err(|error| Error::request("understand an object's metadata")(error.into()))?;
     Ok((info, sequence))
-}
-
-fn config(name: &Token, replicas: usize) -> Config {
-    Config {
-        name: format!("OBJ_{name}"),
-        description: Some("rgrid: files by content".to_owned()),
-        subjects: vec![format!("$O.{name}.C.>"), format!("$O.{name}.M.>")],
-        discard: DiscardPolicy::New,
-        allow_rollup: true,
-        allow_direct: true,
-        num_replicas: replicas,
-        ..Config::default()
-    }
-}
-
-/// Checks what the reading and writing of files rests upon. More copies than asked for are welcome.
-fn check(wanted: &Config, found: &Config) -> Result<(), Error> {
-    let unfit = |field, found: String, needed: String| {
-        Err(Error::Unfit {
-            stream: wanted.name.clone(),
-            field,
-            found,
-            needed,
-        })
-    };
-    let forbidden = [("sealed", found.sealed), ("deny_purge", found.deny_purge), ("no_ack", found.no_ack)];
-    let required = [("allow_rollup_hdrs", found.allow_rollup), ("allow_direct", found.allow_direct)];
-    if let Some((field, _)) = forbidden.iter().find(|(_, set)| *set) {
-        return unfit(field, "true".to_owned(), "false".to_owned());
-    }
-    if let Some((field, _)) = required.iter().find(|(_, set)| !*set) {
-        return unfit(field, "false".to_owned(), "true".to_owned());
-    }
-    if !wanted.subjects.iter().all(|subject| found.subjects.contains(subject)) {
-        return unfit("subjects", format!("{:?}", found.subjects), format!("{:?}", wanted.subjects));
-    }
-    if found.discard != DiscardPolicy::New {
-        return unfit(
-            "discard",
-            "old".to_owned(),
-            "new (else the oldest chunks go when it is full)".to_owned(),
-        );
-    }
-    if !found.max_age.is_zero() {
-        return unfit(
-            "max_age",
-            format!("{:?}", found.max_age),
-            "0 (files do not expire one chunk at a time)".to_owned(),
-        );
-    }
-    if found.num_replicas < wanted.num_replicas {
-        return unfit(
-            "num_replicas",
-            found.num_replicas.to_string(),
-            format!("at least {}", wanted.num_replicas),
-        );
-    }
-    Ok(())
 }

@@ -77,13 +77,13 @@ impl ObjectInfo {
         }
     }
 
-    pub(super) fn meta(&self, location: Path, sequence: u64) -> ObjectMeta {
+    pub(super) fn meta(&self, location: Path) -> ObjectMeta {
         ObjectMeta {
             location,
             last_modified: self.modified.unwrap_or_default(),
             size: self.size,
             e_tag: Some(self.nuid.clone()),
-            version: Some(sequence.to_string()),
+            version: None,
         }
     }
 }

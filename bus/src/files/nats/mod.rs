@@ -9,12 +9,15 @@
 //! chunks are purged under those who read them.
 
 mod bucket;
+mod error;
 mod info;
 mod list;
 mod read;
+mod stream;
+mod sweep;
 mod write;
 
-use std::{collections::BTreeSet, fmt, sync::Arc};
+use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
 use async_nats::jetstream;
 use async_trait::async_trait;
@@ -24,7 +27,7 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, path::Path,
 };
 
-pub use self::bucket::Error;
+pub use self::error::Error;
 use self::{bucket::Bucket, info::ObjectInfo, write::Upload};
 use super::verify::verified;
 use crate::ids::{Digest, Token};
@@ -57,9 +60,17 @@ impl Nats {
         self.bucket.settled().await;
     }
 
-    async fn found(&self, location: &Path) -> Result<(ObjectInfo, u64)> {
+    /// Purges the chunks that no object refers to, of uploads whose last chunk is older than `age`; returns how many uploads.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn sweep(&self, age: Duration) -> Result<u64, Error> {
+        sweep::sweep(&self.bucket, age).await
+    }
+
+    async fn found(&self, location: &Path) -> Result<ObjectInfo> {
         match self.bucket.info(location.as_ref()).await? {
-            Some((info, sequence)) if !info.deleted => Ok((info, sequence)),
+            Some((info, _)) if !info.deleted => Ok(info),
             _ => Err(Error::NotFound {
                 name: location.to_string(),
             }
@@ -97,20 +108,16 @@ impl ObjectStore for Nats {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        let (info, sequence) = self.found(location).await?;
+        let refused = |why: String| object_store::Error::NotSupported { source: why.into() };
+        if options.version.is_some() {
+            return Err(refused("only the last version of an object is kept".to_owned()));
+        }
+        let info = self.found(location).await?;
         if info.is_link() {
-            return Err(object_store::Error::NotSupported {
-                source: format!("{location} is a link to another object").into(),
-            });
+            return Err(refused(format!("{location} is a link to another object")));
         }
-        let meta = info.meta(location.clone(), sequence);
+        let meta = info.meta(location.clone());
         options.check_preconditions(&meta)?;
-        if let Some(version) = options.version.as_ref().filter(|version| meta.version.as_ref() != Some(*version)) {
-            return Err(Error::NotFound {
-                name: format!("{location} in version {version}"),
-            }
-            .into());
-        }
         let range = match &options.range {
             None => 0..meta.size,
             Some(range) => range.as_range(meta.size).map_err(|error| object_store::Error::Generic {
@@ -178,7 +185,7 @@ impl ObjectStore for Nats {
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        let (info, _) = self.found(from).await?;
+        let info = self.found(from).await?;
         let mut content = self.get_opts(from, GetOptions::default()).await?.into_stream();
         let mut upload = Upload::begin(&self.bucket, to, info.digest().map(CallerVerifies));
         while let Some(chunk) = content.try_next().await? {

@@ -13,10 +13,7 @@ use serde::Serialize;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{
-    bucket::{Bucket, Error},
-    info::ObjectInfo,
-};
+use super::{bucket::Bucket, error::Error, info::ObjectInfo};
 
 /// The bytes of one batch, about.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
@@ -83,6 +80,8 @@ fn cut(chunks: BoxStream<'static, Result<Bytes, Error>>, range: Range<u64>, name
             Ok(None)
         }
     })
+    // Some readers ask again after the end.
+    .fuse()
     .boxed()
 }
 

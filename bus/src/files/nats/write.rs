@@ -15,7 +15,8 @@ use uuid::Uuid;
 
 use super::{
     CallerVerifies,
-    bucket::{Bucket, Committed, Error},
+    bucket::{Bucket, Committed},
+    error::Error,
     info::{ObjectInfo, Options},
 };
 use crate::ids::Digest;
@@ -112,17 +113,17 @@ impl Upload {
         let info = self.flush().await?;
         // From here on the fate of the metadata may be unknown, and with it whether something refers to the chunks.
         let litter = mem::replace(&mut self.litter, false);
-        let (nuid, sequence) = match self.bucket.commit(&info, mode).await {
-            Ok(Committed::Stored { sequence, replaced }) => {
+        let nuid = match self.bucket.commit(&info, mode).await {
+            Ok(Committed::Stored { replaced }) => {
                 if let Some(replaced) = replaced {
                     self.bucket.discard(&replaced.nuid).await;
                 }
-                (info.nuid, sequence)
+                info.nuid
             }
-            Ok(Committed::Kept { sequence, nuid }) => {
+            Ok(Committed::Kept { nuid }) => {
                 self.litter = litter;
                 self.abort().await;
-                (nuid, sequence)
+                nuid
             }
             Err(error) => {
                 if !matches!(error, Error::Request { .. }) {
@@ -134,7 +135,7 @@ impl Upload {
         };
         Ok(PutResult {
             e_tag: Some(nuid),
-            version: Some(sequence.to_string()),
+            version: None,
             extensions: Default::default(),
         })
     }

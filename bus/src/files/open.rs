@@ -1,0 +1,107 @@
+//! Opening the store that a URL names.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use async_nats::jetstream;
+use object_store::{
+    ClientConfigKey, ObjectStore, RetryConfig,
+    aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey},
+    local::LocalFileSystem,
+    path::Path as Key,
+};
+use url::Url;
+
+use super::{Error, StoreUrl, nats::Nats, store::MIB};
+
+/// How long a request to S3 is repeated that the server does not answer, or not well.
+const S3_PATIENCE: Duration = Duration::from_secs(20);
+
+/// A store, ready for use.
+pub(super) struct Opened {
+    pub(super) store: Arc<dyn ObjectStore>,
+    /// The bytes of a part of an upload.
+    pub(super) part_size: usize,
+    /// The same store again, if it is in NATS.
+    pub(super) nats: Option<Nats>,
+}
+
+pub(super) async fn open(url: &StoreUrl, context: Option<jetstream::Context>) -> Result<Opened, Error> {
+    match url {
+        StoreUrl::Nats { bucket, replicas } => {
+            let context = context.ok_or_else(|| Error::NotConnected { url: url.to_string() })?;
+            let nats = Nats::open(context, bucket, *replicas).await?;
+            let store = Arc::new(nats.clone());
+            Ok(Opened {
+                store,
+                part_size: MIB,
+                nats: Some(nats),
+            })
+        }
+        StoreUrl::S3 {
+            bucket,
+            endpoint,
+            region,
+            credentials,
+        } => {
+            let store = s3(bucket, endpoint.as_ref(), region.as_deref(), credentials.as_ref()).await?;
+            // S3 takes at most 10,000 parts, of 5 MiB or more.
+            Ok(Opened {
+                store: Arc::new(store),
+                part_size: 8 * MIB,
+                nats: None,
+            })
+        }
+        StoreUrl::File { dir } => {
+            let store = directory(dir).await?;
+            Ok(Opened {
+                store: Arc::new(store),
+                part_size: 4 * MIB,
+                nats: None,
+            })
+        }
+    }
+}
+
+async fn s3(bucket: &str, endpoint: Option<&Url>, region: Option<&str>, credentials: Option<&(String, String)>) -> Result<AmazonS3, Error> {
+    // A large body may take its time, as long as it comes.
+    let client = [(ClientConfigKey::Timeout, "1 day"), (ClientConfigKey::ReadTimeout, "30 seconds")];
+    let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket).with_retry(RetryConfig {
+        max_retries: 5,
+        retry_timeout: S3_PATIENCE,
+        ..RetryConfig::default()
+    });
+    for (key, value) in client {
+        builder = builder.with_config(AmazonS3ConfigKey::Client(key), value);
+    }
+    if let Some(endpoint) = endpoint {
+        builder = builder
+            .with_endpoint(endpoint.as_str().trim_end_matches('/'))
+            .with_allow_http(endpoint.scheme() == "http")
+            .with_virtual_hosted_style_request(false);
+    }
+    if let Some(region) = region {
+        builder = builder.with_region(region);
+    }
+    if let Some((key, secret)) = credentials {
+        builder = builder.with_access_key_id(key).with_secret_access_key(secret);
+    }
+    let store = builder.build().map_err(|source| Error::store("set up the S3 store", source))?;
+    // A wrong key or an absent bucket should be said now, by a question that costs little: nothing has this prefix.
+    let answer = store.list_with_delimiter(Some(&Key::from("sha256/none"))).await;
+    answer
+        .map(|_| store)
+        .map_err(|source| Error::store("open the S3 bucket; check its name, its endpoint and the credentials", source))
+}
+
+async fn directory(dir: &Path) -> Result<LocalFileSystem, Error> {
+    let made = tokio::fs::create_dir_all(dir).await;
+    made.map_err(|source| Error::Io {
+        doing: "create",
+        path: dir.to_owned(),
+        source,
+    })?;
+    let store = LocalFileSystem::new_with_prefix(dir);
+    let store = store.map_err(|source| Error::store("open the directory of the files", source))?;
+    // Durable like the other stores: what is acknowledged survives a power cut.
+    Ok(store.with_fsync(true))
+}

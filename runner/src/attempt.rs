@@ -1,0 +1,220 @@
+//! One attempt, from its claim to its commit.
+
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bus::{
+    envelope::{Actor, Envelope},
+    files::Files,
+    ids::{Attempt, SessionId, WorkerId},
+    job::{Command, Job, JobEvent, ManifestRef, Outcome, Phase, Rejection, Usage},
+    manifest::Manifest,
+    stream::{append::Log, work::Work},
+};
+use tracing::{debug, error, info, warn};
+
+use crate::{
+    command,
+    executor::{self, Executors},
+    logbook::{self, Logbook},
+    output,
+    patience::patiently,
+    scribe::{self, Scribe},
+    sessions::{Attempts, Entry, Stop},
+    stage::{self, Place, chain},
+};
+
+/// What every attempt of a session needs.
+pub(crate) struct Context {
+    /// The log, to be patient with: an outage of minutes costs no finished work.
+    pub(crate) log: Log,
+    /// `JetStream`.
+    pub(crate) js: async_nats::jetstream::Context,
+    /// The store.
+    pub(crate) files: Files,
+    /// What commands are executed by.
+    pub(crate) executors: Arc<Executors>,
+    /// The worker.
+    pub(crate) worker: WorkerId,
+    /// Its session.
+    pub(crate) session: SessionId,
+    /// The session's attempts.
+    pub(crate) attempts: Attempts,
+    /// Where attempts have their directories.
+    pub(crate) base: PathBuf,
+    /// How much of one attempt's log may wait on disk, in bytes.
+    pub(crate) spool_bytes: u64,
+    /// How long a command that is asked to end may take.
+    pub(crate) grace: Duration,
+}
+
+/// How far the work on a command came.
+pub(crate) struct Done {
+    /// How it ended.
+    pub(crate) outcome: Outcome,
+    /// What it used.
+    pub(crate) usage: Usage,
+}
+
+/// Why an attempt ended without anything to commit.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unfinished {
+    /// The log refused to hear of it.
+    #[error(transparent)]
+    Scribe(#[from] scribe::Error),
+    /// It is not to be committed.
+    #[error("the attempt was stopped")]
+    Stopped(Stop),
+}
+
+/// Why the attempt's end is an error of its surroundings, with the sentence that the user reads.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Broken {
+    #[error(transparent)]
+    Stage(#[from] stage::Error),
+    #[error(transparent)]
+    Executor(#[from] executor::Error),
+    #[error(transparent)]
+    Log(#[from] logbook::Error),
+    #[error(transparent)]
+    Output(#[from] output::Error),
+    #[error("cannot store the list of outputs: {}", chain(.0))]
+    Manifest(bus::files::Error),
+}
+
+/// Claims a job and carries its attempt through. Everything that goes wrong ends in an event, or in a log line that says why
+/// there is none.
+pub(crate) async fn run(context: Arc<Context>, work: Work, job: Job, ready: Envelope<JobEvent>) {
+    let Phase::Queued { next: attempt } = job.phase else {
+        return work.taken().await;
+    };
+    let id = job.id;
+    let Some(entry) = context.attempts.enter(id, attempt) else {
+        // Our own claim, delivered again because its acknowledgement was late.
+        return work.taken().await;
+    };
+    let actor = Actor::Worker(context.worker.clone());
+    let mut scribe = Scribe::new(context.log.clone(), context.js.clone(), actor, job, &ready);
+    match scribe
+        .say(Command::Claim {
+            worker: context.worker.clone(),
+            session: context.session,
+        })
+        .await
+    {
+        Ok(sequence) => {
+            context.attempts.claimed(sequence);
+            work.taken().await;
+        }
+        Err(scribe::Error::Rejected(rejection)) => {
+            debug!(job.id = %id, "did not claim job {id}: {rejection}");
+            return work.taken().await;
+        }
+        Err(failed) => {
+            warn!(job.id = %id, "could not claim job {id}: {}", chain(&failed));
+            return;
+        }
+    }
+    debug!(job.id = %id, "claimed job {id}, attempt {attempt}");
+    match carry(&context, &mut scribe, entry, attempt).await {
+        Ok(state) => debug!(job.id = %id, "job {id}, attempt {attempt}: {state}"),
+        Err(Unfinished::Stopped(stop)) => info!(job.id = %id, "gave up attempt {attempt} of job {id}: {stop:?}"),
+        Err(Unfinished::Scribe(scribe::Error::Rejected(rejection @ Rejection::Stale { .. }))) => {
+            info!(job.id = %id, "attempt {attempt} of job {id} was given to another worker; nothing of this one counts: {rejection}");
+        }
+        Err(Unfinished::Scribe(failed)) => {
+            error!(job.id = %id, "the end of job {id}, attempt {attempt}, is not in the log: {}", chain(&failed));
+        }
+    }
+}
+
+/// Runs a claimed attempt, and commits what came of it.
+async fn carry(context: &Context, scribe: &mut Scribe, mut entry: Entry, attempt: Attempt) -> Result<bus::job::State, Unfinished> {
+    let begun = Instant::now();
+    let (outcome, manifest, usage) = match execute(context, scribe, &mut entry, attempt).await? {
+        Ok((done, manifest)) => (done.outcome, manifest, done.usage),
+        Err(broken) => {
+            let wall_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+            (
+                Outcome::Error {
+                    message: broken.to_string(),
+                },
+                None,
+                Usage {
+                    wall_ms,
+                    ..Usage::default()
+                },
+            )
+        }
+    };
+    if let Some(stop @ (Stop::Fenced | Stop::Shutdown)) = entry.stopped() {
+        return Err(Unfinished::Stopped(stop));
+    }
+    scribe
+        .say(Command::Finish {
+            attempt,
+            session: context.session,
+            outcome,
+            manifest,
+            usage,
+        })
+        .await?;
+    Ok(scribe.job().state())
+}
+
+type Executed = Result<(Done, Option<ManifestRef>), Broken>;
+
+/// Stages, executes and collects. The outer error means that nothing is to be committed, the inner one that the attempt
+/// ends in an error.
+async fn execute(context: &Context, scribe: &mut Scribe, entry: &mut Entry, attempt: Attempt) -> Result<Executed, Unfinished> {
+    let job = scribe.job().clone();
+    let mut place = match Place::make(&context.base, job.id, attempt) {
+        Ok(place) => place,
+        Err(error) => return Ok(Err(error.into())),
+    };
+    if let Err(error) = place.lay(&context.files, &job.spec.inputs).await {
+        return Ok(Err(error.into()));
+    }
+    let mut logbook = Logbook::new(
+        &context.js,
+        &context.files,
+        (&job.namespace, job.id, attempt),
+        place.root(),
+        context.spool_bytes,
+    );
+    let done = match command::run(context, scribe, entry, &place, &mut logbook, &job, attempt).await? {
+        Ok(done) => done,
+        Err(error) => return Ok(Err(error)),
+    };
+    if let Some(stop @ (Stop::Fenced | Stop::Shutdown)) = entry.stopped() {
+        return Err(Unfinished::Stopped(stop));
+    }
+    Ok(keep(context, &place, logbook).await.map(|manifest| (done, manifest)))
+}
+
+/// Stores everything that the attempt left behind, then the list of it.
+async fn keep(context: &Context, place: &Place, mut logbook: Logbook) -> Result<Option<ManifestRef>, Broken> {
+    let found = output::find(&place.work, &place.laid);
+    for sentence in &found.left_out {
+        logbook.note(sentence).await?;
+    }
+    let outputs = found.store(&context.files).await?;
+    let kept = logbook.finish().await?;
+    let manifest = Manifest {
+        outputs,
+        log: kept.segments,
+        stdout_bytes: kept.stdout_bytes,
+        stderr_bytes: kept.stderr_bytes,
+    };
+    if manifest.is_empty() {
+        return Ok(None);
+    }
+    let json = bytes::Bytes::from(manifest.to_json());
+    let sha256 = patiently("store the list of outputs", || context.files.put_bytes(json.clone()))
+        .await
+        .map_err(Broken::Manifest)?;
+    Ok(Some(manifest.reference(sha256)))
+}

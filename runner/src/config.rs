@@ -1,0 +1,45 @@
+//! What a runner is told at its start.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use bus::{
+    files::StoreUrl,
+    ids::{Queue, WorkerId},
+};
+
+use crate::executor::{Preference, RuntimeTable};
+
+/// What a runner is told at its start.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// URLs of the NATS servers, separated by commas.
+    pub nats: String,
+    /// Replicas of the streams, where they are made.
+    pub replicas: u8,
+    /// Where files live.
+    pub store: StoreUrl,
+    /// The worker that this runner serves.
+    pub worker: WorkerId,
+    /// The queues that it takes work from.
+    pub queues: Vec<Queue>,
+    /// The operator's marks.
+    pub labels: BTreeMap<String, String>,
+    /// CPUs that it offers, in thousandths.
+    pub cpu_milli: u32,
+    /// Memory that it offers, in bytes.
+    pub memory_bytes: u64,
+    /// Which executor it prefers.
+    pub executor: Preference,
+    /// Interpreters and images.
+    pub runtimes: RuntimeTable,
+    /// Where attempts have their directories.
+    pub work_dir: PathBuf,
+    /// Whether plain processes may run although the grid listens beyond this machine.
+    pub allow_process: bool,
+    /// How often it says that it lives.
+    pub heartbeat: Duration,
+    /// How long an attempt may go on when the runner is told to stop, and a command after it is asked to end.
+    pub grace: Duration,
+    /// How much of one attempt's log may wait on disk for the store, in bytes.
+    pub spool_bytes: u64,
+}

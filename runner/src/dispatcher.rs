@@ -1,0 +1,396 @@
+//! Which work to ask for: a pure function of the room that is free, of what was asked, and of what came.
+//!
+//! - A class is asked for only when the free room holds its ceiling (on a machine smaller than the ceiling: when all of it is
+//!   free), and for no more messages than fit.
+//! - Where urgent and less urgent work waits, the urgent goes first without a round trip of its own: an ask that has been out
+//!   for [`QUIET`] and brought nothing shows that its class is empty, and only then is a lower priority asked.
+//! - A big job gets its room in bounded time: a class that did not fit for [`STARVED`] is looked up, and if work waits in it,
+//!   nothing smaller is asked for until it fits.
+
+use std::time::{Duration, Instant};
+
+use bus::spec::{Class, Resources};
+
+/// How long an ask must be out, without bringing anything, to show that its class is empty. A message that waits comes within
+/// 0.7 ms (p99, nats.md).
+pub(crate) const QUIET: Duration = Duration::from_millis(5);
+/// How long a class may be without enough room before room is made for it.
+pub(crate) const STARVED: Duration = Duration::from_secs(15);
+/// The most messages that are asked of one class at once.
+const MOST: usize = 64;
+
+/// An amount of what a machine has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Room {
+    /// CPUs, in thousandths.
+    pub(crate) cpu_milli: u32,
+    /// Memory, in bytes.
+    pub(crate) memory_bytes: u64,
+}
+
+impl Room {
+    /// What a job takes up.
+    #[must_use]
+    pub(crate) fn of(resources: &Resources) -> Self {
+        Self {
+            cpu_milli: resources.cpu_milli,
+            memory_bytes: resources.memory_bytes.unwrap_or(0),
+        }
+    }
+
+    /// Whether this holds that.
+    #[must_use]
+    pub(crate) const fn holds(self, other: Self) -> bool {
+        other.cpu_milli <= self.cpu_milli && other.memory_bytes <= self.memory_bytes
+    }
+
+    /// How often this holds that.
+    fn times(self, other: Self) -> usize {
+        let times = |have: u64, need: u64| usize::try_from(have.checked_div(need).unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
+        times(self.cpu_milli.into(), other.cpu_milli.into()).min(times(self.memory_bytes, other.memory_bytes))
+    }
+
+    const fn least(self, other: Self) -> Self {
+        Self {
+            cpu_milli: if self.cpu_milli < other.cpu_milli {
+                self.cpu_milli
+            } else {
+                other.cpu_milli
+            },
+            memory_bytes: if self.memory_bytes < other.memory_bytes {
+                self.memory_bytes
+            } else {
+                other.memory_bytes
+            },
+        }
+    }
+}
+
+/// What is known of one lane: a class in one of the worker's queues.
+#[derive(Debug, Clone)]
+struct Lane {
+    class: Class,
+    /// Messages that were asked for and did not come yet.
+    outstanding: usize,
+    /// Since when an ask has been out without bringing anything.
+    quiet_since: Option<Instant>,
+    /// What the last job of this lane asked for; the best guess for the next one.
+    last: Option<Room>,
+    /// Since when there was not enough room to ask.
+    unfit_since: Option<Instant>,
+}
+
+/// What to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Response {
+    /// Ask this lane for so many messages.
+    Ask {
+        /// Its index.
+        lane: usize,
+        /// How many.
+        count: usize,
+    },
+    /// Look up whether work waits in this lane, and say so with [`Dispatcher::waiting`].
+    LookUp {
+        /// Its index.
+        lane: usize,
+    },
+}
+
+/// Whether a message may become an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// There is room, and it is taken now; [`Dispatcher::released`] gives it back.
+    Run,
+    /// There is no room now.
+    NoRoom,
+    /// There never will be: the machine is smaller.
+    TooBig,
+}
+
+/// Decides which work to ask for.
+#[derive(Debug)]
+pub(crate) struct Dispatcher {
+    total: Room,
+    free: Room,
+    lanes: Vec<Lane>,
+    /// The lanes' indices, the most urgent first.
+    order: Vec<usize>,
+    /// The lane that room is being made for.
+    making_room: Option<usize>,
+}
+
+impl Dispatcher {
+    /// For a machine with this much room, and lanes in this order, the most urgent of each queue first.
+    #[must_use]
+    pub(crate) fn new(total: Room, classes: impl IntoIterator<Item = Class>) -> Self {
+        let lane = |class| Lane {
+            class,
+            outstanding: 0,
+            quiet_since: None,
+            last: None,
+            unfit_since: None,
+        };
+        let lanes: Vec<Lane> = classes.into_iter().map(lane).collect();
+        let mut order: Vec<usize> = (0..lanes.len()).collect();
+        order.sort_by_key(|&lane| lanes[lane].class.priority);
+        Self {
+            total,
+            free: total,
+            lanes,
+            order,
+            making_room: None,
+        }
+    }
+
+    /// The room that is free.
+    #[must_use]
+    pub(crate) const fn free(&self) -> Room {
+        self.free
+    }
+
+    /// What to do now, and when to ask again although nothing happened.
+    pub(crate) fn plan(&mut self, now: Instant) -> (Vec<Response>, Option<Instant>) {
+        let mut responses = Vec::new();
+        let mut again: Option<Instant> = None;
+        let mut wake = |at: Instant| again = Some(again.map_or(at, |known| known.min(at)));
+        // The priority that may be asked for, until one is found that is not known to be empty.
+        let mut busy = None;
+        for place in 0..self.order.len() {
+            let index = self.order[place];
+            let fits = self.fits(index);
+            let lane = &mut self.lanes[index];
+            if busy.is_some_and(|priority| priority < lane.class.priority) {
+                break;
+            }
+            if fits == 0 {
+                if lane.outstanding == 0 && self.making_room.is_none() {
+                    let since = *lane.unfit_since.get_or_insert(now);
+                    if now.duration_since(since) >= STARVED {
+                        lane.unfit_since = Some(now);
+                        responses.push(Response::LookUp { lane: index });
+                    }
+                    wake(since + STARVED);
+                }
+                continue;
+            }
+            lane.unfit_since = None;
+            if self.making_room.is_some_and(|wanted| wanted != index) {
+                continue;
+            }
+            if lane.outstanding < fits {
+                responses.push(Response::Ask {
+                    lane: index,
+                    count: fits - lane.outstanding,
+                });
+                lane.outstanding = fits;
+            }
+            let since = *lane.quiet_since.get_or_insert(now);
+            if now.duration_since(since) < QUIET {
+                busy = Some(lane.class.priority);
+                wake(since + QUIET);
+            }
+        }
+        (responses, again)
+    }
+
+    /// How many jobs of a lane to ask for with the room that is free.
+    fn fits(&self, index: usize) -> usize {
+        let lane = &self.lanes[index];
+        let (cpu_milli, memory_bytes) = lane.class.size.ceiling();
+        let ceiling = Room { cpu_milli, memory_bytes }.least(self.total);
+        // Jobs that ask for far less than their class allows are asked for by what the last one took: a surplus is handed back.
+        let guess = lane.last.map_or(ceiling, |last| Room {
+            cpu_milli: last.cpu_milli.max(1),
+            ..last
+        });
+        if self.free.holds(ceiling) || (self.free.holds(guess) && guess.cpu_milli * 10 <= ceiling.cpu_milli) {
+            self.free.times(guess).clamp(1, MOST)
+        } else {
+            0
+        }
+    }
+
+    /// A message came on this lane, of a job that asks for so much.
+    pub(crate) fn delivered(&mut self, lane: usize, wants: Room) -> Verdict {
+        let total = self.total;
+        let lane = &mut self.lanes[lane];
+        lane.outstanding = lane.outstanding.saturating_sub(1);
+        lane.quiet_since = None;
+        lane.last = Some(wants);
+        if !total.holds(wants) {
+            return Verdict::TooBig;
+        }
+        if !self.free.holds(wants) {
+            return Verdict::NoRoom;
+        }
+        self.free.cpu_milli -= wants.cpu_milli;
+        self.free.memory_bytes -= wants.memory_bytes;
+        self.making_room = None;
+        Verdict::Run
+    }
+
+    /// A message came on this lane that is no job.
+    pub(crate) fn discarded(&mut self, lane: usize) {
+        self.lanes[lane].outstanding = self.lanes[lane].outstanding.saturating_sub(1);
+    }
+
+    /// An ask to this lane ended without so many of its messages.
+    pub(crate) fn ended(&mut self, lane: usize, undelivered: usize) {
+        self.lanes[lane].outstanding = self.lanes[lane].outstanding.saturating_sub(undelivered);
+        if self.making_room == Some(lane) {
+            self.making_room = None;
+        }
+    }
+
+    /// An attempt ended, and what it took up is free again.
+    pub(crate) fn released(&mut self, room: Room) {
+        self.free.cpu_milli = self.free.cpu_milli.saturating_add(room.cpu_milli).min(self.total.cpu_milli);
+        self.free.memory_bytes = self
+            .free
+            .memory_bytes
+            .saturating_add(room.memory_bytes)
+            .min(self.total.memory_bytes);
+    }
+
+    /// So many messages wait in a lane that was looked up.
+    pub(crate) fn waiting(&mut self, lane: usize, messages: u64) {
+        if messages > 0 && self.making_room.is_none() {
+            self.making_room = Some(lane);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bus::spec::{Priority, Size};
+
+    use super::*;
+
+    const GIB: u64 = 1 << 30;
+
+    fn room(cpu_milli: u32) -> Room {
+        Room {
+            cpu_milli,
+            memory_bytes: 0,
+        }
+    }
+
+    fn machine(cpus: u32) -> Dispatcher {
+        Dispatcher::new(
+            Room {
+                cpu_milli: cpus * 1000,
+                memory_bytes: 8 * GIB,
+            },
+            Class::ALL,
+        )
+    }
+
+    fn lane(priority: Priority, size: Size) -> usize {
+        Class::ALL
+            .iter()
+            .position(|class| *class == Class { priority, size })
+            .expect("every class is a lane")
+    }
+
+    fn asked(responses: &[Response]) -> Vec<(usize, usize)> {
+        let ask = |response: &Response| match response {
+            Response::Ask { lane, count } => Some((*lane, *count)),
+            Response::LookUp { .. } => None,
+        };
+        responses.iter().filter_map(ask).collect()
+    }
+
+    /// A dispatcher whose asks are all out and have brought nothing for long enough to know every lane empty.
+    fn settled(cpus: u32, now: Instant) -> Dispatcher {
+        let mut dispatcher = machine(cpus);
+        for step in 0..4 {
+            dispatcher.plan(now - QUIET * (8 - step));
+        }
+        dispatcher
+    }
+
+    #[test]
+    fn lower_priorities_are_asked_only_once_the_higher_are_known_to_be_empty() {
+        let (mut dispatcher, now) = (machine(2), Instant::now());
+        let first = asked(&dispatcher.plan(now).0);
+        assert!(
+            first.iter().all(|(lane, _)| Class::ALL[*lane].priority == Priority::High),
+            "{first:?}"
+        );
+        let (second, _) = dispatcher.plan(now + QUIET);
+        assert!(
+            asked(&second)
+                .iter()
+                .all(|(lane, _)| Class::ALL[*lane].priority == Priority::Normal),
+            "{second:?}"
+        );
+    }
+
+    #[test]
+    fn an_urgent_job_that_was_handed_back_is_asked_for_before_all_else() {
+        let now = Instant::now();
+        let mut dispatcher = settled(2, now);
+        let (high, normal) = (lane(Priority::High, Size::S), lane(Priority::Normal, Size::S));
+        assert_eq!(dispatcher.delivered(normal, room(1000)), Verdict::Run);
+        assert_eq!(dispatcher.delivered(normal, room(1000)), Verdict::Run);
+        assert_eq!(dispatcher.delivered(high, room(1000)), Verdict::NoRoom);
+        dispatcher.released(room(1000));
+        let asks = asked(&dispatcher.plan(now).0);
+        assert!(
+            asks.iter().all(|(lane, _)| Class::ALL[*lane].priority == Priority::High),
+            "{asks:?}"
+        );
+    }
+
+    #[test]
+    fn a_known_backlog_is_asked_at_once_when_room_is_freed() {
+        let now = Instant::now();
+        let mut dispatcher = settled(2, now);
+        let normal = lane(Priority::Normal, Size::S);
+        dispatcher.delivered(normal, room(1000));
+        dispatcher.delivered(normal, room(1000));
+        assert!(asked(&dispatcher.plan(now).0).is_empty(), "nothing is free");
+        dispatcher.released(room(1000));
+        assert!(asked(&dispatcher.plan(now).0).contains(&(normal, 1)));
+    }
+
+    #[test]
+    fn no_more_is_taken_than_fits_and_too_big_is_told_from_no_room() {
+        let mut dispatcher = machine(2);
+        assert_eq!(dispatcher.delivered(0, room(2001)), Verdict::TooBig);
+        assert_eq!(dispatcher.delivered(0, room(1500)), Verdict::Run);
+        assert_eq!(dispatcher.delivered(0, room(600)), Verdict::NoRoom);
+        dispatcher.released(room(1500));
+        assert_eq!(dispatcher.free().cpu_milli, 2000);
+    }
+
+    #[test]
+    fn tiny_jobs_are_asked_for_by_the_dozen() {
+        let now = Instant::now();
+        let mut dispatcher = settled(2, now);
+        let normal = lane(Priority::Normal, Size::S);
+        dispatcher.delivered(normal, room(10));
+        let asks = asked(&dispatcher.plan(now).0);
+        assert!(asks.iter().any(|(lane, count)| *lane == normal && *count > 30), "{asks:?}");
+    }
+
+    #[test]
+    fn a_big_job_gets_its_room_in_bounded_time() {
+        let now = Instant::now();
+        let mut dispatcher = settled(2, now);
+        let (small, big) = (lane(Priority::Normal, Size::S), lane(Priority::Normal, Size::M));
+        dispatcher.delivered(small, room(1000));
+        for index in 0..Class::ALL.len() {
+            dispatcher.ended(index, usize::MAX);
+        }
+        dispatcher.plan(now);
+        let (responses, _) = dispatcher.plan(now + STARVED);
+        assert!(responses.contains(&Response::LookUp { lane: big }), "{responses:?}");
+        dispatcher.waiting(big, 1);
+        assert!(asked(&dispatcher.plan(now + STARVED).0).is_empty(), "nothing smaller is asked for");
+        dispatcher.released(room(1000));
+        assert_eq!(asked(&dispatcher.plan(now + STARVED).0), [(big, 1)]);
+        assert_eq!(dispatcher.delivered(big, room(2000)), Verdict::Run);
+    }
+}

@@ -1,0 +1,378 @@
+//! An attempt's log: live on `rgrid.log.…` as it comes, and whole in the store when the attempt ends.
+//!
+//! What the command prints is cut into frames, and the frames go two ways. The live one is a window: it may lose its
+//! beginning, and it is allowed to fall behind. The kept one loses nothing: frames are spooled to a file, cut into segments
+//! of [`SEGMENT_BYTES`], and each segment is stored while the command goes on. Where the store is slower than the command,
+//! the attempt's own spool fills up to its bound, and then this command (and no other) waits at its pipe.
+
+use std::{
+    collections::VecDeque,
+    io::Write as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use async_nats::{
+    HeaderMap,
+    jetstream::{self, context::PublishAckFuture, message::PublishMessage},
+};
+use bus::{
+    files::{self, Files},
+    frame::{Frame, HEADER_LEN, Stream},
+    ids::{Attempt, JobId, Namespace},
+    manifest::LogSegment,
+    subjects,
+};
+use bytes::{Bytes, BytesMut};
+use chrono::Utc;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _},
+    sync::mpsc,
+    task::JoinHandle,
+    time::Instant,
+};
+use tracing::debug;
+
+use crate::{patience::patiently, stage::chain};
+
+/// How large a stored segment becomes, frame headers included.
+const SEGMENT_BYTES: usize = 8 << 20;
+/// Up to this size a log is kept in memory, and stored without touching the disk.
+const IN_MEMORY_BYTES: usize = 64 << 10;
+/// The largest message on the live subject; below the streams' `max_msg_size` of 1 MiB.
+const MESSAGE_BYTES: usize = 256 << 10;
+/// How long a printed byte waits for company before it goes out.
+const LINGER: Duration = Duration::from_millis(15);
+/// Live messages that may wait for their acknowledgement at once.
+const LIVE_WINDOW: usize = 8;
+/// How much is read from a pipe at once (a pipe holds 64 KiB).
+const READ_BYTES: usize = 64 << 10;
+
+/// Why a log cannot be kept.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The spool cannot be written.
+    #[error("cannot keep the log in {path}: {source}; make room on the worker's disk")]
+    Spool {
+        /// The spool's file.
+        path: PathBuf,
+        /// What happened.
+        source: std::io::Error,
+    },
+    /// A pipe cannot be read.
+    #[error("cannot read what the command prints: {0}")]
+    Pipe(std::io::Error),
+    /// The store does not take it.
+    #[error("cannot store the log: {}", chain(.0))]
+    Store(files::Error),
+    /// The task that stores segments ended.
+    #[error("the task that stores the log is gone")]
+    Storer,
+}
+
+/// What is left of a log when its attempt ends: all of it stored.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    /// The segments, in order.
+    pub(crate) segments: Vec<LogSegment>,
+    /// Bytes written to standard output.
+    pub(crate) stdout_bytes: u64,
+    /// Bytes written to standard error.
+    pub(crate) stderr_bytes: u64,
+}
+
+/// Takes what one attempt prints.
+#[derive(Debug)]
+pub(crate) struct Logbook {
+    live: Live,
+    dir: PathBuf,
+    files: Files,
+    most_waiting: usize,
+    storer: Option<Storer>,
+    segment: Segment,
+    cut: u32,
+    stdout_bytes: u64,
+    stderr_bytes: u64,
+}
+
+#[derive(Debug)]
+struct Storer {
+    segments: mpsc::Sender<Segment>,
+    task: JoinHandle<Result<Vec<LogSegment>, Error>>,
+}
+
+impl Logbook {
+    /// A log that spools below `dir`, up to `spool_bytes` at once.
+    #[must_use]
+    pub(crate) fn new(
+        js: &jetstream::Context,
+        files: &Files,
+        (namespace, job, attempt): (&Namespace, JobId, Attempt),
+        dir: &Path,
+        spool_bytes: u64,
+    ) -> Self {
+        let live = Live {
+            js: js.clone(),
+            subject: subjects::log(namespace, job, attempt),
+            buffer: BytesMut::new(),
+            since: None,
+            offset: 0,
+            acks: VecDeque::new(),
+        };
+        let most_waiting = usize::try_from(spool_bytes).unwrap_or(usize::MAX) / SEGMENT_BYTES;
+        Self {
+            live,
+            dir: dir.to_owned(),
+            files: files.clone(),
+            most_waiting: most_waiting.max(1),
+            storer: None,
+            segment: Segment::default(),
+            cut: 0,
+            stdout_bytes: 0,
+            stderr_bytes: 0,
+        }
+    }
+
+    /// Takes everything that two pipes bring, until both end.
+    ///
+    /// # Errors
+    /// If a pipe cannot be read, or the log cannot be kept.
+    pub(crate) async fn pump(&mut self, stdout: impl AsyncRead + Unpin, stderr: impl AsyncRead + Unpin) -> Result<(), Error> {
+        let (mut stdout, mut stderr) = (Some(stdout), Some(stderr));
+        let (mut out, mut err) = (BytesMut::new(), BytesMut::new());
+        while stdout.is_some() || stderr.is_some() {
+            let due = self.live.since.map(|since| since + LINGER);
+            tokio::select! {
+                read = read(stdout.as_mut(), &mut out), if stdout.is_some() => match read? {
+                    Some(bytes) => self.write(Stream::Stdout, bytes).await?,
+                    None => stdout = None,
+                },
+                read = read(stderr.as_mut(), &mut err), if stderr.is_some() => match read? {
+                    Some(bytes) => self.write(Stream::Stderr, bytes).await?,
+                    None => stderr = None,
+                },
+                () = sleep_until(due), if due.is_some() => self.live.flush(false).await,
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a piece of one stream.
+    ///
+    /// # Errors
+    /// If it cannot be kept.
+    pub(crate) async fn write(&mut self, stream: Stream, bytes: Bytes) -> Result<(), Error> {
+        match stream {
+            Stream::Stdout => self.stdout_bytes += bytes.len() as u64,
+            Stream::Stderr => self.stderr_bytes += bytes.len() as u64,
+        }
+        let time_us = u64::try_from(Utc::now().timestamp_micros()).unwrap_or(0);
+        let frame = Frame { stream, time_us, bytes };
+        self.live.push(&frame).await;
+        self.segment.push(&frame, || self.dir.join(format!("log.{}", self.cut)))?;
+        if self.segment.len >= SEGMENT_BYTES {
+            self.hand_over().await?;
+        }
+        Ok(())
+    }
+
+    /// Adds a line of the runner's own to standard error.
+    ///
+    /// # Errors
+    /// If it cannot be kept.
+    pub(crate) async fn note(&mut self, sentence: &str) -> Result<(), Error> {
+        self.write(Stream::Stderr, format!("rgrid: {sentence}\n").into()).await
+    }
+
+    /// Ends the log: stores what is left of it, and says so on the live subject.
+    ///
+    /// # Errors
+    /// If it cannot be kept. A store that is away is waited for.
+    pub(crate) async fn finish(mut self) -> Result<Kept, Error> {
+        self.live.finish().await;
+        let mut segments = Vec::new();
+        if self.storer.is_some() {
+            self.hand_over().await?;
+        }
+        if let Some(storer) = self.storer.take() {
+            drop(storer.segments);
+            segments = storer.task.await.map_err(|_| Error::Storer)??;
+        } else if self.segment.len > 0 {
+            segments.push(store(&self.files, std::mem::take(&mut self.segment)).await?);
+        }
+        Ok(Kept {
+            segments,
+            stdout_bytes: self.stdout_bytes,
+            stderr_bytes: self.stderr_bytes,
+        })
+    }
+
+    /// Gives the full segment to the task that stores it; waits where too many wait already.
+    async fn hand_over(&mut self) -> Result<(), Error> {
+        let segment = std::mem::take(&mut self.segment);
+        if segment.len == 0 {
+            return Ok(());
+        }
+        self.cut += 1;
+        let storer = self
+            .storer
+            .get_or_insert_with(|| Storer::spawn(self.files.clone(), self.most_waiting));
+        storer.segments.send(segment).await.map_err(|_| Error::Storer)
+    }
+}
+
+impl Drop for Logbook {
+    fn drop(&mut self) {
+        if let Some(storer) = self.storer.take() {
+            storer.task.abort();
+        }
+    }
+}
+
+async fn read(pipe: Option<&mut (impl AsyncRead + Unpin)>, buffer: &mut BytesMut) -> Result<Option<Bytes>, Error> {
+    let Some(pipe) = pipe else { return Ok(None) };
+    buffer.reserve(READ_BYTES);
+    let read = pipe.read_buf(buffer).await.map_err(Error::Pipe)?;
+    Ok((read > 0).then(|| buffer.split().freeze()))
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A stretch of the log on its way to the store: in memory while it is small, in a file when it is not.
+#[derive(Debug, Default)]
+struct Segment {
+    memory: BytesMut,
+    file: Option<(PathBuf, std::fs::File)>,
+    len: usize,
+}
+
+impl Segment {
+    fn push(&mut self, frame: &Frame, path: impl FnOnce() -> PathBuf) -> Result<(), Error> {
+        frame.write(&mut self.memory);
+        self.len += HEADER_LEN + frame.bytes.len();
+        if self.memory.len() < IN_MEMORY_BYTES {
+            return Ok(());
+        }
+        let (path, file) = match &mut self.file {
+            Some(file) => file,
+            none => {
+                let path = path();
+                let file = std::fs::File::create(&path).map_err(|source| Error::Spool {
+                    path: path.clone(),
+                    source,
+                })?;
+                none.insert((path, file))
+            }
+        };
+        file.write_all(&self.memory).map_err(|source| Error::Spool {
+            path: path.clone(),
+            source,
+        })?;
+        self.memory.clear();
+        Ok(())
+    }
+}
+
+impl Storer {
+    fn spawn(files: Files, most_waiting: usize) -> Self {
+        let (segments, mut waiting) = mpsc::channel::<Segment>(most_waiting);
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "the logbook owns this task: it is awaited by finish and aborted by drop"
+        )]
+        let task = tokio::spawn(async move {
+            let mut stored = Vec::new();
+            while let Some(segment) = waiting.recv().await {
+                stored.push(store(&files, segment).await?);
+            }
+            Ok(stored)
+        });
+        Self { segments, task }
+    }
+}
+
+/// Stores a segment; a store that is away is waited for.
+async fn store(files: &Files, mut segment: Segment) -> Result<LogSegment, Error> {
+    let size = segment.len as u64;
+    let Some((path, mut file)) = segment.file.take() else {
+        let content = segment.memory.freeze();
+        let sha256 = patiently("store the log", || files.put_bytes(content.clone()))
+            .await
+            .map_err(Error::Store)?;
+        return Ok(LogSegment { sha256, size });
+    };
+    file.write_all(&segment.memory).map_err(|source| Error::Spool {
+        path: path.clone(),
+        source,
+    })?;
+    drop(file);
+    let (sha256, size) = patiently("store the log", || files.put_file(&path)).await.map_err(Error::Store)?;
+    let _ = std::fs::remove_file(&path);
+    Ok(LogSegment { sha256, size })
+}
+
+/// The live way.
+#[derive(Debug)]
+struct Live {
+    js: jetstream::Context,
+    subject: String,
+    buffer: BytesMut,
+    /// Since when something waits in the buffer.
+    since: Option<Instant>,
+    /// Bytes of frames that were sent before.
+    offset: u64,
+    acks: VecDeque<PublishAckFuture>,
+}
+
+impl Live {
+    async fn push(&mut self, frame: &Frame) {
+        if !self.buffer.is_empty() && self.buffer.len() + HEADER_LEN + frame.bytes.len() > MESSAGE_BYTES {
+            self.flush(false).await;
+        }
+        frame.write(&mut self.buffer);
+        self.since.get_or_insert_with(Instant::now);
+    }
+
+    /// Sends what waits. Where the broker does not take it in time, a follower sees a gap, and the kept log has none.
+    async fn flush(&mut self, last: bool) {
+        self.since = None;
+        let mut headers = HeaderMap::new();
+        headers.insert("Rgrid-Offset", self.offset.to_string());
+        if last {
+            headers.insert("Rgrid-Log", "end");
+        }
+        let payload = self.buffer.split().freeze();
+        self.offset += payload.len() as u64;
+        let message = PublishMessage::build().headers(headers).payload(payload);
+        match self.js.send_publish(self.subject.clone(), message).await {
+            Ok(ack) => self.acks.push_back(ack),
+            Err(error) => debug!("a piece of the live log {} is lost: {error}", self.subject),
+        }
+        while self.acks.len() > LIVE_WINDOW {
+            self.acknowledged().await;
+        }
+    }
+
+    async fn finish(&mut self) {
+        if self.offset == 0 && self.buffer.is_empty() {
+            return;
+        }
+        self.flush(true).await;
+        while !self.acks.is_empty() {
+            self.acknowledged().await;
+        }
+    }
+
+    async fn acknowledged(&mut self) {
+        if let Some(ack) = self.acks.pop_front()
+            && let Err(error) = ack.await
+        {
+            debug!("a piece of the live log {} may be lost: {error}", self.subject);
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! What a machine can execute by: found at the start, cleaned up at the end.
+
+use std::{sync::Arc, time::Duration};
+
+use bus::ids::SessionId;
+use tracing::warn;
+
+use crate::{
+    config::Config,
+    executor::{Docker, Executors, Noop, Preference, Process, docker, process},
+};
+
+/// There is nothing to execute by.
+#[derive(Debug, thiserror::Error)]
+#[error("this worker can run nothing: no containers, because {docker}; no plain processes, because {process}")]
+pub struct Error {
+    docker: String,
+    process: String,
+}
+
+/// Finds the executors: connects to Docker, starts the spawn helper.
+pub(crate) async fn open(config: &Config) -> Result<Executors, Error> {
+    let runtimes = Arc::new(config.runtimes.clone());
+    let docker = match config.executor {
+        Preference::Process => Err("it was started with `--executor process`".to_owned()),
+        Preference::Auto | Preference::Docker => Docker::connect(docker::Config::new(config.worker.clone(), Arc::clone(&runtimes)))
+            .await
+            .map_err(|error| error.to_string()),
+    };
+    let process = if config.executor == Preference::Docker {
+        Err("it was started with `--executor docker`".to_owned())
+    } else if !config.allow_process && !is_local(&config.nats) {
+        Err("the grid reaches beyond this machine, and the runner was not started with `--allow-process`".to_owned())
+    } else {
+        Process::start(process::Config::new(config.worker.clone(), runtimes))
+            .await
+            .map_err(|error| error.to_string())
+    };
+    match (docker, process) {
+        (Err(docker), Err(process)) => Err(Error { docker, process }),
+        (docker, process) => Ok(Executors {
+            preference: config.executor,
+            docker,
+            process,
+            noop: Noop,
+        }),
+    }
+}
+
+/// Removes the containers that a runner of this worker, gone meanwhile, left on this machine.
+pub(crate) async fn sweep(executors: &Executors, session: SessionId) {
+    if let Ok(docker) = &executors.docker
+        && let Err(error) = docker.sweep(session).await
+    {
+        warn!("cannot look for containers that an earlier runner left behind: {error}");
+    }
+}
+
+/// Ends the helper, and waits for the removal of containers.
+pub(crate) async fn close(executors: &Executors, grace: Duration) {
+    let docker = async {
+        match &executors.docker {
+            Ok(docker) => docker.close(grace).await,
+            Err(_) => true,
+        }
+    };
+    let process = async {
+        match &executors.process {
+            Ok(process) => process.close(grace).await,
+            Err(_) => true,
+        }
+    };
+    if tokio::join!(docker, process) != (true, true) {
+        warn!("not all that was executed is cleaned up; the next start of this worker does it");
+    }
+}
+
+/// Whether every server is on this machine, as far as their addresses tell.
+fn is_local(nats: &str) -> bool {
+    nats.split(',').all(|url| {
+        let host = url
+            .trim()
+            .parse::<async_nats::ServerAddr>()
+            .map(|address| address.host().to_owned());
+        host.is_ok_and(|host| {
+            let host = host.trim_matches(['[', ']']);
+            host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_local;
+
+    #[test]
+    fn a_grid_on_this_machine_is_told_from_one_beyond() {
+        assert!(is_local("nats://127.0.0.1:4222"));
+        assert!(is_local("nats://user:secret@localhost:4222, nats://[::1]:4223"));
+        assert!(!is_local("nats://127.0.0.1:4222,nats://10.0.0.7:4222"));
+        assert!(!is_local("nats://nats.example.org"));
+    }
+}

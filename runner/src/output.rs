@@ -1,0 +1,135 @@
+//! Collecting what an attempt made: every file in the work directory that was not laid there, or was changed.
+
+use std::{
+    collections::HashMap,
+    io,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use bus::{
+    files::{self, Files},
+    manifest::OutputFile,
+    spec::RelPath,
+};
+use futures::{StreamExt as _, TryStreamExt as _};
+use walkdir::WalkDir;
+
+use crate::{
+    patience::patiently,
+    stage::{Laid, chain},
+};
+
+/// Files that are stored at once.
+const AT_ONCE: usize = 4;
+
+/// Why the outputs could not be kept.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The store.
+    #[error("cannot store the output {path}: {}", chain(source))]
+    Store {
+        /// The output.
+        path: RelPath,
+        /// What happened.
+        source: files::Error,
+    },
+}
+
+/// What stands in a work directory after the command's end.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// Files that are new, or may have been changed.
+    candidates: Vec<Candidate>,
+    /// What is there and cannot be kept, each with a sentence why.
+    pub(crate) left_out: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Candidate {
+    path: RelPath,
+    source: PathBuf,
+    executable: bool,
+    laid: Option<Laid>,
+}
+
+/// Looks through a work directory. A directory that the command deleted holds nothing.
+#[must_use]
+pub(crate) fn find(work: &Path, laid: &HashMap<PathBuf, Laid>) -> Found {
+    let mut found = Found::default();
+    for entry in WalkDir::new(work).min_depth(1).sort_by_file_name() {
+        match entry {
+            Ok(entry) => look(&mut found, work, laid, &entry),
+            Err(error) if error.io_error().is_some_and(|error| error.kind() == io::ErrorKind::NotFound) => {}
+            Err(error) => found.left_out.push(format!("cannot look for outputs: {error}")),
+        }
+    }
+    found
+}
+
+fn look(found: &mut Found, work: &Path, laid: &HashMap<PathBuf, Laid>, entry: &walkdir::DirEntry) {
+    let Ok(relative) = entry.path().strip_prefix(work) else { return };
+    let mut leave_out = |why: &str| found.left_out.push(format!("{}: {why}", relative.display()));
+    let source = if entry.file_type().is_symlink() {
+        // A link is followed while it stays inside; one that leads out would carry the worker's own files away.
+        match std::fs::canonicalize(entry.path()).and_then(|target| Ok((target, std::fs::canonicalize(work)?))) {
+            Ok((target, work)) if target.starts_with(&work) && target.is_file() => target,
+            Ok((target, work)) if target.starts_with(&work) => return,
+            Ok(_) => return leave_out("a link that leads out of the work directory is not kept"),
+            Err(_) => return leave_out("a link that leads nowhere is not kept"),
+        }
+    } else if entry.file_type().is_file() {
+        entry.path().to_owned()
+    } else {
+        if !entry.file_type().is_dir() {
+            leave_out("neither a file nor a directory");
+        }
+        return;
+    };
+    let Some(path) = relative.to_str().and_then(|path| path.parse::<RelPath>().ok()) else {
+        return leave_out("a name that is not UTF-8 cannot be kept");
+    };
+    let Ok(metadata) = std::fs::metadata(&source) else { return };
+    let laid = laid.get(relative).copied();
+    if laid.is_some_and(|laid| laid.size == metadata.len() && laid.modified.is_some() && laid.modified == metadata.modified().ok()) {
+        return;
+    }
+    let executable = metadata.permissions().mode() & 0o111 != 0;
+    found.candidates.push(Candidate {
+        path,
+        source,
+        executable,
+        laid,
+    });
+}
+
+impl Found {
+    /// Stores every output, and lists them by path. A file that was only touched is not an output.
+    ///
+    /// # Errors
+    /// If one cannot be stored.
+    pub(crate) async fn store(self, files: &Files) -> Result<Vec<OutputFile>, Error> {
+        let stored = futures::stream::iter(self.candidates.into_iter().map(|candidate| async move {
+            let Candidate {
+                path,
+                source,
+                executable,
+                laid,
+            } = candidate;
+            match patiently("store an output", || files.put_file(&source)).await {
+                Ok((sha256, _)) if laid.is_some_and(|laid| laid.sha256 == sha256) => Ok(None),
+                Ok((sha256, size)) => Ok(Some(OutputFile {
+                    path,
+                    sha256,
+                    size,
+                    executable,
+                })),
+                Err(source) => Err(Error::Store { path, source }),
+            }
+        }))
+        .buffered(AT_ONCE)
+        .try_collect::<Vec<_>>()
+        .await?;
+        Ok(stored.into_iter().flatten().collect())
+    }
+}

@@ -1,0 +1,105 @@
+//! A worker's presence: its registration, its beats, and its leave.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use async_nats::jetstream::message::PublishMessage;
+use bus::{
+    envelope::{Actor, Envelope},
+    ids::{SessionId, WorkerId},
+    stream::append::{self, Append, Log},
+    subjects,
+    worker::{Beat, Left, Registered, WorkerEvent},
+};
+use chrono::{SubsecRound as _, Utc};
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::{config::Config, dispatcher::Room, executor::Executors, sessions::Attempts};
+
+/// How long the broker keeps a beat before it announces the worker's silence.
+const BEAT_TTL: &str = "5s";
+
+/// The free room, as the dispatcher last knew it.
+pub(crate) type Free = Arc<Mutex<Room>>;
+
+/// What a worker says of itself at the beginning of a session.
+#[must_use]
+pub(crate) fn registration(config: &Config, session: SessionId, executors: &Executors) -> Registered {
+    let read = |path: &str| std::fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default();
+    let versions = [
+        ("rgrid", env!("CARGO_PKG_VERSION").to_owned()),
+        ("linux", read("/proc/sys/kernel/osrelease")),
+    ];
+    let versions = versions.into_iter().map(|(name, version)| (name.to_owned(), version));
+    Registered {
+        session,
+        cpu_milli: config.cpu_milli,
+        memory_bytes: config.memory_bytes,
+        queues: config.queues.clone(),
+        executors: executors.kinds(),
+        labels: config.labels.clone(),
+        versions: versions.chain(executors.versions()).collect::<BTreeMap<_, _>>(),
+        host: read("/proc/sys/kernel/hostname"),
+        pid: std::process::id(),
+    }
+}
+
+/// Appends an event of the worker, and returns its sequence.
+///
+/// # Errors
+/// If it is not stored.
+pub(crate) async fn announce(log: &Log, worker: &WorkerId, event: WorkerEvent) -> Result<u64, append::Error> {
+    let envelope = Envelope::new(Actor::Worker(worker.clone()), event);
+    log.append(Append::worker(worker, None, &envelope)).await
+}
+
+/// Says that the session ended in good order; what it leaves unfinished is rescheduled at once.
+pub(crate) async fn leave(log: &Log, worker: &WorkerId, session: SessionId) {
+    if let Err(error) = announce(log, worker, WorkerEvent::Left(Left { session })).await {
+        warn!("could not say good-bye ({error}); the watcher will notice by the silence");
+    }
+}
+
+/// Beats until told to stop.
+pub(crate) async fn beat(
+    js: async_nats::jetstream::Context,
+    config: Config,
+    session: SessionId,
+    attempts: Attempts,
+    free: Free,
+    stop: CancellationToken,
+) {
+    let subject = subjects::beat(&config.worker);
+    let mut ticks = tokio::time::interval(config.heartbeat);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        let (last_claim, attempts) = attempts.snapshot();
+        let room = *free.lock();
+        let beat = Beat {
+            session,
+            time: Utc::now().trunc_subsecs(6),
+            last_claim,
+            cpu_milli_free: room.cpu_milli,
+            memory_bytes_free: room.memory_bytes,
+            load: load(),
+            attempts,
+        };
+        let Ok(payload) = serde_json::to_vec(&beat) else { continue };
+        let message = PublishMessage::build().header("Nats-TTL", BEAT_TTL).payload(payload.into());
+        let sent = async { js.send_publish(subject.clone(), message).await?.await };
+        // A beat that waits is worth less than the next one.
+        match tokio::time::timeout(config.heartbeat.max(Duration::from_millis(500)), sent).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => debug!("a beat was not taken: {error}"),
+            Err(_) => debug!("a beat was not acknowledged in time"),
+        }
+    }
+}
+
+fn load() -> f32 {
+    std::fs::read_to_string("/proc/loadavg")
+        .ok()
+        .and_then(|text| text.split(' ').next()?.parse().ok())
+        .unwrap_or(0.0)
+}

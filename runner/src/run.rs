@@ -1,0 +1,226 @@
+//! A runner's life: sessions, one after the other, until it is told to stop.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use bus::{
+    files::{self, Files},
+    ids::SessionId,
+    stream::{
+        append::{self, Log},
+        connect::{self, Bus},
+        setup,
+    },
+    worker::WorkerEvent,
+};
+use parking_lot::Mutex;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{info, warn};
+
+use crate::{
+    attempt::Context,
+    config::Config,
+    dispatcher::Room,
+    open, presence,
+    session::{BeginError, Ending, Session},
+    sessions::{Attempts, Stop},
+};
+
+/// For how long an event of an attempt is tried to be appended: an outage of minutes costs no finished work.
+const PATIENCE: Duration = Duration::from_secs(600);
+/// How long the parts of a stopped runner get to end once their commands are killed.
+const WIND_UP: Duration = Duration::from_secs(5);
+/// The pause before a session is begun again after the broker broke the last one.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// What the operator must change for the runner to work.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// NATS.
+    #[error(transparent)]
+    Connect(#[from] connect::Error),
+    /// The streams.
+    #[error(transparent)]
+    Setup(#[from] setup::Error),
+    /// The store.
+    #[error("cannot use the store {store}")]
+    Store {
+        /// Its URL.
+        store: String,
+        /// What is wrong with it.
+        #[source]
+        source: files::Error,
+    },
+    /// The work directory.
+    #[error("cannot use {path} for work: {source}; choose a directory that this user may write to with --work-dir")]
+    WorkDir {
+        /// Which.
+        path: String,
+        /// What happened.
+        source: std::io::Error,
+    },
+    /// The executors.
+    #[error(transparent)]
+    Executor(#[from] open::Error),
+    /// Registering.
+    #[error("cannot register the worker")]
+    Register(#[source] append::Error),
+    /// Another runner.
+    #[error(
+        "another runner (session {other}) serves worker {worker} now; \
+         give each machine a name of its own with --worker, or stop the other one"
+    )]
+    Replaced {
+        /// The worker.
+        worker: bus::ids::WorkerId,
+        /// The other runner's session.
+        other: SessionId,
+    },
+}
+
+/// Serves a worker until told to stop, then lets its attempts end.
+///
+/// # Errors
+/// If something is wrong that the operator must change; outages are waited out.
+pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
+    let base = clear(&config.work_dir).map_err(|source| Error::WorkDir {
+        path: config.work_dir.display().to_string(),
+        source,
+    })?;
+    let executors = Arc::new(open::open(&config).await?);
+    info!("{}", executors.explanation());
+    let mut swept = false;
+    loop {
+        let session = SessionId::new();
+        let name = format!("worker/{}/{session}", config.worker);
+        let Some(bus) = stop
+            .run_until_cancelled(connect::patiently(&config.nats, &name))
+            .await
+            .transpose()?
+        else {
+            return Ok(());
+        };
+        setup::streams(&bus.js, config.replicas).await?;
+        let files = Files::open(&config.store, Some(bus.js.clone()))
+            .await
+            .map_err(|source| Error::Store {
+                store: config.store.to_string(),
+                source,
+            })?;
+        let context = Arc::new(Context {
+            log: Log::new(bus.js.clone(), PATIENCE),
+            js: bus.js.clone(),
+            files,
+            executors: Arc::clone(&executors),
+            worker: config.worker.clone(),
+            session,
+            attempts: Attempts::default(),
+            base: base.clone(),
+            spool_bytes: config.spool_bytes,
+            grace: config.grace,
+        });
+        if !std::mem::replace(&mut swept, true) {
+            open::sweep(&executors, session).await;
+        }
+        match serve(&config, &bus, &context, &stop).await? {
+            Ending::Stopped => {
+                open::close(&executors, WIND_UP).await;
+                return Ok(());
+            }
+            Ending::Lost => warn!("the watcher gave this worker up; its attempts run elsewhere, and a new session begins"),
+            Ending::Broken(why) => {
+                warn!("the session broke ({why}); a new one begins");
+                tokio::time::sleep(PAUSE).await;
+            }
+            Ending::Replaced(other) => {
+                return Err(Error::Replaced {
+                    worker: config.worker,
+                    other,
+                });
+            }
+        }
+    }
+}
+
+/// One session: registered, beating, serving, and wound up.
+async fn serve(config: &Config, bus: &Bus, context: &Arc<Context>, stop: &CancellationToken) -> Result<Ending, Error> {
+    let total = Room {
+        cpu_milli: config.cpu_milli,
+        memory_bytes: config.memory_bytes,
+    };
+    let free = Arc::new(Mutex::new(total));
+    let tracker = TaskTracker::new();
+    let quiet = CancellationToken::new();
+    let mut session = match Session::begin(Arc::clone(context), &config.queues, total, Arc::clone(&free), tracker.clone()).await {
+        Ok(session) => session,
+        Err(BeginError::Setup(error)) => return Ok(Ending::Broken(crate::stage::chain(&error))),
+        Err(BeginError::Pull(error)) => return Ok(Ending::Broken(error.to_string())),
+    };
+    let registered = presence::registration(config, context.session, &context.executors);
+    presence::announce(&context.log, &config.worker, WorkerEvent::Registered(registered))
+        .await
+        .map_err(Error::Register)?;
+    let beats = presence::beat(
+        bus.js.clone(),
+        config.clone(),
+        context.session,
+        context.attempts.clone(),
+        free,
+        quiet.clone(),
+    );
+    let beats = tracker.spawn(beats);
+    info!(
+        "worker {} serves {} with {} CPUs",
+        config.worker,
+        list(&config.queues),
+        f64::from(config.cpu_milli) / 1000.0
+    );
+
+    let ending = session.serve(stop).await;
+    drop(session);
+    wind_up(&ending, context, config.grace, &tracker, &quiet).await;
+    if ending == Ending::Stopped {
+        presence::leave(&context.log, &config.worker, context.session).await;
+    }
+    quiet.cancel();
+    let _ = tokio::time::timeout(WIND_UP, beats).await;
+    Ok(ending)
+}
+
+/// Ends the attempts of a session: at once where they are not ours any more, after their grace where we were told to stop.
+async fn wind_up(ending: &Ending, context: &Context, grace: Duration, tracker: &TaskTracker, quiet: &CancellationToken) {
+    tracker.close();
+    let ended = async {
+        // The beats are in the tracker too, and go on until the attempts are done.
+        while !context.attempts.snapshot().1.is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let done = match ending {
+        Ending::Stopped => tokio::time::timeout(grace, ended).await.is_ok(),
+        // The next session's registration closes this one, and the watcher reschedules what it had.
+        Ending::Broken(_) | Ending::Lost | Ending::Replaced(_) => false,
+    };
+    if !done {
+        context
+            .attempts
+            .stop_all(if *ending == Ending::Stopped { Stop::Shutdown } else { Stop::Fenced });
+        quiet.cancel();
+        if tokio::time::timeout(WIND_UP, tracker.wait()).await.is_err() {
+            warn!("some attempts did not end in time; the helper ends them when this process does");
+        }
+    }
+}
+
+/// The directory that attempts have theirs in, without what an earlier runner left there.
+fn clear(work_dir: &Path) -> std::io::Result<std::path::PathBuf> {
+    let base = work_dir.join("attempts");
+    if base.exists() {
+        std::fs::remove_dir_all(&base)?;
+    }
+    std::fs::create_dir_all(&base)?;
+    base.canonicalize()
+}
+
+fn list(queues: &[bus::ids::Queue]) -> String {
+    queues.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
