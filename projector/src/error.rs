@@ -1,0 +1,74 @@
+//! What the projector cannot mend or wait out.
+
+use bus::{files::InvalidUrl, stream};
+use sqlx::migrate::MigrateError;
+
+/// Why the projector stops: something that the operator must change. Outages are waited out.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no connection to NATS, and waiting would not help.
+    #[error(transparent)]
+    Connect(#[from] stream::connect::Error),
+    /// The streams are not as they must be.
+    #[error(transparent)]
+    Streams(#[from] stream::setup::Error),
+    /// The file store's URL names none.
+    #[error(transparent)]
+    Store(#[from] InvalidUrl),
+    /// The database's URL names none.
+    #[error("the database's URL cannot be read; write postgres://user:password@host:5432/name")]
+    DatabaseUrl(#[source] sqlx::Error),
+    /// The database does not let us in.
+    #[error("Postgres does not let the projector into database {database}; are user, password and database right?")]
+    Denied {
+        /// The database, without its password.
+        database: String,
+        /// What Postgres said.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// The tables are of another version.
+    #[error("the tables of database {database} are not of this program's version; use the rgrid that made them, or an empty database")]
+    Migrate {
+        /// The database, without its password.
+        database: String,
+        /// What is wrong.
+        #[source]
+        source: Box<MigrateError>,
+    },
+    /// The database knows more of the log than there is.
+    #[error(
+        "the tables are at event {checkpoint} and the log ends at {last}: they belong to another log; \
+         use another database, or make them anew with `rgrid projector rebuild`"
+    )]
+    AnotherLog {
+        /// The last event that the tables hold.
+        checkpoint: u64,
+        /// The last event in the log.
+        last: u64,
+    },
+    /// The log lacks its beginning, so that nothing can be rebuilt from it.
+    #[error("the log begins at event {first}, and what stood before was purged: a rebuild would lose it; restore the log first")]
+    Beheaded {
+        /// The first event in the log.
+        first: u64,
+    },
+    /// Two rebuilds at once.
+    #[error("another rebuild of this database is under way; wait for its end")]
+    Busy,
+    /// The tables are read so much that they cannot be swapped.
+    #[error("the rebuilt tables could not be swapped in, because the old ones were in use for {seconds} s; try again")]
+    InUse {
+        /// For how long it was tried.
+        seconds: u64,
+    },
+    /// The database failed during a rebuild. The live tables are as they were.
+    #[error("failed to {doing}; the live tables are as they were")]
+    Database {
+        /// What was tried.
+        doing: &'static str,
+        /// What happened.
+        #[source]
+        source: sqlx::Error,
+    },
+}

@@ -1,0 +1,272 @@
+//! The fold: events in, row changes out. No clock and no I/O stand in here.
+//!
+//! What happened to a job is [`Job::evolve`]'s to say, here as everywhere; this module only works out which rows that changes.
+//! A batch changes each row once, whatever happened to it meanwhile.
+
+use std::collections::{HashMap, hash_map::Entry};
+
+use bus::{
+    ids::{Attempt, JobId, WorkerId, default_token},
+    job::{AttemptEnd, Job, JobEvent, ManifestRef, Recorded},
+    spec::{JobSpec, Priority, Resources},
+    stream::read::{self, Fact},
+    worker,
+};
+use hashlink::LruCache;
+
+use crate::rows::{AttemptRow, JobState, NewJob, Skipped, WorkerRow, touches_attempt};
+
+/// Live jobs that are remembered between batches, at about 1 KB each; of others, the tables are asked.
+const REMEMBERED: usize = 16_384;
+
+/// A message of the log, read.
+#[derive(Debug, Clone)]
+pub(crate) struct Item {
+    pub(crate) sequence: u64,
+    pub(crate) subject: String,
+    pub(crate) what: What,
+}
+
+/// What a message says.
+#[derive(Debug, Clone)]
+pub(crate) enum What {
+    /// Something about a job.
+    Job(Box<Recorded>),
+    /// Something about a worker.
+    Worker(Box<worker::Recorded>),
+    /// Nothing that this program can read, and why.
+    Unreadable(String),
+}
+
+impl Item {
+    pub(crate) fn read(subject: String, sequence: u64, payload: &[u8]) -> Self {
+        let what = match read::decode(&subject, sequence, payload) {
+            Ok(Some(Fact::Job(recorded))) => What::Job(recorded),
+            Ok(Some(Fact::Worker(recorded))) => What::Worker(recorded),
+            Ok(None) => What::Unreadable("its subject is of a kind that this rgrid does not know".to_owned()),
+            Err(error) => What::Unreadable(chain(&error)),
+        };
+        Self { sequence, subject, what }
+    }
+}
+
+/// An error and its causes, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// The row changes that a batch of events comes to.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Changes {
+    /// The sequence that the tables stand at with them.
+    pub(crate) to: u64,
+    /// Jobs that were not there before.
+    pub(crate) new_jobs: Vec<NewJob>,
+    /// Jobs that were.
+    pub(crate) jobs: Vec<JobState>,
+    /// Attempts that were not there before.
+    pub(crate) new_attempts: Vec<AttemptRow>,
+    /// Attempts that were.
+    pub(crate) attempts: Vec<AttemptRow>,
+    /// Workers, whether they were there or not.
+    pub(crate) workers: Vec<WorkerRow>,
+    /// Manifests that were committed, whose files become rows too.
+    pub(crate) manifests: Vec<Committed>,
+    /// What was set aside.
+    pub(crate) skipped: Vec<Skipped>,
+}
+
+/// A manifest that a job committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Committed {
+    pub(crate) sequence: u64,
+    pub(crate) subject: String,
+    pub(crate) job: JobId,
+    pub(crate) attempt: Attempt,
+    pub(crate) manifest: ManifestRef,
+}
+
+/// The memory of the fold: the jobs that still live, and every worker.
+#[derive(Debug)]
+pub(crate) struct Fold {
+    jobs: LruCache<JobId, Job>,
+    workers: HashMap<WorkerId, WorkerRow>,
+}
+
+/// A job that a batch touches.
+struct Touched {
+    /// The job; nothing where there is none.
+    job: Option<Job>,
+    /// Where it was submitted in this batch: what is to be run, and the sequence.
+    submitted: Option<(JobSpec, u64)>,
+    /// The last attempt that the tables hold.
+    stored: u32,
+    /// The first attempt that changed.
+    changed_from: Option<u32>,
+}
+
+impl Fold {
+    /// A fold that goes on from tables with these workers.
+    pub(crate) fn new(workers: impl IntoIterator<Item = WorkerRow>) -> Self {
+        Self {
+            jobs: LruCache::new(REMEMBERED),
+            workers: workers.into_iter().map(|worker| (worker.id.clone(), worker)).collect(),
+        }
+    }
+
+    /// The jobs that this batch is about and that are not remembered, to be looked up before it is applied.
+    ///
+    /// A job that the batch itself submits is taken for new, since looking each up would cost as much as writing it. Where
+    /// it is not new after all, the tables refuse the second row, and the batch is folded again, `careful`ly.
+    pub(crate) fn unknown(&self, items: &[Item], careful: bool) -> Vec<JobId> {
+        let mut seen = std::collections::HashSet::new();
+        let mut unknown = Vec::new();
+        for item in items {
+            let What::Job(recorded) = &item.what else { continue };
+            if seen.insert(recorded.job)
+                && !self.jobs.contains_key(&recorded.job)
+                && (careful || !matches!((&recorded.envelope.event, &recorded.speaker), (JobEvent::Submitted(_), None)))
+            {
+                unknown.push(recorded.job);
+            }
+        }
+        unknown
+    }
+
+    /// Folds a batch, oldest first; `looked_up` holds those of the unknown jobs that exist.
+    pub(crate) fn apply(&mut self, items: &[Item], looked_up: Vec<Job>) -> Changes {
+        let mut changes = Changes::default();
+        let mut touched: HashMap<JobId, Touched> = looked_up.into_iter().map(|job| (job.id, Touched::stored(Some(job)))).collect();
+        let mut order = Vec::new();
+        let mut workers = Vec::new();
+        for item in items {
+            changes.to = item.sequence;
+            match &item.what {
+                What::Job(recorded) => {
+                    let touched = match touched.entry(recorded.job) {
+                        Entry::Occupied(entry) => entry.into_mut(),
+                        Entry::Vacant(entry) => entry.insert(Touched::stored(self.jobs.remove(&recorded.job))),
+                    };
+                    order.push(recorded.job);
+                    changes.manifests.extend(touched.fold(recorded, &item.subject));
+                }
+                What::Worker(recorded) => {
+                    if let Some(worker) = WorkerRow::evolve(self.workers.remove(&recorded.worker), recorded) {
+                        self.workers.insert(recorded.worker.clone(), worker);
+                        workers.push(&recorded.worker);
+                    }
+                }
+                What::Unreadable(reason) => changes.skipped.push(Skipped::new(item.sequence, &item.subject, reason)),
+            }
+        }
+        for id in order {
+            if let Some(job) = touched.remove(&id).and_then(|touched| touched.emit(&mut changes)) {
+                self.jobs.insert(id, job);
+            }
+        }
+        workers.sort_unstable();
+        workers.dedup();
+        changes.workers = workers.iter().filter_map(|id| self.workers.get(id)).cloned().collect();
+        changes
+    }
+}
+
+impl Touched {
+    fn stored(job: Option<Job>) -> Self {
+        let stored = job.as_ref().and_then(|job| job.attempts.last()).map_or(0, |last| last.number.0);
+        Self {
+            job,
+            submitted: None,
+            stored,
+            changed_from: None,
+        }
+    }
+
+    /// Folds one event, and returns the manifest that it committed, if it did.
+    fn fold(&mut self, recorded: &Recorded, subject: &str) -> Option<Committed> {
+        let before = self.job.take();
+        let (absent, attempts) = (before.is_none(), before.as_ref().map_or(0, |job| job.attempts.len()));
+        let live = before.as_ref().and_then(Job::live_attempt).map(|live| live.number);
+        let mut after = Job::evolve(before, recorded)?;
+        if absent {
+            self.submitted = Some((std::mem::replace(&mut after.spec, hollow()), recorded.sequence));
+        }
+        let changed = if after.attempts.len() > attempts {
+            after.attempts.last().map(|last| last.number)
+        } else {
+            live.filter(|_| touches_attempt(&recorded.envelope.event))
+        };
+        if let Some(Attempt(number)) = changed {
+            self.changed_from.get_or_insert(number);
+        }
+        let committed = live.and_then(|_| committed(&after, recorded, subject));
+        self.job = Some(after);
+        committed
+    }
+
+    /// Says which rows changed, and returns the job where it is worth remembering.
+    fn emit(self, changes: &mut Changes) -> Option<Job> {
+        let mut job = self.job?;
+        if let Some((spec, sequence)) = &self.submitted {
+            changes.new_jobs.push(NewJob::new(&job, spec, *sequence));
+        } else {
+            changes.jobs.push(JobState::new(&job));
+        }
+        if let Some(from) = self.changed_from {
+            for attempt in job.attempts.iter().filter(|attempt| attempt.number.0 >= from) {
+                let row = AttemptRow::new(job.id, attempt);
+                if attempt.number.0 > self.stored {
+                    changes.new_attempts.push(row);
+                } else {
+                    changes.attempts.push(row);
+                }
+            }
+        }
+        if job.state().is_end() {
+            return None;
+        }
+        // Nothing that can still happen asks for more than the last attempt.
+        let earlier = job.attempts.len().saturating_sub(1);
+        job.attempts.drain(..earlier);
+        Some(job)
+    }
+}
+
+/// The manifest that this event committed, if it is the one that ended the job and lists any files.
+fn committed(job: &Job, recorded: &Recorded, subject: &str) -> Option<Committed> {
+    let last = job.attempts.last()?;
+    let AttemptEnd::Finished(finished) = last.end.as_ref()? else {
+        return None;
+    };
+    let manifest = finished.manifest.clone().filter(|manifest| manifest.files > 0)?;
+    Some(Committed {
+        sequence: recorded.sequence,
+        subject: subject.to_owned(),
+        job: job.id,
+        attempt: last.number,
+        manifest,
+    })
+}
+
+/// Stands in a remembered job for what is to be run, which is in the tables and never changes.
+pub(crate) fn hollow() -> JobSpec {
+    JobSpec {
+        name: None,
+        command: Vec::new(),
+        runtime: None,
+        image: None,
+        executor: None,
+        inputs: Vec::new(),
+        env: std::collections::BTreeMap::new(),
+        resources: Resources::default(),
+        timeout_ms: None,
+        queue: default_token(),
+        priority: Priority::Normal,
+        labels: std::collections::BTreeMap::new(),
+        key: None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

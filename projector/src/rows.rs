@@ -1,0 +1,293 @@
+//! The rows of the read models, and how they follow from a folded job or worker.
+//!
+//! Postgres refuses some values that the log may hold (a NUL in a text, a time before 4713 BC, more than 2^63), and one of
+//! them must not stop the fold: here each becomes the nearest value that it takes.
+
+use bus::{
+    envelope::Envelope,
+    ids::{Attempt, Digest, JobId, SessionId, WorkerId},
+    job::{AttemptEnd, AttemptRecord, End, Job, JobEvent, ManifestRef, Outcome, Phase, State, Usage},
+    spec::{ExecutorKind, JobSpec},
+    worker::{Recorded, WorkerEvent},
+};
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use std::{borrow::Cow, collections::BTreeMap};
+
+/// The earliest time that Postgres takes, in seconds from 1970: the Julian day 0.
+const EARLIEST: i64 = -210_866_803_200;
+
+/// What of a job never changes.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct NewJob {
+    pub(crate) submitted_sequence: u64,
+    pub(crate) namespace: String,
+    pub(crate) queue: String,
+    pub(crate) name: String,
+    pub(crate) labels: Option<String>,
+    pub(crate) spec: String,
+    pub(crate) submitted_at: DateTime<Utc>,
+    pub(crate) state: JobState,
+}
+
+/// What of a job does.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct JobState {
+    pub(crate) id: JobId,
+    pub(crate) sequence: u64,
+    pub(crate) state: State,
+    pub(crate) started_at: Option<DateTime<Utc>>,
+    pub(crate) ended_at: Option<DateTime<Utc>>,
+    pub(crate) cancel_requested_at: Option<DateTime<Utc>>,
+    pub(crate) cancel_reason: Option<String>,
+    pub(crate) attempt: u32,
+    pub(crate) worker: Option<WorkerId>,
+    pub(crate) exit_code: Option<i32>,
+    pub(crate) outcome: Option<String>,
+}
+
+/// A try at a job.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct AttemptRow {
+    pub(crate) job: JobId,
+    pub(crate) number: u32,
+    pub(crate) worker: WorkerId,
+    pub(crate) session: SessionId,
+    pub(crate) executor: Option<ExecutorKind>,
+    pub(crate) environment: Option<String>,
+    pub(crate) claimed_at: DateTime<Utc>,
+    pub(crate) started_at: Option<DateTime<Utc>>,
+    pub(crate) ended_at: Option<DateTime<Utc>>,
+    pub(crate) outcome: Option<String>,
+    pub(crate) usage: Option<Usage>,
+    pub(crate) manifest: Option<ManifestRef>,
+}
+
+/// A worker as its last session left it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct WorkerRow {
+    pub(crate) id: WorkerId,
+    pub(crate) session: SessionId,
+    pub(crate) state: &'static str,
+    pub(crate) cpu_milli: u32,
+    pub(crate) memory_bytes: u64,
+    pub(crate) queues: Vec<String>,
+    pub(crate) executors: Vec<String>,
+    pub(crate) labels: String,
+    pub(crate) versions: String,
+    pub(crate) host: String,
+    pub(crate) pid: u32,
+    pub(crate) registered_at: DateTime<Utc>,
+    pub(crate) ended_at: Option<DateTime<Utc>>,
+    pub(crate) sequence: u64,
+}
+
+/// An output file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ArtifactRow {
+    pub(crate) job: JobId,
+    pub(crate) attempt: Attempt,
+    pub(crate) position: i32,
+    pub(crate) path: String,
+    pub(crate) sha256: Digest,
+    pub(crate) size: u64,
+    pub(crate) executable: bool,
+}
+
+/// A message that was set aside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Skipped {
+    pub(crate) sequence: u64,
+    pub(crate) subject: String,
+    pub(crate) reason: String,
+}
+
+impl Skipped {
+    /// The longest reason that is kept, in characters.
+    const REASON_MAX: usize = 500;
+
+    pub(crate) fn new(sequence: u64, subject: &str, reason: &str) -> Self {
+        Self {
+            sequence,
+            subject: text(subject),
+            reason: text(reason).chars().take(Self::REASON_MAX).collect(),
+        }
+    }
+}
+
+impl NewJob {
+    /// The row of a job that was submitted in this batch, and of what became of it since.
+    pub(crate) fn new(job: &Job, spec: &JobSpec, submitted_sequence: u64) -> Self {
+        Self {
+            submitted_sequence,
+            namespace: job.namespace.to_string(),
+            queue: spec.queue.to_string(),
+            name: text(spec.display_name()),
+            labels: (!spec.labels.is_empty()).then(|| json(&clean(&spec.labels))),
+            spec: json(spec),
+            submitted_at: time(job.submitted_at),
+            state: JobState::new(job),
+        }
+    }
+}
+
+impl JobState {
+    pub(crate) fn new(job: &Job) -> Self {
+        let last = job.attempts.last();
+        let (exit_code, outcome) = match &job.phase {
+            Phase::Queued { .. } | Phase::Claimed { .. } | Phase::Running { .. } => (None, None),
+            Phase::Ended(End::Finished(outcome)) => (Some(outcome.exit_code()), Some(json(outcome))),
+            Phase::Ended(End::Cancelled) => (Some(Outcome::Cancelled.exit_code()), Some(json(&Outcome::Cancelled))),
+            Phase::Ended(End::Dead(cause)) => (None, Some(json(&LostOutcome::Lost { cause: cause.clone() }))),
+        };
+        let (cancel_requested_at, cancel_reason) = match &job.cancel_requested {
+            Some((at, reason)) => (Some(time(*at)), reason.as_deref().map(text)),
+            None => (None, None),
+        };
+        Self {
+            id: job.id,
+            sequence: job.sequence,
+            state: job.state(),
+            started_at: last.and_then(|last| last.started_at).map(time),
+            ended_at: job.ended_at.map(time),
+            cancel_requested_at,
+            cancel_reason,
+            attempt: last.map_or(0, |last| last.number.0),
+            worker: last.map(|last| last.worker.clone()),
+            exit_code,
+            outcome,
+        }
+    }
+
+    /// The state, where the job ended other than well.
+    pub(crate) const fn failure(&self) -> Option<&'static str> {
+        match self.state {
+            State::Queued | State::Claimed | State::Running | State::Succeeded => None,
+            State::Failed | State::TimedOut | State::OutOfMemory | State::Cancelled | State::Dead => Some(self.state.as_str()),
+        }
+    }
+}
+
+/// An end that is not one on a worker, written as the outcomes of workers are.
+#[derive(Debug, Clone, Serialize, serde::Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub(crate) enum LostOutcome {
+    /// Nobody knows how it went on.
+    Lost {
+        /// Why it was given up.
+        cause: bus::job::LossCause,
+    },
+}
+
+impl AttemptRow {
+    pub(crate) fn new(job: JobId, attempt: &AttemptRecord) -> Self {
+        let (outcome, finished) = match &attempt.end {
+            None => (None, None),
+            Some(AttemptEnd::Finished(finished)) => (Some(json(&finished.outcome)), Some(finished)),
+            Some(AttemptEnd::Lost(cause)) => (Some(json(&LostOutcome::Lost { cause: cause.clone() })), None),
+            Some(AttemptEnd::Cancelled) => (Some(json(&Outcome::Cancelled)), None),
+        };
+        Self {
+            job,
+            number: attempt.number.0,
+            worker: attempt.worker.clone(),
+            session: attempt.session,
+            executor: attempt.executor,
+            environment: attempt.environment.as_deref().map(text),
+            claimed_at: time(attempt.claimed_at),
+            started_at: attempt.started_at.map(time),
+            ended_at: attempt.ended_at.map(time),
+            outcome,
+            usage: finished.map(|finished| finished.usage),
+            manifest: finished.and_then(|finished| finished.manifest.clone()),
+        }
+    }
+}
+
+impl WorkerRow {
+    pub(crate) const LIVE: &'static str = "live";
+    pub(crate) const LOST: &'static str = "lost";
+    pub(crate) const LEFT: &'static str = "left";
+
+    /// Folds an event into a worker; nothing before its first registration.
+    ///
+    /// What speaks of a session that is not the last one changes nothing but the sequence.
+    pub(crate) fn evolve(worker: Option<Self>, recorded: &Recorded) -> Option<Self> {
+        let Envelope { time: at, event, .. } = &recorded.envelope;
+        let ended = |state, session: SessionId| {
+            let mut row = worker.clone()?;
+            if row.session == session && row.state != Self::LEFT {
+                row.state = state;
+                row.ended_at = Some(time(*at));
+            }
+            row.sequence = recorded.sequence;
+            Some(row)
+        };
+        match event {
+            WorkerEvent::Registered(event) => Some(Self {
+                id: recorded.worker.clone(),
+                session: event.session,
+                state: Self::LIVE,
+                cpu_milli: event.cpu_milli,
+                memory_bytes: event.memory_bytes,
+                queues: event.queues.iter().map(ToString::to_string).collect(),
+                executors: event.executors.iter().map(ToString::to_string).collect(),
+                labels: json(&clean(&event.labels)),
+                versions: json(&clean(&event.versions)),
+                host: text(&event.host),
+                pid: event.pid,
+                registered_at: time(*at),
+                ended_at: None,
+                sequence: recorded.sequence,
+            }),
+            WorkerEvent::Lost(event) => ended(Self::LOST, event.session),
+            WorkerEvent::Left(event) => ended(Self::LEFT, event.session),
+        }
+    }
+}
+
+/// Whether an event of this kind may change the attempt that a worker has.
+pub(crate) const fn touches_attempt(event: &JobEvent) -> bool {
+    !matches!(event, JobEvent::Submitted(_) | JobEvent::CancelRequested(_))
+}
+
+/// A text that Postgres takes: without NUL.
+pub(crate) fn text(text: &str) -> String {
+    if text.contains('\0') {
+        text.replace('\0', "\u{fffd}")
+    } else {
+        text.to_owned()
+    }
+}
+
+/// A time that Postgres takes.
+pub(crate) fn time(time: DateTime<Utc>) -> DateTime<Utc> {
+    DateTime::from_timestamp(EARLIEST, 0).map_or(time, |earliest| time.max(earliest))
+}
+
+/// A number that Postgres takes.
+pub(crate) fn bigint(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// A number that Postgres takes.
+pub(crate) fn integer(number: u32) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+/// Marks that `jsonb` takes: without NUL.
+fn clean(marks: &BTreeMap<String, String>) -> Cow<'_, BTreeMap<String, String>> {
+    if marks.iter().any(|(key, value)| key.contains('\0') || value.contains('\0')) {
+        Cow::Owned(marks.iter().map(|(key, value)| (text(key), text(value))).collect())
+    } else {
+        Cow::Borrowed(marks)
+    }
+}
+
+#[allow(
+    clippy::expect_used,
+    reason = "no value here holds a map with keys that are not text, which is all that could fail"
+)]
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("a row's value is JSON")
+}

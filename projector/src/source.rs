@@ -1,0 +1,134 @@
+//! The log as the projector reads it: connected to with patience, and gathered into batches.
+
+use std::time::Duration;
+
+use async_nats::jetstream;
+use backon::{BackoffBuilder as _, ExponentialBuilder};
+use bus::stream::{
+    EVENTS,
+    connect::{self, Bus},
+    follow::{Followed, Follower},
+    setup,
+};
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::{Config, Error, project::Item};
+
+/// The most events in one transaction.
+const BATCH_MAX: usize = 4_000;
+/// The time from one transaction to the next while events keep coming: at least, and at most. In between, twice what the last
+/// one took, so that the projector never takes more than a third of a busy machine. The first event after a rest is not held up.
+const PACE: (Duration, Duration) = (Duration::from_millis(40), Duration::from_millis(250));
+/// How long a batch waits for events that are known to be on their way.
+const ON_THEIR_WAY: Duration = Duration::from_millis(200);
+
+/// The pauses between tries while something is away.
+pub(crate) fn pauses() -> impl Iterator<Item = Duration> {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(50))
+        .with_max_delay(Duration::from_secs(2))
+        .with_jitter()
+        .without_max_times()
+        .build()
+}
+
+/// Pauses; false where the projector is to stop meanwhile.
+pub(crate) async fn pause(pauses: &mut impl Iterator<Item = Duration>, stop: &CancellationToken) -> bool {
+    let pause = pauses.next().unwrap_or(PACE.1);
+    stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some()
+}
+
+/// Connects, and makes or checks the streams, however long NATS takes to be there; nothing where the projector is to stop meanwhile.
+pub(crate) async fn connect(config: &Config, stop: &CancellationToken) -> Result<Option<Bus>, Error> {
+    let (mut pauses, mut told) = (pauses(), false);
+    loop {
+        let error = match reach(config).await {
+            Ok(bus) => return Ok(Some(bus)),
+            Err(error @ (Error::Connect(connect::Error::Connect { .. }) | Error::Streams(setup::Error::Request { .. }))) => error,
+            Err(error) => return Err(error),
+        };
+        if !std::mem::replace(&mut told, true) {
+            warn!("waiting for NATS: {}", crate::project::chain(&error));
+        }
+        if !pause(&mut pauses, stop).await {
+            return Ok(None);
+        }
+    }
+}
+
+/// Connects once.
+pub(crate) async fn reach(config: &Config) -> Result<Bus, Error> {
+    let bus = Bus::connect(&config.nats, "projector").await?;
+    setup::streams(&bus.js, config.replicas).await?;
+    Ok(bus)
+}
+
+/// The first and the last sequence that stand in the log.
+pub(crate) async fn bounds(js: &jetstream::Context) -> Result<(u64, u64), Error> {
+    let failed = |source: jetstream::context::GetStreamError| read_error(source.to_string());
+    let stream = js.get_stream(EVENTS).await.map_err(failed)?;
+    let state = &stream.cached_info().state;
+    Ok((state.first_sequence, state.last_sequence))
+}
+
+fn read_error(reason: String) -> Error {
+    Error::Streams(setup::Error::Refused {
+        stream: EVENTS.to_owned(),
+        reason,
+    })
+}
+
+/// The log from a position on.
+#[derive(Debug)]
+pub(crate) struct Source {
+    follower: Follower,
+    until: Option<u64>,
+    /// Not to be asked to write before.
+    earliest: Instant,
+}
+
+impl Source {
+    /// What stands behind sequence `after`, and up to sequence `until`, where one is given.
+    pub(crate) fn new(js: &jetstream::Context, after: u64, until: Option<u64>) -> Self {
+        Self {
+            follower: Follower::new(js, EVENTS, Vec::new(), after),
+            until,
+            earliest: Instant::now(),
+        }
+    }
+
+    /// A batch was written, and that took so long.
+    pub(crate) fn written(&mut self, took: Duration) {
+        self.earliest = Instant::now() + (took * 2).clamp(PACE.0, PACE.1);
+    }
+
+    /// What comes next: at least one event, unless none is left. Loses events when dropped half-way.
+    pub(crate) async fn batch(&mut self) -> Vec<Item> {
+        let first = self.follower.chunk(BATCH_MAX).await;
+        let latest = self.earliest.max(Instant::now()) + ON_THEIR_WAY;
+        let mut items = Vec::with_capacity(first.len());
+        let (mut pending, mut last) = self.read(first, &mut items);
+        while items.len() < BATCH_MAX && self.until.is_none_or(|until| last < until) {
+            let due = if pending { latest } else { self.earliest };
+            let Ok(chunk) = timeout_at(due, self.follower.chunk(BATCH_MAX - items.len())).await else {
+                break;
+            };
+            (pending, last) = self.read(chunk, &mut items);
+        }
+        items
+    }
+
+    /// Reads messages, and says whether more are on their way, and what was the last.
+    fn read(&self, chunk: Vec<Followed>, items: &mut Vec<Item>) -> (bool, u64) {
+        let (mut pending, mut last) = (false, 0);
+        for message in chunk {
+            (pending, last) = (message.pending > 0, message.sequence);
+            if self.until.is_none_or(|until| message.sequence <= until) {
+                items.push(Item::read(message.subject, message.sequence, &message.payload));
+            }
+        }
+        (pending, last)
+    }
+}
