@@ -1,4 +1,27 @@
 //! The way in and the way to look: HTTP and SSE over the log and the tables, and the intake of submissions on NATS.
+//!
+//! Submitting, single jobs, cancelling, logs, files and history need NATS alone; only lists need Postgres.
 
+mod advice;
+mod app;
+mod artifacts;
+mod auth;
+mod content;
 pub mod error;
+mod extract;
+mod facts;
+mod fill;
+mod grid;
+mod intake;
+mod jobs;
+mod logs;
+mod produce;
+mod queries;
+mod router;
+mod service;
+mod uploads;
 pub mod view;
+mod waiters;
+mod watch;
+
+pub use service::{Config, Error, run};

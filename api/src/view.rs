@@ -195,20 +195,23 @@ const fn exit_code(phase: &Phase) -> Option<i32> {
 /// What is to be said of a job's end, where its state alone does not say it.
 fn message(job: &Job) -> Option<String> {
     let Phase::Ended(end) = &job.phase else { return None };
-    match end {
-        End::Finished(outcome) => match outcome {
-            Outcome::Cancelled => Some(cancelled(job)),
-            other => describe(other),
-        },
-        End::Cancelled => Some(cancelled(job)),
-        End::Dead(cause) => Some(format!("its {} attempts are used up: {}", job.attempts.len(), describe_loss(cause))),
-    }
+    let outcome = match end {
+        End::Finished(outcome) => AttemptOutcome::Finished(outcome.clone()),
+        End::Cancelled => AttemptOutcome::Finished(Outcome::Cancelled),
+        End::Dead(cause) => AttemptOutcome::Lost(LostAttempt::Lost { cause: cause.clone() }),
+    };
+    let reason = job.cancel_requested.as_ref().and_then(|(_, reason)| reason.as_deref());
+    message_of(&outcome, reason, job.attempts.len())
 }
 
-fn cancelled(job: &Job) -> String {
-    match &job.cancel_requested {
-        Some((_, Some(reason))) => format!("cancelled: {reason}"),
-        Some((_, None)) | None => "cancelled on request".to_owned(),
+/// The same, from what a table holds of it.
+pub(crate) fn message_of(outcome: &AttemptOutcome, reason: Option<&str>, attempts: usize) -> Option<String> {
+    match outcome {
+        AttemptOutcome::Finished(Outcome::Cancelled) => {
+            Some(reason.map_or_else(|| "cancelled on request".to_owned(), |reason| format!("cancelled: {reason}")))
+        }
+        AttemptOutcome::Finished(other) => describe(other),
+        AttemptOutcome::Lost(LostAttempt::Lost { cause }) => Some(format!("its {attempts} attempts are used up: {}", describe_loss(cause))),
     }
 }
 

@@ -1,0 +1,43 @@
+//! What every request has at hand. None of it is state that would be missed: it is connections, and gauges of what is elsewhere.
+
+use std::sync::Arc;
+
+use bus::{
+    files::Files,
+    stream::{append::Log, connect::Bus},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{advice::Advice, auth::Key, fill::Fill, queries::Tables, waiters::Waiters};
+
+/// What every request has at hand.
+#[derive(Debug)]
+pub(crate) struct App {
+    /// NATS, for the log.
+    pub(crate) bus: Bus,
+    /// How many servers keep the log.
+    pub(crate) replicas: u8,
+    /// The writing end of the log.
+    pub(crate) log: Log,
+    /// The store of contents.
+    pub(crate) files: Files,
+    /// The read models.
+    pub(crate) tables: Tables,
+    /// Who waits for what.
+    pub(crate) waiters: Arc<Waiters>,
+    /// How full the log is.
+    pub(crate) fill: Arc<Fill>,
+    /// Which workers there are, for warnings.
+    pub(crate) advice: Arc<Advice>,
+    /// The key.
+    pub(crate) key: Key,
+    /// The largest file that may be uploaded, in bytes.
+    pub(crate) max_upload_bytes: u64,
+    /// Owns what outlives a handler: the producers of streamed answers.
+    pub(crate) tasks: TaskTracker,
+    /// Ends whatever waits.
+    pub(crate) stop: CancellationToken,
+}
+
+/// The one [`App`].
+pub(crate) type Shared = Arc<App>;

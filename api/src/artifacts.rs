@@ -1,0 +1,84 @@
+//! The output files of a job, as its finished event committed them.
+
+use axum::{Json, extract::State, http::HeaderMap, response::Response};
+use bus::{
+    ids::{Attempt, JobId},
+    job::Job,
+    manifest::{Manifest, OutputFile},
+};
+
+use crate::{
+    app::{App, Shared},
+    content::{self, read_problem},
+    error::{Kind, Problem},
+    extract::{Path, Query, job_id},
+    view::{ArtifactView, Artifacts},
+    watch::{read_job, unknown},
+};
+
+/// The largest manifest that is read, in bytes: about 400,000 files.
+const MAX_MANIFEST_BYTES: usize = 64 << 20;
+
+/// `GET /v1/jobs/{id}/artifacts`
+pub(crate) async fn list(State(app): State<Shared>, Path(id): Path<String>, query: Query) -> Result<Json<Artifacts>, Problem> {
+    query.none()?;
+    let (_, committed) = committed(&app, job_id(&id)?).await?;
+    let (attempt, outputs) = committed.map_or((None, Vec::new()), |(attempt, manifest)| (Some(attempt), manifest.outputs));
+    let artifacts = outputs.into_iter().map(ArtifactView::from).collect();
+    Ok(Json(Artifacts { attempt, artifacts }))
+}
+
+/// `GET /v1/jobs/{id}/artifacts/{*path}`
+pub(crate) async fn get(
+    State(app): State<Shared>,
+    Path((id, path)): Path<(String, String)>,
+    query: Query,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    query.none()?;
+    let (job, committed) = committed(&app, job_id(&id)?).await?;
+    let outputs = committed.map(|(_, manifest)| manifest.outputs).unwrap_or_default();
+    let Some(file) = outputs.iter().find(|file| file.path.as_str() == path) else {
+        let so_far = if job.state().is_end() {
+            ""
+        } else {
+            "; it has not ended, and outputs are there when it has"
+        };
+        let detail = format!("job {} has no output `{}`{so_far}", job.id, path.escape_debug());
+        return Err(Problem::not_found(detail));
+    };
+    content::serve(&app.files, file.sha256, &headers, Some(&path)).await
+}
+
+/// A job, and what its last attempt left behind, if it did.
+async fn committed(app: &App, id: JobId) -> Result<(Job, Option<(Attempt, Manifest)>), Problem> {
+    let job = read_job(app, id).await?.ok_or_else(|| unknown(id))?;
+    let Some(finished) = job.finished() else { return Ok((job, None)) };
+    let attempt = finished.attempt;
+    let manifest = match &finished.manifest {
+        Some(reference) => manifest(app, &reference.sha256).await?,
+        None => Manifest::default(),
+    };
+    Ok((job, Some((attempt, manifest))))
+}
+
+/// Reads a manifest from the store.
+pub(crate) async fn manifest(app: &App, sha256: &bus::ids::Digest) -> Result<Manifest, Problem> {
+    let bytes = app
+        .files
+        .get_bytes(sha256, MAX_MANIFEST_BYTES)
+        .await
+        .map_err(|error| read_problem(&error))?;
+    serde_json::from_slice(&bytes).map_err(|error| Problem::new(Kind::Internal, format!("content {sha256} is no manifest: {error}")))
+}
+
+impl From<OutputFile> for ArtifactView {
+    fn from(file: OutputFile) -> Self {
+        Self {
+            path: file.path,
+            sha256: file.sha256,
+            size: file.size,
+            executable: file.executable,
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The key that every request but the one for health carries.
+
+use axum::{
+    extract::{Request, State},
+    http::{HeaderValue, header},
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
+use bus::ids::Digest;
+use subtle::ConstantTimeEq as _;
+
+use crate::{
+    app::Shared,
+    error::{Kind, Problem},
+};
+
+/// The key, as its SHA-256: what is compared has one length, and the key itself is not kept.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Key(Digest);
+
+impl Key {
+    pub(crate) fn new(key: &str) -> Self {
+        Self(Digest::of(key.as_bytes()))
+    }
+
+    /// Whether this is the key; takes as long for every wrong one.
+    fn opens(self, given: &str) -> bool {
+        self.0.as_bytes().ct_eq(Digest::of(given.as_bytes()).as_bytes()).into()
+    }
+}
+
+/// Lets a request through that carries the key.
+pub(crate) async fn require(State(app): State<Shared>, request: Request, next: Next) -> Response {
+    let given = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+    match check(app.key, given) {
+        Ok(()) => next.run(request).await,
+        Err(detail) => {
+            let mut response = Problem::new(Kind::Unauthorized, detail).into_response();
+            response
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            response
+        }
+    }
+}
+
+fn check(key: Key, given: Option<&[u8]>) -> Result<(), &'static str> {
+    let Some(given) = given else {
+        return Err(
+            "the request carries no key; send the header `Authorization: Bearer <key>` with the key that the grid was started with",
+        );
+    };
+    let token = std::str::from_utf8(given).ok().and_then(|text| {
+        let (scheme, token) = text.trim().split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+    });
+    match token {
+        None => Err("the header `Authorization` is not of the form `Bearer <key>`"),
+        Some(token) if key.opens(token) => Ok(()),
+        Some(_) => Err("this is not the key of this grid; give the one that it was started with"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_key_opens() {
+        let key = Key::new("s3cret");
+        assert!(check(key, Some(b"Bearer s3cret")).is_ok());
+        assert!(check(key, Some(b"bearer  s3cret ")).is_ok());
+        for wrong in [
+            None,
+            Some(&b"Bearer s3cre"[..]),
+            Some(b"Bearer s3cret2"),
+            Some(b"Basic s3cret"),
+            Some(b"s3cret"),
+            Some(b"\xff"),
+        ] {
+            assert!(check(key, wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! `GET /v1/facts`: everything that happens, as it is stored.
+
+use std::{borrow::Cow, collections::HashSet};
+
+use axum::{
+    extract::State,
+    http::HeaderMap,
+    response::{IntoResponse, sse::Event},
+};
+use bus::{
+    ids::Namespace,
+    stream::{EVENTS, follow::Follower},
+    subjects::EventSubject,
+};
+use serde::Deserialize;
+use tokio::sync::{broadcast, mpsc};
+use tracing::debug;
+
+use crate::{
+    app::Shared,
+    error::Problem,
+    extract::{Query, header, namespace, parameter},
+    produce::{produce, sse},
+    waiters::Woken,
+};
+
+/// Facts that are sent as one piece, at most.
+const CHUNK: usize = 256;
+
+/// Which facts are asked for.
+#[derive(Debug, Default)]
+struct Wanted {
+    namespace: Option<Namespace>,
+    /// With or without their version; empty: all.
+    types: HashSet<String>,
+}
+
+/// `GET /v1/facts?after=<sequence>&types=job.finished,…&namespace=`
+pub(crate) async fn facts(State(app): State<Shared>, query: Query, headers: HeaderMap) -> Result<impl IntoResponse, Problem> {
+    let (mut after, mut wanted) = (None, Wanted::default());
+    query.each(|name, value| {
+        match name {
+            "after" => after = Some(parameter(name, &value)?),
+            "types" => wanted
+                .types
+                .extend(value.split(',').filter(|kind| !kind.is_empty()).map(ToOwned::to_owned)),
+            "namespace" => wanted.namespace = Some(namespace(&value)?),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    })?;
+    if let Some(last) = header(&headers, "last-event-id")? {
+        after = Some(parameter("Last-Event-ID", last)?);
+    }
+    // Subscribed to here, so that whatever is stored after the answer has begun is in it.
+    let live = after.is_none().then(|| app.waiters.everything());
+    let js = app.bus.js.clone();
+    let chunks = produce(&app, move |chunks| async move {
+        let after = match live {
+            Some((facts, from)) => listen(facts, from, &wanted, &chunks).await,
+            None => after,
+        };
+        if let Some(after) = after {
+            follow(&js, after, &wanted, &chunks).await;
+        }
+    });
+    Ok(sse(chunks))
+}
+
+/// Hands on what is told, until something was missed; returns the sequence to read on from, or nothing where nobody reads any more.
+async fn listen(mut facts: broadcast::Receiver<Woken>, mut last: u64, wanted: &Wanted, chunks: &mpsc::Sender<Vec<Event>>) -> Option<u64> {
+    loop {
+        let mut next = facts.recv().await.ok();
+        let mut chunk = Vec::new();
+        let mut missed = false;
+        loop {
+            match next {
+                Some(Woken::Fact(fact)) => {
+                    last = fact.sequence;
+                    chunk.extend(wanted.event(&fact.subject, fact.sequence, &fact.payload));
+                }
+                Some(Woken::Reset) | None => missed = true,
+            }
+            if missed || chunk.len() >= CHUNK {
+                break;
+            }
+            next = match facts.try_recv() {
+                Ok(woken) => Some(woken),
+                Err(broadcast::error::TryRecvError::Empty) => break,
+                Err(broadcast::error::TryRecvError::Lagged(_) | broadcast::error::TryRecvError::Closed) => None,
+            };
+        }
+        if !chunk.is_empty() {
+            chunks.send(chunk).await.ok()?;
+        }
+        if missed {
+            debug!("a follower of all facts missed some behind {last}; it reads on from the log");
+            return Some(last);
+        }
+    }
+}
+
+/// Reads the log from a sequence on, for as long as somebody wants it.
+async fn follow(js: &async_nats::jetstream::Context, after: u64, wanted: &Wanted, chunks: &mpsc::Sender<Vec<Event>>) {
+    let filters = wanted
+        .namespace
+        .iter()
+        .map(|namespace| format!("rgrid.evt.{namespace}.>"))
+        .collect();
+    let mut follower = Follower::new(js, EVENTS, filters, after);
+    loop {
+        let chunk: Vec<Event> = follower
+            .chunk(CHUNK)
+            .await
+            .iter()
+            .filter_map(|fact| wanted.event(&fact.subject, fact.sequence, &fact.payload))
+            .collect();
+        if !chunk.is_empty() && chunks.send(chunk).await.is_err() {
+            return;
+        }
+    }
+}
+
+impl Wanted {
+    /// The fact as it is sent, if it is wanted: the envelope as it is stored, with its sequence and what it is about.
+    fn event(&self, subject: &str, sequence: u64, payload: &[u8]) -> Option<Event> {
+        #[derive(Deserialize)]
+        struct Head<'a> {
+            #[serde(borrow)]
+            r#type: Cow<'a, str>,
+        }
+        let about = match EventSubject::parse(subject)? {
+            EventSubject::Job { namespace, job, .. } => {
+                if self.namespace.as_ref().is_some_and(|wanted| *wanted != namespace) {
+                    return None;
+                }
+                format!(r#""namespace":"{namespace}","job":"{job}""#)
+            }
+            EventSubject::Worker(_) if self.namespace.is_some() => return None,
+            EventSubject::Worker(worker) => format!(r#""worker":"{worker}""#),
+        };
+        let head: Head<'_> = serde_json::from_slice(payload).ok()?;
+        if !self.types.is_empty() && !self.wants(&head.r#type) {
+            return None;
+        }
+        let stored = std::str::from_utf8(payload).ok()?.trim_start().strip_prefix('{')?;
+        // Ours has no line breaks, and SSE could not carry them; between JSON's tokens they mean nothing.
+        let stored = if stored.contains(['\r', '\n']) {
+            Cow::from(stored.replace(['\r', '\n'], " "))
+        } else {
+            Cow::from(stored)
+        };
+        Some(
+            Event::default()
+                .id(sequence.to_string())
+                .data(format!(r#"{{"sequence":{sequence},{about},{stored}"#)),
+        )
+    }
+
+    fn wants(&self, kind: &str) -> bool {
+        self.types.contains(kind) || kind.rsplit_once(".v").is_some_and(|(family, _)| self.types.contains(family))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_type_is_wanted_with_and_without_its_version() {
+        let wanted = |types: &[&str]| Wanted {
+            namespace: None,
+            types: types.iter().map(ToString::to_string).collect(),
+        };
+        assert!(wanted(&["job.finished"]).wants("job.finished.v1"));
+        assert!(wanted(&["job.finished.v1"]).wants("job.finished.v1"));
+        assert!(!wanted(&["job.finished.v2"]).wants("job.finished.v1"));
+        assert!(!wanted(&["job"]).wants("job.finished.v1"));
+    }
+}

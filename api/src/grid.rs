@@ -1,0 +1,44 @@
+//! `GET /v1/workers`, `GET /v1/projection`, `GET /v1/health`: how the grid is.
+
+use async_nats::connection::State as Connection;
+use axum::{Json, extract::State, http::StatusCode};
+use bus::stream::EVENTS;
+
+use crate::{
+    app::Shared,
+    error::Problem,
+    extract::Query,
+    view::{Health, Projection, Workers},
+};
+
+/// `GET /v1/workers`
+pub(crate) async fn list(State(app): State<Shared>, query: Query) -> Result<Json<Workers>, Problem> {
+    query.none()?;
+    Ok(Json(Workers {
+        workers: app.tables.workers().await?,
+    }))
+}
+
+/// `GET /v1/projection`
+pub(crate) async fn projection(State(app): State<Shared>, query: Query) -> Result<Json<Projection>, Problem> {
+    query.none()?;
+    let stream = app.bus.js.get_stream(EVENTS).await;
+    let stream = stream.map_err(|error| Problem::unavailable("the log cannot be asked for its end", &error))?;
+    let last = stream.cached_info().state.last_sequence;
+    // Read after the log, so that a reader who waits for both to be equal is never told so too early.
+    let sequence = app.tables.sequence().await?;
+    Ok(Json(Projection { sequence, last }))
+}
+
+/// `GET /v1/health`: without a key, so that a load balancer can ask.
+pub(crate) async fn health(State(app): State<Shared>) -> (StatusCode, Json<Health>) {
+    let nats = app.bus.client.connection_state() == Connection::Connected;
+    let health = Health {
+        status: if nats { "ok" } else { "nats is away" }.to_owned(),
+        nats,
+        postgres: app.tables.answer().await,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let status = if nats { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(health))
+}

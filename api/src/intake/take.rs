@@ -1,0 +1,140 @@
+//! One submission of the inbox.
+
+use std::time::Duration;
+
+use async_nats::jetstream::{AckKind, Message};
+use bus::{
+    ids::{Namespace, Queue},
+    stream::puller::header,
+    subjects,
+    submission::{self, Refusal},
+};
+use tracing::debug;
+
+use super::answer::{self, Refused};
+use crate::{
+    app::App,
+    error::{Kind, Problem},
+    extract,
+    jobs::{NewJob, check_inputs, store_inline},
+    view::Submitted,
+};
+
+/// How long taking may take; the consumer delivers a message again after 30 s.
+const PATIENCE: Duration = Duration::from_secs(25);
+/// The pause before a submission that could not be taken is delivered again.
+const LATER: Duration = Duration::from_secs(2);
+
+/// What a message says of itself.
+struct Letter {
+    namespace: Namespace,
+    queue: Queue,
+    /// What its job is known by, unless its body has a key: the same at every delivery.
+    name: String,
+}
+
+/// Takes a submission: its job or its refusal is stored, answered, and acknowledged.
+///
+/// # Errors
+/// If it could not be stored now; it will come again.
+pub(super) async fn take(app: &App, message: Message) -> Result<(), Problem> {
+    let taken = tokio::time::timeout(PATIENCE, settle(app, &message)).await;
+    match taken.unwrap_or_else(|_| Err(Problem::new(Kind::Unavailable, "it took too long"))) {
+        Ok(()) => {
+            // An acknowledgement that is lost on the way brings the message once more, to be found taken.
+            if let Err(error) = message.double_ack().await {
+                debug!(
+                    "the submission on {} was taken, and that is not acknowledged: {error}",
+                    message.subject
+                );
+            }
+            Ok(())
+        }
+        Err(problem) => {
+            if let Err(error) = message.ack_with(AckKind::Nak(Some(LATER))).await {
+                debug!("the submission on {} could not be handed back: {error}", message.subject);
+            }
+            Err(problem)
+        }
+    }
+}
+
+/// Stores what comes of a message, and answers.
+async fn settle(app: &App, message: &Message) -> Result<(), Problem> {
+    let reply_to = header(message, answer::REPLY_TO);
+    let outcome = match letter(message) {
+        Ok(letter) => submit(app, &letter, &message.payload)
+            .await
+            .map_err(|problem| (Some(letter.namespace), problem)),
+        Err(problem) => Err((None, problem)),
+    };
+    match outcome {
+        Ok(submitted) => {
+            answer::send(&app.bus.client, reply_to, &submitted).await;
+            Ok(())
+        }
+        // Nothing is wrong with the submission: it waits in the inbox, also for the log to be made larger.
+        Err((_, problem)) if [503, 507, 500].contains(&problem.status) => Err(problem),
+        Err((namespace, problem)) => {
+            let sequence = message.info().map_or(0, |info| info.stream_sequence);
+            let refused = Refused::new(&message.subject, sequence, &problem, &message.payload);
+            answer::record(&app.bus.js, namespace.as_ref(), &refused).await?;
+            answer::send(&app.bus.client, reply_to, &problem).await;
+            Ok(())
+        }
+    }
+}
+
+fn letter(message: &Message) -> Result<Letter, Problem> {
+    let (namespace, queue) = subjects::parse_submit(&message.subject).ok_or_else(|| {
+        Problem::malformed(format!(
+            "`{}` is not of the form rgrid.submit.<namespace>.<queue>, where both are of 1 to 64 letters, digits, `_` and `-`",
+            message.subject
+        ))
+    })?;
+    let namespace = extract::namespace(namespace.as_str())?;
+    let name = match header(message, async_nats::header::NATS_MESSAGE_ID.as_ref()) {
+        Some(id) if !id.is_empty() => format!("msg:{id}"),
+        Some(_) | None => {
+            let info = message
+                .info()
+                .map_err(|error| Problem::new(Kind::Unavailable, format!("a message without its place: {error}")))?;
+            // The time tells this inbox from one that was made anew and counts from 1 again.
+            format!(
+                "inbox:{}:{}:{}",
+                info.stream,
+                info.stream_sequence,
+                info.published.unix_timestamp_nanos()
+            )
+        }
+    };
+    Ok(Letter { namespace, queue, name })
+}
+
+async fn submit(app: &App, letter: &Letter, body: &[u8]) -> Result<Submitted, Problem> {
+    let mut submission = submission::parse(body)?;
+    if let Some(queue) = submission.queue.replace(letter.queue.to_string())
+        && queue != letter.queue.as_str()
+    {
+        let detail = format!(
+            "the subject names queue `{}` and the body `{}`; leave the body's `queue` out",
+            letter.queue,
+            queue.escape_debug()
+        );
+        return Err(Refusal(detail).into());
+    }
+    let accepted = submission.accept()?;
+    app.fill.admit(1, body.len() as u64)?;
+    let own = store_inline(&app.files, &accepted.to_store).await?;
+    if let Some(missing) = check_inputs(&app.files, [&accepted.spec], &own).await?.first_of(&accepted.spec) {
+        return Err(missing);
+    }
+    let namespace = letter.namespace.clone();
+    let job = if accepted.spec.key.is_some() {
+        NewJob::new(namespace, accepted.spec)
+    } else {
+        NewJob::known_as(namespace, accepted.spec, &letter.name)
+    };
+    let live = app.advice.live();
+    job.store(app, live.as_deref()).await
+}

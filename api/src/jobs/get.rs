@@ -1,0 +1,140 @@
+//! `GET /v1/jobs/{id}` and its history: read from the log itself, so that everybody reads their own writes.
+
+use std::time::Duration;
+
+use axum::{Json, extract::State};
+use bus::{
+    ids::JobId,
+    job::State as JobState,
+    stream::{EVENTS, read},
+    subjects,
+};
+use serde::Deserialize;
+
+use crate::{
+    app::{App, Shared},
+    error::{Kind, Problem},
+    extract::{Path, Query, job_id},
+    view::{History, HistoryEvent, JobView},
+    watch::{Watch, unknown},
+};
+
+/// The longest wait for a job.
+const MAX_WAIT: Duration = Duration::from_secs(300);
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Until {
+    Started,
+    End,
+}
+
+/// `GET /v1/jobs/{id}?wait=30s&until=end|started`
+pub(crate) async fn get(State(app): State<Shared>, Path(id): Path<String>, query: Query) -> Result<Json<JobView>, Problem> {
+    let id = job_id(&id)?;
+    let (mut wait, mut until) = (None, Until::End);
+    query.each(|name, value| {
+        match name {
+            "wait" => wait = Some(seconds(&value)?),
+            "until" => {
+                until = match value.as_str() {
+                    "end" => Until::End,
+                    "started" => Until::Started,
+                    _ => return Err(Problem::malformed("the parameter `until` is `end` or `started`")),
+                }
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    })?;
+    let mut watch = Watch::open(&app, id).await?;
+    if let Some(wait) = wait {
+        let reached = Box::pin(reach(&app, &mut watch, until));
+        tokio::select! {
+            reached = tokio::time::timeout(wait, reached) => reached.unwrap_or(Ok(()))?,
+            () = app.stop.cancelled() => {}
+        }
+    }
+    Ok(Json(JobView::from(watch.job())))
+}
+
+async fn reach(app: &App, watch: &mut Watch, until: Until) -> Result<(), Problem> {
+    let there = |state: JobState| state.is_end() || (until == Until::Started && state == JobState::Running);
+    while !there(watch.job().state()) {
+        watch.changed(app).await?;
+    }
+    Ok(())
+}
+
+/// `30s`, `500ms`, `2m`, or a number of seconds.
+fn seconds(text: &str) -> Result<Duration, Problem> {
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len()));
+    let scale = match unit {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        _ => f64::NAN,
+    };
+    let wait = number.parse().map_or(f64::NAN, |number: f64| number * scale);
+    Duration::try_from_secs_f64(wait)
+        .map(|wait| wait.min(MAX_WAIT))
+        .map_err(|_| Problem::malformed(format!("the parameter `wait` is `{}`; write 30s, 500ms or 2m", text.escape_debug())))
+}
+
+/// `GET /v1/jobs/{id}/history`
+pub(crate) async fn history(State(app): State<Shared>, Path(id): Path<String>, query: Query) -> Result<Json<History>, Problem> {
+    query.none()?;
+    let id = job_id(&id)?;
+    let stored = read::back_to(&app.bus.js, EVENTS, &subjects::job_filter_anywhere(id), 0).await?;
+    if stored.is_empty() && crate::watch::read_job(&app, id).await?.is_none() {
+        return Err(unknown(id));
+    }
+    let events = stored.iter().map(|message| event(id, message)).collect::<Result<_, _>>()?;
+    Ok(Json(History { events }))
+}
+
+/// The event as it is stored, also one of a type that this program does not know.
+fn event(id: JobId, message: &read::Stored) -> Result<HistoryEvent, Problem> {
+    #[derive(Deserialize)]
+    struct Stored {
+        r#type: String,
+        id: bus::ids::EventId,
+        time: chrono::DateTime<chrono::Utc>,
+        actor: String,
+        causation_id: Option<bus::ids::EventId>,
+        correlation_id: Option<bus::ids::EventId>,
+        data: serde_json::Value,
+    }
+    let stored: Stored = serde_json::from_slice(&message.payload).map_err(|error| {
+        let detail = format!(
+            "what stands at sequence {} in the log of job {id} is not an event: {error}",
+            message.sequence
+        );
+        Problem::new(Kind::Internal, detail)
+    })?;
+    Ok(HistoryEvent {
+        sequence: message.sequence,
+        r#type: stored.r#type,
+        id: stored.id,
+        time: stored.time,
+        actor: stored.actor,
+        causation_id: stored.causation_id,
+        correlation_id: stored.correlation_id,
+        data: stored.data,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_a_duration_or_a_problem() {
+        assert_eq!(seconds("30s"), Ok(Duration::from_secs(30)));
+        assert_eq!(seconds("1.5"), Ok(Duration::from_millis(1500)));
+        assert_eq!(seconds("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(seconds("9000m"), Ok(MAX_WAIT));
+        for bad in ["", "s", "-1s", "1h", "NaN", "1e400s", "1 s"] {
+            assert!(seconds(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! `GET /v1/jobs`: from the tables.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use axum::{Json, extract::State};
+
+use crate::{
+    app::{App, Shared},
+    error::Problem,
+    extract::{Query, namespace, parameter},
+    queries::Filter,
+    view::JobList,
+};
+
+/// The most jobs on a page.
+const MAX_LIMIT: i64 = 1_000;
+/// How long a page waits for the tables to reach `min_sequence`.
+const CATCH_UP: Duration = Duration::from_secs(2);
+/// How often they are looked at meanwhile.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// `GET /v1/jobs?state=&queue=&label=k=v&name=&worker=&namespace=&limit=50&before=<cursor>&min_sequence=`
+pub(crate) async fn list(State(app): State<Shared>, query: Query) -> Result<Json<JobList>, Problem> {
+    let (filter, min_sequence) = read(query)?;
+    let projected = caught_up(&app, min_sequence).await?;
+    let (jobs, next) = app.tables.jobs(&filter).await?;
+    Ok(Json(JobList { jobs, next, projected }))
+}
+
+fn read(query: Query) -> Result<(Filter, u64), Problem> {
+    let mut filter = Filter {
+        namespace: bus::ids::default_token(),
+        states: Vec::new(),
+        queue: None,
+        name: None,
+        worker: None,
+        labels: BTreeMap::new(),
+        limit: 50,
+        before: None,
+    };
+    let mut min_sequence = 0;
+    query.each(|name, value| {
+        match name {
+            "state" => {
+                for state in value.split(',').filter(|state| !state.is_empty()) {
+                    filter.states.push(parameter(name, state)?);
+                }
+            }
+            "queue" => filter.queue = Some(value),
+            "name" => filter.name = Some(value),
+            "worker" => filter.worker = Some(value),
+            "namespace" => filter.namespace = namespace(&value)?,
+            "label" => {
+                let (label, value) = value
+                    .split_once('=')
+                    .ok_or_else(|| Problem::malformed("the parameter `label` is of the form name=value"))?;
+                filter.labels.insert(label.to_owned(), value.to_owned());
+            }
+            "limit" => {
+                filter.limit = parameter(name, &value)?;
+                if !(1..=MAX_LIMIT).contains(&filter.limit) {
+                    return Err(Problem::malformed(format!("the parameter `limit` is 1 to {MAX_LIMIT}")));
+                }
+            }
+            "before" => filter.before = Some(parameter(name, &value)?),
+            "min_sequence" => min_sequence = parameter(name, &value)?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    })?;
+    // What no text column can hold, no job has.
+    let texts = [&filter.queue, &filter.name, &filter.worker];
+    let nul = |text: &String| text.contains('\0');
+    if texts.into_iter().flatten().any(nul) || filter.labels.iter().any(|(name, value)| nul(name) || nul(value)) {
+        return Err(Problem::malformed("a parameter holds a NUL character; leave it out"));
+    }
+    Ok((filter, min_sequence))
+}
+
+/// Waits until the tables have reached a sequence, or have been given time enough; returns what they have reached.
+async fn caught_up(app: &App, min_sequence: u64) -> Result<u64, Problem> {
+    let began = Instant::now();
+    loop {
+        let reached = app.tables.sequence().await?;
+        if reached >= min_sequence || began.elapsed() >= CATCH_UP || app.stop.is_cancelled() {
+            return Ok(reached);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}

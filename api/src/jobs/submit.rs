@@ -1,0 +1,250 @@
+//! `POST /v1/jobs`: one submission or many. Nothing here asks Postgres, and nothing waits for one append before the next.
+
+use std::collections::HashSet;
+
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse as _, Response},
+};
+use bus::{
+    envelope::{Actor, Envelope},
+    files::Files,
+    ids::{Digest, JobId, Namespace},
+    job::{Command, Job, JobEvent, Rejection, decide},
+    spec::JobSpec,
+    stream::{
+        append::{self, Append},
+        read,
+    },
+    submission::{Accepted, Submission},
+};
+use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use serde_json::value::RawValue;
+
+use crate::{
+    advice,
+    app::{App, Shared},
+    error::{Kind, Problem},
+    extract::{Query, Whole, header as text_of, json},
+    view::{Submitted, SubmittedMany, SubmittedOne},
+};
+
+/// The most jobs in one request.
+const MAX_JOBS: usize = 10_000;
+/// Appends of one request that are under way at once. Each is driven on its own, so that none holds a place in the
+/// connection's window of unacknowledged publishes while it waits for another's.
+const IN_FLIGHT: usize = 1_024;
+/// Inline files that are stored at once.
+const PUTS: usize = 8;
+/// How often, and with what pause, a job that must be there is looked for: a replica may be behind.
+const LOOKS: (u32, std::time::Duration) = (40, std::time::Duration::from_millis(50));
+
+/// `POST /v1/jobs`
+pub(crate) async fn submit(State(app): State<Shared>, query: Query, headers: HeaderMap, Whole(body): Whole) -> Result<Response, Problem> {
+    let namespace = query.namespace_only()?;
+    let key = text_of(&headers, "idempotency-key")?;
+    let many = body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
+    if !many {
+        return Box::pin(submit_one(&app, namespace, key, &body)).await;
+    }
+    if key.is_some() {
+        return Err(Problem::malformed(
+            "the header `Idempotency-Key` is for a single job; in an array, give each job a `key`",
+        ));
+    }
+    let raw: Vec<&RawValue> = json("the array of jobs", &body)?;
+    if raw.is_empty() || raw.len() > MAX_JOBS {
+        let detail = format!(
+            "an array holds 1 to {MAX_JOBS} jobs, and this one {}; send several arrays",
+            raw.len()
+        );
+        return Err(Problem::new(if raw.is_empty() { Kind::Malformed } else { Kind::TooLarge }, detail));
+    }
+    app.fill.admit(raw.len() as u64, body.len() as u64)?;
+    let accepted = accept_all(&app, &raw).await?;
+    let app_ref = &app;
+    let namespace = &namespace;
+    let live = app.advice.live();
+    let live = live.as_deref();
+    let jobs = stream::iter(accepted)
+        .map(|accepted| async move {
+            let stored = match accepted {
+                Ok(spec) => Box::pin(NewJob::new(namespace.clone(), spec).store(app_ref, live)).await,
+                Err(problem) => Err(problem),
+            };
+            stored.map_or_else(|problem| SubmittedOne::Refused { problem }, SubmittedOne::Job)
+        })
+        .buffered(IN_FLIGHT)
+        .collect()
+        .await;
+    Ok(Json(SubmittedMany { jobs }).into_response())
+}
+
+async fn submit_one(app: &App, namespace: Namespace, key: Option<&str>, body: &[u8]) -> Result<Response, Problem> {
+    let mut submission: Submission = json("the job", body)?;
+    match (&submission.key, key) {
+        (Some(inside), Some(header)) if inside != header => {
+            let detail = "the header `Idempotency-Key` and the job's `key` differ; give one of them, or the same twice";
+            return Err(Problem::malformed(detail));
+        }
+        (None, Some(header)) => submission.key = Some(header.to_owned()),
+        (_, _) => {}
+    }
+    app.fill.admit(1, body.len() as u64)?;
+    let accepted = submission.accept()?;
+    let own = store_inline(&app.files, &accepted.to_store).await?;
+    if let Some(missing) = check_inputs(&app.files, [&accepted.spec], &own).await?.first_of(&accepted.spec) {
+        return Err(missing);
+    }
+    let live = app.advice.live();
+    let submitted = NewJob::new(namespace, accepted.spec).store(app, live.as_deref()).await?;
+    let status = if submitted.existed { StatusCode::OK } else { StatusCode::CREATED };
+    let location = format!("/v1/jobs/{}", submitted.id);
+    Ok((status, [(header::LOCATION, location)], Json(submitted)).into_response())
+}
+
+/// Reads and checks every job of an array, stores what comes with them, and looks for what they name.
+async fn accept_all(app: &App, raw: &[&RawValue]) -> Result<Vec<Result<JobSpec, Problem>>, Problem> {
+    let mut accepted: Vec<Result<Accepted, Problem>> = Vec::with_capacity(raw.len());
+    for (place, one) in raw.iter().enumerate() {
+        let submission: Result<Submission, _> = json(&format!("job {place} of the array"), one.get().as_bytes());
+        accepted.push(submission.and_then(|submission| Ok(submission.accept()?)));
+        if place % 256 == 255 {
+            // Others have requests too.
+            tokio::task::yield_now().await;
+        }
+    }
+    let files: Vec<Bytes> = accepted.iter().flatten().flat_map(|job| job.to_store.iter().cloned()).collect();
+    let own = store_inline(&app.files, &files).await?;
+    let missing = check_inputs(&app.files, accepted.iter().flatten().map(|job| &job.spec), &own).await?;
+    let checked = accepted.into_iter().map(|job| {
+        let spec = job?.spec;
+        missing.first_of(&spec).map_or(Ok(spec), Err)
+    });
+    Ok(checked.collect())
+}
+
+/// Contents that jobs name and the store does not have.
+#[derive(Debug)]
+pub(crate) struct MissingInputs(HashSet<Digest>);
+
+impl MissingInputs {
+    /// The problem of a job that names some of them.
+    pub(crate) fn first_of(&self, spec: &JobSpec) -> Option<Problem> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let mut missing: Vec<_> = spec
+            .inputs
+            .iter()
+            .map(|input| input.sha256)
+            .filter(|sha256| self.0.contains(sha256))
+            .collect();
+        missing.sort_unstable();
+        missing.dedup();
+        (!missing.is_empty()).then(|| Problem::missing(missing))
+    }
+}
+
+/// Looks for every content that these jobs name, each once, but those that were stored just now.
+pub(crate) async fn check_inputs<'a>(
+    files: &Files,
+    specs: impl IntoIterator<Item = &'a JobSpec>,
+    stored: &HashSet<Digest>,
+) -> Result<MissingInputs, Problem> {
+    let named: HashSet<Digest> = specs
+        .into_iter()
+        .flat_map(|spec| spec.inputs.iter().map(|input| input.sha256))
+        .filter(|sha256| !stored.contains(sha256))
+        .collect();
+    if named.is_empty() {
+        return Ok(MissingInputs(HashSet::new()));
+    }
+    let named: Vec<Digest> = named.into_iter().collect();
+    let missing = files.missing(&named).await;
+    let missing = missing.map_err(|error| Problem::unavailable("the store cannot be asked for the inputs", &error))?;
+    Ok(MissingInputs(missing.into_iter().collect()))
+}
+
+/// Stores what comes with submissions, each content once.
+pub(crate) async fn store_inline(files: &Files, contents: &[Bytes]) -> Result<HashSet<Digest>, Problem> {
+    let mut seen = HashSet::new();
+    let mut new = contents.to_vec();
+    new.retain(|content| seen.insert(content.clone()));
+    stream::iter(new)
+        .map(|content| files.put_bytes(content))
+        .buffer_unordered(PUTS)
+        .try_collect()
+        .await
+        .map_err(|error| Problem::unavailable("the files that come with the job cannot be stored", &error))
+}
+
+/// A job that is not in the log yet.
+#[derive(Debug)]
+pub(crate) struct NewJob {
+    namespace: Namespace,
+    id: JobId,
+    spec: JobSpec,
+}
+
+impl NewJob {
+    /// A job, with an identity of its own or that of its key.
+    pub(crate) fn new(namespace: Namespace, spec: JobSpec) -> Self {
+        let id = spec.key.as_deref().map_or_else(JobId::new, |key| JobId::of_key(&namespace, key));
+        Self { namespace, id, spec }
+    }
+
+    /// A job with the identity of this key, which is not the user's own.
+    pub(crate) fn known_as(namespace: Namespace, spec: JobSpec, key: &str) -> Self {
+        let id = JobId::of_key(&namespace, key);
+        Self { namespace, id, spec }
+    }
+
+    /// Puts the job into the log, unless it is there.
+    pub(crate) async fn store(self, app: &App, live: Option<&[crate::view::WorkerView]>) -> Result<Submitted, Problem> {
+        let warning = live.and_then(|live| advice::warning(&self.spec, live));
+        let event = decide(None, Command::Submit { spec: Box::new(self.spec) })
+            .map_err(|rejection| Problem::new(Kind::Internal, rejection.to_string()))?;
+        let envelope = Envelope::new(Actor::Api, event);
+        let (sequence, existed) = match app.log.append(Append::job(&self.namespace, self.id, 0, &envelope)).await {
+            Ok(sequence) => (sequence, false),
+            Err(append::Error::Conflict { .. }) => {
+                let JobEvent::Submitted(submitted) = envelope.event else {
+                    return Err(Problem::new(Kind::Internal, "a submission made another event"));
+                };
+                (Box::pin(existing(app, self.id, submitted.spec)).await?, true)
+            }
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Submitted {
+            id: self.id,
+            sequence,
+            namespace: self.namespace,
+            existed,
+            warning,
+        })
+    }
+}
+
+/// The sequence of the submission that was there first, if it was the same.
+async fn existing(app: &App, id: JobId, spec: JobSpec) -> Result<u64, Problem> {
+    for _ in 0..LOOKS.0 {
+        let events = read::history(&app.bus.js, id).await?;
+        let (Some(first), Some(job)) = (events.first(), Job::replay(&events)) else {
+            tokio::time::sleep(LOOKS.1).await;
+            continue;
+        };
+        return match decide(Some(&job), Command::Submit { spec: Box::new(spec) }) {
+            Err(Rejection::Exists) => Ok(first.sequence),
+            Err(rejection) => Err(Problem::new(Kind::Conflict, format!("job {id}: {rejection}"))),
+            Ok(_) => Err(Problem::new(Kind::Internal, format!("job {id} was submitted twice"))),
+        };
+    }
+    Err(Problem::new(
+        Kind::Conflict,
+        format!("the events of job {id} do not begin with its submission"),
+    ))
+}

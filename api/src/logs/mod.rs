@@ -1,0 +1,106 @@
+//! `GET /v1/jobs/{id}/logs`: what a job prints, live and from the start, as SSE or as plain bytes.
+//!
+//! [`source`] reads an attempt's frames, from the stream while it runs and from the store when it has ended;
+//! [`sse`] and [`plain`] write them down.
+
+mod cursor;
+mod frames;
+mod plain;
+mod source;
+mod sse;
+
+use axum::{
+    extract::State,
+    http::{HeaderMap, header::ACCEPT},
+    response::{IntoResponse as _, Response},
+};
+use bus::{frame::Stream, ids::Attempt};
+
+use self::{cursor::Cursor, source::Source};
+use crate::{
+    app::Shared,
+    error::Problem,
+    extract::{Path, Query, flag, header, job_id, parameter},
+    produce::{self, produce},
+    watch::Watch,
+};
+
+/// What of a log is asked for.
+#[derive(Debug, Default)]
+struct Asked {
+    /// Only this attempt; else the last one, and those that follow it.
+    attempt: Option<Attempt>,
+    follow: bool,
+    /// Only this stream.
+    only: Option<Stream>,
+}
+
+/// `GET /v1/jobs/{id}/logs?attempt=N&follow=true&stream=stdout|stderr`
+pub(crate) async fn logs(State(app): State<Shared>, Path(id): Path<String>, query: Query, headers: HeaderMap) -> Result<Response, Problem> {
+    let id = job_id(&id)?;
+    let asked = read(query)?;
+    let events = headers
+        .get_all(ACCEPT)
+        .iter()
+        .any(|accept| accept.to_str().is_ok_and(|accept| accept.contains("text/event-stream")));
+    let cursor = match header(&headers, "last-event-id")? {
+        Some(text) if events => Cursor::read(text)?,
+        _ => Cursor::default(),
+    };
+    let watch = Watch::open(&app, id).await?;
+    check(&watch, &asked)?;
+    let source = Source {
+        app: app.clone(),
+        watch,
+        attempt: asked.attempt,
+        follow: asked.follow,
+        // One file of bytes holds one attempt: nobody could tell where the next begins.
+        all: events && asked.attempt.is_none(),
+    };
+    Ok(if events {
+        let from = cursor.clone();
+        let items = produce(&app, move |items| Box::pin(source.run(from, items)));
+        produce::sse(sse::render(items, cursor, asked.only)).into_response()
+    } else {
+        let items = produce(&app, move |items| Box::pin(source.run(cursor, items)));
+        plain::respond(items, asked.only)
+    })
+}
+
+fn read(query: Query) -> Result<Asked, Problem> {
+    let mut asked = Asked::default();
+    query.each(|name, value| {
+        match name {
+            "attempt" => match parameter(name, &value)? {
+                0 => return Err(Problem::malformed("attempts are numbered from 1")),
+                number => asked.attempt = Some(Attempt(number)),
+            },
+            "follow" => asked.follow = flag(name, &value)?,
+            "stream" => {
+                asked.only = Some(match value.as_str() {
+                    "stdout" => Stream::Stdout,
+                    "stderr" => Stream::Stderr,
+                    _ => return Err(Problem::malformed("the parameter `stream` is `stdout` or `stderr`")),
+                });
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    })?;
+    Ok(asked)
+}
+
+/// An attempt that was not made, and that nobody waits for, has no log.
+fn check(watch: &Watch, asked: &Asked) -> Result<(), Problem> {
+    let job = watch.job();
+    let Some(number) = asked.attempt else { return Ok(()) };
+    let made = job.attempts.iter().any(|attempt| attempt.number == number);
+    if made || (asked.follow && !job.state().is_end()) {
+        return Ok(());
+    }
+    let last = job.attempts.len();
+    Err(Problem::not_found(format!(
+        "job {} has no attempt {number}; so far there were {last}",
+        job.id
+    )))
+}

@@ -1,0 +1,48 @@
+//! Answers that are made while they are sent: by a task with an owner, which waits for whoever reads slowly.
+
+use axum::response::sse::{Event, KeepAlive, Sse};
+use futures::Stream;
+use serde::Serialize;
+use tokio::sync::mpsc;
+
+use crate::app::App;
+
+/// Pieces that are ready before the reader asks for them.
+const AHEAD: usize = 4;
+
+/// Runs a producer, and returns what it produces. It ends when it is done, when nobody reads any more, or with the API.
+pub(crate) fn produce<T, P, F>(app: &App, producer: P) -> impl Stream<Item = T> + use<T, P, F>
+where
+    T: Send + 'static,
+    P: FnOnce(mpsc::Sender<T>) -> F,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let (sender, mut receiver) = mpsc::channel(AHEAD);
+    let (gone, stop) = (sender.clone(), app.stop.clone());
+    let work = producer(sender);
+    app.tasks.spawn(async move {
+        tokio::select! {
+            () = gone.closed() => {}
+            () = stop.cancelled() => {}
+            () = work => {}
+        }
+    });
+    futures::stream::poll_fn(move |context| receiver.poll_recv(context))
+}
+
+/// An SSE answer of chunks of events, kept alive by a comment each 15 s.
+pub(crate) fn sse<S>(chunks: S) -> Sse<impl Stream<Item = Result<Event, axum::Error>>>
+where
+    S: Stream<Item = Vec<Event>> + Send + 'static,
+{
+    use futures::StreamExt as _;
+    Sse::new(chunks.flat_map(|chunk| futures::stream::iter(chunk.into_iter().map(Ok)))).keep_alive(KeepAlive::default())
+}
+
+/// An event of SSE with JSON for data.
+pub(crate) fn event(kind: &str, data: &impl Serialize) -> Event {
+    Event::default()
+        .event(kind)
+        .json_data(data)
+        .unwrap_or_else(|error| Event::default().event("error").data(error.to_string().replace(['\r', '\n'], " ")))
+}

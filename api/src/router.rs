@@ -1,0 +1,74 @@
+//! Every address of the API.
+
+use std::any::Any;
+
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, OriginalUri},
+    http::Method,
+    middleware,
+    response::{IntoResponse as _, Response},
+    routing::{get, post},
+};
+use tower_http::catch_panic::CatchPanicLayer;
+use tracing::error;
+
+use crate::{
+    app::Shared,
+    artifacts, auth,
+    error::{Kind, Problem},
+    extract::MAX_BODY_BYTES,
+    facts, grid, jobs, logs, uploads,
+};
+
+pub(crate) fn router(app: Shared) -> Router {
+    let with_key = Router::new()
+        .route("/v1/jobs", post(jobs::submit).get(jobs::list))
+        .route("/v1/jobs/{id}", get(jobs::get))
+        .route("/v1/jobs/{id}/history", get(jobs::history))
+        .route("/v1/jobs/{id}/cancel", post(jobs::cancel))
+        .route("/v1/jobs/{id}/logs", get(logs::logs))
+        .route("/v1/jobs/{id}/artifacts", get(artifacts::list))
+        .route("/v1/jobs/{id}/artifacts/{*path}", get(artifacts::get))
+        .route("/v1/files/missing", post(uploads::missing))
+        .route("/v1/files/{sha256}", get(uploads::get).put(uploads::put))
+        .route("/v1/workers", get(grid::list))
+        .route("/v1/facts", get(facts::facts))
+        .route("/v1/projection", get(grid::projection))
+        .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn_with_state(app.clone(), auth::require));
+    Router::new()
+        .route("/v1/health", get(grid::health))
+        .method_not_allowed_fallback(wrong_method)
+        .merge(with_key)
+        .fallback(no_such_page)
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(CatchPanicLayer::custom(panicked))
+        .with_state(app)
+}
+
+async fn no_such_page(method: Method, OriginalUri(uri): OriginalUri) -> Problem {
+    Problem::not_found(format!("{method} {} is no address of this API", uri.path()))
+}
+
+async fn wrong_method(method: Method, OriginalUri(uri): OriginalUri) -> Problem {
+    Problem::new(
+        Kind::Method,
+        format!("{method} cannot be used on {}; the header `Allow` says what can", uri.path()),
+    )
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "the layer's signature")]
+fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
+    let words = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no words");
+    error!("a request panicked: {words}");
+    Problem::new(
+        Kind::Internal,
+        "a bug in rgrid ended this request; its log says more, please report it",
+    )
+    .into_response()
+}

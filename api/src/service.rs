@@ -1,0 +1,232 @@
+//! The API as a service: started, served, stopped.
+
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::serve::ListenerExt as _;
+use bus::{
+    files::{self, Files, InvalidUrl, StoreUrl},
+    stream::{
+        EVENTS,
+        append::Log,
+        connect::{self, Bus},
+        setup,
+    },
+    subjects,
+};
+use tokio::net::TcpListener;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{debug, info, warn};
+
+use crate::{advice, app::App, auth::Key, error::chain, fill, intake, queries::Tables, router::router, waiters::Waiters};
+
+/// How long an append is tried while nobody acknowledges it; then the caller is told.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long requests under way may take when the API stops.
+const GRACE: Duration = Duration::from_secs(5);
+/// The pause before something that did not answer at the start is tried again.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// What the API is started with.
+#[derive(Clone)]
+pub struct Config {
+    /// NATS servers: `nats://user:password@host:4222`, several separated by commas.
+    pub nats: String,
+    /// How many servers keep each stream, 1 to 5.
+    pub replicas: u8,
+    /// Where Postgres is; without it nothing can be listed, and everything else goes on.
+    pub database_url: Option<String>,
+    /// Where files are kept: `nats://`, `s3://…` or `file:///…`.
+    pub store: String,
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The key that every request must carry. It is never logged.
+    pub key: String,
+    /// The largest file that may be uploaded, in bytes.
+    pub max_upload_bytes: u64,
+}
+
+impl Config {
+    /// The largest file that may be uploaded unless another size is given, in bytes: 1 TiB.
+    pub const MAX_UPLOAD_BYTES: u64 = 1 << 40;
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // URLs hold passwords.
+        f.debug_struct("Config")
+            .field("replicas", &self.replicas)
+            .field("database", &self.database_url.is_some())
+            .field("listen", &self.listen)
+            .field("max_upload_bytes", &self.max_upload_bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What an operator must change before the API can run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The key is empty.
+    #[error("the API needs a key that its callers send; give one with --key or RGRID_API_KEY")]
+    NoKey,
+    /// The address cannot be listened on.
+    #[error("cannot listen on {listen}: {source}; stop what uses that port, or choose another with --listen")]
+    Listen {
+        /// The address.
+        listen: SocketAddr,
+        /// What happened.
+        source: std::io::Error,
+    },
+    /// NATS will not do.
+    #[error(transparent)]
+    Connect(#[from] connect::Error),
+    /// The streams are not as they must be.
+    #[error(transparent)]
+    Setup(#[from] setup::Error),
+    /// The store's URL is none.
+    #[error(transparent)]
+    StoreUrl(#[from] InvalidUrl),
+    /// The store cannot be used.
+    #[error("cannot use the file store")]
+    Store(#[source] files::Error),
+    /// The database's URL is none.
+    #[error("the database URL cannot be read; write postgres://user:password@host:5432/database")]
+    DatabaseUrl(#[source] sqlx::Error),
+    /// The server stopped listening.
+    #[error("the API stopped listening")]
+    Serve(#[source] std::io::Error),
+}
+
+/// Serves the API, and takes submissions from the inbox, until `stop`; then drains.
+///
+/// # Errors
+/// What the operator must change. Outages are waited out.
+pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
+    if config.key.is_empty() {
+        return Err(Error::NoKey);
+    }
+    // What can be wrong without the grid is found before the grid is waited for.
+    let listen = config.listen;
+    let listener = TcpListener::bind(listen).await.map_err(|source| Error::Listen { listen, source })?;
+    let store: StoreUrl = config.store.parse()?;
+    let tables = Tables::at(config.database_url.as_deref()).map_err(Error::DatabaseUrl)?;
+    let started = tokio::select! {
+        () = stop.cancelled() => return Ok(()),
+        started = Box::pin(start(&config, &store, tables, stop.clone())) => started?,
+    };
+    serve(listener, started, stop).await
+}
+
+/// Connects to everything, and starts what runs beside the requests.
+async fn start(config: &Config, store: &StoreUrl, tables: Tables, stop: CancellationToken) -> Result<Arc<App>, Error> {
+    let bus = connect::patiently(&config.nats, "api").await?;
+    let begin = prepare(&bus, config.replicas).await?;
+    let files = open(config, store).await?;
+    let waiters = Waiters::new(begin);
+    let facts = subscribe(&bus).await;
+    let app = Arc::new(App {
+        log: Log::new(bus.js.clone(), PATIENCE),
+        bus,
+        replicas: config.replicas,
+        files,
+        tables,
+        waiters,
+        fill: Arc::default(),
+        advice: Arc::default(),
+        key: Key::new(&config.key),
+        max_upload_bytes: config.max_upload_bytes,
+        tasks: TaskTracker::new(),
+        stop: stop.clone(),
+    });
+    let (waiters, client) = (Arc::clone(&app.waiters), app.bus.client.clone());
+    app.tasks.spawn(waiters.listen(client, facts, stop.clone()));
+    app.tasks
+        .spawn(fill::watch(Arc::clone(&app.fill), app.bus.js.clone(), stop.clone()));
+    if config.database_url.is_some() {
+        app.tasks.spawn(advice::keep(
+            Arc::clone(&app.advice),
+            app.tables.clone(),
+            Arc::clone(&app.waiters),
+            stop,
+        ));
+    }
+    app.tasks.spawn(intake::run(Arc::clone(&app)));
+    Ok(app)
+}
+
+/// Makes or checks the streams, and returns the last sequence of the log.
+async fn prepare(bus: &Bus, replicas: u8) -> Result<u64, Error> {
+    let mut told = false;
+    loop {
+        let words = match setup::streams(&bus.js, replicas).await {
+            Ok(()) => match bus.js.get_stream(EVENTS).await {
+                Ok(stream) => return Ok(stream.cached_info().state.last_sequence),
+                Err(error) => chain(&error),
+            },
+            Err(error @ setup::Error::Request { .. }) => chain(&error),
+            Err(error) => return Err(error.into()),
+        };
+        if !std::mem::replace(&mut told, true) {
+            warn!("{words}; waiting for it");
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Opens the store. One in NATS gets a connection of its own, so that nothing waits behind a file.
+async fn open(config: &Config, store: &StoreUrl) -> Result<Files, Error> {
+    let js = match store {
+        StoreUrl::Nats { .. } => Some(connect::patiently(&config.nats, "api/files").await?.js),
+        StoreUrl::S3 { .. } | StoreUrl::File { .. } => None,
+    };
+    let mut told = false;
+    loop {
+        match Files::open(store, js.clone()).await {
+            Ok(files) => return Ok(files),
+            Err(error) if error.is_transient() => {
+                if !std::mem::replace(&mut told, true) {
+                    warn!("{}; waiting for it", chain(&error));
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+            Err(error) => return Err(Error::Store(error)),
+        }
+    }
+}
+
+async fn subscribe(bus: &Bus) -> async_nats::Subscriber {
+    loop {
+        match bus.client.subscribe(subjects::FACTS).await {
+            Ok(facts) => return facts,
+            Err(error) => debug!("cannot subscribe to the facts: {error}"),
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Answers requests until `stop`, then for as long as those under way take, within bounds.
+async fn serve(listener: TcpListener, app: Arc<App>, stop: CancellationToken) -> Result<(), Error> {
+    let address = listener.local_addr().map_err(Error::Serve)?;
+    info!("listening on http://{address}");
+    // Answers are small, and somebody waits for each.
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            debug!("a connection keeps Nagle's delay: {error}");
+        }
+    });
+    let tasks = app.tasks.clone();
+    let serving = axum::serve(listener, router(app)).with_graceful_shutdown(stop.clone().cancelled_owned());
+    let overdue = async {
+        stop.cancelled().await;
+        tokio::time::sleep(GRACE).await;
+    };
+    tokio::select! {
+        served = async { serving.await } => served.map_err(Error::Serve)?,
+        () = overdue => info!("some requests did not end within {} s; closing their connections", GRACE.as_secs()),
+    }
+    stop.cancel();
+    tasks.close();
+    if tokio::time::timeout(GRACE, tasks.wait()).await.is_err() {
+        debug!("{} tasks of the API did not end in time", tasks.len());
+    }
+    Ok(())
+}
