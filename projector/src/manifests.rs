@@ -42,7 +42,9 @@ impl Manifests {
     /// The rows of all these manifests, and those manifests that will never be read. Waits while the store is away, for
     /// without its rows a batch would not be the fold of the log.
     pub(crate) async fn rows(&self, committed: &[Committed]) -> (Vec<ArtifactRow>, Vec<Skipped>) {
-        let mut read = stream::iter(committed.iter().map(|committed| self.one(committed))).buffered(AT_ONCE);
+        // Collected first: a closure inside the stream would keep the whole future from being `Send` (rust-lang/rust#102211).
+        let reads: Vec<_> = committed.iter().map(|committed| self.one(committed)).collect();
+        let mut read = stream::iter(reads).buffered(AT_ONCE);
         let (mut rows, mut skipped) = (Vec::new(), Vec::new());
         while let Some(one) = read.next().await {
             match one {

@@ -152,7 +152,7 @@ impl Fold {
                     changes.manifests.extend(touched.fold(recorded, &item.subject));
                 }
                 What::Worker(recorded) => {
-                    if let Some(worker) = WorkerRow::evolve(self.workers.remove(&recorded.worker), recorded) {
+                    if let Some(worker) = WorkerRow::evolve(self.workers.get(&recorded.worker), recorded) {
                         self.workers.insert(recorded.worker.clone(), worker);
                         workers.push(&recorded.worker);
                     }

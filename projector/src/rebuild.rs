@@ -26,7 +26,7 @@ const SCHEMA: &str = "rgrid_rebuild";
 /// What is swapped and compared. The checkpoint stays, and the heartbeats go along without being compared: they are a cache.
 const TABLES: [&str; 5] = ["jobs", "attempts", "artifacts", "workers", "projection_skipped"];
 /// The key of the lock that only one rebuild has: "rgrid" in ASCII.
-const LOCK: i64 = 0x72_67_72_69_64;
+const LOCK: i64 = 0x7267_7269_6400;
 /// While more events than this are to be folded, the running projector is not made to wait for them.
 const SHORT: u64 = 2_000;
 /// How often, and how long each time, the live tables are waited for: less than the second after which Postgres would end

@@ -212,10 +212,10 @@ impl WorkerRow {
     /// Folds an event into a worker; nothing before its first registration.
     ///
     /// What speaks of a session that is not the last one changes nothing but the sequence.
-    pub(crate) fn evolve(worker: Option<Self>, recorded: &Recorded) -> Option<Self> {
+    pub(crate) fn evolve(worker: Option<&Self>, recorded: &Recorded) -> Option<Self> {
         let Envelope { time: at, event, .. } = &recorded.envelope;
         let ended = |state, session: SessionId| {
-            let mut row = worker.clone()?;
+            let mut row = worker?.clone();
             if row.session == session && row.state != Self::LEFT {
                 row.state = state;
                 row.ended_at = Some(time(*at));

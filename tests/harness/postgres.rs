@@ -66,7 +66,9 @@ impl Postgres {
 
     /// Connections to it.
     pub async fn pool(&self) -> Result<PgPool> {
-        PgPool::connect(&self.url).await.with_context(|| format!("failed to connect to {}", self.url))
+        PgPool::connect(&self.url)
+            .await
+            .with_context(|| format!("failed to connect to {}", self.url))
     }
 }
 
@@ -95,7 +97,12 @@ impl Cluster {
         settings.write_all(SETTINGS.as_bytes())?;
         let port = free_port()?;
         let guard = launch(owner, &dir, port)?;
-        let cluster = Self { dir, port, guard, databases: AtomicU32::new(0) };
+        let cluster = Self {
+            dir,
+            port,
+            guard,
+            databases: AtomicU32::new(0),
+        };
         cluster.ready().await?;
         Ok(cluster)
     }
@@ -187,7 +194,12 @@ fn owner() -> Result<Option<(u32, u32)>> {
         .with_context(|| format!("there is no user {USER}, and Postgres does not run as root; install postgresql"))?
         .split(':')
         .skip(1);
-    let mut number = || fields.next().and_then(|field| field.parse().ok()).context("cannot read /etc/passwd");
+    let mut number = || {
+        fields
+            .next()
+            .and_then(|field| field.parse().ok())
+            .context("cannot read /etc/passwd")
+    };
     Ok(Some((number()?, number()?)))
 }
 
@@ -195,9 +207,18 @@ fn owner() -> Result<Option<(u32, u32)>> {
 fn program(name: &str) -> Result<PathBuf> {
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
     let newest = versions
-        .filter_map(|version| Some((version.as_ref().ok()?.file_name().to_str()?.parse::<u32>().ok()?, version.ok()?.path())))
+        .filter_map(|version| {
+            Some((
+                version.as_ref().ok()?.file_name().to_str()?.parse::<u32>().ok()?,
+                version.ok()?.path(),
+            ))
+        })
         .max();
     let path = newest.map_or_else(|| name.into(), |(_, dir)| dir.join("bin").join(name));
-    ensure!(path.components().count() == 1 || path.is_file(), "{} is not there; install postgresql", path.display());
+    ensure!(
+        path.components().count() == 1 || path.is_file(),
+        "{} is not there; install postgresql",
+        path.display()
+    );
     Ok(path)
 }
