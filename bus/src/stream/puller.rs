@@ -6,11 +6,13 @@
 
 use std::{
     collections::BTreeMap,
+    sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 
 use async_nats::{
     Client, HeaderValue, StatusCode, Subscriber,
+    connection::State,
     jetstream::{self, Message},
 };
 use futures::StreamExt as _;
@@ -19,6 +21,9 @@ use tracing::debug;
 
 /// How much later than its own expiry an ask is given up when the server never said that it ended: a reconnect drops it.
 const GRACE: Duration = Duration::from_secs(1);
+/// How often a wait looks whether the connection was made anew. A restarted server knows nothing of what it was asked, and says
+/// nothing of it: a follower that had asked for 30 s of patience was deaf for 31 (measured).
+const LOOK: Duration = Duration::from_millis(250);
 
 /// Pulling failed in a way that asking again does not mend.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +70,8 @@ struct Ask {
     consumer: usize,
     left: usize,
     deadline: Instant,
+    /// The connection that it goes over, by its number.
+    connection: u64,
 }
 
 /// Asks consumers of one stream for messages.
@@ -119,6 +126,7 @@ impl Puller {
                 expires + GRACE,
             ),
         };
+        let connection = self.connection();
         let name = &self.consumers[consumer];
         let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{name}", self.stream);
         let reply = format!("{}.{}", self.inbox, self.next_ask);
@@ -135,6 +143,7 @@ impl Puller {
                 consumer,
                 left: count,
                 deadline: Instant::now() + wait,
+                connection,
             },
         );
         self.next_ask += 1;
@@ -147,28 +156,44 @@ impl Puller {
     /// If the connection is closed for good.
     pub async fn next(&mut self) -> Result<Pulled, Error> {
         loop {
-            let overdue = self
-                .asks
-                .iter()
-                .min_by_key(|(_, ask)| ask.deadline)
-                .map(|(id, ask)| (*id, ask.deadline));
-            let message = match overdue {
+            let message = match self.asks.values().map(|ask| ask.deadline).min() {
                 None => self.answers.next().await,
-                Some((id, deadline)) => match tokio::time::timeout_at(deadline.into(), self.answers.next()).await {
-                    Ok(message) => message,
-                    Err(_) => {
-                        if let Some(ask) = self.asks.remove(&id) {
-                            debug!("no word about an ask to {}; a reconnect dropped it", self.consumers[ask.consumer]);
-                            return Ok(Pulled::Ended(ask.consumer, ask.left));
-                        }
-                        continue;
+                Some(deadline) => {
+                    let look = deadline.min(Instant::now() + LOOK);
+                    match tokio::time::timeout_at(look.into(), self.answers.next()).await {
+                        Ok(message) => message,
+                        Err(_) => match self.forgotten() {
+                            Some(ask) => return Ok(Pulled::Ended(ask.consumer, ask.left)),
+                            None => continue,
+                        },
                     }
-                },
+                }
             };
             if let Some(pulled) = self.take(message.ok_or(Error::Closed)?) {
                 return Ok(pulled);
             }
         }
+    }
+
+    /// An ask that nobody will answer: it went over a connection that is gone, or is long overdue.
+    fn forgotten(&mut self) -> Option<Ask> {
+        let (now, connection) = (Instant::now(), self.connects());
+        let gone = |ask: &Ask| ask.deadline <= now || ask.connection < connection;
+        let id = *self.asks.iter().find(|(_, ask)| gone(ask))?.0;
+        let ask = self.asks.remove(&id)?;
+        debug!("no word about an ask to {}; a reconnect dropped it", self.consumers[ask.consumer]);
+        Some(ask)
+    }
+
+    /// How often the connection was made.
+    fn connects(&self) -> u64 {
+        self.client.statistics().connects.load(Ordering::Relaxed)
+    }
+
+    /// The number of the connection that what is sent now goes over: the next one, while there is none.
+    fn connection(&self) -> u64 {
+        let connected = self.client.connection_state() == State::Connected;
+        self.connects() + u64::from(!connected)
     }
 
     /// What has already come, without waiting for more.
