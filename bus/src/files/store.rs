@@ -5,6 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use async_nats::jetstream;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use object_store::{ObjectStore, ObjectStoreExt as _, path::Path as Key};
+use tokio_util::task::TaskTracker;
 
 use super::{
     Error, StoreUrl,
@@ -26,6 +27,8 @@ pub struct Files {
     pub(super) store: Arc<dyn ObjectStore>,
     /// The bytes of a part of an upload.
     pub(super) part_size: usize,
+    /// Takes back uploads that were dropped half-way.
+    pub(super) cleanups: TaskTracker,
     /// The store, if it is in NATS.
     nats: Option<Nats>,
     url: Arc<StoreUrl>,
@@ -42,6 +45,7 @@ impl Files {
         Ok(Self {
             store,
             part_size,
+            cleanups: TaskTracker::new(),
             nats,
             url: Arc::new(url.clone()),
         })
@@ -63,6 +67,17 @@ impl Files {
     #[must_use]
     pub fn key(digest: &Digest) -> Key {
         key(digest)
+    }
+
+    /// Waits until every upload has ended, and those that were dropped half-way are taken back: to be called before the process
+    /// ends.
+    pub async fn settled(&self) {
+        self.cleanups.close();
+        self.cleanups.wait().await;
+        self.cleanups.reopen();
+        if let Some(nats) = &self.nats {
+            nats.settled().await;
+        }
     }
 
     /// Purges what uploads left behind whose process died, if the last of it is older than `age`, and returns how many uploads

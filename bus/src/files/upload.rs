@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use object_store::{ObjectStore, PutMultipartOptions, PutOptions, PutPayload, WriteMultipart};
+use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use super::{
@@ -23,6 +24,8 @@ const PARTS_MAX: u64 = 9_000;
 /// An upload that takes back what it sent if it is dropped or aborted.
 pub(super) struct Upload {
     digest: Digest,
+    /// Where it is taken back, if it is dropped.
+    cleanups: TaskTracker,
     /// `None` once it has ended.
     parts: Option<WriteMultipart>,
 }
@@ -41,6 +44,7 @@ impl Upload {
         let part_size = files.part_size.max(needed.next_multiple_of(MIB));
         Ok(Self {
             digest,
+            cleanups: files.cleanups.clone(),
             parts: Some(WriteMultipart::new_with_chunk_size(upload, part_size)),
         })
     }
@@ -70,10 +74,10 @@ impl Upload {
 
 impl Drop for Upload {
     fn drop(&mut self) {
-        // A future that was cancelled. A local file and a NATS upload clean up as they are dropped; S3 needs a request, which
-        // nobody waits for; if it does not get through, the bucket's own rule for incomplete uploads applies.
+        // A future that was cancelled. If the process ends before this is done, the sweep of NATS, or the S3 bucket's rule for
+        // incomplete uploads, finds what is left.
         if let (Some(parts), Ok(runtime)) = (self.parts.take(), tokio::runtime::Handle::try_current()) {
-            runtime.spawn(abort(self.digest, parts));
+            self.cleanups.spawn_on(abort(self.digest, parts), &runtime);
         }
     }
 }

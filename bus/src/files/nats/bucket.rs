@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use super::{error::Error, info::ObjectInfo, stream};
+use super::{error::Error, info::ObjectInfo, setup};
 use crate::ids::Token;
 
 /// How often an unanswered publish of metadata is done again, before its fate stays unknown.
@@ -45,15 +45,15 @@ pub(super) struct Bucket {
     pub(super) stream_name: String,
     /// Bounds what is on its way to all readers; in KiB.
     pub(super) inbound: Semaphore,
-    /// Purges on behalf of uploads that were dropped.
-    pub(super) purges: TaskTracker,
+    /// What runs beside the callers: chunks being fetched or sent, and the purges of dropped uploads.
+    pub(super) tasks: TaskTracker,
     name: Token,
     replicated: bool,
 }
 
 impl Bucket {
     pub(super) async fn open(context: jetstream::Context, name: &Token, replicas: usize) -> Result<Self, Error> {
-        let wanted = stream::config(name, replicas);
+        let wanted = setup::config(name, replicas);
         let stream_name = wanted.name.clone();
         let found = match context.get_stream(&stream_name).await {
             Ok(stream) => stream.cached_info().config.clone(),
@@ -66,13 +66,13 @@ impl Bucket {
             }
             Err(error) => return Err(Error::request("look up the stream of the files")(error.into())),
         };
-        stream::check(&wanted, &found)?;
+        setup::check(&wanted, &found)?;
         let stream = context.get_stream_no_info(&stream_name).await;
         let stream = stream.map_err(|error| Error::request("look up the stream of the files")(error.into()))?;
         Ok(Self {
             replicated: found.num_replicas > 1,
             inbound: Semaphore::new(INBOUND_KIB_MAX),
-            purges: TaskTracker::new(),
+            tasks: TaskTracker::new(),
             name: name.clone(),
             context,
             stream,
@@ -202,9 +202,9 @@ impl Bucket {
     }
 
     pub(super) async fn settled(&self) {
-        self.purges.close();
-        self.purges.wait().await;
-        self.purges.reopen();
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.tasks.reopen();
     }
 }
 

@@ -13,7 +13,7 @@ mod error;
 mod info;
 mod list;
 mod read;
-mod stream;
+mod setup;
 mod sweep;
 mod write;
 
@@ -21,7 +21,10 @@ use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
 use async_nats::jetstream;
 use async_trait::async_trait;
-use futures::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
+use futures::{
+    StreamExt as _, TryStreamExt as _,
+    stream::{self, BoxStream},
+};
 use object_store::{
     CopyMode, CopyOptions, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, path::Path,
@@ -55,7 +58,7 @@ impl Nats {
         Ok(Self { bucket })
     }
 
-    /// Waits until the chunks of uploads that were dropped half-way are purged.
+    /// Waits until every upload has ended, and the chunks of those that were dropped half-way are purged.
     pub async fn settled(&self) {
         self.bucket.settled().await;
     }
@@ -76,6 +79,35 @@ impl Nats {
             }
             .into()),
         }
+    }
+
+    fn read(&self, location: &Path, info: &ObjectInfo, options: &GetOptions) -> Result<GetResult> {
+        let meta = info.meta(location.clone());
+        options.check_preconditions(&meta)?;
+        let range = match &options.range {
+            None => 0..meta.size,
+            Some(range) => range.as_range(meta.size).map_err(|error| object_store::Error::Generic {
+                store: "nats",
+                source: error.into(),
+            })?,
+        };
+        let wanted = if options.head { 0..0 } else { range.clone() };
+        let whole = wanted == (0..meta.size);
+        let content = read::content(&self.bucket, info, wanted).map_err(object_store::Error::from);
+        let content = match info.digest() {
+            Some(digest) if whole && options.extensions.get::<CallerVerifies>().is_none() => {
+                let name = location.to_string();
+                verified(content, digest, move |why| Error::Torn { name, why }.into())
+            }
+            _ => content.boxed(),
+        };
+        Ok(GetResult {
+            payload: GetResultPayload::Stream(content),
+            meta,
+            range,
+            attributes: Default::default(),
+            extensions: Default::default(),
+        })
     }
 
     async fn delete(&self, location: &Path) -> Result<()> {
@@ -112,36 +144,23 @@ impl ObjectStore for Nats {
         if options.version.is_some() {
             return Err(refused("only the last version of an object is kept".to_owned()));
         }
-        let info = self.found(location).await?;
-        if info.is_link() {
-            return Err(refused(format!("{location} is a link to another object")));
-        }
-        let meta = info.meta(location.clone());
-        options.check_preconditions(&meta)?;
-        let range = match &options.range {
-            None => 0..meta.size,
-            Some(range) => range.as_range(meta.size).map_err(|error| object_store::Error::Generic {
-                store: "nats",
-                source: error.into(),
-            })?,
-        };
-        let wanted = if options.head { 0..0 } else { range.clone() };
-        let whole = wanted == (0..meta.size);
-        let content = read::content(&self.bucket, &info, wanted).map_err(object_store::Error::from);
-        let content = match info.digest() {
-            Some(digest) if whole && options.extensions.get::<CallerVerifies>().is_none() => {
-                let name = location.to_string();
-                verified(content, digest, move |why| Error::Torn { name, why }.into())
+        loop {
+            let info = self.found(location).await?;
+            if info.is_link() {
+                return Err(refused(format!("{location} is a link to another object")));
             }
-            _ => content.boxed(),
-        };
-        Ok(GetResult {
-            payload: GetResultPayload::Stream(content),
-            meta,
-            range,
-            attributes: Default::default(),
-            extensions: Default::default(),
-        })
+            let mut result = self.read(location, &info, &options)?;
+            let GetResultPayload::Stream(mut content) = result.payload else {
+                return Ok(result);
+            };
+            // Where the object was replaced in this very moment, its old chunks are gone: then the new ones are read.
+            let first = content.next().await;
+            if matches!(first, Some(Err(_))) && self.found(location).await?.nuid != info.nuid {
+                continue;
+            }
+            result.payload = GetResultPayload::Stream(stream::iter(first).chain(content).boxed());
+            return Ok(result);
+        }
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {

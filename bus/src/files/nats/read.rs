@@ -113,7 +113,8 @@ impl Chunks {
         stream::iter(batches)
             .map(move |places| {
                 let chunks = Arc::clone(&self);
-                let task = AbortOnDropHandle::new(tokio::spawn(async move { chunks.fetch_placed(&places).await }));
+                let tasks = chunks.bucket.tasks.clone();
+                let task = AbortOnDropHandle::new(tasks.spawn(async move { chunks.fetch_placed(&places).await }));
                 async move { task.await.map_err(|error| Error::request("read chunks")(error.into()))? }
             })
             .buffered(BATCHES_AHEAD)

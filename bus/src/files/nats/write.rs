@@ -10,7 +10,7 @@ use futures::FutureExt as _;
 use object_store::{MultipartUpload, PutMode, PutPayload, PutResult, Result, UploadPart, path::Path};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{mpsc, oneshot};
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::task::{AbortOnDropHandle, task_tracker::TaskTrackerToken};
 use uuid::Uuid;
 
 use super::{
@@ -44,6 +44,8 @@ pub(super) struct Upload {
     sequences: Vec<u64>,
     /// Whether chunks were sent that nothing refers to yet.
     litter: bool,
+    /// For as long as an upload lives, the bucket is not settled; also between two tasks.
+    _open: TaskTrackerToken,
 }
 
 impl Upload {
@@ -62,6 +64,7 @@ impl Upload {
             acks: VecDeque::with_capacity(IN_FLIGHT_MAX),
             sequences: Vec::new(),
             litter: false,
+            _open: bucket.tasks.token(),
         }
     }
 
@@ -183,7 +186,7 @@ impl Drop for Upload {
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
             let purge = clean(Arc::clone(&self.bucket), self.nuid.clone(), mem::take(&mut self.acks));
-            self.bucket.purges.spawn_on(purge, &runtime);
+            self.bucket.tasks.spawn_on(purge, &runtime);
         }
     }
 }
@@ -213,16 +216,18 @@ type Part = (PutPayload, oneshot::Sender<Result<()>>);
 /// An upload in parts. Their order is that of the calls, however their futures are polled, so one task writes them all.
 #[derive(Debug)]
 pub(super) struct Multipart {
+    /// Ends with the upload once all parts are written; with none if one of them failed. Dropped first: a closed queue would
+    /// tell the writer that all is written.
+    writer: Option<AbortOnDropHandle<Option<Upload>>>,
     /// Unbounded, since `put_part` cannot wait; the caller bounds it by awaiting its parts.
     parts: Option<mpsc::UnboundedSender<Part>>,
-    /// Ends with the upload once all parts are written; with none if one of them failed.
-    writer: Option<AbortOnDropHandle<Option<Upload>>>,
 }
 
 impl Multipart {
     pub(super) fn start(upload: Upload) -> Self {
         let (parts, queue) = mpsc::unbounded_channel();
-        let writer = AbortOnDropHandle::new(tokio::spawn(write_parts(upload, queue)));
+        let tasks = upload.bucket.tasks.clone();
+        let writer = AbortOnDropHandle::new(tasks.spawn(write_parts(upload, queue)));
         Self {
             parts: Some(parts),
             writer: Some(writer),

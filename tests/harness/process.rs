@@ -1,0 +1,80 @@
+//! A server program as a child of the test.
+
+use std::{
+    env,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+use tokio::time::{Instant, sleep};
+
+/// How long a server may take to be ready, on a busy machine.
+const READY_MAX: Duration = Duration::from_secs(30);
+
+/// A child that is killed and reaped when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Server(Child);
+
+impl Server {
+    pub(crate) fn start(command: &mut Command) -> Result<Self> {
+        let child = command.spawn();
+        Ok(Self(child.with_context(|| format!("failed to start {command:?}"))?))
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        self.0.kill()?;
+        self.0.wait()?;
+        Ok(())
+    }
+
+    /// Asks until `ready` has an answer. A server that has ended is an error that quotes its log.
+    pub(crate) async fn until<T>(&mut self, log: &Path, ready: impl AsyncFn() -> Option<T>) -> Result<T> {
+        let start = Instant::now();
+        loop {
+            if let Some(answer) = ready().await {
+                return Ok(answer);
+            }
+            if let Some(status) = self.0.try_wait()? {
+                bail!(
+                    "the server ended with {status}: {}",
+                    std::fs::read_to_string(log).unwrap_or_default()
+                );
+            }
+            if start.elapsed() > READY_MAX {
+                bail!(
+                    "the server was not ready after {READY_MAX:?}: {}",
+                    std::fs::read_to_string(log).unwrap_or_default()
+                );
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have been killed before.
+        let _ended = self.kill();
+    }
+}
+
+/// A program that the bootstrap installed: in `RGRID_BIN_DIR`, else in `.rgrid/bin` of the workspace, else on the path.
+pub(crate) fn program(name: &str) -> PathBuf {
+    let own = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.rgrid/bin"));
+    let dirs = env::var_os("RGRID_BIN_DIR").map(PathBuf::from).into_iter().chain([own]);
+    dirs.map(|dir| dir.join(name))
+        .find(|path| path.is_file())
+        .unwrap_or_else(|| name.into())
+}
+
+/// A port that was free a moment ago, for programs that cannot choose one themselves.
+pub(crate) fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
