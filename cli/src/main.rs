@@ -1,1 +1,84 @@
-fn main() {}
+//! `rgrid`: the one binary. Client verbs, every service as a verb, and `rgrid up` for all of them on one machine.
+
+mod args;
+mod bench;
+mod client;
+mod commands;
+mod failure;
+mod output;
+mod service;
+mod up;
+mod values;
+
+use std::{future::Future, pin::Pin, process::ExitCode};
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::{
+    args::{Cli, Verb},
+    commands::{
+        cancel::cancel, completions::completions, docs::docs, download::download, history::history, list::list, logs::logs, run::run,
+        status::status, version::version, workers::workers,
+    },
+    service::telemetry,
+};
+
+fn main() -> ExitCode {
+    // A worker's commands are watched over by this same program, started anew; that one must stay small and single-threaded.
+    if let Some(code) = runner::executor::process::helper::run_if_asked() {
+        return ExitCode::from(u8::try_from(code).unwrap_or(1));
+    }
+    let cli = Cli::parse();
+    start(cli.verb).unwrap_or_else(|error| failure::report(&error))
+}
+
+type Running = Pin<Box<dyn Future<Output = anyhow::Result<ExitCode>>>>;
+
+fn start(verb: Verb) -> anyhow::Result<ExitCode> {
+    let is_service = matches!(verb, Verb::Api(_) | Verb::Projector(_) | Verb::Watcher(_) | Verb::Runner(_));
+    if is_service {
+        telemetry::start()?
+    } else {
+        telemetry::start_if_asked()?
+    }
+    let runtime = match &verb {
+        // A supervisor mostly sleeps: it gets by without threads of its own.
+        Verb::Up(_) | Verb::Down(_) => Builder::new_current_thread().enable_all().build(),
+        _ => Builder::new_multi_thread().worker_threads(2).enable_all().build(),
+    }
+    .context("cannot start the runtime")?;
+    let ended = runtime.block_on(running(verb));
+    leave(runtime);
+    ended
+}
+
+/// The way of each verb.
+fn running(verb: Verb) -> Running {
+    match verb {
+        Verb::Run(args) => Box::pin(run(*args)),
+        Verb::List(args) => Box::pin(list(args)),
+        Verb::Status(args) => Box::pin(status(args)),
+        Verb::Logs(args) => Box::pin(logs(args)),
+        Verb::Download(args) => Box::pin(download(args)),
+        Verb::Cancel(args) => Box::pin(cancel(args)),
+        Verb::History(args) => Box::pin(history(args)),
+        Verb::Workers(args) => Box::pin(workers(args)),
+        Verb::Up(args) => Box::pin(up::up(args)),
+        Verb::Down(args) => Box::pin(up::down(args)),
+        Verb::Bench(args) => Box::pin(bench::bench(args)),
+        Verb::Api(args) => Box::pin(service::api(args)),
+        Verb::Projector(args) => Box::pin(service::projector(args)),
+        Verb::Watcher(args) => Box::pin(service::watcher(args)),
+        Verb::Runner(args) => Box::pin(service::runner(*args)),
+        Verb::Docs(args) => Box::pin(async move { docs(&args) }),
+        Verb::Completions(args) => Box::pin(async move { completions(&args) }),
+        Verb::Version(args) => Box::pin(async move { version(&args) }),
+    }
+}
+
+/// A write to a terminal or pipe that nobody reads must not hold up the end of the program.
+fn leave(runtime: Runtime) {
+    runtime.shutdown_background();
+}

@@ -156,6 +156,11 @@ impl GridFile {
         Ok(())
     }
 
+    /// The API's address, as one would type it.
+    pub(super) fn api_address(&self) -> &str {
+        self.api_url.as_str().trim_end_matches('/')
+    }
+
     /// The port that a part listens on.
     pub(super) fn port(&self, part: Part) -> Option<u16> {
         match part {
@@ -175,7 +180,7 @@ fn secret() -> String {
 }
 
 /// A machine's name as a worker's: the first label of its host name, with `-` for what a token cannot hold.
-fn worker_name(host: &str) -> Token {
+pub(crate) fn worker_name(host: &str) -> Token {
     let label = host.split('.').next().unwrap_or_default();
     let kept: String = label
         .chars()

@@ -31,6 +31,6 @@ pub(crate) use args::{DownArgs, UpArgs};
 pub(crate) use dir::default_data_dir;
 pub(crate) use down::down;
 pub(crate) use embedded::Embedded;
-pub(crate) use grid_file::GridFile;
+pub(crate) use grid_file::{GridFile, worker_name};
 pub(crate) use start::up;
 pub(crate) use status::status;

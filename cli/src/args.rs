@@ -1,0 +1,61 @@
+//! The command line.
+
+use clap::{Parser, Subcommand};
+
+use crate::{
+    bench::BenchArgs,
+    commands::{
+        cancel::CancelArgs, completions::CompletionsArgs, docs::DocsArgs, download::DownloadArgs, history::HistoryArgs, list::ListArgs,
+        logs::LogsArgs, run::RunArgs, status::StatusArgs, version::VersionArgs, workers::WorkersArgs,
+    },
+    service::{ApiArgs, ProjectorArgs, RunnerArgs, WatcherArgs},
+    up::{DownArgs, UpArgs},
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  rgrid up --detach                      start a grid on this machine
+  rgrid run report.py data/*.csv         run a script on it; outputs land in the current directory
+  rgrid run -d --memory 2GB train.py     run one in the background; prints the job's id
+  rgrid logs -f last                     watch what the last job prints
+  rgrid history last                     see who did what with it, and when
+  rgrid down                             stop the grid
+
+Machines join with one command: rgrid runner --nats nats://… (see `rgrid runner --help`).
+
+Exit codes: that of the script for `rgrid run`; else 0, 1 if something could not be done, 2 if something must be written otherwise.";
+
+/// Run scripts on machines of yours exactly as they would run here
+///
+/// `rgrid run script.py data.csv` runs a script somewhere on the grid as `python script.py data.csv` would run it here: the same
+/// arguments, the same files, the same output and exit code, and what it writes comes back to the current directory.
+#[derive(Debug, Parser)]
+#[command(name = "rgrid", version, after_long_help = EXAMPLES, after_help = EXAMPLES, max_term_width = 110)]
+#[command(subcommand_required = true, arg_required_else_help = true, infer_subcommands = false)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// What is to be done.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    Run(Box<RunArgs>),
+    List(ListArgs),
+    Status(StatusArgs),
+    Logs(LogsArgs),
+    Download(DownloadArgs),
+    Cancel(CancelArgs),
+    History(HistoryArgs),
+    Workers(WorkersArgs),
+    Up(UpArgs),
+    Down(DownArgs),
+    Bench(BenchArgs),
+    Api(ApiArgs),
+    Projector(ProjectorArgs),
+    Watcher(WatcherArgs),
+    Runner(Box<RunnerArgs>),
+    Docs(DocsArgs),
+    Completions(CompletionsArgs),
+    Version(VersionArgs),
+}

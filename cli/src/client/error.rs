@@ -1,0 +1,64 @@
+//! What can go wrong between us and the API.
+
+use api::error::Problem;
+
+/// What can go wrong between us and the API.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The API says no, and why.
+    #[error("{}", .0.detail)]
+    Problem(Problem),
+    /// Nobody answers, or the connection broke.
+    #[error("cannot reach the grid at {url}; is it up (`rgrid status`), and is the address right (--url, RGRID_URL)?")]
+    Unreachable {
+        /// Where we tried.
+        url: String,
+        /// What happened.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// Something else answers there.
+    #[error("what answers at {url} is not a grid (HTTP status {status}); check --url or RGRID_URL")]
+    NotRgrid {
+        /// Where we tried.
+        url: String,
+        /// What it answered.
+        status: u16,
+    },
+    /// The answer is not of the shape that it should be.
+    #[error("the answer of {url} (HTTP status {status}) is not what this version of rgrid expects; are both of the same version?")]
+    Answer {
+        /// Where it came from.
+        url: String,
+        /// Its status.
+        status: u16,
+        /// What does not fit.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The HTTP client could not be made.
+    #[error("cannot set up HTTPS; are the machine's certificates installed (package ca-certificates)?")]
+    Setup(#[source] reqwest::Error),
+}
+
+impl Error {
+    /// Whether it is worth trying again: the connection broke, or the API or a part behind it is away for a while.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Problem(problem) => problem.status >= 500 && problem.status != 507,
+            Self::NotRgrid { status, .. } => *status >= 500,
+            Self::Answer { .. } | Self::Setup(_) => false,
+        }
+    }
+
+    /// Whether the API said that there is no such thing.
+    pub(crate) fn is_not_found(&self) -> bool {
+        matches!(self, Self::Problem(problem) if problem.status == 404)
+    }
+
+    /// Whether what was asked for can never be granted as it was written.
+    pub(crate) fn is_usage(&self) -> bool {
+        matches!(self, Self::Problem(problem) if matches!(problem.status, 400 | 409 | 413 | 422))
+    }
+}

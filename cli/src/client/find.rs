@@ -1,0 +1,108 @@
+//! Which job a user means: an id, a part of one, or the last.
+
+use anyhow::bail;
+use api::view::{JobList, JobView, Projection};
+use bus::ids::JobId;
+
+use super::Client;
+use crate::failure::usage;
+
+/// The shortest part of an id that is looked for.
+const MIN_PART: usize = 6;
+/// Jobs that are looked through for a part of an id, newest first.
+const DEPTH: usize = 5_000;
+/// Jobs that are asked for at once.
+const PAGE: usize = 500;
+
+/// The id of the job that a user names: as it is, by its beginning or end, or `last`.
+///
+/// # Errors
+/// If no job, or more than one, is meant.
+pub(crate) async fn find_job(client: &Client, text: &str) -> anyhow::Result<JobId> {
+    if let Ok(id) = text.parse() {
+        return Ok(id);
+    }
+    if text == "last" {
+        return last(client).await;
+    }
+    let part = text.to_ascii_lowercase();
+    if part.len() < MIN_PART || !part.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-') {
+        return Err(usage(format!(
+            "`{text}` is not a job; give an id as `rgrid list` shows it, its first or last {MIN_PART} or more characters, or `last`"
+        )));
+    }
+    let found = search(client, &part).await?;
+    match found.as_slice() {
+        [one] => Ok(one.id),
+        [] => bail!("no job has an id that begins or ends with `{text}`; see `rgrid list --all`"),
+        several => {
+            let ids: Vec<String> = several
+                .iter()
+                .take(5)
+                .map(|job| format!("{} ({}, {})", job.id, job.name, job.state))
+                .collect();
+            bail!(
+                "{} jobs have an id that begins or ends with `{text}`; give more of it: {}",
+                several.len(),
+                ids.join(", ")
+            )
+        }
+    }
+}
+
+/// The sequence that the tables must have reached for a reader to see everything that was said until now.
+pub(crate) async fn now(client: &Client) -> Result<u64, super::Error> {
+    let projection: Projection = client.get("/v1/projection", &()).await?;
+    Ok(projection.last)
+}
+
+async fn last(client: &Client) -> anyhow::Result<JobId> {
+    let query = [("limit", "1".to_owned()), ("min_sequence", now(client).await?.to_string())];
+    let list: JobList = client.get("/v1/jobs", &query).await?;
+    match list.jobs.first() {
+        Some(job) => Ok(job.id),
+        None => bail!("there is no last job: none was ever submitted; submit one with `rgrid run`"),
+    }
+}
+
+async fn search(client: &Client, part: &str) -> anyhow::Result<Vec<JobView>> {
+    let mut query = vec![("limit", PAGE.to_string()), ("min_sequence", now(client).await?.to_string())];
+    let (mut found, mut seen) = (Vec::new(), 0);
+    loop {
+        let list: JobList = client.get("/v1/jobs", &query).await?;
+        seen += list.jobs.len();
+        found.extend(list.jobs.into_iter().filter(|job| is_part(&job.id.to_string(), part)));
+        match list.next {
+            Some(next) if seen < DEPTH => {
+                query.truncate(2);
+                query.push(("before", next));
+            }
+            _ => return Ok(found),
+        }
+    }
+}
+
+fn is_part(id: &str, part: &str) -> bool {
+    let plain = id.replace('-', "");
+    [id, &plain].iter().any(|id| id.starts_with(part) || id.ends_with(part))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_is_known_by_its_beginning_and_its_end() {
+        let id = "0190f3c2-1111-7aaa-8bbb-0123456789ab";
+        for (part, is) in [
+            ("0190f3", true),
+            ("0190f3c2-1111", true),
+            ("0190f3c21111", true),
+            ("6789ab", true),
+            ("0bbb01", false),
+            ("f3c211", false),
+        ] {
+            assert_eq!(is_part(id, part), is, "{part}");
+        }
+    }
+}

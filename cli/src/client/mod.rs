@@ -1,0 +1,164 @@
+//! The grid as its HTTP API shows it.
+
+mod connect;
+mod download;
+mod error;
+mod events;
+mod find;
+mod follow;
+mod upload;
+
+use std::{sync::Arc, time::Duration};
+
+use api::error::Problem;
+use reqwest::{Method, RequestBuilder, Response, Url};
+use serde::{Serialize, de::DeserializeOwned};
+
+pub(crate) use self::{
+    connect::Connect,
+    download::save_outputs,
+    error::Error,
+    events::Events,
+    find::{find_job, now},
+    follow::{Follow, Item, Wanted, bytes_of},
+    upload::{hash, upload},
+};
+
+/// How long the server may take to accept a connection.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A connection to a grid's API. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    http: reqwest::Client,
+    base: Arc<str>,
+    key: Option<Arc<str>>,
+}
+
+impl Client {
+    /// A client of the API at a URL.
+    pub(crate) fn new(url: &Url, key: Option<&str>) -> Result<Self, Error> {
+        // A provider that is installed already is the same one.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut builder = reqwest::Client::builder().connect_timeout(CONNECT_PATIENCE).tcp_nodelay(true);
+        if url.scheme() == "http" {
+            // Nothing to verify: the machine's certificates, which may be absent, are not read.
+            builder = builder.tls_certs_only([]);
+        }
+        if is_here(url) {
+            builder = builder.no_proxy();
+        }
+        let http = builder.build().map_err(Error::Setup)?;
+        Ok(Self {
+            http,
+            base: url.as_str().trim_end_matches('/').into(),
+            key: key.map(Into::into),
+        })
+    }
+
+    /// Where the API is.
+    pub(crate) fn url(&self) -> &str {
+        &self.base
+    }
+
+    /// A request for a path (`/v1/…`, percent-encoded where it must be), with the key.
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let request = self.http.request(method, format!("{}{path}", self.base));
+        match &self.key {
+            Some(key) => request.bearer_auth(key),
+            None => request,
+        }
+    }
+
+    /// Sends a request, and gives the answer if it is a good one.
+    pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Response, Error> {
+        let unreachable = |source| Error::Unreachable {
+            url: self.base.to_string(),
+            source,
+        };
+        let response = request.send().await.map_err(unreachable)?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status();
+        let body = response.bytes().await.map_err(unreachable)?;
+        Err(match serde_json::from_slice::<Problem>(&body) {
+            Ok(problem) => Error::Problem(problem),
+            Err(_) => Error::NotRgrid {
+                url: self.base.to_string(),
+                status: status.as_u16(),
+            },
+        })
+    }
+
+    /// Reads the JSON of a good answer.
+    pub(crate) async fn json<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Error> {
+        let response = self.send(request).await?;
+        let status = response.status().as_u16();
+        let body = response.bytes().await.map_err(|source| Error::Unreachable {
+            url: self.base.to_string(),
+            source,
+        })?;
+        serde_json::from_slice(&body).map_err(|source| Error::Answer {
+            url: self.base.to_string(),
+            status,
+            source,
+        })
+    }
+
+    /// `GET path?query`, as JSON.
+    pub(crate) async fn get<T: DeserializeOwned, Q: Serialize + ?Sized>(&self, path: &str, query: &Q) -> Result<T, Error> {
+        self.json(self.request(Method::GET, path).query(query)).await
+    }
+
+    /// `POST path` with a JSON body.
+    pub(crate) async fn post<T: DeserializeOwned, B: Serialize + ?Sized>(&self, path: &str, body: &B) -> Result<T, Error> {
+        self.json(self.request(Method::POST, path).json(body)).await
+    }
+}
+
+/// Whether a URL names this machine, which no proxy can reach for us.
+fn is_here(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+/// A file's path as part of a URL. The `url` crate would drop the newlines in a name.
+pub(crate) fn encode_path(path: &str) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::with_capacity(path.len());
+    for byte in path.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'_' | b'.' | b'~') {
+            text.push(char::from(byte));
+        } else {
+            let _ = write!(text, "%{byte:02X}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_name_can_stand_in_a_url() {
+        assert_eq!(encode_path("out/a b\n%2e?#ü.csv"), "out/a%20b%0A%252e%3F%23%C3%BC.csv");
+    }
+
+    #[test]
+    fn this_machine_is_known_by_its_names() {
+        for (url, here) in [
+            ("http://127.0.0.1:1", true),
+            ("http://localhost", true),
+            ("http://[::1]:8", true),
+            ("https://grid.example", false),
+        ] {
+            assert_eq!(is_here(&url.parse().expect("a URL")), here, "{url}");
+        }
+    }
+}

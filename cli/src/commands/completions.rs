@@ -1,0 +1,30 @@
+//! `rgrid completions`: what a shell needs to complete our command line.
+
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory as _};
+use clap_complete::Shell;
+
+use crate::{args::Cli, output::print};
+
+const EXAMPLES: &str = "\
+Examples:
+  rgrid completions bash > ~/.local/share/bash-completion/completions/rgrid
+  rgrid completions zsh > ~/.zfunc/_rgrid
+  rgrid completions fish > ~/.config/fish/completions/rgrid.fish";
+
+/// Print a script that completes rgrid's command line in a shell
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    shell: Shell,
+}
+
+pub(crate) fn completions(args: &CompletionsArgs) -> anyhow::Result<ExitCode> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "rgrid", &mut script);
+    print(&String::from_utf8_lossy(&script))?;
+    Ok(ExitCode::SUCCESS)
+}

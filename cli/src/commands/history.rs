@@ -1,0 +1,75 @@
+//! `rgrid history`: every event of a job, with who and when.
+
+use std::process::ExitCode;
+
+use api::view::{History, HistoryEvent};
+use chrono::{DateTime, Utc};
+use clap::Args;
+
+use crate::{
+    client::{Connect, find_job},
+    output::{Align, clock, duration, print, print_json, table, words_of},
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  rgrid history last
+  rgrid history 0190f3c2-… --json | jq '.events[].type'
+
+Every line is an event of the log (RGRID_EVENTS): it was true at that time, and stays. docs/events.md describes them.";
+
+/// Show every event of a job: what happened, when, and who said so
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct HistoryArgs {
+    /// Which job: an id, a part of one, or `last`
+    #[arg(value_name = "JOB")]
+    job: String,
+    /// Answer in JSON: the events as they are stored
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    connect: Connect,
+}
+
+pub(crate) async fn history(args: HistoryArgs) -> anyhow::Result<ExitCode> {
+    let client = args.connect.client()?;
+    let job = find_job(&client, &args.job).await?;
+    let history: History = client.get(&format!("/v1/jobs/{job}/history"), &()).await?;
+    if args.json {
+        print_json(&history)?;
+    } else {
+        print(&render(&history.events))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn render(events: &[HistoryEvent]) -> String {
+    let columns = [
+        ("SEQUENCE", Align::Right),
+        ("TIME", Align::Left),
+        ("AFTER", Align::Right),
+        ("WHO", Align::Left),
+        ("WHAT", Align::Left),
+    ];
+    let mut before: Option<DateTime<Utc>> = None;
+    let rows = events.iter().map(|event| {
+        let after = before
+            .replace(event.time)
+            .and_then(|before| event.time.signed_duration_since(before).to_std().ok());
+        vec![
+            event.sequence.to_string(),
+            clock(event.time),
+            after.map(|span| format!("+{}", duration(span))).unwrap_or_default(),
+            who(&event.actor),
+            words_of(event),
+        ]
+    });
+    table(&columns, rows.collect())
+}
+
+fn who(actor: &str) -> String {
+    actor
+        .strip_prefix("w-")
+        .map_or_else(|| actor.to_owned(), |worker| format!("worker {worker}"))
+}

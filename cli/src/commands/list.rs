@@ -1,0 +1,136 @@
+//! `rgrid list`: which jobs there are.
+
+use std::process::ExitCode;
+
+use api::view::{JobList, JobView};
+use bus::job::State;
+use chrono::{DateTime, Utc};
+use clap::Args;
+
+use crate::{
+    client::{Connect, now as log_end},
+    output::{Align, ago, duration, one_line, print, print_json, print_line, table},
+    values::Pair,
+};
+
+/// Jobs that are asked for at once.
+const PAGE: usize = 500;
+
+const EXAMPLES: &str = "\
+Examples:
+  rgrid list
+  rgrid list --state running --queue gpu
+  rgrid list --label campaign=spring --all --json | jq -r '.jobs[].id'";
+
+/// List jobs, the newest first
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct ListArgs {
+    /// Only jobs in this state: queued, claimed, running, succeeded, failed, timed_out, out_of_memory, cancelled or dead
+    #[arg(long, value_name = "STATE")]
+    state: Option<State>,
+    /// Only jobs of this queue
+    #[arg(long, value_name = "NAME")]
+    queue: Option<String>,
+    /// Only jobs with this label
+    #[arg(long, value_name = "KEY=VALUE")]
+    label: Option<Pair>,
+    /// Only jobs of this name
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Only jobs whose last attempt was on this worker
+    #[arg(long, value_name = "NAME")]
+    worker: Option<String>,
+    /// Only jobs of this namespace
+    #[arg(long, value_name = "NAME", env = "RGRID_NAMESPACE")]
+    namespace: Option<String>,
+    /// At most so many
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
+    /// All there are, however many
+    #[arg(long, short, conflicts_with = "limit")]
+    all: bool,
+    /// Answer in JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    connect: Connect,
+}
+
+pub(crate) async fn list(args: ListArgs) -> anyhow::Result<ExitCode> {
+    let jobs = fetch(&args).await?;
+    if args.json {
+        print_json(&jobs)?;
+    } else if jobs.jobs.is_empty() {
+        print_line("no jobs")?;
+    } else {
+        print(&render(&jobs.jobs, Utc::now()))?;
+        if jobs.next.is_some() {
+            eprintln!("… and older ones: --limit N, or --all");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn fetch(args: &ListArgs) -> anyhow::Result<JobList> {
+    let client = args.connect.client()?;
+    let most = if args.all { usize::MAX } else { args.limit as usize };
+    let mut query: Vec<(&str, String)> = vec![("min_sequence", log_end(&client).await?.to_string())];
+    query.extend(args.state.map(|state| ("state", state.to_string())));
+    query.extend(args.label.as_ref().map(|pair| ("label", format!("{}={}", pair.key, pair.value))));
+    let named = [
+        ("queue", &args.queue),
+        ("name", &args.name),
+        ("worker", &args.worker),
+        ("namespace", &args.namespace),
+    ];
+    query.extend(named.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))));
+    let mut all = JobList {
+        jobs: Vec::new(),
+        next: None,
+        projected: 0,
+    };
+    loop {
+        let mut page = query.clone();
+        page.push(("limit", PAGE.min(most - all.jobs.len()).to_string()));
+        page.extend(all.next.take().map(|next| ("before", next)));
+        let list: JobList = client.get("/v1/jobs", &page).await?;
+        all.projected = list.projected;
+        all.next = list.next;
+        all.jobs.extend(list.jobs);
+        if all.next.is_none() || all.jobs.len() >= most {
+            return Ok(all);
+        }
+    }
+}
+
+fn render(jobs: &[JobView], now: DateTime<Utc>) -> String {
+    let columns = [
+        ("JOB", Align::Left),
+        ("NAME", Align::Left),
+        ("STATE", Align::Left),
+        ("EXIT", Align::Right),
+        ("TRY", Align::Right),
+        ("WORKER", Align::Left),
+        ("TOOK", Align::Right),
+        ("SUBMITTED", Align::Left),
+    ];
+    table(&columns, jobs.iter().map(|job| row(job, now)).collect())
+}
+
+fn row(job: &JobView, now: DateTime<Utc>) -> Vec<String> {
+    let dash = || "-".to_owned();
+    let took = job
+        .started_at
+        .and_then(|start| job.ended_at.unwrap_or(now).signed_duration_since(start).to_std().ok());
+    vec![
+        job.id.to_string(),
+        one_line(&job.name, 32),
+        job.state.to_string(),
+        job.exit_code.map_or_else(dash, |code| code.to_string()),
+        job.attempt.map_or_else(dash, |attempt| attempt.to_string()),
+        job.worker.as_ref().map_or_else(dash, ToString::to_string),
+        took.map_or_else(dash, duration),
+        ago(job.submitted_at, now),
+    ]
+}

@@ -1,0 +1,88 @@
+//! `rgrid logs`: what a job printed, or prints.
+
+use std::process::ExitCode;
+
+use bus::{frame::Stream, ids::Attempt};
+use clap::{Args, ValueEnum};
+use serde_json::json;
+
+use crate::{
+    client::{Connect, Follow, Item, Wanted, find_job},
+    commands::run::say,
+    output::{Streams, print_json},
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  rgrid logs last                    all that it printed until now
+  rgrid logs -f last                 go on until it ends
+  rgrid logs last --stream stderr
+  rgrid logs last --attempt 1        an attempt that was given up, as far as it got";
+
+/// Show what a job printed, exactly; standard output on ours, standard error on ours
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct LogsArgs {
+    /// Which job: an id, a part of one, or `last`
+    #[arg(value_name = "JOB")]
+    job: String,
+    /// Go on until the job ends
+    #[arg(long, short)]
+    follow: bool,
+    /// Of this attempt [default: the last; with --follow, all that are still to come, too]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    attempt: Option<u32>,
+    /// Only one of the two streams
+    #[arg(long, value_name = "STREAM")]
+    stream: Option<Which>,
+    /// One JSON object a line: pieces {"stream", "time_us", "text" or "base64"}, and {"attempt"}, {"gap"} and {"job"} where they come
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    connect: Connect,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Which {
+    Stdout,
+    Stderr,
+}
+
+pub(crate) async fn logs(args: LogsArgs) -> anyhow::Result<ExitCode> {
+    let client = args.connect.client()?;
+    let job = find_job(&client, &args.job).await?;
+    let stream = args.stream.map(|which| match which {
+        Which::Stdout => Stream::Stdout,
+        Which::Stderr => Stream::Stderr,
+    });
+    let wanted = Wanted {
+        attempt: args.attempt.map(Attempt),
+        stream,
+        to_the_end: args.follow,
+    };
+    let mut follow = Follow::new(&client, job, wanted, say::connection_lost);
+    let mut streams = Streams::new();
+    loop {
+        let item = follow.next().await?;
+        if args.json {
+            print_item(&item)?;
+        }
+        match item {
+            Item::Piece(_) if args.json => {}
+            Item::Piece(piece) => streams.write(piece).await?,
+            Item::Gap(gap) => say::gap(job, gap.bytes),
+            Item::Attempt(_) => {}
+            Item::End(_) | Item::Stop => return Ok(ExitCode::SUCCESS),
+        }
+    }
+}
+
+fn print_item(item: &Item) -> anyhow::Result<()> {
+    match item {
+        Item::Piece(piece) => print_json(piece),
+        Item::Attempt(attempt) => print_json(attempt),
+        Item::Gap(gap) => print_json(&json!({ "gap": gap })),
+        Item::End(job) => print_json(&json!({ "job": job })),
+        Item::Stop => Ok(()),
+    }
+}

@@ -1,0 +1,13 @@
+//! What a client does, one verb a file.
+
+pub(crate) mod cancel;
+pub(crate) mod completions;
+pub(crate) mod docs;
+pub(crate) mod download;
+pub(crate) mod history;
+pub(crate) mod list;
+pub(crate) mod logs;
+pub(crate) mod run;
+pub(crate) mod status;
+pub(crate) mod version;
+pub(crate) mod workers;

@@ -1,0 +1,157 @@
+//! The options of `rgrid run`.
+
+use std::ffi::OsString;
+
+use bus::spec::{ExecutorKind, Priority};
+use clap::{Args, ValueEnum};
+
+use crate::{
+    client::Connect,
+    values::{ByteSize, Cpus, Pair, Span, environment, memory},
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  rgrid run report.py data/x.csv                 as `python report.py data/x.csv` here
+  rgrid run --memory 2GB --timeout 10m train.py --epochs 5
+  rgrid run --image python:3.12 --cpu 0.5 report.py
+  rgrid run --env TOKEN --env MODE=fast fetch.sh   TOKEN as it is set here
+  id=$(rgrid run -d slow.py); rgrid logs -f $id; rgrid download $id
+  rgrid run --program --image alpine echo hi     a program of the image, or of the worker
+
+Options of rgrid stand before SCRIPT; everything behind it is the script's, also what begins with `-`.
+
+Files: the script, and each argument that names an existing file (also as --option=FILE), go along. One from below the current
+directory keeps its relative path, any other comes by its name alone, and the argument is changed accordingly. What the script
+writes or changes in its current directory comes back, also when it fails.
+
+Exit codes: the script's own; 128 + N if signal N ended it; 124 timed out, 137 out of memory, 130 cancelled, 126 could not be run.
+Of rgrid itself: 1 if something could not be done, 2 if something must be written otherwise.";
+
+/// Run a script on the grid, wait for it, and end as it ends
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag")]
+pub(crate) struct RunArgs {
+    /// The script, and its arguments
+    #[arg(value_name = "SCRIPT [ARGS]", required = true, trailing_var_arg = true, allow_hyphen_values = true, num_args = 1..)]
+    pub(super) words: Vec<OsString>,
+
+    /// Return at once, and print the job's id
+    #[arg(long, short)]
+    pub(super) detach: bool,
+    /// Let the job go on at Ctrl-C, without asking
+    #[arg(long, env = "RGRID_DETACH_ON_INTERRUPT")]
+    pub(super) detach_on_interrupt: bool,
+    /// Leave the outputs in the store; `rgrid download` fetches them
+    #[arg(long, visible_alias = "no-outputs")]
+    pub(super) no_download: bool,
+    /// The job as one JSON object on standard output when it ended (with -d: when it is submitted); what it prints goes to standard error
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Say on which worker the job runs, and what came back
+    #[arg(long, short)]
+    pub(super) verbose: bool,
+
+    /// What runs the script: python, node, bash, sh, or what the worker's operator added [default: by its first line (#!) or extension]
+    #[arg(long, value_name = "NAME", help_heading = "How it runs")]
+    pub(super) runtime: Option<String>,
+    /// Which runtime an extension means, besides py, js, mjs, cjs, bash and sh; may be given several times
+    #[arg(
+        long = "runtime-for",
+        value_name = "EXT=NAME",
+        env = "RGRID_RUNTIMES",
+        value_delimiter = ',',
+        help_heading = "How it runs"
+    )]
+    pub(super) runtimes: Vec<Pair>,
+    /// SCRIPT is a program of the worker or the image: it is not sent along
+    #[arg(long, conflicts_with = "runtime", help_heading = "How it runs")]
+    pub(super) program: bool,
+    /// The container image to run in, as for `docker run`
+    #[arg(long, value_name = "IMAGE", help_heading = "How it runs")]
+    pub(super) image: Option<String>,
+    /// What executes it [default: what the worker prefers]
+    #[arg(long, value_name = "KIND", help_heading = "How it runs")]
+    pub(super) executor: Option<Executor>,
+    /// An environment variable; KEY alone passes on the value that it has here; may be given several times
+    #[arg(long, value_name = "KEY[=VALUE]", value_parser = environment, help_heading = "How it runs")]
+    pub(super) env: Vec<Pair>,
+    /// An argument that names a file here, but is not to be sent along: it stays as it is; may be given several times
+    #[arg(long, value_name = "PATH", help_heading = "How it runs")]
+    pub(super) no_input: Vec<OsString>,
+
+    /// The CPUs that it may use, such as 2 or 0.5 [default: room for 1 is kept, and it is not limited]
+    #[arg(long, value_name = "N", allow_hyphen_values = true, help_heading = "What it may use")]
+    pub(super) cpu: Option<Cpus>,
+    /// The memory that it may use, such as 512MB or 2GiB [default: not limited]
+    #[arg(long, value_name = "SIZE", value_parser = memory, allow_hyphen_values = true, help_heading = "What it may use")]
+    pub(super) memory: Option<ByteSize>,
+    /// How long an attempt may take, such as 90s, 10m or 1h30m [default: as long as it likes]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, help_heading = "What it may use")]
+    pub(super) timeout: Option<Span>,
+
+    /// What to call it in lists [default: the script's path]
+    #[arg(long, value_name = "NAME", help_heading = "How it is known")]
+    pub(super) name: Option<String>,
+    /// A mark to find it by; may be given several times
+    #[arg(long, value_name = "KEY=VALUE", help_heading = "How it is known")]
+    pub(super) label: Vec<Pair>,
+    /// The lane that it waits in [default: default]
+    #[arg(long, value_name = "NAME", env = "RGRID_QUEUE", help_heading = "How it is known")]
+    pub(super) queue: Option<String>,
+    /// Which work goes first
+    #[arg(long, value_name = "WHICH", default_value = "normal", help_heading = "How it is known")]
+    pub(super) priority: Urgency,
+    /// The same key is the same job, for ever: a second run with it waits for the first one's job
+    #[arg(long, value_name = "TEXT", help_heading = "How it is known")]
+    pub(super) idempotency_key: Option<String>,
+    /// The tenant that it belongs to
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "RGRID_NAMESPACE",
+        default_value = "default",
+        help_heading = "How it is known"
+    )]
+    pub(super) namespace: String,
+
+    #[command(flatten)]
+    pub(super) connect: Connect,
+}
+
+/// Executors as the command line spells them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Executor {
+    /// A container of its own
+    Docker,
+    /// A plain process
+    Process,
+}
+
+impl From<Executor> for ExecutorKind {
+    fn from(executor: Executor) -> Self {
+        match executor {
+            Executor::Docker => Self::Docker,
+            Executor::Process => Self::Process,
+        }
+    }
+}
+
+/// Priorities as the command line spells them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Urgency {
+    High,
+    Normal,
+    Low,
+}
+
+impl From<Urgency> for Priority {
+    fn from(urgency: Urgency) -> Self {
+        match urgency {
+            Urgency::High => Self::High,
+            Urgency::Normal => Self::Normal,
+            Urgency::Low => Self::Low,
+        }
+    }
+}

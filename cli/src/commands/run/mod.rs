@@ -1,0 +1,133 @@
+//! `rgrid run`: a script somewhere on the grid, as if it ran here.
+
+mod args;
+mod interrupt;
+mod place;
+mod plan;
+mod runtime;
+pub(crate) mod say;
+mod submit;
+mod wait;
+
+use std::{env, process::ExitCode};
+
+use anyhow::Context as _;
+use api::view::{ArtifactView, Artifacts, JobView, Submitted};
+use bus::job::State;
+use serde_json::json;
+
+pub(crate) use self::args::RunArgs;
+use self::{
+    plan::{Plan, Wishes, plan},
+    wait::{Manner, Waited, wait},
+};
+use crate::{
+    client::{Client, save_outputs},
+    output::{print_json, print_line, size},
+};
+
+/// The exit code of an interrupted program, 128 + SIGINT.
+const INTERRUPTED: u8 = 130;
+/// The exit code of a program whose output nobody reads, 128 + SIGPIPE.
+const UNREAD: u8 = 141;
+
+pub(crate) async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
+    let cwd = env::current_dir().context("cannot tell which directory this is; change to one that exists")?;
+    let plan = plan_of(&args, &cwd)?;
+    let client = args.connect.client()?;
+    let submitted = Box::pin(submit::submit(&client, &args, plan)).await?;
+    if let Some(warning) = &submitted.warning {
+        eprintln!("rgrid: {warning}");
+    }
+    if args.detach {
+        if args.json {
+            print_json(&submitted)?
+        } else {
+            print_line(&submitted.id.to_string())?
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    if args.verbose {
+        let how = if submitted.existed {
+            "existed already, under this key"
+        } else {
+            "is submitted"
+        };
+        eprintln!("rgrid: job {} {how}", submitted.id);
+    }
+    follow(&client, &args, &submitted).await
+}
+
+fn plan_of(args: &RunArgs, cwd: &std::path::Path) -> anyhow::Result<Plan> {
+    let wishes = Wishes {
+        runtime: args.runtime.as_deref(),
+        runtimes: args.runtimes.iter().map(|pair| (pair.key.clone(), pair.value.clone())).collect(),
+        program: args.program,
+        no_input: &args.no_input,
+    };
+    plan(cwd, &args.words, &wishes)
+}
+
+async fn follow(client: &Client, args: &RunArgs, submitted: &Submitted) -> anyhow::Result<ExitCode> {
+    let manner = Manner {
+        detach_on_interrupt: args.detach_on_interrupt,
+        on_stderr: args.json,
+        verbose: args.verbose,
+    };
+    match Box::pin(wait(client, submitted.id, manner)).await? {
+        Waited::Ended(job) => Box::pin(end(client, args, &job)).await,
+        Waited::Detached => {
+            say::detached(submitted.id);
+            // Not 0: what follows in a script must not believe that the job is done.
+            Ok(ExitCode::from(INTERRUPTED))
+        }
+        Waited::Left => Ok(ExitCode::from(INTERRUPTED)),
+        Waited::Unread => Ok(ExitCode::from(UNREAD)),
+    }
+}
+
+/// The job ended: its outputs come here, and its end becomes ours.
+async fn end(client: &Client, args: &RunArgs, job: &JobView) -> anyhow::Result<ExitCode> {
+    let outputs = if args.no_download {
+        Vec::new()
+    } else {
+        save(client, args, job).await?
+    };
+    if args.json {
+        let mut value = serde_json::to_value(job)?;
+        value["outputs"] = json!(outputs);
+        print_json(&value)?;
+    }
+    // A script's own exit code says it all, as it does here.
+    if let Some(message) = &job.message {
+        eprintln!("rgrid: job {}: {message}", job.id);
+    } else if job.exit_code.is_none() {
+        eprintln!("rgrid: job {} is {}", job.id, job.state);
+    }
+    Ok(exit_code(job))
+}
+
+async fn save(client: &Client, args: &RunArgs, job: &JobView) -> anyhow::Result<Vec<ArtifactView>> {
+    let left_any = job
+        .attempts
+        .last()
+        .and_then(|attempt| attempt.manifest.as_ref())
+        .is_some_and(|manifest| manifest.files > 0);
+    if !left_any {
+        return Ok(Vec::new());
+    }
+    let found: Artifacts = client.get(&format!("/v1/jobs/{}/artifacts", job.id), &()).await?;
+    let saved = save_outputs(client, job.id, found.artifacts.clone(), std::path::Path::new("")).await?;
+    if args.verbose {
+        eprintln!("rgrid: {} outputs ({}) are here", saved.paths.len(), size(saved.bytes));
+    }
+    Ok(found.artifacts)
+}
+
+fn exit_code(job: &JobView) -> ExitCode {
+    let code = match job.state {
+        State::Succeeded => 0,
+        _ => job.exit_code.unwrap_or(1),
+    };
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
+}

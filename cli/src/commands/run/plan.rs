@@ -1,0 +1,275 @@
+//! From the words of the command line to the job's command and the files that go along.
+
+use std::{
+    ffi::{OsStr, OsString},
+    fs::{File, Metadata},
+    io::Read as _,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use bus::spec::RelPath;
+
+use super::{
+    place::{Look, Place, Taken, look, place},
+    runtime::{Told, tell},
+};
+use crate::failure::usage;
+
+/// How much of a script is read to learn what runs it.
+const HEAD: u64 = 256;
+
+/// What is to be run, with which files.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Plan {
+    /// The script as the job calls it, and its arguments.
+    pub(super) command: Vec<String>,
+    /// What runs it; nothing for a program.
+    pub(super) runtime: Option<String>,
+    /// The files that go along.
+    pub(super) inputs: Vec<Input>,
+}
+
+/// A file that goes along.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Input {
+    /// Where it is.
+    pub(super) source: PathBuf,
+    /// Where it will be.
+    pub(super) path: RelPath,
+    /// Whether it may be executed.
+    pub(super) executable: bool,
+    /// Its size in bytes, at first sight.
+    pub(super) size: u64,
+}
+
+/// What the user said about all that.
+#[derive(Debug, Default)]
+pub(super) struct Wishes<'a> {
+    /// The runtime, if named.
+    pub(super) runtime: Option<&'a str>,
+    /// What further extensions mean.
+    pub(super) runtimes: Vec<(String, String)>,
+    /// Whether the first word is a program that is there already.
+    pub(super) program: bool,
+    /// Arguments that are not to be sent along.
+    pub(super) no_input: &'a [OsString],
+}
+
+/// Plans a run from a directory.
+///
+/// # Errors
+/// A usage error where a word cannot be meant so.
+pub(super) fn plan(cwd: &Path, words: &[OsString], wishes: &Wishes<'_>) -> anyhow::Result<Plan> {
+    let words = words.iter().map(|word| text(word)).collect::<anyhow::Result<Vec<&str>>>()?;
+    let Some((script, arguments)) = words.split_first() else {
+        return Err(usage("name a script"));
+    };
+    let unused = wishes
+        .no_input
+        .iter()
+        .find(|path| !arguments.iter().any(|word| named(word).any(|name| name == path.as_os_str())));
+    if let Some(path) = unused {
+        return Err(usage(format!(
+            "--no-input {} names none of the script's arguments; write it exactly as the argument",
+            path.display()
+        )));
+    }
+    let mut planner = Planner {
+        cwd,
+        wishes,
+        taken: Taken::default(),
+        inputs: Vec::new(),
+    };
+    // First those that keep their path, so that nothing from elsewhere takes it.
+    words.iter().for_each(|word| planner.reserve(word));
+    let (program, runtime) = if wishes.program {
+        ((*script).to_owned(), None)
+    } else {
+        planner.script(script)?
+    };
+    let mut command = vec![program];
+    for word in arguments {
+        command.push(planner.argument(word)?);
+    }
+    Ok(Plan {
+        command,
+        runtime,
+        inputs: planner.inputs,
+    })
+}
+
+fn text(word: &OsStr) -> anyhow::Result<&str> {
+    word.to_str().ok_or_else(|| {
+        usage(format!(
+            "the argument `{}` is not text (UTF-8), and cannot be sent; rename the file, or write it otherwise",
+            word.display()
+        ))
+    })
+}
+
+/// The names that a word may give to a file: all of it, or what stands behind `--option=`.
+fn named(word: &str) -> impl Iterator<Item = &str> {
+    let value = word.strip_prefix('-').and_then(|rest| rest.split_once('=')).map(|(_, value)| value);
+    std::iter::once(word).chain(value)
+}
+
+struct Planner<'a> {
+    cwd: &'a Path,
+    wishes: &'a Wishes<'a>,
+    taken: Taken,
+    inputs: Vec<Input>,
+}
+
+impl Planner<'_> {
+    fn reserve(&mut self, word: &str) {
+        for name in named(word) {
+            if let Look::File(_) = look(self.cwd, name)
+                && let Ok(Place::Inside { path, .. }) = place(self.cwd, name)
+                && !self.is_excluded(name)
+            {
+                self.taken.inside(&path);
+            }
+        }
+    }
+
+    fn is_excluded(&self, name: &str) -> bool {
+        self.wishes.no_input.iter().any(|path| path == name)
+    }
+
+    fn script(&mut self, word: &str) -> anyhow::Result<(String, Option<String>)> {
+        let shown = word.escape_debug();
+        let meta = match look(self.cwd, word) {
+            Look::File(meta) => meta,
+            Look::Directory => return Err(usage(format!("`{shown}` is a directory, not a script; name a file in it"))),
+            Look::Pipe => {
+                return Err(usage(format!(
+                    "`{shown}` is a pipe, which cannot be sent; save the script in a file first"
+                )));
+            }
+            Look::Closed(error) => return Err(usage(format!("cannot read the script {shown}: {}", cause(&error)))),
+            Look::Nothing if word.starts_with('-') && word.len() > 1 => {
+                return Err(usage(format!(
+                    "rgrid run has no option `{shown}`, and there is no such script; see `rgrid run --help`"
+                )));
+            }
+            Look::Nothing => {
+                return Err(usage(format!(
+                    "there is no script `{shown}`; check its path (a program that is on the worker already is run with --program)"
+                )));
+            }
+        };
+        let head = self
+            .head(word)
+            .map_err(|error| usage(format!("cannot read the script {shown}: {}", cause(&error))))?;
+        let told = match self.wishes.runtime {
+            Some(runtime) => Told::Runtime(runtime.to_owned()),
+            None => tell(Path::new(word), &head, is_executable(&meta), &self.wishes.runtimes),
+        };
+        let runtime = match told {
+            Told::Runtime(runtime) => Some(runtime),
+            Told::Itself => None,
+            Told::Nothing => {
+                return Err(usage(format!(
+                    "cannot tell what runs `{shown}`; name it, for instance with --runtime python, or make it executable"
+                )));
+            }
+        };
+        let mut name = self.send(word, &meta)?;
+        // Neither an interpreter nor the search in PATH may take the script's name for something else.
+        if name.starts_with('-') || (runtime.is_none() && !name.contains('/')) {
+            name.insert_str(0, "./");
+        }
+        Ok((name, runtime))
+    }
+
+    fn argument(&mut self, word: &str) -> anyhow::Result<String> {
+        for name in named(word) {
+            let shown = name.escape_debug();
+            if self.is_excluded(name) {
+                return Ok(word.to_owned());
+            }
+            match look(self.cwd, name) {
+                Look::Nothing => {}
+                Look::File(meta) => {
+                    self.head(name).map_err(|error| {
+                        usage(format!(
+                            "cannot read {shown}: {}; make it readable, or leave it out with --no-input {shown}",
+                            cause(&error)
+                        ))
+                    })?;
+                    let prefix = &word[..word.len() - name.len()];
+                    return Ok(format!("{prefix}{}", self.send(name, &meta)?));
+                }
+                Look::Directory => {
+                    return Err(usage(format!(
+                        "`{shown}` is a directory, and only files can be sent along; name the files (for instance {}/*), or pass it as plain text with --no-input {shown}",
+                        shown.to_string().trim_end_matches('/')
+                    )));
+                }
+                Look::Pipe => {
+                    return Err(usage(format!(
+                        "`{shown}` is a pipe, whose content cannot be sent along; save it in a file first, or pass it as plain text with --no-input {shown}"
+                    )));
+                }
+                Look::Closed(error) => {
+                    return Err(usage(format!(
+                        "cannot read {shown}: {}; make it readable, or leave it out with --no-input {shown}",
+                        cause(&error)
+                    )));
+                }
+            }
+        }
+        Ok(word.to_owned())
+    }
+
+    /// How a file begins; also shows that it can be read.
+    fn head(&self, word: &str) -> std::io::Result<Vec<u8>> {
+        let mut head = Vec::new();
+        File::open(self.cwd.join(word))?.take(HEAD).read_to_end(&mut head)?;
+        Ok(head)
+    }
+
+    /// Has a file sent along, and says what the job is to call it.
+    fn send(&mut self, word: &str, meta: &Metadata) -> anyhow::Result<String> {
+        let shown = word.escape_debug();
+        let (path, called, is_new) =
+            match place(self.cwd, word).map_err(|error| usage(format!("cannot send {shown}: {}", cause(&error))))? {
+                Place::Inside { path, plain } => {
+                    let is_new = !self.inputs.iter().any(|input| input.path.as_str() == path);
+                    let called = if plain { word.to_owned() } else { path.clone() };
+                    (path, called, is_new)
+                }
+                Place::Outside { real, name } => {
+                    let (path, is_new) = self.taken.outside(&real, &name);
+                    (path.clone(), path, is_new)
+                }
+            };
+        if is_new {
+            let path: RelPath = path.parse().map_err(|error| usage(format!("cannot send {shown}: {error}")))?;
+            self.inputs.push(Input {
+                source: self.cwd.join(word),
+                path,
+                executable: is_executable(meta),
+                size: meta.len(),
+            });
+        }
+        Ok(called)
+    }
+}
+
+fn is_executable(meta: &Metadata) -> bool {
+    meta.permissions().mode() & 0o111 != 0
+}
+
+/// The cause of an error of the operating system, as the style of our sentences has it.
+fn cause(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

@@ -1,0 +1,141 @@
+use std::fs;
+
+use super::*;
+
+struct Here {
+    temp: tempfile::TempDir,
+}
+
+impl Here {
+    fn new(files: &[&str]) -> anyhow::Result<Self> {
+        let temp = tempfile::tempdir()?;
+        fs::create_dir(temp.path().join("here"))?;
+        for file in files {
+            let path = temp.path().join("here").join(file);
+            fs::create_dir_all(path.parent().expect("a parent"))?;
+            fs::write(path, "x")?;
+        }
+        Ok(Self { temp })
+    }
+
+    fn plan(&self, words: &[&str]) -> anyhow::Result<Plan> {
+        self.plan_with(words, &Wishes::default())
+    }
+
+    fn plan_with(&self, words: &[&str], wishes: &Wishes<'_>) -> anyhow::Result<Plan> {
+        let words: Vec<OsString> = words.iter().map(OsString::from).collect();
+        plan(&self.temp.path().join("here"), &words, wishes)
+    }
+}
+
+fn paths(plan: &Plan) -> Vec<&str> {
+    plan.inputs.iter().map(|input| input.path.as_str()).collect()
+}
+
+#[test]
+fn the_script_and_its_files_go_along_and_keep_their_names() -> anyhow::Result<()> {
+    let here = Here::new(&["tools/a.py", "data/x.csv", "ü b.txt", "--odd"])?;
+    let words = [
+        "tools/a.py",
+        "data/x.csv",
+        "--in=data/x.csv",
+        "./ü b.txt",
+        "-n",
+        "5",
+        "",
+        "--odd",
+        "nothing.csv",
+        "--",
+        "--name",
+    ];
+    let plan = here.plan(&words)?;
+    assert_eq!(plan.command, words);
+    assert_eq!(plan.runtime.as_deref(), Some("python"));
+    assert_eq!(paths(&plan), ["tools/a.py", "data/x.csv", "ü b.txt", "--odd"]);
+    Ok(())
+}
+
+#[test]
+fn files_from_elsewhere_come_by_name_and_are_called_so() -> anyhow::Result<()> {
+    let here = Here::new(&["a.py", "x.csv", "../other/x.csv", "../y.csv", "../z/y.csv"])?;
+    let absolute = here.temp.path().join("here/x.csv").display().to_string();
+    let plan = here.plan(&[
+        "a.py",
+        "../other/x.csv",
+        "x.csv",
+        "--a=../y.csv",
+        "../z/y.csv",
+        "../y.csv",
+        &absolute,
+    ])?;
+    assert_eq!(
+        plan.command,
+        ["a.py", "rgrid-2/x.csv", "x.csv", "--a=y.csv", "rgrid-2/y.csv", "y.csv", "x.csv"]
+    );
+    assert_eq!(paths(&plan), ["a.py", "rgrid-2/x.csv", "x.csv", "y.csv", "rgrid-2/y.csv"]);
+    Ok(())
+}
+
+#[test]
+fn a_script_is_never_taken_for_an_option_or_a_program_of_that_name() -> anyhow::Result<()> {
+    let here = Here::new(&["-v.py", "true"])?;
+    assert_eq!(here.plan(&["-v.py"])?.command, ["./-v.py"]);
+    let path = here.temp.path().join("here/true");
+    fs::write(&path, "#!/usr/bin/perl\n")?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+    let plan = here.plan(&["true"])?;
+    assert_eq!(
+        (plan.command, plan.runtime, plan.inputs[0].executable),
+        (vec!["./true".to_owned()], None, true)
+    );
+    let program = Wishes {
+        program: true,
+        ..Wishes::default()
+    };
+    let plan = here.plan_with(&["echo", "hi"], &program)?;
+    assert_eq!((plan.command.len(), plan.inputs.len(), plan.runtime), (2, 0, None));
+    Ok(())
+}
+
+#[test]
+fn what_cannot_be_meant_is_said() -> anyhow::Result<()> {
+    let here = Here::new(&["a.py", "data/x.csv", "notes"])?;
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        here.temp.path().join("here/pipe"),
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RWXU,
+        0,
+    )?;
+    let cases: [(&[&str], &str); 7] = [
+        (&["missing.py"], "there is no script `missing.py`"),
+        (&["--cpus"], "has no option `--cpus`"),
+        (&["data"], "is a directory, not a script"),
+        (&["notes"], "cannot tell what runs `notes`"),
+        (&["a.py", "data/"], "name the files (for instance data/*)"),
+        (&["a.py", "--in=data"], "with --no-input data"),
+        (&["a.py", "pipe"], "is a pipe"),
+    ];
+    for (words, expected) in cases {
+        let error = here.plan(words).expect_err("refused").to_string();
+        assert!(error.contains(expected), "{words:?}: {error}");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_not_to_be_sent_stays_as_it_is() -> anyhow::Result<()> {
+    let here = Here::new(&["a.py", "data/x.csv"])?;
+    let no_input = [OsString::from("data"), OsString::from("data/x.csv")];
+    let wishes = Wishes {
+        no_input: &no_input,
+        ..Wishes::default()
+    };
+    let plan = here.plan_with(&["a.py", "data", "--in=data/x.csv"], &wishes)?;
+    assert_eq!(
+        (plan.command, plan.inputs.len()),
+        (vec!["a.py".to_owned(), "data".to_owned(), "--in=data/x.csv".to_owned()], 1)
+    );
+    assert!(here.plan_with(&["a.py"], &wishes).is_err());
+    Ok(())
+}

@@ -1,0 +1,120 @@
+//! What runs a script: told by its first line, or by its extension.
+
+use std::path::Path;
+
+/// Which runtime an extension means.
+const EXTENSIONS: [(&str, &str); 7] = [
+    ("py", "python"),
+    ("pyw", "python"),
+    ("js", "node"),
+    ("mjs", "node"),
+    ("cjs", "node"),
+    ("bash", "bash"),
+    ("sh", "sh"),
+];
+
+/// What a script's own bytes and name say about what runs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Told {
+    /// A runtime of this name.
+    Runtime(String),
+    /// Itself: it is a program, or names an interpreter that is no runtime, and may be executed.
+    Itself,
+    /// Nothing.
+    Nothing,
+}
+
+/// What runs a script. `head` is how it begins; `extra` says which runtimes further extensions mean.
+pub(super) fn tell(path: &Path, head: &[u8], executable: bool, extra: &[(String, String)]) -> Told {
+    let extension = path
+        .extension()
+        .and_then(|extension| extension.to_str())
+        .map(str::to_ascii_lowercase)
+        .unwrap_or_default();
+    if let Some((_, runtime)) = extra
+        .iter()
+        .find(|(known, _)| known.trim_start_matches('.').eq_ignore_ascii_case(&extension))
+    {
+        return Told::Runtime(runtime.clone());
+    }
+    // As the kernel does it: the first line knows better than the name (many a `.sh` needs bash).
+    if let Some(runtime) = interpreter(head).and_then(|program| runtime_of(&program)) {
+        return Told::Runtime(runtime.to_owned());
+    }
+    if let Some((_, runtime)) = EXTENSIONS.iter().find(|(known, _)| *known == extension) {
+        return Told::Runtime((*runtime).to_owned());
+    }
+    if executable && (head.starts_with(b"#!") || head.starts_with(b"\x7fELF")) {
+        Told::Itself
+    } else {
+        Told::Nothing
+    }
+}
+
+/// The program that a first line names: `#!/usr/bin/env -S python3 -u` → `python3`.
+fn interpreter(head: &[u8]) -> Option<String> {
+    let line = head.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
+    let line = String::from_utf8_lossy(line);
+    let mut words = line.split_whitespace();
+    let name = |word: &str| word.rsplit('/').next().unwrap_or(word).to_owned();
+    let first = name(words.next()?);
+    if first != "env" {
+        return Some(first);
+    }
+    words.find(|word| !word.starts_with('-') && !word.contains('=')).map(name)
+}
+
+/// `python3.12` is Python, `dash` is a shell.
+fn runtime_of(program: &str) -> Option<&'static str> {
+    match program.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.') {
+        "python" => Some("python"),
+        "node" | "nodejs" => Some("node"),
+        "bash" => Some("bash"),
+        "sh" | "dash" => Some("sh"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(path: &str, head: &str, executable: bool) -> Told {
+        tell(
+            Path::new(path),
+            head.as_bytes(),
+            executable,
+            &[("rb".to_owned(), "ruby".to_owned())],
+        )
+    }
+
+    #[test]
+    fn the_first_line_and_then_the_extension_tell_the_runtime() {
+        let runtime = |name: &str| Told::Runtime(name.to_owned());
+        let cases = [
+            ("a.py", "print(1)", runtime("python")),
+            ("A.PY", "", runtime("python")),
+            ("a.mjs", "", runtime("node")),
+            ("a.sh", "echo", runtime("sh")),
+            ("a.sh", "#!/bin/bash\n", runtime("bash")),
+            ("a.sh", "#!/bin/bash -e\n", runtime("bash")),
+            ("tool", "#!/usr/bin/env -S python3.12 -u\n", runtime("python")),
+            ("tool", "#!/usr/bin/env A=b node\n", runtime("node")),
+            ("tool", "#! /bin/dash", runtime("sh")),
+            ("a.rb", "#!/bin/sh\n", runtime("ruby")),
+            ("a.py", "#!/opt/odd/interpreter\n", runtime("python")),
+        ];
+        for (path, head, expected) in cases {
+            assert_eq!(told(path, head, false), expected, "{path} {head}");
+        }
+    }
+
+    #[test]
+    fn a_program_runs_itself_if_it_may() {
+        assert_eq!(told("tool", "\x7fELF…", true), Told::Itself);
+        assert_eq!(told("tool", "#!/usr/bin/perl\n", true), Told::Itself);
+        assert_eq!(told("tool", "#!/usr/bin/perl\n", false), Told::Nothing);
+        assert_eq!(told("data.csv", "a,b", true), Told::Nothing);
+        assert_eq!(told("tool", "#!", false), Told::Nothing);
+    }
+}

@@ -1,0 +1,134 @@
+//! While a job runs: its output on ours, and what happens at Ctrl-C.
+
+use std::time::Duration;
+
+use api::view::{JobView, LogAttempt};
+use bus::ids::JobId;
+
+use super::{
+    interrupt::{Interrupts, Wish},
+    say,
+};
+use crate::{
+    client::{Client, Follow, Item, Wanted},
+    commands::cancel::request_cancel,
+    output::{Closed, Streams},
+};
+
+/// How we stopped waiting.
+#[derive(Debug)]
+pub(super) enum Waited {
+    /// The job ended.
+    Ended(Box<JobView>),
+    /// The user let it go on.
+    Detached,
+    /// The user did not want to wait for its cancellation, which is under way.
+    Left,
+    /// Nobody reads its output any more; it is being cancelled.
+    Unread,
+}
+
+/// How a job is waited for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Manner {
+    /// An interrupt detaches without asking.
+    pub(super) detach_on_interrupt: bool,
+    /// What the job prints goes to standard error.
+    pub(super) on_stderr: bool,
+    /// Say where it runs.
+    pub(super) verbose: bool,
+}
+
+/// Shows what a job prints until it ends, or the user has enough of it.
+///
+/// # Errors
+/// If it cannot be followed or cancelled for good.
+pub(super) async fn wait(client: &Client, job: JobId, manner: Manner) -> anyhow::Result<Waited> {
+    let mut interrupts = Interrupts::new(manner.detach_on_interrupt)?;
+    let mut shown = Box::pin(show(client, job, manner));
+    let mut is_cancelling = false;
+    loop {
+        let signal = tokio::select! {
+            biased;
+            end = &mut shown => return read_end(client, job, end).await,
+            signal = interrupts.heard() => signal,
+        };
+        if is_cancelling {
+            return Ok(Waited::Left);
+        }
+        // While the question stands, nothing is shown: the job's output waits with us.
+        match interrupts.wish(signal).await {
+            Wish::GoOn => {}
+            Wish::Detach => return Ok(Waited::Detached),
+            Wish::Cancel => {
+                is_cancelling = true;
+                let cancelled = tokio::select! {
+                    cancelled = cancel(client, job) => cancelled,
+                    _ = interrupts.heard() => return Ok(Waited::Left),
+                };
+                cancelled?;
+            }
+        }
+    }
+}
+
+async fn read_end(client: &Client, job: JobId, end: anyhow::Result<Box<JobView>>) -> anyhow::Result<Waited> {
+    match end {
+        Ok(view) => Ok(Waited::Ended(view)),
+        Err(error) if error.is::<Closed>() => cancel(client, job).await.map(|()| Waited::Unread),
+        Err(error) => Err(error),
+    }
+}
+
+/// Asks for the job's end, over an outage too. A job that ended meanwhile needs none.
+async fn cancel(client: &Client, job: JobId) -> anyhow::Result<()> {
+    loop {
+        match request_cancel(client, job, Some("interrupted")).await {
+            Ok(_) => return Ok(()),
+            Err(error) if error.may_pass() => tokio::time::sleep(Duration::from_millis(500)).await,
+            Err(error) if error.is_usage() => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+async fn show(client: &Client, job: JobId, manner: Manner) -> anyhow::Result<Box<JobView>> {
+    let wanted = Wanted {
+        to_the_end: true,
+        ..Wanted::default()
+    };
+    let mut follow = Follow::new(client, job, wanted, say::connection_lost);
+    let mut streams = if manner.on_stderr { Streams::on_stderr() } else { Streams::new() };
+    loop {
+        match follow.next().await? {
+            Item::Piece(piece) => streams.write(piece).await?,
+            Item::Attempt(begun) => say_attempt(client, job, begun, manner.verbose).await,
+            Item::Gap(gap) => say::gap(job, gap.bytes),
+            Item::End(view) => return Ok(view),
+            Item::Stop => {}
+        }
+    }
+}
+
+/// A first attempt is news only to those who asked; a further one repeats output, and must be explained.
+async fn say_attempt(client: &Client, job: JobId, begun: LogAttempt, verbose: bool) {
+    if begun.attempt.0 == 1 && !verbose {
+        return;
+    }
+    let view: Option<JobView> = client.get(&format!("/v1/jobs/{job}"), &()).await.ok();
+    let attempts = view.map(|view| view.attempts).unwrap_or_default();
+    let number = begun.attempt;
+    let worker = attempts
+        .iter()
+        .find(|attempt| attempt.number == number)
+        .map(|attempt| attempt.worker.to_string());
+    let on = worker.map(|worker| format!(" on {worker}")).unwrap_or_default();
+    if number.0 == 1 {
+        eprintln!("rgrid: job {job} runs{on}");
+    } else {
+        eprintln!(
+            "rgrid: attempt {} was lost with its worker; attempt {number} begins{on}",
+            number.0 - 1
+        );
+    }
+}

@@ -1,0 +1,143 @@
+//! `rgrid status`: how the grid on this machine is, or where a job stands.
+
+use std::{fmt::Write as _, process::ExitCode};
+
+use api::view::{AttemptOutcome, AttemptView, JobView, LostAttempt, describe, describe_loss};
+use bus::job::Outcome;
+use clap::Args;
+
+use crate::{
+    client::{Connect, find_job},
+    output::{clock, cpus, duration, one_line, print, print_json, size},
+    up,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  rgrid status            how the grid of `rgrid up` is: its processes and workers
+  rgrid status last       where the last job stands, with each attempt
+
+Exit codes: for the grid, 0 if all of it is up, 3 if not; for a job, 0.";
+
+/// Show how the grid on this machine is, or where a job stands
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct StatusArgs {
+    /// Which job: an id, a part of one, or `last`; absent: the grid itself
+    #[arg(value_name = "JOB")]
+    job: Option<String>,
+    /// Answer in JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    connect: Connect,
+}
+
+pub(crate) async fn status(args: StatusArgs) -> anyhow::Result<ExitCode> {
+    let Some(text) = &args.job else {
+        return up::status(args.connect.data_dir.as_deref(), args.json).await;
+    };
+    let client = args.connect.client()?;
+    let job = find_job(&client, text).await?;
+    let view: JobView = client.get(&format!("/v1/jobs/{job}"), &()).await?;
+    if args.json {
+        print_json(&view)?;
+    } else {
+        print(&render(&view))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn render(job: &JobView) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: String| {
+        let _ = writeln!(text, "{name:<10} {value}");
+    };
+    line("job", job.id.to_string());
+    line("name", one_line(&job.name, 80));
+    line("state", state(job));
+    line("command", one_line(&job.command.join(" "), 200));
+    let optional = [("runtime", &job.runtime), ("image", &job.image)];
+    for (name, value) in optional {
+        value.iter().for_each(|value| line(name, value.clone()));
+    }
+    line("queue", format!("{} ({})", job.queue, format!("{:?}", job.priority).to_lowercase()));
+    line("resources", resources(job));
+    if !job.labels.is_empty() {
+        line(
+            "labels",
+            job.labels
+                .iter()
+                .map(|(key, value)| format!("{key}={value}"))
+                .collect::<Vec<_>>()
+                .join(" "),
+        );
+    }
+    line("submitted", clock(job.submitted_at));
+    job.started_at.iter().for_each(|time| line("started", clock(*time)));
+    job.ended_at.iter().for_each(|time| line("ended", clock(*time)));
+    for attempt in &job.attempts {
+        line(&format!("attempt {}", attempt.number), describe_attempt(attempt));
+    }
+    text
+}
+
+fn state(job: &JobView) -> String {
+    let mut text = job.state.to_string();
+    if let Some(code) = job.exit_code.filter(|code| *code != 0) {
+        let _ = write!(text, ", exit code {code}");
+    }
+    if let Some(message) = &job.message {
+        let _ = write!(text, ": {message}");
+    } else if job.cancel_requested && !job.state.is_end() {
+        text.push_str(", and is being cancelled");
+    }
+    text
+}
+
+fn resources(job: &JobView) -> String {
+    let memory = job
+        .resources
+        .memory_bytes
+        .map_or_else(|| "no memory limit".to_owned(), |bytes| format!("{} of memory", size(bytes)));
+    let timeout = job
+        .timeout_ms
+        .map(|ms| format!(", timeout {}", duration(std::time::Duration::from_millis(ms))))
+        .unwrap_or_default();
+    format!("{} CPU, {memory}{timeout}", cpus(job.resources.cpu_milli))
+}
+
+fn describe_attempt(attempt: &AttemptView) -> String {
+    let mut text = format!("worker {}", attempt.worker);
+    if let Some(executor) = attempt.executor {
+        let _ = write!(text, ", {executor}");
+    }
+    if let Some(environment) = &attempt.environment {
+        let _ = write!(text, " ({})", one_line(environment, 80));
+    }
+    let how = match &attempt.outcome {
+        None if attempt.started_at.is_some() => "runs".to_owned(),
+        None => "is being prepared".to_owned(),
+        Some(AttemptOutcome::Finished(Outcome::Succeeded)) => "succeeded".to_owned(),
+        Some(AttemptOutcome::Finished(Outcome::Failed { exit_code })) => format!("exit code {exit_code}"),
+        Some(AttemptOutcome::Finished(outcome)) => describe(outcome).unwrap_or_default(),
+        Some(AttemptOutcome::Lost(LostAttempt::Lost { cause })) => format!("given up: {}", describe_loss(cause)),
+    };
+    let _ = write!(text, ": {how}");
+    if let Some(usage) = attempt.usage {
+        let _ = write!(text, "; took {}", duration(std::time::Duration::from_millis(usage.wall_ms)));
+        if let Some(bytes) = usage.memory_bytes {
+            let _ = write!(text, ", memory {}", size(bytes));
+        }
+    }
+    if let Some(manifest) = &attempt.manifest {
+        let _ = write!(
+            text,
+            "; {} outputs ({}), printed {}",
+            manifest.files,
+            size(manifest.bytes),
+            size(manifest.stdout_bytes + manifest.stderr_bytes)
+        );
+    }
+    text
+}

@@ -1,0 +1,72 @@
+//! `rgrid workers`: who works.
+
+use std::process::ExitCode;
+
+use api::view::{WorkerView, Workers};
+use chrono::{DateTime, Utc};
+use clap::Args;
+
+use crate::{
+    client::Connect,
+    output::{Align, ago, cpus, print, print_json, print_line, size, table},
+};
+
+/// List the workers: what they offer, what is free, what they run
+#[derive(Debug, Args)]
+pub(crate) struct WorkersArgs {
+    /// Workers that left or were lost, too
+    #[arg(long, short)]
+    all: bool,
+    /// Answer in JSON (all workers)
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    connect: Connect,
+}
+
+pub(crate) async fn workers(args: WorkersArgs) -> anyhow::Result<ExitCode> {
+    let client = args.connect.client()?;
+    let answer: Workers = client.get("/v1/workers", &()).await?;
+    if args.json {
+        print_json(&answer)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let shown: Vec<&WorkerView> = answer.workers.iter().filter(|worker| args.all || worker.state == "live").collect();
+    if shown.is_empty() {
+        print_line("no worker is live; start one with `rgrid runner`, or see those that left with --all")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let columns = [
+        ("WORKER", Align::Left),
+        ("STATE", Align::Left),
+        ("CPUS FREE", Align::Right),
+        ("MEMORY FREE", Align::Right),
+        ("LOAD", Align::Right),
+        ("RUNNING", Align::Right),
+        ("QUEUES", Align::Left),
+        ("EXECUTORS", Align::Left),
+        ("BEAT", Align::Left),
+    ];
+    let now = Utc::now();
+    print(&table(&columns, shown.into_iter().map(|worker| row(worker, now)).collect()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn row(worker: &WorkerView, now: DateTime<Utc>) -> Vec<String> {
+    let free_of = |free: Option<String>, all: String| free.map_or_else(|| format!("-/{all}"), |free| format!("{free}/{all}"));
+    vec![
+        worker.id.to_string(),
+        worker.state.clone(),
+        free_of(worker.cpu_milli_free.map(cpus), cpus(worker.cpu_milli)),
+        free_of(worker.memory_bytes_free.map(size), size(worker.memory_bytes)),
+        worker.load.map_or_else(|| "-".to_owned(), |load| format!("{load:.2}")),
+        worker.running.len().to_string(),
+        join(&worker.queues),
+        join(&worker.executors),
+        worker.last_beat.map_or_else(|| "-".to_owned(), |beat| ago(beat, now)),
+    ]
+}
+
+fn join<T: ToString>(items: &[T]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}

@@ -1,0 +1,186 @@
+//! Numbers, times and events as a person reads them.
+
+use std::{fmt::Write as _, time::Duration};
+
+use api::view::{HistoryEvent, describe, describe_loss};
+use bus::{
+    envelope::Event as _,
+    job::{Finished, JobEvent, Outcome},
+    spec::JobSpec,
+};
+use chrono::{DateTime, Local, SecondsFormat, Utc};
+
+/// Bytes: `512 B`, `1.5 MB`.
+pub(crate) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
+    if bytes < 1000 {
+        return format!("{bytes} B");
+    }
+    #[allow(clippy::cast_precision_loss, reason = "two digits are shown")]
+    let mut value = bytes as f64 / 1000.0;
+    let mut unit = 0;
+    while value >= 999.95 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS[unit])
+}
+
+/// CPUs in thousandths: `2`, `0.5`.
+pub(crate) fn cpus(milli: u32) -> String {
+    let text = format!("{}.{:03}", milli / 1000, milli % 1000);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// A span of time: `340 ms`, `2.5 s`, `3m 20s`, `2h 5m`, `4d 1h`.
+pub(crate) fn duration(span: Duration) -> String {
+    let (millis, seconds) = (span.as_millis(), span.as_secs());
+    match seconds {
+        0 => format!("{millis} ms"),
+        1..60 => format!("{:.1} s", span.as_secs_f64()),
+        60..3_600 => format!("{}m {}s", seconds / 60, seconds % 60),
+        3_600..86_400 => format!("{}h {}m", seconds / 3_600, seconds % 3_600 / 60),
+        _ => format!("{}d {}h", seconds / 86_400, seconds % 86_400 / 3_600),
+    }
+}
+
+/// How long ago a time was.
+pub(crate) fn ago(time: DateTime<Utc>, now: DateTime<Utc>) -> String {
+    match now.signed_duration_since(time).to_std() {
+        Ok(span) if span >= Duration::from_secs(1) => {
+            format!("{} ago", duration(Duration::from_secs(span.as_secs()))).replace(".0 s", " s")
+        }
+        Ok(_) | Err(_) => "now".to_owned(),
+    }
+}
+
+/// A time of day to the millisecond, with its date, by this machine's clock.
+pub(crate) fn clock(time: DateTime<Utc>) -> String {
+    time.with_timezone(&Local)
+        .to_rfc3339_opts(SecondsFormat::Millis, false)
+        .replace('T', " ")
+}
+
+/// A text that holds a table's line together: control characters are shown, not done, and a long one is cut.
+pub(crate) fn one_line(text: &str, most: usize) -> String {
+    let mut line = String::new();
+    for (count, c) in text.chars().enumerate() {
+        if count == most {
+            line.push('…');
+            break;
+        }
+        if c.is_control() {
+            line.extend(c.escape_default())
+        } else {
+            line.push(c)
+        }
+    }
+    line
+}
+
+/// What an event says, in words.
+pub(crate) fn words_of(event: &HistoryEvent) -> String {
+    let unknown = || format!("{} {}", event.r#type, event.data);
+    let Ok(raw) = serde_json::value::to_raw_value(&event.data) else {
+        return unknown();
+    };
+    match JobEvent::decode(&event.r#type, &raw) {
+        Ok(known) => words_of_job(&known),
+        Err(_) => unknown(),
+    }
+}
+
+fn words_of_job(event: &JobEvent) -> String {
+    match event {
+        JobEvent::Submitted(submitted) => format!("submitted: {}", words_of_spec(&submitted.spec)),
+        JobEvent::Claimed(claimed) => format!("attempt {} claimed by worker {}", claimed.attempt, claimed.worker),
+        JobEvent::Started(started) => {
+            let what = started.environment.as_deref().map(|what| format!(" in {what}")).unwrap_or_default();
+            format!("attempt {} started, executor {}{what}", started.attempt, started.executor)
+        }
+        JobEvent::Finished(finished) => words_of_end(finished),
+        JobEvent::Rescheduled(event) => format!("attempt {} given up: {}; queued again", event.attempt, describe_loss(&event.cause)),
+        JobEvent::CancelRequested(event) => with_reason("a user asked to cancel it", event.reason.as_deref()),
+        JobEvent::Cancelled(event) => with_reason("cancelled", event.reason.as_deref()),
+        JobEvent::Died(event) => format!(
+            "attempt {} given up: {}; its attempts are used up",
+            event.attempt,
+            describe_loss(&event.cause)
+        ),
+    }
+}
+
+fn words_of_spec(spec: &JobSpec) -> String {
+    let mut text = one_line(&spec.command.join(" "), 60);
+    if let Some(runtime) = &spec.runtime {
+        let _ = write!(text, ", runtime {runtime}");
+    }
+    if let Some(image) = &spec.image {
+        let _ = write!(text, ", image {image}");
+    }
+    let bytes = spec.inputs.iter().map(|input| input.size).sum();
+    match spec.inputs.len() {
+        0 => {}
+        1 => text.push_str(&format!(", 1 input ({})", size(bytes))),
+        many => text.push_str(&format!(", {many} inputs ({})", size(bytes))),
+    }
+    let _ = write!(text, ", queue {}", spec.queue);
+    text
+}
+
+fn words_of_end(finished: &Finished) -> String {
+    let how = match &finished.outcome {
+        Outcome::Succeeded => "succeeded".to_owned(),
+        Outcome::Failed { exit_code } => format!("failed with exit code {exit_code}"),
+        Outcome::Cancelled => "cancelled".to_owned(),
+        Outcome::TimedOut { .. } | Outcome::OutOfMemory { .. } | Outcome::Signalled { .. } | Outcome::Error { .. } => {
+            format!("failed: {}", describe(&finished.outcome).unwrap_or_default())
+        }
+    };
+    let mut text = format!(
+        "attempt {} {how}, after {}",
+        finished.attempt,
+        duration(Duration::from_millis(finished.usage.wall_ms))
+    );
+    if let Some(cpu) = finished.usage.cpu_ms {
+        let _ = write!(text, ", CPU {}", duration(Duration::from_millis(cpu)));
+    }
+    if let Some(memory) = finished.usage.memory_bytes {
+        let _ = write!(text, ", memory {}", size(memory));
+    }
+    if let Some(manifest) = finished.manifest.as_ref().filter(|manifest| manifest.files > 0) {
+        let files = if manifest.files == 1 {
+            "1 output".to_owned()
+        } else {
+            format!("{} outputs", manifest.files)
+        };
+        let _ = write!(text, "; {files} ({})", size(manifest.bytes));
+    }
+    text
+}
+
+fn with_reason(what: &str, reason: Option<&str>) -> String {
+    reason.map_or_else(|| what.to_owned(), |reason| format!("{what}: {reason}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_short() {
+        assert_eq!(
+            [size(0), size(999), size(1000), size(1_500_000), size(999_999), size(5 << 40)],
+            ["0 B", "999 B", "1.0 kB", "1.5 MB", "1.0 MB", "5.5 TB"]
+        );
+        assert_eq!([cpus(2000), cpus(500), cpus(10), cpus(12_000)], ["2", "0.5", "0.01", "12"]);
+        let spans = [340, 2_500, 200_000, 7_500_000, 350_000_000].map(|ms| duration(Duration::from_millis(ms)));
+        assert_eq!(spans, ["340 ms", "2.5 s", "3m 20s", "2h 5m", "4d 1h"]);
+    }
+
+    #[test]
+    fn a_name_cannot_break_a_table() {
+        assert_eq!(one_line("a\nb\u{1b}[31m", 40), "a\\nb\\u{1b}[31m");
+        assert_eq!(one_line("abcdef", 3), "abc…");
+    }
+}

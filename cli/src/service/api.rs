@@ -1,0 +1,75 @@
+//! `rgrid api`.
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+
+use anyhow::Context as _;
+use clap::Args;
+use serde_json::json;
+
+use super::{
+    settings::{self, Common, Storage, redacted},
+    stop::serve,
+};
+use crate::values::ByteSize;
+
+/// Run the API: HTTP for users and programs, and the intake of submissions over NATS
+///
+/// Every request but those to /v1/health must carry the key. Without a database, nothing can be listed, and all else works.
+#[derive(Debug, Args)]
+pub(crate) struct ApiArgs {
+    #[command(flatten)]
+    common: Common,
+    #[command(flatten)]
+    storage: Storage,
+    /// The database that the projector fills: postgres://user:password@host:5432/name
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "RGRID_DATABASE_URL",
+        hide_env_values = true,
+        help_heading = "Grid"
+    )]
+    database_url: Option<String>,
+    /// Where to listen; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS", env = "RGRID_API_LISTEN", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// The key that callers must send
+    #[arg(long, value_name = "KEY", env = "RGRID_API_KEY", hide_env_values = true)]
+    key: Option<String>,
+    /// A file that holds the key
+    #[arg(long, value_name = "FILE", env = "RGRID_KEY_FILE", conflicts_with = "key")]
+    key_file: Option<PathBuf>,
+    /// The largest file that may be uploaded
+    #[arg(long, value_name = "SIZE", env = "RGRID_MAX_UPLOAD", default_value = "1TiB")]
+    max_upload: ByteSize,
+}
+
+pub(crate) async fn api(args: ApiArgs) -> anyhow::Result<ExitCode> {
+    let key = match (args.key, &args.key_file) {
+        (Some(key), _) => key,
+        (None, Some(file)) => std::fs::read_to_string(file).with_context(|| format!("cannot read the key from {}", file.display()))?,
+        (None, None) => String::new(),
+    };
+    let config = api::Config {
+        nats: args.common.nats,
+        replicas: args.common.replicas,
+        database_url: args.database_url.filter(|url| !url.is_empty()),
+        store: args.storage.url(),
+        listen: args.listen,
+        key: key.trim().to_owned(),
+        max_upload_bytes: args.max_upload.0,
+    };
+    if args.common.print_config {
+        settings::print(&json!({
+            "nats": redacted(&config.nats),
+            "replicas": config.replicas,
+            "database_url": config.database_url.as_deref().map(redacted),
+            "store": args.storage.shown()?,
+            "listen": config.listen,
+            "key": if config.key.is_empty() { "" } else { "***" },
+            "max_upload_bytes": config.max_upload_bytes,
+        }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    serve("api", |stop| api::run(config, stop)).await
+}

@@ -1,0 +1,180 @@
+//! `rgrid runner`.
+
+use std::{fs, num::NonZero, path::PathBuf, process::ExitCode, thread, time::Duration};
+
+use bus::ids::{Queue, WorkerId, default_token};
+use clap::{Args, ValueEnum};
+use runner::executor::{Preference, RuntimeTable};
+use serde_json::json;
+
+use super::{
+    settings::{self, Common, Storage, redacted},
+    stop::serve,
+};
+use crate::{
+    failure::usage,
+    up::{default_data_dir, worker_name},
+    values::{ByteSize, Cpus, Pair, Span},
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  rgrid runner --nats nats://rgrid:secret@nats.example:4222
+  rgrid runner --queue gpu --queue default --label gpu=a100 --cpus 16 --memory 64GiB
+  rgrid runner --runtime 'ruby=ruby -W0@ruby:3' --executor docker";
+
+/// How much of one attempt's log may wait on disk for the store, in bytes, unless told: an outage of minutes for most jobs.
+const SPOOL: &str = "1GiB";
+
+/// Run a worker: this machine joins the grid, and executes jobs
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct RunnerArgs {
+    #[command(flatten)]
+    common: Common,
+    #[command(flatten)]
+    storage: Storage,
+    /// What the worker is called [default: this machine's name]
+    #[arg(long, value_name = "NAME", env = "RGRID_WORKER")]
+    worker: Option<WorkerId>,
+    /// A queue to take work from; may be given several times
+    #[arg(
+        long = "queue",
+        value_name = "NAME",
+        env = "RGRID_QUEUES",
+        value_delimiter = ',',
+        default_value = "default"
+    )]
+    queues: Vec<Queue>,
+    /// A mark to know it by; may be given several times
+    #[arg(long = "label", value_name = "KEY=VALUE", env = "RGRID_LABELS", value_delimiter = ',')]
+    labels: Vec<Pair>,
+    /// The CPUs that it offers, such as 4 or 1.5 [default: all of the machine's]
+    #[arg(long, value_name = "N", env = "RGRID_CPUS", allow_hyphen_values = true)]
+    cpus: Option<Cpus>,
+    /// The memory that it offers, such as 8GB [default: four fifths of the machine's]
+    #[arg(long, value_name = "SIZE", env = "RGRID_MEMORY", allow_hyphen_values = true)]
+    memory: Option<ByteSize>,
+    /// What executes jobs that leave it open: auto is Docker where it has the job's image, else plain processes
+    #[arg(long, value_name = "KIND", env = "RGRID_EXECUTOR", default_value = "auto")]
+    executor: Choice,
+    /// Let plain processes run although the grid listens beyond this machine: whoever may submit can then run anything here
+    #[arg(long, env = "RGRID_ALLOW_PROCESS")]
+    allow_process: bool,
+    /// A runtime more, or another meaning of one: NAME=INTERPRETER ARGUMENT…, NAME@IMAGE or both; may be given several times
+    #[arg(
+        long = "runtime",
+        value_name = "NAME=…@IMAGE",
+        env = "RGRID_WORKER_RUNTIMES",
+        value_delimiter = ';'
+    )]
+    runtimes: Vec<String>,
+    /// Where attempts have their directories [default: below the data directory]
+    #[arg(long, value_name = "DIR", env = "RGRID_WORK_DIR")]
+    work_dir: Option<PathBuf>,
+    /// How long a running job may go on when the worker is told to stop
+    #[arg(long, value_name = "TIME", env = "RGRID_GRACE", default_value = "10s")]
+    grace: Span,
+    /// How much of one job's log may wait on disk for the store
+    #[arg(long, value_name = "SIZE", env = "RGRID_SPOOL", default_value = SPOOL)]
+    spool: ByteSize,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Choice {
+    Auto,
+    Docker,
+    Process,
+}
+
+impl From<Choice> for Preference {
+    fn from(choice: Choice) -> Self {
+        match choice {
+            Choice::Auto => Self::Auto,
+            Choice::Docker => Self::Docker,
+            Choice::Process => Self::Process,
+        }
+    }
+}
+
+pub(crate) async fn runner(args: RunnerArgs) -> anyhow::Result<ExitCode> {
+    let config = config(&args)?;
+    if args.common.print_config {
+        print_config(&args, &config)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    serve("runner", |stop| runner::run(config, stop)).await
+}
+
+fn config(args: &RunnerArgs) -> anyhow::Result<runner::Config> {
+    let mut runtimes = RuntimeTable::default();
+    for entry in &args.runtimes {
+        runtimes = runtimes.with_entry(entry).map_err(|error| usage(error.to_string()))?;
+    }
+    let worker = match &args.worker {
+        Some(worker) => worker.clone(),
+        None => worker_name(&rustix::system::uname().nodename().to_string_lossy()),
+    };
+    let work_dir = match &args.work_dir {
+        Some(dir) => dir.clone(),
+        None => default_data_dir()?.join(format!("worker-{worker}")),
+    };
+    Ok(runner::Config {
+        nats: args.common.nats.clone(),
+        replicas: args.common.replicas,
+        store: args.storage.parsed()?,
+        worker,
+        queues: if args.queues.is_empty() {
+            vec![default_token()]
+        } else {
+            args.queues.clone()
+        },
+        labels: args.labels.iter().map(|pair| (pair.key.clone(), pair.value.clone())).collect(),
+        cpu_milli: args.cpus.map_or_else(machine_cpus, |cpus| cpus.0),
+        memory_bytes: args.memory.map_or_else(machine_memory, |size| size.0),
+        executor: args.executor.into(),
+        runtimes,
+        work_dir: std::path::absolute(work_dir)?,
+        allow_process: args.allow_process,
+        heartbeat: Duration::from_secs(1),
+        grace: args.grace.0,
+        spool_bytes: args.spool.0,
+    })
+}
+
+fn print_config(args: &RunnerArgs, config: &runner::Config) -> anyhow::Result<()> {
+    settings::print(&json!({
+        "nats": redacted(&config.nats),
+        "replicas": config.replicas,
+        "store": args.storage.shown()?,
+        "worker": config.worker,
+        "queues": config.queues,
+        "labels": config.labels,
+        "cpu_milli": config.cpu_milli,
+        "memory_bytes": config.memory_bytes,
+        "executor": format!("{:?}", config.executor).to_lowercase(),
+        "allow_process": config.allow_process,
+        "runtimes": config.runtimes.names().collect::<Vec<_>>(),
+        "work_dir": config.work_dir,
+        "grace_ms": args.grace.millis(),
+        "spool_bytes": config.spool_bytes,
+    }))
+}
+
+/// The CPUs of this machine, or of the container that we are in.
+fn machine_cpus() -> u32 {
+    let cpus = thread::available_parallelism().map_or(1, NonZero::get);
+    u32::try_from(cpus).unwrap_or(1).saturating_mul(1000)
+}
+
+/// Four fifths of the memory of this machine, or of the container that we are in: the rest is for the system and for us.
+fn machine_memory() -> u64 {
+    let info = rustix::system::sysinfo();
+    let machine = u64::from(info.mem_unit).saturating_mul(info.totalram as u64);
+    let limits = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
+    let limit = limits
+        .iter()
+        .filter_map(|path| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok())
+        .min();
+    limit.unwrap_or(u64::MAX).min(machine) / 5 * 4
+}
