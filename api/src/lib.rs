@@ -24,4 +24,4 @@ pub mod view;
 mod waiters;
 mod watch;
 
-pub use service::{Config, Error, run};
+pub use service::{Bound, Config, Error, bind, run};

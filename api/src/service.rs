@@ -101,19 +101,61 @@ pub enum Error {
 /// # Errors
 /// What the operator must change. Outages are waited out.
 pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
+    bind(config).await?.serve(stop).await
+}
+
+/// An API that has its address, and serves nobody yet.
+#[derive(Debug)]
+pub struct Bound {
+    config: Config,
+    listener: TcpListener,
+    address: SocketAddr,
+    store: StoreUrl,
+    tables: Tables,
+}
+
+/// Checks the configuration, and takes the address: what can be wrong without the grid is found before the grid is waited for.
+///
+/// # Errors
+/// What the operator must change.
+pub async fn bind(config: Config) -> Result<Bound, Error> {
     if config.key.is_empty() {
         return Err(Error::NoKey);
     }
-    // What can be wrong without the grid is found before the grid is waited for.
-    let listen = config.listen;
-    let listener = TcpListener::bind(listen).await.map_err(|source| Error::Listen { listen, source })?;
-    let store: StoreUrl = config.store.parse()?;
+    let store = config.store.parse()?;
     let tables = Tables::at(config.database_url.as_deref()).map_err(Error::DatabaseUrl)?;
-    let started = tokio::select! {
-        () = stop.cancelled() => return Ok(()),
-        started = Box::pin(start(&config, &store, tables, stop.clone())) => started?,
-    };
-    serve(listener, started, stop).await
+    let listen = config.listen;
+    let failed = |source| Error::Listen { listen, source };
+    let listener = TcpListener::bind(listen).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok(Bound {
+        config,
+        listener,
+        address,
+        store,
+        tables,
+    })
+}
+
+impl Bound {
+    /// Where it listens, with the port that it got.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `stop`, then drains.
+    ///
+    /// # Errors
+    /// What the operator must change. Outages are waited out.
+    pub async fn serve(self, stop: CancellationToken) -> Result<(), Error> {
+        let app = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            started = Box::pin(start(&self.config, &self.store, self.tables, stop.clone())) => started?,
+        };
+        info!("listening on http://{}", self.address);
+        answer(self.listener, app, stop).await
+    }
 }
 
 /// Connects to everything, and starts what runs beside the requests.
@@ -204,9 +246,7 @@ async fn subscribe(bus: &Bus) -> async_nats::Subscriber {
 }
 
 /// Answers requests until `stop`, then for as long as those under way take, within bounds.
-async fn serve(listener: TcpListener, app: Arc<App>, stop: CancellationToken) -> Result<(), Error> {
-    let address = listener.local_addr().map_err(Error::Serve)?;
-    info!("listening on http://{address}");
+async fn answer(listener: TcpListener, app: Arc<App>, stop: CancellationToken) -> Result<(), Error> {
     // Answers are small, and somebody waits for each.
     let listener = listener.tap_io(|stream| {
         if let Err(error) = stream.set_nodelay(true) {
