@@ -2,7 +2,13 @@
 
 use std::path::PathBuf;
 
+use bus::{
+    files::{InvalidUrl, StoreUrl},
+    ids::Queue,
+};
 use clap::Args;
+
+use crate::values::{ByteSize, Cpus, memory};
 
 /// Bring up a grid on this machine: its own NATS server and PostgreSQL, the services, and one worker
 ///
@@ -29,19 +35,19 @@ pub(crate) struct UpArgs {
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) api_port: Option<u16>,
     /// A queue that the worker serves; may be given several times [default: default]
-    #[arg(long, value_name = "NAME")]
-    pub(crate) queue: Vec<String>,
-    /// What the worker runs jobs with [default: auto, Docker where it can be had]
+    #[arg(long = "queue", value_name = "NAME")]
+    pub(crate) queues: Vec<Queue>,
+    /// What the worker runs jobs with [default: auto, Docker where it has the job's image]
     #[arg(long, value_name = "KIND", value_parser = ["auto", "docker", "process"])]
     pub(crate) executor: Option<String>,
     /// The CPUs that the worker offers, such as 4 or 1.5 [default: all of the machine's]
-    #[arg(long, value_name = "N")]
-    pub(crate) cpus: Option<String>,
-    /// The memory that the worker offers, such as 8GB [default: most of the machine's]
-    #[arg(long, value_name = "SIZE")]
-    pub(crate) memory: Option<String>,
-    /// Where files are stored: nats:// (the grid's own NATS server), s3://BUCKET or file:///DIR [default: as before, or nats://]
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub(crate) cpus: Option<Cpus>,
+    /// The memory that the worker offers, such as 8GB [default: four fifths of the machine's]
+    #[arg(long, value_name = "SIZE", value_parser = memory, allow_hyphen_values = true)]
+    pub(crate) memory: Option<ByteSize>,
+    /// Where files are kept: nats:// (the grid's own NATS server), s3://BUCKET?endpoint=URL or file:///DIR [default: as before, or nats://]
+    #[arg(long, value_name = "URL", value_parser = store)]
     pub(crate) store: Option<String>,
     /// This process is the one in the background
     #[arg(long, hide = true)]
@@ -50,11 +56,16 @@ pub(crate) struct UpArgs {
 
 /// Take down the grid that `rgrid up` brought up
 ///
-/// The worker stops first: what it still runs after 15 seconds is killed, and runs again when the grid is up again. Then the
+/// The worker stops first: what it still runs after 10 seconds is killed, and runs again when the grid is up again. Then the
 /// services, the database and the NATS server end. Nothing that was acknowledged is lost.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct DownArgs {
     /// The grid's data directory [default: as for `rgrid up`]
     #[arg(long, value_name = "DIR", env = "RGRID_DATA_DIR", hide_env_values = true)]
     pub(crate) data_dir: Option<PathBuf>,
+}
+
+/// Checks a store's URL, and keeps it as it was written.
+fn store(text: &str) -> Result<String, InvalidUrl> {
+    text.parse::<StoreUrl>().map(|_| text.to_owned())
 }

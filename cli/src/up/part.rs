@@ -26,6 +26,9 @@ pub(crate) enum Part {
 /// A signal, and how long it may take before the next one follows; `None` waits for ever.
 pub(super) type Rung = (Signal, Option<Duration>);
 
+/// How long a job that runs may go on when the grid goes down.
+pub(super) const WORKER_GRACE: Duration = Duration::from_secs(10);
+
 const KILL: Rung = (Signal::KILL, None);
 
 const fn within(signal: Signal, seconds: u64) -> Rung {
@@ -73,7 +76,8 @@ impl Part {
     /// The signals that end it, the gentlest first. Together over all stages less than [`super::down::PATIENCE`].
     pub(super) const fn stop_ladder(self) -> &'static [Rung] {
         match self {
-            Self::Runner => const { &[within(Signal::TERM, 15), KILL] },
+            // After its grace it kills what still runs, and says good-bye.
+            Self::Runner => const { &[within(Signal::TERM, WORKER_GRACE.as_secs() + 15), KILL] },
             Self::Projector | Self::Api | Self::Watcher | Self::Nats => const { &[within(Signal::TERM, 5), KILL] },
             // INT is the fast shutdown, which rolls back and says good-bye; QUIT the immediate one, which takes the
             // backends along as KILL does not.

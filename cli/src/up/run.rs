@@ -34,7 +34,7 @@ const HOUSEKEEPING: Duration = Duration::from_secs(600);
 /// What a task tells the loop.
 #[derive(Debug)]
 enum Happened {
-    Started(Part, Identity, u64),
+    Started(Part, Identity, DateTime<Utc>, u64),
     NotReady(Part, String),
     Ready(Part),
     Ended(Part, String),
@@ -139,7 +139,7 @@ impl Run {
     /// Notes what happened, says what is worth saying, and returns what the supervisor must decide on.
     fn take_in(&mut self, happened: Happened) -> Option<Event> {
         match happened {
-            Happened::Started(part, identity, log_from) => {
+            Happened::Started(part, identity, since, log_from) => {
                 let seen = self.seen.entry(part).or_default();
                 seen.process = identity.open();
                 // Asked to end before it was known here: that signal went nowhere.
@@ -149,7 +149,7 @@ impl Run {
                     process.signal(*signal);
                 }
                 seen.identity = Some(identity);
-                (seen.since, seen.log_from) = (Some(Utc::now()), log_from);
+                (seen.since, seen.log_from) = (Some(since), log_from);
                 self.write_records();
                 None
             }
@@ -229,7 +229,9 @@ impl Run {
                     self.up.phase = Phase::Up;
                     self.write_up();
                     self.write_records();
-                    self.report.say(&format!("the grid is up: {}", self.launcher.grid.api_url));
+                    let hint = if self.report.is_attended() { "; Ctrl-C takes it down" } else { "" };
+                    self.report
+                        .say(&format!("the grid is up: {}{hint}", self.launcher.grid.api_address()));
                     self.report.conclude(&Message::Up);
                 }
                 Action::GiveUp(part) => {
@@ -258,11 +260,11 @@ impl Run {
                     let mut child = started.child;
                     let pid = child.id().unwrap_or_default();
                     if let Some(identity) = Identity::of(pid) {
-                        let _ = tell.send(Happened::Started(part, identity, started.log_from));
+                        let _ = tell.send(Happened::Started(part, identity, started.since, started.log_from));
                     }
                     let ready = async {
                         launcher
-                            .ready(part, pid, |reason| drop(tell.send(Happened::NotReady(part, reason))))
+                            .ready(part, started.since, |reason| drop(tell.send(Happened::NotReady(part, reason))))
                             .await;
                         let _ = tell.send(Happened::Ready(part));
                         std::future::pending::<String>().await

@@ -116,10 +116,10 @@ async fn launcher(args: &UpArgs, dir: &DataDir, report: &mut Report) -> anyhow::
         nats.version, postgres.major
     ));
     let worker = WorkerOptions {
-        queues: args.queue.clone(),
+        queues: args.queues.clone(),
         executor: args.executor.clone(),
-        cpus: args.cpus.clone(),
-        memory: args.memory.clone(),
+        cpus: args.cpus,
+        memory: args.memory,
     };
     let program = env::current_exe().context("cannot find this program's own file")?;
     Ok(Launcher {
@@ -169,7 +169,7 @@ async fn already_up(dir: &DataDir) -> anyhow::Result<ExitCode> {
 fn show(dir: &DataDir, what: &str) -> anyhow::Result<ExitCode> {
     let grid = GridFile::load(dir.root())?;
     let flag = dir.as_flag();
-    println!("{what}: {}", grid.api_url);
+    println!("{what}: {}", grid.api_address());
     println!("  data   {}", dir.root().display());
     println!("  run    rgrid run{flag} script.py data.csv");
     println!("  stop   rgrid down{flag}");

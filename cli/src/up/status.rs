@@ -63,7 +63,7 @@ pub(crate) async fn status(data_dir: Option<&Path>, json: bool) -> anyhow::Resul
     let status = Status {
         data_dir: dir.root().display().to_string(),
         up,
-        api_url: grid.map(|grid| grid.api_url.to_string()),
+        api_url: grid.map(|grid| grid.api_address().to_owned()),
         parts,
         workers,
     };
