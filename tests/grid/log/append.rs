@@ -1,0 +1,180 @@
+use std::time::Duration;
+
+use anyhow::Result;
+use async_nats::jetstream::message::PublishMessage;
+use bus::{
+    envelope::{Actor, Envelope},
+    ids::{Attempt, JobId},
+    job::{Claimed, Command, JobEvent, Phase, Submitted},
+    stream::{
+        EVENTS,
+        append::{Append, Error, Log},
+        read,
+    },
+};
+use grid_tests::{
+    nats::NatsServer,
+    writer::{Worker, Writer, namespace, spec},
+};
+use serde_json::{Value, json};
+
+use super::eventually;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_second_claim_loses() -> Result<()> {
+    let server = NatsServer::start().await?;
+    let writer = Writer::connect(server.url()).await?;
+    let job = writer.submit().await?;
+    let (a, b) = (Worker::register(&writer, "a").await?, Worker::register(&writer, "b").await?);
+    let after = writer.job(job).await?.expect("submitted").sequence;
+    let claim = |worker: &Worker| {
+        JobEvent::Claimed(Claimed {
+            attempt: Attempt::FIRST,
+            worker: worker.id.clone(),
+            session: worker.session,
+        })
+    };
+    writer.append(job, after, &a.actor(), claim(&a)).await?;
+    let lost = writer.append(job, after, &b.actor(), claim(&b)).await.expect_err("a was first");
+    assert!(
+        matches!(lost.downcast_ref(), Some(Error::Conflict { expected, .. }) if *expected == after),
+        "{lost:?}"
+    );
+    let job = writer.job(job).await?.expect("claimed");
+    assert_eq!(job.live_attempt().map(|attempt| &attempt.worker), Some(&a.id));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_is_created_once_by_whoever_is_first() -> Result<()> {
+    let server = NatsServer::start().await?;
+    let writer = Writer::connect(server.url()).await?;
+    let id = JobId::of_key(&namespace(), "the key");
+    let submitted = || JobEvent::Submitted(Box::new(Submitted { spec: spec() }));
+    let (one, other) = tokio::join!(
+        writer.append(id, 0, &Actor::Api, submitted()),
+        writer.append(id, 0, &Actor::Api, submitted())
+    );
+    assert!(one.is_ok() != other.is_ok(), "{one:?} {other:?}");
+    assert_eq!(writer.types(id).await?, ["job.submitted.v1"]);
+    Ok(())
+}
+
+/// The acknowledgement of a publish was lost, and the server has forgotten the message id, as after two minutes or by a
+/// window that is full. What stands in the log is found by reading past the expected sequence.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_was_stored_before_is_found_as_our_own() -> Result<()> {
+    let server = NatsServer::start().await?;
+    let writer = Writer::connect(server.url()).await?;
+    forgetful_log(&server).await?;
+    let job = writer.submit().await?;
+    let worker = Worker::register(&writer, "w").await?;
+    let after = writer.job(job).await?.expect("submitted").sequence;
+    let event = |name: &Worker| {
+        let (attempt, worker, session) = (Attempt::FIRST, name.id.clone(), name.session);
+        Envelope::new(name.actor(), JobEvent::Claimed(Claimed { attempt, worker, session }))
+    };
+    let ours = Append::job(&namespace(), job, after, &event(&worker));
+    let stored = writer.log.append(ours.clone()).await?;
+    worker.finish(job, Attempt::FIRST).await?;
+    let probe = PublishMessage::build().message_id("probe");
+    writer
+        .bus
+        .js
+        .send_publish("rgrid.evt.sys.worker.probe", probe.clone())
+        .await?
+        .await?;
+    eventually("the server forgets message ids", Duration::from_secs(10), async || {
+        let ack = writer
+            .bus
+            .js
+            .send_publish("rgrid.evt.sys.worker.probe", probe.clone())
+            .await?
+            .await?;
+        Ok((!ack.duplicate).then_some(()))
+    })
+    .await?;
+    assert_eq!(writer.log.append(ours).await?, stored, "our own, although another event follows it");
+    let others = Append::job(&namespace(), job, after, &event(&worker));
+    let conflict = writer.log.append(others).await;
+    assert!(matches!(conflict, Err(Error::Conflict { .. })), "{conflict:?}");
+    assert_eq!(writer.types(job).await?, ["job.submitted.v1", "job.claimed.v1", "job.finished.v1"]);
+    Ok(())
+}
+
+/// The event stream as defined, except that it remembers message ids for the shortest time there is.
+async fn forgetful_log(server: &NatsServer) -> Result<()> {
+    let context = server.context().await?;
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../nats/streams/RGRID_EVENTS.json"))?;
+    let mut definition: Value = serde_json::from_str(&text)?;
+    definition["duplicate_window"] = json!(100_000_000);
+    definition["max_bytes"] = json!(1 << 30);
+    let _deleted: Value = context.request(format!("STREAM.DELETE.{EVENTS}"), &json!({})).await?;
+    let made: Value = context.request(format!("STREAM.CREATE.{EVENTS}"), &definition).await?;
+    anyhow::ensure!(made.get("error").is_none(), "{made}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_append_outlives_a_restart_of_the_server() -> Result<()> {
+    let mut server = NatsServer::start().await?;
+    let writer = Writer::connect(server.url()).await?;
+    let job = writer.submit().await?;
+    server.kill()?;
+    let envelope = Envelope::new(Actor::Api, JobEvent::Submitted(Box::new(Submitted { spec: spec() })));
+    let (second, log) = (JobId::new(), writer.log.clone());
+    let append = Append::job(&namespace(), second, 0, &envelope);
+    let appended = tokio::spawn(async move { log.append(append).await });
+    server.restart().await?;
+    let sequence = appended.await??;
+    assert_eq!(writer.job(second).await?.map(|job| job.sequence), Some(sequence));
+    assert_eq!(
+        writer.types(job).await?,
+        ["job.submitted.v1"],
+        "what was acknowledged outlives kill -9"
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_append_that_nobody_acknowledges_is_an_error_in_time() -> Result<()> {
+    let mut server = NatsServer::start().await?;
+    let writer = Writer::connect(server.url()).await?;
+    server.kill()?;
+    let log = Log::new(writer.bus.js.clone(), Duration::from_millis(200));
+    let envelope = Envelope::new(Actor::Api, JobEvent::Submitted(Box::new(Submitted { spec: spec() })));
+    let error = log.append(Append::job(&namespace(), JobId::new(), 0, &envelope)).await;
+    assert!(matches!(error, Err(Error::Unacknowledged { .. })), "{error:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_history_is_read_back_in_order_from_between_the_others() -> Result<()> {
+    let server = NatsServer::start().await?;
+    let writer = Writer::connect(server.url()).await?;
+    let worker = Worker::register(&writer, "w").await?;
+    let mut jobs = Vec::new();
+    for _ in 0..5 {
+        jobs.push(writer.submit().await?);
+    }
+    for job in &jobs {
+        worker.claim(*job).await?;
+    }
+    for job in jobs.iter().rev() {
+        writer.say(*job, &Actor::Api, Command::Cancel { reason: None }).await?;
+        worker.finish(*job, Attempt::FIRST).await?;
+    }
+    for job in jobs {
+        let history = read::history(&writer.bus.js, job).await?;
+        assert!(history.iter().all(|recorded| recorded.job == job));
+        assert!(history.is_sorted_by_key(|recorded| recorded.sequence));
+        let types = writer.types(job).await?;
+        assert_eq!(
+            types,
+            ["job.submitted.v1", "job.claimed.v1", "job.cancel_requested.v1", "job.finished.v1"]
+        );
+        assert!(matches!(writer.job(job).await?.expect("it is there").phase, Phase::Ended(_)));
+    }
+    assert!(writer.job(JobId::new()).await?.is_none());
+    Ok(())
+}

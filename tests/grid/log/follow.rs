@@ -1,0 +1,93 @@
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use bus::stream::{EVENTS, follow::Follower};
+use grid_tests::{nats::NatsServer, writer::Writer};
+use tokio::time::timeout;
+
+const SUBJECT: &str = "rgrid.evt.sys.worker.w";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_has_no_gap_and_no_double_over_a_kill_of_the_server() -> Result<()> {
+    let mut server = NatsServer::start().await?;
+    let writer = Writer::connect(server.url()).await?;
+    let mut follower = Follower::new(&writer.bus.js, EVENTS, Vec::new(), 0);
+    publish(&writer, 0..3_000).await?;
+    let mut read = Vec::new();
+    // Killed while messages are on their way, and asked for.
+    while read.len() < 1_200 {
+        read.extend(follower.chunk(100).await.iter().map(number));
+    }
+    server.kill()?;
+    server.restart().await?;
+    let restarted = Instant::now();
+    publish(&writer, 3_000..4_000).await?;
+    while read.len() < 4_000 {
+        let chunk = timeout(Duration::from_secs(20), follower.chunk(1_000)).await?;
+        read.extend(chunk.iter().map(number));
+    }
+    assert_eq!(read, (0..4_000).collect::<Vec<u64>>());
+    assert!(
+        restarted.elapsed() < Duration::from_secs(8),
+        "it went on only after {:?}",
+        restarted.elapsed()
+    );
+    Ok(())
+}
+
+/// A pull that waits on the server is forgotten by a restart, and nobody says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_waits_notices_a_restart() -> Result<()> {
+    let mut server = NatsServer::start().await?;
+    let writer = Writer::connect(server.url()).await?;
+    publish(&writer, 0..1).await?;
+    let mut follower = Follower::new(&writer.bus.js, EVENTS, Vec::new(), 0);
+    assert_eq!(number(&follower.next().await), 0);
+    let waiting = tokio::spawn(async move { number(&follower.next().await) });
+    server.kill()?;
+    server.restart().await?;
+    publish(&writer, 1..2).await?;
+    let stored = Instant::now();
+    assert_eq!(timeout(Duration::from_secs(60), waiting).await??, 1);
+    assert!(
+        stored.elapsed() < Duration::from_secs(3),
+        "it came only after {:?}",
+        stored.elapsed()
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_begins_behind_a_sequence_and_keeps_to_its_filter() -> Result<()> {
+    let server = NatsServer::start().await?;
+    let writer = Writer::connect(server.url()).await?;
+    publish(&writer, 0..10).await?;
+    let job = writer.submit().await?;
+    publish(&writer, 10..20).await?;
+    let mut follower = Follower::new(&writer.bus.js, EVENTS, vec![SUBJECT.to_owned()], 5);
+    let mut read = Vec::new();
+    while read.len() < 15 {
+        let chunk = follower.chunk(4).await;
+        assert!(chunk.len() <= 4);
+        read.extend(chunk);
+    }
+    assert_eq!(read.iter().map(number).collect::<Vec<_>>(), (5..20).collect::<Vec<u64>>());
+    assert_eq!(read.last().map(|message| message.pending), Some(0));
+    assert!(read.iter().all(|message| !message.subject.contains(&job.to_string())));
+    Ok(())
+}
+
+async fn publish(writer: &Writer, numbers: std::ops::Range<u64>) -> Result<()> {
+    let mut acks = Vec::new();
+    for number in numbers {
+        acks.push(writer.bus.js.publish(SUBJECT, number.to_string().into()).await?);
+    }
+    for ack in acks {
+        ack.await?;
+    }
+    Ok(())
+}
+
+fn number(message: &bus::stream::follow::Followed) -> u64 {
+    String::from_utf8_lossy(&message.payload).parse().expect("a number")
+}

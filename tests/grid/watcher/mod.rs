@@ -1,0 +1,163 @@
+//! The watcher over a real nats-server, with workers that do nothing but speak: or fall silent.
+
+mod ends;
+mod outages;
+mod silence;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use ::watcher::Config;
+use anyhow::{Context as _, Result};
+use bus::{
+    envelope::Envelope,
+    ids::{Attempt, JobId, WorkerId},
+    job::{AttemptEnd, Job, LossCause, Phase},
+    stream::{EVENTS, follow::Follower},
+    worker::WorkerEvent,
+};
+use grid_tests::writer::{Worker, Writer};
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::log::eventually;
+
+/// Longer than anything takes here; only a failure waits so long.
+const LONG: Duration = Duration::from_secs(30);
+
+/// A watcher in this process.
+struct Watching {
+    stop: CancellationToken,
+    running: JoinHandle<Result<(), ::watcher::Error>>,
+}
+
+impl Watching {
+    fn start(url: &str) -> Self {
+        Self::start_with(url, Config::LAPSE)
+    }
+
+    /// A hasty one, for tests in which nobody beats.
+    fn hasty(url: &str) -> Self {
+        Self::start_with(url, Duration::from_secs(1))
+    }
+
+    fn start_with(url: &str, lapse: Duration) -> Self {
+        let nats = url.to_owned();
+        let config = Config { nats, replicas: 1, lapse };
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(::watcher::run(config, stop.clone()));
+        Self { stop, running }
+    }
+
+    /// Ends it as a SIGKILL would: in the middle of whatever it does.
+    async fn kill(self) {
+        self.running.abort();
+        let _aborted = self.running.await;
+    }
+
+    async fn stop(self) -> Result<()> {
+        self.stop.cancel();
+        Ok(tokio::time::timeout(LONG, self.running).await???)
+    }
+}
+
+/// A worker that beats each second, over a connection of its own, until this is dropped.
+struct Beating {
+    worker: Worker,
+    said: Arc<Mutex<(u64, Vec<(JobId, Attempt)>)>>,
+    _stop: DropGuard,
+}
+
+impl Beating {
+    async fn start(url: &str, name: &str) -> Result<Self> {
+        let writer = Writer::connect(url).await?;
+        let worker = Worker::register(&writer, name).await?;
+        let said = Arc::new(Mutex::new((0, Vec::new())));
+        let stop = CancellationToken::new();
+        worker.beat(0, &[]).await?;
+        tokio::spawn(stop.clone().run_until_cancelled_owned(beat(worker.clone(), said.clone())));
+        let _stop = stop.drop_guard();
+        Ok(Self { worker, said, _stop })
+    }
+
+    /// Claims a job, and lists it in every heartbeat from now on.
+    async fn claim(&self, job: JobId) -> Result<()> {
+        let sequence = self.worker.claim(job).await?;
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.0 = sequence;
+        said.1.push((job, Attempt::FIRST));
+        Ok(())
+    }
+
+    /// Lists nothing any more.
+    fn forget(&self) {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).1.clear();
+    }
+}
+
+async fn beat(worker: Worker, said: Arc<Mutex<(u64, Vec<(JobId, Attempt)>)>>) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    ticks.tick().await;
+    loop {
+        ticks.tick().await;
+        let (last_claim, attempts) = said.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let worker = worker.clone();
+        // Not waited for: a heartbeat that the broker does not acknowledge holds up no other.
+        tokio::spawn(async move { worker.beat(last_claim, &attempts).await });
+    }
+}
+
+/// The job, as soon as it is so.
+async fn until(writer: &Writer, job: JobId, what: &str, so: impl Fn(&Job) -> bool) -> Result<Job> {
+    eventually(what, LONG, async || Ok(writer.job(job).await?.filter(&so))).await
+}
+
+fn is_queued(attempt: u32) -> impl Fn(&Job) -> bool {
+    move |job| matches!(job.phase, Phase::Queued { next } if next == Attempt(attempt))
+}
+
+/// Why the job's last attempt was lost.
+fn lost(job: &Job) -> Option<&LossCause> {
+    match job.attempts.last()?.end.as_ref()? {
+        AttemptEnd::Lost(cause) => Some(cause),
+        AttemptEnd::Finished(_) | AttemptEnd::Cancelled => None,
+    }
+}
+
+/// How often each worker was given up.
+async fn losses(writer: &Writer) -> Result<BTreeMap<WorkerId, usize>> {
+    let mut losses = BTreeMap::new();
+    for (worker, envelope) in worker_events(writer).await? {
+        if matches!(envelope.event, WorkerEvent::Lost(_)) {
+            *losses.entry(worker).or_default() += 1;
+        }
+    }
+    Ok(losses)
+}
+
+/// Every event of every worker until now.
+async fn worker_events(writer: &Writer) -> Result<Vec<(WorkerId, Envelope<WorkerEvent>)>> {
+    let mut follower = Follower::new(&writer.bus.js, EVENTS, vec![bus::subjects::WORKER_EVENTS.to_owned()], 0);
+    let mut events = Vec::new();
+    loop {
+        let message = follower.next().await;
+        let worker = message.subject.rsplit('.').next().context("a token")?.parse()?;
+        // One test writes what cannot be read.
+        events.extend(Envelope::from_json(&message.payload).ok().map(|envelope| (worker, envelope)));
+        if message.pending == 0 {
+            return Ok(events);
+        }
+    }
+}
+
+/// Waits until this worker is given up.
+async fn until_lost(writer: &Writer, worker: &Worker) -> Result<BTreeMap<WorkerId, usize>> {
+    eventually("the worker is lost", LONG, async || {
+        let losses = losses(writer).await?;
+        Ok(losses.contains_key(&worker.id).then_some(losses))
+    })
+    .await
+}
