@@ -1,6 +1,7 @@
 //! One container, from its start to its removal.
 
 use std::{
+    collections::HashMap,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
@@ -9,7 +10,7 @@ use async_trait::async_trait;
 use bollard::{
     Docker,
     errors::Error::DockerContainerWaitError,
-    query_parameters::{InspectContainerOptions, KillContainerOptions, RemoveContainerOptions, WaitContainerOptions},
+    query_parameters::{EventsOptions, InspectContainerOptions, KillContainerOptions, RemoveContainerOptions, WaitContainerOptions},
 };
 use futures::TryStreamExt as _;
 use tokio::sync::OnceCell;
@@ -108,7 +109,7 @@ impl ContainerHandle {
             Ok(None) => return Err(Error::Broken("Docker stopped to wait for a container".to_owned())),
             Err(error) => return Err(Error::Broken(format!("Docker could not wait for a container: {error}"))),
         };
-        let exit = if code != 0 && self.ran_out_of_memory(code).await {
+        let exit = if code != 0 && self.ran_out_of_memory().await {
             Exit::OutOfMemory
         } else {
             exit(code)
@@ -120,24 +121,44 @@ impl ContainerHandle {
         })
     }
 
-    /// The daemon hears of an end and of a lack of memory on two ways: the second may come a moment later.
-    async fn ran_out_of_memory(&self, code: i64) -> bool {
-        const PATIENCE: u32 = 20;
-        let Container { client, id, .. } = &self.container;
-        let killed = code == i64::from(128 + rustix::process::Signal::KILL.as_raw());
-        let tries = if killed && self.memory_limited && !self.asked_to_end.load(Ordering::Acquire) {
-            PATIENCE
-        } else {
-            1
-        };
-        for _ in 0..tries {
-            match client.inspect_container(id, None::<InspectContainerOptions>).await {
-                Ok(inspected) if inspected.state.as_ref().and_then(|state| state.oom_killed) == Some(true) => return true,
-                Ok(_) if tries > 1 => tokio::time::sleep(Duration::from_millis(10)).await,
-                _ => return false,
+    /// Whether the kernel killed a process of the container for its memory.
+    ///
+    /// The daemon hears of that and of the end on two ways. As a rule the first comes tens of milliseconds earlier; when it comes
+    /// later, older daemons never put it into the container's state, but they do tell it as an event.
+    async fn ran_out_of_memory(&self) -> bool {
+        const PATIENCE: u32 = 10;
+        let limited = self.memory_limited && !self.asked_to_end.load(Ordering::Acquire);
+        for _ in 0..if limited { PATIENCE } else { 1 } {
+            if self.state_says_out_of_memory().await || limited && self.event_says_out_of_memory().await {
+                return true;
+            }
+            if limited {
+                tokio::time::sleep(Duration::from_millis(10)).await;
             }
         }
         false
+    }
+
+    async fn state_says_out_of_memory(&self) -> bool {
+        let Container { client, id, .. } = &self.container;
+        let inspected = client.inspect_container(id, None::<InspectContainerOptions>).await;
+        inspected.is_ok_and(|inspected| inspected.state.and_then(|state| state.oom_killed) == Some(true))
+    }
+
+    async fn event_says_out_of_memory(&self) -> bool {
+        let Container { client, id, .. } = &self.container;
+        let now = chrono::Utc::now();
+        let options = EventsOptions {
+            since: Some("0".to_owned()),
+            // Seconds and nanoseconds. With it, the daemon tells what there was, and ends.
+            until: Some(format!("{}.{:09}", now.timestamp(), now.timestamp_subsec_nanos())),
+            filters: Some(HashMap::from([
+                ("container".to_owned(), vec![id.clone()]),
+                ("event".to_owned(), vec!["oom".to_owned()]),
+            ])),
+        };
+        let events = std::pin::pin!(client.events(Some(options))).try_next().await;
+        matches!(events, Ok(Some(_)))
     }
 }
 

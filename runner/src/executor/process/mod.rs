@@ -86,6 +86,9 @@ impl Config {
     }
 }
 
+/// What the next command is called: unique in this process, since marks and control groups are named by it.
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
 /// Runs commands as plain processes.
 pub struct Process {
     config: Config,
@@ -93,7 +96,6 @@ pub struct Process {
     runner: ProcessId,
     link: RwLock<Arc<Link>>,
     restart: tokio::sync::Mutex<()>,
-    next_id: AtomicU64,
     programs: Arc<Programs>,
     cgroups: Cgroups,
     sampler: Sampler,
@@ -131,7 +133,6 @@ impl Process {
             runner,
             link: RwLock::new(link),
             restart: tokio::sync::Mutex::default(),
-            next_id: AtomicU64::new(1),
             cgroups: if cgroups { found } else { Cgroups::none(runner) },
             sampler: Sampler::default(),
             tasks,
@@ -231,7 +232,7 @@ impl Executor for Process {
     }
 
     async fn launch(&self, launch: Launch) -> Result<Running, Error> {
-        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         let mut command = self.command(&launch, id)?;
         let program = PathBuf::from(&command.program);
         let broken = |what: &str, error: std::io::Error| Error::Broken(format!("{what}: {error}"));

@@ -58,6 +58,7 @@ fn serve() -> io::Result<()> {
         .into_iter()
         .collect::<SigSet>()
         .thread_block()?;
+    close_inherited();
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     // Standard input becomes /dev/null: every command inherits it from here, at no cost.
     let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
@@ -76,6 +77,21 @@ fn serve() -> io::Result<()> {
         .spawn(move || spawner::run(&spawner))?;
     reaper::run(&shared);
     Ok(())
+}
+
+/// Closes what the runner itself inherited and would hand down, as a shell's redirections: commands are to have three files open,
+/// and the helper nothing that keeps a pipe of others alive. Nothing here is open yet but the three standard ones.
+fn close_inherited() {
+    let open: Vec<i32> = std::fs::read_dir("/proc/self/fd")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|&file| file > 2)
+        .collect();
+    for file in open {
+        // One of them was the list itself, closed by now.
+        nix::unistd::close(file).ok();
+    }
 }
 
 /// What both threads see.
