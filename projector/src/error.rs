@@ -1,5 +1,6 @@
 //! What the projector cannot mend or wait out.
 
+use async_nats::jetstream::context::GetStreamError;
 use bus::{files::InvalidUrl, stream};
 use sqlx::migrate::MigrateError;
 
@@ -12,6 +13,9 @@ pub enum Error {
     /// The streams are not as they must be.
     #[error(transparent)]
     Streams(#[from] stream::setup::Error),
+    /// The log does not say how long it is.
+    #[error("cannot read the state of the log")]
+    Log(#[source] GetStreamError),
     /// The file store's URL names none.
     #[error(transparent)]
     Store(#[from] InvalidUrl),

@@ -47,7 +47,8 @@ pub(crate) async fn keep(js: jetstream::Context, store: Store, stop: Cancellatio
                 }
             }
             _ = ticks.tick(), if !beats.is_empty() => {
-                if let Err(error) = write(&store, &beats).await {
+                let Some(written) = stop.run_until_cancelled(write(&store, &beats)).await else { return };
+                if let Err(error) = written {
                     debug!("the last beats are not in the tables: {}; the next ones will be", chain(&error));
                 }
                 beats.clear();

@@ -31,7 +31,7 @@ const LOCK: i64 = 0x7267_7269_6400;
 const SHORT: u64 = 2_000;
 /// How often, and how long each time, the live tables are waited for: less than the second after which Postgres would end
 /// somebody's query as deadlocked.
-const SWAP_TRIES: u64 = 60;
+const SWAP_TRIES: u32 = 60;
 const SWAP_WAIT: Duration = Duration::from_millis(500);
 
 /// What a rebuild came to.
@@ -233,6 +233,7 @@ async fn alone(transaction: &mut PgTransaction<'_>) -> Result<(), Error> {
         SWAP_WAIT.as_millis(),
         TABLES.join(", ")
     );
+    let begun = Instant::now();
     for _ in 0..SWAP_TRIES {
         let mut savepoint = transaction.begin().await.map_err(failed("begin the swap"))?;
         match sqlx::raw_sql(AssertSqlSafe(statement.clone())).execute(&mut *savepoint).await {
@@ -246,6 +247,6 @@ async fn alone(transaction: &mut PgTransaction<'_>) -> Result<(), Error> {
         }
     }
     Err(Error::InUse {
-        seconds: SWAP_TRIES * SWAP_WAIT.as_secs().max(1) / 2,
+        seconds: begun.elapsed().as_secs(),
     })
 }

@@ -82,11 +82,11 @@ pub(crate) fn lasting(error: MigrateError, database: &PgConnectOptions) -> Resul
     );
     let source = match error {
         MigrateError::Execute(source) => source,
+        // The connection broke half-way, and with it the migration's transaction.
+        MigrateError::ExecuteMigration(source, _) if source.as_database_error().is_none() => source,
         other => {
-            return Err(Error::Migrate {
-                database: shown,
-                source: Box::new(other),
-            });
+            let source = Box::new(other);
+            return Err(Error::Migrate { database: shown, source });
         }
     };
     // SQLSTATE: 28 no such user or password, 3D no such database, 42 not allowed.
@@ -113,7 +113,11 @@ impl Projector {
         self.of_this_log().await?;
         loop {
             let mut wrote = 0;
-            let ended = self.session(until, &mut wrote, &mut told).await;
+            let grace = if told.is_none() { GRACE } else { Duration::ZERO };
+            let ended = tokio::select! {
+                ended = self.session(until, &mut wrote, &mut told) => ended,
+                () = self.stopped_for(grace) => return Ok(()),
+            };
             if wrote > 0 {
                 pauses = self::pauses();
             }
@@ -157,10 +161,7 @@ impl Projector {
                 return Ok(());
             };
             let begun = Instant::now();
-            at = tokio::select! {
-                written = self.project(&mut fold, at, &items) => written?,
-                () = self.stopped_for(GRACE) => return Ok(()),
-            };
+            at = self.project(&mut fold, at, &items).await?;
             let took = begun.elapsed();
             source.written(took);
             *wrote += 1;

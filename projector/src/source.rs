@@ -67,17 +67,9 @@ pub(crate) async fn reach(config: &Config) -> Result<Bus, Error> {
 
 /// The first and the last sequence that stand in the log.
 pub(crate) async fn bounds(js: &jetstream::Context) -> Result<(u64, u64), Error> {
-    let failed = |source: jetstream::context::GetStreamError| read_error(source.to_string());
-    let stream = js.get_stream(EVENTS).await.map_err(failed)?;
+    let stream = js.get_stream(EVENTS).await.map_err(Error::Log)?;
     let state = &stream.cached_info().state;
     Ok((state.first_sequence, state.last_sequence))
-}
-
-fn read_error(reason: String) -> Error {
-    Error::Streams(setup::Error::Refused {
-        stream: EVENTS.to_owned(),
-        reason,
-    })
 }
 
 /// The log from a position on.

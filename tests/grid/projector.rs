@@ -334,7 +334,7 @@ async fn a_rebuild_beside_a_busy_projector_swaps_without_a_gap() -> Result<()> {
     let world = World::start().await?;
     let projector = world.projector();
     let writer = world.writer.clone();
-    let babbling = tokio::spawn(async move {
+    let babbling = world.tasks.spawn(async move {
         let mut babbler = Babbler::new(19)?;
         for _ in 0..60 {
             babbler.say(&writer, 50).await?;
@@ -373,7 +373,7 @@ async fn a_manifest_that_is_gone_is_said_and_one_that_is_out_of_reach_is_waited_
         ..world.config.clone()
     };
     let stop = tokio_util::sync::CancellationToken::new();
-    let waiting = tokio::spawn(projector::run(away, stop.clone()));
+    let waiting = world.tasks.spawn(projector::run(away, stop.clone()));
     eventually("the tables", async || {
         sqlx::query("SELECT FROM jobs").execute(&world.pool).await.is_ok()
     })

@@ -21,7 +21,7 @@ use tokio::{
     task::JoinHandle,
     time::{sleep, timeout},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 /// How long anything may take on a busy machine.
@@ -31,6 +31,7 @@ pub(super) struct World {
     pub(super) writer: Writer,
     pub(super) pool: PgPool,
     pub(super) config: projector::Config,
+    pub(super) tasks: TaskTracker,
     _files: TempDir,
     _nats: NatsServer,
 }
@@ -76,6 +77,7 @@ impl World {
             writer: Writer::connect(nats.url()).await?,
             pool: postgres.pool().await?,
             config,
+            tasks: TaskTracker::new(),
             _files: files,
             _nats: nats,
         })
@@ -83,7 +85,7 @@ impl World {
 
     pub(super) fn projector(&self) -> Running {
         let stop = CancellationToken::new();
-        let task = tokio::spawn(projector::run(self.config.clone(), stop.clone()));
+        let task = self.tasks.spawn(projector::run(self.config.clone(), stop.clone()));
         Running { stop, task }
     }
 
@@ -128,7 +130,7 @@ impl World {
         for recorded in self.events().await? {
             histories.entry(recorded.job).or_default().push(recorded);
         }
-        let jobs: Vec<Job> = histories.values().filter_map(|history| Job::replay(history)).collect();
+        let jobs: Vec<Job> = histories.values().filter_map(Job::replay).collect();
         let mut wanted: Vec<JobColumns> = jobs.iter().map(JobColumns::of).collect();
         let mut found: Vec<JobColumns> = sqlx::query_as("SELECT * FROM jobs").fetch_all(&self.pool).await?;
         wanted.sort_by_key(|row| row.id);
