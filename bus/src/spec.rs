@@ -71,7 +71,7 @@ pub struct InputFile {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Resources {
-    /// CPUs, in thousandths. Placement counts it; a limit is enforced where `limit` is set.
+    /// CPUs, in thousandths. Placement counts it; a limit is enforced where `cpu_limit` is set.
     #[serde(default = "one_cpu")]
     pub cpu_milli: u32,
     /// Memory in bytes. Absent: the job is not limited, and counts as none for placement.

@@ -39,9 +39,9 @@ type Running = Pin<Box<dyn Future<Output = anyhow::Result<ExitCode>>>>;
 fn start(verb: Verb) -> anyhow::Result<ExitCode> {
     let is_service = matches!(verb, Verb::Api(_) | Verb::Projector(_) | Verb::Watcher(_) | Verb::Runner(_));
     if is_service {
-        telemetry::start()?
+        telemetry::start()?;
     } else {
-        telemetry::start_if_asked()?
+        telemetry::start_if_asked()?;
     }
     let runtime = match &verb {
         // A supervisor mostly sleeps: it gets by without threads of its own.

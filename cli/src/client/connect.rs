@@ -15,6 +15,7 @@ use crate::{
 /// Which grid a verb speaks to.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Grid")]
+#[allow(clippy::doc_markdown, reason = "it is the help text")]
 pub(crate) struct Connect {
     /// The grid's API, such as http://grid.example:8080; otherwise the grid that `rgrid up` started on this machine
     #[arg(long, env = "RGRID_URL", value_name = "URL")]

@@ -52,11 +52,6 @@ impl Error {
         }
     }
 
-    /// Whether the API said that there is no such thing.
-    pub(crate) fn is_not_found(&self) -> bool {
-        matches!(self, Self::Problem(problem) if problem.status == 404)
-    }
-
     /// Whether what was asked for can never be granted as it was written.
     pub(crate) fn is_usage(&self) -> bool {
         matches!(self, Self::Problem(problem) if matches!(problem.status, 400 | 409 | 413 | 422))

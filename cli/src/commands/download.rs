@@ -61,9 +61,9 @@ pub(crate) async fn download(args: DownloadArgs) -> anyhow::Result<ExitCode> {
     }
     if args.list {
         if args.json {
-            print_json(&found)?
+            print_json(&found)?;
         } else {
-            print(&render(&found.artifacts))?
+            print(&render(&found.artifacts))?;
         }
         return Ok(ExitCode::SUCCESS);
     }

@@ -25,6 +25,7 @@ Examples:
 /// List jobs, the newest first
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
+#[allow(clippy::doc_markdown, reason = "it is the help text")]
 pub(crate) struct ListArgs {
     /// Only jobs in this state: queued, claimed, running, succeeded, failed, timed_out, out_of_memory, cancelled or dead
     #[arg(long, value_name = "STATE")]

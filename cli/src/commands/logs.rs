@@ -22,6 +22,7 @@ Examples:
 /// Show what a job printed, exactly; standard output on ours, standard error on ours
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
+#[allow(clippy::doc_markdown, reason = "it is the help text")]
 pub(crate) struct LogsArgs {
     /// Which job: an id, a part of one, or `last`
     #[arg(value_name = "JOB")]

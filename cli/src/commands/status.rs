@@ -8,7 +8,7 @@ use clap::Args;
 
 use crate::{
     client::{Connect, find_job},
-    output::{clock, cpus, duration, one_line, print, print_json, size},
+    output::{clock, cpus, duration, one_line, print, print_json, size, typed},
     up,
 };
 
@@ -56,7 +56,7 @@ fn render(job: &JobView) -> String {
     line("job", job.id.to_string());
     line("name", one_line(&job.name, 80));
     line("state", state(job));
-    line("command", one_line(&job.command.join(" "), 200));
+    line("command", typed(&job.command, 200));
     let optional = [("runtime", &job.runtime), ("image", &job.image)];
     for (name, value) in optional {
         value.iter().for_each(|value| line(name, value.clone()));

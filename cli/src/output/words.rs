@@ -70,12 +70,23 @@ pub(crate) fn one_line(text: &str, most: usize) -> String {
             break;
         }
         if c.is_control() {
-            line.extend(c.escape_default())
+            line.extend(c.escape_default());
         } else {
-            line.push(c)
+            line.push(c);
         }
     }
     line
+}
+
+/// A command as one would type it in a shell, on one line.
+pub(crate) fn typed(command: &[String], most: usize) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "%+,-./:=@_^".contains(c);
+    let quote = |word: &String| match word.as_str() {
+        "" => "''".to_owned(),
+        word if word.chars().all(is_plain) => word.to_owned(),
+        word => format!("'{}'", word.replace('\'', r"'\''")),
+    };
+    one_line(&command.iter().map(quote).collect::<Vec<_>>().join(" "), most)
 }
 
 /// What an event says, in words.
@@ -111,7 +122,7 @@ fn words_of_job(event: &JobEvent) -> String {
 }
 
 fn words_of_spec(spec: &JobSpec) -> String {
-    let mut text = one_line(&spec.command.join(" "), 60);
+    let mut text = typed(&spec.command, 60);
     if let Some(runtime) = &spec.runtime {
         let _ = write!(text, ", runtime {runtime}");
     }
@@ -182,5 +193,7 @@ mod tests {
     fn a_name_cannot_break_a_table() {
         assert_eq!(one_line("a\nb\u{1b}[31m", 40), "a\\nb\\u{1b}[31m");
         assert_eq!(one_line("abcdef", 3), "abc…");
+        let command = ["a.py", "", "b c", "it's", "ü\n"].map(str::to_owned);
+        assert_eq!(typed(&command, 99), r"a.py '' 'b c' 'it'\''s' 'ü\n'");
     }
 }

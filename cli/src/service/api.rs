@@ -16,6 +16,7 @@ use crate::values::ByteSize;
 ///
 /// Every request but those to /v1/health must carry the key. Without a database, nothing can be listed, and all else works.
 #[derive(Debug, Args)]
+#[allow(clippy::doc_markdown, reason = "it is the help text")]
 pub(crate) struct ApiArgs {
     #[command(flatten)]
     common: Common,

@@ -18,6 +18,7 @@ use crate::output::{Align, print, print_json, print_line, table};
 /// `rgrid projector rebuild` makes them anew from it.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = false)]
+#[allow(clippy::doc_markdown, reason = "it is the help text")]
 pub(crate) struct ProjectorArgs {
     #[command(subcommand)]
     action: Option<Action>,

@@ -10,6 +10,7 @@ use crate::{failure::usage, output::print_line};
 /// What every service is told.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Grid")]
+#[allow(clippy::doc_markdown, reason = "it is the help text")]
 pub(crate) struct Common {
     /// The NATS servers: nats://user:password@host:4222, several separated by commas
     #[arg(
@@ -31,6 +32,7 @@ pub(crate) struct Common {
 /// Where files are kept.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Grid")]
+#[allow(clippy::doc_markdown, reason = "it is the help text")]
 pub(crate) struct Storage {
     /// Where files are kept: nats:// (an object store in NATS itself), s3://BUCKET?endpoint=URL (S3, MinIO) or file:///DIR
     #[arg(long, value_name = "URL", env = "RGRID_STORE", hide_env_values = true, default_value = "nats://")]
@@ -73,7 +75,7 @@ pub(crate) fn redacted(urls: &str) -> String {
 }
 
 fn redact(text: &str) -> String {
-    let Ok(mut url) = Url::parse(text) else {
+    let Some(mut url) = Url::parse(text).ok().filter(Url::has_host) else {
         // No URL: nothing says which part of it is the secret.
         return text
             .rsplit_once('@')

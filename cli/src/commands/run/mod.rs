@@ -41,9 +41,9 @@ pub(crate) async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     }
     if args.detach {
         if args.json {
-            print_json(&submitted)?
+            print_json(&submitted)?;
         } else {
-            print_line(&submitted.id.to_string())?
+            print_line(&submitted.id.to_string())?;
         }
         return Ok(ExitCode::SUCCESS);
     }

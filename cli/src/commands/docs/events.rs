@@ -1,0 +1,242 @@
+//! docs/events.md: the template, with what the types say put into it.
+
+use std::fmt::Write as _;
+
+use anyhow::Context as _;
+use bus::{
+    job::{CancelRequested, Cancelled, Claimed, Died, Finished, Rescheduled, Started, Submitted},
+    manifest::Manifest,
+    submission::Submission,
+    worker::{Beat, Left, Lost, Registered},
+};
+use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
+use serde_json::{Map, Value, json};
+
+use super::{render, samples};
+
+const TEMPLATE: &str = include_str!("events.template.md");
+
+/// Types that have a place of their own in the template.
+const PLACED: [&str; 3] = ["Submission", "Manifest", "Beat"];
+
+/// An event type, and where it is said.
+struct Kind {
+    /// The type that stands in the envelope.
+    kind: &'static str,
+    /// Its data's type.
+    data: &'static str,
+    /// Who says it.
+    by: &'static str,
+    /// What it means.
+    means: &'static str,
+}
+
+const READY: &str = "on `rgrid.evt.<namespace>.job.<job>.ready.<queue>.<class>`";
+
+#[rustfmt::skip]
+const JOB: [Kind; 8] = [
+    Kind { kind: "job.submitted.v1", data: "Submitted", by: "the API or its intake, READY", means: "It was accepted, and is ready to run: this is the queue entry too." },
+    Kind { kind: "job.claimed.v1", data: "Claimed", by: "its worker", means: "A worker took it." },
+    Kind { kind: "job.started.v1", data: "Started", by: "its worker", means: "Its command runs." },
+    Kind { kind: "job.finished.v1", data: "Finished", by: "its worker", means: "Its attempt ended on its worker, and what it made is committed. The job's last event." },
+    Kind { kind: "job.rescheduled.v1", data: "Rescheduled", by: "the watcher, READY", means: "Its attempt was given up, and it waits for a worker again." },
+    Kind { kind: "job.cancel_requested.v1", data: "CancelRequested", by: "the API", means: "A user asked for its end while a worker had it. `job.finished.v1` follows." },
+    Kind { kind: "job.cancelled.v1", data: "Cancelled", by: "the API or the watcher", means: "It ended without running, or without its worker, because a user asked for that. The job's last event." },
+    Kind { kind: "job.died.v1", data: "Died", by: "the watcher", means: "Its attempts are used up. The job's last event." },
+];
+
+#[rustfmt::skip]
+const WORKER: [Kind; 3] = [
+    Kind { kind: "worker.registered.v1", data: "Registered", by: "the worker", means: "A runner began a session for it. Attempts of any other session of this worker are over." },
+    Kind { kind: "worker.lost.v1", data: "Lost", by: "the watcher", means: "Its heartbeats lapsed. Its attempts are rescheduled." },
+    Kind { kind: "worker.left.v1", data: "Left", by: "the worker", means: "Its runner ended the session in good order." },
+];
+
+/// What the types say.
+pub(super) struct Contract {
+    definitions: Map<String, Value>,
+}
+
+impl Contract {
+    /// Asks the types.
+    pub(super) fn new() -> Self {
+        let mut generator = SchemaSettings::draft2020_12().into_generator();
+        add::<Submission>(&mut generator);
+        add::<Manifest>(&mut generator);
+        add::<Beat>(&mut generator);
+        add::<Submitted>(&mut generator);
+        add::<Claimed>(&mut generator);
+        add::<Started>(&mut generator);
+        add::<Finished>(&mut generator);
+        add::<Rescheduled>(&mut generator);
+        add::<CancelRequested>(&mut generator);
+        add::<Cancelled>(&mut generator);
+        add::<Died>(&mut generator);
+        add::<Registered>(&mut generator);
+        add::<Lost>(&mut generator);
+        add::<Left>(&mut generator);
+        add::<bus::envelope::Actor>(&mut generator);
+        Self {
+            definitions: generator.take_definitions(true),
+        }
+    }
+
+    /// One JSON Schema document of all types, with the data type of each event.
+    pub(super) fn schema(&self) -> Value {
+        let kinds = JOB.iter().chain(&WORKER);
+        let events: Map<String, Value> = kinds
+            .map(|kind| (kind.kind.to_owned(), json!({ "$ref": format!("#/$defs/{}", kind.data) })))
+            .collect();
+        json!({
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "title": "rgrid: the data of each event, by its type",
+            "properties": events,
+            "$defs": self.definitions,
+        })
+    }
+
+    fn type_of(&self, name: &str) -> anyhow::Result<&Value> {
+        self.definitions.get(name).with_context(|| format!("no type {name}"))
+    }
+
+    fn events(&self, kinds: &[Kind]) -> anyhow::Result<String> {
+        let mut text = String::new();
+        for kind in kinds {
+            let by = kind.by.replace("READY", READY);
+            let _ = write!(text, "### `{}`\n\n{} Said by {by}.\n\n", kind.kind, kind.means);
+            text.push_str(&render::body(self.type_of(kind.data)?));
+            text.push('\n');
+        }
+        Ok(text.trim_end().to_owned())
+    }
+
+    /// The types that others refer to.
+    fn types(&self) -> String {
+        let is_event = |name: &str| JOB.iter().chain(&WORKER).any(|kind| kind.data == name);
+        let mut text = String::new();
+        for (name, schema) in self
+            .definitions
+            .iter()
+            .filter(|(name, _)| !is_event(name) && !PLACED.contains(&name.as_str()))
+        {
+            let _ = write!(text, "### {name}\n\n{}\n", render::described(schema));
+        }
+        text.trim_end().to_owned()
+    }
+}
+
+fn add<T: JsonSchema>(generator: &mut SchemaGenerator) {
+    generator.subschema_for::<T>();
+}
+
+/// docs/events.md.
+///
+/// # Errors
+/// If the template names something that there is not.
+pub(super) fn markdown() -> anyhow::Result<String> {
+    let contract = Contract::new();
+    let examples = samples::all()?;
+    let mut text = String::new();
+    let mut rest = TEMPLATE;
+    while let Some((before, after)) = rest.split_once("{{") {
+        let (marker, behind) = after.split_once("}}").context("a marker in the template is not closed")?;
+        text.push_str(before);
+        let put = match marker.split_once(':') {
+            Some(("example", name)) => {
+                let example = examples.get(name).with_context(|| format!("no example {name}"))?;
+                format!("```json\n{}\n```", serde_json::to_string_pretty(example)?)
+            }
+            Some(("type", name)) => format!(
+                "**{name}**<a id=\"{}\"></a>\n\n{}",
+                name.to_lowercase(),
+                render::described(contract.type_of(name)?)
+            )
+            .trim_end()
+            .to_owned(),
+            Some(("events", "job")) => contract.events(&JOB)?,
+            Some(("events", "worker")) => contract.events(&WORKER)?,
+            None if marker == "types" => contract.types(),
+            None if marker == "subjects" => render::subjects(),
+            None if marker == "streams" => render::streams()?,
+            None if marker == "schema" => serde_json::to_string_pretty(&contract.schema())?,
+            _ => anyhow::bail!("the template asks for `{marker}`, which there is not"),
+        };
+        text.push_str(&put);
+        rest = behind;
+    }
+    text.push_str(rest);
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use bus::{envelope::Event as _, ids::Attempt, job::JobEvent, worker::WorkerEvent};
+
+    use super::*;
+
+    /// Total over the events of jobs, so that a new one does not compile until it is placed in the tables too.
+    const fn of_job(event: &JobEvent) -> &'static str {
+        match event {
+            JobEvent::Submitted(_) => "Submitted",
+            JobEvent::Claimed(_) => "Claimed",
+            JobEvent::Started(_) => "Started",
+            JobEvent::Finished(_) => "Finished",
+            JobEvent::Rescheduled(_) => "Rescheduled",
+            JobEvent::CancelRequested(_) => "CancelRequested",
+            JobEvent::Cancelled(_) => "Cancelled",
+            JobEvent::Died(_) => "Died",
+        }
+    }
+
+    /// Total over the events of workers.
+    const fn of_worker(event: &WorkerEvent) -> &'static str {
+        match event {
+            WorkerEvent::Registered(_) => "Registered",
+            WorkerEvent::Lost(_) => "Lost",
+            WorkerEvent::Left(_) => "Left",
+        }
+    }
+
+    #[test]
+    fn each_kind_is_the_one_that_the_type_says() {
+        let cancelled = JobEvent::Cancelled(Cancelled { reason: None });
+        let left = WorkerEvent::Left(Left {
+            session: bus::ids::SessionId::new(),
+        });
+        let claimed = JobEvent::Claimed(Claimed {
+            attempt: Attempt::FIRST,
+            worker: bus::ids::default_token(),
+            session: bus::ids::SessionId::new(),
+        });
+        for (kind, data) in [
+            (cancelled.kind(), of_job(&cancelled)),
+            (claimed.kind(), of_job(&claimed)),
+            (left.kind(), of_worker(&left)),
+        ] {
+            assert!(
+                JOB.iter().chain(&WORKER).any(|known| known.kind == kind && known.data == data),
+                "{kind}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_event_in_the_tables_can_be_read() {
+        // Data that is none: a known type complains of the data, and not of the type.
+        let raw = serde_json::value::to_raw_value(&json!(7)).expect("JSON");
+        for kind in &JOB {
+            assert!(
+                matches!(JobEvent::decode(kind.kind, &raw), Err(bus::envelope::DecodeError::Data { .. })),
+                "{}",
+                kind.kind
+            );
+        }
+        for kind in &WORKER {
+            assert!(
+                matches!(WorkerEvent::decode(kind.kind, &raw), Err(bus::envelope::DecodeError::Data { .. })),
+                "{}",
+                kind.kind
+            );
+        }
+    }
+}
