@@ -10,7 +10,7 @@ Examples:
   rgrid bench process --jobs 1000 --json
 
 What is measured, and what JSON it gives:
-  latency   jobs of /bin/true one after the other, from submit to started and to finished, seen by the client
+  latency   jobs of /bin/true one after the other, from submit to started and to finished
             {\"submit_to_started_ms\":{\"p50\",\"p99\"},\"submit_to_finished_ms\":{\"p50\",\"p99\"}}
   process   jobs of /bin/true, submitted in one request; floor: xargs -P<cpus> of the same
             {\"jobs\",\"wall_s\",\"projected_s\",\"floor_s\",\"ratio\"}
@@ -22,7 +22,8 @@ What is measured, and what JSON it gives:
             {\"jobs\",\"median_s\",\"floor_s\",\"ratio\"}
   all       an object of these, by name
 
-wall_s is from the submission to the last end that the client sees; projected_s is how much later the tables had it too.";
+wall_s is from the submission to the last end that the client sees; projected_s is how much later the tables \
+had it too.";
 
 /// Measure a grid, beside what the machine itself takes for the same
 #[derive(Debug, Args)]
@@ -40,8 +41,8 @@ pub(crate) struct BenchArgs {
     /// The image of the containers [default: rgrid/python:3 if it is there, else debian:stable-slim]
     #[arg(long, value_name = "IMAGE")]
     pub(super) image: Option<String>,
-    /// Start a grid for this run, and take it down again
-    #[arg(long, conflicts_with_all = ["url", "data_dir"])]
+    /// Measure no grid that is up: start one for this run, and take it down again
+    #[arg(long)]
     pub(super) embedded: bool,
     /// Answer in JSON
     #[arg(long)]

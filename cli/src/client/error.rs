@@ -9,13 +9,12 @@ pub(crate) enum Error {
     #[error("{}", .0.detail)]
     Problem(Problem),
     /// Nobody answers, or the connection broke.
-    #[error("cannot reach the grid at {url}; is it up (`rgrid status`), and is the address right (--url, RGRID_URL)?")]
+    #[error("cannot reach the grid at {url}: {}; is it up (`rgrid status`), and is the address right (--url, RGRID_URL)?", root(.cause))]
     Unreachable {
         /// Where we tried.
         url: String,
-        /// What happened.
-        #[source]
-        source: reqwest::Error,
+        /// What happened. Not a source: of its many layers only the innermost says something, and stands in the sentence.
+        cause: reqwest::Error,
     },
     /// Something else answers there.
     #[error("what answers at {url} is not a grid (HTTP status {status}); check --url or RGRID_URL")]
@@ -56,4 +55,19 @@ impl Error {
     pub(crate) fn is_usage(&self) -> bool {
         matches!(self, Self::Problem(problem) if matches!(problem.status, 400 | 409 | 413 | 422))
     }
+}
+
+/// The innermost cause, without the operating system's number for it.
+fn root(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut letters = text.chars();
+    letters
+        .next()
+        .map(|first| first.to_lowercase().chain(letters).collect())
+        .unwrap_or_default()
 }

@@ -72,9 +72,9 @@ impl Client {
 
     /// Sends a request, and gives the answer if it is a good one.
     pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Response, Error> {
-        let unreachable = |source| Error::Unreachable {
+        let unreachable = |cause| Error::Unreachable {
             url: self.base.to_string(),
-            source,
+            cause,
         };
         let response = request.send().await.map_err(unreachable)?;
         if response.status().is_success() {
@@ -95,9 +95,9 @@ impl Client {
     pub(crate) async fn json<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Error> {
         let response = self.send(request).await?;
         let status = response.status().as_u16();
-        let body = response.bytes().await.map_err(|source| Error::Unreachable {
+        let body = response.bytes().await.map_err(|cause| Error::Unreachable {
             url: self.base.to_string(),
-            source,
+            cause,
         })?;
         serde_json::from_slice(&body).map_err(|source| Error::Answer {
             url: self.base.to_string(),

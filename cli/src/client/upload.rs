@@ -111,7 +111,7 @@ pub(crate) async fn put(client: &Client, file: &Hashed, bar: &Bar) -> anyhow::Re
                 file.source.display()
             )
         }),
-        Err(Error::Unreachable { url, source }) => Err(Error::Unreachable { url, source }).with_context(|| {
+        Err(error @ Error::Unreachable { .. }) => Err(error).with_context(|| {
             format!(
                 "the connection broke while {} was being sent; run again: what has arrived is kept",
                 file.source.display()

@@ -18,10 +18,6 @@ use crate::values::ByteSize;
 #[derive(Debug, Args)]
 #[allow(clippy::doc_markdown, reason = "it is the help text")]
 pub(crate) struct ApiArgs {
-    #[command(flatten)]
-    common: Common,
-    #[command(flatten)]
-    storage: Storage,
     /// The database that the projector fills: postgres://user:password@host:5432/name
     #[arg(
         long,
@@ -43,6 +39,10 @@ pub(crate) struct ApiArgs {
     /// The largest file that may be uploaded
     #[arg(long, value_name = "SIZE", env = "RGRID_MAX_UPLOAD", default_value = "1TiB")]
     max_upload: ByteSize,
+    #[command(flatten)]
+    common: Common,
+    #[command(flatten)]
+    storage: Storage,
 }
 
 pub(crate) async fn api(args: ApiArgs) -> anyhow::Result<ExitCode> {

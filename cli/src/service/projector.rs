@@ -22,10 +22,6 @@ use crate::output::{Align, print, print_json, print_line, table};
 pub(crate) struct ProjectorArgs {
     #[command(subcommand)]
     action: Option<Action>,
-    #[command(flatten)]
-    common: Common,
-    #[command(flatten)]
-    storage: Storage,
     /// The database: postgres://user:password@host:5432/name; its tables are made at the start
     #[arg(
         long,
@@ -35,6 +31,10 @@ pub(crate) struct ProjectorArgs {
         help_heading = "Grid"
     )]
     database_url: String,
+    #[command(flatten)]
+    common: Common,
+    #[command(flatten)]
+    storage: Storage,
 }
 
 #[derive(Debug, Subcommand)]

@@ -30,10 +30,6 @@ const SPOOL: &str = "1GiB";
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct RunnerArgs {
-    #[command(flatten)]
-    common: Common,
-    #[command(flatten)]
-    storage: Storage,
     /// What the worker is called [default: this machine's name]
     #[arg(long, value_name = "NAME", env = "RGRID_WORKER")]
     worker: Option<WorkerId>,
@@ -78,6 +74,10 @@ pub(crate) struct RunnerArgs {
     /// How much of one job's log may wait on disk for the store
     #[arg(long, value_name = "SIZE", env = "RGRID_SPOOL", default_value = SPOOL)]
     spool: ByteSize,
+    #[command(flatten)]
+    common: Common,
+    #[command(flatten)]
+    storage: Storage,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

@@ -25,7 +25,7 @@ pub(crate) struct Common {
     #[arg(long, value_name = "N", env = "RGRID_REPLICAS", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=5))]
     pub(crate) replicas: u8,
     /// Print what it would run with, without secrets, and do nothing
-    #[arg(long)]
+    #[arg(long, help_heading = None)]
     pub(crate) print_config: bool,
 }
 

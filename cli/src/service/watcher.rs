@@ -16,11 +16,11 @@ use crate::values::Span;
 /// It keeps nothing of its own, and two may run. It asks for no database.
 #[derive(Debug, Args)]
 pub(crate) struct WatcherArgs {
-    #[command(flatten)]
-    common: Common,
     /// For how long a worker may be silent before it is lost
     #[arg(long, value_name = "TIME", env = "RGRID_LAPSE", default_value = "4s")]
     lapse: Span,
+    #[command(flatten)]
+    common: Common,
 }
 
 pub(crate) async fn watcher(args: WatcherArgs) -> anyhow::Result<ExitCode> {

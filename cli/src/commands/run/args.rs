@@ -21,20 +21,20 @@ Examples:
 
 Options of rgrid stand before SCRIPT; everything behind it is the script's, also what begins with `-`.
 
-Files: the script, and each argument that names an existing file (also as --option=FILE), go along. One from below the current
-directory keeps its relative path, any other comes by its name alone, and the argument is changed accordingly. What the script
+Files: the script, and each argument that names an existing file (also as --option=FILE), go along. One from below the current \
+directory keeps its relative path, any other comes by its name alone, and the argument is changed accordingly. What the script \
 writes or changes in its current directory comes back, also when it fails.
 
-Exit codes: the script's own; 128 + N if signal N ended it; 124 timed out, 137 out of memory, 130 cancelled, 126 could not be run.
-Of rgrid itself: 1 if something could not be done, 2 if something must be written otherwise.";
+Exit codes: the script's own; 128 + N if signal N ended it; 124 timed out, 137 out of memory, 130 cancelled, 126 could not be \
+run. Of rgrid itself: 1 if something could not be done, 2 if something must be written otherwise.";
 
 /// Run a script on the grid, wait for it, and end as it ends
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, override_usage = "rgrid run [OPTIONS] SCRIPT [ARGS]...")]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub(crate) struct RunArgs {
-    /// The script, and its arguments
-    #[arg(value_name = "SCRIPT [ARGS]", required = true, trailing_var_arg = true, allow_hyphen_values = true, num_args = 1..)]
+    /// The script, and behind it its arguments
+    #[arg(value_name = "SCRIPT", required = true, trailing_var_arg = true, allow_hyphen_values = true, num_args = 1..)]
     pub(super) words: Vec<OsString>,
 
     /// Return at once, and print the job's id
