@@ -1,1 +1,241 @@
+mod arbitrary;
+mod history;
+mod interleaved;
+mod speakers;
 
+use super::{CancelRequested, Command, End, Job, JobEvent, LossCause, MAX_ATTEMPTS, Outcome, Phase, Rejection, State, decide};
+use crate::{envelope::Actor, ids::Attempt, spec::ExecutorKind};
+use history::{History, Worker};
+
+#[test]
+fn a_job_goes_from_submitted_to_succeeded() {
+    let mut history = History::submitted();
+    let worker = Worker::new("w");
+    let mut states = vec![history.state()];
+    for command in [worker.claim(), worker.start(1), worker.finish(1, Outcome::Succeeded)] {
+        history.say(&worker.actor(), command).expect("the way of every job");
+        states.push(history.state());
+    }
+    assert_eq!(states, [State::Queued, State::Claimed, State::Running, State::Succeeded]);
+    let job = history.job();
+    assert_eq!(job.finished().map(|finished| &finished.outcome), Some(&Outcome::Succeeded));
+    assert!(job.ended_at.is_some() && job.live_attempt().is_none());
+}
+
+#[test]
+fn an_attempt_may_end_before_it_is_said_to_have_started() {
+    let mut history = History::submitted();
+    let worker = Worker::new("w");
+    history.say(&worker.actor(), worker.claim()).expect("queued");
+    let error = Outcome::Error {
+        message: "no such image".to_owned(),
+    };
+    history.say(&worker.actor(), worker.finish(1, error)).expect("claimed");
+    assert_eq!(history.state(), State::Failed);
+}
+
+#[test]
+fn what_an_outcome_is_called() {
+    let outcomes = [
+        (Outcome::Succeeded, State::Succeeded, 0),
+        (Outcome::Failed { exit_code: 3 }, State::Failed, 3),
+        (Outcome::Signalled { signal: 11 }, State::Failed, 139),
+        (Outcome::TimedOut { limit_ms: 5 }, State::TimedOut, 124),
+        (Outcome::OutOfMemory { limit_bytes: None }, State::OutOfMemory, 137),
+        (Outcome::Cancelled, State::Cancelled, 130),
+        (Outcome::Error { message: String::new() }, State::Failed, 126),
+    ];
+    for (outcome, state, exit_code) in outcomes {
+        assert_eq!((outcome.state(), outcome.exit_code()), (state, exit_code), "{outcome:?}");
+        assert!(state.is_end());
+    }
+    for state in State::ALL {
+        assert_eq!(state.as_str().parse(), Ok(state));
+    }
+}
+
+#[test]
+fn submitting_again_is_told_apart_from_another_job_under_the_same_key() {
+    let history = History::submitted();
+    let job = history.job();
+    let again = |spec| decide(Some(&job), Command::Submit { spec: Box::new(spec) });
+    assert_eq!(again(job.spec.clone()), Err(Rejection::Exists));
+    let mut other = job.spec.clone();
+    other.command.push("--verbose".to_owned());
+    assert_eq!(again(other), Err(Rejection::KeyConflict));
+}
+
+#[test]
+fn nothing_but_a_submission_begins_a_job() {
+    let worker = Worker::new("w");
+    for command in [worker.claim(), worker.start(1), Command::Cancel { reason: None }, worker.give_up(1)] {
+        assert_eq!(decide(None, command), Err(Rejection::Absent));
+    }
+}
+
+/// Rows: where the job stands. Columns: claim, start, finish, give up (all of attempt 1, by its own worker), cancel.
+#[test]
+fn what_is_decided_where() {
+    let stale = Rejection::Stale { attempt: Attempt(1) };
+    let worker = Worker::new("w");
+    let finish = || worker.finish(1, Outcome::Succeeded);
+    let table: [(&str, Vec<Command>, [Result<&str, Rejection>; 5]); 6] = [
+        (
+            "queued",
+            vec![],
+            [
+                Ok("job.claimed.v1"),
+                Err(stale.clone()),
+                Err(stale.clone()),
+                Err(stale.clone()),
+                Ok("job.cancelled.v1"),
+            ],
+        ),
+        (
+            "claimed",
+            vec![worker.claim()],
+            [
+                Err(Rejection::NotQueued),
+                Ok("job.started.v1"),
+                Ok("job.finished.v1"),
+                Ok("job.rescheduled.v1"),
+                Ok("job.cancel_requested.v1"),
+            ],
+        ),
+        (
+            "running",
+            vec![worker.claim(), worker.start(1)],
+            [
+                Err(Rejection::NotQueued),
+                Err(Rejection::AlreadyStarted),
+                Ok("job.finished.v1"),
+                Ok("job.rescheduled.v1"),
+                Ok("job.cancel_requested.v1"),
+            ],
+        ),
+        (
+            "being cancelled",
+            vec![worker.claim(), Command::Cancel { reason: None }],
+            [
+                Err(Rejection::NotQueued),
+                Ok("job.started.v1"),
+                Ok("job.finished.v1"),
+                Ok("job.cancelled.v1"),
+                Err(Rejection::AlreadyCancelling),
+            ],
+        ),
+        (
+            "queued again",
+            vec![worker.claim(), worker.give_up(1)],
+            [
+                Ok("job.claimed.v1"),
+                Err(stale.clone()),
+                Err(stale.clone()),
+                Err(stale.clone()),
+                Ok("job.cancelled.v1"),
+            ],
+        ),
+        (
+            "ended",
+            vec![worker.claim(), finish()],
+            [
+                Err(Rejection::Ended),
+                Err(stale.clone()),
+                Err(stale.clone()),
+                Err(stale),
+                Err(Rejection::Ended),
+            ],
+        ),
+    ];
+    for (name, before, decisions) in table {
+        let mut history = History::submitted();
+        for command in before {
+            history.say_as_whoever_may(&worker, command).expect(name);
+        }
+        let commands = [
+            worker.claim(),
+            worker.start(1),
+            finish(),
+            worker.give_up(1),
+            Command::Cancel { reason: None },
+        ];
+        for (command, decision) in commands.into_iter().zip(decisions) {
+            use crate::envelope::Event as _;
+            let text = format!("{name}: {command:?}");
+            let decided = decide(Some(&history.job()), command);
+            assert_eq!(decided.as_ref().map(JobEvent::kind).map_err(Clone::clone), decision, "{text}");
+        }
+    }
+}
+
+#[test]
+fn the_attempts_number_fences() {
+    let mut history = History::submitted();
+    let (slow, quick) = (Worker::new("slow"), Worker::new("quick"));
+    history.say(&slow.actor(), slow.claim()).expect("queued");
+    history.say(&Actor::Watcher, slow.give_up(1)).expect("live");
+    history.say(&quick.actor(), quick.claim()).expect("queued again");
+    for attempt in [1, 2] {
+        let late = history.say(&slow.actor(), slow.finish(attempt, Outcome::Succeeded));
+        assert_eq!(
+            late,
+            Err(Rejection::Stale { attempt: Attempt(attempt) }),
+            "neither its own nor the other's"
+        );
+    }
+    history.say(&quick.actor(), quick.finish(2, Outcome::Succeeded)).expect("live");
+    assert_eq!(history.state(), State::Succeeded);
+}
+
+#[test]
+fn a_worker_that_begins_anew_does_not_go_on_with_its_old_attempt() {
+    let mut history = History::submitted();
+    let (before, after) = (Worker::new("w"), Worker::new("w"));
+    history.say(&before.actor(), before.claim()).expect("queued");
+    let stale = Err(Rejection::Stale { attempt: Attempt(1) });
+    assert_eq!(history.say(&after.actor(), after.start(1)), stale);
+    assert_eq!(history.say(&after.actor(), after.finish(1, Outcome::Succeeded)), stale);
+}
+
+#[test]
+fn a_job_whose_workers_are_all_lost_is_dead() {
+    let mut history = History::submitted();
+    let worker = Worker::new("w");
+    for attempt in 1..=MAX_ATTEMPTS {
+        assert_eq!(history.job().phase, Phase::Queued { next: Attempt(attempt) });
+        history.say(&worker.actor(), worker.claim()).expect("queued");
+        history.say(&Actor::Watcher, worker.give_up(attempt)).expect("live");
+    }
+    let cause = LossCause::WorkerLost { worker: worker.id };
+    assert_eq!(history.job().phase, Phase::Ended(End::Dead(cause)));
+}
+
+#[test]
+fn a_request_to_cancel_is_kept_as_it_was_first_said() {
+    let mut history = History::submitted();
+    let worker = Worker::new("w");
+    history.say(&worker.actor(), worker.claim()).expect("queued");
+    for reason in ["first", "second"] {
+        let reason = Some(reason.to_owned());
+        history.push(Some(Actor::Api), JobEvent::CancelRequested(CancelRequested { reason }));
+    }
+    let reason = history.job().cancel_requested.map(|(_, reason)| reason);
+    assert_eq!(reason, Some(Some("first".to_owned())));
+}
+
+#[test]
+fn a_started_attempt_says_in_what_it_runs() {
+    let mut history = History::submitted();
+    let worker = Worker::new("w");
+    history.say(&worker.actor(), worker.claim()).expect("queued");
+    history.say(&worker.actor(), worker.start(1)).expect("claimed");
+    let job = history.job();
+    let attempt = job.live_attempt().expect("running");
+    assert_eq!(attempt.executor, Some(ExecutorKind::Process));
+    assert!(
+        attempt
+            .started_at
+            .is_some_and(|at| at > attempt.claimed_at && attempt.claimed_at > job.submitted_at)
+    );
+    assert!(Job::replay(&[]).is_none());
+}

@@ -1,0 +1,210 @@
+//! Events with anything in them, and that they come back from the log as they went in.
+
+use chrono::{DateTime, Utc};
+use proptest::{
+    collection::{btree_map, vec},
+    option,
+    prelude::*,
+};
+
+use crate::{
+    envelope::{Actor, Envelope},
+    ids::{Attempt, Digest, EventId, JobId, SessionId, Token},
+    job::{
+        CancelRequested, Cancelled, Claimed, Died, Finished, JobEvent, LossCause, ManifestRef, Outcome, Rescheduled, Started, Submitted,
+        Usage,
+    },
+    spec::{ExecutorKind, InputFile, JobSpec, Priority, RelPath, Resources},
+    stream::read::{Fact, decode},
+    subjects,
+};
+
+fn uuid() -> impl Strategy<Value = uuid::Uuid> {
+    any::<u128>().prop_map(uuid::Uuid::from_u128)
+}
+
+fn session() -> impl Strategy<Value = SessionId> {
+    uuid().prop_map(SessionId::from)
+}
+
+fn attempt() -> impl Strategy<Value = Attempt> {
+    any::<u32>().prop_map(Attempt)
+}
+
+fn token() -> impl Strategy<Value = Token> {
+    "[A-Za-z0-9_-]{1,64}".prop_map(|text| text.parse().expect("a token"))
+}
+
+fn actor() -> impl Strategy<Value = Actor> {
+    prop_oneof![Just(Actor::Api), Just(Actor::Watcher), token().prop_map(Actor::Worker)]
+}
+
+fn executor() -> impl Strategy<Value = ExecutorKind> {
+    prop_oneof![Just(ExecutorKind::Docker), Just(ExecutorKind::Process), Just(ExecutorKind::Noop)]
+}
+
+fn digest() -> impl Strategy<Value = Digest> {
+    any::<[u8; 8]>().prop_map(|bytes| Digest::of(&bytes))
+}
+
+fn input() -> impl Strategy<Value = InputFile> {
+    let part = "[^/\\x00]{1,20}".prop_filter("a name", |part| part != "." && part != "..");
+    let path = vec(part, 1..4).prop_map(|parts| parts.join("/").parse::<RelPath>().expect("a path"));
+    (path, digest(), any::<u64>(), any::<bool>()).prop_map(|(path, sha256, size, executable)| InputFile {
+        path,
+        sha256,
+        size,
+        executable,
+    })
+}
+
+fn resources() -> impl Strategy<Value = Resources> {
+    (any::<u32>(), option::of(any::<u64>()), any::<bool>()).prop_map(|(cpu_milli, memory_bytes, cpu_limit)| Resources {
+        cpu_milli,
+        memory_bytes,
+        cpu_limit,
+    })
+}
+
+fn spec() -> impl Strategy<Value = JobSpec> {
+    let text = || option::of(any::<String>());
+    let map = || btree_map(any::<String>(), any::<String>(), 0..3);
+    let priority = prop_oneof![Just(Priority::High), Just(Priority::Normal), Just(Priority::Low)];
+    let names = (
+        text(),
+        vec(any::<String>(), 1..4),
+        option::of(token()),
+        text(),
+        option::of(executor()),
+    );
+    let files = (vec(input(), 0..3), map(), resources(), option::of(any::<u64>()));
+    (names, files, (token(), priority, map(), text())).prop_map(|(names, files, lane)| JobSpec {
+        name: names.0,
+        command: names.1,
+        runtime: names.2,
+        image: names.3,
+        executor: names.4,
+        inputs: files.0,
+        env: files.1,
+        resources: files.2,
+        timeout_ms: files.3,
+        queue: lane.0,
+        priority: lane.1,
+        labels: lane.2,
+        key: lane.3,
+    })
+}
+
+fn outcome() -> impl Strategy<Value = Outcome> {
+    prop_oneof![
+        Just(Outcome::Succeeded),
+        any::<i32>().prop_map(|exit_code| Outcome::Failed { exit_code }),
+        any::<i32>().prop_map(|signal| Outcome::Signalled { signal }),
+        any::<u64>().prop_map(|limit_ms| Outcome::TimedOut { limit_ms }),
+        any::<Option<u64>>().prop_map(|limit_bytes| Outcome::OutOfMemory { limit_bytes }),
+        Just(Outcome::Cancelled),
+        any::<String>().prop_map(|message| Outcome::Error { message }),
+    ]
+}
+
+fn cause() -> impl Strategy<Value = LossCause> {
+    (token(), 0..3).prop_map(|(worker, kind)| match kind {
+        0 => LossCause::WorkerLost { worker },
+        1 => LossCause::SessionEnded { worker },
+        _ => LossCause::Orphaned { worker },
+    })
+}
+
+fn manifest() -> impl Strategy<Value = ManifestRef> {
+    (digest(), any::<[u64; 4]>()).prop_map(|(sha256, [files, bytes, stdout_bytes, stderr_bytes])| ManifestRef {
+        sha256,
+        files,
+        bytes,
+        stdout_bytes,
+        stderr_bytes,
+    })
+}
+
+fn finished() -> impl Strategy<Value = Finished> {
+    let usage = any::<(u64, Option<u64>, Option<u64>)>().prop_map(|(wall_ms, cpu_ms, memory_bytes)| Usage {
+        wall_ms,
+        cpu_ms,
+        memory_bytes,
+    });
+    (attempt(), session(), outcome(), option::of(manifest()), usage).prop_map(|(attempt, session, outcome, manifest, usage)| Finished {
+        attempt,
+        session,
+        outcome,
+        manifest,
+        usage,
+    })
+}
+
+/// Any event of a job.
+pub(super) fn event() -> impl Strategy<Value = JobEvent> {
+    let reason = || any::<Option<String>>();
+    prop_oneof![
+        spec().prop_map(|spec| JobEvent::Submitted(Box::new(Submitted { spec }))),
+        (attempt(), token(), session()).prop_map(|(attempt, worker, session)| JobEvent::Claimed(Claimed { attempt, worker, session })),
+        (attempt(), session(), executor(), any::<Option<String>>()).prop_map(|(attempt, session, executor, environment)| {
+            JobEvent::Started(Started {
+                attempt,
+                session,
+                executor,
+                environment,
+            })
+        }),
+        finished().prop_map(|finished| JobEvent::Finished(Box::new(finished))),
+        (attempt(), cause(), spec()).prop_map(|(attempt, cause, spec)| JobEvent::Rescheduled(Box::new(Rescheduled {
+            attempt,
+            cause,
+            spec
+        }))),
+        reason().prop_map(|reason| JobEvent::CancelRequested(CancelRequested { reason })),
+        reason().prop_map(|reason| JobEvent::Cancelled(Cancelled { reason })),
+        (attempt(), cause()).prop_map(|(attempt, cause)| JobEvent::Died(Died { attempt, cause })),
+    ]
+}
+
+fn envelope() -> impl Strategy<Value = Envelope<JobEvent>> {
+    let id = || uuid().prop_map(EventId::from);
+    // To the microsecond, over four thousand years.
+    let time = (0..126_230_400_000_000_000_i64).prop_map(|us| DateTime::<Utc>::from_timestamp_micros(us).expect("in range"));
+    (id(), time, actor(), option::of(id()), option::of(id()), event()).prop_map(|(id, time, actor, causation_id, correlation_id, event)| {
+        Envelope {
+            id,
+            time,
+            actor,
+            causation_id,
+            correlation_id,
+            event,
+        }
+    })
+}
+
+proptest! {
+    #[test]
+    fn any_event_comes_back_from_the_log_as_it_went_in(envelope in envelope(), namespace in token(), job in uuid(), sequence: u64) {
+        let job = JobId::from(job);
+        let subject = match &envelope.event {
+            JobEvent::Submitted(event) => subjects::job_ready(&namespace, job, &event.spec.queue, event.spec.class()),
+            JobEvent::Rescheduled(event) => subjects::job_ready(&namespace, job, &event.spec.queue, event.spec.class()),
+            _ => subjects::job_by(&namespace, job, &envelope.actor),
+        };
+        let Ok(Some(Fact::Job(read))) = decode(&subject, sequence, &envelope.to_json()) else {
+            return Err(TestCaseError::fail(format!("{subject} does not come back as a job's event")));
+        };
+        prop_assert_eq!(&read.namespace, &namespace);
+        prop_assert_eq!((read.job, read.sequence), (job, sequence));
+        prop_assert_eq!(&read.envelope, &envelope);
+        prop_assert_eq!(read.envelope.to_json(), envelope.to_json());
+    }
+
+    /// Whatever a message holds, reading it is an answer or an error.
+    #[test]
+    fn no_message_is_too_strange_to_read(subject in "rgrid\\.evt\\.[a-z.*>]{0,40}|.{0,40}", payload: Vec<u8>) {
+        let _answer = decode(&subject, 1, &payload);
+        let subject = format!("rgrid.evt.ns.job.{}.by.api", JobId::new());
+        prop_assert!(decode(&subject, 1, &payload).is_err());
+    }
+}

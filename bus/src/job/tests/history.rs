@@ -1,0 +1,156 @@
+//! A log of one job, in memory.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::{
+    envelope::{Actor, Envelope},
+    ids::{Attempt, JobId, SessionId, WorkerId, default_token},
+    job::{Command, Job, JobEvent, LossCause, Outcome, Recorded, Rejection, State, Usage, decide},
+    spec::{ExecutorKind, JobSpec, Priority, Resources},
+};
+
+/// One job's events, as they stand in the log.
+#[derive(Debug, Clone)]
+pub(super) struct History {
+    pub(super) id: JobId,
+    pub(super) events: Vec<Recorded>,
+}
+
+/// A worker in one session.
+#[derive(Debug, Clone)]
+pub(super) struct Worker {
+    pub(super) id: WorkerId,
+    pub(super) session: SessionId,
+}
+
+pub(super) fn spec() -> JobSpec {
+    JobSpec {
+        name: None,
+        command: vec!["report.py".to_owned()],
+        runtime: None,
+        image: None,
+        executor: None,
+        inputs: Vec::new(),
+        env: BTreeMap::new(),
+        resources: Resources::default(),
+        timeout_ms: None,
+        queue: default_token(),
+        priority: Priority::Normal,
+        labels: BTreeMap::new(),
+        key: None,
+    }
+}
+
+impl History {
+    pub(super) fn submitted() -> Self {
+        let mut history = Self {
+            id: JobId::new(),
+            events: Vec::new(),
+        };
+        let spec = Box::new(spec());
+        history.say(&Actor::Api, Command::Submit { spec }).expect("it is not there yet");
+        history
+    }
+
+    pub(super) fn job(&self) -> Job {
+        Job::replay(&self.events).expect("it was submitted")
+    }
+
+    pub(super) fn state(&self) -> State {
+        self.job().state()
+    }
+
+    pub(super) fn last(&self) -> u64 {
+        self.events.last().map_or(0, |recorded| recorded.sequence)
+    }
+
+    /// Decides on the job as it stands, and records the event as appending does.
+    pub(super) fn say(&mut self, actor: &Actor, command: Command) -> Result<(), Rejection> {
+        let job = Job::replay(&self.events);
+        let event = decide(job.as_ref(), command)?;
+        self.push(speaker(actor, &event), event);
+        Ok(())
+    }
+
+    pub(super) fn say_as_whoever_may(&mut self, worker: &Worker, command: Command) -> Result<(), Rejection> {
+        let actor = match command {
+            Command::Submit { .. } | Command::Cancel { .. } => Actor::Api,
+            Command::GiveUp { .. } => Actor::Watcher,
+            Command::Claim { .. } | Command::Start { .. } | Command::Finish { .. } => worker.actor(),
+        };
+        self.say(&actor, command)
+    }
+
+    /// Records an event that nobody decided on. Sequences have gaps, since other jobs' events stand between; times ascend.
+    pub(super) fn push(&mut self, speaker: Option<Actor>, event: JobEvent) {
+        let sequence = self.last() + 3;
+        let envelope = Envelope {
+            time: DateTime::<Utc>::UNIX_EPOCH + TimeDelta::microseconds(i64::try_from(sequence).expect("small")),
+            ..Envelope::new(speaker.clone().unwrap_or(Actor::Api), event)
+        };
+        self.events.push(Recorded {
+            namespace: default_token(),
+            job: self.id,
+            speaker,
+            sequence,
+            envelope,
+        });
+    }
+}
+
+/// What the subject says of the speaker: nothing, on a ready subject.
+pub(super) fn speaker(actor: &Actor, event: &JobEvent) -> Option<Actor> {
+    match event {
+        JobEvent::Submitted(_) | JobEvent::Rescheduled(_) => None,
+        _ => Some(actor.clone()),
+    }
+}
+
+impl Worker {
+    pub(super) fn new(name: &str) -> Self {
+        Self {
+            id: name.parse().expect("a token"),
+            session: SessionId::new(),
+        }
+    }
+
+    pub(super) fn actor(&self) -> Actor {
+        Actor::Worker(self.id.clone())
+    }
+
+    pub(super) fn claim(&self) -> Command {
+        Command::Claim {
+            worker: self.id.clone(),
+            session: self.session,
+        }
+    }
+
+    pub(super) fn start(&self, attempt: u32) -> Command {
+        Command::Start {
+            attempt: Attempt(attempt),
+            session: self.session,
+            executor: ExecutorKind::Process,
+            environment: None,
+        }
+    }
+
+    pub(super) fn finish(&self, attempt: u32, outcome: Outcome) -> Command {
+        Command::Finish {
+            attempt: Attempt(attempt),
+            session: self.session,
+            outcome,
+            manifest: None,
+            usage: Usage::default(),
+        }
+    }
+
+    /// What the watcher says of it when it is lost.
+    pub(super) fn give_up(&self, attempt: u32) -> Command {
+        Command::GiveUp {
+            attempt: Attempt(attempt),
+            cause: LossCause::WorkerLost { worker: self.id.clone() },
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Who may say what: an event in the log counts only if its subject's speaker may say such a thing.
+
+use super::history::{History, Worker, speaker, spec};
+use crate::{
+    envelope::{Actor, Event as _},
+    ids::Attempt,
+    job::{CancelRequested, Cancelled, Claimed, Died, Finished, Job, JobEvent, LossCause, Outcome, Rescheduled, Started, Submitted, Usage},
+    spec::ExecutorKind,
+};
+
+/// One of each, true of the job after `before`, if `worker` is the one that has it.
+fn every_event(worker: &Worker, attempt: Attempt) -> [JobEvent; 8] {
+    let (session, cause) = (worker.session, LossCause::WorkerLost { worker: worker.id.clone() });
+    let reason = None;
+    [
+        JobEvent::Submitted(Box::new(Submitted { spec: spec() })),
+        JobEvent::Claimed(Claimed {
+            attempt,
+            worker: worker.id.clone(),
+            session,
+        }),
+        JobEvent::Started(Started {
+            attempt,
+            session,
+            executor: ExecutorKind::Process,
+            environment: None,
+        }),
+        JobEvent::Finished(Box::new(Finished {
+            attempt,
+            session,
+            outcome: Outcome::Succeeded,
+            manifest: None,
+            usage: Usage::default(),
+        })),
+        JobEvent::Rescheduled(Box::new(Rescheduled {
+            attempt,
+            cause: cause.clone(),
+            spec: spec(),
+        })),
+        JobEvent::CancelRequested(CancelRequested { reason: reason.clone() }),
+        JobEvent::Cancelled(Cancelled { reason }),
+        JobEvent::Died(Died { attempt, cause }),
+    ]
+}
+
+/// The histories before: none, queued, claimed, running.
+fn stages(worker: &Worker) -> [History; 4] {
+    let queued = History::submitted();
+    let none = History {
+        id: queued.id,
+        events: Vec::new(),
+    };
+    let mut claimed = queued.clone();
+    claimed.say(&worker.actor(), worker.claim()).expect("queued");
+    let mut running = claimed.clone();
+    running.say(&worker.actor(), worker.start(1)).expect("claimed");
+    [none, queued, claimed, running]
+}
+
+fn effect(history: &History, speaker: Option<&Actor>, event: &JobEvent) -> bool {
+    let before = Job::replay(&history.events);
+    let mut history = history.clone();
+    history.push(speaker.cloned(), event.clone());
+    let after = Job::replay(&history.events);
+    let sequence = after.as_ref().map_or(0, |job| job.sequence);
+    after != before.map(|job| Job { sequence, ..job })
+}
+
+/// Each event has an effect at some stage when its own speaker says it, and at none when anybody else does.
+#[test]
+fn only_who_may_say_it_says_it_with_effect() {
+    let (worker, other) = (Worker::new("w"), Worker::new("other"));
+    let speakers = [
+        None,
+        Some(Actor::Api),
+        Some(Actor::Watcher),
+        Some(worker.actor()),
+        Some(other.actor()),
+    ];
+    for event in every_event(&worker, Attempt::FIRST) {
+        let with_effect = speakers
+            .iter()
+            .filter(|speaker| stages(&worker).iter().any(|history| effect(history, speaker.as_ref(), &event)))
+            .cloned()
+            .collect::<Vec<_>>();
+        let may: Vec<Option<Actor>> = match event.kind() {
+            "job.submitted.v1" | "job.rescheduled.v1" => vec![None],
+            "job.claimed.v1" | "job.started.v1" | "job.finished.v1" => vec![Some(worker.actor())],
+            "job.cancel_requested.v1" => vec![Some(Actor::Api)],
+            "job.cancelled.v1" => vec![Some(Actor::Api), Some(Actor::Watcher)],
+            "job.died.v1" => vec![Some(Actor::Watcher)],
+            kind => panic!("who may say {kind}?"),
+        };
+        assert_eq!(with_effect, may, "{}", event.kind());
+    }
+}
+
+/// A worker that says of another's attempt what only that one may say, under its own name and with the right numbers.
+#[test]
+fn another_workers_word_about_an_attempt_changes_nothing() {
+    let (worker, other) = (Worker::new("w"), Worker::new("other"));
+    for history in stages(&worker) {
+        for event in every_event(&worker, Attempt::FIRST) {
+            let said_by_other = speaker(&other.actor(), &event).is_some();
+            assert!(
+                !said_by_other || !effect(&history, Some(&other.actor()), &event),
+                "{}",
+                event.kind()
+            );
+        }
+    }
+}
+
+/// The right worker, and a session of it that does not have the attempt.
+#[test]
+fn another_sessions_word_about_an_attempt_changes_nothing() {
+    let (worker, restarted) = (Worker::new("w"), Worker::new("w"));
+    let [_, _, claimed, running] = stages(&worker);
+    for event in every_event(&restarted, Attempt::FIRST) {
+        if matches!(event, JobEvent::Claimed(_) | JobEvent::Started(_) | JobEvent::Finished(_)) {
+            assert!(!effect(&claimed, Some(&restarted.actor()), &event), "{}", event.kind());
+            assert!(!effect(&running, Some(&restarted.actor()), &event), "{}", event.kind());
+        }
+    }
+}
