@@ -269,6 +269,37 @@ fn in_the_foreground_ctrl_c_takes_it_down() -> Result<()> {
     all_gone(&pids)
 }
 
+#[test]
+fn two_who_take_it_down_wait_for_the_same_end() -> Result<()> {
+    let place = Place::new()?;
+    place.up()?;
+    let pids = place.pids()?;
+    let down = || Ok::<_, anyhow::Error>(place.command("down")?.stdout(Stdio::null()).spawn()?);
+    for mut one in [down()?, down()?] {
+        assert!(one.wait()?.success());
+    }
+    let log = place.log("up.log");
+    assert!(log.contains("going down") && !log.contains("killing"), "{log}");
+    all_gone(&pids)
+}
+
+#[test]
+fn a_second_ctrl_c_waits_for_nobody() -> Result<()> {
+    let place = Place::new()?;
+    let mut foreground = place.command("up")?.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    eventually("the grid is up", || Ok((place.status()?["up"] == true).then_some(())))?;
+    let pids = place.pids()?;
+    // Frozen, it would end only when it is killed, after half a minute.
+    kill_process(place.pid("runner")?, Signal::STOP)?;
+    kill_process(Pid::from_child(&foreground), Signal::INT)?;
+    eventually("it is going down", || Ok(place.log("up.log").contains("going down").then_some(())))?;
+    kill_process(Pid::from_child(&foreground), Signal::INT)?;
+    let start = Instant::now();
+    foreground.wait()?;
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    all_gone(&pids)
+}
+
 /// Fails to bring up a grid, and says how it was refused; nothing of it may be left.
 fn refused(place: &Place, command: &mut Command) -> Result<String> {
     let output = said(&command.output()?, 1)?;

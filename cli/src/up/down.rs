@@ -6,10 +6,12 @@ use anyhow::{Context, bail};
 use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
 
-use super::{DownArgs, dir::DataDir, leftovers, process::Process};
+use super::{DownArgs, dir::DataDir, leftovers, part::WORKER_GRACE, process::Process};
 
 /// How long a supervisor may take to end: more than all that it waits for itself.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+/// How long it may take without a word about why.
+const QUIET: Duration = Duration::from_secs(2);
 /// How long a supervisor that has just taken the lock may take to say who it is.
 const RECORD_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -38,7 +40,12 @@ pub(crate) async fn down(args: DownArgs) -> anyhow::Result<ExitCode> {
     }
     let supervisor = find_supervisor(&dir).await?;
     supervisor.signal(Signal::TERM);
-    if !supervisor.ended_within(PATIENCE).await {
+    let mut ended = supervisor.ended_within(QUIET).await;
+    if !ended {
+        eprintln!("rgrid down: what the worker runs may go on for {} s", WORKER_GRACE.as_secs());
+        ended = supervisor.ended_within(PATIENCE).await;
+    }
+    if !ended {
         supervisor.signal(Signal::KILL);
         supervisor.ended_within(PATIENCE).await;
         let _lock = dir

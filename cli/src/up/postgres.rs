@@ -46,7 +46,7 @@ const SETTINGS: &[&str] = &[
 
 /// The user that the database runs as: `PostgreSQL` refuses to run as root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Owner {
+pub(super) struct Owner {
     uid: u32,
     gid: u32,
 }
@@ -62,8 +62,7 @@ fn cluster(dir: &DataDir) -> PathBuf {
 
 /// Makes the cluster, if there is none that these programs can read, and returns the command that starts the server.
 pub(super) async fn command(dir: &DataDir, grid: &GridFile, programs: &Postgres) -> anyhow::Result<Command> {
-    let owner = if is_root() { Some(owner()?) } else { None };
-    make_home(dir, owner)?;
+    let owner = prepare(dir)?;
     if let Some(found) = cluster_major(dir)
         && found != programs.major
     {
@@ -97,8 +96,10 @@ pub(super) async fn command(dir: &DataDir, grid: &GridFile, programs: &Postgres)
     Ok(command)
 }
 
-/// Creates the directory that the database's user owns, and sees that this user can get there.
-fn make_home(dir: &DataDir, owner: Option<Owner>) -> anyhow::Result<()> {
+/// Creates the directory that the database's user owns, and sees that this user can get there. To be asked before anything
+/// is started: what is wrong here does not get better by trying again.
+pub(super) fn prepare(dir: &DataDir) -> anyhow::Result<Option<Owner>> {
+    let owner = if is_root() { Some(owner()?) } else { None };
     let home = dir.postgres();
     let made = (|| -> io::Result<()> {
         fs::create_dir_all(&home)?;
@@ -111,10 +112,10 @@ fn make_home(dir: &DataDir, owner: Option<Owner>) -> anyhow::Result<()> {
         Ok(())
     })();
     made.with_context(|| format!("cannot make {} for PostgreSQL; choose another --data-dir", home.display()))?;
-    let Some(owner) = owner else { return Ok(()) };
+    let Some(user) = owner else { return Ok(None) };
     for above in home.ancestors().skip(1) {
         let found = fs::metadata(above).with_context(|| format!("cannot look at {}", above.display()))?;
-        if !may_enter(owner, found.uid(), found.gid(), found.mode()) {
+        if !may_enter(user, found.uid(), found.gid(), found.mode()) {
             bail!(
                 "PostgreSQL does not run as root, and its own user cannot enter {} (mode {:o}); choose another --data-dir, such as /var/lib/rgrid",
                 above.display(),
@@ -122,7 +123,7 @@ fn make_home(dir: &DataDir, owner: Option<Owner>) -> anyhow::Result<()> {
             );
         }
     }
-    Ok(())
+    Ok(owner)
 }
 
 /// Whether a user may pass through a directory of this owner, group and mode.

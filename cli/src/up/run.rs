@@ -39,7 +39,10 @@ enum Happened {
     Ready(Part),
     Ended(Part, String),
     Due(Part, Epoch),
+    /// SIGTERM or SIGHUP: `rgrid down`, which several may say at once, a service manager, a closed terminal.
     Stop,
+    /// SIGINT: a person at the terminal, who means it when they say it twice.
+    Interrupt,
     Overdue,
 }
 
@@ -64,6 +67,8 @@ struct Run {
     up: UpRecord,
     failure: Option<String>,
     was_up: bool,
+    /// Whether what is left is being killed because somebody said so.
+    killing: bool,
     tasks: JoinSet<()>,
     tell: mpsc::UnboundedSender<Happened>,
 }
@@ -86,6 +91,7 @@ pub(super) async fn run(launcher: Launcher, report: Report, up: UpRecord) -> (Re
         up,
         failure: None,
         was_up: false,
+        killing: false,
         tasks: JoinSet::new(),
         tell,
     };
@@ -118,22 +124,26 @@ pub(super) async fn run(launcher: Launcher, report: Report, up: UpRecord) -> (Re
 impl Run {
     /// Listens for the signals that end the grid, and for the end of the time that it may take to come up.
     fn listen(&mut self) {
-        for kind in [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()] {
-            let tell = self.tell.clone();
-            match signal(kind) {
-                Ok(mut signals) => drop(self.tasks.spawn(async move {
-                    while signals.recv().await.is_some() {
-                        let _ = tell.send(Happened::Stop);
-                    }
-                })),
-                Err(error) => self.report.say(&format!("cannot listen for signals: {error}")),
-            }
-        }
+        self.tell_on(SignalKind::terminate(), || Happened::Stop);
+        self.tell_on(SignalKind::hangup(), || Happened::Stop);
+        self.tell_on(SignalKind::interrupt(), || Happened::Interrupt);
         let tell = self.tell.clone();
         self.tasks.spawn(async move {
             sleep(START_PATIENCE).await;
             let _ = tell.send(Happened::Overdue);
         });
+    }
+
+    fn tell_on(&mut self, kind: SignalKind, what: fn() -> Happened) {
+        let tell = self.tell.clone();
+        match signal(kind) {
+            Ok(mut signals) => drop(self.tasks.spawn(async move {
+                while signals.recv().await.is_some() {
+                    let _ = tell.send(what());
+                }
+            })),
+            Err(error) => self.report.say(&format!("cannot listen for signals: {error}")),
+        }
     }
 
     /// Notes what happened, says what is worth saying, and returns what the supervisor must decide on.
@@ -170,18 +180,20 @@ impl Run {
                 Some(Event::Ended(part))
             }
             Happened::Due(part, epoch) => Some(Event::Due(part, epoch)),
-            Happened::Stop => {
-                let again = if self.report.is_attended() {
-                    "; Ctrl-C again kills what is left"
-                } else {
-                    ""
-                };
-                let line = if self.supervisor.is_stopping() {
-                    "killing what is left".to_owned()
-                } else {
-                    format!("going down{again}")
-                };
-                self.report.say(&line);
+            Happened::Interrupt if self.supervisor.is_stopping() => {
+                self.killing = true;
+                self.report.say("killing what is left");
+                Some(Event::Kill)
+            }
+            Happened::Stop | Happened::Interrupt => {
+                if !self.supervisor.is_stopping() {
+                    let hint = if self.report.is_attended() {
+                        "; Ctrl-C again kills what is left"
+                    } else {
+                        ""
+                    };
+                    self.report.say(&format!("going down{hint}"));
+                }
                 Some(Event::Stop)
             }
             Happened::Overdue if self.was_up || self.supervisor.is_stopping() => None,
@@ -220,7 +232,9 @@ impl Run {
                         None => seen.cancel.cancel(),
                     }
                     if matches!(self.supervisor.state(part), State::Stopping(rung) if rung > 0) && !self.up.killed.contains(&part) {
-                        self.report.say(&format!("{part} does not end; killing it"));
+                        if !self.killing {
+                            self.report.say(&format!("{part} does not end; killing it"));
+                        }
                         self.up.killed.push(part);
                     }
                 }

@@ -91,6 +91,7 @@ fn record(dir: &DataDir) -> anyhow::Result<UpRecord> {
 
 /// Finds the programs, stops what an earlier supervisor left, and settles addresses and credentials.
 async fn launcher(args: &UpArgs, dir: &DataDir, report: &mut Report) -> anyhow::Result<Launcher> {
+    postgres::prepare(dir)?;
     let leftovers = leftovers::stop(dir).await;
     if !leftovers.is_empty() {
         report.say(&format!(

@@ -27,8 +27,10 @@ pub(super) enum Event {
     Ended(Part),
     /// The time that [`Action::Wake`] asked for is over.
     Due(Part, Epoch),
-    /// The grid should end; said a second time, at once.
+    /// The grid should end, in good order. Saying it again changes nothing.
     Stop,
+    /// The grid should end at once.
+    Kill,
 }
 
 /// What is to be done.
@@ -125,8 +127,9 @@ impl Supervisor {
             Event::Ready(part) => self.ready(part, now),
             Event::Ended(part) => self.ended(part, now, jitter),
             Event::Due(part, epoch) => self.due(part, epoch, now),
-            Event::Stop if self.stopping.is_some() => self.kill_all(),
+            Event::Stop if self.stopping.is_some() => Vec::new(),
             Event::Stop => self.stop(),
+            Event::Kill => self.kill(),
         }
     }
 
@@ -252,13 +255,12 @@ impl Supervisor {
         actions
     }
 
-    fn kill_all(&mut self) -> Vec<Action> {
-        let alive = |state| !matches!(state, State::Stopped | State::Waiting | State::BackOff);
+    fn kill(&mut self) -> Vec<Action> {
+        let mut actions = if self.stopping.is_none() { self.stop() } else { Vec::new() };
+        let alive = |state| matches!(state, State::Starting | State::Running | State::Stopping(_));
         let parts: Vec<Part> = Part::ALL.into_iter().filter(|part| alive(self.state(*part))).collect();
-        parts
-            .into_iter()
-            .flat_map(|part| self.climb(part, part.stop_ladder().len() - 1))
-            .collect()
+        actions.extend(parts.into_iter().flat_map(|part| self.climb(part, part.stop_ladder().len() - 1)));
+        actions
     }
 
     fn enter(&mut self, part: Part, state: State) -> Epoch {

@@ -176,11 +176,12 @@ fn what_does_not_end_is_made_to() {
 }
 
 #[test]
-fn a_second_stop_kills_what_is_left() {
+fn what_is_left_can_be_killed_at_once() {
     let mut scene = Scene::up();
     scene.on(Event::Stop);
     scene.on(Event::Ended(Part::Runner));
-    let killed = signals(&scene.on(Event::Stop));
+    assert_eq!(scene.on(Event::Stop), [], "whoever asks again in good order waits too");
+    let killed = signals(&scene.on(Event::Kill));
     assert_eq!(killed.len(), 5);
     assert!(killed.iter().all(|(_, signal)| *signal == KILL));
     assert!(!killed.contains(&(Part::Runner, KILL)));
