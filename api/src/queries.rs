@@ -100,6 +100,9 @@ impl Tables {
     /// The tables at this URL; connected to when they are first asked for.
     pub(crate) fn at(url: Option<&str>) -> Result<Self, sqlx::Error> {
         let Some(url) = url else { return Ok(Self(None)) };
+        if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+            return Err(sqlx::Error::Configuration("the URL does not begin with postgres://".into()));
+        }
         let options: PgConnectOptions = url.parse()?;
         let options = options
             .application_name("rgrid api")

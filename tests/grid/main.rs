@@ -1,1 +1,11 @@
-
+mod api;
+mod cli;
+mod crash;
+mod executors;
+mod files;
+mod intake;
+mod lifecycle;
+mod log;
+mod projector;
+mod watcher;
+mod up;

@@ -135,6 +135,5 @@ async fn submit(app: &App, letter: &Letter, body: &[u8]) -> Result<Submitted, Pr
     } else {
         NewJob::known_as(namespace, accepted.spec, &letter.name)
     };
-    let live = app.advice.live();
-    job.store(app, live.as_deref()).await
+    job.store(app).await
 }

@@ -1,6 +1,6 @@
 //! `POST /v1/jobs`: one submission or many. Nothing here asks Postgres, and nothing waits for one append before the next.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, pin::pin};
 
 use axum::{
     Json,
@@ -15,13 +15,16 @@ use bus::{
     job::{Command, Job, JobEvent, Rejection, decide},
     spec::JobSpec,
     stream::{
-        append::{self, Append},
+        append::{self, Append, Pending},
         read,
     },
     submission::{Accepted, Submission},
 };
 use bytes::Bytes;
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use futures::{
+    StreamExt as _, TryStreamExt as _,
+    stream::{self, FuturesOrdered},
+};
 use serde_json::value::RawValue;
 
 use crate::{
@@ -29,13 +32,12 @@ use crate::{
     app::{App, Shared},
     error::{Kind, Problem},
     extract::{Query, Whole, header as text_of, json},
-    view::{Submitted, SubmittedMany, SubmittedOne},
+    view::{Submitted, SubmittedMany, SubmittedOne, WorkerView},
 };
 
 /// The most jobs in one request.
 const MAX_JOBS: usize = 10_000;
-/// Appends of one request that are under way at once. Each is driven on its own, so that none holds a place in the
-/// connection's window of unacknowledged publishes while it waits for another's.
+/// Appends of one request that are under way at once.
 const IN_FLIGHT: usize = 1_024;
 /// Inline files that are stored at once.
 const PUTS: usize = 8;
@@ -65,22 +67,52 @@ pub(crate) async fn submit(State(app): State<Shared>, query: Query, headers: Hea
     }
     app.fill.admit(raw.len() as u64, body.len() as u64)?;
     let accepted = accept_all(&app, &raw).await?;
-    let app_ref = &app;
-    let namespace = &namespace;
     let live = app.advice.live();
-    let live = live.as_deref();
-    let jobs = stream::iter(accepted)
-        .map(|accepted| async move {
-            let stored = match accepted {
-                Ok(spec) => Box::pin(NewJob::new(namespace.clone(), spec).store(app_ref, live)).await,
+    let jobs = Box::pin(store_all(&app, &namespace, accepted, live.as_deref())).await;
+    Ok(Json(SubmittedMany { jobs }).into_response())
+}
+
+/// Puts jobs into the log, in their order, many under way at once.
+async fn store_all(
+    app: &App,
+    namespace: &Namespace,
+    accepted: Vec<Result<JobSpec, Problem>>,
+    live: Option<&[WorkerView]>,
+) -> Vec<SubmittedOne> {
+    let mut answers = Vec::with_capacity(accepted.len());
+    let mut under_way = FuturesOrdered::new();
+    for spec in accepted {
+        let sending = async {
+            match spec {
+                Ok(spec) => NewJob::new(namespace.clone(), spec).send(app, live).await,
+                Err(problem) => Err(problem),
+            }
+        };
+        let mut sending = pin!(sending);
+        // One is sent after the other, so that they are stored in their order. Meanwhile the others are driven: each holds a
+        // place in the connection's window of unacknowledged publishes, and this one may be waiting for such a place.
+        let sent = loop {
+            tokio::select! {
+                biased;
+                sent = &mut sending => break sent,
+                Some(answer) = under_way.next() => answers.push(answer),
+            }
+        };
+        under_way.push_back(async move {
+            let stored = match sent {
+                Ok(sent) => sent.stored(app).await,
                 Err(problem) => Err(problem),
             };
             stored.map_or_else(|problem| SubmittedOne::Refused { problem }, SubmittedOne::Job)
-        })
-        .buffered(IN_FLIGHT)
-        .collect()
-        .await;
-    Ok(Json(SubmittedMany { jobs }).into_response())
+        });
+        if under_way.len() >= IN_FLIGHT {
+            answers.extend(under_way.next().await);
+        }
+    }
+    while let Some(answer) = under_way.next().await {
+        answers.push(answer);
+    }
+    answers
 }
 
 async fn submit_one(app: &App, namespace: Namespace, key: Option<&str>, body: &[u8]) -> Result<Response, Problem> {
@@ -99,8 +131,7 @@ async fn submit_one(app: &App, namespace: Namespace, key: Option<&str>, body: &[
     if let Some(missing) = check_inputs(&app.files, [&accepted.spec], &own).await?.first_of(&accepted.spec) {
         return Err(missing);
     }
-    let live = app.advice.live();
-    let submitted = NewJob::new(namespace, accepted.spec).store(app, live.as_deref()).await?;
+    let submitted = NewJob::new(namespace, accepted.spec).store(app).await?;
     let status = if submitted.existed { StatusCode::OK } else { StatusCode::CREATED };
     let location = format!("/v1/jobs/{}", submitted.id);
     Ok((status, [(header::LOCATION, location)], Json(submitted)).into_response())
@@ -204,19 +235,43 @@ impl NewJob {
     }
 
     /// Puts the job into the log, unless it is there.
-    pub(crate) async fn store(self, app: &App, live: Option<&[crate::view::WorkerView]>) -> Result<Submitted, Problem> {
+    pub(crate) async fn store(self, app: &App) -> Result<Submitted, Problem> {
+        let live = app.advice.live();
+        self.send(app, live.as_deref()).await?.stored(app).await
+    }
+
+    /// Sends the job on its way into the log. Those that are sent one after the other are stored in that order.
+    async fn send(self, app: &App, live: Option<&[WorkerView]>) -> Result<Sent, Problem> {
         let warning = live.and_then(|live| advice::warning(&self.spec, live));
-        let event = decide(None, Command::Submit { spec: Box::new(self.spec) })
-            .map_err(|rejection| Problem::new(Kind::Internal, rejection.to_string()))?;
+        let spec = Box::new(self.spec);
+        let event = decide(None, Command::Submit { spec }).map_err(|rejection| Problem::new(Kind::Internal, rejection.to_string()))?;
         let envelope = Envelope::new(Actor::Api, event);
-        let (sequence, existed) = match app.log.append(Append::job(&self.namespace, self.id, 0, &envelope)).await {
+        let pending = app.log.send(Append::job(&self.namespace, self.id, 0, &envelope)).await;
+        Ok(Sent {
+            namespace: self.namespace,
+            id: self.id,
+            event: envelope.event,
+            warning,
+            pending,
+        })
+    }
+}
+
+/// A job on its way into the log.
+struct Sent {
+    namespace: Namespace,
+    id: JobId,
+    event: JobEvent,
+    warning: Option<String>,
+    pending: Pending,
+}
+
+impl Sent {
+    /// Waits until the job is stored, or was there before.
+    async fn stored(self, app: &App) -> Result<Submitted, Problem> {
+        let (sequence, existed) = match self.pending.stored().await {
             Ok(sequence) => (sequence, false),
-            Err(append::Error::Conflict { .. }) => {
-                let JobEvent::Submitted(submitted) = envelope.event else {
-                    return Err(Problem::new(Kind::Internal, "a submission made another event"));
-                };
-                (Box::pin(existing(app, self.id, submitted.spec)).await?, true)
-            }
+            Err(append::Error::Conflict { .. }) => (Box::pin(existing(app, self.id, self.event)).await?, true),
             Err(error) => return Err(error.into()),
         };
         Ok(Submitted {
@@ -224,13 +279,17 @@ impl NewJob {
             sequence,
             namespace: self.namespace,
             existed,
-            warning,
+            warning: self.warning,
         })
     }
 }
 
 /// The sequence of the submission that was there first, if it was the same.
-async fn existing(app: &App, id: JobId, spec: JobSpec) -> Result<u64, Problem> {
+async fn existing(app: &App, id: JobId, event: JobEvent) -> Result<u64, Problem> {
+    let JobEvent::Submitted(submitted) = event else {
+        return Err(Problem::new(Kind::Internal, "a submission made another event"));
+    };
+    let spec = submitted.spec;
     for _ in 0..LOOKS.0 {
         let events = read::history(&app.bus.js, id).await?;
         let (Some(first), Some(job)) = (events.first(), Job::replay(&events)) else {

@@ -1,0 +1,12 @@
+//! The API, over a real nats-server, a store and (where it lists) a real Postgres. Workers are played by hand.
+
+mod artifacts;
+mod facts;
+mod files;
+mod lifecycle;
+mod list;
+mod logs;
+mod outages;
+mod problems;
+pub(crate) mod served;
+mod submit;
