@@ -1,1 +1,8 @@
+//! Real servers for the tests, on free loopback ports, each ended with its handle.
 
+pub mod grid;
+pub mod minio;
+pub mod nats;
+pub mod postgres;
+mod process;
+pub mod writer;
