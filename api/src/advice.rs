@@ -73,9 +73,11 @@ pub(crate) fn warning(spec: &JobSpec, live: &[WorkerView]) -> Option<String> {
 /// Keeps the copy, until `stop`: read at the start, when something happens to a worker, and when a submission finds it old.
 pub(crate) async fn keep(advice: Arc<Advice>, tables: Tables, waiters: Arc<Waiters>, stop: CancellationToken) {
     loop {
+        let mut nobody = false;
         match tables.workers().await {
             Ok(workers) => {
-                let live = workers.into_iter().filter(|worker| worker.state == "live").collect();
+                let live: Arc<[WorkerView]> = workers.into_iter().filter(|worker| worker.state == "live").collect();
+                nobody = live.is_empty();
                 *advice.known.write() = Some(Known {
                     live,
                     read: Instant::now(),
@@ -87,6 +89,8 @@ pub(crate) async fn keep(advice: Arc<Advice>, tables: Tables, waiters: Arc<Waite
             () = stop.cancelled() => return,
             () = advice.wanted.notified() => {}
             () = waiters.workers.notified() => tokio::time::sleep(PAUSE).await,
+            // A grid that has just started: the first worker's row may be written later than its event is heard of.
+            () = tokio::time::sleep(PAUSE), if nobody => {}
         }
         tokio::select! {
             () = stop.cancelled() => return,

@@ -36,10 +36,8 @@ pub(crate) async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let plan = plan_of(&args, &cwd)?;
     let client = args.connect.client()?;
     let submitted = Box::pin(submit::submit(&client, &args, plan)).await?;
-    if let Some(warning) = &submitted.warning {
-        eprintln!("rgrid: {warning}");
-    }
     if args.detach {
+        submitted.warning.iter().for_each(|warning| say::warning(warning));
         if args.json {
             print_json(&submitted)?;
         } else {
@@ -74,7 +72,7 @@ async fn follow(client: &Client, args: &RunArgs, submitted: &Submitted) -> anyho
         on_stderr: args.json,
         verbose: args.verbose,
     };
-    match Box::pin(wait(client, submitted.id, manner)).await? {
+    match Box::pin(wait(client, submitted, manner)).await? {
         Waited::Ended(job) => Box::pin(end(client, args, &job)).await,
         Waited::Detached => {
             say::detached(submitted.id);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use api::view::{JobView, LogAttempt};
+use api::view::{JobView, LogAttempt, Submitted};
 use bus::ids::JobId;
 
 use super::{
@@ -14,6 +14,9 @@ use crate::{
     commands::cancel::request_cancel,
     output::{Closed, Streams},
 };
+
+/// How long a job that should perhaps wait may take to start before we say so.
+const WARN_AFTER: Duration = Duration::from_secs(2);
 
 /// How we stopped waiting.
 #[derive(Debug)]
@@ -43,9 +46,10 @@ pub(super) struct Manner {
 ///
 /// # Errors
 /// If it cannot be followed or cancelled for good.
-pub(super) async fn wait(client: &Client, job: JobId, manner: Manner) -> anyhow::Result<Waited> {
+pub(super) async fn wait(client: &Client, submitted: &Submitted, manner: Manner) -> anyhow::Result<Waited> {
+    let job = submitted.id;
     let mut interrupts = Interrupts::new(manner.detach_on_interrupt)?;
-    let mut shown = Box::pin(show(client, job, manner));
+    let mut shown = Box::pin(show(client, submitted, manner));
     let mut is_cancelling = false;
     loop {
         let signal = tokio::select! {
@@ -92,21 +96,34 @@ async fn cancel(client: &Client, job: JobId) -> anyhow::Result<()> {
     }
 }
 
-async fn show(client: &Client, job: JobId, manner: Manner) -> anyhow::Result<Box<JobView>> {
+async fn show(client: &Client, submitted: &Submitted, manner: Manner) -> anyhow::Result<Box<JobView>> {
+    let job = submitted.id;
     let wanted = Wanted {
         to_the_end: true,
         ..Wanted::default()
     };
     let mut follow = Follow::new(client, job, wanted, say::connection_lost);
     let mut streams = if manner.on_stderr { Streams::on_stderr() } else { Streams::new() };
+    let mut item = match &submitted.warning {
+        None => follow.next().await?,
+        // It is told from tables that may be a moment behind: a job that starts at once needs no warning.
+        Some(warning) => match tokio::time::timeout(WARN_AFTER, follow.next()).await {
+            Ok(item) => item?,
+            Err(_) => {
+                say::warning(warning);
+                follow.next().await?
+            }
+        },
+    };
     loop {
-        match follow.next().await? {
+        match item {
             Item::Piece(piece) => streams.write(piece).await?,
             Item::Attempt(begun) => say_attempt(client, job, begun, manner.verbose).await,
             Item::Gap(gap) => say::gap(job, gap.bytes),
             Item::End(view) => return Ok(view),
             Item::Stop => {}
         }
+        item = follow.next().await?;
     }
 }
 
