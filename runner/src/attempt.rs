@@ -1,6 +1,8 @@
 //! One attempt, from its claim to its commit.
 
 use std::{
+    collections::HashMap,
+    io,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -11,7 +13,7 @@ use bus::{
     files::Files,
     ids::{Attempt, SessionId, WorkerId},
     job::{Command, Job, JobEvent, ManifestRef, Outcome, Phase, Rejection, Usage},
-    manifest::Manifest,
+    manifest::{Manifest, OutputFile},
     stream::{append::Log, work::Work},
 };
 use tracing::{debug, error, info, warn};
@@ -22,9 +24,10 @@ use crate::{
     logbook::{self, Logbook},
     output,
     patience::patiently,
+    places::{Place, Places},
     scribe::{self, Scribe},
     sessions::{Attempts, Entry, Stop},
-    stage::{self, Place, chain},
+    stage::{self, Laid, chain},
 };
 
 /// What every attempt of a session needs.
@@ -44,7 +47,7 @@ pub(crate) struct Context {
     /// The session's attempts.
     pub(crate) attempts: Attempts,
     /// Where attempts have their directories.
-    pub(crate) base: PathBuf,
+    pub(crate) places: Places,
     /// How much of one attempt's log may wait on disk, in bytes.
     pub(crate) spool_bytes: u64,
     /// How long a command that is asked to end may take.
@@ -73,6 +76,8 @@ pub(crate) enum Unfinished {
 /// Why the attempt's end is an error of its surroundings, with the sentence that the user reads.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Broken {
+    #[error("cannot make a directory for the job: {0}; make room on the worker's disk")]
+    Place(io::Error),
     #[error(transparent)]
     Stage(#[from] stage::Error),
     #[error(transparent)]
@@ -171,37 +176,57 @@ type Executed = Result<(Done, Option<ManifestRef>), Broken>;
 /// ends in an error.
 async fn execute(context: &Context, scribe: &mut Scribe, entry: &mut Entry, attempt: Attempt) -> Result<Executed, Unfinished> {
     let job = scribe.job().clone();
-    let mut place = match Place::make(&context.base, job.id, attempt) {
+    let place = match context.places.take() {
         Ok(place) => place,
+        Err(error) => return Ok(Err(Broken::Place(error))),
+    };
+    let laid = match stage::lay(&context.files, &place.work, &job.spec.inputs).await {
+        Ok(laid) => laid,
         Err(error) => return Ok(Err(error.into())),
     };
-    if let Err(error) = place.lay(&context.files, &job.spec.inputs).await {
-        return Ok(Err(error.into()));
-    }
     let mut logbook = Logbook::new(
         &context.js,
         &context.files,
         (&job.namespace, job.id, attempt),
-        place.root(),
+        &place.root,
         context.spool_bytes,
     );
     let done = match command::run(context, scribe, entry, &place, &mut logbook, &job, attempt).await? {
         Ok(done) => done,
-        Err(error) => return Ok(Err(error)),
+        // What it said before it failed (an image that was pulled, the command's first lines) is kept all the same.
+        Err(error) => {
+            let outcome = Outcome::Error {
+                message: error.to_string(),
+            };
+            let usage = Usage::default();
+            return Ok(keep_log(context, Vec::new(), logbook)
+                .await
+                .map(|manifest| (Done { outcome, usage }, manifest)));
+        }
     };
     if let Some(stop @ (Stop::Fenced | Stop::Shutdown)) = entry.stopped() {
         return Err(Unfinished::Stopped(stop));
     }
-    Ok(keep(context, &place, logbook).await.map(|manifest| (done, manifest)))
+    Ok(keep(context, &place, &laid, logbook).await.map(|manifest| (done, manifest)))
 }
 
 /// Stores everything that the attempt left behind, then the list of it.
-async fn keep(context: &Context, place: &Place, mut logbook: Logbook) -> Result<Option<ManifestRef>, Broken> {
-    let found = output::find(&place.work, &place.laid);
+async fn keep(
+    context: &Context,
+    place: &Place,
+    laid: &HashMap<PathBuf, Laid>,
+    mut logbook: Logbook,
+) -> Result<Option<ManifestRef>, Broken> {
+    let found = output::find(&place.work, laid);
     for sentence in &found.left_out {
         logbook.note(sentence).await?;
     }
     let outputs = found.store(&context.files).await?;
+    keep_log(context, outputs, logbook).await
+}
+
+/// Stores the log, then the list of it and of the outputs.
+async fn keep_log(context: &Context, outputs: Vec<OutputFile>, logbook: Logbook) -> Result<Option<ManifestRef>, Broken> {
     let kept = logbook.finish().await?;
     let manifest = Manifest {
         outputs,

@@ -16,9 +16,9 @@ use crate::{
     attempt::{Broken, Context, Done, Unfinished},
     executor::{self, Ended, Exit, Handle, Launch, Limits, Running},
     logbook::{self, Logbook},
+    places::Place,
     scribe::{self, Scribe},
     sessions::{Entry, Stop},
-    stage::Place,
 };
 
 /// How long pipes may stay open after everything that the command started is gone. Only a process that escaped its group holds

@@ -178,7 +178,8 @@ impl Dispatcher {
             if self.making_room.is_some_and(|wanted| wanted != index) {
                 continue;
             }
-            if lane.outstanding < fits {
+            // Many small ones are asked for by the half-full, so that a request is not spent on each.
+            if lane.outstanding <= fits / 2 {
                 responses.push(Response::Ask {
                     lane: index,
                     count: fits - lane.outstanding,

@@ -9,6 +9,7 @@ mod logbook;
 mod open;
 mod output;
 mod patience;
+mod places;
 mod presence;
 mod run;
 mod scribe;

@@ -1,6 +1,6 @@
 //! A runner's life: sessions, one after the other, until it is told to stop.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bus::{
     files::{self, Files},
@@ -20,7 +20,9 @@ use crate::{
     attempt::Context,
     config::Config,
     dispatcher::Room,
-    open, presence,
+    open,
+    places::Places,
+    presence,
     session::{BeginError, Ending, Session},
     sessions::{Attempts, Stop},
 };
@@ -82,7 +84,7 @@ pub enum Error {
 /// # Errors
 /// If something is wrong that the operator must change; outages are waited out.
 pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
-    let base = clear(&config.work_dir).map_err(|source| Error::WorkDir {
+    let places = Places::below(&config.work_dir).map_err(|source| Error::WorkDir {
         path: config.work_dir.display().to_string(),
         source,
     })?;
@@ -114,7 +116,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
             worker: config.worker.clone(),
             session,
             attempts: Attempts::default(),
-            base: base.clone(),
+            places: places.clone(),
             spool_bytes: config.spool_bytes,
             grace: config.grace,
         });
@@ -209,16 +211,6 @@ async fn wind_up(ending: &Ending, context: &Context, grace: Duration, tracker: &
             warn!("some attempts did not end in time; the helper ends them when this process does");
         }
     }
-}
-
-/// The directory that attempts have theirs in, without what an earlier runner left there.
-fn clear(work_dir: &Path) -> std::io::Result<std::path::PathBuf> {
-    let base = work_dir.join("attempts");
-    if base.exists() {
-        std::fs::remove_dir_all(&base)?;
-    }
-    std::fs::create_dir_all(&base)?;
-    base.canonicalize()
 }
 
 fn list(queues: &[bus::ids::Queue]) -> String {

@@ -140,10 +140,7 @@ impl Session {
                         self.dispatcher.released(room);
                     }
                 }
-                pulled = self.puller.next() => match pulled {
-                    Ok(pulled) => if let Some(ending) = self.take(pulled) { return ending },
-                    Err(error) => return Ending::Broken(error.to_string()),
-                },
+                pulled = self.puller.next() => if let Some(ending) = self.take_all(pulled) { return ending },
                 Some(message) = self.facts.of_worker.next() => {
                     if let Some(ending) = concerns(&message.subject, &message.payload, &self.context.worker, self.context.session) {
                         return ending;
@@ -168,6 +165,23 @@ impl Session {
             }
         }
         Ok(again)
+    }
+
+    /// Takes what was pulled, and whatever else has come already, before anything new is asked for.
+    fn take_all(&mut self, pulled: Result<Pulled, puller::Error>) -> Option<Ending> {
+        let mut next = pulled.map(Some);
+        loop {
+            match next {
+                Ok(None) => return None,
+                Ok(Some(pulled)) => {
+                    if let Some(ending) = self.take(pulled) {
+                        return Some(ending);
+                    }
+                }
+                Err(error) => return Some(Ending::Broken(error.to_string())),
+            }
+            next = self.puller.try_next();
+        }
     }
 
     fn take(&mut self, pulled: Pulled) -> Option<Ending> {
