@@ -89,7 +89,9 @@ impl Job {
                 }
             }
             JobEvent::Started(event) => {
-                if let Some(attempt) = self.spoken_for(event.attempt, Some(event.session), recorded) {
+                if matches!(self.phase, Phase::Claimed { .. })
+                    && let Some(attempt) = self.spoken_for(event.attempt, Some(event.session), recorded)
+                {
                     attempt.started_at = Some(time);
                     attempt.executor = Some(event.executor);
                     attempt.environment.clone_from(&event.environment);

@@ -187,6 +187,38 @@ fn the_attempts_number_fences() {
     assert_eq!(history.state(), State::Succeeded);
 }
 
+/// One session may have two attempts at a job, one after the other. Only the number tells them apart.
+#[test]
+fn a_late_word_about_an_earlier_attempt_changes_nothing_even_of_the_same_session() {
+    let mut history = History::submitted();
+    let worker = Worker::new("w");
+    history.say(&worker.actor(), worker.claim()).expect("queued");
+    let finished = decide(Some(&history.job()), worker.finish(1, Outcome::Succeeded)).expect("live");
+    let rescheduled = decide(Some(&history.job()), worker.give_up(1)).expect("live");
+    history.say(&Actor::Watcher, worker.give_up(1)).expect("live");
+    history.say(&worker.actor(), worker.claim()).expect("queued again");
+    let before = history.job();
+    history.push(Some(worker.actor()), finished);
+    history.push(None, rescheduled);
+    let after = history.job();
+    let sequence = after.sequence;
+    assert_eq!(after, Job { sequence, ..before });
+}
+
+#[test]
+fn a_job_that_is_cancelled_while_it_waits_says_that_it_was_asked_for() {
+    let mut history = History::submitted();
+    let reason = Some("a mistake".to_owned());
+    history
+        .say(&Actor::Api, Command::Cancel { reason: reason.clone() })
+        .expect("queued");
+    let job = history.job();
+    assert_eq!(
+        (job.state(), job.cancel_requested.map(|(_, reason)| reason)),
+        (State::Cancelled, Some(reason))
+    );
+}
+
 #[test]
 fn a_worker_that_begins_anew_does_not_go_on_with_its_old_attempt() {
     let mut history = History::submitted();

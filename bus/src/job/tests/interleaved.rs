@@ -21,6 +21,8 @@ enum Step {
     Look,
     /// Decides on what it last read, and appends behind that.
     Try(Wish),
+    /// Decides on what it last read, and appends without a look at what came since: a late word that nothing stops.
+    Blurt(Wish),
     /// Says something that nobody decided on, with any speaker: a broken or a wicked one.
     Rave(Box<JobEvent>, Option<Option<Index>>),
     /// Says what is true of the live attempt, under a name that may not be its own.
@@ -106,6 +108,21 @@ impl World {
                     prop_assert_ne!(after, unchanged, "what was decided has an effect: {:?}", event);
                 }
             }
+            Step::Blurt(wish) => {
+                let Some(known) = self.known[who].clone() else { return Ok(()) };
+                let command = self.command(who, wish, &known);
+                let now = decide(Some(&before), command.clone());
+                let Ok(event) = decide(Some(&known), command) else { return Ok(()) };
+                let stale = match self.actor(who) {
+                    Actor::Worker(_) => now.as_ref() != Ok(&event),
+                    Actor::Watcher => now.is_err(),
+                    // What it says is about the job, not about an attempt; no number fences it.
+                    Actor::Api => false,
+                };
+                if stale {
+                    self.without_effect(speaker(&self.actor(who), &event), event)?;
+                }
+            }
             Step::Rave(event, speaker) => {
                 let speaker = speaker.map(|who| who.map_or(Actor::Api, |who| self.actor(who.index(WHO))));
                 // Whom the log trusts with a subject of its own, no property binds.
@@ -155,6 +172,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => Just(Step::Look),
         12 => wish().prop_map(Step::Try),
+        4 => wish().prop_map(Step::Blurt),
         1 => (arbitrary::event(), any::<Option<Option<Index>>>()).prop_map(|(event, who)| Step::Rave(Box::new(event), who)),
         2 => (wish(), any::<Option<Index>>()).prop_map(|(wish, whom)| Step::Forge(wish, whom)),
     ]
