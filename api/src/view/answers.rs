@@ -1,0 +1,54 @@
+//! Lists, and what comes of submissions.
+
+use bus::ids::{JobId, Namespace};
+use serde::{Deserialize, Serialize};
+
+use super::job::JobView;
+
+/// The answer to a list of jobs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobList {
+    /// The jobs, newest first, without their attempts.
+    pub jobs: Vec<JobView>,
+    /// What to give as `before` for those that follow; none where these were the last.
+    pub next: Option<String>,
+    /// The sequence that the tables had reached.
+    #[serde(default)]
+    pub projected: u64,
+}
+
+/// The answer to one submission.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Submitted {
+    /// The job.
+    pub id: JobId,
+    /// Where its submission stands in the log.
+    pub sequence: u64,
+    /// Whose it is.
+    pub namespace: Namespace,
+    /// Whether it was submitted before, under the same key.
+    pub existed: bool,
+    /// What the user should know: that nobody serves the queue, or that it fits no worker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
+}
+
+/// The answer to an array of submissions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SubmittedMany {
+    /// What came of each, in order.
+    pub jobs: Vec<SubmittedOne>,
+}
+
+/// What came of one of several submissions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum SubmittedOne {
+    /// It is a job now.
+    Job(Submitted),
+    /// It was refused.
+    Refused {
+        /// Why.
+        problem: crate::error::Problem,
+    },
+}

@@ -1,0 +1,45 @@
+//! Contents, and the outputs of jobs.
+
+use bus::{
+    ids::{Attempt, Digest},
+    spec::RelPath,
+};
+use serde::{Deserialize, Serialize};
+
+/// The output files of a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Artifacts {
+    /// The attempt that they were committed by; none where none was.
+    pub attempt: Option<Attempt>,
+    /// The files, by path.
+    pub artifacts: Vec<ArtifactView>,
+}
+
+/// One output file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArtifactView {
+    /// Where it stood in the work directory.
+    pub path: RelPath,
+    /// The content's SHA-256.
+    pub sha256: Digest,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Whether it may be executed.
+    #[serde(default)]
+    pub executable: bool,
+}
+
+/// Hashes of contents: those that are asked for in a request to `/v1/files/missing`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hashes {
+    /// The contents' SHA-256s.
+    pub sha256: Vec<Digest>,
+}
+
+/// Contents that are not in the store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Missing {
+    /// Their SHA-256s.
+    pub missing: Vec<Digest>,
+}

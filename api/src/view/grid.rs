@@ -1,0 +1,85 @@
+//! The workers, and how the grid is.
+
+use std::collections::BTreeMap;
+
+use bus::{
+    ids::{Attempt, JobId, Queue, SessionId, WorkerId},
+    spec::ExecutorKind,
+};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+/// What is known of every worker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Workers {
+    /// By name.
+    pub workers: Vec<WorkerView>,
+}
+
+/// One worker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkerView {
+    /// Its name.
+    pub id: WorkerId,
+    /// Its last session.
+    pub session: SessionId,
+    /// `live`, `lost` or `left`.
+    pub state: String,
+    /// CPUs that it offers, in thousandths.
+    pub cpu_milli: u32,
+    /// Memory that it offers, in bytes.
+    pub memory_bytes: u64,
+    /// The queues that it serves.
+    pub queues: Vec<Queue>,
+    /// The executors that it has.
+    pub executors: Vec<ExecutorKind>,
+    /// The operator's marks.
+    pub labels: BTreeMap<String, String>,
+    /// Versions of what matters there.
+    pub versions: BTreeMap<String, String>,
+    /// The machine's host name.
+    pub host: String,
+    /// When its session began.
+    pub registered_at: DateTime<Utc>,
+    /// When it last beat.
+    pub last_beat: Option<DateTime<Utc>>,
+    /// What it is executing, by its last beat.
+    pub running: Vec<Running>,
+    /// The machine's load average over a minute.
+    pub load: Option<f32>,
+    /// CPUs that are free, in thousandths.
+    pub cpu_milli_free: Option<u32>,
+    /// Memory that is free, in bytes.
+    pub memory_bytes_free: Option<u64>,
+}
+
+/// An attempt under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Running {
+    /// The job.
+    pub job: JobId,
+    /// Which try at it.
+    pub attempt: Attempt,
+}
+
+/// How the API is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// `ok`, or `nats is away`.
+    pub status: String,
+    /// Whether NATS answers.
+    pub nats: bool,
+    /// Whether Postgres answers.
+    pub postgres: bool,
+    /// The program's version.
+    pub version: String,
+}
+
+/// How far the tables are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Projection {
+    /// The last event that the tables hold.
+    pub sequence: u64,
+    /// The last event in the log.
+    pub last: u64,
+}

@@ -1,0 +1,191 @@
+//! A job and its attempts.
+
+use std::collections::BTreeMap;
+
+use bus::{
+    ids::{Attempt, JobId, Namespace, Queue, SessionId, WorkerId},
+    job::{AttemptEnd, AttemptRecord, End, Job, LossCause, ManifestRef, Outcome, Phase, State, Usage},
+    spec::{ExecutorKind, Priority, Resources},
+};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::words::message;
+
+/// A job, as far as it got.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobView {
+    /// Its identity.
+    pub id: JobId,
+    /// Whose it is.
+    pub namespace: Namespace,
+    /// What to call it.
+    pub name: String,
+    /// Where it stands.
+    pub state: State,
+    /// The program or script and its arguments.
+    pub command: Vec<String>,
+    /// The interpreter that the command is handed to.
+    #[serde(default)]
+    pub runtime: Option<String>,
+    /// The container image it asked for.
+    #[serde(default)]
+    pub image: Option<String>,
+    /// The lane it waits in.
+    pub queue: Queue,
+    /// Which work goes first.
+    pub priority: Priority,
+    /// The user's own marks.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// What it asks of a worker.
+    pub resources: Resources,
+    /// How long one attempt may run, in milliseconds.
+    #[serde(default)]
+    pub timeout_ms: Option<u64>,
+    /// When it was accepted.
+    pub submitted_at: DateTime<Utc>,
+    /// When the command of its last attempt started.
+    #[serde(default)]
+    pub started_at: Option<DateTime<Utc>>,
+    /// When it ended.
+    #[serde(default)]
+    pub ended_at: Option<DateTime<Utc>>,
+    /// Whether a user asked for its end.
+    #[serde(default)]
+    pub cancel_requested: bool,
+    /// Its last attempt, if a worker ever took it.
+    #[serde(default)]
+    pub attempt: Option<Attempt>,
+    /// The worker of its last attempt.
+    #[serde(default)]
+    pub worker: Option<WorkerId>,
+    /// Every try at it, in order. Empty in a list.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<AttemptView>,
+    /// The exit code that stands for its end in a shell (see [`Outcome::exit_code`]); none while it has not ended, or where no attempt of it did.
+    #[serde(default)]
+    pub exit_code: Option<i32>,
+    /// What is to be said of its end, where its state alone does not say it.
+    #[serde(default)]
+    pub message: Option<String>,
+    /// The sequence of its last event.
+    pub sequence: u64,
+}
+
+/// One try at a job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AttemptView {
+    /// Which try.
+    pub number: Attempt,
+    /// The worker that made it.
+    pub worker: WorkerId,
+    /// That worker's session.
+    pub session: SessionId,
+    /// How it was executed.
+    #[serde(default)]
+    pub executor: Option<ExecutorKind>,
+    /// What it ran in.
+    #[serde(default)]
+    pub environment: Option<String>,
+    /// When it was claimed.
+    pub claimed_at: DateTime<Utc>,
+    /// When its command started.
+    #[serde(default)]
+    pub started_at: Option<DateTime<Utc>>,
+    /// When it ended or was given up.
+    #[serde(default)]
+    pub ended_at: Option<DateTime<Utc>>,
+    /// How; none while it goes on.
+    #[serde(default)]
+    pub outcome: Option<AttemptOutcome>,
+    /// What it used.
+    #[serde(default)]
+    pub usage: Option<Usage>,
+    /// What it left behind.
+    #[serde(default)]
+    pub manifest: Option<ManifestRef>,
+}
+
+/// How an attempt ended: on its worker, or given up. Both are told apart by `kind`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum AttemptOutcome {
+    /// On its worker.
+    Finished(Outcome),
+    /// It was given up.
+    Lost(LostAttempt),
+}
+
+/// An attempt that was given up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum LostAttempt {
+    /// Nobody knows how it went on.
+    Lost {
+        /// Why it was given up.
+        cause: LossCause,
+    },
+}
+
+impl From<&AttemptRecord> for AttemptView {
+    fn from(record: &AttemptRecord) -> Self {
+        let (outcome, finished) = match &record.end {
+            None => (None, None),
+            Some(AttemptEnd::Finished(finished)) => (Some(AttemptOutcome::Finished(finished.outcome.clone())), Some(finished)),
+            Some(AttemptEnd::Lost(cause)) => (Some(AttemptOutcome::Lost(LostAttempt::Lost { cause: cause.clone() })), None),
+            Some(AttemptEnd::Cancelled) => (Some(AttemptOutcome::Finished(Outcome::Cancelled)), None),
+        };
+        Self {
+            number: record.number,
+            worker: record.worker.clone(),
+            session: record.session,
+            executor: record.executor,
+            environment: record.environment.clone(),
+            claimed_at: record.claimed_at,
+            started_at: record.started_at,
+            ended_at: record.ended_at,
+            outcome,
+            usage: finished.map(|finished| finished.usage),
+            manifest: finished.and_then(|finished| finished.manifest.clone()),
+        }
+    }
+}
+
+impl From<&Job> for JobView {
+    fn from(job: &Job) -> Self {
+        let last = job.attempts.last();
+        Self {
+            id: job.id,
+            namespace: job.namespace.clone(),
+            name: job.spec.display_name().to_owned(),
+            state: job.state(),
+            command: job.spec.command.clone(),
+            runtime: job.spec.runtime.as_ref().map(ToString::to_string),
+            image: job.spec.image.clone(),
+            queue: job.spec.queue.clone(),
+            priority: job.spec.priority,
+            labels: job.spec.labels.clone(),
+            resources: job.spec.resources,
+            timeout_ms: job.spec.timeout_ms,
+            submitted_at: job.submitted_at,
+            started_at: last.and_then(|attempt| attempt.started_at),
+            ended_at: job.ended_at,
+            cancel_requested: job.cancel_requested.is_some(),
+            attempt: last.map(|attempt| attempt.number),
+            worker: last.map(|attempt| attempt.worker.clone()),
+            attempts: job.attempts.iter().map(AttemptView::from).collect(),
+            exit_code: exit_code(&job.phase),
+            message: message(job),
+            sequence: job.sequence,
+        }
+    }
+}
+
+const fn exit_code(phase: &Phase) -> Option<i32> {
+    match phase {
+        Phase::Ended(End::Finished(outcome)) => Some(outcome.exit_code()),
+        Phase::Ended(End::Cancelled) => Some(Outcome::Cancelled.exit_code()),
+        Phase::Ended(End::Dead(_)) | Phase::Queued { .. } | Phase::Claimed { .. } | Phase::Running { .. } => None,
+    }
+}

@@ -1,0 +1,33 @@
+//! The events of a job's log.
+
+use bus::{frame::Stream, ids::Attempt};
+use serde::{Deserialize, Serialize};
+
+/// `event: log` of a job's log: a piece of one stream, as text or, where its bytes are not UTF-8, in base64.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogPiece {
+    /// Which stream.
+    pub stream: Stream,
+    /// When the runner read it, in microseconds since 1970.
+    pub time_us: u64,
+    /// The bytes, where they are UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// The bytes in base64, where they are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base64: Option<String>,
+}
+
+/// `event: attempt` of a job's log: what follows is of this attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogAttempt {
+    /// Which try.
+    pub attempt: Attempt,
+}
+
+/// `event: gap` of a job's log: so many bytes of the framed log, headers included, are not there any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogGap {
+    /// How many bytes.
+    pub bytes: u64,
+}

@@ -1,0 +1,20 @@
+//! What the API answers, as types; the command line reads the same ones.
+
+mod answers;
+mod files;
+mod grid;
+mod history;
+mod job;
+mod log;
+mod words;
+
+pub(crate) use self::words::message_of;
+pub use self::{
+    answers::{JobList, Submitted, SubmittedMany, SubmittedOne},
+    files::{ArtifactView, Artifacts, Hashes, Missing},
+    grid::{Health, Projection, Running, WorkerView, Workers},
+    history::{History, HistoryEvent},
+    job::{AttemptOutcome, AttemptView, JobView, LostAttempt},
+    log::{LogAttempt, LogGap, LogPiece},
+    words::{describe, describe_loss},
+};

@@ -1,0 +1,56 @@
+//! How jobs and attempts ended, in sentences.
+
+use bus::job::{End, Job, LossCause, Outcome, Phase};
+
+use super::job::{AttemptOutcome, LostAttempt};
+
+/// What is to be said of a job's end, where its state alone does not say it.
+pub(super) fn message(job: &Job) -> Option<String> {
+    let Phase::Ended(end) = &job.phase else { return None };
+    let outcome = match end {
+        End::Finished(outcome) => AttemptOutcome::Finished(outcome.clone()),
+        End::Cancelled => AttemptOutcome::Finished(Outcome::Cancelled),
+        End::Dead(cause) => AttemptOutcome::Lost(LostAttempt::Lost { cause: cause.clone() }),
+    };
+    let reason = job.cancel_requested.as_ref().and_then(|(_, reason)| reason.as_deref());
+    message_of(&outcome, reason, job.attempts.len())
+}
+
+/// The same, from what a table holds of it.
+pub(crate) fn message_of(outcome: &AttemptOutcome, reason: Option<&str>, attempts: usize) -> Option<String> {
+    match outcome {
+        AttemptOutcome::Finished(Outcome::Cancelled) => {
+            Some(reason.map_or_else(|| "cancelled on request".to_owned(), |reason| format!("cancelled: {reason}")))
+        }
+        AttemptOutcome::Finished(other) => describe(other),
+        AttemptOutcome::Lost(LostAttempt::Lost { cause }) => Some(format!("its {attempts} attempts are used up: {}", describe_loss(cause))),
+    }
+}
+
+/// An outcome as a sentence, where there is more to say than success or an exit code.
+#[must_use]
+pub fn describe(outcome: &Outcome) -> Option<String> {
+    Some(match outcome {
+        Outcome::Succeeded | Outcome::Failed { .. } => return None,
+        Outcome::Signalled { signal } => format!("signal {signal} ended it"),
+        Outcome::TimedOut { limit_ms } => {
+            #[allow(clippy::cast_precision_loss, reason = "a limit of 2^53 ms is 285,000 years")]
+            let seconds = *limit_ms as f64 / 1000.0;
+            format!("it ran longer than its timeout of {seconds} s, and was killed")
+        }
+        Outcome::OutOfMemory { limit_bytes: Some(limit) } => format!("it used more than its {limit} bytes of memory, and was killed"),
+        Outcome::OutOfMemory { limit_bytes: None } => "the machine ran out of memory, and it was killed".to_owned(),
+        Outcome::Cancelled => "cancelled on request".to_owned(),
+        Outcome::Error { message } => message.clone(),
+    })
+}
+
+/// The loss of an attempt as a sentence.
+#[must_use]
+pub fn describe_loss(cause: &LossCause) -> String {
+    match cause {
+        LossCause::WorkerLost { worker } => format!("worker {worker} was lost"),
+        LossCause::SessionEnded { worker } => format!("worker {worker} was started anew"),
+        LossCause::Orphaned { worker } => format!("worker {worker} no longer knew of it"),
+    }
+}
