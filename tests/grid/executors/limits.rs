@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use runner::executor::{Exit, Limits, Process, process::Config};
+use runner::executor::{Executor as _, Exit, Limits, Process, process::Config};
 
-use super::{Place, config, processes, run};
+use super::{Place, config, eventually, line, processes, run};
 
 const MIB: u64 = 1 << 20;
 
@@ -100,4 +100,37 @@ async fn a_cpu_limit_holds_or_the_runner_says_that_it_does_not() -> anyhow::Resu
     let share = ended.cpu.unwrap_or_default().as_secs_f64() / begun.elapsed().as_secs_f64();
     assert!(ended.exit == Exit::Code(0) && share < 0.35, "it got {share:.2} of a CPU");
     Ok(())
+}
+
+#[tokio::test]
+async fn a_limited_command_leaves_no_control_group_behind() -> anyhow::Result<()> {
+    let (process, place) = (processes().await?, Place::new()?);
+    let mut launch = place.script("cat /proc/self/cgroup; sleep 300");
+    launch.limits = memory(64 * MIB);
+    let mut running = process.launch(launch).await?;
+    let mut groups = Vec::new();
+    if process.limits().contains("memory limited by control groups") {
+        while groups.is_empty() {
+            let line = line(&mut running.stdout).await?;
+            groups.extend(line.split_once("/rgrid/").map(|(_, name)| name.to_owned()));
+        }
+    }
+    let there = |name: &str| glob_cgroups().is_ok_and(|found| found.iter().any(|group| group.ends_with(name)));
+    assert!(groups.iter().all(|name| there(name)), "{groups:?}");
+    // Not even if nobody waits for it.
+    drop(running);
+    eventually("the group is gone", || !groups.iter().any(|name| there(name))).await?;
+    Ok(())
+}
+
+/// The groups below every `rgrid` in the hierarchies' roots.
+fn glob_cgroups() -> std::io::Result<Vec<std::path::PathBuf>> {
+    let roots = std::fs::read_dir("/sys/fs/cgroup")?.flatten().map(|entry| entry.path());
+    let roots = roots.chain(["/sys/fs/cgroup".into()]).map(|root| root.join("rgrid"));
+    Ok(roots
+        .filter_map(|root| std::fs::read_dir(root).ok())
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .collect())
 }

@@ -114,11 +114,7 @@ impl Cgroups {
             }
             Ok(())
         })();
-        if let Err(error) = made {
-            group.directories.iter().for_each(|directory| drop(fs::remove_dir(directory)));
-            return Err(error);
-        }
-        Ok(Some(group))
+        made.map(|()| Some(group))
     }
 }
 
@@ -142,9 +138,16 @@ impl Group {
         kills.is_some_and(|kills| kills.trim() != "0")
     }
 
+    /// Removes the group if the kernel lets it go at once. Returns whether it did.
+    pub(super) fn try_remove(&mut self) -> bool {
+        self.directories
+            .retain(|directory| matches!(fs::remove_dir(directory), Err(error) if error.kind() == io::ErrorKind::ResourceBusy));
+        self.directories.is_empty()
+    }
+
     /// Removes the group, whose processes are gone; the kernel may need a moment to see it so.
-    pub(super) async fn remove(self) {
-        for directory in self.directories {
+    pub(super) async fn remove(mut self) {
+        for directory in std::mem::take(&mut self.directories) {
             let mut result = fs::remove_dir(&directory);
             for _ in 0..100 {
                 if !matches!(&result, Err(error) if error.kind() == io::ErrorKind::ResourceBusy) {
@@ -166,6 +169,15 @@ impl Group {
             self.directories.push(directory.clone());
         }
         Ok(directory)
+    }
+}
+
+impl Drop for Group {
+    /// A group that no command came to is removed at once.
+    fn drop(&mut self) {
+        for directory in &self.directories {
+            fs::remove_dir(directory).ok();
+        }
     }
 }
 

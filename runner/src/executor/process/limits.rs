@@ -36,12 +36,19 @@ impl Guard {
         }
     }
 
+    /// The group, if nobody has judged the end yet.
+    pub(super) fn take_group(&self) -> Option<Group> {
+        self.group.lock().take()
+    }
+
     /// Judges an end, and has the group removed. May be called again.
     pub(super) fn judge(&self, exit: Exit, tasks: &TaskTracker) -> Exit {
         let mut group = self.group.lock();
-        if let Some(group) = group.take() {
+        if let Some(mut group) = group.take() {
             self.out_of_memory.store(group.ran_out_of_memory(), Ordering::Release);
-            tasks.spawn(group.remove());
+            if !group.try_remove() {
+                tasks.spawn(group.remove());
+            }
         }
         let sampled = self.sampled.as_ref().is_some_and(|over| over.load(Ordering::Acquire));
         // A command that got over a child's death by memory did what it was asked.

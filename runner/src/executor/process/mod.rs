@@ -327,8 +327,17 @@ impl Handle for ProcessHandle {
 }
 
 impl Drop for ProcessHandle {
-    /// What nobody waits for is ended.
+    /// What nobody waits for is ended, and its group removed.
     fn drop(&mut self) {
+        if let Some(group) = self.guard.as_ref().and_then(Guard::take_group)
+            && tokio::runtime::Handle::try_current().is_ok()
+        {
+            let ending = Arc::clone(&self.ending);
+            self.tasks.spawn(async move {
+                ending.wait().await;
+                group.remove().await;
+            });
+        }
         if self.ending.get().is_none() && !self.link.try_signal(self.id, rustix::process::Signal::KILL.as_raw()) && !self.link.is_broken() {
             warn!("a command that nobody waits for any more could not be killed: the spawn helper does not listen");
         }

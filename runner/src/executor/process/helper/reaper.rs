@@ -73,6 +73,7 @@ impl Shared {
                 id,
                 status: used.status.into_raw(),
                 cpu_micros: micros(used.rusage.utime + used.rusage.stime),
+                // Never less than this helper's own few MiB, whose memory the command shared until it executed its program.
                 memory_bytes: used.rusage.maxrss,
             },
             Ok(None) => return,
