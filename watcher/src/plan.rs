@@ -1,5 +1,8 @@
 //! What should be done, from what is known and what time it is.
 
+#[cfg(test)]
+mod tests;
+
 use std::time::{Duration, Instant};
 
 use bus::{

@@ -1,0 +1,177 @@
+//! The watcher's slim fold against the job's own: no live attempt may be missing from it, whoever says what.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bus::{
+    envelope::{Actor, Envelope},
+    ids::{Attempt, JobId, SessionId, default_token},
+    job::{Command as Wish, Job, JobEvent, LossCause, Outcome, Recorded, Usage, decide},
+    spec::{ExecutorKind, JobSpec, Priority, Resources},
+    stream::read::{Fact, decode},
+    subjects,
+};
+use proptest::{collection::vec, prelude::*};
+
+use super::{Told, ended, given_up, registered, worker};
+use crate::seen;
+
+const NAMES: [&str; 2] = ["a", "b"];
+
+/// Who wants what of the job; and who says it in that one's place, if anybody.
+type Step = (usize, u8, Option<usize>);
+
+fn spec() -> JobSpec {
+    JobSpec {
+        name: None,
+        command: vec!["true".to_owned()],
+        runtime: None,
+        image: None,
+        executor: None,
+        inputs: Vec::new(),
+        env: BTreeMap::new(),
+        resources: Resources::default(),
+        timeout_ms: None,
+        queue: default_token(),
+        priority: Priority::Normal,
+        labels: BTreeMap::new(),
+        key: None,
+    }
+}
+
+fn wish(who: usize, what: u8, session: SessionId, job: &Job) -> Wish {
+    let attempt = job.attempts.last().map_or(Attempt::FIRST, |attempt| attempt.number);
+    match what {
+        0..3 => Wish::Claim {
+            worker: worker(NAMES[who]),
+            session,
+        },
+        3 => Wish::Start {
+            attempt,
+            session,
+            executor: ExecutorKind::Process,
+            environment: None,
+        },
+        4 => Wish::Finish {
+            attempt,
+            session,
+            outcome: Outcome::Succeeded,
+            manifest: None,
+            usage: Usage::default(),
+        },
+        5 | 6 => Wish::GiveUp {
+            attempt,
+            cause: LossCause::Orphaned {
+                worker: worker(NAMES[who]),
+            },
+        },
+        _ => Wish::Cancel { reason: None },
+    }
+}
+
+fn actor(who: usize) -> Actor {
+    match who {
+        0 | 1 => Actor::Worker(worker(NAMES[who])),
+        2 => Actor::Watcher,
+        _ => Actor::Api,
+    }
+}
+
+fn natural(event: &JobEvent, who: usize) -> Actor {
+    match event {
+        JobEvent::Claimed(_) | JobEvent::Started(_) | JobEvent::Finished(_) => actor(who),
+        JobEvent::Died(_) => Actor::Watcher,
+        _ => Actor::Api,
+    }
+}
+
+/// Stores an event as appending does, and hands it to both folds as it comes back.
+fn say(told: &mut Told, history: &mut Vec<Recorded>, id: JobId, speaker: Actor, event: JobEvent) -> Result<(), TestCaseError> {
+    let namespace = default_token();
+    let subject = match event {
+        JobEvent::Submitted(_) | JobEvent::Rescheduled(_) => subjects::job_ready(&namespace, id, &default_token(), spec().class()),
+        _ => subjects::job_by(&namespace, id, &speaker),
+    };
+    let payload = Envelope::new(speaker, event).to_json();
+    told.sequence += 1;
+    let (sequence, now) = (told.sequence, told.at(0));
+    let Ok(Some(Fact::Job(recorded))) = decode(&subject, sequence, &payload) else {
+        return Err(TestCaseError::fail("it does not come back"));
+    };
+    history.push(*recorded);
+    match seen::read(&subject, &payload) {
+        Ok(Some(seen)) => told.state.see(sequence, &seen, now),
+        Ok(None) => {}
+        Err(error) => return Err(TestCaseError::fail(error.to_string())),
+    }
+    Ok(())
+}
+
+fn no_live_attempt_is_missed_in(steps: Vec<Step>) -> Result<(), TestCaseError> {
+    let (mut told, id) = (Told::new(), JobId::new());
+    let sessions = [SessionId::new(), SessionId::new()];
+    for (name, session) in NAMES.iter().zip(sessions) {
+        told.see(0, &registered(name, session));
+    }
+    let mut history = Vec::new();
+    let submit = decide(None, Wish::Submit { spec: Box::new(spec()) }).expect("new");
+    say(&mut told, &mut history, id, Actor::Api, submit)?;
+    for (who, what, as_whom) in steps {
+        let job = Job::replay(&history).expect("submitted");
+        if let Ok(event) = decide(Some(&job), wish(who, what, sessions[who], &job)) {
+            let speaker = as_whom.map_or_else(|| natural(&event, who), actor);
+            say(&mut told, &mut history, id, speaker, event)?;
+        }
+    }
+    let live = Job::replay(&history).and_then(|job| job.live_attempt().map(|live| live.number));
+    for (name, session) in NAMES.iter().zip(sessions) {
+        told.see(1, &ended(name, session, true));
+    }
+    let planned = given_up(&told.plan(2)).into_iter().map(|(_, attempt, _)| attempt);
+    let planned = planned.collect::<BTreeSet<_>>();
+    if let Some(live) = live {
+        prop_assert!(planned.contains(&live), "attempt {} is live, and not among {:?}", live, planned);
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_live_attempt_is_missed(steps in vec((0..2_usize, 0..8_u8, prop::option::weighted(0.3, 0..4_usize)), 1..40)) {
+        no_live_attempt_is_missed_in(steps)?;
+    }
+}
+
+#[test]
+fn what_is_read_of_each_event() {
+    let mut read = BTreeSet::new();
+    for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../bus/tests/fixtures")).expect("fixtures") {
+        let path = entry.expect("a file").path();
+        let payload = std::fs::read(&path).expect("it can be read");
+        let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
+        let kind = name.split('-').next().unwrap_or_default();
+        let id = JobId::new();
+        let subject = match kind {
+            "job.claimed.v1" | "job.started.v1" | "job.finished.v1" => format!("rgrid.evt.default.job.{id}.by.w-desk-1"),
+            kind if kind.starts_with("job.") => format!("rgrid.evt.default.job.{id}.by.watcher"),
+            _ => "rgrid.evt.sys.worker.desk-1".to_owned(),
+        };
+        let seen = seen::read(&subject, &payload).unwrap_or_else(|error| panic!("{name}: {error}"));
+        read.extend(seen.map(|_| kind.to_owned()));
+    }
+    let meant = [
+        "job.cancelled.v1",
+        "job.claimed.v1",
+        "job.died.v1",
+        "job.finished.v1",
+        "worker.left.v1",
+        "worker.lost.v1",
+        "worker.registered.v1",
+    ];
+    assert_eq!(
+        read.into_iter().collect::<Vec<_>>(),
+        meant,
+        "every event is read, and these mean something"
+    );
+}
