@@ -43,6 +43,17 @@ impl Advice {
     }
 }
 
+impl Advice {
+    /// Takes a reading of the workers' table for the copy.
+    pub(crate) fn note(&self, workers: &[WorkerView]) {
+        let live = workers.iter().filter(|worker| worker.state == "live").cloned().collect();
+        *self.known.write() = Some(Known {
+            live,
+            read: Instant::now(),
+        });
+    }
+}
+
 /// What is to be said of this job, with these workers.
 pub(crate) fn warning(spec: &JobSpec, live: &[WorkerView]) -> Option<String> {
     let queue = &spec.queue;
@@ -76,12 +87,8 @@ pub(crate) async fn keep(advice: Arc<Advice>, tables: Tables, waiters: Arc<Waite
         let mut nobody = false;
         match tables.workers().await {
             Ok(workers) => {
-                let live: Arc<[WorkerView]> = workers.into_iter().filter(|worker| worker.state == "live").collect();
-                nobody = live.is_empty();
-                *advice.known.write() = Some(Known {
-                    live,
-                    read: Instant::now(),
-                });
+                advice.note(&workers);
+                nobody = !workers.iter().any(|worker| worker.state == "live");
             }
             Err(problem) => debug!("the workers are not known: {}", problem.detail),
         }

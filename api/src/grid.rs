@@ -14,9 +14,9 @@ use crate::{
 /// `GET /v1/workers`
 pub(crate) async fn list(State(app): State<Shared>, query: Query) -> Result<Json<Workers>, Problem> {
     query.none()?;
-    Ok(Json(Workers {
-        workers: app.tables.workers().await?,
-    }))
+    let workers = app.tables.workers().await?;
+    app.advice.note(&workers);
+    Ok(Json(Workers { workers }))
 }
 
 /// `GET /v1/projection`

@@ -62,6 +62,9 @@ impl fmt::Debug for Config {
     }
 }
 
+/// How often unfinished uploads are looked for, and how old they must be: far older than any upload that lives.
+const SWEEP: (Duration, Duration) = (Duration::from_secs(3600), Duration::from_secs(24 * 3600));
+
 /// What an operator must change before the API can run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -191,6 +194,7 @@ async fn start(config: &Config, store: &StoreUrl, tables: Tables, stop: Cancella
             stop,
         ));
     }
+    app.tasks.spawn(sweep(app.files.clone(), app.stop.clone()));
     app.tasks.spawn(intake::run(Arc::clone(&app)));
     Ok(app)
 }
@@ -231,6 +235,17 @@ async fn open(config: &Config, store: &StoreUrl) -> Result<Files, Error> {
                 tokio::time::sleep(PAUSE).await;
             }
             Err(error) => return Err(Error::Store(error)),
+        }
+    }
+}
+
+/// Removes, every hour, what uploads that died left in the store.
+async fn sweep(files: Files, stop: CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(SWEEP.0)).await.is_some() {
+        match files.sweep(SWEEP.1).await {
+            Ok(0) => {}
+            Ok(swept) => info!("removed {swept} pieces of uploads that were never finished"),
+            Err(error) => debug!("cannot look for unfinished uploads: {}", chain(&error)),
         }
     }
 }

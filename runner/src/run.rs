@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bus::{
-    files::{self, Files},
+    files::{self, Files, StoreUrl},
     ids::SessionId,
     stream::{
         append::{self, Log},
@@ -102,12 +102,15 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
             return Ok(());
         };
         setup::streams(&bus.js, config.replicas).await?;
-        let files = Files::open(&config.store, Some(bus.js.clone()))
-            .await
-            .map_err(|source| Error::Store {
-                store: config.store.to_string(),
-                source,
-            })?;
+        // Files have a connection of their own: a heartbeat must not wait behind one.
+        let store = match &config.store {
+            StoreUrl::Nats { .. } => Some(connect::patiently(&config.nats, &format!("{name}/files")).await?.js),
+            StoreUrl::S3 { .. } | StoreUrl::File { .. } => None,
+        };
+        let files = Files::open(&config.store, store).await.map_err(|source| Error::Store {
+            store: config.store.to_string(),
+            source,
+        })?;
         let context = Arc::new(Context {
             log: Log::new(bus.js.clone(), PATIENCE),
             js: bus.js.clone(),
@@ -184,7 +187,7 @@ async fn serve(config: &Config, bus: &Bus, context: &Arc<Context>, stop: &Cancel
         presence::leave(&context.log, &config.worker, context.session).await;
     }
     quiet.cancel();
-    let _ = tokio::time::timeout(WIND_UP, beats).await;
+    let _ = tokio::time::timeout(WIND_UP, async { tokio::join!(beats, context.files.settled()) }).await;
     Ok(ending)
 }
 

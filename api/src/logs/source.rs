@@ -3,6 +3,8 @@
 //! Both hold the same frames, cut alike, so that a byte count of the framed log says everywhere where one is: each
 //! message carries the count of what stands before it, and each stored segment has a size.
 
+use std::time::Duration;
+
 use async_nats::jetstream::stream::DirectGetErrorKind;
 use bus::{
     ids::Attempt,
@@ -24,6 +26,8 @@ use crate::{app::Shared, artifacts, content::read_problem, error::Problem, view:
 const OFFSET: &str = "Rgrid-Offset";
 /// Marks the last message of an attempt.
 const MARK: &str = "Rgrid-Log";
+/// How long a message may be on its way that is stored already.
+const MOMENT: Duration = Duration::from_millis(20);
 /// Messages that are asked for ahead: each may have a MiB.
 const WINDOW: usize = 32;
 
@@ -160,6 +164,16 @@ impl Source {
                     }
                 }
                 changed = self.watch.changed(&self.app) => changed?,
+            }
+        }
+        // The last message was stored before the end was, and is about to come: it saves asking the store.
+        let finished = matches!(self.end(number), Some(AttemptEnd::Finished(finished)) if finished.manifest.is_some());
+        while finished && !reading.complete {
+            let Ok(chunk) = tokio::time::timeout(MOMENT, follower.chunk(WINDOW)).await else {
+                break;
+            };
+            for message in &chunk {
+                reading.message(message).await?;
             }
         }
         Ok(())
