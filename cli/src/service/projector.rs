@@ -10,6 +10,7 @@ use super::{
     settings::{self, Common, Storage, redacted},
     stop::serve,
 };
+use crate::failure::usage;
 use crate::output::{Align, print, print_json, print_line, table};
 
 /// Run the projector: it folds the log into the tables that are listed from
@@ -17,55 +18,73 @@ use crate::output::{Align, print, print_json, print_line, table};
 /// Stopped anywhere, it goes on exactly where it was. The tables hold nothing that the log does not tell again:
 /// `rgrid projector rebuild` makes them anew from it.
 #[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = false)]
-#[allow(clippy::doc_markdown, reason = "it is the help text")]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct ProjectorArgs {
     #[command(subcommand)]
     action: Option<Action>,
-    /// The database: postgres://user:password@host:5432/name; its tables are made at the start
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "RGRID_DATABASE_URL",
-        hide_env_values = true,
-        help_heading = "Grid"
-    )]
-    database_url: String,
     #[command(flatten)]
-    common: Common,
-    #[command(flatten)]
-    storage: Storage,
+    settings: Settings,
 }
 
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Make all tables anew from the log, beside the live ones, compare them, and swap
     Rebuild {
+        #[command(flatten)]
+        settings: Settings,
         /// Answer in JSON
         #[arg(long)]
         json: bool,
     },
 }
 
-pub(crate) async fn projector(args: ProjectorArgs) -> anyhow::Result<ExitCode> {
-    let config = projector::Config {
-        nats: args.common.nats,
-        replicas: args.common.replicas,
-        database_url: args.database_url,
-        store: args.storage.url(),
-    };
-    if args.common.print_config {
+/// What it works with, in either case.
+#[derive(Debug, Args)]
+#[allow(clippy::doc_markdown, reason = "it is the help text")]
+struct Settings {
+    /// The database: postgres://user:password@host:5432/name; its tables are made at the start
+    #[arg(long, value_name = "URL", env = "RGRID_DATABASE_URL", hide_env_values = true)]
+    database_url: Option<String>,
+    #[command(flatten)]
+    common: Common,
+    #[command(flatten)]
+    storage: Storage,
+}
+
+impl Settings {
+    /// The configuration; nothing where it was only to be shown.
+    fn config(self) -> anyhow::Result<Option<projector::Config>> {
+        let database_url = self.database_url.filter(|url| !url.is_empty());
+        let config = projector::Config {
+            nats: self.common.nats,
+            replicas: self.common.replicas,
+            database_url: database_url.ok_or_else(|| usage("which database? give it with --database-url or RGRID_DATABASE_URL"))?,
+            store: self.storage.url(),
+        };
+        if !self.common.print_config {
+            return Ok(Some(config));
+        }
         settings::print(&json!({
             "nats": redacted(&config.nats),
             "replicas": config.replicas,
             "database_url": redacted(&config.database_url),
-            "store": args.storage.shown()?,
+            "store": self.storage.shown()?,
         }))?;
-        return Ok(ExitCode::SUCCESS);
+        Ok(None)
     }
-    match args.action {
+}
+
+pub(crate) async fn projector(args: ProjectorArgs) -> anyhow::Result<ExitCode> {
+    let (settings, rebuild) = match args.action {
+        Some(Action::Rebuild { settings, json }) => (settings, Some(json)),
+        None => (args.settings, None),
+    };
+    let Some(config) = settings.config()? else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    match rebuild {
         None => serve("projector", |stop| projector::run(config, stop)).await,
-        Some(Action::Rebuild { json }) => show(&Box::pin(projector::rebuild(config)).await?, json),
+        Some(json) => show(&Box::pin(projector::rebuild(config)).await?, json),
     }
 }
 

@@ -1,6 +1,6 @@
 //! `rgrid status`: what of an embedded grid runs, since when, and what it uses.
 
-use std::{path::Path, process::ExitCode};
+use std::{fmt::Write as _, path::Path, process::ExitCode};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use comfy_table::{CellAlignment, Table, presets};
@@ -15,6 +15,7 @@ use super::{
     process,
     record::{PartState, Phase},
 };
+use crate::output::{print, print_json};
 
 /// The exit code of a grid that is not, or not wholly, up; as `systemctl status` has it.
 const NOT_RUNNING: u8 = 3;
@@ -68,9 +69,9 @@ pub(crate) async fn status(data_dir: Option<&Path>, json: bool) -> anyhow::Resul
         workers,
     };
     if json {
-        println!("{}", serde_json::to_string_pretty(&status)?);
+        print_json(&status)?;
     } else {
-        print(&status, &dir);
+        print(&render(&status, &dir))?;
     }
     Ok(if up { ExitCode::SUCCESS } else { ExitCode::from(NOT_RUNNING) })
 }
@@ -124,7 +125,7 @@ fn row(dir: &DataDir, part: Part, supervised: bool) -> Row {
     }
 }
 
-fn print(status: &Status, dir: &DataDir) {
+fn render(status: &Status, dir: &DataDir) -> String {
     let supervisor = status.parts.first();
     let line = match (status.up, supervisor.map(|row| row.state)) {
         (true, _) => "is up",
@@ -134,35 +135,37 @@ fn print(status: &Status, dir: &DataDir) {
         (_, _) if status.parts.iter().any(|row| row.pid.is_some()) => "has lost its supervisor",
         (_, _) => "is not running",
     };
-    println!("The grid in {} {line}.", status.data_dir);
+    let mut text = format!("The grid in {} {line}.\n", status.data_dir);
     if status.parts.iter().all(|row| row.pid.is_none()) {
-        println!("Start it with: rgrid up --detach{}", dir.as_flag());
-        return;
+        let _ = writeln!(text, "Start it with: rgrid up --detach{}", dir.as_flag());
+        return text;
     }
     if let Some(url) = &status.api_url {
-        println!("API {url}");
+        let _ = writeln!(text, "API {url}");
     }
-    println!("\n{}", table(&status.parts));
+    let _ = writeln!(text, "\n{}", table(&status.parts));
     let own = status
         .parts
         .iter()
         .filter(|row| !matches!(row.part, "nats" | "postgres"))
         .filter_map(|row| row.memory_bytes)
         .sum::<u64>();
-    println!(
+    let _ = writeln!(
+        text,
         "\nrgrid's own processes use {} together; the logs are in {}.",
         megabytes(own),
         dir.root().join("logs").display()
     );
-    match status
+    let workers = status
         .workers
         .as_ref()
-        .map(|answer| answer.get("workers").unwrap_or(answer).as_array().map_or(0, Vec::len))
-    {
-        Some(1) => println!("The API knows 1 worker."),
-        Some(count) => println!("The API knows {count} workers."),
-        None => println!("The API does not answer."),
-    }
+        .map(|answer| answer.get("workers").unwrap_or(answer).as_array().map_or(0, Vec::len));
+    text.push_str(&match workers {
+        Some(1) => "The API knows 1 worker.\n".to_owned(),
+        Some(count) => format!("The API knows {count} workers.\n"),
+        None => "The API does not answer.\n".to_owned(),
+    });
+    text
 }
 
 fn table(rows: &[Row]) -> Table {
