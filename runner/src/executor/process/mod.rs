@@ -5,9 +5,8 @@
 
 use std::{
     ffi::OsString,
-    os::{fd::OwnedFd, unix::process::ExitStatusExt as _},
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
-    process::ExitStatus,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -28,7 +27,7 @@ use tracing::warn;
 
 use self::{
     cgroup::Cgroups,
-    ending::{End, Ending},
+    handle::ProcessHandle,
     limits::Guard,
     link::Link,
     mark::{Mark, ProcessId},
@@ -36,11 +35,12 @@ use self::{
     sampler::Sampler,
     wire::Command,
 };
-use super::{Ended, Error, Executor, Exit, Handle, Launch, Limits, Running, runtimes::RuntimeTable};
+use super::{Error, Executor, Launch, Limits, Running, runtimes::RuntimeTable};
 
 mod cgroup;
 mod ending;
 mod environment;
+mod handle;
 pub mod helper;
 mod limits;
 mod link;
@@ -280,75 +280,4 @@ fn pipe() -> std::io::Result<(Receiver, OwnedFd)> {
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
     rustix::io::ioctl_fionbio(&reader, true)?;
     Ok((Receiver::from_owned_fd_unchecked(reader)?, writer))
-}
-
-struct ProcessHandle {
-    id: u64,
-    link: Arc<Link>,
-    ending: Arc<Ending>,
-    guard: Option<Guard>,
-    program: PathBuf,
-    programs: Arc<Programs>,
-    work_dir: PathBuf,
-    tasks: TaskTracker,
-}
-
-#[async_trait]
-impl Handle for ProcessHandle {
-    async fn wait(&self) -> Result<Ended, Error> {
-        match self.ending.wait().await {
-            End::Ended {
-                status,
-                cpu_micros,
-                memory_bytes,
-            } => {
-                let exit = exit(*status);
-                Ok(Ended {
-                    exit: self.guard.as_ref().map_or(exit, |guard| guard.judge(exit, &self.tasks)),
-                    cpu: Some(Duration::from_micros(*cpu_micros)),
-                    memory_bytes: Some(*memory_bytes),
-                })
-            }
-            End::NotStarted(errno) => {
-                self.programs.forget(&self.program);
-                Err(program::not_started(&self.program, &self.work_dir, *errno))
-            }
-            End::Lost(sentence) => Err(Error::Broken(sentence.clone())),
-        }
-    }
-
-    async fn terminate(&self) {
-        self.link.signal(self.id, rustix::process::Signal::TERM.as_raw()).await;
-    }
-
-    async fn kill(&self) {
-        self.link.signal(self.id, rustix::process::Signal::KILL.as_raw()).await;
-    }
-}
-
-impl Drop for ProcessHandle {
-    /// What nobody waits for is ended, and its group removed.
-    fn drop(&mut self) {
-        if let Some(group) = self.guard.as_ref().and_then(Guard::take_group)
-            && tokio::runtime::Handle::try_current().is_ok()
-        {
-            let ending = Arc::clone(&self.ending);
-            self.tasks.spawn(async move {
-                ending.wait().await;
-                group.remove().await;
-            });
-        }
-        if self.ending.get().is_none() && !self.link.try_signal(self.id, rustix::process::Signal::KILL.as_raw()) && !self.link.is_broken() {
-            warn!("a command that nobody waits for any more could not be killed: the spawn helper does not listen");
-        }
-    }
-}
-
-fn exit(status: i32) -> Exit {
-    let status = ExitStatus::from_raw(status);
-    match (status.code(), status.signal()) {
-        (Some(code), _) => Exit::Code(code),
-        (None, Some(signal)) => Exit::Signal(signal),
-        (None, None) => Exit::Code(-1),
-    }
 }
