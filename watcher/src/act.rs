@@ -2,7 +2,7 @@
 
 use bus::{
     envelope::{Actor, Envelope},
-    ids::{Attempt, EventId, JobId, SessionId},
+    ids::{Attempt, EventId, JobId},
     job::{self, Job, LossCause, decide},
     stream::{
         append::{self, Append, Log},
@@ -13,13 +13,13 @@ use bus::{
 };
 use tracing::{debug, info, warn};
 
-use crate::{plan::Command, seen::Seen};
+use crate::{plan::Command, seen::Seen, state::Key};
 
 /// What a command is about; one is done at a time about each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Topic {
-    Session(SessionId),
-    Attempt(JobId, Attempt, SessionId),
+    Session(Key),
+    Attempt(JobId, Attempt, Key),
 }
 
 /// What came of a command.
@@ -36,10 +36,16 @@ pub(crate) enum Done {
 }
 
 impl Command {
-    pub(crate) const fn topic(&self) -> Topic {
+    pub(crate) fn topic(&self) -> Topic {
         match self {
-            Self::Lose { session, .. } => Topic::Session(*session),
-            Self::GiveUp { job, attempt, session, .. } => Topic::Attempt(*job, *attempt, *session),
+            Self::Lose { worker, session, .. } => Topic::Session((worker.clone(), *session)),
+            Self::GiveUp {
+                job,
+                attempt,
+                worker,
+                session,
+                ..
+            } => Topic::Attempt(*job, *attempt, (worker.clone(), *session)),
         }
     }
 }

@@ -11,7 +11,7 @@ use bus::{
 };
 use chrono::{DateTime, Utc};
 
-use crate::state::{Absence, Session, State};
+use crate::state::{Absence, Key, Session, State};
 
 /// A live session's heartbeats must leave an attempt out for so long before it is an orphan. At one a second, that is four.
 pub(crate) const ORPHAN_AFTER: Duration = Duration::from_secs(3);
@@ -38,7 +38,9 @@ pub enum Command {
         job: JobId,
         /// Which try at it.
         attempt: Attempt,
-        /// The session that claimed it.
+        /// The worker that claimed it.
+        worker: WorkerId,
+        /// That worker's session.
         session: SessionId,
         /// Where the claim stands in the log.
         claimed: u64,
@@ -53,28 +55,27 @@ pub enum Command {
 #[must_use]
 pub fn plan(state: &State, now: Instant, lapse: Duration) -> Vec<Command> {
     let mut commands = Vec::new();
-    for (id, session) in state.open() {
+    for (key, session) in state.open() {
         let silent = state.silence(session, now);
         let lapsed = silent > lapse && state.hears(now);
+        let worker = key.0.clone();
         match &session.ended {
-            Some(ended) => commands.extend(give_up(id, session, &ended.cause, Some(ended.event), |_| true)),
+            Some(ended) => commands.extend(give_up(key, session, &ended.cause, Some(ended.event), |_| true)),
             None if lapsed && session.registered => commands.push(Command::Lose {
-                worker: session.worker.clone(),
-                session: id,
-                after: state.worker(&session.worker).map_or(0, |worker| worker.sequence),
+                after: state.worker(&worker).map_or(0, |worker| worker.sequence),
+                worker,
+                session: key.1,
                 silent,
                 last_beat: session.last_beat,
             }),
             None => {
-                let worker = session.worker.clone();
                 let cause = if lapsed {
                     LossCause::WorkerLost { worker }
                 } else {
                     LossCause::Orphaned { worker }
                 };
-                commands.extend(give_up(id, session, &cause, None, |absence| {
-                    lapsed || absence.is_some_and(orphaned)
-                }));
+                let which = |absence: Option<Absence>| lapsed || absence.is_some_and(orphaned);
+                commands.extend(give_up(key, session, &cause, None, which));
             }
         }
     }
@@ -82,7 +83,7 @@ pub fn plan(state: &State, now: Instant, lapse: Duration) -> Vec<Command> {
 }
 
 fn give_up(
-    id: SessionId,
+    (worker, id): &Key,
     session: &Session,
     cause: &LossCause,
     because: Option<EventId>,
@@ -95,7 +96,8 @@ fn give_up(
         .map(move |(&(job, attempt), held)| Command::GiveUp {
             job,
             attempt,
-            session: id,
+            worker: worker.clone(),
+            session: *id,
             claimed: held.claimed,
             cause: cause.clone(),
             because,

@@ -167,14 +167,14 @@ impl Watcher {
         let Ok((topic, done)) = done else { return true };
         let now = Instant::now();
         self.busy.remove(&topic);
-        match (done, topic) {
-            (Done::Failed, topic) => {
+        match (done, &topic) {
+            (Done::Failed, _) => {
                 let pause = self.resting.get(&topic).map_or(REST.0, |(_, pause)| (*pause * 2).min(REST.1));
                 self.resting.insert(topic, (now + pause, pause));
                 return !self.planned.is_empty();
             }
             (Done::Lost(sequence, seen), _) => self.state.see(sequence, &seen, now),
-            (Done::Released, Topic::Attempt(job, attempt, session)) => self.state.release(job, attempt, session),
+            (Done::Released, Topic::Attempt(job, attempt, key)) => self.state.release(*job, *attempt, key),
             (Done::Released, Topic::Session(_)) | (Done::Overtaken, _) => {}
         }
         self.resting.remove(&topic);
@@ -203,7 +203,7 @@ impl Watcher {
             let Some(command) = self.planned.pop_front() else { break };
             let topic = command.topic();
             let rests = self.resting.get(&topic).is_some_and(|(until, _)| now < *until);
-            if !rests && self.busy.insert(topic) {
+            if !rests && self.busy.insert(topic.clone()) {
                 let log = Log::new(self.bus.js.clone(), PATIENCE);
                 let bus = self.bus.clone();
                 let work = AssertUnwindSafe(Hands { bus, log }.carry_out(command)).catch_unwind();

@@ -1,7 +1,7 @@
 //! What the watcher knows: which sessions live, and which attempts they hold.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry},
     time::{Duration, Instant},
 };
 
@@ -14,6 +14,9 @@ use chrono::{DateTime, Utc};
 
 use crate::seen::{Seen, Try};
 
+/// A session, and whose it says it is. Nobody can speak for another's by naming it.
+pub(crate) type Key = (WorkerId, SessionId);
+
 /// The watcher hears nothing if its own last heartbeat that came back is older than this.
 pub(crate) const DEAF_AFTER: Duration = Duration::from_secs(1);
 
@@ -25,11 +28,11 @@ pub(crate) const DEAF_AFTER: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 pub struct State {
     workers: HashMap<WorkerId, Worker>,
-    sessions: HashMap<SessionId, Session>,
-    /// The sessions of each attempt that is held.
-    holders: BTreeSet<(JobId, Attempt, SessionId)>,
+    sessions: HashMap<Key, Session>,
+    /// Who holds attempts at each job.
+    holders: HashMap<JobId, BTreeSet<(Attempt, Key)>>,
     /// The sessions that may ask for something: those that live, and those that are over and still hold attempts.
-    open: BTreeSet<SessionId>,
+    open: BTreeSet<Key>,
     /// No silence counts from before this.
     trusted_since: Instant,
     /// When the last heartbeat of the watcher itself was sent that came back to it.
@@ -47,7 +50,6 @@ pub(crate) struct Worker {
 
 #[derive(Debug, Clone)]
 pub(crate) struct Session {
-    pub(crate) worker: WorkerId,
     /// Whether its registration was read. One that was not is that of a newer program, or of none.
     pub(crate) registered: bool,
     pub(crate) ended: Option<Ended>,
@@ -86,7 +88,7 @@ impl State {
         Self {
             workers: HashMap::new(),
             sessions: HashMap::new(),
-            holders: BTreeSet::new(),
+            holders: HashMap::new(),
             open: BTreeSet::new(),
             trusted_since: now,
             canary: None,
@@ -97,11 +99,7 @@ impl State {
     pub fn see(&mut self, sequence: u64, seen: &Seen, now: Instant) {
         match seen {
             Seen::Claimed(claim) => self.claimed(sequence, claim, now),
-            Seen::Finished(end) => {
-                if self.sessions.get(&end.session).is_some_and(|session| session.worker == end.worker) {
-                    self.release(end.job, end.attempt, end.session);
-                }
-            }
+            Seen::Finished(end) => self.release(end.job, end.attempt, &(end.worker.clone(), end.session)),
             Seen::Closed { job, attempt } => self.closed(*job, *attempt),
             Seen::Registered {
                 worker,
@@ -121,42 +119,35 @@ impl State {
                 event,
             } => {
                 self.workers.entry(worker.clone()).or_default().sequence = sequence;
-                self.session(*session, worker, now);
-                let worker_name = worker.clone();
+                let key = (worker.clone(), *session);
+                self.session(&key, now);
+                let worker = worker.clone();
                 let cause = if *lost {
-                    LossCause::WorkerLost { worker: worker_name }
+                    LossCause::WorkerLost { worker }
                 } else {
-                    LossCause::SessionEnded { worker: worker_name }
+                    LossCause::SessionEnded { worker }
                 };
-                self.end(*session, worker, Ended { cause, event: *event });
+                self.end(&key, Ended { cause, event: *event });
             }
         }
     }
 
     fn claimed(&mut self, sequence: u64, claim: &Try, now: Instant) {
-        let session = self.session(claim.session, &claim.worker, now);
-        if session.worker != claim.worker {
-            return;
-        }
-        session.held.entry((claim.job, claim.attempt)).or_insert(Held {
+        let key = (claim.worker.clone(), claim.session);
+        self.session(&key, now).held.entry((claim.job, claim.attempt)).or_insert(Held {
             claimed: sequence,
             absence: None,
         });
-        self.holders.insert((claim.job, claim.attempt, claim.session));
-        self.open.insert(claim.session);
+        self.open.insert(key.clone());
+        self.holders.entry(claim.job).or_default().insert((claim.attempt, key));
     }
 
     fn closed(&mut self, job: JobId, attempt: Option<Attempt>) {
-        let least = SessionId::from(uuid::Uuid::nil());
-        let all = self
-            .holders
-            .range((job, Attempt(0), least)..)
-            .take_while(|(of, ..)| *of == job)
-            .filter(|(_, held, _)| attempt.is_none_or(|attempt| attempt == *held))
-            .copied()
-            .collect::<Vec<_>>();
-        for (job, attempt, session) in all {
-            self.release(job, attempt, session);
+        let holders = self.holders.get(&job).cloned().unwrap_or_default();
+        for (held, key) in holders {
+            if attempt.is_none_or(|attempt| attempt == held) {
+                self.release(job, held, &key);
+            }
         }
     }
 
@@ -165,18 +156,17 @@ impl State {
         let live = self.workers.get(worker).map(|known| known.live.clone()).unwrap_or_default();
         for other in live.into_iter().filter(|other| *other != session) {
             let cause = LossCause::SessionEnded { worker: worker.clone() };
-            self.end(other, worker, Ended { cause, event });
+            self.end(&(worker.clone(), other), Ended { cause, event });
         }
-        self.session(session, worker, now).registered = true;
+        self.session(&(worker.clone(), session), now).registered = true;
     }
 
     /// A session, as it is known or as a new one.
-    fn session(&mut self, id: SessionId, worker: &WorkerId, now: Instant) -> &mut Session {
-        self.sessions.entry(id).or_insert_with(|| {
-            self.open.insert(id);
-            self.workers.entry(worker.clone()).or_default().live.insert(id);
+    fn session(&mut self, key: &Key, now: Instant) -> &mut Session {
+        self.sessions.entry(key.clone()).or_insert_with(|| {
+            self.open.insert(key.clone());
+            self.workers.entry(key.0.clone()).or_default().live.insert(key.1);
             Session {
-                worker: worker.clone(),
                 registered: false,
                 ended: None,
                 heard: now,
@@ -186,49 +176,52 @@ impl State {
         })
     }
 
-    fn end(&mut self, id: SessionId, worker: &WorkerId, ended: Ended) {
-        if let Some(session) = self.sessions.get_mut(&id)
-            && session.worker == *worker
-        {
+    fn end(&mut self, key: &Key, ended: Ended) {
+        if let Some(session) = self.sessions.get_mut(key) {
             session.ended.get_or_insert(ended);
-            if let Some(known) = self.workers.get_mut(worker) {
-                known.live.remove(&id);
-            }
-            self.settle(id);
+            self.not_live(key);
+            self.settle(key);
+        }
+    }
+
+    fn not_live(&mut self, (worker, session): &Key) {
+        if let Some(known) = self.workers.get_mut(worker) {
+            known.live.remove(session);
         }
     }
 
     /// Lets an attempt go that is not, or no longer, its session's to hold.
-    pub fn release(&mut self, job: JobId, attempt: Attempt, id: SessionId) {
-        self.holders.remove(&(job, attempt, id));
-        if let Some(session) = self.sessions.get_mut(&id) {
+    pub(crate) fn release(&mut self, job: JobId, attempt: Attempt, key: &Key) {
+        if let Entry::Occupied(mut holders) = self.holders.entry(job) {
+            holders.get_mut().remove(&(attempt, key.clone()));
+            if holders.get().is_empty() {
+                holders.remove();
+            }
+        }
+        if let Some(session) = self.sessions.get_mut(key) {
             session.held.remove(&(job, attempt));
-            self.settle(id);
+            self.settle(key);
         }
     }
 
     /// A session that is over is remembered, so that a late claim of it is known for what it is; but it need not be looked at.
-    fn settle(&mut self, id: SessionId) {
-        let Some(session) = self.sessions.get(&id) else { return };
+    fn settle(&mut self, key: &Key) {
+        let Some(session) = self.sessions.get(key) else { return };
         if session.held.is_empty() && session.ended.is_some() {
-            self.open.remove(&id);
+            self.open.remove(key);
         } else if session.held.is_empty() && !session.registered {
-            if let Some(known) = self.workers.get_mut(&session.worker) {
-                known.live.remove(&id);
-            }
-            self.open.remove(&id);
-            self.sessions.remove(&id);
+            self.not_live(key);
+            self.open.remove(key);
+            self.sessions.remove(key);
         }
     }
 
-    /// Folds a heartbeat; one of a session that is unknown, over, or another worker's says nothing.
+    /// Folds a heartbeat; one of a session that is unknown, or over, says nothing.
     pub fn hear(&mut self, worker: &WorkerId, beat: &Beat, now: Instant) {
-        let Some(session) = self.sessions.get_mut(&beat.session) else {
+        let key = (worker.clone(), beat.session);
+        let Some(session) = self.sessions.get_mut(&key).filter(|session| session.ended.is_none()) else {
             return;
         };
-        if session.worker != *worker || session.ended.is_some() {
-            return;
-        }
         session.heard = now;
         session.last_beat = Some(beat.time);
         if session.held.is_empty() {
@@ -272,8 +265,8 @@ impl State {
         now.saturating_duration_since(session.heard.max(self.trusted_since))
     }
 
-    pub(crate) fn open(&self) -> impl Iterator<Item = (SessionId, &Session)> {
-        self.open.iter().filter_map(|id| Some((*id, self.sessions.get(id)?)))
+    pub(crate) fn open(&self) -> impl Iterator<Item = (&Key, &Session)> {
+        self.open.iter().filter_map(|key| Some((key, self.sessions.get(key)?)))
     }
 
     pub(crate) fn worker(&self, worker: &WorkerId) -> Option<&Worker> {

@@ -143,7 +143,7 @@ fn a_silent_session_is_lost_and_then_its_attempts() {
     let cause = LossCause::WorkerLost { worker: worker("w") };
     let plan = told.plan(5_003);
     assert_eq!((given_up(&plan), plan.len()), (vec![(job, Attempt(1), cause)], 1));
-    told.state.release(job, Attempt(1), session);
+    told.state.release(job, Attempt(1), &(worker("w"), session));
     assert_eq!(told.plan(60_000), [], "nothing is left to do");
 }
 
@@ -197,6 +197,53 @@ fn what_ended_is_not_given_up() {
         told.see(2, &ended("w", session, true));
         assert_eq!(told.plan(3), [], "{:?}", end(session, job));
     }
+}
+
+#[test]
+fn only_what_ended_is_let_go() {
+    let (mut told, session, job) = (Told::new(), SessionId::new(), JobId::new());
+    told.see(0, &registered("w", session));
+    told.see(0, &claimed("w", session, job, 2));
+    told.see(
+        1,
+        &Seen::Closed {
+            job,
+            attempt: Some(Attempt(1)),
+        },
+    );
+    told.see(
+        1,
+        &Seen::Closed {
+            job: JobId::new(),
+            attempt: None,
+        },
+    );
+    told.see(1, &Seen::Finished(a_try("w", session, job, 1)));
+    told.see(1, &Seen::Finished(a_try("other", session, job, 2)));
+    told.see(1, &Seen::Finished(a_try("w", SessionId::new(), job, 2)));
+    told.see(2, &ended("w", session, true));
+    assert_eq!(given_up(&told.plan(3)).len(), 1);
+}
+
+/// It beats under its own name, with the session of another.
+#[test]
+fn nobody_beats_for_another() {
+    let (mut told, session) = (Told::new(), SessionId::new());
+    told.see(0, &registered("w", session));
+    told.see(0, &registered("other", SessionId::new()));
+    told.hear(4_000, "other", session, 0, &[]);
+    assert!(lost(&told.plan(4_500)).contains(&session));
+}
+
+/// It claims under its own name, with the session of another that lives: the attempt is live, and nobody's.
+#[test]
+fn a_claim_with_the_session_of_another_is_given_up() {
+    let (mut told, session, job) = (Told::new(), SessionId::new(), JobId::new());
+    told.see(0, &registered("w", session));
+    let claim = told.see(0, &claimed("other", session, job, 1));
+    told.hear(4_000, "w", session, claim, &[(job, Attempt(1))]);
+    let cause = LossCause::WorkerLost { worker: worker("other") };
+    assert_eq!(given_up(&told.plan(4_500)), [(job, Attempt(1), cause)]);
 }
 
 /// A heartbeat leaves an attempt out: how late the last of them is, whether they say the claim was known, and what follows.
@@ -254,6 +301,16 @@ fn a_deaf_watcher_believes_in_no_silence() {
     assert_eq!(lost(&told.plan(13_300)), [session]);
 }
 
+/// Even if the loop did not look whether it hears.
+#[test]
+fn no_plan_loses_anybody_while_deaf() {
+    let (mut told, session) = (Told::new(), SessionId::new());
+    told.see(0, &registered("w", session));
+    let (heard, now) = (told.at(3_000), told.at(4_500));
+    told.state.hear_self(heard);
+    assert_eq!(plan(&told.state, now, LAPSE), []);
+}
+
 #[test]
 fn a_watcher_that_never_heard_itself_loses_nobody() {
     let (mut told, session) = (Told::new(), SessionId::new());
@@ -281,7 +338,7 @@ fn a_claim_of_an_unknown_session_is_given_up_when_it_is_silent() {
     let cause = LossCause::WorkerLost { worker: worker("w") };
     let plan = told.plan(5_100);
     assert_eq!((given_up(&plan), lost(&plan)), (vec![(job, Attempt(1), cause)], vec![]));
-    told.state.release(job, Attempt(1), session);
+    told.state.release(job, Attempt(1), &(worker("w"), session));
     assert_eq!(told.plan(60_000), []);
 }
 

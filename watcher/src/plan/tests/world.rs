@@ -72,7 +72,7 @@ fn pass(told: &mut Told, model: &mut Model, ms: u64) -> Result<(), TestCaseError
     let end = model.now + ms;
     while model.now < end {
         model.now = (model.now + 250).min(end);
-        for who in 0..WORKERS {
+        for (who, name) in NAMES.into_iter().enumerate() {
             if let Some(session) = model.live[who]
                 && !model.hushed[who]
                 && model.now - model.beat_at[who] >= 1_000
@@ -80,7 +80,7 @@ fn pass(told: &mut Told, model: &mut Model, ms: u64) -> Result<(), TestCaseError
                 model.beat_at[who] = model.now;
                 let listed = model.held.iter().filter(|((_, of), (_, listed))| *of == session && *listed);
                 let attempts = listed.map(|((job, _), _)| (*job, Attempt::FIRST)).collect::<Vec<_>>();
-                told.hear(model.now, NAMES[who], session, model.last_claim[who], &attempts);
+                told.hear(model.now, name, session, model.last_claim[who], &attempts);
             }
         }
         check(told, model)?;
