@@ -35,7 +35,10 @@ async fn survives(part: Part) -> Result<()> {
     let mut grid = Grid::start().await?;
     let traces = grid.dir().join("traces");
     std::fs::create_dir(&traces)?;
-    let script = format!("sleep 0.0$((RANDOM % 9)); echo $RGRID_ATTEMPT >> {}/$RGRID_JOB_ID", traces.display());
+    let script = format!(
+        "sleep 0.0$((RANDOM % 9)); echo $RGRID_ATTEMPT >> {}/$RGRID_JOB_ID",
+        traces.display()
+    );
     let jobs = vec![json!({ "command": ["/bin/bash", "-c", script], "executor": "process" }); JOBS];
     let submitted = grid.submit(&json!(jobs)).await?;
     let ids: Vec<String> = submitted["jobs"]
@@ -46,7 +49,10 @@ async fn survives(part: Part) -> Result<()> {
         .collect::<Result<_>>()?;
     ensure!(ids.len() == JOBS);
 
-    grid.eventually("a part of them ran", async || (std::fs::read_dir(&traces).ok()?.count() > JOBS / 10).then_some(())).await?;
+    grid.eventually("a part of them ran", async || {
+        (std::fs::read_dir(&traces).ok()?.count() > JOBS / 10).then_some(())
+    })
+    .await?;
     grid.kill(part)?;
     grid.run(part)?;
     for id in &ids {
@@ -54,7 +60,10 @@ async fn survives(part: Part) -> Result<()> {
         ensure!(job["state"] == "succeeded", "{job}");
     }
     for (id, history) in histories(&grid).await? {
-        let ends = history.iter().filter(|recorded| matches!(recorded.envelope.event, JobEvent::Finished(_))).count();
+        let ends = history
+            .iter()
+            .filter(|recorded| matches!(recorded.envelope.event, JobEvent::Finished(_)))
+            .count();
         ensure!(ends == 1, "job {id} has {ends} committed ends");
         let job = Job::replay(&history).context("a job")?;
         ensure!(job.state() == bus::job::State::Succeeded, "{job:?}");
@@ -62,7 +71,9 @@ async fn survives(part: Part) -> Result<()> {
     }
     grid.projected().await?;
     let pool = grid.postgres.pool().await?;
-    let (succeeded,): (i64,) = sqlx::query_as("SELECT count(*) FROM jobs WHERE state = 'succeeded'").fetch_one(&pool).await?;
+    let (succeeded,): (i64,) = sqlx::query_as("SELECT count(*) FROM jobs WHERE state = 'succeeded'")
+        .fetch_one(&pool)
+        .await?;
     ensure!(succeeded == i64::try_from(JOBS)?, "{succeeded} jobs in the table");
     Ok(())
 }
@@ -88,7 +99,12 @@ async fn jobs_survive_the_death_of_nats() -> Result<()> {
     let ids: Vec<String> = {
         let jobs = vec![json!({ "command": ["/bin/sleep", "0.02"], "executor": "process" }); JOBS];
         let submitted = grid.submit(&json!(jobs)).await?;
-        submitted["jobs"].as_array().context("a list")?.iter().filter_map(|job| job["id"].as_str().map(ToOwned::to_owned)).collect()
+        submitted["jobs"]
+            .as_array()
+            .context("a list")?
+            .iter()
+            .filter_map(|job| job["id"].as_str().map(ToOwned::to_owned))
+            .collect()
     };
     grid.ended(&ids[10]).await?;
     grid.nats.kill()?;
@@ -105,9 +121,17 @@ async fn a_dead_workers_job_runs_elsewhere_and_its_processes_are_gone() -> Resul
     let mut grid = Grid::start().await?;
     let (pids, go) = (grid.dir().join("pids"), grid.dir().join("go"));
     let id = grid
-        .shell(&format!("echo $$ >> {}; [ $RGRID_ATTEMPT -gt 1 ] || sleep 300; touch {}", pids.display(), go.display()))
+        .shell(&format!(
+            "echo $$ >> {}; [ $RGRID_ATTEMPT -gt 1 ] || sleep 300; touch {}",
+            pids.display(),
+            go.display()
+        ))
         .await?;
-    let pid = grid.eventually("it runs", async || std::fs::read_to_string(&pids).ok().filter(|pids| !pids.is_empty())).await?;
+    let pid = grid
+        .eventually("it runs", async || {
+            std::fs::read_to_string(&pids).ok().filter(|pids| !pids.is_empty())
+        })
+        .await?;
     grid.run(Part::Runner(2))?;
     grid.worker_is("worker-2", "live").await?;
     grid.kill(Part::Runner(1))?;
@@ -117,6 +141,9 @@ async fn a_dead_workers_job_runs_elsewhere_and_its_processes_are_gone() -> Resul
     .await?;
     let job = grid.ended(&id).await?;
     ensure!(job["state"] == "succeeded" && go.exists(), "{job}");
-    ensure!(job["attempts"][0]["outcome"]["kind"] == "lost" && job["attempts"][1]["worker"] == "worker-2", "{job}");
+    ensure!(
+        job["attempts"][0]["outcome"]["kind"] == "lost" && job["attempts"][1]["worker"] == "worker-2",
+        "{job}"
+    );
     Ok(())
 }

@@ -26,10 +26,17 @@ async fn a_script_runs_on_its_files_and_leaves_output_log_and_history() -> Resul
     assert_eq!(job["exit_code"], 3);
     assert_eq!(grid.printed(id, "stdout").await?, "read höhö\n".as_bytes());
     assert_eq!(grid.printed(id, "stderr").await?, b"oops\n");
-    assert_eq!(grid.history(id).await?, event_types(&["submitted", "claimed", "started", "finished"]));
+    assert_eq!(
+        grid.history(id).await?,
+        event_types(&["submitted", "claimed", "started", "finished"])
+    );
     let artifacts = grid.get(&format!("jobs/{id}/artifacts")).await?;
     let artifacts = artifacts["artifacts"].as_array().context("a list")?;
-    assert_eq!(artifacts.iter().map(|artifact| &artifact["path"]).collect::<Vec<_>>(), ["out/deep/é.txt"], "only what is new");
+    assert_eq!(
+        artifacts.iter().map(|artifact| &artifact["path"]).collect::<Vec<_>>(),
+        ["out/deep/é.txt"],
+        "only what is new"
+    );
     Ok(())
 }
 
@@ -41,7 +48,11 @@ async fn ends_are_told_apart() -> Result<()> {
         ("exit 7", json!({}), "failed"),
         ("kill -SEGV $$", json!({}), "failed"),
         ("trap '' TERM; sleep 60 & wait; sleep 60", json!({ "timeout_ms": 200 }), "timed_out"),
-        ("exec python3 -c 'x = bytearray(300 << 20)'", json!({ "resources": { "memory_bytes": 64 << 20 } }), "out_of_memory"),
+        (
+            "exec python3 -c 'x = bytearray(300 << 20)'",
+            json!({ "resources": { "memory_bytes": 64 << 20 } }),
+            "out_of_memory",
+        ),
     ];
     for (script, options, state) in cases {
         let mut submission = json!({ "command": ["/bin/sh", "-c", script], "executor": "process" });
@@ -82,7 +93,10 @@ async fn a_running_job_is_cancelled_and_so_is_a_waiting_one() -> Result<()> {
     let other = grid.shell("sleep 300").await?;
     let waiting = grid.shell("sleep 300").await?;
     for id in [&running, &other] {
-        grid.eventually("it runs", async || (grid.get(&format!("jobs/{id}")).await.ok()?["state"] == "running").then_some(())).await?;
+        grid.eventually("it runs", async || {
+            (grid.get(&format!("jobs/{id}")).await.ok()?["state"] == "running").then_some(())
+        })
+        .await?;
     }
     for id in [&waiting, &running, &other] {
         let answer = grid.request(reqwest::Method::POST, &format!("jobs/{id}/cancel")).send().await?;
@@ -104,7 +118,13 @@ async fn a_chatty_job_loses_nothing_and_holds_up_nobody() -> Result<()> {
     assert_eq!(stdout.len(), 60_000_001);
     assert!(stdout[..60_000_000].iter().all(|byte| *byte == b'x'));
     let stderr = String::from_utf8(grid.printed(&chatty, "stderr").await?)?;
-    assert!(stderr.lines().map(str::parse).eq((1..=200_000).map(Ok::<u32, std::num::ParseIntError>)), "lines in order, none lost");
+    assert!(
+        stderr
+            .lines()
+            .map(str::parse)
+            .eq((1..=200_000).map(Ok::<u32, std::num::ParseIntError>)),
+        "lines in order, none lost"
+    );
     assert_eq!(grid.printed(&quiet, "stdout").await?, b"quiet\n");
     Ok(())
 }
@@ -113,8 +133,13 @@ async fn a_chatty_job_loses_nothing_and_holds_up_nobody() -> Result<()> {
 async fn the_log_is_there_while_the_job_runs() -> Result<()> {
     let grid = Grid::start().await?;
     let go = grid.dir().join("go");
-    let script = format!("import os,time\nprint('first')\nwhile not os.path.exists({:?}): time.sleep(0.01)\nprint('second')", go.display().to_string());
-    let id = grid.submit(&json!({ "command": ["-c", script], "runtime": "python", "executor": "process" })).await?["id"]
+    let script = format!(
+        "import os,time\nprint('first')\nwhile not os.path.exists({:?}): time.sleep(0.01)\nprint('second')",
+        go.display().to_string()
+    );
+    let id = grid
+        .submit(&json!({ "command": ["-c", script], "runtime": "python", "executor": "process" }))
+        .await?["id"]
         .as_str()
         .context("an id")?
         .to_owned();
@@ -134,7 +159,9 @@ async fn a_script_that_deletes_its_directory_or_leaves_children_ends_well() -> R
     let deleted = grid.shell("rm -rf \"$PWD\"; echo gone").await?;
     assert_eq!(grid.ended(&deleted).await?["state"], "succeeded");
     let marker = grid.dir().join("alive");
-    let parent = grid.shell(&format!("(sleep 1; touch {}) & setsid sleep 300 & echo left", marker.display())).await?;
+    let parent = grid
+        .shell(&format!("(sleep 1; touch {}) & setsid sleep 300 & echo left", marker.display()))
+        .await?;
     assert_eq!(grid.ended(&parent).await?["state"], "succeeded");
     assert_eq!(grid.printed(&parent, "stdout").await?, b"left\n");
     let next = grid.shell("sleep 1.5").await?;

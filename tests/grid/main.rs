@@ -7,5 +7,5 @@ mod intake;
 mod lifecycle;
 mod log;
 mod projector;
-mod watcher;
 mod up;
+mod watcher;

@@ -100,7 +100,10 @@ impl Grid {
     /// Starts a service with arguments of its own.
     pub fn run_with(&mut self, part: Part, arguments: &[&str]) -> Result<()> {
         let name = part.name();
-        let log = File::options().create(true).append(true).open(self.dir.path().join(format!("{name}.log")))?;
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.dir.path().join(format!("{name}.log")))?;
         let mut command = Command::new(rgrid());
         command
             .env_clear()
@@ -153,12 +156,17 @@ impl Grid {
     /// The API's URL and key, as the CLI takes them.
     #[must_use]
     pub fn access(&self) -> [(&'static str, String); 2] {
-        [("RGRID_URL", format!("http://127.0.0.1:{}", self.port)), ("RGRID_API_KEY", KEY.to_owned())]
+        [
+            ("RGRID_URL", format!("http://127.0.0.1:{}", self.port)),
+            ("RGRID_API_KEY", KEY.to_owned()),
+        ]
     }
 
     /// A request to the API.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.http.request(method, format!("http://127.0.0.1:{}/v1/{path}", self.port)).bearer_auth(KEY)
+        self.http
+            .request(method, format!("http://127.0.0.1:{}/v1/{path}", self.port))
+            .bearer_auth(KEY)
     }
 
     /// What the API answers, which must be a success.
@@ -181,7 +189,9 @@ impl Grid {
 
     /// Submits a shell script as a plain process, and returns the job's id.
     pub async fn shell(&self, script: &str) -> Result<String> {
-        let job = self.submit(&json!({ "command": ["/bin/sh", "-c", script], "executor": "process" })).await?;
+        let job = self
+            .submit(&json!({ "command": ["/bin/sh", "-c", script], "executor": "process" }))
+            .await?;
         Ok(job["id"].as_str().context("a job has an id")?.to_owned())
     }
 
@@ -206,12 +216,19 @@ impl Grid {
     pub async fn history(&self, id: &str) -> Result<Vec<String>> {
         let history = self.get(&format!("jobs/{id}/history")).await?;
         let events = history["events"].as_array().context("a history has events")?;
-        Ok(events.iter().map(|event| event["type"].as_str().unwrap_or_default().to_owned()).collect())
+        Ok(events
+            .iter()
+            .map(|event| event["type"].as_str().unwrap_or_default().to_owned())
+            .collect())
     }
 
     /// What a job printed to a stream.
     pub async fn printed(&self, id: &str, stream: &str) -> Result<Vec<u8>> {
-        let answer = self.request(Method::GET, &format!("jobs/{id}/logs?stream={stream}")).send().await?.error_for_status()?;
+        let answer = self
+            .request(Method::GET, &format!("jobs/{id}/logs?stream={stream}"))
+            .send()
+            .await?
+            .error_for_status()?;
         Ok(answer.bytes().await?.to_vec())
     }
 
@@ -235,7 +252,8 @@ impl Grid {
     }
 
     async fn api_answers(&self) -> Result<()> {
-        self.eventually("the API answers", async || self.get("health").await.ok().map(drop)).await
+        self.eventually("the API answers", async || self.get("health").await.ok().map(drop))
+            .await
     }
 
     /// Waits for a fact.
