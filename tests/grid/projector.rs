@@ -177,6 +177,19 @@ async fn random_events_come_out_as_replay_says_and_a_rebuild_finds_no_difference
 }
 
 #[tokio::test]
+async fn after_every_few_events_the_tables_are_exact() -> Result<()> {
+    let world = World::start().await?;
+    let projector = world.projector();
+    let mut babbler = Babbler::new(29)?;
+    for _ in 0..60 {
+        babbler.say(&world.writer, 8).await?;
+        world.projected().await?;
+        world.check().await?;
+    }
+    projector.stop().await
+}
+
+#[tokio::test]
 async fn killed_anywhere_it_goes_on_exactly() -> Result<()> {
     let world = World::start().await?;
     let mut babbler = Babbler::new(11)?;

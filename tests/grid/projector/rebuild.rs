@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use bus::files::Files;
+use bus::{
+    envelope::Actor,
+    files::Files,
+    job::{CancelRequested, JobEvent},
+};
 use grid_tests::writer::Worker;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -46,6 +50,28 @@ async fn a_rebuild_finds_what_was_tampered_with_and_mends_it() -> Result<()> {
         .await?;
     ensure!(index.as_deref() == Some("public"), "{index:?}");
     ensure!(projector::rebuild(world.config.clone()).await?.identical() == Some(true));
+    projector.stop().await
+}
+
+#[tokio::test]
+async fn what_a_running_projector_learned_from_wrong_tables_is_forgotten() -> Result<()> {
+    let world = World::start().await?;
+    let worker = Worker::register(&world.writer, "one").await?;
+    let job = world.writer.submit().await?;
+    let projector = world.projector();
+    world.projected().await?;
+    projector.stop().await?;
+    sqlx::query("UPDATE jobs SET attempt = 5").execute(&world.pool).await?;
+    let projector = world.projector();
+    let after = world.last().await?;
+    let asked = JobEvent::CancelRequested(CancelRequested { reason: None });
+    world.writer.append(job, after, &Actor::Api, asked).await?;
+    // The row is written anew by this, and right again; the projector still believes that the next attempt is the sixth.
+    world.projected().await?;
+    projector::rebuild(world.config.clone()).await?;
+    worker.claim(job).await?;
+    world.projected().await?;
+    ensure!(world.check().await? == 1);
     projector.stop().await
 }
 
