@@ -6,10 +6,12 @@
 //! 3. The old tables go, the new ones take their place, and the checkpoint's generation is counted up, in one transaction. A
 //!    running projector notices, forgets what it remembers, and goes on.
 
-use std::time::{Duration, Instant};
+mod tables;
+
+use std::time::Instant;
 
 use async_nats::jetstream;
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgTransaction, postgres::PgConnectOptions};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, postgres::PgConnectOptions};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -23,21 +25,14 @@ use crate::{
 
 /// Where the new tables are made.
 const SCHEMA: &str = "rgrid_rebuild";
-/// What is swapped and compared. The checkpoint stays, and the heartbeats go along without being compared: they are a cache.
-const TABLES: [&str; 5] = ["jobs", "attempts", "artifacts", "workers", "projection_skipped"];
 /// The key of the lock that only one rebuild has: "rgrid" in ASCII.
 const LOCK: i64 = 0x7267_7269_6400;
 /// While more events than this are to be folded, the running projector is not made to wait for them.
 const SHORT: u64 = 2_000;
-/// How often, and how long each time, the live tables are waited for: less than the second after which Postgres would end
-/// somebody's query as deadlocked.
-const SWAP_TRIES: u32 = 60;
-const SWAP_WAIT: Duration = Duration::from_millis(500);
-
 /// What a rebuild came to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
-    /// The sequence that the tables were compared and swapped at.
+    /// The sequence that the tables were compared and swapped at: where the old ones were.
     pub sequence: u64,
     /// How many events were folded.
     pub events: u64,
@@ -52,7 +47,7 @@ pub struct Report {
 pub struct Table {
     /// Its name.
     pub name: String,
-    /// How many rows it has.
+    /// How many rows it has now.
     pub rows: u64,
     /// How many rows were otherwise before; absent where the old tables could not be compared, because they were of another log.
     pub differing: Option<u64>,
@@ -93,14 +88,17 @@ pub async fn rebuild(config: Config) -> Result<Report, Error> {
     let mut connection = lock(&database).await?;
     let fresh = fresh(&database, &mut connection).await?;
     let target = live.checkpoint().await.map_err(failed("read the checkpoint"))?.sequence.min(last);
-    let (sequence, tables) = replace(&projector(fresh), &mut connection, &bus.js, target).await?;
+    let (sequence, mut compared) = replace(&projector(fresh), &mut connection, &bus.js, target).await?;
     projector(live).until(Some(last)).await?;
+    tables::count(&mut connection, &mut compared)
+        .await
+        .map_err(failed("count the rows"))?;
     connection.close().await.map_err(failed("leave the database"))?;
     Ok(Report {
         sequence,
-        events: sequence,
+        events: sequence.max(last),
         seconds: begun.elapsed().as_secs_f64(),
-        tables,
+        tables: compared,
     })
 }
 
@@ -163,90 +161,12 @@ async fn replace(
         }
         target = at.min(last).max(target);
         fresh.until(Some(target)).await?;
-        let tables = compare(&mut transaction, at == target)
-            .await
-            .map_err(failed("compare the tables"))?;
-        swap(&mut transaction, target).await?;
+        let present = tables::present(&mut transaction).await.map_err(failed("find the live tables"))?;
+        let compared = tables::compare(&mut transaction, &present, at == target).await;
+        let compared = compared.map_err(failed("compare the tables"))?;
+        tables::swap(&mut transaction, &present, target).await?;
         transaction.commit().await.map_err(failed("swap the tables"))?;
         info!("swapped the rebuilt tables in at sequence {target}");
-        return Ok((target, tables));
+        return Ok((target, compared));
     }
-}
-
-/// Counts the rows, and those that differ.
-async fn compare(transaction: &mut PgTransaction<'_>, comparable: bool) -> Result<Vec<Table>, sqlx::Error> {
-    let mut tables = Vec::with_capacity(TABLES.len());
-    for name in TABLES {
-        let count = format!("SELECT count(*) FROM {SCHEMA}.{name}");
-        let rows: i64 = sqlx::query_scalar(AssertSqlSafe(count)).fetch_one(&mut **transaction).await?;
-        let differing = if comparable {
-            // As text, since not every type can be compared. A changed row is in both differences, a lacking one in one of them.
-            let (old, new) = (
-                format!("SELECT t::text FROM {name} t"),
-                format!("SELECT t::text FROM {SCHEMA}.{name} t"),
-            );
-            let differing = format!(
-                "SELECT greatest((SELECT count(*) FROM (({old}) EXCEPT ALL ({new})) a), (SELECT count(*) FROM (({new}) EXCEPT ALL ({old})) b))"
-            );
-            let differing: i64 = sqlx::query_scalar(AssertSqlSafe(differing)).fetch_one(&mut **transaction).await?;
-            Some(differing.unsigned_abs())
-        } else {
-            None
-        };
-        tables.push(Table {
-            name: name.to_owned(),
-            rows: rows.unsigned_abs(),
-            differing,
-        });
-    }
-    Ok(tables)
-}
-
-/// Puts the new tables in the place of the old ones.
-async fn swap(transaction: &mut PgTransaction<'_>, sequence: u64) -> Result<(), Error> {
-    alone(transaction).await?;
-    let schema: String = sqlx::query_scalar("SELECT quote_ident(current_schema())")
-        .fetch_one(&mut **transaction)
-        .await
-        .map_err(failed("find the live tables"))?;
-    let mut statements = format!(
-        "INSERT INTO {SCHEMA}.worker_heartbeats
-             SELECT h.* FROM worker_heartbeats h WHERE EXISTS (SELECT FROM {SCHEMA}.workers w WHERE w.id = h.worker);
-         UPDATE projection_checkpoint SET sequence = {sequence}, generation = generation + 1;"
-    );
-    // The heartbeats first: they refer to the workers.
-    for name in std::iter::once("worker_heartbeats").chain(TABLES) {
-        statements += &format!("DROP TABLE {schema}.{name}; ALTER TABLE {SCHEMA}.{name} SET SCHEMA {schema};");
-    }
-    statements += &format!("DROP SCHEMA {SCHEMA} CASCADE");
-    sqlx::raw_sql(AssertSqlSafe(statements))
-        .execute(&mut **transaction)
-        .await
-        .map(|_| ())
-        .map_err(failed("swap the tables"))
-}
-
-/// Waits until nobody uses the live tables, in turns that are too short to get in anybody's way.
-async fn alone(transaction: &mut PgTransaction<'_>) -> Result<(), Error> {
-    let statement = format!(
-        "SET LOCAL lock_timeout = {}; LOCK TABLE worker_heartbeats, {} IN ACCESS EXCLUSIVE MODE",
-        SWAP_WAIT.as_millis(),
-        TABLES.join(", ")
-    );
-    let begun = Instant::now();
-    for _ in 0..SWAP_TRIES {
-        let mut savepoint = transaction.begin().await.map_err(failed("begin the swap"))?;
-        match sqlx::raw_sql(AssertSqlSafe(statement.clone())).execute(&mut *savepoint).await {
-            Ok(_) => return savepoint.commit().await.map_err(failed("lock the tables")),
-            // SQLSTATE: the lock was not to be had in time.
-            Err(error) if error.as_database_error().and_then(|answer| answer.code()).as_deref() == Some("55P03") => {
-                savepoint.rollback().await.map_err(failed("lock the tables"))?;
-                tokio::time::sleep(SWAP_WAIT / 5).await;
-            }
-            Err(error) => return Err(failed("lock the tables")(error)),
-        }
-    }
-    Err(Error::InUse {
-        seconds: begun.elapsed().as_secs(),
-    })
 }

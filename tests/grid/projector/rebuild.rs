@@ -102,10 +102,26 @@ async fn a_rebuild_beside_a_busy_projector_swaps_without_a_gap() -> Result<()> {
 async fn a_rebuild_needs_no_projector_and_fills_an_empty_database() -> Result<()> {
     let world = World::start().await?;
     Babbler::new(23)?.say(&world.writer, 300).await?;
-    projector::rebuild(world.config.clone()).await?;
+    let report = projector::rebuild(world.config.clone()).await?;
     ensure!(world.checkpoint().await == world.last().await?);
-    ensure!(world.check().await? > 10);
+    let jobs = world.check().await?;
+    ensure!(jobs > 10);
+    ensure!(report.events == 300 && report.tables[0].rows == jobs as u64, "{report:?}");
     Ok(())
+}
+
+#[tokio::test]
+async fn a_table_that_was_dropped_comes_back() -> Result<()> {
+    let world = World::start().await?;
+    let projector = world.projector();
+    Babbler::new(31)?.say(&world.writer, 100).await?;
+    world.projected().await?;
+    sqlx::query("DROP TABLE jobs").execute(&world.pool).await?;
+    sqlx::query("DROP TABLE worker_heartbeats").execute(&world.pool).await?;
+    let report = projector::rebuild(world.config.clone()).await?;
+    let jobs = world.check().await?;
+    ensure!(report.tables[0].differing == Some(jobs as u64), "{report:?}");
+    projector.stop().await
 }
 
 #[tokio::test]
