@@ -163,7 +163,7 @@ impl Attempt {
     /// The try after this one.
     #[must_use]
     pub const fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self(self.0.saturating_add(1))
     }
 }
 

@@ -153,7 +153,7 @@ impl Outcome {
         match self {
             Self::Succeeded => 0,
             Self::Failed { exit_code } => *exit_code,
-            Self::Signalled { signal } => 128 + *signal,
+            Self::Signalled { signal } => 128_i32.saturating_add(*signal),
             Self::TimedOut { .. } => 124,
             Self::OutOfMemory { .. } => 137,
             Self::Cancelled => 130,
