@@ -29,6 +29,7 @@ const SCHEMA: &str = "rgrid_rebuild";
 const LOCK: i64 = 0x7267_7269_6400;
 /// While more events than this are to be folded, the running projector is not made to wait for them.
 const SHORT: u64 = 2_000;
+
 /// What a rebuild came to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
