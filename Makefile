@@ -17,8 +17,9 @@ demo: ## start a grid on this machine and run a script on it
 	@cargo build --release --locked -p rgrid
 	@scripts/demo
 
-test: ## run every test, against real servers
+test: ## run every test, against real servers and the binary as it is built
 	@scripts/bootstrap test
+	@cargo build --locked -p rgrid
 	@cargo test --workspace --locked
 
 build: ## build target/release/rgrid
