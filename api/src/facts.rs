@@ -2,11 +2,7 @@
 
 use std::{borrow::Cow, collections::HashSet};
 
-use axum::{
-    extract::State,
-    http::HeaderMap,
-    response::{IntoResponse, sse::Event},
-};
+use axum::{extract::State, http::HeaderMap, response::Response};
 use bus::{
     ids::Namespace,
     stream::{EVENTS, follow::Follower},
@@ -20,12 +16,13 @@ use crate::{
     app::Shared,
     error::Problem,
     extract::{Query, header, namespace, parameter},
-    produce::{produce, sse},
+    produce::produce,
+    sse::{self, Events},
     waiters::Woken,
 };
 
-/// Facts that are sent as one piece, at most.
-const CHUNK: usize = 256;
+/// Facts that are read from the log at once, and bytes of them that are sent as one piece, at most.
+const CHUNK: (usize, usize) = (256, 64 << 10);
 
 /// Which facts are asked for.
 #[derive(Debug, Default)]
@@ -36,7 +33,7 @@ struct Wanted {
 }
 
 /// `GET /v1/facts?after=<sequence>&types=job.finished,…&namespace=`
-pub(crate) async fn facts(State(app): State<Shared>, query: Query, headers: HeaderMap) -> Result<impl IntoResponse, Problem> {
+pub(crate) async fn facts(State(app): State<Shared>, query: Query, headers: HeaderMap) -> Result<Response, Problem> {
     let (mut after, mut wanted) = (None, Wanted::default());
     query.each(|name, value| {
         match name {
@@ -64,24 +61,24 @@ pub(crate) async fn facts(State(app): State<Shared>, query: Query, headers: Head
             follow(&js, after, &wanted, &chunks).await;
         }
     });
-    Ok(sse(chunks))
+    Ok(sse::respond(chunks))
 }
 
 /// Hands on what is told, until something was missed; returns the sequence to read on from, or nothing where nobody reads any more.
-async fn listen(mut facts: broadcast::Receiver<Woken>, mut last: u64, wanted: &Wanted, chunks: &mpsc::Sender<Vec<Event>>) -> Option<u64> {
+async fn listen(mut facts: broadcast::Receiver<Woken>, mut last: u64, wanted: &Wanted, chunks: &mpsc::Sender<Events>) -> Option<u64> {
     loop {
         let mut next = facts.recv().await.ok();
-        let mut chunk = Vec::new();
+        let mut chunk = Events::default();
         let mut missed = false;
         loop {
             match next {
                 Some(Woken::Fact(fact)) => {
                     last = fact.sequence;
-                    chunk.extend(wanted.event(&fact.subject, fact.sequence, &fact.payload));
+                    wanted.tell(&mut chunk, &fact.subject, fact.sequence, &fact.payload);
                 }
                 Some(Woken::Reset) | None => missed = true,
             }
-            if missed || chunk.len() >= CHUNK {
+            if missed || chunk.len() >= CHUNK.1 {
                 break;
             }
             next = match facts.try_recv() {
@@ -101,7 +98,7 @@ async fn listen(mut facts: broadcast::Receiver<Woken>, mut last: u64, wanted: &W
 }
 
 /// Reads the log from a sequence on, for as long as somebody wants it.
-async fn follow(js: &async_nats::jetstream::Context, after: u64, wanted: &Wanted, chunks: &mpsc::Sender<Vec<Event>>) {
+async fn follow(js: &async_nats::jetstream::Context, after: u64, wanted: &Wanted, chunks: &mpsc::Sender<Events>) {
     let filters = wanted
         .namespace
         .iter()
@@ -109,12 +106,10 @@ async fn follow(js: &async_nats::jetstream::Context, after: u64, wanted: &Wanted
         .collect();
     let mut follower = Follower::new(js, EVENTS, filters, after);
     loop {
-        let chunk: Vec<Event> = follower
-            .chunk(CHUNK)
-            .await
-            .iter()
-            .filter_map(|fact| wanted.event(&fact.subject, fact.sequence, &fact.payload))
-            .collect();
+        let mut chunk = Events::default();
+        for fact in follower.chunk(CHUNK.0).await {
+            wanted.tell(&mut chunk, &fact.subject, fact.sequence, &fact.payload);
+        }
         if !chunk.is_empty() && chunks.send(chunk).await.is_err() {
             return;
         }
@@ -122,8 +117,8 @@ async fn follow(js: &async_nats::jetstream::Context, after: u64, wanted: &Wanted
 }
 
 impl Wanted {
-    /// The fact as it is sent, if it is wanted: the envelope as it is stored, with its sequence and what it is about.
-    fn event(&self, subject: &str, sequence: u64, payload: &[u8]) -> Option<Event> {
+    /// Adds the fact, if it is wanted: the envelope as it is stored, with its sequence and what it is about.
+    fn tell(&self, events: &mut Events, subject: &str, sequence: u64, payload: &[u8]) -> Option<()> {
         #[derive(Deserialize)]
         struct Head<'a> {
             #[serde(borrow)]
@@ -150,11 +145,8 @@ impl Wanted {
         } else {
             Cow::from(stored)
         };
-        Some(
-            Event::default()
-                .id(sequence.to_string())
-                .data(format!(r#"{{"sequence":{sequence},{about},{stored}"#)),
-        )
+        events.push_line(sequence, &[r#"{"sequence":"#, &sequence.to_string(), ",", &about, ",", &stored]);
+        Some(())
     }
 
     fn wants(&self, kind: &str) -> bool {

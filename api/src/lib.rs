@@ -19,6 +19,7 @@ mod produce;
 mod queries;
 mod router;
 mod service;
+mod sse;
 mod uploads;
 pub mod view;
 mod waiters;

@@ -1,8 +1,6 @@
 //! Answers that are made while they are sent: by a task with an owner, which waits for whoever reads slowly.
 
-use axum::response::sse::{Event, KeepAlive, Sse};
 use futures::Stream;
-use serde::Serialize;
 use tokio::sync::mpsc;
 
 use crate::app::App;
@@ -28,21 +26,4 @@ where
         }
     });
     futures::stream::poll_fn(move |context| receiver.poll_recv(context))
-}
-
-/// An SSE answer of chunks of events, kept alive by a comment each 15 s.
-pub(crate) fn sse<S>(chunks: S) -> Sse<impl Stream<Item = Result<Event, axum::Error>>>
-where
-    S: Stream<Item = Vec<Event>> + Send + 'static,
-{
-    use futures::StreamExt as _;
-    Sse::new(chunks.flat_map(|chunk| futures::stream::iter(chunk.into_iter().map(Ok)))).keep_alive(KeepAlive::default())
-}
-
-/// An event of SSE with JSON for data.
-pub(crate) fn event(kind: &str, data: &impl Serialize) -> Event {
-    Event::default()
-        .event(kind)
-        .json_data(data)
-        .unwrap_or_else(|error| Event::default().event("error").data(error.to_string().replace(['\r', '\n'], " ")))
 }

@@ -12,7 +12,7 @@ mod sse;
 use axum::{
     extract::State,
     http::{HeaderMap, header::ACCEPT},
-    response::{IntoResponse as _, Response},
+    response::Response,
 };
 use bus::{frame::Stream, ids::Attempt};
 
@@ -21,7 +21,8 @@ use crate::{
     app::Shared,
     error::Problem,
     extract::{Path, Query, flag, header, job_id, parameter},
-    produce::{self, produce},
+    produce::produce,
+    sse::respond,
     watch::Watch,
 };
 
@@ -60,7 +61,7 @@ pub(crate) async fn logs(State(app): State<Shared>, Path(id): Path<String>, quer
     Ok(if events {
         let from = cursor.clone();
         let items = produce(&app, move |items| Box::pin(source.run(from, items)));
-        produce::sse(sse::render(items, cursor, asked.only)).into_response()
+        respond(sse::render(items, cursor, asked.only))
     } else {
         let items = produce(&app, move |items| Box::pin(source.run(cursor, items)));
         plain::respond(items, asked.only)

@@ -1,16 +1,16 @@
 //! A log as events: text where it is text, base64 where it is not, so that every byte can be had back.
 
-use axum::response::sse::Event;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bus::frame::{Frame, HEADER_LEN, Stream as Which};
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
+use serde::Serialize;
 
 use super::{cursor::Cursor, source::Item};
 use crate::{
     error::{Kind, Problem},
-    produce::event,
-    view::{LogAttempt, LogGap, LogPiece},
+    sse::Events,
+    view::{LogAttempt, LogGap},
 };
 
 /// Writes a log down, with the cursor behind each event for its `id:`.
@@ -28,7 +28,7 @@ pub(super) fn render(
     items: impl Stream<Item = Item> + Send + 'static,
     cursor: Cursor,
     only: Option<Which>,
-) -> impl Stream<Item = Vec<Event>> + Send + 'static {
+) -> impl Stream<Item = Events> + Send + 'static {
     let mut writer = Writer {
         cursor,
         only,
@@ -39,8 +39,8 @@ pub(super) fn render(
 }
 
 impl Writer {
-    fn write(&mut self, item: Item) -> Vec<Event> {
-        let mut events = Vec::new();
+    fn write(&mut self, item: Item) -> Events {
+        let mut events = Events::default();
         match item {
             Item::Attempt(attempt, offset) => {
                 if self.begun {
@@ -55,79 +55,95 @@ impl Writer {
                         ..Cursor::default()
                     };
                 }
-                events.push(event("attempt", &LogAttempt { attempt }).id(self.cursor.to_string()));
+                events.push("attempt", Some(&self.cursor), &LogAttempt { attempt });
             }
             Item::Frames(bytes) => self.frames(bytes, &mut events),
             Item::Gap(bytes) => {
                 self.flush(&mut events);
                 self.cursor.offset += bytes;
-                events.push(event("gap", &LogGap { bytes }).id(self.cursor.to_string()));
+                events.push("gap", Some(&self.cursor), &LogGap { bytes });
             }
             Item::End(job) => {
                 self.flush(&mut events);
-                events.push(event("end", &job));
+                events.push("end", None, &job);
             }
-            Item::Failed(problem) => events.push(event("error", &problem)),
+            Item::Failed(problem) => events.push("error", None, &problem),
         }
         events
     }
 
-    fn frames(&mut self, bytes: Bytes, events: &mut Vec<Event>) {
+    fn frames(&mut self, bytes: Bytes, events: &mut Events) {
         let Ok(frames) = Frame::read_all(bytes) else {
-            events.push(event("error", &Problem::new(Kind::Internal, "the log is not made of frames")));
+            events.push("error", None, &Problem::new(Kind::Internal, "the log is not made of frames"));
             return;
         };
         for frame in frames {
             self.cursor.offset += (HEADER_LEN + frame.bytes.len()) as u64;
             self.time_us = frame.time_us;
             if self.only.is_none_or(|only| only == frame.stream) {
-                let piece = self.piece(&frame);
-                events.extend(piece.map(|piece| event("log", &piece).id(self.cursor.to_string())));
+                let bytes = self.joined(&frame);
+                if !bytes.is_empty() {
+                    piece(events, &self.cursor, &frame, &bytes);
+                }
             }
         }
     }
 
-    /// What can be told of a frame: a character that is cut off at its end is held back until the next one of its stream.
-    fn piece(&mut self, frame: &Frame) -> Option<LogPiece> {
+    /// The bytes that can be told with a frame: a character that is cut off at its end is held back until the next one of
+    /// its stream.
+    fn joined(&mut self, frame: &Frame) -> Bytes {
         let held = self.cursor.held(frame.stream);
-        let mut bytes = std::mem::take(held);
-        bytes.extend_from_slice(&frame.bytes);
-        let text = match std::str::from_utf8(&bytes) {
-            Ok(_) => Some(bytes.len()),
-            Err(error) if error.error_len().is_none() => Some(error.valid_up_to()),
-            Err(_) => None,
+        let mut bytes = if held.is_empty() {
+            frame.bytes.clone()
+        } else {
+            [&std::mem::take(held), &frame.bytes[..]].concat().into()
         };
-        if let Some(end) = text {
-            *held = bytes.split_off(end);
+        if let Err(error) = std::str::from_utf8(&bytes)
+            && error.error_len().is_none()
+        {
+            *held = bytes.split_off(error.valid_up_to()).into();
         }
-        if bytes.is_empty() {
-            return None;
-        }
-        Some(piece(frame.stream, frame.time_us, bytes))
+        bytes
     }
 
     /// Tells what is held back: no more of it comes.
-    fn flush(&mut self, events: &mut Vec<Event>) {
+    fn flush(&mut self, events: &mut Events) {
         for stream in [Which::Stdout, Which::Stderr] {
             let held = std::mem::take(self.cursor.held(stream));
             if !held.is_empty() {
-                events.push(event("log", &piece(stream, self.time_us, held)).id(self.cursor.to_string()));
+                let bytes = Bytes::from(held);
+                let frame = Frame {
+                    stream,
+                    time_us: self.time_us,
+                    bytes: bytes.clone(),
+                };
+                piece(events, &self.cursor, &frame, &bytes);
             }
         }
     }
 }
 
-fn piece(stream: Which, time_us: u64, bytes: Vec<u8>) -> LogPiece {
-    let (text, base64) = match String::from_utf8(bytes) {
-        Ok(text) => (Some(text), None),
-        Err(error) => (None, Some(BASE64_STANDARD.encode(error.as_bytes()))),
-    };
-    LogPiece {
-        stream,
-        time_us,
+/// A [`crate::view::LogPiece`] that borrows its text.
+#[derive(Serialize)]
+struct Piece<'a> {
+    stream: Which,
+    time_us: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    base64: Option<String>,
+}
+
+/// Adds the event that tells of these bytes of a frame's stream.
+fn piece(events: &mut Events, cursor: &Cursor, frame: &Frame, bytes: &[u8]) {
+    let text = std::str::from_utf8(bytes).ok();
+    let piece = Piece {
+        stream: frame.stream,
+        time_us: frame.time_us,
         text,
-        base64,
-    }
+        base64: text.is_none().then(|| BASE64_STANDARD.encode(bytes)),
+    };
+    events.push("log", Some(cursor), &piece);
 }
 
 #[cfg(test)]
@@ -148,11 +164,10 @@ mod tests {
         Item::Frames(buffer.freeze())
     }
 
-    /// The pieces of what a writer writes, by their rendered text: axum's events do not show what they hold.
-    fn pieces(writer: &mut Writer, item: Item) -> Vec<LogPiece> {
-        let Item::Frames(bytes) = item else { return Vec::new() };
-        let frames = Frame::read_all(bytes).expect("frames");
-        frames.iter().filter_map(|frame| writer.piece(frame)).collect()
+    /// What a writer tells of an item.
+    fn told(writer: &mut Writer, item: Item) -> String {
+        let events = writer.write(item);
+        String::from_utf8(events.bytes()).expect("text")
     }
 
     #[test]
@@ -167,14 +182,17 @@ mod tests {
             time_us: 0,
         };
         let euro = "€".as_bytes();
-        let first = pieces(&mut writer, frame(Which::Stdout, &[b"a", &euro[..2]].concat()));
-        assert_eq!(first[0].text.as_deref(), Some("a"));
+        assert_eq!(
+            told(&mut writer, frame(Which::Stdout, &[b"a\n", &euro[..2]].concat())),
+            "event: log\nid: 1:17:e282:\ndata: {\"stream\":\"stdout\",\"time_us\":5,\"text\":\"a\\n\"}\n\n"
+        );
         // The other stream does not come between.
-        assert_eq!(pieces(&mut writer, frame(Which::Stderr, b"e"))[0].text.as_deref(), Some("e"));
-        assert!(writer.cursor.to_string().ends_with(":e282:"), "{}", writer.cursor);
-        let second = pieces(&mut writer, frame(Which::Stdout, &[&euro[2..], b"b"].concat()));
-        assert_eq!(second[0].text.as_deref(), Some("€b"));
-        let binary = pieces(&mut writer, frame(Which::Stdout, b"\xff\xfe"));
-        assert_eq!((binary[0].text.as_deref(), binary[0].base64.as_deref()), (None, Some("//4=")));
+        assert!(told(&mut writer, frame(Which::Stderr, b"e")).contains("id: 1:31:e282:\n"));
+        assert!(told(&mut writer, frame(Which::Stdout, &[&euro[2..], b"b"].concat())).contains(r#""text":"€b""#));
+        let binary = told(&mut writer, frame(Which::Stdout, b"\xff\xfe"));
+        assert!(binary.contains(r#""base64":"//4=""#) && !binary.contains("text"), "{binary}");
+        // What is held back comes at the latest with the end.
+        assert_eq!(told(&mut writer, frame(Which::Stdout, &euro[..1])), "");
+        assert!(told(&mut writer, Item::Gap(5)).contains(r#""base64":"4g==""#));
     }
 }
