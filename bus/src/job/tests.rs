@@ -79,7 +79,8 @@ fn what_is_decided_where() {
     let stale = Rejection::Stale { attempt: Attempt(1) };
     let worker = Worker::new("w");
     let finish = || worker.finish(1, Outcome::Succeeded);
-    let table: [(&str, Vec<Command>, [Result<&str, Rejection>; 5]); 6] = [
+    type Row = (&'static str, Vec<Command>, [Result<&'static str, Rejection>; 5]);
+    let table: [Row; 6] = [
         (
             "queued",
             vec![],

@@ -17,6 +17,7 @@ use grid_tests::{
     writer::{Worker, Writer, namespace, spec},
 };
 use serde_json::{Value, json};
+use tokio_util::task::TaskTracker;
 
 use super::eventually;
 
@@ -124,7 +125,7 @@ async fn an_append_outlives_a_restart_of_the_server() -> Result<()> {
     let envelope = Envelope::new(Actor::Api, JobEvent::Submitted(Box::new(Submitted { spec: spec() })));
     let (second, log) = (JobId::new(), writer.log.clone());
     let append = Append::job(&namespace(), second, 0, &envelope);
-    let appended = tokio::spawn(async move { log.append(append).await });
+    let appended = TaskTracker::new().spawn(async move { log.append(append).await });
     server.restart().await?;
     let sequence = appended.await??;
     assert_eq!(writer.job(second).await?.map(|job| job.sequence), Some(sequence));

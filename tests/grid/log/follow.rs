@@ -4,6 +4,7 @@ use anyhow::Result;
 use bus::stream::{EVENTS, follow::Follower};
 use grid_tests::{nats::NatsServer, writer::Writer};
 use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
 
 const SUBJECT: &str = "rgrid.evt.sys.worker.w";
 
@@ -43,7 +44,7 @@ async fn a_follower_that_waits_notices_a_restart() -> Result<()> {
     publish(&writer, 0..1).await?;
     let mut follower = Follower::new(&writer.bus.js, EVENTS, Vec::new(), 0);
     assert_eq!(number(&follower.next().await), 0);
-    let waiting = tokio::spawn(async move { number(&follower.next().await) });
+    let waiting = TaskTracker::new().spawn(async move { number(&follower.next().await) });
     server.kill()?;
     server.restart().await?;
     publish(&writer, 1..2).await?;

@@ -8,7 +8,11 @@ mod work;
 use std::time::{Duration, Instant};
 
 /// Asks until the answer is there; a fact that never comes is an error that says which one.
-pub(crate) async fn eventually<T>(what: &str, within: Duration, mut fact: impl AsyncFnMut() -> anyhow::Result<Option<T>>) -> anyhow::Result<T> {
+pub(crate) async fn eventually<T>(
+    what: &str,
+    within: Duration,
+    mut fact: impl AsyncFnMut() -> anyhow::Result<Option<T>>,
+) -> anyhow::Result<T> {
     let start = Instant::now();
     loop {
         if let Some(answer) = fact().await? {

@@ -13,6 +13,7 @@ use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
     net::TcpListener,
 };
+use tokio_util::task::TaskTracker;
 
 use super::eventually;
 
@@ -133,7 +134,8 @@ async fn pretend(mut info: Value) -> Result<String> {
     info["max_payload"] = json!(1 << 20);
     info["proto"] = json!(1);
     info["headers"] = json!(true);
-    tokio::spawn(async move {
+    // Ends with the test's runtime.
+    TaskTracker::new().spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             let (read, mut write) = stream.split();
             let mut lines = BufReader::new(read).lines();

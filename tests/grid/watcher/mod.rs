@@ -21,7 +21,10 @@ use bus::{
 };
 use grid_tests::writer::{Worker, Writer};
 use tokio::task::JoinHandle;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
 
 use crate::log::eventually;
 
@@ -48,7 +51,7 @@ impl Watching {
         let nats = url.to_owned();
         let config = Config { nats, replicas: 1, lapse };
         let stop = CancellationToken::new();
-        let running = tokio::spawn(::watcher::run(config, stop.clone()));
+        let running = TaskTracker::new().spawn(::watcher::run(config, stop.clone()));
         Self { stop, running }
     }
 
@@ -64,10 +67,13 @@ impl Watching {
     }
 }
 
+/// What a worker says of itself: its last claim, and the attempts that it has.
+type Said = Arc<Mutex<(u64, Vec<(JobId, Attempt)>)>>;
+
 /// A worker that beats each second, over a connection of its own, until this is dropped.
 struct Beating {
     worker: Worker,
-    said: Arc<Mutex<(u64, Vec<(JobId, Attempt)>)>>,
+    said: Said,
     _stop: DropGuard,
 }
 
@@ -78,7 +84,7 @@ impl Beating {
         let said = Arc::new(Mutex::new((0, Vec::new())));
         let stop = CancellationToken::new();
         worker.beat(0, &[]).await?;
-        tokio::spawn(stop.clone().run_until_cancelled_owned(beat(worker.clone(), said.clone())));
+        TaskTracker::new().spawn(stop.clone().run_until_cancelled_owned(beat(worker.clone(), said.clone())));
         let _stop = stop.drop_guard();
         Ok(Self { worker, said, _stop })
     }
@@ -98,7 +104,8 @@ impl Beating {
     }
 }
 
-async fn beat(worker: Worker, said: Arc<Mutex<(u64, Vec<(JobId, Attempt)>)>>) {
+async fn beat(worker: Worker, said: Said) {
+    let beats = TaskTracker::new();
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     ticks.tick().await;
     loop {
@@ -106,7 +113,7 @@ async fn beat(worker: Worker, said: Arc<Mutex<(u64, Vec<(JobId, Attempt)>)>>) {
         let (last_claim, attempts) = said.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let worker = worker.clone();
         // Not waited for: a heartbeat that the broker does not acknowledge holds up no other.
-        tokio::spawn(async move { worker.beat(last_claim, &attempts).await });
+        beats.spawn(async move { worker.beat(last_claim, &attempts).await });
     }
 }
 
