@@ -26,6 +26,7 @@ use crate::{
     patience::patiently,
     places::{Place, Places},
     scribe::{self, Scribe},
+    session::Taken,
     sessions::{Attempts, Entry, Stop},
     stage::{self, Laid, chain},
 };
@@ -92,7 +93,7 @@ pub(crate) enum Broken {
 
 /// Claims a job and carries its attempt through. Everything that goes wrong ends in an event, or in a log line that says why
 /// there is none.
-pub(crate) async fn run(context: Arc<Context>, work: Work, job: Job, ready: Envelope<JobEvent>) {
+pub(crate) async fn run(context: Arc<Context>, work: Work, job: Job, ready: Envelope<JobEvent>, taken: Taken) {
     let Phase::Queued { next: attempt } = job.phase else {
         return work.taken().await;
     };
@@ -124,7 +125,7 @@ pub(crate) async fn run(context: Arc<Context>, work: Work, job: Job, ready: Enve
         }
     }
     debug!(job.id = %id, "claimed job {id}, attempt {attempt}");
-    match carry(&context, &mut scribe, entry, attempt).await {
+    match carry(&context, &mut scribe, entry, attempt, taken).await {
         Ok(state) => debug!(job.id = %id, "job {id}, attempt {attempt}: {state}"),
         Err(Unfinished::Stopped(stop)) => info!(job.id = %id, "gave up attempt {attempt} of job {id}: {stop:?}"),
         Err(Unfinished::Scribe(scribe::Error::Rejected(rejection @ Rejection::Stale { .. }))) => {
@@ -137,9 +138,15 @@ pub(crate) async fn run(context: Arc<Context>, work: Work, job: Job, ready: Enve
 }
 
 /// Runs a claimed attempt, and commits what came of it.
-async fn carry(context: &Context, scribe: &mut Scribe, mut entry: Entry, attempt: Attempt) -> Result<bus::job::State, Unfinished> {
+async fn carry(
+    context: &Context,
+    scribe: &mut Scribe,
+    mut entry: Entry,
+    attempt: Attempt,
+    taken: Taken,
+) -> Result<bus::job::State, Unfinished> {
     let begun = Instant::now();
-    let (outcome, manifest, usage) = match execute(context, scribe, &mut entry, attempt).await? {
+    let (outcome, manifest, usage) = match execute(context, scribe, &mut entry, attempt, taken).await? {
         Ok((done, manifest)) => (done.outcome, manifest, done.usage),
         Err(broken) => {
             let wall_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -174,7 +181,13 @@ type Executed = Result<(Done, Option<ManifestRef>), Broken>;
 
 /// Stages, executes and collects. The outer error means that nothing is to be committed, the inner one that the attempt
 /// ends in an error.
-async fn execute(context: &Context, scribe: &mut Scribe, entry: &mut Entry, attempt: Attempt) -> Result<Executed, Unfinished> {
+async fn execute(
+    context: &Context,
+    scribe: &mut Scribe,
+    entry: &mut Entry,
+    attempt: Attempt,
+    taken: Taken,
+) -> Result<Executed, Unfinished> {
     let job = scribe.job().clone();
     let place = match context.places.take() {
         Ok(place) => place,
@@ -191,7 +204,10 @@ async fn execute(context: &Context, scribe: &mut Scribe, entry: &mut Entry, atte
         &place.root,
         context.spool_bytes,
     );
-    let done = match command::run(context, scribe, entry, &place, &mut logbook, &job, attempt).await? {
+    let run = command::run(context, scribe, entry, &place, &mut logbook, &job, attempt).await;
+    // What follows waits for the store and the log; the next command need not.
+    drop(taken);
+    let done = match run? {
         Ok(done) => done,
         // What it said before it failed (an image that was pulled, the command's first lines) is kept all the same.
         Err(error) => {

@@ -4,6 +4,8 @@
 //!   free), and for no more messages than fit.
 //! - Where urgent and less urgent work waits, the urgent goes first without a round trip of its own: an ask that has been out
 //!   for [`QUIET`] and brought nothing shows that its class is empty, and only then is a lower priority asked.
+//! - While attempts are brisk ([`BRISK`]), as much as the machine runs at once is asked for ahead and held, unclaimed, for
+//!   [`HELD`] at most: a core that is free waits for nobody.
 //! - A big job gets its room in bounded time: a class that did not fit for [`STARVED`] is looked up, and if work waits in it,
 //!   nothing smaller is asked for until it fits.
 
@@ -16,6 +18,10 @@ use bus::spec::{Class, Resources};
 pub(crate) const QUIET: Duration = Duration::from_millis(5);
 /// How long a class may be without enough room before room is made for it.
 pub(crate) const STARVED: Duration = Duration::from_secs(15);
+/// Attempts that end within this, on average, are brisk: asking for the next one takes a part of its time that counts.
+pub(crate) const BRISK: Duration = Duration::from_millis(50);
+/// How long work may be held for room before it is handed back: brisk work finds room long before.
+pub(crate) const HELD: Duration = Duration::from_millis(200);
 /// The most messages that are asked of one class at once.
 const MOST: usize = 64;
 
@@ -102,6 +108,8 @@ pub(crate) enum Response {
 pub(crate) enum Verdict {
     /// There is room, and it is taken now; [`Dispatcher::released`] gives it back.
     Run,
+    /// There is no room now, and there will be soon: it is held, until [`Dispatcher::held_fits`] or [`Dispatcher::handed_back`].
+    Hold,
     /// There is no room now.
     NoRoom,
     /// There never will be: the machine is smaller.
@@ -118,6 +126,10 @@ pub(crate) struct Dispatcher {
     order: Vec<usize>,
     /// The lane that room is being made for.
     making_room: Option<usize>,
+    /// How long attempts took lately.
+    took: Option<Duration>,
+    /// Messages that wait here for room.
+    held: usize,
 }
 
 impl Dispatcher {
@@ -140,6 +152,8 @@ impl Dispatcher {
             lanes,
             order,
             making_room: None,
+            took: None,
+            held: 0,
         }
     }
 
@@ -205,8 +219,20 @@ impl Dispatcher {
             cpu_milli: last.cpu_milli.max(1),
             ..last
         });
-        if self.free.holds(ceiling) || (self.free.holds(guess) && guess.cpu_milli * 10 <= ceiling.cpu_milli) {
+        let now = if self.free.holds(ceiling) || (self.free.holds(guess) && guess.cpu_milli * 10 <= ceiling.cpu_milli) {
             self.free.times(guess).clamp(1, MOST)
+        } else {
+            0
+        };
+        let ahead = if lane.last.is_some() { self.ahead(guess) } else { 0 };
+        (now + ahead).min(MOST)
+    }
+
+    /// How many jobs of this size may be held for room, besides those that are.
+    fn ahead(&self, guess: Room) -> usize {
+        let brisk = self.took.is_some_and(|took| took < BRISK) && self.making_room.is_none();
+        if brisk {
+            self.total.times(guess).min(MOST).saturating_sub(self.held)
         } else {
             0
         }
@@ -222,13 +248,36 @@ impl Dispatcher {
         if !total.holds(wants) {
             return Verdict::TooBig;
         }
-        if !self.free.holds(wants) {
-            return Verdict::NoRoom;
+        if self.take(wants) {
+            self.making_room = None;
+            Verdict::Run
+        } else if self.ahead(wants) > 0 {
+            self.held += 1;
+            Verdict::Hold
+        } else {
+            Verdict::NoRoom
         }
-        self.free.cpu_milli -= wants.cpu_milli;
-        self.free.memory_bytes -= wants.memory_bytes;
-        self.making_room = None;
-        Verdict::Run
+    }
+
+    /// Whether a held job of this size has room now; it is taken then.
+    pub(crate) fn held_fits(&mut self, wants: Room) -> bool {
+        let fits = self.making_room.is_none() && self.take(wants);
+        self.held -= usize::from(fits);
+        fits
+    }
+
+    /// A held job was handed back.
+    pub(crate) fn handed_back(&mut self) {
+        self.held = self.held.saturating_sub(1);
+    }
+
+    fn take(&mut self, wants: Room) -> bool {
+        let fits = self.free.holds(wants);
+        if fits {
+            self.free.cpu_milli -= wants.cpu_milli;
+            self.free.memory_bytes -= wants.memory_bytes;
+        }
+        fits
     }
 
     /// A message came on this lane that is no job.
@@ -244,8 +293,9 @@ impl Dispatcher {
         }
     }
 
-    /// An attempt ended, and what it took up is free again.
-    pub(crate) fn released(&mut self, room: Room) {
+    /// An attempt ended after so long, and what it took up is free again.
+    pub(crate) fn released(&mut self, room: Room, took: Duration) {
+        self.took = Some(self.took.map_or(took, |average| (average * 7 + took) / 8));
         self.free.cpu_milli = self.free.cpu_milli.saturating_add(room.cpu_milli).min(self.total.cpu_milli);
         self.free.memory_bytes = self
             .free
@@ -336,7 +386,7 @@ mod tests {
         assert_eq!(dispatcher.delivered(normal, room(1000)), Verdict::Run);
         assert_eq!(dispatcher.delivered(normal, room(1000)), Verdict::Run);
         assert_eq!(dispatcher.delivered(high, room(1000)), Verdict::NoRoom);
-        dispatcher.released(room(1000));
+        dispatcher.released(room(1000), BRISK);
         let asks = asked(&dispatcher.plan(now).0);
         assert!(
             asks.iter().all(|(lane, _)| Class::ALL[*lane].priority == Priority::High),
@@ -352,7 +402,7 @@ mod tests {
         dispatcher.delivered(normal, room(1000));
         dispatcher.delivered(normal, room(1000));
         assert!(asked(&dispatcher.plan(now).0).is_empty(), "nothing is free");
-        dispatcher.released(room(1000));
+        dispatcher.released(room(1000), BRISK);
         assert!(asked(&dispatcher.plan(now).0).contains(&(normal, 1)));
     }
 
@@ -362,7 +412,7 @@ mod tests {
         assert_eq!(dispatcher.delivered(0, room(2001)), Verdict::TooBig);
         assert_eq!(dispatcher.delivered(0, room(1500)), Verdict::Run);
         assert_eq!(dispatcher.delivered(0, room(600)), Verdict::NoRoom);
-        dispatcher.released(room(1500));
+        dispatcher.released(room(1500), BRISK);
         assert_eq!(dispatcher.free().cpu_milli, 2000);
     }
 
@@ -374,6 +424,35 @@ mod tests {
         dispatcher.delivered(normal, room(10));
         let asks = asked(&dispatcher.plan(now).0);
         assert!(asks.iter().any(|(lane, count)| *lane == normal && *count > 30), "{asks:?}");
+    }
+
+    #[test]
+    fn brisk_work_is_held_for_room_and_slow_work_is_not() {
+        let now = Instant::now();
+        let mut dispatcher = settled(2, now);
+        let normal = lane(Priority::Normal, Size::S);
+        for _ in 0..2 {
+            assert_eq!(dispatcher.delivered(normal, room(1000)), Verdict::Run);
+        }
+        assert_eq!(
+            dispatcher.delivered(normal, room(1000)),
+            Verdict::NoRoom,
+            "nothing is known of how long they take"
+        );
+        dispatcher.released(room(1000), Duration::from_millis(1));
+        assert_eq!(dispatcher.delivered(normal, room(1000)), Verdict::Run);
+        assert!(
+            asked(&dispatcher.plan(now).0).contains(&(normal, 2)),
+            "as many as run at once are asked for ahead"
+        );
+        assert_eq!(dispatcher.delivered(normal, room(1000)), Verdict::Hold);
+        assert!(!dispatcher.held_fits(room(1000)));
+        dispatcher.released(room(1000), Duration::from_millis(1));
+        assert!(dispatcher.held_fits(room(1000)));
+        for _ in 0..40 {
+            dispatcher.released(Room::default(), Duration::from_secs(10));
+        }
+        assert_eq!(dispatcher.delivered(normal, room(1000)), Verdict::NoRoom);
     }
 
     #[test]
@@ -390,7 +469,7 @@ mod tests {
         assert!(responses.contains(&Response::LookUp { lane: big }), "{responses:?}");
         dispatcher.waiting(big, 1);
         assert!(asked(&dispatcher.plan(now + STARVED).0).is_empty(), "nothing smaller is asked for");
-        dispatcher.released(room(1000));
+        dispatcher.released(room(1000), BRISK);
         assert_eq!(asked(&dispatcher.plan(now + STARVED).0), [(big, 1)]);
         assert_eq!(dispatcher.delivered(big, room(2000)), Verdict::Run);
     }

@@ -1,13 +1,14 @@
 //! One session of a runner: pulls what fits, runs it, and listens for what concerns it.
 
 use std::{
+    collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use async_nats::{Subscriber, jetstream::Message};
 use bus::{
-    envelope::Actor,
+    envelope::{Actor, Envelope},
     ids::{Queue, SessionId, WorkerId},
     job::{Job, JobEvent},
     spec::Class,
@@ -28,7 +29,7 @@ use tracing::{debug, error, warn};
 
 use crate::{
     attempt::{self, Context},
-    dispatcher::{Dispatcher, Response, Room, Verdict},
+    dispatcher::{Dispatcher, HELD, Response, Room, Verdict},
     presence::Free,
     sessions::Stop,
 };
@@ -61,7 +62,9 @@ pub(crate) struct Session {
     puller: Puller,
     facts: Facts,
     free: Free,
-    freed: (mpsc::UnboundedSender<Room>, mpsc::UnboundedReceiver<Room>),
+    freed: (mpsc::UnboundedSender<Freed>, mpsc::UnboundedReceiver<Freed>),
+    /// Work that waits here for room, the oldest first.
+    held: VecDeque<Offer>,
     tracker: TaskTracker,
     /// How often the connection was made; facts that were said while it was not are read again.
     connects: u64,
@@ -116,6 +119,7 @@ impl Session {
             facts,
             free,
             freed: mpsc::unbounded_channel(),
+            held: VecDeque::new(),
             tracker,
         })
     }
@@ -126,18 +130,25 @@ impl Session {
             if let Some(ending) = self.catch_up().await {
                 return ending;
             }
+            self.start_held();
             let again = match self.dispatch().await {
                 Ok(again) => again,
                 Err(error) => return Ending::Broken(error.to_string()),
             };
             *self.free.lock() = self.dispatcher.free();
-            let again = tokio::time::sleep_until(again.unwrap_or_else(|| Instant::now() + EXPIRES).into());
+            let held_until = self.held.front().map(|offer| offer.since + HELD);
+            let again = again
+                .into_iter()
+                .chain(held_until)
+                .min()
+                .unwrap_or_else(|| Instant::now() + EXPIRES);
+            let again = tokio::time::sleep_until(again.into());
             tokio::select! {
                 () = stop.cancelled() => return Ending::Stopped,
-                Some(room) = self.freed.1.recv() => {
-                    self.dispatcher.released(room);
-                    while let Ok(room) = self.freed.1.try_recv() {
-                        self.dispatcher.released(room);
+                Some(freed) = self.freed.1.recv() => {
+                    self.dispatcher.released(freed.room, freed.took);
+                    while let Ok(freed) = self.freed.1.try_recv() {
+                        self.dispatcher.released(freed.room, freed.took);
                     }
                 }
                 pulled = self.puller.next() => if let Some(ending) = self.take_all(pulled) { return ending },
@@ -222,21 +233,50 @@ impl Session {
             return;
         };
         let room = Room::of(&job.spec.resources);
-        match self.dispatcher.delivered(lane, room) {
-            Verdict::Run => {
-                let freed = self.freed.0.clone();
-                let context = Arc::clone(&self.context);
-                self.tracker.spawn(async move {
-                    let _freed = Freed { room, to: freed };
-                    Box::pin(attempt::run(context, work, job, recorded.envelope)).await;
-                });
-            }
-            Verdict::NoRoom => drop(self.tracker.spawn(work.refuse(NO_ROOM_PAUSE))),
+        let id = job.id;
+        let verdict = self.dispatcher.delivered(lane, room);
+        let offer = Offer {
+            work,
+            job,
+            ready: recorded.envelope,
+            room,
+            since: Instant::now(),
+        };
+        match verdict {
+            Verdict::Run => self.start(offer),
+            Verdict::Hold => self.held.push_back(offer),
+            Verdict::NoRoom => drop(self.tracker.spawn(offer.work.refuse(NO_ROOM_PAUSE))),
             Verdict::TooBig => {
-                if work.deliveries() == 1 {
-                    warn!(job.id = %job.id, "job {} asks for more than this machine has; leaving it to another worker", job.id);
+                if offer.work.deliveries() == 1 {
+                    warn!(job.id = %id, "job {id} asks for more than this machine has; leaving it to another worker");
                 }
-                self.tracker.spawn(work.refuse(NOT_OURS_PAUSE));
+                self.tracker.spawn(offer.work.refuse(NOT_OURS_PAUSE));
+            }
+        }
+    }
+
+    /// Makes an attempt of work whose room is taken.
+    fn start(&self, offer: Offer) {
+        let context = Arc::clone(&self.context);
+        let taken = Taken {
+            room: offer.room,
+            since: Instant::now(),
+            to: self.freed.0.clone(),
+        };
+        self.tracker
+            .spawn(async move { Box::pin(attempt::run(context, offer.work, offer.job, offer.ready, taken)).await });
+    }
+
+    /// Starts held work that has room now, and hands back what was held for too long.
+    fn start_held(&mut self) {
+        while let Some(offer) = self.held.pop_front() {
+            if self.dispatcher.held_fits(offer.room) {
+                self.start(offer);
+            } else if offer.since.elapsed() >= HELD {
+                // Dropped, the work goes back by its guard.
+                self.dispatcher.handed_back();
+            } else {
+                return self.held.push_front(offer);
             }
         }
     }
@@ -288,15 +328,35 @@ impl Session {
     }
 }
 
-/// Gives an attempt's room back, however its task ends.
-struct Freed {
+/// Work that was offered, and what is known of it.
+struct Offer {
+    work: Work,
+    job: Job,
+    ready: Envelope<JobEvent>,
     room: Room,
-    to: mpsc::UnboundedSender<Room>,
+    since: Instant,
 }
 
-impl Drop for Freed {
+/// What an attempt gives back.
+struct Freed {
+    room: Room,
+    took: Duration,
+}
+
+/// The room that an attempt takes up; dropped when its command is gone, and however its task ends.
+pub(crate) struct Taken {
+    room: Room,
+    since: Instant,
+    to: mpsc::UnboundedSender<Freed>,
+}
+
+impl Drop for Taken {
     fn drop(&mut self) {
-        let _ = self.to.send(self.room);
+        // A session that is over needs no room.
+        let _ = self.to.send(Freed {
+            room: self.room,
+            took: self.since.elapsed(),
+        });
     }
 }
 
