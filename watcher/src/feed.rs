@@ -30,8 +30,9 @@ pub(crate) enum Feed {
 
 /// Follows the log from its beginning.
 pub(crate) async fn events(bus: Bus, feed: mpsc::Sender<Feed>) {
-    let filters = seen::FILTERS.map(str::to_owned).to_vec();
-    let mut follower = Follower::new(&bus.js, EVENTS, filters, 0);
+    // All of it. A consumer with two filters that hold wildcards gets 200 messages a second out of 2.15.1 once there are many
+    // subjects, and 30,000 with one or none (measured over 50,000 subjects); and the order between jobs and workers matters.
+    let mut follower = Follower::new(&bus.js, EVENTS, Vec::new(), 0);
     let mut unreadable = 0_u64;
     loop {
         let chunk = follower.chunk(CHUNK).await;

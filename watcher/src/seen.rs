@@ -11,11 +11,8 @@ use bus::{
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// The subjects that tell it all: what was said of jobs by name, and of workers.
-///
-/// Ready subjects are not among them. They carry what is to be run, which is most of the log's bytes, and say nothing that
-/// is needed here: whether an attempt that should be given up was given up already, its job's history says.
-pub(crate) const FILTERS: [&str; 2] = ["rgrid.evt.*.job.*.by.>", bus::subjects::WORKER_EVENTS];
+/// How a submission begins, as it is stored. It carries what is to be run, and means nothing here, so it is not read further.
+const SUBMITTED: &[u8] = br#"{"type":"job.submitted.v1""#;
 
 /// What an event means to the watcher.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,11 +21,11 @@ pub enum Seen {
     Claimed(Try),
     /// A worker ended its attempt.
     Finished(Try),
-    /// A job ended without its worker.
+    /// An attempt was given up, or the whole job ended without its worker.
     Closed {
         /// Which job.
         job: JobId,
-        /// The attempt that it died with; none where it was cancelled.
+        /// Which try at it; none for every one.
         attempt: Option<Attempt>,
     },
     /// A worker began a session; any other session of it is over.
@@ -91,7 +88,7 @@ struct Named<'a> {
 }
 
 #[derive(Deserialize)]
-struct Died {
+struct GivenUp {
     attempt: Attempt,
 }
 
@@ -101,28 +98,25 @@ struct Died {
 /// If it is not an event, or of a type that this program does not know.
 pub fn read(subject: &str, payload: &[u8]) -> Result<Option<Seen>, DecodeError> {
     match EventSubject::parse(subject) {
-        Some(EventSubject::Job {
-            job,
-            speaker: Some(speaker),
-            ..
-        }) => of_job(job, speaker, payload),
+        Some(EventSubject::Job { .. }) if payload.starts_with(SUBMITTED) => Ok(None),
+        Some(EventSubject::Job { job, speaker, .. }) => of_job(job, speaker, payload),
         Some(EventSubject::Worker(worker)) => of_worker(worker, payload).map(Some),
-        Some(EventSubject::Job { speaker: None, .. }) | None => Ok(None),
+        None => Ok(None),
     }
 }
 
-fn of_job(job: JobId, speaker: Actor, payload: &[u8]) -> Result<Option<Seen>, DecodeError> {
+fn of_job(job: JobId, speaker: Option<Actor>, payload: &[u8]) -> Result<Option<Seen>, DecodeError> {
     let slim: Slim<'_> = serde_json::from_slice(payload).map_err(DecodeError::Envelope)?;
     Ok(match (&*slim.r#type, speaker) {
-        ("job.claimed.v1", Actor::Worker(worker)) => {
+        ("job.claimed.v1", Some(Actor::Worker(worker))) => {
             let claimed: Named<'_> = slim.data()?;
             (claimed.worker.as_deref() == Some(worker.as_str())).then(|| Seen::Claimed(claimed.of(job, worker)))
         }
-        ("job.finished.v1", Actor::Worker(worker)) => Some(Seen::Finished(slim.data::<Named<'_>>()?.of(job, worker))),
-        ("job.cancelled.v1", Actor::Api | Actor::Watcher) => Some(Seen::Closed { job, attempt: None }),
-        ("job.died.v1", Actor::Watcher) => Some(Seen::Closed {
+        ("job.finished.v1", Some(Actor::Worker(worker))) => Some(Seen::Finished(slim.data::<Named<'_>>()?.of(job, worker))),
+        ("job.cancelled.v1", Some(Actor::Api | Actor::Watcher)) => Some(Seen::Closed { job, attempt: None }),
+        ("job.died.v1", Some(Actor::Watcher)) | ("job.rescheduled.v1", None) => Some(Seen::Closed {
             job,
-            attempt: Some(slim.data::<Died>()?.attempt),
+            attempt: Some(slim.data::<GivenUp>()?.attempt),
         }),
         // These change nothing here, and what stands below was said by one who may not.
         ("job.started.v1" | "job.cancel_requested.v1" | "job.submitted.v1" | "job.rescheduled.v1", _)

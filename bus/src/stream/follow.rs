@@ -51,6 +51,9 @@ pub struct Follower {
 
 impl Follower {
     /// Follows the messages of these filters (all, where there are none) that stand behind sequence `after`.
+    ///
+    /// One filter, or none: with two that hold wildcards, nats-server 2.15.1 delivers 200 messages a second once a stream has
+    /// many subjects, and 30,000 with one (measured over 50,000 subjects).
     #[must_use]
     pub fn new(js: &jetstream::Context, stream: &str, filters: Vec<String>, after: u64) -> Self {
         Self {

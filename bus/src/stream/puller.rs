@@ -23,7 +23,7 @@ use tracing::debug;
 const GRACE: Duration = Duration::from_secs(1);
 /// How often a wait looks whether the connection was made anew. A restarted server knows nothing of what it was asked, and says
 /// nothing of it: a follower that had asked for 30 s of patience was deaf for 31 (measured).
-const LOOK: Duration = Duration::from_millis(250);
+const LOOK: Duration = Duration::from_millis(500);
 
 /// Pulling failed in a way that asking again does not mend.
 #[derive(Debug, thiserror::Error)]

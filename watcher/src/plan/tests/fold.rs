@@ -155,6 +155,7 @@ fn what_is_read_of_each_event() {
         let id = JobId::new();
         let subject = match kind {
             "job.claimed.v1" | "job.started.v1" | "job.finished.v1" => format!("rgrid.evt.default.job.{id}.by.w-desk-1"),
+            "job.submitted.v1" | "job.rescheduled.v1" => format!("rgrid.evt.default.job.{id}.ready.default.normal-s"),
             kind if kind.starts_with("job.") => format!("rgrid.evt.default.job.{id}.by.watcher"),
             _ => "rgrid.evt.sys.worker.desk-1".to_owned(),
         };
@@ -166,6 +167,7 @@ fn what_is_read_of_each_event() {
         "job.claimed.v1",
         "job.died.v1",
         "job.finished.v1",
+        "job.rescheduled.v1",
         "worker.left.v1",
         "worker.lost.v1",
         "worker.registered.v1",
