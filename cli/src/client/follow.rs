@@ -105,7 +105,18 @@ impl Follow {
                     continue;
                 }
             };
-            self.failures = 0;
+            if event.name == "error" {
+                // The log cannot be read further just now, or at all; what came before it counts.
+                let error = Error::Problem(self.parse(&event.data)?);
+                if self.to_the_end && error.may_pass() {
+                    self.events = None;
+                    continue;
+                }
+                return Err(error);
+            }
+            if event.name != "attempt" {
+                self.failures = 0;
+            }
             if let Some(id) = events.last_id().filter(|id| Some(*id) != self.last_id.as_deref()) {
                 self.last_id = Some(id.to_owned());
             }
