@@ -161,14 +161,14 @@ impl Log {
 
     /// Whether the event that we tried to append stands in the log, although the server says that the expected sequence is
     /// passed: an earlier try of ours may have been stored without our learning of it.
-    async fn find_own(&self, append: &Append) -> Option<u64> {
-        let (filter, expected) = append.expected.as_ref()?;
-        let stored = read::back_to(&self.js, EVENTS, filter, *expected).await.ok()?;
+    async fn find_own(&self, append: &Append) -> Result<Option<u64>, read::Error> {
+        let Some((filter, expected)) = &append.expected else {
+            return Ok(None);
+        };
+        let stored = read::back_to(&self.js, EVENTS, filter, *expected).await?;
         let id = append.id.to_string();
-        stored
-            .into_iter()
-            .find(|message| message.message_id() == Some(id.as_str()))
-            .map(|message| message.sequence)
+        let own = stored.into_iter().find(|message| message.message_id() == Some(id.as_str()));
+        Ok(own.map(|message| message.sequence))
     }
 }
 
@@ -188,8 +188,14 @@ impl Pending {
                 Err(error) => error,
             };
             if error.kind() == PublishErrorKind::WrongLastSequence {
-                let (filter, expected) = self.append.expected.clone().unwrap_or_default();
-                return self.log.find_own(&self.append).await.ok_or(Error::Conflict { filter, expected });
+                match self.log.find_own(&self.append).await {
+                    Ok(own) => {
+                        let (filter, expected) = self.append.expected.unwrap_or_default();
+                        return own.ok_or(Error::Conflict { filter, expected });
+                    }
+                    // Whether we lost or won is not known yet; who takes a win for a loss leaves an attempt behind.
+                    Err(error) => warn!("cannot tell yet whether {} was stored: {error}", self.append.subject),
+                }
             }
             if let Some(reason) = full(&error) {
                 return Err(Error::Full { reason });
