@@ -46,6 +46,8 @@ fn start(verb: Verb) -> anyhow::Result<ExitCode> {
     let runtime = match &verb {
         // A supervisor mostly sleeps: it gets by without threads of its own.
         Verb::Up(_) | Verb::Down(_) => Builder::new_current_thread().enable_all().build(),
+        // These wait far more than they compute, and a short job is a dozen wake-ups: from thread to thread each costs a core twice.
+        Verb::Watcher(_) | Verb::Projector(_) | Verb::Runner(_) => Builder::new_current_thread().enable_all().build(),
         _ => Builder::new_multi_thread().worker_threads(2).enable_all().build(),
     }
     .context("cannot start the runtime")?;

@@ -85,6 +85,8 @@ pub struct Puller {
     answers: Subscriber,
     asks: BTreeMap<u64, Ask>,
     next_ask: u64,
+    /// When it was last looked whether asks were forgotten.
+    looked: Instant,
 }
 
 impl Puller {
@@ -105,6 +107,7 @@ impl Puller {
             answers,
             asks: BTreeMap::new(),
             next_ask: 0,
+            looked: Instant::now(),
         })
     }
 
@@ -156,18 +159,21 @@ impl Puller {
     /// If the connection is closed for good.
     pub async fn next(&mut self) -> Result<Pulled, Error> {
         loop {
-            let message = match self.asks.values().map(|ask| ask.deadline).min() {
-                None => self.answers.next().await,
-                Some(deadline) => {
-                    let look = deadline.min(Instant::now() + LOOK);
-                    match tokio::time::timeout_at(look.into(), self.answers.next()).await {
-                        Ok(message) => message,
-                        Err(_) => match self.forgotten() {
-                            Some(ask) => return Ok(Pulled::Ended(ask.consumer, ask.left)),
-                            None => continue,
-                        },
-                    }
+            // Also while messages keep coming: the asks to another consumer may be gone.
+            if self.looked.elapsed() >= LOOK {
+                if let Some(ask) = self.forgotten() {
+                    return Ok(Pulled::Ended(ask.consumer, ask.left));
                 }
+                self.looked = Instant::now();
+            }
+            let message = if self.asks.is_empty() {
+                self.answers.next().await
+            } else {
+                let look = self.looked + LOOK;
+                let Ok(message) = tokio::time::timeout_at(look.into(), self.answers.next()).await else {
+                    continue;
+                };
+                message
             };
             if let Some(pulled) = self.take(message.ok_or(Error::Closed)?) {
                 return Ok(pulled);

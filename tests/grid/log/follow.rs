@@ -3,8 +3,11 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use bus::stream::{EVENTS, follow::Follower};
 use grid_tests::{nats::NatsServer, writer::Writer};
+use serde_json::{Value, json};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
+
+use super::eventually;
 
 const SUBJECT: &str = "rgrid.evt.sys.worker.w";
 
@@ -45,6 +48,12 @@ async fn a_follower_that_waits_notices_a_restart() -> Result<()> {
     let mut follower = Follower::new(&writer.bus.js, EVENTS, Vec::new(), 0);
     assert_eq!(number(&follower.next().await), 0);
     let waiting = TaskTracker::new().spawn(async move { number(&follower.next().await) });
+    // It asks twice: for the first half of its window, and once that is begun, for the other.
+    eventually("both asks wait on the server", Duration::from_secs(10), async || {
+        let list: Value = writer.bus.js.request(format!("CONSUMER.LIST.{EVENTS}"), &json!({})).await?;
+        Ok((list["consumers"][0]["num_waiting"] == 2).then_some(()))
+    })
+    .await?;
     server.kill()?;
     server.restart().await?;
     publish(&writer, 1..2).await?;
