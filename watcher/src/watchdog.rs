@@ -41,7 +41,11 @@ pub(crate) async fn look(bus: Bus, queues: watch::Receiver<BTreeSet<Queue>>) {
                 let name = work_consumer_name(queue, class);
                 let subject = format!("CONSUMER.INFO.{EVENTS}.{name}");
                 match bus.js.request::<_, _, Info>(subject, &json!({})).await {
-                    Ok(info) => note(&mut unattended, &name, &info),
+                    Ok(info) => {
+                        if let Some(words) = note(&mut unattended, &name, &info) {
+                            info!("{name}: {words}");
+                        }
+                    }
                     Err(error) => debug!("cannot look at consumer {name}: {error}"),
                 }
             }
@@ -49,19 +53,29 @@ pub(crate) async fn look(bus: Bus, queues: watch::Receiver<BTreeSet<Queue>>) {
     }
 }
 
-fn note(unattended: &mut HashMap<String, u32>, name: &str, info: &Info) {
+/// Counts the looks at a consumer whose work nobody asks for, and has words where that begins or ends.
+fn note(unattended: &mut HashMap<String, u32>, name: &str, info: &Info) -> Option<String> {
     if info.num_pending == 0 || info.num_waiting > 0 {
-        if unattended.remove(name).is_some_and(|looks| looks >= LOOKS) {
-            info!("{name}: work is asked for again, or none waits");
-        }
-        return;
+        let looks = unattended.remove(name)?;
+        return (looks >= LOOKS).then(|| "work is asked for again, or none waits".to_owned());
     }
     let looks = unattended.entry(name.to_owned()).or_default();
     *looks = looks.saturating_add(1);
-    if *looks == LOOKS {
-        info!(
-            "{name}: {} jobs wait and no worker asks for one; its workers are busy, or too small",
-            info.num_pending
-        );
+    let jobs = info.num_pending;
+    (*looks == LOOKS).then(|| format!("{jobs} jobs wait and no worker asks for one; its workers are busy, or too small"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_speaks_once_when_work_is_left_and_once_when_it_is_taken() {
+        let mut unattended = HashMap::new();
+        let mut look = |num_pending, num_waiting| note(&mut unattended, "work", &Info { num_pending, num_waiting }).is_some();
+        assert!(!look(0, 0) && !look(3, 1), "all is well");
+        assert!(!look(3, 0) && !look(3, 1), "one look is no look");
+        assert_eq!([look(3, 0), look(3, 0), look(4, 0), look(5, 0)], [false, true, false, false]);
+        assert_eq!([look(5, 2), look(0, 0), look(0, 2)], [true, false, false]);
     }
 }
