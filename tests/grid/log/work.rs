@@ -15,6 +15,8 @@ use grid_tests::{nats::NatsServer, writer::Writer};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
+use super::eventually;
+
 /// The class of a job that asks for nothing special.
 const NORMAL_S: Class = Class::ALL[4];
 const LONG: Patience = Patience::Expires(Duration::from_secs(20));
@@ -118,7 +120,10 @@ async fn work_that_is_taken_does_not_come_again_and_an_empty_lane_says_so_at_onc
         asked.elapsed()
     );
     lane.writer.submit().await?;
-    lane.pull(Patience::NoWait).await?.context("there without waiting")?.taken().await;
+    // The consumer hears of a stored message a moment after its publisher does.
+    let soon = Duration::from_secs(10);
+    let work = eventually("work is there without waiting", soon, async || lane.pull(Patience::NoWait).await).await?;
+    work.taken().await;
     // Longer than the ack-wait: whatever was not acknowledged would come.
     assert!(lane.pull(Patience::Expires(Duration::from_millis(2_500))).await?.is_none());
     assert_eq!(lane.puller.outstanding(0), 0);
