@@ -99,11 +99,7 @@ async fn listen(mut facts: broadcast::Receiver<Woken>, mut last: u64, wanted: &W
 
 /// Reads the log from a sequence on, for as long as somebody wants it.
 async fn follow(js: &async_nats::jetstream::Context, after: u64, wanted: &Wanted, chunks: &mpsc::Sender<Events>) {
-    let filters = wanted
-        .namespace
-        .iter()
-        .map(|namespace| format!("rgrid.evt.{namespace}.>"))
-        .collect();
+    let filters = wanted.namespace.iter().map(bus::subjects::events_of).collect();
     let mut follower = Follower::new(js, EVENTS, filters, after);
     loop {
         let mut chunk = Events::default();

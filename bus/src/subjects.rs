@@ -29,11 +29,19 @@ pub const FACTS: &str = "rgrid.fact.>";
 pub const BEATS: &str = "rgrid.hb.*";
 /// Every submission.
 pub const SUBMISSIONS: &str = "rgrid.submit.*.*";
+/// Where refusals are recorded whose namespace cannot be read.
+pub const REFUSED_NOWHERE: &str = "rgrid.refused.sys";
 /// What stored events' subjects begin with; `rgrid.fact` is what their republished ones begin with.
 const EVENT_PREFIX: &str = "rgrid.evt.";
 const FACT_PREFIX: &str = "rgrid.fact.";
 /// Stands where a namespace does, for events of the grid itself.
 const SYSTEM: &str = "sys";
+
+/// Every event of a namespace.
+#[must_use]
+pub fn events_of(namespace: &Namespace) -> String {
+    format!("{EVENT_PREFIX}{namespace}.>")
+}
 
 /// Where the events that make a job runnable are published.
 #[must_use]
@@ -93,6 +101,12 @@ pub fn job_facts(namespace: &Namespace, job: JobId) -> String {
 #[must_use]
 pub fn beat(worker: &WorkerId) -> String {
     format!("rgrid.hb.{worker}")
+}
+
+/// The token of whoever beats on this subject.
+#[must_use]
+pub fn parse_beat(subject: &str) -> Option<&str> {
+    subject.strip_prefix("rgrid.hb.")
 }
 
 /// What an attempt prints.

@@ -154,8 +154,9 @@ mod tests {
         let third = places.take().expect("a place");
         assert_ne!(third.root, first);
         std::fs::set_permissions(&third.work, std::fs::Permissions::from_mode(0o700)).expect("rights");
-        let third = { third.root.clone() };
-        assert_ne!(places.take().expect("a place").root, third);
+        let root = third.root.clone();
+        drop(third);
+        assert_ne!(places.take().expect("a place").root, root, "its rights were changed");
         assert!(!first.exists(), "what was used is removed");
     }
 }

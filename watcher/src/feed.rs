@@ -69,7 +69,7 @@ pub(crate) async fn beats(bus: Bus, feed: mpsc::Sender<Feed>) {
         let last = chunk.last().map_or(0, |message| message.sequence);
         let mut beats = Vec::with_capacity(chunk.len());
         for message in chunk {
-            let Some(worker) = message.subject.strip_prefix("rgrid.hb.").filter(|token| !canary::is_token(token)) else {
+            let Some(worker) = bus::subjects::parse_beat(&message.subject).filter(|token| !canary::is_token(token)) else {
                 continue;
             };
             // A marker that the broker left where a heartbeat expired. We count silence ourselves: it may be the broker's own.

@@ -12,7 +12,7 @@ use crate::error::Problem;
 /// Names the subject that the answer goes to: the reply subject of a `JetStream` publish belongs to its acknowledgement.
 pub(super) const REPLY_TO: &str = "Rgrid-Reply-To";
 /// Where refusals go that no namespace can be named for.
-const SYSTEM: &str = "rgrid.refused.sys";
+const SYSTEM: &str = subjects::REFUSED_NOWHERE;
 /// How much of a refused body is kept, in bytes.
 const KEPT: usize = 16 << 10;
 
