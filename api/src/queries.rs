@@ -66,10 +66,11 @@ struct JobRow {
     worker: Option<String>,
     exit_code: Option<i32>,
     outcome: Option<Json<AttemptOutcome>>,
+    due_at: Option<DateTime<Utc>>,
 }
 
 const JOB_COLUMNS: &str = "SELECT id, submitted_sequence, sequence, namespace, state, spec, submitted_at, started_at, ended_at, \
-     cancel_requested_at, cancel_reason, attempt, worker, exit_code, outcome FROM jobs WHERE namespace = ";
+     cancel_requested_at, cancel_reason, attempt, worker, exit_code, outcome, due_at FROM jobs WHERE namespace = ";
 
 #[derive(FromRow)]
 struct WorkerRow {
@@ -169,7 +170,9 @@ fn select(filter: &Filter) -> QueryBuilder<Postgres> {
         for (place, state) in filter.states.iter().enumerate() {
             query.push(if place == 0 { "" } else { " OR " });
             match state {
-                State::Queued | State::Claimed | State::Running => query.push("(ended_at IS NULL AND state = ").push_bind(state.as_str()),
+                State::Held | State::Queued | State::Claimed | State::Running | State::Retrying => {
+                    query.push("(ended_at IS NULL AND state = ").push_bind(state.as_str())
+                }
                 State::Succeeded => query.push("(state = ").push_bind(state.as_str()),
                 State::Failed | State::TimedOut | State::OutOfMemory | State::Cancelled | State::Dead => {
                     query.push("(failure = ").push_bind(state.as_str())
@@ -238,6 +241,7 @@ impl JobRow {
             resources: spec.resources,
             timeout_ms: spec.timeout_ms,
             submitted_at: self.submitted_at,
+            due_at: self.due_at,
             started_at: self.started_at,
             ended_at: self.ended_at,
             cancel_requested: self.cancel_requested_at.is_some(),

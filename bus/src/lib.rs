@@ -7,6 +7,7 @@ pub mod frame;
 pub mod ids;
 pub mod job;
 pub mod manifest;
+pub mod policy;
 pub mod spec;
 pub mod stream;
 pub mod subjects;

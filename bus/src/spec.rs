@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Digest, ParseError, Queue, Token, default_token};
+use crate::{
+    ids::{Digest, ParseError, Queue, Token, default_token},
+    policy::{Retry, Start},
+};
 
 /// A path below a job's work directory: relative, `/`-separated, without `.`, `..`, empty parts or NUL.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
@@ -256,6 +259,24 @@ pub struct JobSpec {
     /// How long one attempt may run, in milliseconds; absent: as long as it likes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
+    /// How long it may wait for a worker each time that it waits, in milliseconds; absent: as long as it takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue_timeout_ms: Option<u64>,
+    /// How long all of it may take, waiting and retries included, in milliseconds; absent: as long as it takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_timeout_ms: Option<u64>,
+    /// How long its command may take to end once it is asked to, before it is killed, in milliseconds; absent: what the worker grants.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace_ms: Option<u64>,
+    /// How it is tried again where it fails; absent: not at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
+    /// How many of its attempts may be lost with their workers before it is dead; absent: [`crate::policy::MAX_LOSSES`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_losses: Option<u32>,
+    /// What must be before it becomes ready; absent: it is at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<Start>,
     /// The lane it waits in.
     #[serde(default = "default_token")]
     pub queue: Queue,
@@ -271,6 +292,32 @@ pub struct JobSpec {
 }
 
 impl JobSpec {
+    /// A job that runs this command, with nothing else asked for.
+    #[must_use]
+    pub fn new(command: Vec<String>) -> Self {
+        Self {
+            name: None,
+            command,
+            runtime: None,
+            image: None,
+            executor: None,
+            inputs: Vec::new(),
+            env: BTreeMap::new(),
+            resources: Resources::default(),
+            timeout_ms: None,
+            queue_timeout_ms: None,
+            total_timeout_ms: None,
+            grace_ms: None,
+            retry: None,
+            max_losses: None,
+            start: None,
+            queue: default_token(),
+            priority: Priority::default(),
+            labels: BTreeMap::new(),
+            key: None,
+        }
+    }
+
     /// The work lane that this job waits in.
     #[must_use]
     pub fn class(&self) -> Class {

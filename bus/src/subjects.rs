@@ -1,7 +1,7 @@
 //! The one place that spells subjects.
 //!
 //! ```text
-//! rgrid.evt.<ns>.job.<job>.ready.<queue>.<class>   events that make a job runnable: submitted, rescheduled
+//! rgrid.evt.<ns>.job.<job>.ready.<queue>.<class>   events that make a job ready: submitted, released, rescheduled, requeued
 //! rgrid.evt.<ns>.job.<job>.by.<actor>              every other event of a job
 //! rgrid.evt.sys.worker.<worker>                    events of a worker
 //! rgrid.fact.…                                     all of these again, once they are stored

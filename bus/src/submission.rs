@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ids::{Queue, Token},
+    policy::{Retry, Start},
     spec::{ExecutorKind, InputFile, JobSpec, Priority, RelPath, Resources, is_false},
 };
 
@@ -17,6 +18,10 @@ pub const MAX_SPEC_BYTES: usize = 512 << 10;
 pub const MAX_INLINE_BYTES: usize = 256 << 10;
 /// The least memory that a job may ask for: below it, no interpreter starts.
 pub const MIN_MEMORY_BYTES: u64 = 4 << 20;
+/// The most jobs that one may wait for.
+pub const MAX_DEPENDENCIES: usize = 100;
+/// The most retries, and the most attempts that may be lost.
+pub const MAX_TRIES: u32 = 1_000;
 /// The longest idempotency key, in bytes.
 pub const MAX_KEY_BYTES: usize = 512;
 
@@ -53,6 +58,24 @@ pub struct Submission {
     /// How long one attempt may run, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
+    /// How long it may wait for a worker each time that it waits, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue_timeout_ms: Option<u64>,
+    /// How long all of it may take, waiting and retries included, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_timeout_ms: Option<u64>,
+    /// How long its command may take to end once it is asked to, before it is killed, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace_ms: Option<u64>,
+    /// How it is tried again where it fails; absent: not at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
+    /// How many of its attempts may be lost with their workers before it is dead; absent: 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_losses: Option<u32>,
+    /// What must be before it becomes ready; absent: it is at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<Start>,
     /// The lane it waits in; `default` unless given. On NATS, the subject names it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<String>,
@@ -110,7 +133,8 @@ impl Submission {
     pub fn accept(self) -> Result<Accepted, Refusal> {
         check_command(&self.command)?;
         let resources = self.resources.unwrap_or_default();
-        check_limits(&resources, self.timeout_ms)?;
+        check_limits(&resources)?;
+        check_policies(&self)?;
         check_env(&self.env)?;
         check_labels(&self.labels)?;
         let runtime = self.runtime.map(|text| token("runtime", &text)).transpose()?;
@@ -138,6 +162,12 @@ impl Submission {
             env: self.env,
             resources,
             timeout_ms: self.timeout_ms,
+            queue_timeout_ms: self.queue_timeout_ms,
+            total_timeout_ms: self.total_timeout_ms,
+            grace_ms: self.grace_ms,
+            retry: self.retry.filter(|retry| retry.max > 0),
+            max_losses: self.max_losses,
+            start: self.start.filter(|start| !start.is_empty()),
             queue,
             priority: self.priority,
             labels: self.labels,
@@ -174,7 +204,7 @@ fn check_command(command: &[String]) -> Result<(), Refusal> {
     }
 }
 
-fn check_limits(resources: &Resources, timeout_ms: Option<u64>) -> Result<(), Refusal> {
+fn check_limits(resources: &Resources) -> Result<(), Refusal> {
     if resources.cpu_milli == 0 {
         return Err(Refusal(
             "`resources.cpu_milli` is 0; ask for at least 1 (a thousandth of a CPU)".to_owned(),
@@ -187,10 +217,47 @@ fn check_limits(resources: &Resources, timeout_ms: Option<u64>) -> Result<(), Re
             "{bytes} bytes of memory are too few for any program; ask for at least {MIN_MEMORY_BYTES} (4 MiB)"
         )));
     }
-    if timeout_ms == Some(0) {
-        return Err(Refusal(
-            "`timeout_ms` is 0; leave it out to let the job run as long as it likes".to_owned(),
-        ));
+    Ok(())
+}
+
+/// Clocks, retries and conditions: what can never be meant is refused, so that nobody waits for it.
+fn check_policies(submission: &Submission) -> Result<(), Refusal> {
+    let clocks = [
+        ("timeout_ms", submission.timeout_ms, "let the job run as long as it likes"),
+        (
+            "queue_timeout_ms",
+            submission.queue_timeout_ms,
+            "let the job wait as long as it must",
+        ),
+        (
+            "total_timeout_ms",
+            submission.total_timeout_ms,
+            "let the job take as long as it likes",
+        ),
+    ];
+    if let Some((clock, _, otherwise)) = clocks.into_iter().find(|(_, limit, _)| *limit == Some(0)) {
+        return Err(Refusal(format!("`{clock}` is 0; leave it out to {otherwise}")));
+    }
+    if let Some(retry) = &submission.retry {
+        if retry.max > MAX_TRIES {
+            return Err(Refusal(format!("{} retries are too many; a job may have {MAX_TRIES}", retry.max)));
+        }
+        if let Some(code) = retry.on.iter().find(|code| !(1..=255).contains(*code)) {
+            return Err(Refusal(format!(
+                "`retry.on` names the exit code {code}; a failure has one of 1 to 255"
+            )));
+        }
+    }
+    if submission.max_losses.is_some_and(|losses| losses == 0 || losses > MAX_TRIES) {
+        return Err(Refusal(format!(
+            "`max_losses` is not between 1 and {MAX_TRIES}; with 1, a job whose worker is lost is not run again"
+        )));
+    }
+    let after = submission.start.as_ref().map_or(0, |start| start.after.len());
+    if after > MAX_DEPENDENCIES {
+        return Err(Refusal(format!(
+            "{after} jobs to wait for are too many; a job may wait for {MAX_DEPENDENCIES}"
+        )));
     }
     Ok(())
 }

@@ -23,6 +23,12 @@ pub enum WorkerEvent {
     Lost(Lost),
     /// Its runner ended the session in good order.
     Left(Left),
+    /// Its runner is about to restart, and comes back to the containers that it leaves running.
+    Restarting(Restarting),
+    /// An operator wants it to take no new work.
+    Cordoned(Cordoned),
+    /// An operator lets it take work again.
+    Uncordoned(Uncordoned),
 }
 
 /// `worker.registered.v1`
@@ -48,6 +54,10 @@ pub struct Registered {
     pub host: String,
     /// The runner's process id there.
     pub pid: u32,
+    /// After how long without an acknowledged heartbeat it ends its attempts by itself, in milliseconds; absent: it does not.
+    /// Whoever gives the session up must wait longer than that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub self_fence_ms: Option<u64>,
 }
 
 /// `worker.lost.v1`
@@ -67,12 +77,42 @@ pub struct Left {
     pub session: SessionId,
 }
 
+/// `worker.restarting.v1`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Restarting {
+    /// The session that goes on after the restart.
+    pub session: SessionId,
+    /// Until when its silence does not count.
+    pub deadline: DateTime<Utc>,
+}
+
+/// `worker.cordoned.v1`: it holds over the worker's sessions, until it is uncordoned.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Cordoned {
+    /// Whether what it executes is to leave it as well.
+    #[serde(default, skip_serializing_if = "crate::spec::is_false")]
+    pub drain: bool,
+    /// When a drain ends what is still running, which then runs elsewhere; absent: it may take as long as it likes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<DateTime<Utc>>,
+    /// What the operator said of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// `worker.uncordoned.v1`
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Uncordoned {}
+
 impl Event for WorkerEvent {
     fn kind(&self) -> &'static str {
         match self {
             Self::Registered(_) => "worker.registered.v1",
             Self::Lost(_) => "worker.lost.v1",
             Self::Left(_) => "worker.left.v1",
+            Self::Restarting(_) => "worker.restarting.v1",
+            Self::Cordoned(_) => "worker.cordoned.v1",
+            Self::Uncordoned(_) => "worker.uncordoned.v1",
         }
     }
 
@@ -81,6 +121,9 @@ impl Event for WorkerEvent {
             "worker.registered.v1" => Self::Registered(data(kind, raw)?),
             "worker.lost.v1" => Self::Lost(data(kind, raw)?),
             "worker.left.v1" => Self::Left(data(kind, raw)?),
+            "worker.restarting.v1" => Self::Restarting(data(kind, raw)?),
+            "worker.cordoned.v1" => Self::Cordoned(data(kind, raw)?),
+            "worker.uncordoned.v1" => Self::Uncordoned(data(kind, raw)?),
             _ => return Err(DecodeError::UnknownType { kind: kind.to_owned() }),
         })
     }
@@ -95,6 +138,15 @@ pub struct Recorded {
     pub sequence: u64,
     /// What happened.
     pub envelope: Envelope<WorkerEvent>,
+}
+
+/// How an operator's last word leaves a worker whose events these are, oldest first: cordoned, or free to take work.
+pub fn cordon<'a>(events: impl IntoIterator<Item = &'a WorkerEvent>) -> Option<&'a Cordoned> {
+    events.into_iter().fold(None, |cordon, event| match event {
+        WorkerEvent::Cordoned(cordoned) => Some(cordoned),
+        WorkerEvent::Uncordoned(_) => None,
+        WorkerEvent::Registered(_) | WorkerEvent::Lost(_) | WorkerEvent::Left(_) | WorkerEvent::Restarting(_) => cordon,
+    })
 }
 
 /// One heartbeat: that the session lives, its load, and what it is executing. On `rgrid.hb.<worker>`, every second.

@@ -6,9 +6,9 @@
 use std::collections::{HashMap, hash_map::Entry};
 
 use bus::{
-    ids::{Attempt, JobId, WorkerId, default_token},
+    ids::{Attempt, JobId, WorkerId},
     job::{AttemptEnd, Job, JobEvent, ManifestRef, Recorded},
-    spec::{JobSpec, Priority, Resources},
+    spec::JobSpec,
     stream::read::{self, Fact},
     worker,
 };
@@ -239,6 +239,9 @@ fn committed(job: &Job, recorded: &Recorded, subject: &str) -> Option<Committed>
     let AttemptEnd::Finished(finished) = last.end.as_ref()? else {
         return None;
     };
+    if finished.retry_after_ms.is_some() {
+        return None;
+    }
     let manifest = finished.manifest.clone().filter(|manifest| manifest.files > 0)?;
     Some(Committed {
         sequence: recorded.sequence,
@@ -251,21 +254,7 @@ fn committed(job: &Job, recorded: &Recorded, subject: &str) -> Option<Committed>
 
 /// Stands in a remembered job for what is to be run, which is in the tables and never changes.
 pub(crate) fn hollow() -> JobSpec {
-    JobSpec {
-        name: None,
-        command: Vec::new(),
-        runtime: None,
-        image: None,
-        executor: None,
-        inputs: Vec::new(),
-        env: std::collections::BTreeMap::new(),
-        resources: Resources::default(),
-        timeout_ms: None,
-        queue: default_token(),
-        priority: Priority::Normal,
-        labels: std::collections::BTreeMap::new(),
-        key: None,
-    }
+    JobSpec::new(Vec::new())
 }
 
 #[cfg(test)]

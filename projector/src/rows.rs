@@ -38,6 +38,7 @@ pub(crate) struct JobState {
     pub(crate) state: State,
     pub(crate) started_at: Option<DateTime<Utc>>,
     pub(crate) ended_at: Option<DateTime<Utc>>,
+    pub(crate) due_at: Option<DateTime<Utc>>,
     pub(crate) cancel_requested_at: Option<DateTime<Utc>>,
     pub(crate) cancel_reason: Option<String>,
     pub(crate) attempt: u32,
@@ -79,7 +80,19 @@ pub(crate) struct WorkerRow {
     pub(crate) pid: u32,
     pub(crate) registered_at: DateTime<Utc>,
     pub(crate) ended_at: Option<DateTime<Utc>>,
+    /// Until when its session may be silent, because its runner restarts.
+    pub(crate) restarting_until: Option<DateTime<Utc>>,
+    pub(crate) cordon: Option<Cordon>,
     pub(crate) sequence: u64,
+}
+
+/// That a worker is to take no new work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Cordon {
+    pub(crate) at: DateTime<Utc>,
+    pub(crate) reason: Option<String>,
+    pub(crate) drain: bool,
+    pub(crate) deadline: Option<DateTime<Utc>>,
 }
 
 /// An output file.
@@ -135,10 +148,22 @@ impl JobState {
     pub(crate) fn new(job: &Job) -> Self {
         let last = job.attempts.last();
         let (exit_code, outcome) = match &job.phase {
-            Phase::Queued { .. } | Phase::Claimed { .. } | Phase::Running { .. } => (None, None),
+            Phase::Held { .. } | Phase::Queued { .. } | Phase::Claimed { .. } | Phase::Running { .. } | Phase::Retrying { .. } => {
+                (None, None)
+            }
             Phase::Ended(End::Finished(outcome)) => (Some(outcome.exit_code()), Some(json(outcome))),
             Phase::Ended(End::Cancelled) => (Some(Outcome::Cancelled.exit_code()), Some(json(&Outcome::Cancelled))),
             Phase::Ended(End::Dead(cause)) => (None, Some(json(&LostOutcome::Lost { cause: cause.clone() }))),
+            Phase::Ended(End::Expired { clock, limit_ms }) => {
+                let (clock, limit_ms) = (*clock, *limit_ms);
+                let code = Outcome::TimedOut { limit_ms, clock }.exit_code();
+                (Some(code), Some(json(&LostOutcome::Expired { clock, limit_ms })))
+            }
+        };
+        let due_at = match job.phase {
+            Phase::Held { until } => until,
+            Phase::Retrying { due, .. } => Some(due),
+            Phase::Queued { .. } | Phase::Claimed { .. } | Phase::Running { .. } | Phase::Ended(_) => None,
         };
         let (cancel_requested_at, cancel_reason) = match &job.cancel_requested {
             Some((at, reason)) => (Some(time(*at)), reason.as_deref().map(text)),
@@ -150,6 +175,7 @@ impl JobState {
             state: job.state(),
             started_at: last.and_then(|last| last.started_at).map(time),
             ended_at: job.ended_at.map(time),
+            due_at: due_at.map(time),
             cancel_requested_at,
             cancel_reason,
             attempt: last.map_or(0, |last| last.number.0),
@@ -162,7 +188,7 @@ impl JobState {
     /// The state, where the job ended other than well.
     pub(crate) const fn failure(&self) -> Option<&'static str> {
         match self.state {
-            State::Queued | State::Claimed | State::Running | State::Succeeded => None,
+            State::Held | State::Queued | State::Claimed | State::Running | State::Retrying | State::Succeeded => None,
             State::Failed | State::TimedOut | State::OutOfMemory | State::Cancelled | State::Dead => Some(self.state.as_str()),
         }
     }
@@ -176,6 +202,13 @@ pub(crate) enum LostOutcome {
     Lost {
         /// Why it was given up.
         cause: bus::job::LossCause,
+    },
+    /// It waited longer than it may.
+    Expired {
+        /// Which of its clocks passed its limit.
+        clock: bus::policy::Clock,
+        /// The limit, in milliseconds.
+        limit_ms: u64,
     },
 }
 
@@ -238,10 +271,32 @@ impl WorkerRow {
                 pid: event.pid,
                 registered_at: time(*at),
                 ended_at: None,
+                restarting_until: None,
+                cordon: worker.and_then(|worker| worker.cordon.clone()),
                 sequence: recorded.sequence,
             }),
             WorkerEvent::Lost(event) => ended(Self::LOST, event.session),
             WorkerEvent::Left(event) => ended(Self::LEFT, event.session),
+            WorkerEvent::Restarting(event) => Some(Self {
+                restarting_until: (worker?.session == event.session).then(|| time(event.deadline)),
+                sequence: recorded.sequence,
+                ..worker?.clone()
+            }),
+            WorkerEvent::Cordoned(event) => Some(Self {
+                cordon: Some(Cordon {
+                    at: time(*at),
+                    reason: event.reason.as_deref().map(text),
+                    drain: event.drain,
+                    deadline: event.deadline.map(time),
+                }),
+                sequence: recorded.sequence,
+                ..worker?.clone()
+            }),
+            WorkerEvent::Uncordoned(_) => Some(Self {
+                cordon: None,
+                sequence: recorded.sequence,
+                ..worker?.clone()
+            }),
         }
     }
 }

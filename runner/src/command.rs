@@ -236,6 +236,7 @@ fn outcome(exit: Exit, cut: Option<Cut>, job: &Job) -> Outcome {
         // Also where it then ended with 0: coreutils' `timeout` says 124 all the same.
         (_, Some(Cut::Timeout)) => Outcome::TimedOut {
             limit_ms: job.spec.timeout_ms.unwrap_or(0),
+            clock: bus::policy::Clock::Attempt,
         },
         (_, Some(Cut::Stop(_))) => Outcome::Cancelled,
         (Exit::Code(0), None) => Outcome::Succeeded,

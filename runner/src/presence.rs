@@ -42,6 +42,7 @@ pub(crate) fn registration(config: &Config, session: SessionId, executors: &Exec
         versions: versions.chain(executors.versions()).collect::<BTreeMap<_, _>>(),
         host: read("/proc/sys/kernel/hostname"),
         pid: std::process::id(),
+        self_fence_ms: None,
     }
 }
 

@@ -371,7 +371,12 @@ fn concerns(subject: &str, payload: &[u8], worker: &WorkerId, session: SessionId
     match recorded.envelope.event {
         WorkerEvent::Lost(lost) if lost.session == session => Some(Ending::Lost),
         WorkerEvent::Registered(other) if other.session != session => Some(Ending::Replaced(other.session)),
-        WorkerEvent::Lost(_) | WorkerEvent::Registered(_) | WorkerEvent::Left(_) => None,
+        WorkerEvent::Lost(_)
+        | WorkerEvent::Registered(_)
+        | WorkerEvent::Left(_)
+        | WorkerEvent::Restarting(_)
+        | WorkerEvent::Cordoned(_)
+        | WorkerEvent::Uncordoned(_) => None,
     }
 }
 

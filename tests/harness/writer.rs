@@ -7,7 +7,7 @@ use bus::{
     envelope::{Actor, Envelope},
     ids::{Attempt, JobId, Namespace, SessionId, WorkerId, default_token},
     job::{Command, Job, JobEvent, Outcome, Usage, decide},
-    spec::{JobSpec, Priority, Resources},
+    spec::JobSpec,
     stream::{
         append::{Append, Log},
         connect::Bus,
@@ -29,21 +29,7 @@ pub struct Writer {
 /// A job that does nothing.
 #[must_use]
 pub fn spec() -> JobSpec {
-    JobSpec {
-        name: None,
-        command: vec!["true".to_owned()],
-        runtime: None,
-        image: None,
-        executor: None,
-        inputs: Vec::new(),
-        env: BTreeMap::new(),
-        resources: Resources::default(),
-        timeout_ms: None,
-        queue: default_token(),
-        priority: Priority::Normal,
-        labels: BTreeMap::new(),
-        key: None,
-    }
+    JobSpec::new(vec!["true".to_owned()])
 }
 
 /// The namespace of every job that a writer submits.
@@ -120,6 +106,7 @@ impl Worker {
             versions: BTreeMap::new(),
             host: "test".to_owned(),
             pid: 1,
+            self_fence_ms: None,
         });
         let writer = writer.clone();
         let worker = Self { writer, id, session };

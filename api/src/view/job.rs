@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bus::{
     ids::{Attempt, JobId, Namespace, Queue, SessionId, WorkerId},
     job::{AttemptEnd, AttemptRecord, End, Job, LossCause, ManifestRef, Outcome, Phase, State, Usage},
+    policy::Clock,
     spec::{ExecutorKind, Priority, Resources},
 };
 use chrono::{DateTime, Utc};
@@ -45,6 +46,9 @@ pub struct JobView {
     pub timeout_ms: Option<u64>,
     /// When it was accepted.
     pub submitted_at: DateTime<Utc>,
+    /// When a held job may start, or a failed one is tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due_at: Option<DateTime<Utc>>,
     /// When the command of its last attempt started.
     #[serde(default)]
     pub started_at: Option<DateTime<Utc>>,
@@ -113,11 +117,11 @@ pub struct AttemptView {
 pub enum AttemptOutcome {
     /// On its worker.
     Finished(Outcome),
-    /// It was given up.
+    /// It was given up, or never came about.
     Lost(LostAttempt),
 }
 
-/// An attempt that was given up.
+/// An end that is not one on a worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum LostAttempt {
@@ -125,6 +129,13 @@ pub enum LostAttempt {
     Lost {
         /// Why it was given up.
         cause: LossCause,
+    },
+    /// The job waited longer than it may.
+    Expired {
+        /// Which of its clocks passed its limit.
+        clock: Clock,
+        /// The limit, in milliseconds.
+        limit_ms: u64,
     },
 }
 
@@ -169,6 +180,11 @@ impl From<&Job> for JobView {
             resources: job.spec.resources,
             timeout_ms: job.spec.timeout_ms,
             submitted_at: job.submitted_at,
+            due_at: match job.phase {
+                Phase::Held { until } => until,
+                Phase::Retrying { due, .. } => Some(due),
+                Phase::Queued { .. } | Phase::Claimed { .. } | Phase::Running { .. } | Phase::Ended(_) => None,
+            },
             started_at: last.and_then(|attempt| attempt.started_at),
             ended_at: job.ended_at,
             cancel_requested: job.cancel_requested.is_some(),
@@ -186,6 +202,18 @@ const fn exit_code(phase: &Phase) -> Option<i32> {
     match phase {
         Phase::Ended(End::Finished(outcome)) => Some(outcome.exit_code()),
         Phase::Ended(End::Cancelled) => Some(Outcome::Cancelled.exit_code()),
-        Phase::Ended(End::Dead(_)) | Phase::Queued { .. } | Phase::Claimed { .. } | Phase::Running { .. } => None,
+        Phase::Ended(End::Expired { limit_ms, clock }) => Some(
+            Outcome::TimedOut {
+                limit_ms: *limit_ms,
+                clock: *clock,
+            }
+            .exit_code(),
+        ),
+        Phase::Ended(End::Dead(_))
+        | Phase::Held { .. }
+        | Phase::Queued { .. }
+        | Phase::Claimed { .. }
+        | Phase::Running { .. }
+        | Phase::Retrying { .. } => None,
     }
 }

@@ -16,5 +16,5 @@ pub use self::{
     history::{History, HistoryEvent},
     job::{AttemptOutcome, AttemptView, JobView, LostAttempt},
     log::{LogAttempt, LogGap, LogPiece},
-    words::{describe, describe_loss},
+    words::{describe, describe_expiry, describe_loss},
 };

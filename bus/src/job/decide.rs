@@ -1,16 +1,14 @@
 //! What should happen to a job.
 
 use super::{
-    AttemptRecord, CancelRequested, Cancelled, Claimed, Died, End, Finished, Job, JobEvent, LossCause, ManifestRef, Outcome, Phase,
-    Rescheduled, Started, Submitted, Usage,
+    AttemptRecord, CancelRequested, Cancelled, Claimed, Died, End, Expired, Finished, Job, JobEvent, LossCause, ManifestRef, Outcome,
+    Phase, Released, Requeued, Rescheduled, Started, Submitted, Usage,
 };
 use crate::{
     ids::{Attempt, SessionId, WorkerId},
+    policy::{Clock, MAX_LOSSES},
     spec::{ExecutorKind, JobSpec},
 };
-
-/// How many attempts a job gets when its workers are lost; then it is dead.
-pub const MAX_ATTEMPTS: u32 = 3;
 
 /// What somebody wants of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +61,18 @@ pub enum Command {
         /// What the user said of it.
         reason: Option<String>,
     },
+    /// Make it ready: what it waited for is true, or its pause is over.
+    Release,
+    /// End it, because it waited longer than it may.
+    Expire {
+        /// Which of its clocks passed its limit.
+        clock: Clock,
+    },
+    /// Revive it.
+    Requeue {
+        /// What the operator said of it.
+        reason: Option<String>,
+    },
 }
 
 /// Why a command changes nothing.
@@ -92,6 +102,12 @@ pub enum Rejection {
     /// It ended already.
     #[error("the job ended already")]
     Ended,
+    /// It waits for nothing.
+    #[error("the job does not wait")]
+    NotWaiting,
+    /// It is not one that can be revived.
+    #[error("only a job that is dead, or that waited longer than it may, can be requeued")]
+    NotDead,
     /// A user asked for its end already.
     #[error("the job is being cancelled already")]
     AlreadyCancelling,
@@ -145,6 +161,7 @@ pub fn decide(job: Option<&Job>, command: Command) -> Result<JobEvent, Rejection
             Ok(JobEvent::Finished(Box::new(Finished {
                 attempt,
                 session,
+                retry_after_ms: retry_after_ms(job, &outcome),
                 outcome,
                 manifest,
                 usage,
@@ -155,6 +172,9 @@ pub fn decide(job: Option<&Job>, command: Command) -> Result<JobEvent, Rejection
             Ok(give_up(job, attempt, cause))
         }
         (job, Command::Cancel { reason }) => cancel(job, reason),
+        (job, Command::Release) => release(job),
+        (job, Command::Expire { clock }) => expire(job, clock),
+        (job, Command::Requeue { reason }) => requeue(job, reason),
         (_, Command::Submit { .. }) => Err(Rejection::Exists),
     }
 }
@@ -166,7 +186,7 @@ fn claim(job: &Job, worker: WorkerId, session: SessionId) -> Result<JobEvent, Re
             worker,
             session,
         })),
-        Phase::Claimed { .. } | Phase::Running { .. } => Err(Rejection::NotQueued),
+        Phase::Held { .. } | Phase::Retrying { .. } | Phase::Claimed { .. } | Phase::Running { .. } => Err(Rejection::NotQueued),
         Phase::Ended(_) => Err(Rejection::Ended),
     }
 }
@@ -181,24 +201,71 @@ fn live(job: &Job, attempt: Attempt, session: Option<SessionId>) -> Result<&Atte
 fn give_up(job: &Job, attempt: Attempt, cause: LossCause) -> JobEvent {
     if let Some((_, reason)) = &job.cancel_requested {
         JobEvent::Cancelled(Cancelled { reason: reason.clone() })
-    } else if attempt.0 >= MAX_ATTEMPTS {
+    } else if cause.counts() && job.losses + 1 >= job.spec.max_losses.unwrap_or(MAX_LOSSES) {
         JobEvent::Died(Died { attempt, cause })
     } else {
         JobEvent::Rescheduled(Box::new(Rescheduled {
             attempt,
             cause,
             spec: job.spec.clone(),
+            failures: job.failures,
+            deadline: job.deadline,
         }))
+    }
+}
+
+/// The pause before a failed job is tried again; nothing where it is not.
+fn retry_after_ms(job: &Job, outcome: &Outcome) -> Option<u64> {
+    let failures = job.failures.saturating_add(1);
+    let retry = job.spec.retry.as_ref().filter(|retry| retry.asks_again(outcome, failures))?;
+    let pause = || u64::try_from(retry.pause(job.id, failures).as_millis()).unwrap_or(u64::MAX);
+    job.cancel_requested.is_none().then(pause)
+}
+
+fn release(job: &Job) -> Result<JobEvent, Rejection> {
+    let attempt = match job.phase {
+        Phase::Held { .. } => Attempt::FIRST,
+        Phase::Retrying { next, .. } => next,
+        Phase::Queued { .. } | Phase::Claimed { .. } | Phase::Running { .. } => return Err(Rejection::NotWaiting),
+        Phase::Ended(_) => return Err(Rejection::Ended),
+    };
+    Ok(JobEvent::Released(Box::new(Released {
+        attempt,
+        spec: job.spec.clone(),
+        failures: job.failures,
+        deadline: job.deadline,
+    })))
+}
+
+fn expire(job: &Job, clock: Clock) -> Result<JobEvent, Rejection> {
+    let limit = match (clock, &job.phase) {
+        (_, Phase::Ended(_)) => return Err(Rejection::Ended),
+        (Clock::Queue, Phase::Queued { .. }) => job.spec.queue_timeout_ms,
+        (Clock::Total, Phase::Held { .. } | Phase::Queued { .. } | Phase::Retrying { .. }) => job.spec.total_timeout_ms,
+        (_, _) => None,
+    };
+    let limit_ms = limit.ok_or(Rejection::NotWaiting)?;
+    Ok(JobEvent::Expired(Expired { clock, limit_ms }))
+}
+
+fn requeue(job: &Job, reason: Option<String>) -> Result<JobEvent, Rejection> {
+    match job.phase {
+        Phase::Ended(End::Dead(_) | End::Expired { .. }) => Ok(JobEvent::Requeued(Box::new(Requeued {
+            attempt: job.attempts.last().map_or(Attempt::FIRST, |last| last.number.next()),
+            spec: job.spec.clone(),
+            reason,
+        }))),
+        _ => Err(Rejection::NotDead),
     }
 }
 
 fn cancel(job: &Job, reason: Option<String>) -> Result<JobEvent, Rejection> {
     match job.phase {
-        Phase::Queued { .. } => Ok(JobEvent::Cancelled(Cancelled { reason })),
+        Phase::Held { .. } | Phase::Queued { .. } | Phase::Retrying { .. } => Ok(JobEvent::Cancelled(Cancelled { reason })),
         Phase::Claimed { .. } | Phase::Running { .. } if job.cancel_requested.is_none() => {
             Ok(JobEvent::CancelRequested(CancelRequested { reason }))
         }
         Phase::Claimed { .. } | Phase::Running { .. } => Err(Rejection::AlreadyCancelling),
-        Phase::Ended(End::Cancelled | End::Finished(_) | End::Dead(_)) => Err(Rejection::Ended),
+        Phase::Ended(End::Cancelled | End::Finished(_) | End::Dead(_) | End::Expired { .. }) => Err(Rejection::Ended),
     }
 }

@@ -1,5 +1,6 @@
 //! What can happen to a job.
 
+use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -7,14 +8,15 @@ use serde_json::value::RawValue;
 use crate::{
     envelope::{DecodeError, Event, data},
     ids::{Attempt, Digest, SessionId, WorkerId},
-    spec::{ExecutorKind, JobSpec},
+    policy::Clock,
+    spec::{ExecutorKind, JobSpec, is_false},
 };
 
 /// Everything that can happen to a job. The envelope's `type` names the variant and its version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum JobEvent {
-    /// It was accepted, and is ready to run.
+    /// It was accepted, and is ready to run, unless its spec names conditions.
     Submitted(Box<Submitted>),
     /// A worker took it.
     Claimed(Claimed),
@@ -30,6 +32,12 @@ pub enum JobEvent {
     Cancelled(Cancelled),
     /// Its attempts are used up.
     Died(Died),
+    /// What it waited for is true, or its pause after a failure is over; it is ready to run.
+    Released(Box<Released>),
+    /// It waited longer than it may.
+    Expired(Expired),
+    /// An operator revived it; it is ready to run.
+    Requeued(Box<Requeued>),
 }
 
 /// `job.submitted.v1`
@@ -79,6 +87,9 @@ pub struct Finished {
     /// What it used.
     #[serde(default)]
     pub usage: Usage,
+    /// It failed, and is tried again so long after this event, in milliseconds; absent: this is the job's end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
 }
 
 /// The list of an attempt's outputs and log segments ([`crate::manifest::Manifest`]), stored by content.
@@ -129,6 +140,9 @@ pub enum Outcome {
     TimedOut {
         /// The limit that it passed, in milliseconds.
         limit_ms: u64,
+        /// Which of its clocks that was.
+        #[serde(default, skip_serializing_if = "Clock::is_attempt")]
+        clock: Clock,
     },
     /// It used more memory than it may.
     OutOfMemory {
@@ -171,6 +185,12 @@ pub struct Rescheduled {
     pub cause: LossCause,
     /// What is to be run, repeated so that a worker need not read the job's history.
     pub spec: JobSpec,
+    /// How often it failed and was to be tried again.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub failures: u32,
+    /// When all of it must be over; absent: it may take as long as it likes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<DateTime<Utc>>,
 }
 
 /// Why an attempt was given up.
@@ -186,6 +206,9 @@ pub enum LossCause {
     SessionEnded {
         /// Which worker.
         worker: WorkerId,
+        /// Whether it ended in good order, as in a drain: such a loss does not count against the job.
+        #[serde(default, skip_serializing_if = "is_false")]
+        orderly: bool,
     },
     /// Its worker is alive and no longer knows it.
     Orphaned {
@@ -219,6 +242,56 @@ pub struct Died {
     pub cause: LossCause,
 }
 
+/// `job.released.v1`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Released {
+    /// The attempt that is to be made.
+    pub attempt: Attempt,
+    /// What is to be run, repeated so that a worker need not read the job's history.
+    pub spec: JobSpec,
+    /// How often it failed and was to be tried again.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub failures: u32,
+    /// When all of it must be over; absent: it may take as long as it likes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<DateTime<Utc>>,
+}
+
+/// `job.expired.v1`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Expired {
+    /// Which of its clocks: `queue` or `total`.
+    pub clock: Clock,
+    /// The limit that it passed, in milliseconds.
+    pub limit_ms: u64,
+}
+
+/// `job.requeued.v1`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Requeued {
+    /// The attempt that is to be made. Its losses and failures before do not count any more, and its clocks begin anew.
+    pub attempt: Attempt,
+    /// What is to be run, repeated so that a worker need not read the job's history.
+    pub spec: JobSpec,
+    /// What the operator said of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// For `skip_serializing_if`.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+impl LossCause {
+    /// Whether such a loss counts against the attempts that a job may lose.
+    #[must_use]
+    pub const fn counts(&self) -> bool {
+        !matches!(self, Self::SessionEnded { orderly: true, .. })
+    }
+}
+
 impl Event for JobEvent {
     fn kind(&self) -> &'static str {
         match self {
@@ -230,6 +303,9 @@ impl Event for JobEvent {
             Self::CancelRequested(_) => "job.cancel_requested.v1",
             Self::Cancelled(_) => "job.cancelled.v1",
             Self::Died(_) => "job.died.v1",
+            Self::Released(_) => "job.released.v1",
+            Self::Expired(_) => "job.expired.v1",
+            Self::Requeued(_) => "job.requeued.v1",
         }
     }
 
@@ -243,6 +319,9 @@ impl Event for JobEvent {
             "job.cancel_requested.v1" => Self::CancelRequested(data(kind, raw)?),
             "job.cancelled.v1" => Self::Cancelled(data(kind, raw)?),
             "job.died.v1" => Self::Died(data(kind, raw)?),
+            "job.released.v1" => Self::Released(data(kind, raw)?),
+            "job.expired.v1" => Self::Expired(data(kind, raw)?),
+            "job.requeued.v1" => Self::Requeued(data(kind, raw)?),
             _ => return Err(DecodeError::UnknownType { kind: kind.to_owned() }),
         })
     }

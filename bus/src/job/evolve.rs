@@ -1,9 +1,13 @@
 //! What did happen to a job.
 
+use chrono::{DateTime, Utc};
+
 use super::{AttemptEnd, AttemptRecord, End, Job, JobEvent, Phase, Recorded};
 use crate::{
     envelope::Actor,
     ids::{Attempt, SessionId},
+    policy::later,
+    spec::JobSpec,
 };
 
 impl Job {
@@ -32,22 +36,43 @@ impl Job {
     /// A rescheduled job's earlier attempts are not in it; nothing that a worker decides needs them.
     #[must_use]
     pub fn from_ready(recorded: &Recorded) -> Option<Self> {
-        match &recorded.envelope.event {
-            JobEvent::Submitted(_) => Self::begin(recorded),
-            JobEvent::Rescheduled(event) => Some(Self {
-                id: recorded.job,
-                namespace: recorded.namespace.clone(),
-                spec: event.spec.clone(),
-                submitted_at: recorded.envelope.time,
-                cancel_requested: None,
-                phase: Phase::Queued {
-                    next: event.attempt.next(),
-                },
-                attempts: Vec::new(),
-                ended_at: None,
-                sequence: recorded.sequence,
-            }),
-            _ => None,
+        let (spec, next, failures, deadline) = match &recorded.envelope.event {
+            JobEvent::Submitted(_) => return Self::begin(recorded),
+            JobEvent::Rescheduled(event) => (&event.spec, event.attempt.next(), event.failures, event.deadline),
+            JobEvent::Released(event) => (&event.spec, event.attempt, event.failures, event.deadline),
+            JobEvent::Requeued(event) => (&event.spec, event.attempt, 0, deadline(&event.spec, recorded)),
+            _ => return None,
+        };
+        Some(Self {
+            phase: Phase::Queued { next },
+            failures,
+            deadline,
+            ..Self::new(spec, recorded)
+        })
+    }
+
+    fn new(spec: &JobSpec, recorded: &Recorded) -> Self {
+        let time = recorded.envelope.time;
+        let phase = match &spec.start {
+            Some(start) => Phase::Held {
+                until: start.not_before(time),
+            },
+            None => Phase::Queued { next: Attempt::FIRST },
+        };
+        Self {
+            id: recorded.job,
+            namespace: recorded.namespace.clone(),
+            spec: spec.clone(),
+            submitted_at: time,
+            cancel_requested: None,
+            phase,
+            ready_at: time,
+            deadline: deadline(spec, recorded),
+            failures: 0,
+            losses: 0,
+            attempts: Vec::new(),
+            ended_at: None,
+            sequence: recorded.sequence,
         }
     }
 
@@ -55,17 +80,7 @@ impl Job {
         let JobEvent::Submitted(submitted) = &recorded.envelope.event else {
             return None;
         };
-        may_say(recorded).then(|| Self {
-            id: recorded.job,
-            namespace: recorded.namespace.clone(),
-            spec: submitted.spec.clone(),
-            submitted_at: recorded.envelope.time,
-            cancel_requested: None,
-            phase: Phase::Queued { next: Attempt::FIRST },
-            attempts: Vec::new(),
-            ended_at: None,
-            sequence: recorded.sequence,
-        })
+        may_say(recorded).then(|| Self::new(&submitted.spec, recorded))
     }
 
     fn apply(&mut self, recorded: &Recorded) {
@@ -101,17 +116,23 @@ impl Job {
             JobEvent::Finished(event) => {
                 if let Some(attempt) = self.spoken_for(event.attempt, Some(event.session), recorded) {
                     attempt.ended_at = Some(time);
+                    let next = attempt.number.next();
                     attempt.end = Some(AttemptEnd::Finished(event.clone()));
-                    self.end(End::Finished(event.outcome.clone()), recorded);
+                    if let Some(pause) = event.retry_after_ms {
+                        self.failures = self.failures.saturating_add(1);
+                        let due = later(time, pause);
+                        self.phase = Phase::Retrying { next, due };
+                    } else {
+                        self.end(End::Finished(event.outcome.clone()), recorded);
+                    }
                 }
             }
             JobEvent::Rescheduled(event) => {
                 if let Some(attempt) = self.spoken_for(event.attempt, None, recorded) {
                     attempt.ended_at = Some(time);
                     attempt.end = Some(AttemptEnd::Lost(event.cause.clone()));
-                    self.phase = Phase::Queued {
-                        next: event.attempt.next(),
-                    };
+                    self.losses += u32::from(event.cause.counts());
+                    self.ready(event.attempt.next(), recorded);
                 }
             }
             JobEvent::CancelRequested(event) => {
@@ -135,10 +156,40 @@ impl Job {
                 if let Some(attempt) = self.spoken_for(event.attempt, None, recorded) {
                     attempt.ended_at = Some(time);
                     attempt.end = Some(AttemptEnd::Lost(event.cause.clone()));
+                    self.losses += 1;
                     self.end(End::Dead(event.cause.clone()), recorded);
                 }
             }
+            JobEvent::Released(event) => {
+                let next = match self.phase {
+                    Phase::Held { .. } => Attempt::FIRST,
+                    Phase::Retrying { next, .. } => next,
+                    _ => return,
+                };
+                if event.attempt == next {
+                    self.ready(next, recorded);
+                }
+            }
+            JobEvent::Expired(event) => {
+                if matches!(self.phase, Phase::Held { .. } | Phase::Queued { .. } | Phase::Retrying { .. }) {
+                    let (clock, limit_ms) = (event.clock, event.limit_ms);
+                    self.end(End::Expired { clock, limit_ms }, recorded);
+                }
+            }
+            JobEvent::Requeued(event) => {
+                let next = self.attempts.last().map_or(Attempt::FIRST, |last| last.number.next());
+                if matches!(self.phase, Phase::Ended(End::Dead(_) | End::Expired { .. })) && event.attempt == next {
+                    (self.failures, self.losses, self.ended_at) = (0, 0, None);
+                    self.deadline = deadline(&event.spec, recorded);
+                    self.ready(next, recorded);
+                }
+            }
         }
+    }
+
+    fn ready(&mut self, next: Attempt, recorded: &Recorded) {
+        self.phase = Phase::Queued { next };
+        self.ready_at = recorded.envelope.time;
     }
 
     /// The live attempt, if the event speaks of it, and (where a session is named) its own worker says so.
@@ -161,24 +212,35 @@ impl Job {
     }
 }
 
+/// When all of a job that is accepted or revived by this event must be over.
+fn deadline(spec: &JobSpec, recorded: &Recorded) -> Option<DateTime<Utc>> {
+    spec.total_timeout_ms.map(|limit| later(recorded.envelope.time, limit))
+}
+
 /// Whether the one who speaks by the subject may say such a thing.
 fn may_say(recorded: &Recorded) -> bool {
     match (&recorded.envelope.event, &recorded.speaker) {
-        (JobEvent::Submitted(_) | JobEvent::Rescheduled(_), None)
+        (JobEvent::Submitted(event), speaker) => match event.spec.start {
+            None => speaker.is_none(),
+            Some(_) => *speaker == Some(Actor::Api),
+        },
+        (JobEvent::Rescheduled(_) | JobEvent::Released(_) | JobEvent::Requeued(_), None)
         | (JobEvent::CancelRequested(_), Some(Actor::Api))
         | (JobEvent::Cancelled(_), Some(Actor::Api | Actor::Watcher))
-        | (JobEvent::Died(_), Some(Actor::Watcher)) => true,
+        | (JobEvent::Died(_) | JobEvent::Expired(_), Some(Actor::Watcher)) => true,
         (JobEvent::Claimed(claimed), Some(Actor::Worker(worker))) => claimed.worker == *worker,
         (JobEvent::Started(_) | JobEvent::Finished(_), Some(Actor::Worker(_))) => true,
         (
-            JobEvent::Submitted(_)
-            | JobEvent::Claimed(_)
+            JobEvent::Claimed(_)
             | JobEvent::Started(_)
             | JobEvent::Finished(_)
             | JobEvent::Rescheduled(_)
             | JobEvent::CancelRequested(_)
             | JobEvent::Cancelled(_)
-            | JobEvent::Died(_),
+            | JobEvent::Died(_)
+            | JobEvent::Released(_)
+            | JobEvent::Expired(_)
+            | JobEvent::Requeued(_),
             _,
         ) => false,
     }

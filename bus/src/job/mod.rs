@@ -3,6 +3,7 @@
 //! Live code and replay share them, so they cannot drift apart. No clock and no I/O stand in here.
 
 mod decide;
+mod due;
 mod event;
 mod evolve;
 #[cfg(test)]
@@ -11,15 +12,17 @@ mod tests;
 use chrono::{DateTime, Utc};
 
 pub use self::{
-    decide::{Command, MAX_ATTEMPTS, Rejection, decide},
+    decide::{Command, Rejection, decide},
+    due::Due,
     event::{
-        CancelRequested, Cancelled, Claimed, Died, Finished, JobEvent, LossCause, ManifestRef, Outcome, Rescheduled, Started, Submitted,
-        Usage,
+        CancelRequested, Cancelled, Claimed, Died, Expired, Finished, JobEvent, LossCause, ManifestRef, Outcome, Released, Requeued,
+        Rescheduled, Started, Submitted, Usage,
     },
 };
 use crate::{
     envelope::{Actor, Envelope},
     ids::{Attempt, JobId, Namespace, SessionId, WorkerId},
+    policy::Clock,
     spec::{ExecutorKind, JobSpec},
 };
 
@@ -41,6 +44,11 @@ pub struct Recorded {
 /// Where a job stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Phase {
+    /// It is not ready: it waits for a time, or for other jobs.
+    Held {
+        /// Not before then; nothing where no time matters.
+        until: Option<DateTime<Utc>>,
+    },
     /// It waits for a worker to make this attempt.
     Queued {
         /// The attempt that will be made.
@@ -56,7 +64,14 @@ pub enum Phase {
         /// Which try it is.
         attempt: Attempt,
     },
-    /// Nothing more will happen to it.
+    /// It failed, and pauses before it is tried again.
+    Retrying {
+        /// The attempt that will be made.
+        next: Attempt,
+        /// When it becomes ready.
+        due: DateTime<Utc>,
+    },
+    /// Nothing more will happen to it, unless a dead or expired one is requeued.
     Ended(End),
 }
 
@@ -69,23 +84,34 @@ pub enum End {
     Cancelled,
     /// Its attempts are used up.
     Dead(LossCause),
+    /// It waited longer than it may.
+    Expired {
+        /// Which of its clocks passed its limit.
+        clock: Clock,
+        /// The limit, in milliseconds.
+        limit_ms: u64,
+    },
 }
 
 /// The state of a job in one word, as users, tables and URLs spell it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
+    /// It waits for a time, or for other jobs.
+    Held,
     /// It waits for a worker.
     Queued,
     /// A worker prepares it.
     Claimed,
     /// Its command runs.
     Running,
+    /// It failed, and pauses before it is tried again.
+    Retrying,
     /// It ended with 0.
     Succeeded,
     /// It ended otherwise, or could not be run.
     Failed,
-    /// It ran longer than it may.
+    /// It ran, waited or took longer than it may.
     TimedOut,
     /// It used more memory than it may.
     OutOfMemory,
@@ -97,10 +123,12 @@ pub enum State {
 
 impl State {
     /// Every state, in the order of a job's life.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
+        Self::Held,
         Self::Queued,
         Self::Claimed,
         Self::Running,
+        Self::Retrying,
         Self::Succeeded,
         Self::Failed,
         Self::TimedOut,
@@ -113,9 +141,11 @@ impl State {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Held => "held",
             Self::Queued => "queued",
             Self::Claimed => "claimed",
             Self::Running => "running",
+            Self::Retrying => "retrying",
             Self::Succeeded => "succeeded",
             Self::Failed => "failed",
             Self::TimedOut => "timed_out",
@@ -128,7 +158,7 @@ impl State {
     /// Whether nothing more will happen.
     #[must_use]
     pub const fn is_end(self) -> bool {
-        !matches!(self, Self::Queued | Self::Claimed | Self::Running)
+        !matches!(self, Self::Held | Self::Queued | Self::Claimed | Self::Running | Self::Retrying)
     }
 }
 
@@ -147,7 +177,7 @@ impl std::str::FromStr for State {
             .find(|state| state.as_str() == text)
             .ok_or_else(|| crate::ids::ParseError {
                 text: text.to_owned(),
-                expected: "a job's state (queued, claimed, running, succeeded, failed, timed_out, out_of_memory, cancelled or dead)",
+                expected: "a job's state (held, queued, claimed, running, retrying, succeeded, failed, timed_out, out_of_memory, cancelled or dead)",
             })
     }
 }
@@ -215,6 +245,14 @@ pub struct Job {
     pub cancel_requested: Option<(DateTime<Utc>, Option<String>)>,
     /// Where it stands.
     pub phase: Phase,
+    /// When it last became ready.
+    pub ready_at: DateTime<Utc>,
+    /// When all of it must be over, where its spec limits that.
+    pub deadline: Option<DateTime<Utc>>,
+    /// How often it failed and was to be tried again, since its submission or its last requeue.
+    pub failures: u32,
+    /// How many of its attempts were lost with their workers, since then too.
+    pub losses: u32,
     /// Every try at it, in order.
     pub attempts: Vec<AttemptRecord>,
     /// When it ended.
@@ -228,10 +266,13 @@ impl Job {
     #[must_use]
     pub const fn state(&self) -> State {
         match &self.phase {
+            Phase::Held { .. } => State::Held,
             Phase::Queued { .. } => State::Queued,
             Phase::Claimed { .. } => State::Claimed,
             Phase::Running { .. } => State::Running,
+            Phase::Retrying { .. } => State::Retrying,
             Phase::Ended(End::Finished(outcome)) => outcome.state(),
+            Phase::Ended(End::Expired { .. }) => State::TimedOut,
             Phase::Ended(End::Cancelled) => State::Cancelled,
             Phase::Ended(End::Dead(_)) => State::Dead,
         }
@@ -242,16 +283,16 @@ impl Job {
     pub fn live_attempt(&self) -> Option<&AttemptRecord> {
         match self.phase {
             Phase::Claimed { .. } | Phase::Running { .. } => self.attempts.last(),
-            Phase::Queued { .. } | Phase::Ended(_) => None,
+            Phase::Held { .. } | Phase::Queued { .. } | Phase::Retrying { .. } | Phase::Ended(_) => None,
         }
     }
 
-    /// What the committed attempt left behind.
+    /// What the committed attempt left behind; nothing of one that failed and is tried again.
     #[must_use]
     pub fn finished(&self) -> Option<&Finished> {
-        match self.attempts.last()?.end.as_ref()? {
-            AttemptEnd::Finished(finished) => Some(finished),
-            AttemptEnd::Lost(_) | AttemptEnd::Cancelled => None,
+        match (&self.phase, self.attempts.last()?.end.as_ref()?) {
+            (Phase::Ended(End::Finished(_)), AttemptEnd::Finished(finished)) => Some(finished),
+            (_, AttemptEnd::Finished(_) | AttemptEnd::Lost(_) | AttemptEnd::Cancelled) => None,
         }
     }
 }

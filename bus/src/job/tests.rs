@@ -3,8 +3,13 @@ mod history;
 mod interleaved;
 mod speakers;
 
-use super::{CancelRequested, Command, End, Job, JobEvent, LossCause, MAX_ATTEMPTS, Outcome, Phase, Rejection, State, decide};
-use crate::{envelope::Actor, ids::Attempt, spec::ExecutorKind};
+use super::{CancelRequested, Command, End, Job, JobEvent, LossCause, Outcome, Phase, Rejection, State, decide};
+use crate::{
+    envelope::Actor,
+    ids::Attempt,
+    policy::{Clock, MAX_LOSSES},
+    spec::ExecutorKind,
+};
 use history::{History, Worker};
 
 #[test]
@@ -40,7 +45,14 @@ fn what_an_outcome_is_called() {
         (Outcome::Succeeded, State::Succeeded, 0),
         (Outcome::Failed { exit_code: 3 }, State::Failed, 3),
         (Outcome::Signalled { signal: 11 }, State::Failed, 139),
-        (Outcome::TimedOut { limit_ms: 5 }, State::TimedOut, 124),
+        (
+            Outcome::TimedOut {
+                limit_ms: 5,
+                clock: Clock::Attempt,
+            },
+            State::TimedOut,
+            124,
+        ),
         (Outcome::OutOfMemory { limit_bytes: None }, State::OutOfMemory, 137),
         (Outcome::Cancelled, State::Cancelled, 130),
         (Outcome::Error { message: String::new() }, State::Failed, 126),
@@ -234,7 +246,7 @@ fn a_worker_that_begins_anew_does_not_go_on_with_its_old_attempt() {
 fn a_job_whose_workers_are_all_lost_is_dead() {
     let mut history = History::submitted();
     let worker = Worker::new("w");
-    for attempt in 1..=MAX_ATTEMPTS {
+    for attempt in 1..=MAX_LOSSES {
         assert_eq!(history.job().phase, Phase::Queued { next: Attempt(attempt) });
         history.say(&worker.actor(), worker.claim()).expect("queued");
         history.say(&Actor::Watcher, worker.give_up(attempt)).expect("live");

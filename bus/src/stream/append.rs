@@ -68,19 +68,23 @@ pub struct Append {
 impl Append {
     /// An event of a job, to follow the event at `after` (0: to be the first).
     ///
-    /// Submitted and rescheduled go to the work subject of the job's queue and class, everything else under its actor.
+    /// What makes the job ready goes to the work subject of its queue and class, everything else under its actor.
     #[must_use]
     pub fn job(namespace: &Namespace, job: JobId, after: u64, envelope: &Envelope<JobEvent>) -> Self {
         let ready = |spec: &crate::spec::JobSpec| subjects::job_ready(namespace, job, &spec.queue, spec.class());
         let subject = match &envelope.event {
-            JobEvent::Submitted(event) => ready(&event.spec),
+            JobEvent::Submitted(event) if event.spec.start.is_none() => ready(&event.spec),
             JobEvent::Rescheduled(event) => ready(&event.spec),
-            JobEvent::Claimed(_)
+            JobEvent::Released(event) => ready(&event.spec),
+            JobEvent::Requeued(event) => ready(&event.spec),
+            JobEvent::Submitted(_)
+            | JobEvent::Claimed(_)
             | JobEvent::Started(_)
             | JobEvent::Finished(_)
             | JobEvent::CancelRequested(_)
             | JobEvent::Cancelled(_)
-            | JobEvent::Died(_) => subjects::job_by(namespace, job, &envelope.actor),
+            | JobEvent::Died(_)
+            | JobEvent::Expired(_) => subjects::job_by(namespace, job, &envelope.actor),
         };
         Self::new(subject, Some((subjects::job_filter(namespace, job), after)), envelope)
     }

@@ -2,10 +2,12 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use api::view::{HistoryEvent, describe, describe_loss};
+use api::view::{HistoryEvent, describe, describe_expiry, describe_loss};
 use bus::{
     envelope::Event as _,
+    ids::Attempt,
     job::{Finished, JobEvent, Outcome},
+    policy::Start,
     spec::JobSpec,
 };
 use chrono::{DateTime, Local, SecondsFormat, Utc};
@@ -118,6 +120,10 @@ fn words_of_job(event: &JobEvent) -> String {
             event.attempt,
             describe_loss(&event.cause)
         ),
+        JobEvent::Released(event) if event.attempt == Attempt::FIRST => "what it waited for is true; queued".to_owned(),
+        JobEvent::Released(_) => "its pause is over; queued again".to_owned(),
+        JobEvent::Expired(event) => format!("given up: {}", describe_expiry(event.clock, event.limit_ms)),
+        JobEvent::Requeued(event) => with_reason("requeued", event.reason.as_deref()),
     }
 }
 
@@ -136,6 +142,25 @@ fn words_of_spec(spec: &JobSpec) -> String {
         many => text.push_str(&format!(", {many} inputs ({})", size(bytes))),
     }
     let _ = write!(text, ", queue {}", spec.queue);
+    if let Some(start) = &spec.start {
+        text.push_str(&words_of_start(start));
+    }
+    text
+}
+
+fn words_of_start(start: &Start) -> String {
+    let mut text = ", held".to_owned();
+    if let Some(ms) = start.delay_ms {
+        let _ = write!(text, " for {}", duration(Duration::from_millis(ms)));
+    }
+    if let Some(at) = start.at {
+        let _ = write!(text, " until {}", clock(at));
+    }
+    match start.after.as_slice() {
+        [] => {}
+        [one] => drop(write!(text, " until job {} has ended", one.job)),
+        many => drop(write!(text, " until {} other jobs have ended", many.len())),
+    }
     text
 }
 
@@ -158,6 +183,9 @@ fn words_of_end(finished: &Finished) -> String {
     }
     if let Some(memory) = finished.usage.memory_bytes {
         let _ = write!(text, ", memory {}", size(memory));
+    }
+    if let Some(ms) = finished.retry_after_ms {
+        let _ = write!(text, "; to be tried again in {}", duration(Duration::from_millis(ms)));
     }
     if let Some(manifest) = finished.manifest.as_ref().filter(|manifest| manifest.files > 0) {
         let files = if manifest.files == 1 {

@@ -13,9 +13,14 @@ use crate::values::Span;
 
 /// Run the watcher: it notices lost workers and gives their jobs to others
 ///
-/// It keeps nothing of its own, and two may run. It asks for no database.
+/// It keeps nothing of its own but a snapshot to start from sooner, and two may run. It asks for no database.
 #[derive(Debug, Args)]
+#[allow(clippy::doc_markdown, reason = "it is the help text")]
 pub(crate) struct WatcherArgs {
+    /// The NATS servers with credentials of their system account, which hears at once of a runner that died. Without it, its
+    /// jobs run elsewhere within 5 s, not within 1 s
+    #[arg(long, value_name = "URLS", env = "RGRID_NATS_SYSTEM", hide_env_values = true)]
+    nats_system: Option<String>,
     /// For how long a worker may be silent before it is lost
     #[arg(long, value_name = "TIME", env = "RGRID_LAPSE", default_value = "4s")]
     lapse: Span,
@@ -26,12 +31,14 @@ pub(crate) struct WatcherArgs {
 pub(crate) async fn watcher(args: WatcherArgs) -> anyhow::Result<ExitCode> {
     let config = watcher::Config {
         nats: args.common.nats,
+        nats_system: args.nats_system.filter(|urls| !urls.is_empty()),
         replicas: args.common.replicas,
         lapse: args.lapse.0,
     };
     if args.common.print_config {
         settings::print(&json!({
             "nats": redacted(&config.nats),
+            "nats_system": config.nats_system.as_deref().map(redacted),
             "replicas": config.replicas,
             "lapse_ms": args.lapse.millis(),
         }))?;

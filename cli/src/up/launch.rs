@@ -121,6 +121,9 @@ impl Launcher {
             command.env("RGRID_API_LISTEN", format!("127.0.0.1:{port}"));
             command.env("RGRID_API_KEY", &grid.api_key);
         }
+        if part == Part::Watcher {
+            command.env("RGRID_NATS_SYSTEM", grid.nats_system_url.as_str());
+        }
         if part == Part::Runner {
             command.env("RGRID_WORKER", grid.worker.as_str());
             command.env("RGRID_WORK_DIR", self.dir.work());

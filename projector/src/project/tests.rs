@@ -58,6 +58,7 @@ impl Story {
             outcome: Outcome::Succeeded,
             manifest: None,
             usage: Usage::default(),
+            retry_after_ms: None,
         };
         self.item(Some(Actor::Worker(self.worker.clone())), JobEvent::Finished(Box::new(finished)))
     }
@@ -69,6 +70,8 @@ impl Story {
                 worker: self.worker.clone(),
             },
             spec: hollow(),
+            failures: 0,
+            deadline: None,
         };
         self.item(None, JobEvent::Rescheduled(Box::new(rescheduled)))
     }

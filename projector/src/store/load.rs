@@ -14,18 +14,18 @@ use uuid::Uuid;
 use super::{Checkpoint, Store};
 use crate::{
     project::hollow,
-    rows::{LostOutcome, WorkerRow},
+    rows::{Cordon, LostOutcome, WorkerRow},
 };
 
 const JOBS: &str = "
-    SELECT j.id, j.namespace, j.submitted_at, j.sequence, j.state, j.cancel_requested_at, j.cancel_reason, j.attempt, j.ended_at,
+    SELECT j.id, j.namespace, j.submitted_at, j.sequence, j.state, j.cancel_requested_at, j.cancel_reason, j.attempt, j.ended_at, j.due_at,
            j.outcome::text AS outcome, a.worker, a.session, a.executor, a.environment, a.claimed_at, a.started_at
     FROM jobs j LEFT JOIN attempts a ON a.job_id = j.id AND a.number = j.attempt
     WHERE j.id = ANY($1)";
 
 const WORKERS: &str = "
     SELECT id, session, state, cpu_milli, memory_bytes, queues, executors, labels::text AS labels, versions::text AS versions,
-           host, pid, registered_at, ended_at, sequence
+           host, pid, registered_at, ended_at, restarting_until, cordoned_at, cordon_reason, cordon_drain, cordon_deadline, sequence
     FROM workers";
 
 #[derive(FromRow)]
@@ -39,6 +39,7 @@ struct JobColumns {
     cancel_reason: Option<String>,
     attempt: i32,
     ended_at: Option<DateTime<Utc>>,
+    due_at: Option<DateTime<Utc>>,
     outcome: Option<String>,
     worker: Option<String>,
     session: Option<Uuid>,
@@ -63,6 +64,11 @@ struct WorkerColumns {
     pid: i64,
     registered_at: DateTime<Utc>,
     ended_at: Option<DateTime<Utc>>,
+    restarting_until: Option<DateTime<Utc>>,
+    cordoned_at: Option<DateTime<Utc>>,
+    cordon_reason: Option<String>,
+    cordon_drain: bool,
+    cordon_deadline: Option<DateTime<Utc>>,
     sequence: i64,
 }
 
@@ -104,13 +110,24 @@ fn foreign<E: Into<Box<dyn std::error::Error + Send + Sync>>>(error: E) -> sqlx:
 fn job(row: JobColumns) -> Result<Job, sqlx::Error> {
     let attempt = Attempt(row.attempt.unsigned_abs());
     let phase = match (row.state.parse::<State>().map_err(foreign)?, row.outcome) {
+        (State::Held, _) => Phase::Held { until: row.due_at },
         (State::Queued, _) => Phase::Queued { next: attempt.next() },
+        (State::Retrying, _) => Phase::Retrying {
+            next: attempt.next(),
+            due: row.due_at.unwrap_or(row.submitted_at),
+        },
         (State::Claimed, _) => Phase::Claimed { attempt },
         (State::Running, _) => Phase::Running { attempt },
         (State::Dead, Some(outcome)) => {
-            let LostOutcome::Lost { cause } = serde_json::from_str(&outcome).map_err(foreign)?;
+            let LostOutcome::Lost { cause } = serde_json::from_str(&outcome).map_err(foreign)? else {
+                return Err(foreign(format!("job {} is dead of something else than a loss", row.id)));
+            };
             Phase::Ended(End::Dead(cause))
         }
+        (State::TimedOut, Some(outcome)) => match serde_json::from_str(&outcome) {
+            Ok(LostOutcome::Expired { clock, limit_ms }) => Phase::Ended(End::Expired { clock, limit_ms }),
+            Ok(LostOutcome::Lost { .. }) | Err(_) => Phase::Ended(End::Finished(serde_json::from_str(&outcome).map_err(foreign)?)),
+        },
         (_, Some(outcome)) => Phase::Ended(End::Finished(serde_json::from_str::<Outcome>(&outcome).map_err(foreign)?)),
         (state, None) => return Err(foreign(format!("job {} is {state} without an outcome", row.id))),
     };
@@ -121,6 +138,11 @@ fn job(row: JobColumns) -> Result<Job, sqlx::Error> {
         submitted_at: row.submitted_at,
         cancel_requested: row.cancel_requested_at.map(|at| (at, row.cancel_reason)),
         phase,
+        // What follows is for those who decide; the tables hold what did happen.
+        ready_at: row.submitted_at,
+        deadline: None,
+        failures: 0,
+        losses: 0,
         attempts: Vec::new(),
         ended_at: row.ended_at,
         sequence: row.sequence.unsigned_abs(),
@@ -164,6 +186,13 @@ fn worker(row: WorkerColumns) -> Result<WorkerRow, sqlx::Error> {
         pid: u32::try_from(row.pid).map_err(foreign)?,
         registered_at: row.registered_at,
         ended_at: row.ended_at,
+        restarting_until: row.restarting_until,
+        cordon: row.cordoned_at.map(|at| Cordon {
+            at,
+            reason: row.cordon_reason,
+            drain: row.cordon_drain,
+            deadline: row.cordon_deadline,
+        }),
         sequence: row.sequence.unsigned_abs(),
     })
 }

@@ -13,22 +13,22 @@ const MOVE_CHECKPOINT: &str = "UPDATE projection_checkpoint SET sequence = $3 WH
 
 const INSERT_JOBS: &str = "
     INSERT INTO jobs (id, submitted_sequence, sequence, namespace, queue, name, state, failure, labels, spec, submitted_at, started_at,
-                      ended_at, cancel_requested_at, cancel_reason, attempt, worker, exit_code, outcome)
+                      ended_at, cancel_requested_at, cancel_reason, attempt, worker, exit_code, outcome, due_at)
     SELECT id, submitted_sequence, sequence, namespace, queue, name, state, failure, labels::jsonb, spec::json, submitted_at, started_at,
-           ended_at, cancel_requested_at, cancel_reason, attempt, worker, exit_code, outcome::json
+           ended_at, cancel_requested_at, cancel_reason, attempt, worker, exit_code, outcome::json, due_at
     FROM UNNEST($1::uuid[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[],
                 $11::timestamptz[], $12::timestamptz[], $13::timestamptz[], $14::timestamptz[], $15::text[], $16::integer[], $17::text[],
-                $18::integer[], $19::text[])
+                $18::integer[], $19::text[], $20::timestamptz[])
       AS u (id, submitted_sequence, sequence, namespace, queue, name, state, failure, labels, spec, submitted_at, started_at, ended_at,
-            cancel_requested_at, cancel_reason, attempt, worker, exit_code, outcome)";
+            cancel_requested_at, cancel_reason, attempt, worker, exit_code, outcome, due_at)";
 
 const UPDATE_JOBS: &str = "
     UPDATE jobs SET sequence = u.sequence, state = u.state, failure = u.failure, started_at = u.started_at, ended_at = u.ended_at,
                     cancel_requested_at = u.cancel_requested_at, cancel_reason = u.cancel_reason, attempt = u.attempt, worker = u.worker,
-                    exit_code = u.exit_code, outcome = u.outcome::json
+                    exit_code = u.exit_code, outcome = u.outcome::json, due_at = u.due_at
     FROM UNNEST($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::timestamptz[], $8::text[],
-                $9::integer[], $10::text[], $11::integer[], $12::text[])
-      AS u (id, sequence, state, failure, started_at, ended_at, cancel_requested_at, cancel_reason, attempt, worker, exit_code, outcome)
+                $9::integer[], $10::text[], $11::integer[], $12::text[], $13::timestamptz[])
+      AS u (id, sequence, state, failure, started_at, ended_at, cancel_requested_at, cancel_reason, attempt, worker, exit_code, outcome, due_at)
     WHERE jobs.id = u.id";
 
 const INSERT_ATTEMPTS: &str = "
@@ -56,13 +56,14 @@ const UPDATE_ATTEMPTS: &str = "
 
 const UPSERT_WORKER: &str = "
     INSERT INTO workers (id, session, state, cpu_milli, memory_bytes, queues, executors, labels, versions, host, pid, registered_at, ended_at,
-                         sequence)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8::text::jsonb, $9::text::jsonb, $10, $11, $12, $13, $14)
+                         sequence, restarting_until, cordoned_at, cordon_reason, cordon_drain, cordon_deadline)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8::text::jsonb, $9::text::jsonb, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
     ON CONFLICT (id) DO UPDATE SET
         session = EXCLUDED.session, state = EXCLUDED.state, cpu_milli = EXCLUDED.cpu_milli, memory_bytes = EXCLUDED.memory_bytes,
         queues = EXCLUDED.queues, executors = EXCLUDED.executors, labels = EXCLUDED.labels, versions = EXCLUDED.versions,
         host = EXCLUDED.host, pid = EXCLUDED.pid, registered_at = EXCLUDED.registered_at, ended_at = EXCLUDED.ended_at,
-        sequence = EXCLUDED.sequence";
+        sequence = EXCLUDED.sequence, restarting_until = EXCLUDED.restarting_until, cordoned_at = EXCLUDED.cordoned_at,
+        cordon_reason = EXCLUDED.cordon_reason, cordon_drain = EXCLUDED.cordon_drain, cordon_deadline = EXCLUDED.cordon_deadline";
 
 const INSERT_ARTIFACTS: &str = "
     INSERT INTO artifacts (job_id, attempt, position, path, sha256, size, executable)
@@ -135,6 +136,7 @@ async fn insert_jobs(connection: &mut PgConnection, rows: &[NewJob]) -> Result<(
         .bind(column(rows, |row| row.state.worker.as_ref().map(|worker| worker.as_str())))
         .bind(column(rows, |row| row.state.exit_code))
         .bind(column(rows, |row| row.state.outcome.as_deref()))
+        .bind(column(rows, |row| row.state.due_at))
         .execute(connection)
         .await?;
     Ok(())
@@ -157,6 +159,7 @@ async fn update_jobs(connection: &mut PgConnection, rows: &[JobState]) -> Result
         .bind(column(rows, |row| row.worker.as_ref().map(|worker| worker.as_str())))
         .bind(column(rows, |row| row.exit_code))
         .bind(column(rows, |row| row.outcome.as_deref()))
+        .bind(column(rows, |row| row.due_at))
         .execute(connection)
         .await?;
     Ok(())
@@ -210,6 +213,11 @@ async fn upsert_worker(connection: &mut PgConnection, row: &WorkerRow) -> Result
         .bind(row.registered_at)
         .bind(row.ended_at)
         .bind(bigint(row.sequence))
+        .bind(row.restarting_until)
+        .bind(row.cordon.as_ref().map(|cordon| cordon.at))
+        .bind(row.cordon.as_ref().and_then(|cordon| cordon.reason.as_deref()))
+        .bind(row.cordon.as_ref().is_some_and(|cordon| cordon.drain))
+        .bind(row.cordon.as_ref().and_then(|cordon| cordon.deadline))
         .execute(connection)
         .await?;
     Ok(())

@@ -7,9 +7,10 @@ use bus::{
     envelope::{Actor, Envelope},
     ids::{Attempt, JobId, SessionId, WorkerId},
     job::{
-        CancelRequested, Cancelled, Claimed, Died, Finished, Job, JobEvent, LossCause, Outcome, Phase, Recorded, Rescheduled, Started,
-        Submitted, Usage,
+        CancelRequested, Cancelled, Claimed, Command, Died, Finished, Job, JobEvent, LossCause, Outcome, Phase, Recorded, Rescheduled, Started,
+        Submitted, Usage, decide,
     },
+    policy::{Clock, Start},
     spec::{ExecutorKind, JobSpec},
     subjects,
 };
@@ -73,7 +74,7 @@ impl Babbler {
         if self.dice.random_bool(0.25) {
             return self.anything();
         }
-        let Some(job) = job else { return (None, self.submitted()) };
+        let Some(job) = job else { return self.submitted() };
         let live = job.live_attempt().map(|live| (live.number, live.worker.clone(), live.session));
         match (&job.phase, live) {
             (Phase::Queued { next }, _) => {
@@ -85,19 +86,44 @@ impl Babbler {
                 }
             }
             (_, Some((attempt, worker, session))) => self.lived(attempt, worker, session),
+            (Phase::Held { .. } | Phase::Retrying { .. }, None) if self.dice.random_bool(0.8) => {
+                let job = job.clone();
+                self.decided(&job, &[Command::Release, Command::Expire { clock: Clock::Total }])
+            }
+            (Phase::Ended(_), None) if self.dice.random_bool(0.5) => {
+                let job = job.clone();
+                self.decided(&job, &[Command::Requeue { reason: None }])
+            }
             (_, None) => self.anything(),
         }
     }
 
-    fn submitted(&mut self) -> JobEvent {
+    /// What one of these commands comes to; anything, where it comes to nothing.
+    fn decided(&mut self, job: &Job, commands: &[Command]) -> (Option<Actor>, JobEvent) {
+        let command = commands.choose(&mut self.dice).cloned();
+        match command.and_then(|command| decide(Some(job), command).ok()) {
+            Some(event @ JobEvent::Expired(_)) => (Some(Actor::Watcher), event),
+            Some(event) => (None, event),
+            None => self.anything(),
+        }
+    }
+
+    fn submitted(&mut self) -> (Option<Actor>, JobEvent) {
         let labels = (0..self.dice.random_range(0..3)).map(|n| (format!("k{n}"), format!("v \"{n}\" ü")));
         let spec = JobSpec {
             name: self.dice.random_bool(0.5).then(|| "näme".to_owned()),
             labels: labels.collect::<BTreeMap<_, _>>(),
             timeout_ms: self.dice.random_bool(0.3).then_some(5_000),
+            total_timeout_ms: self.dice.random_bool(0.5).then_some(9_000),
+            max_losses: self.dice.random_bool(0.3).then_some(1),
+            start: self.dice.random_bool(0.3).then(|| Start {
+                delay_ms: Some(1_000),
+                ..Start::default()
+            }),
             ..spec()
         };
-        JobEvent::Submitted(Box::new(Submitted { spec }))
+        let speaker = spec.start.as_ref().map(|_| Actor::Api);
+        (speaker, JobEvent::Submitted(Box::new(Submitted { spec })))
     }
 
     fn claimed(&mut self, attempt: Attempt, worker: usize) -> (Option<Actor>, JobEvent) {
@@ -123,6 +149,8 @@ impl Babbler {
                     attempt,
                     cause,
                     spec: spec(),
+                    failures: 0,
+                    deadline: None,
                 })),
             ),
             8 => (
@@ -145,7 +173,7 @@ impl Babbler {
             .unwrap_or_else(|| self.workers[0].clone());
         let attempt = Attempt(self.dice.random_range(1..4));
         let (_, event) = match self.dice.random_range(0..8) {
-            0 => (None, self.submitted()),
+            0 => self.submitted(),
             1 => self.claimed(attempt, 0),
             _ => self.lived(attempt, worker.clone(), session),
         };
@@ -179,7 +207,10 @@ fn finished(dice: &mut StdRng, attempt: Attempt, session: SessionId) -> JobEvent
         Outcome::Succeeded,
         Outcome::Failed { exit_code: 3 },
         Outcome::Signalled { signal: 11 },
-        Outcome::TimedOut { limit_ms: 5_000 },
+        Outcome::TimedOut {
+            limit_ms: 5_000,
+            clock: Clock::Attempt,
+        },
         Outcome::OutOfMemory { limit_bytes: None },
         Outcome::Cancelled,
         Outcome::Error {
@@ -195,5 +226,6 @@ fn finished(dice: &mut StdRng, attempt: Attempt, session: SessionId) -> JobEvent
             wall_ms: dice.random_range(0..10_000),
             ..Usage::default()
         },
+        retry_after_ms: dice.random_bool(0.3).then_some(1_500),
     }))
 }

@@ -190,6 +190,7 @@ struct JobColumns {
     submitted_at: DateTime<Utc>,
     started_at: Option<DateTime<Utc>>,
     ended_at: Option<DateTime<Utc>>,
+    due_at: Option<DateTime<Utc>>,
     cancel_requested_at: Option<DateTime<Utc>>,
     cancel_reason: Option<String>,
     attempt: i32,
@@ -223,7 +224,13 @@ impl JobColumns {
             Phase::Ended(End::Finished(outcome)) => (Some(outcome.exit_code()), Some(json!(outcome))),
             Phase::Ended(End::Cancelled) => (Some(130), Some(json!({ "kind": "cancelled" }))),
             Phase::Ended(End::Dead(cause)) => (None, Some(json!({ "kind": "lost", "cause": cause }))),
-            Phase::Queued { .. } | Phase::Claimed { .. } | Phase::Running { .. } => (None, None),
+            Phase::Ended(End::Expired { clock, limit_ms }) => (Some(124), Some(json!({ "kind": "expired", "clock": clock, "limit_ms": limit_ms }))),
+            Phase::Held { .. } | Phase::Queued { .. } | Phase::Claimed { .. } | Phase::Running { .. } | Phase::Retrying { .. } => (None, None),
+        };
+        let due_at = match job.phase {
+            Phase::Held { until } => until,
+            Phase::Retrying { due, .. } => Some(due),
+            _ => None,
         };
         let state = job.state().to_string();
         Self {
@@ -239,6 +246,7 @@ impl JobColumns {
             submitted_at: job.submitted_at.trunc_subsecs(6),
             started_at: last.and_then(|last| last.started_at),
             ended_at: job.ended_at,
+            due_at: due_at.map(|at| at.trunc_subsecs(6)),
             cancel_requested_at: job.cancel_requested.as_ref().map(|(at, _)| *at),
             cancel_reason: job.cancel_requested.as_ref().and_then(|(_, reason)| reason.clone()),
             attempt: last.map_or(0, |last| last.number.0.cast_signed()),

@@ -48,8 +48,10 @@ impl Watching {
     }
 
     fn start_with(url: &str, lapse: Duration) -> Self {
-        let nats = url.to_owned();
-        let config = Config { nats, replicas: 1, lapse };
+        Self::start_as(Config { lapse, ..Config::new(url) })
+    }
+
+    fn start_as(config: Config) -> Self {
         let stop = CancellationToken::new();
         let running = TaskTracker::new().spawn(::watcher::run(config, stop.clone()));
         Self { stop, running }

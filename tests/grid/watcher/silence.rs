@@ -67,6 +67,7 @@ async fn say_it_anyway(writer: &Writer, worker: &Worker, job: JobId, after: u64)
         outcome: Outcome::Succeeded,
         manifest: None,
         usage: Usage::default(),
+        retry_after_ms: None,
     }));
     writer.append(job, after, &worker.actor(), finished).await?;
     Ok(())

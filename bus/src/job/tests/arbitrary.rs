@@ -11,9 +11,10 @@ use crate::{
     envelope::{Actor, Envelope},
     ids::{Attempt, Digest, EventId, JobId, SessionId, Token},
     job::{
-        CancelRequested, Cancelled, Claimed, Died, Finished, JobEvent, LossCause, ManifestRef, Outcome, Rescheduled, Started, Submitted,
-        Usage,
+        CancelRequested, Cancelled, Claimed, Died, Expired, Finished, JobEvent, LossCause, ManifestRef, Outcome, Released, Requeued,
+        Rescheduled, Started, Submitted, Usage,
     },
+    policy::{Clock, Dependency, DependsOn, Retry, Start},
     spec::{ExecutorKind, InputFile, JobSpec, Priority, RelPath, Resources},
     stream::read::{Fact, decode},
     subjects,
@@ -66,6 +67,30 @@ fn resources() -> impl Strategy<Value = Resources> {
     })
 }
 
+fn time() -> impl Strategy<Value = DateTime<Utc>> {
+    // To the microsecond, over four thousand years.
+    (0..126_230_400_000_000_000_i64).prop_map(|us| DateTime::<Utc>::from_timestamp_micros(us).expect("in range"))
+}
+
+fn clock() -> impl Strategy<Value = Clock> {
+    prop_oneof![Just(Clock::Attempt), Just(Clock::Queue), Just(Clock::Total)]
+}
+
+fn retry() -> impl Strategy<Value = Retry> {
+    (any::<u32>(), vec(any::<i32>(), 0..3), any::<u64>(), any::<u64>()).prop_map(|(max, on, backoff_ms, max_backoff_ms)| Retry {
+        max,
+        on,
+        backoff_ms,
+        max_backoff_ms,
+    })
+}
+
+fn start() -> impl Strategy<Value = Start> {
+    let on = prop_oneof![Just(DependsOn::Succeeded), Just(DependsOn::Ended)];
+    let dependency = (uuid().prop_map(JobId::from), on).prop_map(|(job, on)| Dependency { job, on });
+    (any::<Option<u64>>(), option::of(time()), vec(dependency, 0..3)).prop_map(|(delay_ms, at, after)| Start { delay_ms, at, after })
+}
+
 fn spec() -> impl Strategy<Value = JobSpec> {
     let text = || option::of(any::<String>());
     let map = || btree_map(any::<String>(), any::<String>(), 0..3);
@@ -78,7 +103,15 @@ fn spec() -> impl Strategy<Value = JobSpec> {
         option::of(executor()),
     );
     let files = (vec(input(), 0..3), map(), resources(), option::of(any::<u64>()));
-    (names, files, (token(), priority, map(), text())).prop_map(|(names, files, lane)| JobSpec {
+    let clocks = any::<(Option<u64>, Option<u64>, Option<u64>, Option<u32>)>();
+    let policies = (clocks, option::of(retry()), option::of(start()));
+    (names, files, (token(), priority, map(), text()), policies).prop_map(|(names, files, lane, (clocks, retry, start))| JobSpec {
+        queue_timeout_ms: clocks.0,
+        total_timeout_ms: clocks.1,
+        grace_ms: clocks.2,
+        max_losses: clocks.3,
+        retry,
+        start,
         name: names.0,
         command: names.1,
         runtime: names.2,
@@ -100,7 +133,7 @@ fn outcome() -> impl Strategy<Value = Outcome> {
         Just(Outcome::Succeeded),
         any::<i32>().prop_map(|exit_code| Outcome::Failed { exit_code }),
         any::<i32>().prop_map(|signal| Outcome::Signalled { signal }),
-        any::<u64>().prop_map(|limit_ms| Outcome::TimedOut { limit_ms }),
+        (any::<u64>(), clock()).prop_map(|(limit_ms, clock)| Outcome::TimedOut { limit_ms, clock }),
         any::<Option<u64>>().prop_map(|limit_bytes| Outcome::OutOfMemory { limit_bytes }),
         Just(Outcome::Cancelled),
         any::<String>().prop_map(|message| Outcome::Error { message }),
@@ -108,9 +141,10 @@ fn outcome() -> impl Strategy<Value = Outcome> {
 }
 
 fn cause() -> impl Strategy<Value = LossCause> {
-    (token(), 0..3).prop_map(|(worker, kind)| match kind {
+    (token(), 0..4).prop_map(|(worker, kind)| match kind {
         0 => LossCause::WorkerLost { worker },
-        1 => LossCause::SessionEnded { worker },
+        1 => LossCause::SessionEnded { worker, orderly: false },
+        2 => LossCause::SessionEnded { worker, orderly: true },
         _ => LossCause::Orphaned { worker },
     })
 }
@@ -131,12 +165,14 @@ fn finished() -> impl Strategy<Value = Finished> {
         cpu_ms,
         memory_bytes,
     });
-    (attempt(), session(), outcome(), option::of(manifest()), usage).prop_map(|(attempt, session, outcome, manifest, usage)| Finished {
+    let all = (attempt(), session(), outcome(), option::of(manifest()), usage, any::<Option<u64>>());
+    all.prop_map(|(attempt, session, outcome, manifest, usage, retry_after_ms)| Finished {
         attempt,
         session,
         outcome,
         manifest,
         usage,
+        retry_after_ms,
     })
 }
 
@@ -155,11 +191,25 @@ pub(super) fn event() -> impl Strategy<Value = JobEvent> {
             })
         }),
         finished().prop_map(|finished| JobEvent::Finished(Box::new(finished))),
-        (attempt(), cause(), spec()).prop_map(|(attempt, cause, spec)| JobEvent::Rescheduled(Box::new(Rescheduled {
-            attempt,
-            cause,
-            spec
-        }))),
+        (attempt(), cause(), spec(), any::<u32>(), option::of(time())).prop_map(|(attempt, cause, spec, failures, deadline)| {
+            JobEvent::Rescheduled(Box::new(Rescheduled {
+                attempt,
+                cause,
+                spec,
+                failures,
+                deadline,
+            }))
+        }),
+        (attempt(), spec(), any::<u32>(), option::of(time())).prop_map(|(attempt, spec, failures, deadline)| {
+            JobEvent::Released(Box::new(Released {
+                attempt,
+                spec,
+                failures,
+                deadline,
+            }))
+        }),
+        (attempt(), spec(), reason()).prop_map(|(attempt, spec, reason)| JobEvent::Requeued(Box::new(Requeued { attempt, spec, reason }))),
+        (clock(), any::<u64>()).prop_map(|(clock, limit_ms)| JobEvent::Expired(Expired { clock, limit_ms })),
         reason().prop_map(|reason| JobEvent::CancelRequested(CancelRequested { reason })),
         reason().prop_map(|reason| JobEvent::Cancelled(Cancelled { reason })),
         (attempt(), cause()).prop_map(|(attempt, cause)| JobEvent::Died(Died { attempt, cause })),
@@ -168,18 +218,16 @@ pub(super) fn event() -> impl Strategy<Value = JobEvent> {
 
 fn envelope() -> impl Strategy<Value = Envelope<JobEvent>> {
     let id = || uuid().prop_map(EventId::from);
-    // To the microsecond, over four thousand years.
-    let time = (0..126_230_400_000_000_000_i64).prop_map(|us| DateTime::<Utc>::from_timestamp_micros(us).expect("in range"));
-    (id(), time, actor(), option::of(id()), option::of(id()), event()).prop_map(|(id, time, actor, causation_id, correlation_id, event)| {
-        Envelope {
+    (id(), time(), actor(), option::of(id()), option::of(id()), event()).prop_map(
+        |(id, time, actor, causation_id, correlation_id, event)| Envelope {
             id,
             time,
             actor,
             causation_id,
             correlation_id,
             event,
-        }
-    })
+        },
+    )
 }
 
 proptest! {

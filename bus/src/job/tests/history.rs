@@ -1,14 +1,12 @@
 //! A log of one job, in memory.
 
-use std::collections::BTreeMap;
-
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::{
     envelope::{Actor, Envelope},
     ids::{Attempt, JobId, SessionId, WorkerId, default_token},
     job::{Command, Job, JobEvent, LossCause, Outcome, Recorded, Rejection, State, Usage, decide},
-    spec::{ExecutorKind, JobSpec, Priority, Resources},
+    spec::{ExecutorKind, JobSpec},
 };
 
 /// One job's events, as they stand in the log.
@@ -26,30 +24,20 @@ pub(super) struct Worker {
 }
 
 pub(super) fn spec() -> JobSpec {
-    JobSpec {
-        name: None,
-        command: vec!["report.py".to_owned()],
-        runtime: None,
-        image: None,
-        executor: None,
-        inputs: Vec::new(),
-        env: BTreeMap::new(),
-        resources: Resources::default(),
-        timeout_ms: None,
-        queue: default_token(),
-        priority: Priority::Normal,
-        labels: BTreeMap::new(),
-        key: None,
-    }
+    JobSpec::new(vec!["report.py".to_owned()])
 }
 
 impl History {
     pub(super) fn submitted() -> Self {
+        Self::of(spec())
+    }
+
+    pub(super) fn of(spec: JobSpec) -> Self {
         let mut history = Self {
             id: JobId::new(),
             events: Vec::new(),
         };
-        let spec = Box::new(spec());
+        let spec = Box::new(spec);
         history.say(&Actor::Api, Command::Submit { spec }).expect("it is not there yet");
         history
     }
@@ -76,8 +64,8 @@ impl History {
 
     pub(super) fn say_as_whoever_may(&mut self, worker: &Worker, command: Command) -> Result<(), Rejection> {
         let actor = match command {
-            Command::Submit { .. } | Command::Cancel { .. } => Actor::Api,
-            Command::GiveUp { .. } => Actor::Watcher,
+            Command::Submit { .. } | Command::Cancel { .. } | Command::Requeue { .. } => Actor::Api,
+            Command::GiveUp { .. } | Command::Release | Command::Expire { .. } => Actor::Watcher,
             Command::Claim { .. } | Command::Start { .. } | Command::Finish { .. } => worker.actor(),
         };
         self.say(&actor, command)
@@ -103,7 +91,8 @@ impl History {
 /// What the subject says of the speaker: nothing, on a ready subject.
 pub(super) fn speaker(actor: &Actor, event: &JobEvent) -> Option<Actor> {
     match event {
-        JobEvent::Submitted(_) | JobEvent::Rescheduled(_) => None,
+        JobEvent::Submitted(event) if event.spec.start.is_none() => None,
+        JobEvent::Rescheduled(_) | JobEvent::Released(_) | JobEvent::Requeued(_) => None,
         _ => Some(actor.clone()),
     }
 }

@@ -9,7 +9,8 @@ use super::{
 use crate::{
     envelope::Actor,
     ids::Attempt,
-    job::{AttemptEnd, Command, Job, JobEvent, LossCause, MAX_ATTEMPTS, Outcome, Phase, decide},
+    job::{AttemptEnd, Command, Job, JobEvent, LossCause, Outcome, Phase, decide},
+    policy::MAX_LOSSES,
     stream::read::{Fact, decode},
     subjects,
 };
@@ -198,7 +199,7 @@ fn check(history: &History) -> Result<(), TestCaseError> {
         prop_assert_eq!(live, usize::from(job.live_attempt().is_some()), "an attempt is live or has an end");
         let numbers = job.attempts.iter().map(|attempt| attempt.number.0).collect::<Vec<_>>();
         prop_assert_eq!(&numbers, &(1..=u32::try_from(numbers.len()).expect("few")).collect::<Vec<_>>());
-        prop_assert!(job.attempts.len() <= MAX_ATTEMPTS as usize);
+        prop_assert!(job.attempts.len() <= MAX_LOSSES as usize);
         prop_assert_eq!(job.ended_at.is_some(), job.state().is_end());
         if let Some(before) = before.filter(|before| before.state().is_end()) {
             let unchanged = Job {
@@ -257,7 +258,7 @@ fn check_end(history: &History) -> Result<(), TestCaseError> {
         prop_assert!(lives.say(&worker.actor(), worker.finish(next.0, Outcome::Succeeded)).is_ok());
     }
     while let Phase::Queued { next } = dies.job().phase {
-        prop_assert!(next.0 <= MAX_ATTEMPTS);
+        prop_assert!(next.0 <= MAX_LOSSES);
         prop_assert!(dies.say(&worker.actor(), worker.claim()).is_ok());
         prop_assert!(dies.say(&Actor::Watcher, worker.give_up(next.0)).is_ok());
     }

@@ -4,12 +4,16 @@ use super::history::{History, Worker, speaker, spec};
 use crate::{
     envelope::{Actor, Event as _},
     ids::Attempt,
-    job::{CancelRequested, Cancelled, Claimed, Died, Finished, Job, JobEvent, LossCause, Outcome, Rescheduled, Started, Submitted, Usage},
-    spec::ExecutorKind,
+    job::{
+        CancelRequested, Cancelled, Claimed, Died, Expired, Finished, Job, JobEvent, LossCause, Outcome, Released, Requeued, Rescheduled,
+        Started, Submitted, Usage,
+    },
+    policy::{Clock, Start},
+    spec::{ExecutorKind, JobSpec},
 };
 
 /// One of each, true of the job after `before`, if `worker` is the one that has it.
-fn every_event(worker: &Worker, attempt: Attempt) -> [JobEvent; 8] {
+fn every_event(worker: &Worker, attempt: Attempt) -> [JobEvent; 11] {
     let (session, cause) = (worker.session, LossCause::WorkerLost { worker: worker.id.clone() });
     let reason = None;
     [
@@ -31,20 +35,38 @@ fn every_event(worker: &Worker, attempt: Attempt) -> [JobEvent; 8] {
             outcome: Outcome::Succeeded,
             manifest: None,
             usage: Usage::default(),
+            retry_after_ms: None,
         })),
         JobEvent::Rescheduled(Box::new(Rescheduled {
             attempt,
             cause: cause.clone(),
             spec: spec(),
+            failures: 0,
+            deadline: None,
         })),
+        JobEvent::Released(Box::new(Released {
+            attempt,
+            spec: spec(),
+            failures: 0,
+            deadline: None,
+        })),
+        JobEvent::Requeued(Box::new(Requeued {
+            attempt: attempt.next(),
+            spec: spec(),
+            reason: None,
+        })),
+        JobEvent::Expired(Expired {
+            clock: Clock::Queue,
+            limit_ms: 5,
+        }),
         JobEvent::CancelRequested(CancelRequested { reason: reason.clone() }),
         JobEvent::Cancelled(Cancelled { reason }),
         JobEvent::Died(Died { attempt, cause }),
     ]
 }
 
-/// The histories before: none, queued, claimed, running.
-fn stages(worker: &Worker) -> [History; 4] {
+/// The histories before: none, queued, claimed, running, held, dead.
+fn stages(worker: &Worker) -> [History; 6] {
     let queued = History::submitted();
     let none = History {
         id: queued.id,
@@ -54,7 +76,17 @@ fn stages(worker: &Worker) -> [History; 4] {
     claimed.say(&worker.actor(), worker.claim()).expect("queued");
     let mut running = claimed.clone();
     running.say(&worker.actor(), worker.start(1)).expect("claimed");
-    [none, queued, claimed, running]
+    let held = History::of(JobSpec {
+        start: Some(Start::default()),
+        ..spec()
+    });
+    let mut dead = History::of(JobSpec {
+        max_losses: Some(1),
+        ..spec()
+    });
+    dead.say(&worker.actor(), worker.claim()).expect("queued");
+    dead.say(&Actor::Watcher, worker.give_up(1)).expect("live");
+    [none, queued, claimed, running, held, dead]
 }
 
 fn effect(history: &History, speaker: Option<&Actor>, event: &JobEvent) -> bool {
@@ -84,11 +116,11 @@ fn only_who_may_say_it_says_it_with_effect() {
             .cloned()
             .collect::<Vec<_>>();
         let may: Vec<Option<Actor>> = match event.kind() {
-            "job.submitted.v1" | "job.rescheduled.v1" => vec![None],
+            "job.submitted.v1" | "job.rescheduled.v1" | "job.released.v1" | "job.requeued.v1" => vec![None],
             "job.claimed.v1" | "job.started.v1" | "job.finished.v1" => vec![Some(worker.actor())],
             "job.cancel_requested.v1" => vec![Some(Actor::Api)],
             "job.cancelled.v1" => vec![Some(Actor::Api), Some(Actor::Watcher)],
-            "job.died.v1" => vec![Some(Actor::Watcher)],
+            "job.died.v1" | "job.expired.v1" => vec![Some(Actor::Watcher)],
             kind => panic!("who may say {kind}?"),
         };
         assert_eq!(with_effect, may, "{}", event.kind());
@@ -115,7 +147,7 @@ fn another_workers_word_about_an_attempt_changes_nothing() {
 #[test]
 fn another_sessions_word_about_an_attempt_changes_nothing() {
     let (worker, restarted) = (Worker::new("w"), Worker::new("w"));
-    let [_, _, claimed, running] = stages(&worker);
+    let [_, _, claimed, running, ..] = stages(&worker);
     for event in every_event(&restarted, Attempt::FIRST) {
         if matches!(event, JobEvent::Claimed(_) | JobEvent::Started(_) | JobEvent::Finished(_)) {
             assert!(!effect(&claimed, Some(&restarted.actor()), &event), "{}", event.kind());

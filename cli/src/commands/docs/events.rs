@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 
 use anyhow::Context as _;
 use bus::{
-    job::{CancelRequested, Cancelled, Claimed, Died, Finished, Rescheduled, Started, Submitted},
+    job::{CancelRequested, Cancelled, Claimed, Died, Expired, Finished, Released, Requeued, Rescheduled, Started, Submitted},
     manifest::Manifest,
     submission::Submission,
-    worker::{Beat, Left, Lost, Registered},
+    worker::{Beat, Cordoned, Left, Lost, Registered, Restarting, Uncordoned},
 };
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
@@ -34,22 +34,28 @@ struct Kind {
 const READY: &str = "on `rgrid.evt.<namespace>.job.<job>.ready.<queue>.<class>`";
 
 #[rustfmt::skip]
-const JOB: [Kind; 8] = [
-    Kind { kind: "job.submitted.v1", data: "Submitted", by: "the API or its intake, READY", means: "It was accepted, and is ready to run: this is the queue entry too." },
+const JOB: [Kind; 11] = [
+    Kind { kind: "job.submitted.v1", data: "Submitted", by: "the API or its intake, READY; with a condition (`start`), on `….by.api`", means: "It was accepted, and without a condition it is ready to run: this is the queue entry too." },
     Kind { kind: "job.claimed.v1", data: "Claimed", by: "its worker", means: "A worker took it." },
     Kind { kind: "job.started.v1", data: "Started", by: "its worker", means: "Its command runs." },
-    Kind { kind: "job.finished.v1", data: "Finished", by: "its worker", means: "Its attempt ended on its worker, and what it made is committed. The job's last event." },
+    Kind { kind: "job.finished.v1", data: "Finished", by: "its worker", means: "Its attempt ended on its worker, and what it made is committed. The job's last event, unless it names `retry_after_ms`." },
     Kind { kind: "job.rescheduled.v1", data: "Rescheduled", by: "the watcher, READY", means: "Its attempt was given up, and it waits for a worker again." },
     Kind { kind: "job.cancel_requested.v1", data: "CancelRequested", by: "the API", means: "A user asked for its end while a worker had it. `job.finished.v1` follows." },
     Kind { kind: "job.cancelled.v1", data: "Cancelled", by: "the API or the watcher", means: "It ended without running, or without its worker, because a user asked for that. The job's last event." },
-    Kind { kind: "job.died.v1", data: "Died", by: "the watcher", means: "Its attempts are used up. The job's last event." },
+    Kind { kind: "job.died.v1", data: "Died", by: "the watcher", means: "Its attempts are used up. The job's last event, unless it is requeued." },
+    Kind { kind: "job.released.v1", data: "Released", by: "the watcher, READY", means: "What it waited for is true, or its pause after a failure is over; it waits for a worker." },
+    Kind { kind: "job.expired.v1", data: "Expired", by: "the watcher", means: "It waited longer than it may, and ended as `timed_out`. The job's last event, unless it is requeued." },
+    Kind { kind: "job.requeued.v1", data: "Requeued", by: "the API, READY", means: "An operator revived a dead or expired job; it waits for a worker again, with its losses, failures and clocks at zero." },
 ];
 
 #[rustfmt::skip]
-const WORKER: [Kind; 3] = [
+const WORKER: [Kind; 6] = [
     Kind { kind: "worker.registered.v1", data: "Registered", by: "the worker", means: "A runner began a session for it. Attempts of any other session of this worker are over." },
     Kind { kind: "worker.lost.v1", data: "Lost", by: "the watcher", means: "Its heartbeats lapsed. Its attempts are rescheduled." },
     Kind { kind: "worker.left.v1", data: "Left", by: "the worker", means: "Its runner ended the session in good order." },
+    Kind { kind: "worker.restarting.v1", data: "Restarting", by: "the worker", means: "Its runner is about to restart, and comes back to the containers that it leaves running. Until the deadline its silence does not count." },
+    Kind { kind: "worker.cordoned.v1", data: "Cordoned", by: "the API", means: "An operator wants it to take no new work, over all its sessions; with `drain`, what it executes is to leave it as well." },
+    Kind { kind: "worker.uncordoned.v1", data: "Uncordoned", by: "the API", means: "An operator lets it take work again." },
 ];
 
 /// What the types say.
@@ -72,9 +78,15 @@ impl Contract {
         add::<CancelRequested>(&mut generator);
         add::<Cancelled>(&mut generator);
         add::<Died>(&mut generator);
+        add::<Released>(&mut generator);
+        add::<Expired>(&mut generator);
+        add::<Requeued>(&mut generator);
         add::<Registered>(&mut generator);
         add::<Lost>(&mut generator);
         add::<Left>(&mut generator);
+        add::<Restarting>(&mut generator);
+        add::<Cordoned>(&mut generator);
+        add::<Uncordoned>(&mut generator);
         add::<bus::envelope::Actor>(&mut generator);
         Self {
             definitions: generator.take_definitions(true),
@@ -185,6 +197,9 @@ mod tests {
             JobEvent::CancelRequested(_) => "CancelRequested",
             JobEvent::Cancelled(_) => "Cancelled",
             JobEvent::Died(_) => "Died",
+            JobEvent::Released(_) => "Released",
+            JobEvent::Expired(_) => "Expired",
+            JobEvent::Requeued(_) => "Requeued",
         }
     }
 
@@ -194,6 +209,9 @@ mod tests {
             WorkerEvent::Registered(_) => "Registered",
             WorkerEvent::Lost(_) => "Lost",
             WorkerEvent::Left(_) => "Left",
+            WorkerEvent::Restarting(_) => "Restarting",
+            WorkerEvent::Cordoned(_) => "Cordoned",
+            WorkerEvent::Uncordoned(_) => "Uncordoned",
         }
     }
 

@@ -105,6 +105,7 @@ fn finished() -> anyhow::Result<Envelope<JobEvent>> {
             cpu_ms: Some(35),
             memory_bytes: Some(9_400_320),
         },
+        retry_after_ms: None,
     }));
     Ok(Envelope {
         id: EventId::from(uuid(3)),

@@ -61,6 +61,7 @@ fn submission(args: &RunArgs, command: Vec<String>, runtime: Option<String>, inp
         priority: args.priority.into(),
         labels: pairs(&args.label),
         key: args.idempotency_key.clone(),
+        ..Submission::default()
     }
 }
 

@@ -1,0 +1,269 @@
+//! When a job may start, how long it may take, and how often it is tried.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ids::JobId,
+    job::{Job, Outcome, Phase},
+};
+
+/// How many attempts may be lost with their workers before a job is dead, unless its spec says otherwise.
+pub const MAX_LOSSES: u32 = 3;
+
+/// What must be before a job becomes ready. All of it must.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Start {
+    /// Not before so long after its submission, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delay_ms: Option<u64>,
+    /// Not before this time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<DateTime<Utc>>,
+    /// Not before these jobs have ended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<Dependency>,
+}
+
+impl Start {
+    /// Whether it asks for nothing.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.delay_ms.is_none() && self.at.is_none() && self.after.is_empty()
+    }
+
+    /// The earliest time that the clock allows; nothing where it does not matter.
+    #[must_use]
+    pub fn not_before(&self, submitted_at: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        self.delay_ms.map(|delay| later(submitted_at, delay)).max(self.at)
+    }
+}
+
+/// A job that another waits for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Dependency {
+    /// Which job.
+    pub job: JobId,
+    /// How it must end.
+    #[serde(default)]
+    pub on: DependsOn,
+}
+
+/// How a job must end for another to start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DependsOn {
+    /// Well. If it ends otherwise, the job that waits for it is cancelled.
+    #[default]
+    Succeeded,
+    /// In any way.
+    Ended,
+}
+
+/// How a dependency stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// It is as it must be.
+    Met,
+    /// It may still become so.
+    Open,
+    /// It never will, for this reason.
+    Never(String),
+}
+
+impl Dependency {
+    /// How the dependency stands, by the job as the log tells it now; nothing: there is no such job.
+    #[must_use]
+    pub fn standing(&self, job: Option<&Job>) -> Standing {
+        let Some(job) = job else {
+            return Standing::Never(format!("job {}, which it was to follow, does not exist", self.job));
+        };
+        match (&job.phase, self.on) {
+            (Phase::Ended(_), DependsOn::Ended) => Standing::Met,
+            (Phase::Ended(_), DependsOn::Succeeded) if job.state() == crate::job::State::Succeeded => Standing::Met,
+            (Phase::Ended(_), DependsOn::Succeeded) => {
+                Standing::Never(format!("job {}, which it was to follow, ended as {}", self.job, job.state()))
+            }
+            (_, _) => Standing::Open,
+        }
+    }
+}
+
+/// How a failed job is tried again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Retry {
+    /// How often.
+    pub max: u32,
+    /// Only after these exit codes (see [`Outcome::exit_code`]); none: after every failure.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub on: Vec<i32>,
+    /// The pause before the first retry, in milliseconds; it doubles from one to the next.
+    #[serde(default = "first_pause")]
+    pub backoff_ms: u64,
+    /// The longest pause, in milliseconds.
+    #[serde(default = "longest_pause")]
+    pub max_backoff_ms: u64,
+}
+
+const fn first_pause() -> u64 {
+    1_000
+}
+
+const fn longest_pause() -> u64 {
+    300_000
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self {
+            max: 0,
+            on: Vec::new(),
+            backoff_ms: first_pause(),
+            max_backoff_ms: longest_pause(),
+        }
+    }
+}
+
+impl Retry {
+    /// Whether an attempt that ended so is to be made again, where `failures` of them ended so, this one among them.
+    #[must_use]
+    pub fn asks_again(&self, outcome: &Outcome, failures: u32) -> bool {
+        let failed = match outcome {
+            Outcome::Succeeded
+            | Outcome::Cancelled
+            | Outcome::TimedOut {
+                clock: Clock::Queue | Clock::Total,
+                ..
+            } => false,
+            Outcome::Failed { .. }
+            | Outcome::Signalled { .. }
+            | Outcome::TimedOut { .. }
+            | Outcome::OutOfMemory { .. }
+            | Outcome::Error { .. } => true,
+        };
+        failed && failures <= self.max && (self.on.is_empty() || self.on.contains(&outcome.exit_code()))
+    }
+
+    /// The pause before the next try after so many failures: doubled each time, capped, and spread over its upper half, so that
+    /// jobs which failed together do not all come back together. The same for the same job and try, so that every reader of
+    /// the log comes to the same time.
+    #[must_use]
+    pub fn pause(&self, job: JobId, failures: u32) -> Duration {
+        let doubled = self
+            .backoff_ms
+            .saturating_mul(1_u64.checked_shl(failures.saturating_sub(1)).unwrap_or(u64::MAX));
+        let whole = doubled.min(self.max_backoff_ms);
+        Duration::from_millis(whole - (whole / 2).saturating_mul(spread(job, failures)) / 1_024)
+    }
+}
+
+/// A number below 1,024 that looks random: splitmix64 of the job's random bits and the try.
+fn spread(job: JobId, failures: u32) -> u64 {
+    #[allow(clippy::cast_possible_truncation, reason = "the low half is the random one")]
+    let low = job.uuid().as_u128() as u64;
+    let mut z = low.wrapping_add(u64::from(failures).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (z ^ (z >> 31)) >> 54
+}
+
+/// One of the three limits on a job's time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Clock {
+    /// How long one attempt may run.
+    #[default]
+    Attempt,
+    /// How long it may wait for a worker, each time that it waits.
+    Queue,
+    /// How long all of it may take, from its submission or its last requeue.
+    Total,
+}
+
+impl Clock {
+    /// For `skip_serializing_if`.
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+    pub(crate) const fn is_attempt(&self) -> bool {
+        matches!(self, Self::Attempt)
+    }
+}
+
+/// A time so many milliseconds later; the last there is, where that would be past it.
+#[must_use]
+pub(crate) fn later(time: DateTime<Utc>, ms: u64) -> DateTime<Utc> {
+    i64::try_from(ms)
+        .ok()
+        .and_then(TimeDelta::try_milliseconds)
+        .and_then(|delta| time.checked_add_signed(delta))
+        .unwrap_or(DateTime::<Utc>::MAX_UTC)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_their_cap_within_their_upper_half() {
+        let retry = Retry {
+            max: 99,
+            backoff_ms: 1_000,
+            max_backoff_ms: 10_000,
+            on: Vec::new(),
+        };
+        for _ in 0..100 {
+            let job = JobId::new();
+            for (failures, whole) in [(1, 1_000), (2, 2_000), (4, 8_000), (5, 10_000), (70, 10_000)] {
+                let pause = u64::try_from(retry.pause(job, failures).as_millis()).unwrap();
+                assert!((whole / 2..=whole).contains(&pause), "{failures}: {pause}");
+                assert_eq!(retry.pause(job, failures), retry.pause(job, failures));
+            }
+        }
+    }
+
+    #[test]
+    fn jobs_that_failed_together_do_not_come_back_together() {
+        let retry = Retry {
+            max: 1,
+            ..Retry::default()
+        };
+        let pauses: std::collections::BTreeSet<_> = (0..100).map(|_| retry.pause(JobId::new(), 1)).collect();
+        assert!(pauses.len() > 50, "{}", pauses.len());
+    }
+
+    #[test]
+    fn only_what_failed_is_tried_again_and_only_as_often_as_asked() {
+        let retry = Retry {
+            max: 2,
+            ..Retry::default()
+        };
+        let failed = Outcome::Failed { exit_code: 3 };
+        assert!(retry.asks_again(&failed, 1) && retry.asks_again(&failed, 2) && !retry.asks_again(&failed, 3));
+        assert!(!retry.asks_again(&Outcome::Succeeded, 1) && !retry.asks_again(&Outcome::Cancelled, 1));
+        let total = Outcome::TimedOut {
+            limit_ms: 1,
+            clock: Clock::Total,
+        };
+        let attempt = Outcome::TimedOut {
+            limit_ms: 1,
+            clock: Clock::Attempt,
+        };
+        assert!(!retry.asks_again(&total, 1) && retry.asks_again(&attempt, 1));
+        let only = Retry { on: vec![7, 137], ..retry };
+        assert!(!only.asks_again(&failed, 1) && only.asks_again(&Outcome::Signalled { signal: 9 }, 1));
+    }
+
+    #[test]
+    fn a_time_past_the_last_is_the_last() {
+        let start = Start {
+            delay_ms: Some(u64::MAX),
+            ..Start::default()
+        };
+        assert_eq!(start.not_before(Utc::now()), Some(DateTime::<Utc>::MAX_UTC));
+    }
+}
