@@ -280,6 +280,15 @@ fn tail(log: &str) -> String {
 /// The binary under test: beside the test's own.
 #[must_use]
 pub fn rgrid() -> PathBuf {
+    built("rgrid")
+}
+
+/// A program of this workspace: beside the one that runs, or, since tests lie one below, above it.
+#[must_use]
+pub fn built(name: &str) -> PathBuf {
     let own = std::env::current_exe().unwrap_or_default();
-    own.ancestors().nth(2).unwrap_or(Path::new(".")).join("rgrid")
+    let mut dirs = own.ancestors().skip(1).take(2).map(|dir| dir.join(name));
+    let here = dirs.next().unwrap_or_default();
+    let above = dirs.next().unwrap_or_default();
+    if here.is_file() { here } else { above }
 }

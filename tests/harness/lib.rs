@@ -1,5 +1,6 @@
 //! Real servers for the tests, on free loopback ports, each ended with its handle.
 
+pub mod chaos;
 pub mod grid;
 pub mod minio;
 pub mod nats;

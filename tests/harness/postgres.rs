@@ -14,6 +14,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
 use tokio::{
     sync::OnceCell,
@@ -32,7 +33,8 @@ const GUARD: &str = r#"
 if read -r keep; then
     kill -QUIT "$server"; wait "$server"
 else
-    kill -QUIT "$server"; wait "$server"; rm -rf "$PGDATA"
+    # One that is stopped hears nothing.
+    kill -QUIT "$server"; kill -CONT "$server"; wait "$server"; rm -rf "$PGDATA"
 fi"#;
 /// A test's data need not survive the machine.
 const SETTINGS: &str = "
@@ -132,6 +134,23 @@ impl Cluster {
         self.ready().await
     }
 
+    /// Ends it with SIGKILL, every process of it.
+    pub fn crash(&mut self) -> Result<()> {
+        self.signal(Signal::KILL)?;
+        self.kill()
+    }
+
+    /// Signals every process of it, the first one first.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let file = fs::read_to_string(self.dir.join("postmaster.pid"))?;
+        let first = file.lines().next().context("postmaster.pid names a process")?.trim().parse::<i32>()?;
+        for pid in [first].into_iter().chain(children(first)).filter_map(Pid::from_raw) {
+            // One of its children may have ended just now.
+            let _gone = kill_process(pid, signal);
+        }
+        Ok(())
+    }
+
     fn url(&self, name: &str) -> String {
         format!("postgres://{USER}@127.0.0.1:{}/{name}", self.port)
     }
@@ -157,6 +176,17 @@ impl Drop for Cluster {
         // Nothing can be done about a guard that is gone.
         let _status = self.guard.wait();
     }
+}
+
+fn children(of: i32) -> Vec<i32> {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let parent = |pid: i32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The name before it may hold anything, closing brackets too.
+        stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse::<i32>().ok()
+    };
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|pid| parent(*pid) == Some(of)).collect()
 }
 
 fn launch(owner: Option<(u32, u32)>, dir: &Path, port: u16) -> Result<Child> {

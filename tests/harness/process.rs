@@ -4,11 +4,12 @@ use std::{
     env,
     net::TcpListener,
     path::{Path, PathBuf},
-    process::{Child, Command},
+    process::{Child, Command, ExitStatus},
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::{Instant, sleep};
 
 /// How long a server may take to be ready, on a busy machine.
@@ -31,6 +32,28 @@ impl Server {
     pub(crate) fn kill(&mut self) -> Result<()> {
         self.0.kill()?;
         self.0.wait()?;
+        Ok(())
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = i32::try_from(self.id()).ok().and_then(Pid::from_raw).context("no such process")?;
+        Ok(kill_process(pid, signal)?)
+    }
+
+    /// How it ended, if it did.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.0.try_wait().ok().flatten()
+    }
+
+    /// Waits until it has ended.
+    pub(crate) async fn gone(&mut self, patience: Duration) -> Result<()> {
+        let start = Instant::now();
+        while self.ended().is_none() {
+            if start.elapsed() > patience {
+                bail!("process {} did not end within {patience:?}", self.id());
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
         Ok(())
     }
 
