@@ -14,6 +14,17 @@ use tempfile::TempDir;
 
 use crate::process::{Server, program};
 
+/// Who names no user is the grid's; only its system account hears of dead clients.
+const CONFIG: &str = "
+max_payload: 8MB
+accounts {
+  RGRID { jetstream: enabled, users: [{ user: grid, password: grid }] }
+  SYS { users: [{ user: system, password: system }] }
+}
+system_account: SYS
+no_auth_user: grid
+";
+
 /// A nats-server with `JetStream` on a loopback port, which dies with this handle.
 #[derive(Debug)]
 pub struct NatsServer {
@@ -39,6 +50,12 @@ impl NatsServer {
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// The same, for its system account.
+    #[must_use]
+    pub fn system_url(&self) -> String {
+        self.url.replace("://", "://system:system@")
     }
 
     /// Its process.
@@ -99,7 +116,7 @@ impl NatsServer {
 async fn launch(dir: &Path, port: &str) -> Result<(Server, String)> {
     let (config, log, ports) = (dir.join("nats.conf"), dir.join("nats.log"), dir.join("ports"));
     fs::create_dir_all(&ports)?;
-    fs::write(&config, "max_payload: 8MB\n")?;
+    fs::write(&config, CONFIG)?;
     let mut server = Server::start(
         Command::new(program("nats-server"))
             .arg("--config")

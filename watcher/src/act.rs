@@ -13,7 +13,11 @@ use bus::{
 };
 use tracing::{debug, info, warn};
 
-use crate::{plan::Command, seen::Seen, state::Key};
+use crate::{
+    plan::{Command, Sign},
+    seen::Seen,
+    state::Key,
+};
 
 /// What a command is about; one is done at a time about each.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -77,6 +81,7 @@ impl Hands {
             worker,
             session,
             after,
+            sign,
             silent,
             last_beat,
         } = command
@@ -87,7 +92,11 @@ impl Hands {
         let event = envelope.id;
         match self.log.append(Append::worker(&worker, Some(after), &envelope)).await {
             Ok(sequence) => {
-                warn!(worker.id = %worker, "worker {worker} is lost: silent for {:.1} s (session {session})", silent.as_secs_f32());
+                let why = match sign {
+                    Sign::Silence => "silent",
+                    Sign::Disconnect => "its connection is gone; silent",
+                };
+                warn!(worker.id = %worker, "worker {worker} is lost: {why} for {:.1} s (session {session})", silent.as_secs_f32());
                 let lost = true;
                 Done::Lost(
                     sequence,
@@ -165,7 +174,7 @@ fn event_word(event: &job::JobEvent) -> &'static str {
 fn why(cause: &LossCause) -> String {
     match cause {
         LossCause::WorkerLost { worker } => format!("worker {worker} was lost"),
-        LossCause::SessionEnded { worker } => format!("a session of worker {worker} ended"),
+        LossCause::SessionEnded { worker, .. } => format!("a session of worker {worker} ended"),
         LossCause::Orphaned { worker } => format!("worker {worker} no longer knows it"),
     }
 }

@@ -6,13 +6,17 @@
 
 use std::{
     collections::VecDeque,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use async_nats::jetstream::message::PublishMessage;
 use bus::{ids::SessionId, stream::connect::Bus, worker::Beat};
 use chrono::Utc;
-use tokio::{sync::mpsc, time::MissedTickBehavior};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::MissedTickBehavior,
+};
 use tracing::debug;
 
 /// How often the watcher beats.
@@ -36,13 +40,16 @@ pub(crate) fn is_token(token: &str) -> bool {
     token.starts_with(TOKEN)
 }
 
-/// Beats until nobody wants to know of it any more.
-pub(crate) async fn beat(bus: Bus, id: SessionId, stored: mpsc::Sender<Stored>) {
+/// Beats until nobody wants to know of it any more; at once where that is asked for.
+pub(crate) async fn beat(bus: Bus, id: SessionId, now: Arc<Notify>, stored: mpsc::Sender<Stored>) {
     let subject = format!("rgrid.hb.{TOKEN}{}", id.uuid().simple());
     let mut ticks = tokio::time::interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !stored.is_closed() {
-        ticks.tick().await;
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = now.notified() => {}
+        }
         let sent = Instant::now();
         let acknowledged = async { bus.js.send_publish(subject.clone(), message(id)).await?.await };
         match tokio::time::timeout(PATIENCE, acknowledged).await {

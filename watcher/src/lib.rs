@@ -6,20 +6,24 @@
 //! decided on.
 
 mod act;
+mod advisory;
 mod canary;
 mod config;
 mod connect;
+mod connections;
 mod feed;
 mod plan;
 mod run;
 mod seen;
 mod state;
+mod watch;
 mod watchdog;
 
 pub use self::{
     config::Config,
     connect::Error,
-    plan::{Command, plan},
+    connections::Connection,
+    plan::{Command, Sign, plan},
     run::run,
     seen::{Seen, read},
     state::State,

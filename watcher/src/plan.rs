@@ -16,10 +16,19 @@ use crate::state::{Absence, Key, Session, State};
 /// A live session's heartbeats must leave an attempt out for so long before it is an orphan. At one a second, that is four.
 pub(crate) const ORPHAN_AFTER: Duration = Duration::from_secs(3);
 
+/// What tells that a runner is dead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sign {
+    /// Its heartbeats lapsed.
+    Silence,
+    /// The broker says that its connection went, and it made no other.
+    Disconnect,
+}
+
 /// Something to be said in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
-    /// A session's heartbeats lapsed.
+    /// A session's runner is dead, or cut off.
     Lose {
         /// Which worker.
         worker: WorkerId,
@@ -27,6 +36,8 @@ pub enum Command {
         session: SessionId,
         /// The worker's last event that is known; if another came since, this is not to be done.
         after: u64,
+        /// How it is known.
+        sign: Sign,
         /// For how long it was silent, by the watcher's clock.
         silent: Duration,
         /// When it last beat, by its own clock.
@@ -58,13 +69,15 @@ pub fn plan(state: &State, now: Instant, lapse: Duration) -> Vec<Command> {
     for (key, session) in state.open() {
         let silent = state.silence(session, now);
         let lapsed = silent > lapse && state.hears(now);
+        let dead = state.dead_since(key, session, now).is_some();
         let worker = key.0.clone();
         match &session.ended {
             Some(ended) => commands.extend(give_up(key, session, &ended.cause, Some(ended.event), |_| true)),
-            None if lapsed && session.registered => commands.push(Command::Lose {
+            None if session.registered && (lapsed || dead) => commands.push(Command::Lose {
                 after: state.worker(&worker).map_or(0, |worker| worker.sequence),
                 worker,
                 session: key.1,
+                sign: if lapsed { Sign::Silence } else { Sign::Disconnect },
                 silent,
                 last_beat: session.last_beat,
             }),

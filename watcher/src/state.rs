@@ -12,7 +12,10 @@ use bus::{
 };
 use chrono::{DateTime, Utc};
 
-use crate::seen::{Seen, Try};
+use crate::{
+    connections::{Connection, Connections, SETTLED},
+    seen::{Seen, Try},
+};
 
 /// A session, and whose it says it is. Nobody can speak for another's by naming it.
 pub(crate) type Key = (WorkerId, SessionId);
@@ -37,6 +40,11 @@ pub struct State {
     trusted_since: Instant,
     /// When the last heartbeat of the watcher itself was sent that came back to it.
     canary: Option<Instant>,
+    /// When it was last looked whether the watcher hears itself.
+    listened: Instant,
+    connections: Connections,
+    /// No connection's end counts from before this.
+    connections_since: Instant,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -92,6 +100,9 @@ impl State {
             open: BTreeSet::new(),
             trusted_since: now,
             canary: None,
+            listened: now,
+            connections: Connections::default(),
+            connections_since: now,
         }
     }
 
@@ -125,7 +136,7 @@ impl State {
                 let cause = if *lost {
                     LossCause::WorkerLost { worker }
                 } else {
-                    LossCause::SessionEnded { worker }
+                    LossCause::SessionEnded { worker, orderly: true }
                 };
                 self.end(&key, Ended { cause, event: *event });
             }
@@ -155,7 +166,10 @@ impl State {
     fn registered(&mut self, worker: &WorkerId, session: SessionId, event: EventId, now: Instant) {
         let live = self.workers.get(worker).map(|known| known.live.clone()).unwrap_or_default();
         for other in live.into_iter().filter(|other| *other != session) {
-            let cause = LossCause::SessionEnded { worker: worker.clone() };
+            let cause = LossCause::SessionEnded {
+                worker: worker.clone(),
+                orderly: false,
+            };
             self.end(&(worker.clone(), other), Ended { cause, event });
         }
         self.session(&(worker.clone(), session), now).registered = true;
@@ -179,6 +193,7 @@ impl State {
     fn end(&mut self, key: &Key, ended: Ended) {
         if let Some(session) = self.sessions.get_mut(key) {
             session.ended.get_or_insert(ended);
+            self.connections.over(key);
             self.not_live(key);
             self.settle(key);
         }
@@ -245,13 +260,58 @@ impl State {
     /// Counts every silence from now, since what is heard cannot be trusted until now.
     pub fn distrust(&mut self, now: Instant) {
         self.trusted_since = now;
+        self.connections.forgive();
     }
 
-    /// Looks whether the watcher hears itself, and distrusts every silence if it does not.
+    /// Looks whether the watcher hears itself, and distrusts every silence if it does not, or could not look for as long: it
+    /// was stopped itself.
     pub fn listen(&mut self, now: Instant) {
-        if !self.hears(now) {
+        let stopped = now.saturating_duration_since(self.listened) > DEAF_AFTER;
+        self.listened = now;
+        if stopped || !self.hears(now) {
             self.distrust(now);
         }
+    }
+
+    /// What the broker says of connections may be wanting until now.
+    pub fn doubt_connections(&mut self, now: Instant) {
+        self.connections_since = now;
+        self.connections.forgive();
+    }
+
+    /// The broker is heard on its clients' connections from now on, and was not before.
+    pub fn listen_to_connections(&mut self, now: Instant) {
+        self.connections = Connections::default();
+        self.doubt_connections(now);
+    }
+
+    /// The broker says that a session has a connection, since then by its server's clock.
+    pub fn connected(&mut self, key: &Key, connection: Connection, start: DateTime<Utc>) {
+        if self.sessions.get(key).is_none_or(|session| session.ended.is_none()) {
+            self.connections.made(key, connection, start);
+        }
+    }
+
+    /// The broker says that a session's connection ended, for a reason that may be its runner's death. Whether that is
+    /// something to wait for: the session lives, and the broker has been well for long enough to be believed.
+    pub fn disconnected(&mut self, key: &Key, connection: &Connection, telling: bool, now: Instant) -> bool {
+        let well_since = self.trusted_since.max(self.connections_since);
+        let well = self.hears(now) && now.saturating_duration_since(well_since) >= SETTLED;
+        let lives = self.sessions.get(key).is_some_and(|session| session.ended.is_none());
+        self.connections.ended(key, connection, telling && well && lives, now)
+    }
+
+    /// When the session's runner died by the broker's word: its connection went, it made no other, and the broker carried a
+    /// heartbeat of ours that was sent after that.
+    pub(crate) fn dead_since(&self, key: &Key, session: &Session, now: Instant) -> Option<Instant> {
+        let gone = self.connections.dead_since(key, session.heard, now)?;
+        (self.hears(now) && self.canary > Some(gone)).then_some(gone)
+    }
+
+    /// When something may be to be done next that is not to wait for the next tick.
+    #[must_use]
+    pub fn next_due(&self, now: Instant) -> Option<Instant> {
+        self.connections.next_due(now)
     }
 
     /// Whether the broker carries heartbeats, our own for one.

@@ -1,3 +1,4 @@
+mod disconnects;
 mod fold;
 mod world;
 
@@ -23,13 +24,20 @@ struct Told {
     state: State,
     start: Instant,
     sequence: u64,
+    /// Until when it listened.
+    now: u64,
 }
 
 impl Told {
     fn new() -> Self {
         let start = Instant::now();
         let state = State::new(start);
-        Self { state, start, sequence: 0 }
+        Self {
+            state,
+            start,
+            sequence: 0,
+            now: 0,
+        }
     }
 
     fn at(&self, ms: u64) -> Instant {
@@ -47,19 +55,30 @@ impl Told {
         self.state.hear(&worker, &beat(session, last_claim, attempts), now);
     }
 
+    /// Lets the watcher tick until then; it hears itself, or not.
+    fn tick(&mut self, ms: u64, hears: bool) {
+        while self.now < ms {
+            self.now = (self.now + 250).min(ms);
+            let now = self.at(self.now);
+            if hears {
+                self.state.hear_self(now);
+            }
+            self.state.listen(now);
+        }
+    }
+
     /// The plan at this moment, of a watcher that hears itself.
     fn plan(&mut self, ms: u64) -> Vec<Command> {
+        self.tick(ms, true);
         let now = self.at(ms);
         self.state.hear_self(now);
-        self.state.listen(now);
         plan(&self.state, now, LAPSE)
     }
 
     /// One that does not.
     fn plan_deaf(&mut self, ms: u64) -> Vec<Command> {
-        let now = self.at(ms);
-        self.state.listen(now);
-        plan(&self.state, now, LAPSE)
+        self.tick(ms, false);
+        plan(&self.state, self.at(ms), LAPSE)
     }
 }
 
@@ -159,7 +178,10 @@ fn a_new_session_or_a_leave_gives_up_what_the_old_one_held() {
             ended("w", old, false)
         };
         told.see(1, &end);
-        let cause = LossCause::SessionEnded { worker: worker("w") };
+        let cause = LossCause::SessionEnded {
+            worker: worker("w"),
+            orderly: !successor,
+        };
         let plan = told.plan(2);
         assert_eq!(given_up(&plan), [(job, Attempt(2), cause)]);
         let (Seen::Registered { event, .. } | Seen::Ended { event, .. }) = end else {

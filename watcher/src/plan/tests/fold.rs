@@ -1,12 +1,12 @@
 //! The watcher's slim fold against the job's own: no live attempt may be missing from it, whoever says what.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use bus::{
     envelope::{Actor, Envelope},
     ids::{Attempt, JobId, SessionId, default_token},
     job::{Command as Wish, Job, JobEvent, LossCause, Outcome, Recorded, Usage, decide},
-    spec::{ExecutorKind, JobSpec, Priority, Resources},
+    spec::{ExecutorKind, JobSpec},
     stream::read::{Fact, decode},
     subjects,
 };
@@ -21,21 +21,7 @@ const NAMES: [&str; 2] = ["a", "b"];
 type Step = (usize, u8, usize, Option<usize>);
 
 fn spec() -> JobSpec {
-    JobSpec {
-        name: None,
-        command: vec!["true".to_owned()],
-        runtime: None,
-        image: None,
-        executor: None,
-        inputs: Vec::new(),
-        env: BTreeMap::new(),
-        resources: Resources::default(),
-        timeout_ms: None,
-        queue: default_token(),
-        priority: Priority::Normal,
-        labels: BTreeMap::new(),
-        key: None,
-    }
+    JobSpec::new(vec!["true".to_owned()])
 }
 
 fn wish(who: usize, what: u8, session: SessionId, job: &Job) -> Wish {

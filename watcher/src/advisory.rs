@@ -1,0 +1,289 @@
+//! Listening to the broker's own account of who is connected. Only its system account hears that.
+
+use std::time::Duration;
+
+use async_nats::{Client, Message, Subscriber, connection::State};
+use bus::{
+    ids::{SessionId, WorkerId},
+    stream::connect::{self, Bus},
+};
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use futures::StreamExt as _;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::json;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, MissedTickBehavior, timeout_at},
+};
+use tracing::{debug, info, warn};
+
+use crate::{act::chain, connections::Connection, state::Key};
+
+/// How often the listener looks whether its own connection is still the same.
+const LOOK: Duration = Duration::from_millis(100);
+/// How long the servers may take to list their connections.
+const LISTING: Duration = Duration::from_millis(500);
+/// The most connections that a server lists.
+const LISTED: usize = 16_384;
+/// Before the next try at what failed.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Why a connection ends when its client does. Others are the server's doing: it stops, or finds its client too slow.
+const TELLING: [&str; 3] = ["Client Closed", "Read Error", "Write Error"];
+
+/// What the broker says.
+#[derive(Debug)]
+pub(crate) enum Advice {
+    /// From now on it is heard, over this connection. What happened before that was not.
+    Listening(Client),
+    /// A session has a connection, since then by its server's clock.
+    Made(Key, Connection, DateTime<Utc>),
+    /// A session's connection ended, for a reason that may be its runner's death.
+    Ended(Key, Connection, bool),
+}
+
+#[derive(Deserialize)]
+struct Answer<T> {
+    data: T,
+}
+
+#[derive(Deserialize)]
+struct UserInfo {
+    account: String,
+}
+
+#[derive(Deserialize)]
+struct Listing {
+    server_id: String,
+    #[serde(default)]
+    connections: Vec<Listed>,
+}
+
+#[derive(Deserialize)]
+struct Listed {
+    cid: u64,
+    start: DateTime<Utc>,
+    #[serde(default)]
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct Advisory {
+    server: Server,
+    client: Described,
+    #[serde(default)]
+    reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Server {
+    id: String,
+}
+
+#[derive(Deserialize)]
+struct Described {
+    id: u64,
+    start: DateTime<Utc>,
+    #[serde(default)]
+    name: String,
+}
+
+/// Listens for as long as it lives; waits for a broker that does not answer, or does not know these credentials.
+pub(crate) async fn listen(bus: Bus, urls: String, advice: mpsc::Sender<Advice>) {
+    let account = account_of(&bus).await;
+    let client = match connect::patiently(&urls, "watcher/system").await {
+        Ok(system) => system.client,
+        Err(error) => {
+            warn!("cannot listen for dead runners: {}; heartbeats alone tell of them", chain(&error));
+            return;
+        }
+    };
+    // One subscription for both kinds: they are heard in the order in which they happened.
+    let subject = format!("$SYS.ACCOUNT.{account}.*");
+    loop {
+        match client.subscribe(subject.clone()).await {
+            Ok(subscription) => {
+                if follow(&client, &account, subscription, &advice).await.is_none() {
+                    return;
+                }
+            }
+            Err(error) => debug!("cannot listen for dead runners yet: {error}"),
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Nothing, when nobody wants to know any more.
+async fn follow(client: &Client, account: &str, mut subscription: Subscriber, advice: &mpsc::Sender<Advice>) -> Option<()> {
+    let mut ticks = tokio::time::interval(LOOK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut heard_since = None;
+    loop {
+        tokio::select! {
+            message = subscription.next() => {
+                let Some(message) = message else { return Some(()) };
+                if let Some(read) = read(&message) {
+                    advice.send(read).await.ok()?;
+                }
+            }
+            _ = ticks.tick() => {
+                let connects = made(client);
+                if connects.is_none() || connects == heard_since {
+                    continue;
+                }
+                match list(client, account).await {
+                    Ok(listed) => {
+                        if heard_since.is_none() {
+                            info!("listening to the broker for dead runners: their jobs run elsewhere within 1 s");
+                        }
+                        heard_since = connects;
+                        advice.send(Advice::Listening(client.clone())).await.ok()?;
+                        for one in listed {
+                            advice.send(one).await.ok()?;
+                        }
+                    }
+                    Err(error) => debug!("the broker does not list its connections yet: {error}"),
+                }
+            }
+        }
+    }
+}
+
+/// How often this client was connected, if it is now.
+pub(crate) fn made(client: &Client) -> Option<u64> {
+    let connects = client.statistics().connects.load(std::sync::atomic::Ordering::Relaxed);
+    (client.connection_state() == State::Connected).then_some(connects)
+}
+
+/// The account that the grid is in: connections of others, whatever they are called, are none of its workers'.
+async fn account_of(bus: &Bus) -> String {
+    loop {
+        match bus.client.request("$SYS.REQ.USER.INFO", Bytes::new()).await {
+            Ok(message) => match serde_json::from_slice::<Answer<UserInfo>>(&message.payload) {
+                Ok(answer) => return answer.data.account,
+                Err(error) => warn!("the broker does not say which account this is: {error}"),
+            },
+            Err(error) => debug!("the broker does not say yet which account this is: {error}"),
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// The connections of every session on every server.
+async fn list(client: &Client, account: &str) -> Result<Vec<Advice>, Box<dyn std::error::Error + Send + Sync>> {
+    let inbox = client.new_inbox();
+    let mut answers = client.subscribe(inbox.clone()).await?;
+    let ask = json!({ "acc": account, "limit": LISTED }).to_string();
+    client.publish_with_reply("$SYS.REQ.SERVER.PING.CONNZ", inbox, ask.into()).await?;
+    client.flush().await?;
+    let deadline = Instant::now() + LISTING;
+    let mut listed = Vec::new();
+    while let Ok(Some(answer)) = timeout_at(deadline, answers.next()).await {
+        let listing = parsed::<Answer<Listing>>(&answer)?.data;
+        for one in listing.connections {
+            let server = listing.server_id.clone();
+            let connection = Connection { server, client: one.cid };
+            listed.extend(session_of(&one.name).map(|key| Advice::Made(key, connection, one.start)));
+        }
+    }
+    Ok(listed)
+}
+
+fn read(message: &Message) -> Option<Advice> {
+    let ended = match message.subject.rsplit('.').next()? {
+        "CONNECT" => false,
+        "DISCONNECT" => true,
+        _ => return None,
+    };
+    let advisory = match parsed::<Advisory>(message) {
+        Ok(advisory) => advisory,
+        Err(error) => {
+            debug!("an advisory on {} cannot be read: {error}", message.subject);
+            return None;
+        }
+    };
+    let key = session_of(&advisory.client.name)?;
+    let connection = Connection {
+        server: advisory.server.id,
+        client: advisory.client.id,
+    };
+    Some(if ended {
+        let telling = advisory.reason.is_none_or(|reason| TELLING.contains(&&*reason));
+        Advice::Ended(key, connection, telling)
+    } else {
+        Advice::Made(key, connection, advisory.client.start)
+    })
+}
+
+fn parsed<T: DeserializeOwned>(message: &Message) -> serde_json::Result<T> {
+    serde_json::from_slice(&message.payload)
+}
+
+/// Whose connection it is: a runner calls it `worker/<id>/<session>`. What has more parts carries its files.
+fn session_of(name: &str) -> Option<Key> {
+    let mut parts = name.split('/');
+    let (kind, worker, session) = (parts.next()?, parts.next()?, parts.next()?);
+    if kind != "worker" || parts.next().is_some() {
+        return None;
+    }
+    Some((worker.parse::<WorkerId>().ok()?, session.parse::<SessionId>().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_sessions_own_connection_speaks_for_it() {
+        let session = SessionId::new();
+        assert_eq!(
+            session_of(&format!("worker/desk-1/{session}")),
+            Some(("desk-1".parse().expect("a token"), session))
+        );
+        for name in [
+            format!("worker/desk-1/{session}/files"),
+            format!("watcher/desk-1/{session}"),
+            "worker/desk-1/7".to_owned(),
+            "worker/desk-1".to_owned(),
+            format!("worker/a b/{session}"),
+            String::new(),
+        ] {
+            assert_eq!(session_of(&name), None, "{name}");
+        }
+    }
+
+    /// As nats-server 2.15.1 writes them, shortened.
+    #[test]
+    fn advisories_are_read_as_the_server_writes_them() {
+        let session = SessionId::new();
+        let message = |kind: &str, reason: &str| {
+            let payload = json!({
+                "type": "io.nats.server.advisory.v1.client_disconnect",
+                "timestamp": "2026-11-22T20:39:43.162171065Z",
+                "server": { "name": "n", "host": "127.0.0.1", "id": "NBS7", "ver": "2.15.1", "jetstream": true },
+                "client": { "start": "2026-11-22T20:39:41.953756997Z", "id": 7, "acc": "RGRID", "name": format!("worker/x/{session}") },
+                "reason": reason,
+            });
+            Message {
+                subject: format!("$SYS.ACCOUNT.RGRID.{kind}").into(),
+                reply: None,
+                payload: payload.to_string().into(),
+                headers: None,
+                status: None,
+                description: None,
+                length: 0,
+            }
+        };
+        let telling = |reason| match read(&message("DISCONNECT", reason)) {
+            Some(Advice::Ended(key, connection, telling)) => {
+                assert_eq!((key.1, connection.server.as_str(), connection.client), (session, "NBS7", 7));
+                telling
+            }
+            other => panic!("{other:?}"),
+        };
+        assert!(telling("Client Closed") && telling("Read Error") && telling("Write Error"));
+        assert!(!telling("Server Shutdown") && !telling("Stale Connection"));
+        assert!(matches!(read(&message("CONNECT", "")), Some(Advice::Made(..))));
+        assert!(read(&message("CLAIMS", "")).is_none());
+    }
+}

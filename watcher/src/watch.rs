@@ -1,0 +1,259 @@
+//! The loop around the plan.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use async_nats::Client;
+use bus::{
+    ids::Queue,
+    stream::{append::Log, connect::Bus},
+};
+use futures::FutureExt as _;
+use tokio::{
+    sync::{Notify, mpsc, watch},
+    task::JoinSet,
+    time::MissedTickBehavior,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    act::{Done, Hands, Topic},
+    advisory::{self, Advice},
+    canary::{self, Canary},
+    feed::Feed,
+    plan::{Command, plan},
+    state::State,
+};
+
+/// How often the time is looked at, where nothing says that something is due before that.
+const TICK: Duration = Duration::from_millis(250);
+/// For how long an append is tried that nobody acknowledges.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Commands that are carried out at once.
+const HANDS: usize = 32;
+/// Events that may stand behind the last one folded while the log counts as read up to now.
+const CAUGHT_UP: u64 = 1_000;
+/// How long a topic rests after a failure: the first time, and at most.
+const REST: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// How long what is being said may take at a stop.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// Everything that the loop is told.
+pub(crate) struct Incoming {
+    pub(crate) feeds: mpsc::Receiver<Feed>,
+    pub(crate) canaries: mpsc::Receiver<canary::Stored>,
+    /// Closed where nobody listens to the broker's system account.
+    pub(crate) advices: mpsc::Receiver<Advice>,
+}
+
+/// A connection, and how often it was made when it was last looked at; another one may have missed what happened before it.
+struct Line {
+    client: Client,
+    connects: Option<u64>,
+}
+
+impl Line {
+    fn new(client: Client) -> Self {
+        let connects = advisory::made(&client);
+        Self { client, connects }
+    }
+
+    /// Whether it is broken now, or another one than at the last look.
+    fn is_another(&mut self) -> bool {
+        let connects = advisory::made(&self.client);
+        let before = std::mem::replace(&mut self.connects, connects);
+        connects.is_none() || connects != before
+    }
+}
+
+pub(crate) struct Watcher {
+    state: State,
+    lapse: Duration,
+    bus: Bus,
+    canary: Canary,
+    line: Line,
+    /// The connection over which the broker says who is connected.
+    system: Option<Line>,
+    /// Asks for a heartbeat of the watcher's own, now.
+    beat_now: Arc<Notify>,
+    caught_up: bool,
+    planned: VecDeque<Command>,
+    planned_at: Instant,
+    doing: JoinSet<(Topic, Done)>,
+    busy: HashSet<Topic>,
+    /// What failed, until when it rests, and how long that is.
+    resting: HashMap<Topic, (Instant, Duration)>,
+}
+
+impl Watcher {
+    pub(crate) fn new(bus: &Bus, lapse: Duration, beat_now: Arc<Notify>) -> Self {
+        let line = Line::new(bus.client.clone());
+        Self {
+            state: State::new(Instant::now()),
+            lapse,
+            bus: bus.clone(),
+            canary: Canary::default(),
+            line,
+            system: None,
+            beat_now,
+            caught_up: false,
+            planned: VecDeque::new(),
+            planned_at: Instant::now(),
+            doing: JoinSet::new(),
+            busy: HashSet::new(),
+            resting: HashMap::new(),
+        }
+    }
+
+    pub(crate) async fn watch(&mut self, mut incoming: Incoming, queues: &watch::Sender<BTreeSet<Queue>>, stop: &CancellationToken) {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let mut look = false;
+            let due = self.state.next_due(Instant::now());
+            tokio::select! {
+                () = stop.cancelled() => return,
+                Some(feed) = incoming.feeds.recv() => look = self.take_in(feed, queues),
+                Some(stored) = incoming.canaries.recv() => self.canary.acknowledged(stored),
+                Some(advice) = incoming.advices.recv() => self.take_advice(advice),
+                Some(done) = self.doing.join_next() => look = self.settle(done),
+                () = until(due), if due.is_some() => look = true,
+                _ = ticks.tick() => look = true,
+            }
+            // What came meanwhile may be that the dead one lives.
+            while let Ok(advice) = incoming.advices.try_recv() {
+                self.take_advice(advice);
+            }
+            if let Some(sent) = self.canary.last() {
+                self.state.hear_self(sent);
+            }
+            let now = Instant::now();
+            self.listen(now);
+            if look {
+                self.look(now);
+            }
+        }
+    }
+
+    /// Takes note of what the broker says of the runners' connections.
+    fn take_advice(&mut self, advice: Advice) {
+        let now = Instant::now();
+        match advice {
+            Advice::Listening(client) => {
+                self.system = Some(Line::new(client));
+                self.state.listen_to_connections(now);
+            }
+            Advice::Made(key, connection, start) => self.state.connected(&key, connection, start),
+            Advice::Ended(key, connection, telling) => {
+                self.listen(now);
+                if self.state.disconnected(&key, &connection, telling, now) {
+                    // Whether the broker is well shows when this one comes back, and not only when the next one is due.
+                    self.beat_now.notify_one();
+                }
+            }
+        }
+    }
+
+    /// Looks whether the watcher hears: its connections are those that they were, and its own heartbeats come back.
+    fn listen(&mut self, now: Instant) {
+        if self.line.is_another() {
+            self.state.distrust(now);
+        }
+        // Its loss makes the quick sign impossible, and nothing else.
+        if self.system.as_mut().is_some_and(Line::is_another) {
+            self.state.doubt_connections(now);
+        }
+        self.state.listen(now);
+    }
+
+    /// Folds what came, and says whether something may follow from it at once.
+    fn take_in(&mut self, feed: Feed, queues: &watch::Sender<BTreeSet<Queue>>) -> bool {
+        let now = Instant::now();
+        match feed {
+            Feed::Events(events, pending) => {
+                let of_workers = events.iter().any(|(_, seen)| seen.is_of_worker());
+                for (sequence, seen) in events {
+                    self.state.see(sequence, &seen, now);
+                }
+                self.caught_up |= pending <= CAUGHT_UP;
+                if of_workers {
+                    let served = self.state.queues();
+                    queues.send_if_modified(|queues| {
+                        let changed = *queues != served;
+                        *queues = served;
+                        changed
+                    });
+                }
+                of_workers
+            }
+            Feed::Beats(beats, last) => {
+                for (worker, beat) in beats {
+                    self.state.hear(&worker, &beat, now);
+                }
+                self.canary.told(last);
+                false
+            }
+        }
+    }
+
+    /// Takes note of what came of a command, and says whether more is to be done.
+    fn settle(&mut self, done: Result<(Topic, Done), tokio::task::JoinError>) -> bool {
+        let Ok((topic, done)) = done else { return true };
+        let now = Instant::now();
+        self.busy.remove(&topic);
+        match (done, &topic) {
+            (Done::Failed, _) => {
+                let pause = self.resting.get(&topic).map_or(REST.0, |(_, pause)| (*pause * 2).min(REST.1));
+                self.resting.insert(topic, (now + pause, pause));
+                return !self.planned.is_empty();
+            }
+            (Done::Lost(sequence, seen), _) => self.state.see(sequence, &seen, now),
+            (Done::Released, Topic::Attempt(job, attempt, key)) => self.state.release(*job, *attempt, key),
+            (Done::Released, Topic::Session(_)) | (Done::Overtaken, _) => {}
+        }
+        self.resting.remove(&topic);
+        // A session that is over releases its attempts at once; otherwise hands are free for the rest of the plan, if there is one.
+        matches!(topic, Topic::Session(_)) || !self.planned.is_empty()
+    }
+
+    /// Plans, and does as much of it as there are hands.
+    fn look(&mut self, now: Instant) {
+        if !self.caught_up {
+            return;
+        }
+        // A plan is of its time: what was silent when it was made may have spoken since.
+        if self.planned.is_empty() || now.saturating_duration_since(self.planned_at) >= TICK {
+            self.planned = plan(&self.state, now, self.lapse).into();
+            self.planned_at = now;
+            self.resting.retain(|_, (until, _)| now < *until + REST.1);
+        }
+        while self.doing.len() < HANDS {
+            let Some(command) = self.planned.pop_front() else { break };
+            let topic = command.topic();
+            let rests = self.resting.get(&topic).is_some_and(|(until, _)| now < *until);
+            if !rests && self.busy.insert(topic.clone()) {
+                let log = Log::new(self.bus.js.clone(), PATIENCE);
+                let bus = self.bus.clone();
+                let work = AssertUnwindSafe(Hands { bus, log }.carry_out(command)).catch_unwind();
+                self.doing.spawn(async move { (topic, work.await.unwrap_or(Done::Failed)) });
+            }
+        }
+    }
+
+    /// Lets what is being said be said. What is not goes to the next watcher, which finds it undone.
+    pub(crate) async fn finish(&mut self) {
+        let all = async { while self.doing.join_next().await.is_some() {} };
+        let _in_time = tokio::time::timeout(GRACE, all).await;
+        self.doing.shutdown().await;
+    }
+}
+
+async fn until(due: Option<Instant>) {
+    if let Some(due) = due {
+        tokio::time::sleep_until(due.into()).await;
+    }
+}
