@@ -100,7 +100,7 @@ pub fn read(subject: &str, payload: &[u8]) -> Result<Option<Seen>, DecodeError> 
     match EventSubject::parse(subject) {
         Some(EventSubject::Job { .. }) if payload.starts_with(SUBMITTED) => Ok(None),
         Some(EventSubject::Job { job, speaker, .. }) => of_job(job, speaker, payload),
-        Some(EventSubject::Worker(worker)) => of_worker(worker, payload).map(Some),
+        Some(EventSubject::Worker(worker)) => of_worker(worker, payload),
         None => Ok(None),
     }
 }
@@ -113,14 +113,28 @@ fn of_job(job: JobId, speaker: Option<Actor>, payload: &[u8]) -> Result<Option<S
             (claimed.worker.as_deref() == Some(worker.as_str())).then(|| Seen::Claimed(claimed.of(job, worker)))
         }
         ("job.finished.v1", Some(Actor::Worker(worker))) => Some(Seen::Finished(slim.data::<Named<'_>>()?.of(job, worker))),
-        ("job.cancelled.v1", Some(Actor::Api | Actor::Watcher)) => Some(Seen::Closed { job, attempt: None }),
+        ("job.cancelled.v1", Some(Actor::Api | Actor::Watcher)) | ("job.expired.v1", Some(Actor::Watcher)) => {
+            Some(Seen::Closed { job, attempt: None })
+        }
         ("job.died.v1", Some(Actor::Watcher)) | ("job.rescheduled.v1", None) => Some(Seen::Closed {
             job,
             attempt: Some(slim.data::<GivenUp>()?.attempt),
         }),
         // These change nothing here, and what stands below was said by one who may not.
-        ("job.started.v1" | "job.cancel_requested.v1" | "job.submitted.v1" | "job.rescheduled.v1", _)
-        | ("job.claimed.v1" | "job.finished.v1" | "job.cancelled.v1" | "job.died.v1", _) => None,
+        (
+            "job.started.v1"
+            | "job.cancel_requested.v1"
+            | "job.submitted.v1"
+            | "job.rescheduled.v1"
+            | "job.released.v1"
+            | "job.requeued.v1"
+            | "job.claimed.v1"
+            | "job.finished.v1"
+            | "job.cancelled.v1"
+            | "job.died.v1"
+            | "job.expired.v1",
+            _,
+        ) => None,
         (unknown, _) => return Err(DecodeError::UnknownType { kind: unknown.to_owned() }),
     })
 }
@@ -145,10 +159,10 @@ impl Named<'_> {
     }
 }
 
-fn of_worker(worker: WorkerId, payload: &[u8]) -> Result<Seen, DecodeError> {
+fn of_worker(worker: WorkerId, payload: &[u8]) -> Result<Option<Seen>, DecodeError> {
     let envelope = Envelope::<WorkerEvent>::from_json(payload)?;
     let event = envelope.id;
-    Ok(match envelope.event {
+    Ok(Some(match envelope.event {
         WorkerEvent::Registered(registered) => Seen::Registered {
             worker,
             session: registered.session,
@@ -167,5 +181,6 @@ fn of_worker(worker: WorkerId, payload: &[u8]) -> Result<Seen, DecodeError> {
             lost: false,
             event,
         },
-    })
+        WorkerEvent::Restarting(_) | WorkerEvent::Cordoned(_) | WorkerEvent::Uncordoned(_) => return Ok(None),
+    }))
 }
