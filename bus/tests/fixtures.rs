@@ -12,18 +12,24 @@ use bus::{
 const DIR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
 
 /// Every type that this program writes.
-const TYPES: [&str; 11] = [
+const TYPES: [&str; 17] = [
     "job.cancel_requested.v1",
     "job.cancelled.v1",
     "job.claimed.v1",
     "job.died.v1",
+    "job.expired.v1",
     "job.finished.v1",
+    "job.released.v1",
+    "job.requeued.v1",
     "job.rescheduled.v1",
     "job.started.v1",
     "job.submitted.v1",
+    "worker.cordoned.v1",
     "worker.left.v1",
     "worker.lost.v1",
     "worker.registered.v1",
+    "worker.restarting.v1",
+    "worker.uncordoned.v1",
 ];
 
 /// Name and content of each file.

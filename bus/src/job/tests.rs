@@ -1,6 +1,7 @@
 mod arbitrary;
 mod history;
 mod interleaved;
+mod policies;
 mod speakers;
 
 use super::{CancelRequested, Command, End, Job, JobEvent, LossCause, Outcome, Phase, Rejection, State, decide};
