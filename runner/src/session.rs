@@ -34,8 +34,9 @@ use crate::{
     sessions::Stop,
 };
 
-/// How long an ask waits on the server.
-const EXPIRES: Duration = Duration::from_secs(5);
+/// How long an ask waits on the server. Shorter than the silence by which a worker is given up: the broker cannot know that a cable
+/// is cut, and what it hands to a dead one's ask comes back only after `ack_wait`.
+const EXPIRES: Duration = Duration::from_millis(2_500);
 /// After how long work that does not fit now may be offered again, to us or to another worker.
 const NO_ROOM_PAUSE: Duration = Duration::from_millis(20);
 /// The same for work that this machine can never hold, or this program cannot read: somebody else must.
