@@ -1,5 +1,6 @@
 //! The watcher over a real nats-server, with workers that do nothing but speak: or fall silent.
 
+mod disconnects;
 mod ends;
 mod outages;
 mod silence;
@@ -16,10 +17,13 @@ use bus::{
     envelope::Envelope,
     ids::{Attempt, JobId, WorkerId},
     job::{AttemptEnd, Job, LossCause, Phase},
-    stream::{EVENTS, follow::Follower},
+    stream::{EVENTS, connect::Bus, follow::Follower},
     worker::WorkerEvent,
 };
-use grid_tests::writer::{Worker, Writer};
+use grid_tests::{
+    nats::NatsServer,
+    writer::{Worker, Writer},
+};
 use tokio::task::JoinHandle;
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
@@ -51,6 +55,14 @@ impl Watching {
         Self::start_as(Config { lapse, ..Config::new(url) })
     }
 
+    /// One that hears of the broker's clients.
+    fn quick(server: &NatsServer) -> Self {
+        Self::start_as(Config {
+            nats_system: Some(server.system_url()),
+            ..Config::new(server.url())
+        })
+    }
+
     fn start_as(config: Config) -> Self {
         let stop = CancellationToken::new();
         let running = TaskTracker::new().spawn(::watcher::run(config, stop.clone()));
@@ -76,6 +88,8 @@ type Said = Arc<Mutex<(u64, Vec<(JobId, Attempt)>)>>;
 struct Beating {
     worker: Worker,
     said: Said,
+    /// A connection that is called as a runner's is.
+    line: Bus,
     _stop: DropGuard,
 }
 
@@ -88,7 +102,13 @@ impl Beating {
         worker.beat(0, &[]).await?;
         TaskTracker::new().spawn(stop.clone().run_until_cancelled_owned(beat(worker.clone(), said.clone())));
         let _stop = stop.drop_guard();
-        Ok(Self { worker, said, _stop })
+        let line = line(url, &worker).await?;
+        Ok(Self {
+            worker,
+            said,
+            line,
+            _stop,
+        })
     }
 
     /// Claims a job, and lists it in every heartbeat from now on.
@@ -104,6 +124,11 @@ impl Beating {
     fn forget(&self) {
         self.said.lock().unwrap_or_else(PoisonError::into_inner).1.clear();
     }
+}
+
+/// Connects as this worker's runner would.
+async fn line(url: &str, worker: &Worker) -> Result<Bus> {
+    Ok(Bus::connect(url, &format!("worker/{}/{}", worker.id, worker.session)).await?)
 }
 
 async fn beat(worker: Worker, said: Said) {

@@ -24,7 +24,7 @@ impl Grid {
     async fn start() -> Result<Self> {
         let server = NatsServer::start().await?;
         let writer = Writer::connect(server.url()).await?;
-        let watching = Watching::start(server.url());
+        let watching = Watching::quick(&server);
         let (mut healthy, mut jobs) = (Vec::new(), Vec::new());
         for number in 0..5 {
             let worker = Beating::start(server.url(), &format!("healthy-{number}")).await?;
