@@ -21,6 +21,8 @@ const BATCH_MAX: usize = 4_000;
 /// The time from one transaction to the next while events keep coming: at least, and at most. In between, twice what the last
 /// one took, so that the projector never takes more than a third of a busy machine. The first event after a rest is not held up.
 const PACE: (Duration, Duration) = (Duration::from_millis(40), Duration::from_millis(250));
+/// How long events gather while they keep coming, so that each does not wake server and projector by itself.
+const LINGER: Duration = Duration::from_millis(20);
 /// How long a batch waits for events that are known to be on their way.
 const ON_THEIR_WAY: Duration = Duration::from_millis(200);
 
@@ -85,7 +87,7 @@ impl Source {
     /// What stands behind sequence `after`, and up to sequence `until`, where one is given.
     pub(crate) fn new(js: &jetstream::Context, after: u64, until: Option<u64>) -> Self {
         Self {
-            follower: Follower::new(js, EVENTS, Vec::new(), after),
+            follower: Follower::new(js, EVENTS, Vec::new(), after).linger(LINGER),
             until,
             earliest: Instant::now(),
         }

@@ -1,6 +1,6 @@
 //! Following a stream from a position, in order, without a gap, for as long as one likes.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::jetstream::{self, consumer};
 use bytes::Bytes;
@@ -10,6 +10,8 @@ use super::puller::{Error, Patience, Pulled, Puller};
 
 /// Messages that are under way at once; more are asked for when half of them are left.
 const WINDOW: usize = 2_000;
+/// Messages that a follower which lingers takes one by one.
+const FEW: usize = 8;
 /// How long an ask waits on the server.
 const EXPIRES: Duration = Duration::from_secs(30);
 /// How long the server keeps the consumer of a follower that went away.
@@ -47,6 +49,38 @@ pub struct Follower {
     delivered: u64,
     puller: Option<Puller>,
     window: usize,
+    pace: Option<Pace>,
+}
+
+/// How a follower that lingers asks.
+#[derive(Debug)]
+struct Pace {
+    linger: Duration,
+    /// When the first and the last message came since the last ask.
+    came: Option<(Instant, Instant)>,
+    /// How many came.
+    count: usize,
+    /// Messages that stood behind the last one.
+    behind: u64,
+}
+
+impl Pace {
+    /// When to ask next, where messages keep coming.
+    fn busy_until(&self) -> Option<Instant> {
+        let (first, last) = self.came?;
+        (self.count >= FEW && last - first < self.linger).then(|| first + self.linger)
+    }
+
+    fn asked(&mut self) {
+        (self.came, self.count) = (None, 0);
+    }
+
+    fn came(&mut self, behind: u64) {
+        let now = Instant::now();
+        self.came = Some((self.came.map_or(now, |(first, _)| first), now));
+        self.count += 1;
+        self.behind = behind;
+    }
 }
 
 impl Follower {
@@ -64,7 +98,21 @@ impl Follower {
             delivered: 0,
             puller: None,
             window: WINDOW,
+            pace: None,
         }
+    }
+
+    /// Lets messages gather for so long where more than a few come in that time, and takes them together; few come at once.
+    /// Under load, each message that comes by itself costs the server and us a wake-up, several times its own work.
+    #[must_use]
+    pub fn linger(mut self, linger: Duration) -> Self {
+        self.pace = Some(Pace {
+            linger,
+            came: None,
+            count: 0,
+            behind: 0,
+        });
+        self
     }
 
     /// Has at most so many messages (2,000 unless said) under way at once: fewer, where each may be large.
@@ -106,9 +154,24 @@ impl Follower {
             self.begin().await?;
         }
         let Some(puller) = self.puller.as_mut() else { return Ok(None) };
-        let half = self.window / 2;
-        if puller.outstanding(0) <= half {
-            puller.ask(0, half, Patience::Expires(EXPIRES)).await?;
+        let (half, outstanding) = (self.window / 2, puller.outstanding(0));
+        match &mut self.pace {
+            None if outstanding <= half => puller.ask(0, half, Patience::Expires(EXPIRES)).await?,
+            Some(pace) if pace.behind > half as u64 && outstanding <= half => {
+                pace.asked();
+                puller.ask(0, half, Patience::NoWait).await?;
+            }
+            Some(pace) if outstanding == 0 => {
+                if let Some(until) = pace.busy_until() {
+                    tokio::time::sleep_until(until.into()).await;
+                    pace.asked();
+                    puller.ask(0, half, Patience::NoWait).await?;
+                } else {
+                    pace.asked();
+                    puller.ask(0, FEW, Patience::Expires(EXPIRES)).await?;
+                }
+            }
+            None | Some(_) => {}
         }
         let pulled = puller.next().await?;
         self.accept(pulled)
@@ -130,6 +193,9 @@ impl Follower {
                 let stored_at =
                     chrono::DateTime::from_timestamp(info.published.unix_timestamp(), info.published.nanosecond()).unwrap_or_default();
                 let (sequence, pending) = (info.stream_sequence, info.pending);
+                if let Some(pace) = &mut self.pace {
+                    pace.came(pending);
+                }
                 let message = message.message;
                 Ok(Some(Followed {
                     subject: message.subject.to_string(),
@@ -140,7 +206,13 @@ impl Follower {
                     stored_at,
                 }))
             }
-            Pulled::Ended(_, _) => Ok(None),
+            Pulled::Ended(_, _) => {
+                // Whatever stood behind the last one came, or has to be asked for anew.
+                if let Some(pace) = &mut self.pace {
+                    pace.behind = 0;
+                }
+                Ok(None)
+            }
             Pulled::Gone(_, words) => {
                 debug!("the consumer of {} is gone: {words}", self.stream);
                 Err(Error::Closed)

@@ -87,6 +87,38 @@ async fn a_follower_begins_behind_a_sequence_and_keeps_to_its_filter() -> Result
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_lingers_misses_nothing_and_takes_together_what_comes_meanwhile() -> Result<()> {
+    const LINGER: Duration = Duration::from_millis(300);
+    let server = NatsServer::start().await?;
+    let writer = Writer::connect(server.url()).await?;
+    // More than its window behind it, then nothing, then one by one.
+    publish(&writer, 0..2_500).await?;
+    let mut follower = Follower::new(&writer.bus.js, EVENTS, Vec::new(), 0).window(200).linger(LINGER);
+    let mut read = Vec::new();
+    let begun = Instant::now();
+    while read.len() < 2_500 {
+        read.extend(timeout(Duration::from_secs(20), follower.chunk(1_000)).await?.iter().map(number));
+    }
+    assert!(begun.elapsed() < 8 * LINGER, "what stands there already took {:?}", begun.elapsed());
+    // It has caught up, looks once more, and then takes a few as they come.
+    assert!(timeout(4 * LINGER, follower.chunk(1_000)).await.is_err());
+    let stored = Instant::now();
+    publish(&writer, 2_500..2_508).await?;
+    while read.len() < 2_508 {
+        read.extend(timeout(Duration::from_secs(20), follower.chunk(1_000)).await?.iter().map(number));
+    }
+    assert!(stored.elapsed() < LINGER, "the first ones after a rest came only after {:?}", stored.elapsed());
+    for number in 2_508..2_517 {
+        publish(&writer, number..number + 1).await?;
+    }
+    let together = timeout(Duration::from_secs(20), follower.chunk(1_000)).await?;
+    assert_eq!(together.iter().map(number).collect::<Vec<_>>(), (2_508..2_517).collect::<Vec<u64>>());
+    read.extend(together.iter().map(number));
+    assert_eq!(read, (0..2_517).collect::<Vec<u64>>());
+    Ok(())
+}
+
 async fn publish(writer: &Writer, numbers: std::ops::Range<u64>) -> Result<()> {
     let mut acks = Vec::new();
     for number in numbers {
