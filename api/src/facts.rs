@@ -1,6 +1,6 @@
 //! `GET /v1/facts`: everything that happens, as it is stored.
 
-use std::{borrow::Cow, collections::HashSet};
+use std::{borrow::Cow, collections::HashSet, time::Duration};
 
 use axum::{extract::State, http::HeaderMap, response::Response};
 use bus::{
@@ -9,7 +9,10 @@ use bus::{
     subjects::EventSubject,
 };
 use serde::Deserialize;
-use tokio::sync::{broadcast, mpsc};
+use tokio::{
+    sync::{broadcast, mpsc},
+    time::{Instant, sleep_until},
+};
 use tracing::debug;
 
 use crate::{
@@ -23,6 +26,9 @@ use crate::{
 
 /// Facts that are read from the log at once, and bytes of them that are sent as one piece, at most.
 const CHUNK: (usize, usize) = (256, 64 << 10);
+/// How long facts gather while they keep coming; the first one after a rest goes out at once. Each piece wakes the connection
+/// and its reader, which costs more than what is in it.
+const LINGER: Duration = Duration::from_millis(5);
 
 /// Which facts are asked for.
 #[derive(Debug, Default)]
@@ -66,8 +72,10 @@ pub(crate) async fn facts(State(app): State<Shared>, query: Query, headers: Head
 
 /// Hands on what is told, until something was missed; returns the sequence to read on from, or nothing where nobody reads any more.
 async fn listen(mut facts: broadcast::Receiver<Woken>, mut last: u64, wanted: &Wanted, chunks: &mpsc::Sender<Events>) -> Option<u64> {
+    let mut earliest = Instant::now();
     loop {
         let mut next = facts.recv().await.ok();
+        sleep_until(earliest).await;
         let mut chunk = Events::default();
         let mut missed = false;
         loop {
@@ -89,6 +97,7 @@ async fn listen(mut facts: broadcast::Receiver<Woken>, mut last: u64, wanted: &W
         }
         if !chunk.is_empty() {
             chunks.send(chunk).await.ok()?;
+            earliest = Instant::now() + LINGER;
         }
         if missed {
             debug!("a follower of all facts missed some behind {last}; it reads on from the log");

@@ -47,6 +47,8 @@ const LINGER: Duration = Duration::from_millis(15);
 const LIVE_WINDOW: usize = 8;
 /// How much is read from a pipe at once (a pipe holds 64 KiB).
 const READ_BYTES: usize = 64 << 10;
+/// The same until a read fills it: most commands say little, and large buffers cost a short job more than its reads do.
+const FIRST_READ_BYTES: usize = 4 << 10;
 
 /// Why a log cannot be kept.
 #[derive(Debug, thiserror::Error)]
@@ -139,7 +141,7 @@ impl Logbook {
     /// If a pipe cannot be read, or the log cannot be kept.
     pub(crate) async fn pump(&mut self, stdout: impl AsyncRead + Unpin, stderr: impl AsyncRead + Unpin) -> Result<(), Error> {
         let (mut stdout, mut stderr) = (Some(stdout), Some(stderr));
-        let (mut out, mut err) = (BytesMut::new(), BytesMut::new());
+        let (mut out, mut err) = (Reading::new(), Reading::new());
         while stdout.is_some() || stderr.is_some() {
             let due = self.live.since.map(|since| since + LINGER);
             tokio::select! {
@@ -229,11 +231,30 @@ impl Drop for Logbook {
     }
 }
 
-async fn read(pipe: Option<&mut (impl AsyncRead + Unpin)>, buffer: &mut BytesMut) -> Result<Option<Bytes>, Error> {
+/// A pipe's buffer.
+struct Reading {
+    buffer: BytesMut,
+    /// How much is read at once.
+    most: usize,
+}
+
+impl Reading {
+    fn new() -> Self {
+        Self {
+            buffer: BytesMut::new(),
+            most: FIRST_READ_BYTES,
+        }
+    }
+}
+
+async fn read(pipe: Option<&mut (impl AsyncRead + Unpin)>, reading: &mut Reading) -> Result<Option<Bytes>, Error> {
     let Some(pipe) = pipe else { return Ok(None) };
-    buffer.reserve(READ_BYTES);
-    let read = pipe.read_buf(buffer).await.map_err(Error::Pipe)?;
-    Ok((read > 0).then(|| buffer.split().freeze()))
+    reading.buffer.reserve(reading.most);
+    let read = pipe.read_buf(&mut reading.buffer).await.map_err(Error::Pipe)?;
+    if read >= reading.most {
+        reading.most = READ_BYTES;
+    }
+    Ok((read > 0).then(|| reading.buffer.split().freeze()))
 }
 
 async fn sleep_until(at: Option<Instant>) {
