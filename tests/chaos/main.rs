@@ -42,7 +42,10 @@ fn settings() -> Result<Settings> {
         percent: setting("CHAOS_PERCENT", 100)?,
     };
     ensure!((0.1..=600.0).contains(&settings.minutes), "CHAOS_MINUTES: from 0.1 to 600");
-    ensure!((1..=150).contains(&settings.level), "CHAOS_LEVEL: from 1 to 150; four workers take 160 jobs");
+    ensure!(
+        (1..=150).contains(&settings.level),
+        "CHAOS_LEVEL: from 1 to 150; four workers take 160 jobs"
+    );
     ensure!((1..=1000).contains(&settings.percent), "CHAOS_PERCENT: from 1 to 1000");
     Ok(settings)
 }
@@ -59,7 +62,10 @@ fn main() -> Result<ExitCode> {
     let all = || CASES.iter().map(|(name, _)| (*name).to_owned()).collect();
     let names = if names.is_empty() { all() } else { names };
     for name in &names {
-        ensure!(CASES.iter().any(|(known, _)| known == name), "there is no case `{name}`; see chaos --help");
+        ensure!(
+            CASES.iter().any(|(known, _)| known == name),
+            "there is no case `{name}`; see chaos --help"
+        );
     }
     // Every process of the grid is started by this thread, and dies with it.
     tokio::runtime::Builder::new_multi_thread()

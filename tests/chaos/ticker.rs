@@ -32,7 +32,10 @@ fn run() -> io::Result<u8> {
     let dir = arguments.next().ok_or_else(|| missing("DIR"))?;
     let length = arguments.next().and_then(|text| text.parse().ok()).map(Duration::from_millis);
     let length = length.ok_or_else(|| missing("MILLISECONDS"))?;
-    let code = arguments.next().and_then(|text| text.parse().ok()).ok_or_else(|| missing("EXIT_CODE"))?;
+    let code = arguments
+        .next()
+        .and_then(|text| text.parse().ok())
+        .ok_or_else(|| missing("EXIT_CODE"))?;
     let output = arguments.next();
     let job = env::var("RGRID_JOB_ID").map_err(|_| missing("RGRID_JOB_ID"))?;
     let attempt = env::var("RGRID_ATTEMPT").map_err(|_| missing("RGRID_ATTEMPT"))?;

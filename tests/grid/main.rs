@@ -1,5 +1,7 @@
 mod api;
+mod chaos;
 mod cli;
+mod cluster;
 mod crash;
 mod executors;
 mod files;

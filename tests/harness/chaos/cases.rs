@@ -42,12 +42,27 @@ impl Settings {
 
 /// The names of all cases, and what they do.
 pub const CASES: [(&str, &str); 7] = [
-    ("sigkill", "20 SIGKILLs of a runner under load, each of its jobs runs elsewhere within 1 s"),
+    (
+        "sigkill",
+        "20 SIGKILLs of a runner under load, each of its jobs runs elsewhere within 1 s",
+    ),
     ("cut", "10 cut cables, each job runs elsewhere within 5 s"),
-    ("zombie", "10 runners stopped with SIGSTOP until their jobs run elsewhere, and let go on: each is fenced"),
-    ("frozen-nats", "nats-server frozen for 10 s, five times: no healthy worker is given up"),
-    ("submissions", "SIGKILLs of nats-server during 2,000 submissions: each acknowledged one is there"),
-    ("postgres-stopped", "Postgres stopped for a minute: jobs are submitted over NATS, run and end"),
+    (
+        "zombie",
+        "10 runners stopped with SIGSTOP until their jobs run elsewhere, and let go on: each is fenced",
+    ),
+    (
+        "frozen-nats",
+        "nats-server frozen for 10 s, five times: no healthy worker is given up",
+    ),
+    (
+        "submissions",
+        "SIGKILLs of nats-server during 2,000 submissions: each acknowledged one is there",
+    ),
+    (
+        "postgres-stopped",
+        "Postgres stopped for a minute: jobs are submitted over NATS, run and end",
+    ),
     ("random", "minutes of random faults of every part, with 100 jobs and more at once"),
 ];
 
@@ -65,6 +80,8 @@ pub async fn run(name: &str, settings: Settings) -> Result<Outcome> {
     }
 }
 
+/// A watcher that has just begun to hear the broker's advisories does not act on them for so long: it may have missed some.
+const SETTLED: Duration = Duration::from_secs(5);
 const TRIO: Crew = Crew { runners: 3, watchers: 2 };
 
 fn steady(level: usize, length_ms: (u64, u64)) -> Recipe {
@@ -81,6 +98,7 @@ async fn bereave(name: &'static str, harm: Harm, times: usize, bound_ms: i64, se
     let mut stage = Stage::begin(name, settings.seed, TRIO).await?;
     let mut random = StdRng::seed_from_u64(settings.seed);
     let going = stage.keep_up(steady(24, (2_000, 9_000)));
+    tokio::time::sleep(SETTLED).await;
     for _ in 0..times {
         let number = random.random_range(1..=TRIO.runners);
         stage.busy(number, 3).await?;
@@ -88,9 +106,7 @@ async fn bereave(name: &'static str, harm: Harm, times: usize, bound_ms: i64, se
         stage.bereave(harm, number).await?;
     }
     going.stop().await?;
-    let mut outcome = stage.finish().await?;
-    in_time(&mut outcome, bound_ms);
-    Ok(outcome)
+    stage.finish(|outcome| in_time(outcome, bound_ms)).await
 }
 
 /// Every job of a harmed worker ran elsewhere in time.
@@ -101,7 +117,9 @@ fn in_time(outcome: &mut Outcome, bound_ms: i64) {
         outcome.verdict.add(3, Kind::Late, None, what);
     }
     if rows.iter().all(|row| row.restart_ms.is_empty()) {
-        outcome.verdict.add(3, Kind::Late, None, "no job had to run elsewhere; nothing was measured".to_owned());
+        outcome
+            .verdict
+            .add(3, Kind::Late, None, "no job had to run elsewhere; nothing was measured".to_owned());
     }
 }
 
@@ -119,12 +137,13 @@ async fn zombie(settings: Settings) -> Result<Outcome> {
         lingering.extend(gone(&stage.rig.traces(), &had).await?);
     }
     going.stop().await?;
-    let mut outcome = stage.finish().await?;
-    for what in lingering {
-        outcome.verdict.add(2, Kind::Overlap, None, what);
-    }
-    in_time(&mut outcome, 5_000);
-    Ok(outcome)
+    let fenced = |outcome: &mut Outcome| {
+        for what in lingering {
+            outcome.verdict.add(2, Kind::Overlap, None, what);
+        }
+        in_time(outcome, 5_000);
+    };
+    stage.finish(fenced).await
 }
 
 /// Waits until the processes of attempts are gone; those that stay, in words.
@@ -137,7 +156,10 @@ async fn gone(traces: &Path, attempts: &[(bus::ids::JobId, bus::ids::Attempt)]) 
         pids.retain(|pid| is_ticker(*pid));
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    Ok(pids.iter().map(|pid| format!("process {pid} of a fenced attempt is still there")).collect())
+    Ok(pids
+        .iter()
+        .map(|pid| format!("process {pid} of a fenced attempt is still there"))
+        .collect())
 }
 
 fn is_ticker(pid: u32) -> bool {
@@ -157,7 +179,7 @@ async fn frozen_nats(settings: Settings) -> Result<Outcome> {
         tokio::time::sleep(Duration::from_secs(6)).await;
     }
     going.stop().await?;
-    stage.finish().await
+    stage.finish(|_| ()).await
 }
 
 async fn submissions(settings: Settings) -> Result<Outcome> {
@@ -182,7 +204,10 @@ async fn submissions(settings: Settings) -> Result<Outcome> {
             let enough = all * part / 8;
             let begun = Instant::now();
             while load.acknowledged().len() < enough {
-                ensure!(begun.elapsed() < Duration::from_secs(60), "{enough} submissions took longer than a minute");
+                ensure!(
+                    begun.elapsed() < Duration::from_secs(60),
+                    "{enough} submissions took longer than a minute"
+                );
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
             if let Some(fault) = stage.harm(Harm::Kill, Part::Nats).await? {
@@ -193,7 +218,7 @@ async fn submissions(settings: Settings) -> Result<Outcome> {
         anyhow::Ok(())
     };
     tokio::try_join!(by(false), by(true), harming)?;
-    stage.finish().await
+    stage.finish(|_| ()).await
 }
 
 async fn postgres_stopped(settings: Settings) -> Result<Outcome> {
@@ -208,17 +233,25 @@ async fn postgres_stopped(settings: Settings) -> Result<Outcome> {
     while begun.elapsed() < outage {
         let jobs = stage.load.submit(10, &recipe, true).await?;
         let all = |ledger: &super::ledger::Ledger| {
-            let ended = |job| ledger.jobs.get(job).is_some_and(|tale: &super::ledger::Tale| tale.ended().is_some());
+            let ended = |job| {
+                ledger
+                    .jobs
+                    .get(job)
+                    .is_some_and(|tale: &super::ledger::Tale| tale.ended().is_some())
+            };
             jobs.iter().all(ended).then_some(())
         };
-        stage.observer.until("jobs end while Postgres is away", Duration::from_secs(30), all).await?;
+        stage
+            .observer
+            .until("jobs end while Postgres is away", Duration::from_secs(30), all)
+            .await?;
         rounds += 1;
     }
     ensure!(rounds > 2, "only {rounds} rounds of jobs ended while Postgres was away");
     if let Some(fault) = stopped {
         stage.mend(fault).await?;
     }
-    stage.finish().await
+    stage.finish(|_| ()).await
 }
 
 async fn random(settings: Settings) -> Result<Outcome> {
@@ -237,7 +270,7 @@ async fn under(name: &'static str, seed: u64, crew: Crew, recipe: Recipe, schedu
     let going = stage.keep_up(recipe);
     stage.harms.carry_out(&mut stage.rig, schedule, &CancellationToken::new()).await?;
     going.stop().await?;
-    stage.finish().await
+    stage.finish(|_| ()).await
 }
 
 /// The short form: every part is harmed once, in half a minute.

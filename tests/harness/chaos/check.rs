@@ -99,6 +99,8 @@ pub struct Verdict {
     pub ends: BTreeMap<End, usize>,
     /// Late words that the log holds and that did not count.
     pub refused: u64,
+    /// Attempts that came to their end after they were given up: results that were not wanted any more.
+    pub unwanted: usize,
 }
 
 /// Holds the evidence against the promises.
@@ -156,7 +158,12 @@ fn traces(evidence: &Evidence, verdict: &mut Verdict) {
     }
     for (job, traces) in &of_jobs {
         let Some(tale) = evidence.ledger.jobs.get(job) else {
-            verdict.add(1, Kind::Disagreement, Some(*job), "it ran, and the log knows no such job".to_owned());
+            verdict.add(
+                1,
+                Kind::Disagreement,
+                Some(*job),
+                "it ran, and the log knows no such job".to_owned(),
+            );
             continue;
         };
         for trace in traces {
@@ -183,7 +190,9 @@ fn committed(job: JobId, tale: &Tale, traces: &[&Trace], verdict: &mut Verdict) 
             [trace] => match trace.end {
                 Some(end) if end > finished + SLACK => say(format!("it committed {} ms before it ended", (end - finished) / 1000)),
                 Some(_) => {}
-                None if tale.ends.iter().any(|(_, end)| *end == End::Succeeded) => say("it succeeded, and never came to its end".to_owned()),
+                None if tale.ends.iter().any(|(_, end)| *end == End::Succeeded) => {
+                    say("it succeeded, and never came to its end".to_owned())
+                }
                 None => {}
             },
             several => say(format!("it ran {} times", several.len())),
@@ -199,14 +208,27 @@ fn one_trace(evidence: &Evidence, tale: &Tale, trace: &Trace, verdict: &mut Verd
     };
     if trace.start + SLACK < one.claimed {
         let early = (one.claimed - trace.start) / 1000;
-        verdict.add(2, Kind::Disagreement, job, format!("attempt {} ran {early} ms before its claim", trace.attempt));
+        verdict.add(
+            2,
+            Kind::Disagreement,
+            job,
+            format!("attempt {} ran {early} ms before its claim", trace.attempt),
+        );
     }
     // A fenced attempt's command is ended as soon as its runner can know; a dead runner's, at once.
     if let Some(given_up) = one.given_up {
-        let can_know = reasons(evidence, one, given_up).map(|fault| fault.to).max().unwrap_or(given_up).max(given_up);
+        verdict.unwanted += usize::from(trace.end.is_some());
+        let can_know = reasons(evidence, one, given_up)
+            .map(|fault| fault.to)
+            .max()
+            .unwrap_or(given_up)
+            .max(given_up);
         if trace.last > can_know + LINGER {
             let late = (trace.last - can_know) / 1000;
-            let what = format!("attempt {} went on for {late} ms after its runner could know that it was given up", trace.attempt);
+            let what = format!(
+                "attempt {} went on for {late} ms after its runner could know that it was given up",
+                trace.attempt
+            );
             verdict.add(2, Kind::Overlap, job, what);
         }
     }
@@ -228,7 +250,9 @@ fn reasons<'a>(evidence: &'a Evidence, one: &'a Try, given_up: Micros) -> impl I
 fn overlaps(evidence: &Evidence, tale: &Tale, traces: &[&Trace], verdict: &mut Verdict) {
     for (index, earlier) in traces.iter().enumerate() {
         for later in traces[index + 1..].iter().filter(|later| later.attempt != earlier.attempt) {
-            let Some(one) = tale.tries.iter().find(|one| one.number == earlier.attempt) else { continue };
+            let Some(one) = tale.tries.iter().find(|one| one.number == earlier.attempt) else {
+                continue;
+            };
             let job = later.job;
             if one.closed().is_none_or(|closed| later.start + SLACK < closed) {
                 let what = format!("attempt {} started before attempt {} was over", later.attempt, earlier.attempt);
@@ -266,7 +290,12 @@ fn losses(evidence: &Evidence, verdict: &mut Verdict) {
         let mine = |fault: &&Fault| fault.part.worker().is_some_and(|name| name == worker.as_str());
         let known = |fault: &Fault| fault.from <= *at && *at <= until(evidence, fault.to);
         if !evidence.faults.iter().filter(mine).any(known) {
-            verdict.add(3, Kind::HealthyLost, None, format!("worker {worker} was given up, and nothing had been done to it"));
+            verdict.add(
+                3,
+                Kind::HealthyLost,
+                None,
+                format!("worker {worker} was given up, and nothing had been done to it"),
+            );
         }
     }
 }

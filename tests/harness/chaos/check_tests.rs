@@ -44,7 +44,11 @@ impl Story {
 
     fn event(mut self, at: i64, what: What) -> Self {
         let sequence = self.events.len() as u64 + 1;
-        self.events.push(Event { sequence, at: ms(at), what });
+        self.events.push(Event {
+            sequence,
+            at: ms(at),
+            what,
+        });
         self
     }
 
@@ -109,7 +113,11 @@ impl Story {
 
     fn kinds(mut self) -> Vec<Kind> {
         self.evidence.ledger = Ledger::of(&self.events);
-        let mut kinds = check(&self.evidence).violations.iter().map(|violation| violation.kind).collect::<Vec<_>>();
+        let mut kinds = check(&self.evidence)
+            .violations
+            .iter()
+            .map(|violation| violation.kind)
+            .collect::<Vec<_>>();
         kinds.dedup();
         kinds
     }
@@ -198,14 +206,22 @@ fn a_result_of_an_attempt_that_was_given_up_is_found() {
         .rescheduled(4_510, 1)
         .ran(1, 20, 5_000, true);
     late.clone().finished(7_010, 1).breaks(Kind::Doubled);
-    late.claimed(4_520, 2).ran(2, 4_530, 9_000, false).finished(7_010, 1).breaks(Kind::Doubled);
+    late.claimed(4_520, 2)
+        .ran(2, 4_530, 9_000, false)
+        .finished(7_010, 1)
+        .breaks(Kind::Doubled);
 }
 
 #[test]
 fn a_claim_of_what_is_taken_is_found() {
     let story = plain();
     let thief = Word::Claimed(Attempt(1), worker(2), story.sessions[1]);
-    Story::new().claimed(10, 1).say(15, thief).ran(1, 20, 500, true).finished(510, 1).breaks(Kind::Doubled);
+    Story::new()
+        .claimed(10, 1)
+        .say(15, thief)
+        .ran(1, 20, 500, true)
+        .finished(510, 1)
+        .breaks(Kind::Doubled);
 }
 
 #[test]
@@ -219,14 +235,26 @@ fn a_trace_that_the_log_does_not_know_is_found() {
 #[test]
 fn a_success_without_its_traces_is_found() {
     Story::new().claimed(10, 1).finished(510, 1).breaks(Kind::Disagreement);
-    Story::new().claimed(10, 1).ran(1, 20, 400, false).finished(510, 1).breaks(Kind::Disagreement);
-    Story::new().claimed(10, 1).ran(1, 20, 900, true).finished(510, 1).breaks(Kind::Disagreement);
+    Story::new()
+        .claimed(10, 1)
+        .ran(1, 20, 400, false)
+        .finished(510, 1)
+        .breaks(Kind::Disagreement);
+    Story::new()
+        .claimed(10, 1)
+        .ran(1, 20, 900, true)
+        .finished(510, 1)
+        .breaks(Kind::Disagreement);
 }
 
 #[test]
 fn an_attempt_that_ran_twice_or_too_early_is_found() {
     plain().ran(1, 30, 500, true).breaks(Kind::Disagreement);
-    Story::new().claimed(10, 1).ran(1, 5, 500, true).finished(510, 1).breaks(Kind::Disagreement);
+    Story::new()
+        .claimed(10, 1)
+        .ran(1, 5, 500, true)
+        .finished(510, 1)
+        .breaks(Kind::Disagreement);
 }
 
 #[test]
@@ -264,7 +292,10 @@ fn a_zombie_that_is_not_ended_is_found() {
 #[test]
 fn a_healthy_worker_that_was_given_up_is_found() {
     plain().lost(100, 2).breaks(Kind::HealthyLost);
-    plain().fault(Harm::Freeze, Part::Nats, 50, 10_050).lost(10_100, 2).breaks(Kind::HealthyLost);
+    plain()
+        .fault(Harm::Freeze, Part::Nats, 50, 10_050)
+        .lost(10_100, 2)
+        .breaks(Kind::HealthyLost);
     // What was done to it long ago is no reason; but the broker may have hidden it.
     let long_ago = plain().fault(Harm::Kill, Part::Runner(2), 20, 30).lost(15_000, 2);
     long_ago.clone().breaks(Kind::HealthyLost);
@@ -273,5 +304,7 @@ fn a_healthy_worker_that_was_given_up_is_found() {
 
 #[test]
 fn what_cannot_be_read_is_found() {
-    plain().event(700, What::Unreadable("no envelope".to_owned())).breaks(Kind::Unreadable);
+    plain()
+        .event(700, What::Unreadable("no envelope".to_owned()))
+        .breaks(Kind::Unreadable);
 }

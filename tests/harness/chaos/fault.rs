@@ -171,12 +171,22 @@ pub fn schedule(seed: u64, crew: Crew, length_of_run: Duration) -> Vec<Planned> 
         let Some((harm, part)) = deck.pop() else { return planned };
         let lasts = length(harm, part, &mut random);
         // It waits for what still lasts of the same part.
-        let free = planned.iter().filter(|other| other.part == part).map(Planned::end).max().unwrap_or_default();
+        let free = planned
+            .iter()
+            .filter(|other| other.part == part)
+            .map(Planned::end)
+            .max()
+            .unwrap_or_default();
         let begins = at.max(free + Duration::from_secs(2));
         if begins + lasts > length_of_run {
             return planned;
         }
-        planned.push(Planned { harm, part, at: begins, lasts });
+        planned.push(Planned {
+            harm,
+            part,
+            at: begins,
+            lasts,
+        });
         let together = random.random_bool(0.2);
         let pause = Duration::from_millis(random.random_range(1_500..5_000));
         at = if together { begins + lasts / 2 } else { begins + lasts + pause };

@@ -52,7 +52,12 @@ impl Harms {
             (Harm::Cut | Harm::Slow, _) => return Ok(None),
         };
         done.with_context(|| format!("{harm} of {part}"))?;
-        Ok(Some(Fault { harm, part, from, to: from }))
+        Ok(Some(Fault {
+            harm,
+            part,
+            from,
+            to: from,
+        }))
     }
 
     /// Where there is no cable to cut, the runner is frozen instead.
@@ -104,7 +109,13 @@ impl Harms {
                 let (_, fault) = broken.swap_remove(index);
                 self.mend(rig, fault).await?;
             } else if let Some(planned) = left.pop_front() {
-                eprintln!("chaos: {:>5.1} s: {} of {}, for {:.1} s", at.as_secs_f32(), planned.harm, planned.part, planned.lasts.as_secs_f32());
+                eprintln!(
+                    "chaos: {:>5.1} s: {} of {}, for {:.1} s",
+                    at.as_secs_f32(),
+                    planned.harm,
+                    planned.part,
+                    planned.lasts.as_secs_f32()
+                );
                 let fault = self.harm(rig, planned.harm, planned.part).await?;
                 broken.extend(fault.map(|fault| (planned.at + planned.lasts, fault)));
             }

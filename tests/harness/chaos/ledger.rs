@@ -250,7 +250,10 @@ impl Ledger {
     #[must_use]
     pub fn held(&self, worker: &str, at: Micros) -> Vec<(JobId, &Tale, &Try)> {
         let held = |one: &Try| one.worker.as_str() == worker && one.claimed < at && one.closed().is_none_or(|closed| closed >= at);
-        let tries = self.jobs.iter().flat_map(|(job, tale)| tale.tries.iter().map(move |one| (*job, tale, one)));
+        let tries = self
+            .jobs
+            .iter()
+            .flat_map(|(job, tale)| tale.tries.iter().map(move |one| (*job, tale, one)));
         tries.filter(|(_, _, one)| held(one)).collect()
     }
 

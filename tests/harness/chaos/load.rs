@@ -61,7 +61,13 @@ impl Load {
     #[must_use]
     pub fn new(door: Option<Door>, bus: Bus, traces: &Path, seed: u64) -> Self {
         let (traces, made) = (traces.display().to_string(), Arc::default());
-        Self { door, bus, traces, seed, made }
+        Self {
+            door,
+            bus,
+            traces,
+            seed,
+            made,
+        }
     }
 
     fn made<T>(&self, with: impl FnOnce(&mut Made) -> T) -> T {
@@ -93,7 +99,10 @@ impl Load {
         }
         let id = JobId::of_key(&default_token(), &key);
         // A job may well lose more workers here than it would in a year elsewhere.
-        (id, json!({ "command": command, "executor": "process", "key": key, "max_losses": 50 }))
+        (
+            id,
+            json!({ "command": command, "executor": "process", "key": key, "max_losses": 50 }),
+        )
     }
 
     /// Hands in so many more, by one door, and returns when each is acknowledged.
@@ -105,7 +114,9 @@ impl Load {
             made.count += how_many;
             made.count - how_many
         });
-        let jobs = (first..first + how_many).map(|number| self.submission(number, recipe)).collect::<Vec<_>>();
+        let jobs = (first..first + how_many)
+            .map(|number| self.submission(number, recipe))
+            .collect::<Vec<_>>();
         let deadline = Instant::now() + PATIENCE;
         let mut waiting = jobs.clone();
         while !waiting.is_empty() {

@@ -176,7 +176,13 @@ fn of_worker(worker: WorkerId, event: &WorkerEvent) -> What {
 /// # Errors
 /// If the stream cannot be reached.
 pub async fn all(js: &jetstream::Context) -> Result<(Vec<Event>, Reader)> {
-    let last = js.get_stream(EVENTS).await.context("the log is there")?.cached_info().state.last_sequence;
+    let last = js
+        .get_stream(EVENTS)
+        .await
+        .context("the log is there")?
+        .cached_info()
+        .state
+        .last_sequence;
     let (mut reader, mut events) = (Reader::default(), Vec::new());
     let mut follower = Follower::new(js, EVENTS, Vec::new(), 0);
     let mut read = 0;

@@ -77,7 +77,11 @@ fn of_worker(evidence: &Evidence, fault: &Fault, worker: &str, row: &mut Row) ->
     // What a second fault delayed tells nothing of the first.
     let alone = |until: Micros| {
         let hides = |other: &&Fault| matches!(other.part, Part::Nats | Part::Watcher(_) | Part::Runner(_)) && *other != fault;
-        !evidence.faults.iter().filter(hides).any(|other| other.from < until && other.to > fault.from)
+        !evidence
+            .faults
+            .iter()
+            .filter(hides)
+            .any(|other| other.from < until && other.to > fault.from)
     };
     let mut first: Option<Micros> = ledger
         .losses
@@ -86,7 +90,9 @@ fn of_worker(evidence: &Evidence, fault: &Fault, worker: &str, row: &mut Row) ->
         .map(|(at, _)| *at)
         .min();
     for (_, tale, one) in &held {
-        let Some(given_up) = one.given_up.filter(|at| *at <= fault.to + 10_000_000) else { continue };
+        let Some(given_up) = one.given_up.filter(|at| *at <= fault.to + 10_000_000) else {
+            continue;
+        };
         row.moved += 1;
         first = Some(first.map_or(given_up, |first| first.min(given_up)));
         let next = tale.tries.iter().find(|other| other.number == one.number.next());
@@ -94,14 +100,19 @@ fn of_worker(evidence: &Evidence, fault: &Fault, worker: &str, row: &mut Row) ->
             row.restart_ms.push((started - fault.from) / 1000);
         }
     }
-    row.detection_ms.extend(first.filter(|first| alone(*first)).map(|first| (first - fault.from) / 1000));
+    row.detection_ms
+        .extend(first.filter(|first| alone(*first)).map(|first| (first - fault.from) / 1000));
     held.into_iter().map(|(job, ..)| job).collect()
 }
 
 fn of_service(evidence: &Evidence, fault: &Fault, row: &mut Row) -> BTreeSet<JobId> {
     let tales = evidence.ledger.jobs.iter();
     if fault.part == Part::Nats {
-        let starts = evidence.ledger.jobs.values().flat_map(|tale| tale.tries.iter().filter_map(|one| one.started));
+        let starts = evidence
+            .ledger
+            .jobs
+            .values()
+            .flat_map(|tale| tale.tries.iter().filter_map(|one| one.started));
         let next = starts.filter(|started| *started >= fault.to).min();
         row.restart_ms.extend(next.map(|next| (next - fault.to) / 1000));
     }
@@ -144,6 +155,9 @@ mod tests {
     fn percentiles_are_values_that_were_seen() {
         let values = (1..=200).rev().collect::<Vec<_>>();
         assert_eq!((percentile(&values, 50), percentile(&values, 99)), (Some(100), Some(198)));
-        assert_eq!((percentile(&[7], 50), percentile(&[7], 99), percentile(&[], 50)), (Some(7), Some(7), None));
+        assert_eq!(
+            (percentile(&[7], 50), percentile(&[7], 99), percentile(&[], 50)),
+            (Some(7), Some(7), None)
+        );
     }
 }

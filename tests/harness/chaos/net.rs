@@ -46,7 +46,11 @@ impl Net {
                 continue;
             }
             ip(&["link", "add", &name, "type", "bridge"])?;
-            let net = Self { name, subnet, cables: Vec::new() };
+            let net = Self {
+                name,
+                subnet,
+                cables: Vec::new(),
+            };
             ip(&["address", "add", &format!("{}/24", net.address(1)), "dev", &net.name])?;
             ip(&["link", "set", &net.name, "up"])?;
             return Ok(net);
@@ -168,7 +172,10 @@ fn is_left_over(name: &str) -> bool {
 /// Ends what still runs in a namespace of ours, and removes it; its cable goes with it.
 fn remove_namespace(name: &str) {
     if let Ok(pids) = run("ip", &["netns", "pids", name]) {
-        for pid in pids.split_whitespace().filter_map(|pid| pid.parse().ok().and_then(rustix::process::Pid::from_raw)) {
+        for pid in pids
+            .split_whitespace()
+            .filter_map(|pid| pid.parse().ok().and_then(rustix::process::Pid::from_raw))
+        {
             let _ended = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         }
     }

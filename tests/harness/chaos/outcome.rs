@@ -100,17 +100,23 @@ impl Outcome {
     #[must_use]
     pub fn text(&self) -> String {
         let evidence = &self.evidence;
-        let longest = self.verdict.overlaps.iter().map(|overlap| overlap.micros / 1000).max().unwrap_or_default();
+        let longest = self
+            .verdict
+            .overlaps
+            .iter()
+            .map(|overlap| overlap.micros / 1000)
+            .max()
+            .unwrap_or_default();
         let mut text = format!(
-            "== {} (seed {}): {} acknowledged, {} in the log, {} traces; ends {:?}; {} late words stored and refused; \
-             {} overlaps, the longest {longest} ms; {} outputs compared; {} broken promises\n",
+            "== {} (seed {}): {} acknowledged, {} in the log, {} traces; ends {:?}; {} results of attempts \
+             that were given up, all refused; {} overlaps, the longest {longest} ms; {} outputs compared; {} broken promises\n",
             self.name,
             self.seed,
             evidence.acknowledged.len(),
             evidence.ledger.jobs.len(),
             evidence.traces.len(),
             self.verdict.ends,
-            self.verdict.refused,
+            self.verdict.unwanted,
             self.verdict.overlaps.len(),
             self.outputs,
             self.verdict.violations.len(),
@@ -134,7 +140,8 @@ impl Outcome {
             "jobs": self.evidence.ledger.jobs.len(),
             "traces": self.evidence.traces.len(),
             "ends": ends.collect::<std::collections::BTreeMap<_, _>>(),
-            "refused": self.verdict.refused,
+            "late_words_in_the_log": self.verdict.refused,
+            "results_of_attempts_given_up": self.verdict.unwanted,
             "overlaps_ms": self.verdict.overlaps.iter().map(|overlap| overlap.micros / 1000).collect::<Vec<_>>(),
             "outputs": self.outputs,
             "skipped": self.skipped,
@@ -150,11 +157,18 @@ async fn outputs(bus: &Bus, jobs: impl Iterator<Item = &Job>, verdict: &mut Verd
     let files = Files::open(&"nats://".parse()?, Some(bus.js.clone())).await?;
     let mut count = 0;
     for job in jobs.filter(|job| job.state() == State::Succeeded) {
-        let (Some(finished), Some(attempt)) = (job.finished(), job.attempts.last()) else { continue };
+        let (Some(finished), Some(attempt)) = (job.finished(), job.attempts.last()) else {
+            continue;
+        };
         let wants = job.spec.command.get(4).is_some();
         let Some(listed) = &finished.manifest else {
             if wants {
-                verdict.add(4, Kind::Derived, Some(job.id), "it succeeded without the output that it wrote".to_owned());
+                verdict.add(
+                    4,
+                    Kind::Derived,
+                    Some(job.id),
+                    "it succeeded without the output that it wrote".to_owned(),
+                );
             }
             continue;
         };
@@ -172,11 +186,19 @@ async fn outputs(bus: &Bus, jobs: impl Iterator<Item = &Job>, verdict: &mut Verd
 }
 
 async fn compare(files: &Files, manifest: &Manifest, expected: &str, wants: bool) -> Result<()> {
-    ensure!(manifest.outputs.len() == usize::from(wants), "{} files are listed", manifest.outputs.len());
+    ensure!(
+        manifest.outputs.len() == usize::from(wants),
+        "{} files are listed",
+        manifest.outputs.len()
+    );
     for file in &manifest.outputs {
         // Reading verifies the hash.
         let content = files.get_bytes(&file.sha256, MAX_BYTES).await?;
-        ensure!(content == expected.as_bytes(), "{} holds {content:?}, and not {expected:?}", file.path);
+        ensure!(
+            content == expected.as_bytes(),
+            "{} holds {content:?}, and not {expected:?}",
+            file.path
+        );
     }
     Ok(())
 }

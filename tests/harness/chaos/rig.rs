@@ -98,11 +98,16 @@ impl Rig {
         for number in 1..=self.crew.runners {
             self.run(Part::Runner(number))?;
         }
-        self.until("the API answers", async || self.get("health").await.ok().map(drop)).await?;
+        self.until("the API answers", async || self.get("health").await.ok().map(drop))
+            .await?;
         let workers = usize::from(self.crew.runners);
         self.until("every worker is live", async || {
             let answer = self.get("workers").await.ok()?;
-            let live = answer["workers"].as_array()?.iter().filter(|worker| worker["state"] == "live").count();
+            let live = answer["workers"]
+                .as_array()?
+                .iter()
+                .filter(|worker| worker["state"] == "live")
+                .count();
             (live == workers).then_some(())
         })
         .await?;
@@ -186,8 +191,18 @@ impl Rig {
             Part::Runner(number) => {
                 let (cpus, work) = (SLOTS.to_string(), path(&format!("runner-{number}")));
                 let worker = format!("worker-{number}");
-                let line = ["runner", "--worker", &worker, "--cpus", &cpus, "--memory", "8GiB", "--executor", "process"];
-                let more = ["--grace", "2s", "--work-dir", &work];
+                let line = [
+                    "runner",
+                    "--worker",
+                    &worker,
+                    "--cpus",
+                    &cpus,
+                    "--memory",
+                    "8GiB",
+                    "--executor",
+                    "process",
+                ];
+                let more = ["--allow-process", "--grace", "2s", "--work-dir", &work];
                 line.iter().chain(&more).map(|word| (*word).to_owned()).collect()
             }
         };
@@ -305,7 +320,13 @@ impl Rig {
             if let Some(value) = fact().await {
                 return Ok(value);
             }
-            let logs = || self.parts.keys().map(|part| tail(&self.log_path(*part))).collect::<Vec<_>>().join("\n---\n");
+            let logs = || {
+                self.parts
+                    .keys()
+                    .map(|part| tail(&self.log_path(*part)))
+                    .collect::<Vec<_>>()
+                    .join("\n---\n")
+            };
             ensure!(start.elapsed() < PATIENCE * 2, "it did not come true that {what}; {}", logs());
             sleep(Duration::from_millis(20)).await;
         }

@@ -86,7 +86,9 @@ impl Stage {
             let running = held.iter().filter(|(_, _, one)| one.started.is_some());
             (running.count() >= jobs).then_some(())
         };
-        self.observer.until(&format!("worker-{number} runs {jobs} jobs"), PATIENCE, running).await
+        self.observer
+            .until(&format!("worker-{number} runs {jobs} jobs"), PATIENCE, running)
+            .await
     }
 
     /// Harms a part.
@@ -104,7 +106,9 @@ impl Stage {
     pub async fn bereave(&mut self, harm: Harm, number: u8) -> Result<Vec<(JobId, Attempt)>> {
         let part = Part::Runner(number);
         let worker = format!("worker-{number}");
-        let Some(fault) = self.harm(harm, part).await? else { return Ok(Vec::new()) };
+        let Some(fault) = self.harm(harm, part).await? else {
+            return Ok(Vec::new());
+        };
         let from = fault.from;
         // A word of its last moment may still be under way.
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -117,8 +121,12 @@ impl Stage {
             };
             held.iter().all(|(job, _, one)| moved(job, one.number)).then_some(())
         };
-        self.observer.until(&format!("the jobs of {worker} run elsewhere"), PATIENCE, moved).await?;
-        let had = self.observer.look(|ledger| ledger.held(&worker, from).iter().map(|(job, _, one)| (*job, one.number)).collect());
+        self.observer
+            .until(&format!("the jobs of {worker} run elsewhere"), PATIENCE, moved)
+            .await?;
+        let had = self
+            .observer
+            .look(|ledger| ledger.held(&worker, from).iter().map(|(job, _, one)| (*job, one.number)).collect());
         self.mend(fault).await?;
         self.serves_again(&worker, from).await?;
         Ok(had)
@@ -140,11 +148,12 @@ impl Stage {
         self.observer.until(&format!("{jobs} jobs more end"), PATIENCE, further).await
     }
 
-    /// Waits for the end of every job, and checks.
-    pub async fn finish(mut self) -> Result<Outcome> {
+    /// Waits for the end of every job, and checks; by rules of the case's own too.
+    pub async fn finish(mut self, more: impl FnOnce(&mut Outcome)) -> Result<Outcome> {
         let fallen = self.rig.fallen();
         ensure!(fallen.is_empty(), "{fallen:?}");
-        let outcome = Outcome::gather(self.name, self.seed, &mut self.rig, &self.load, &self.observer, self.harms).await?;
+        let mut outcome = Outcome::gather(self.name, self.seed, &mut self.rig, &self.load, &self.observer, self.harms).await?;
+        more(&mut outcome);
         if !outcome.verdict.violations.is_empty() || std::env::var_os("CHAOS_KEEP").is_some() {
             eprintln!("chaos: kept {}", self.rig.keep().display());
         }

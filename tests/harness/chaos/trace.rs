@@ -32,7 +32,11 @@ pub fn read(dir: &Path) -> Result<Vec<Trace>> {
     let mut traces = Vec::new();
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).context("a trace has a name")?.to_owned();
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .context("a trace has a name")?
+            .to_owned();
         let text = fs::read_to_string(&path)?;
         traces.extend(parse(&name, &text).with_context(|| format!("{name} is no trace: {text}"))?);
     }
@@ -51,7 +55,14 @@ fn parse(name: &str, text: &str) -> Result<Option<Trace>> {
         match (word, &mut trace) {
             ("start", None) => {
                 let (start, last, end) = (at, at, None);
-                trace = Some(Trace { job, attempt, pid, start, last, end });
+                trace = Some(Trace {
+                    job,
+                    attempt,
+                    pid,
+                    start,
+                    last,
+                    end,
+                });
             }
             ("tick", Some(trace)) => trace.last = trace.last.max(at),
             ("end", Some(trace)) => {
