@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test build lint fmt bench docs clean
+.PHONY: help demo test chaos build lint fmt bench docs clean
 
 # The private copies of nats-server and MinIO; the tests also look there by name.
 export RGRID_BIN_DIR := $(CURDIR)/.rgrid/bin
@@ -21,6 +21,11 @@ test: ## run every test, against real servers and the binary as it is built
 	@scripts/bootstrap test
 	@cargo build --locked -p rgrid
 	@cargo test --workspace --locked
+
+chaos: ## harm a grid for half an hour and check every promise; CASE=sigkill for one case, knobs: target/release/chaos --help
+	@scripts/bootstrap chaos
+	@cargo build --release --locked -p rgrid -p grid-tests --bins
+	@target/release/chaos $(CASE)
 
 build: ## build target/release/rgrid
 	@cargo build --release --locked -p rgrid
