@@ -85,8 +85,8 @@ async fn all_of(names: &[String], settings: Settings) -> Result<ExitCode> {
         let done = tokio::select! {
             done = Box::pin(run(name, settings)) => done,
             // What runs goes down with its handles.
-            _ = interrupt.recv() => anyhow::bail!("interrupted"),
-            _ = terminate.recv() => anyhow::bail!("told to stop"),
+            _ = interrupt.recv() => return Ok(ExitCode::from(130)),
+            _ = terminate.recv() => return Ok(ExitCode::from(143)),
         };
         match done {
             Ok(outcome) => {

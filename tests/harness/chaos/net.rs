@@ -140,6 +140,8 @@ impl Net {
 impl Drop for Net {
     fn drop(&mut self) {
         for number in &self.cables {
+            // A namespace goes some time after its name; its cable is to go now.
+            let _gone = ip(&["link", "delete", &self.ends(*number).0]);
             remove_namespace(&self.namespace(*number));
         }
         let _gone = ip(&["link", "delete", &self.name]);
@@ -163,7 +165,12 @@ pub fn sweep() {
 }
 
 fn is_left_over(name: &str) -> bool {
-    let owner = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
+    is_orphan(name, PREFIX)
+}
+
+/// Whether a name begins so, goes on with a pid and a dash, and that process is gone.
+pub(super) fn is_orphan(name: &str, prefix: &str) -> bool {
+    let owner = name.strip_prefix(prefix).and_then(|rest| rest.split('-').next());
     owner
         .and_then(|pid| pid.parse::<u32>().ok())
         .is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists())

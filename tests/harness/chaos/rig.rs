@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     fault::{Crew, Part},
-    net::Net,
+    net::{Net, is_orphan},
 };
 use crate::{
     grid::rgrid,
@@ -28,6 +28,10 @@ use crate::{
 };
 
 const KEY: &str = "the-chaos-key";
+/// What directories of runs begin with; the pid follows.
+const PREFIX: &str = "rgrid-chaos-";
+/// The file that says that a directory is to stay.
+const KEPT: &str = "kept";
 const USER: &str = "nats://grid:grid-secret@";
 const SYSTEM: &str = "nats://system:system-secret@";
 /// How long a part may take to come up, or to end when it is asked to.
@@ -55,6 +59,7 @@ pub struct Rig {
 impl Rig {
     /// Starts everything, and waits until each worker is registered.
     pub async fn start(crew: Crew) -> Result<Self> {
+        sweep();
         let _installed_before = rustls::crypto::ring::default_provider().install_default();
         let (mut net, no_net) = match Net::make() {
             Ok(net) => (Some(net), None),
@@ -75,7 +80,7 @@ impl Rig {
             database,
             net,
             no_net,
-            dir: TempDir::with_prefix("rgrid-chaos-")?,
+            dir: TempDir::with_prefix(format!("{PREFIX}{}-", std::process::id()))?,
             nats_address: format!("{host}:{nats_port}"),
             api_port: free_port()?,
             http: Client::builder().timeout(Duration::from_secs(20)).build()?,
@@ -125,6 +130,8 @@ impl Rig {
     #[must_use]
     pub fn keep(&mut self) -> PathBuf {
         self.dir.disable_cleanup(true);
+        // Without it the next run removes the directory.
+        let _marked = fs::write(self.dir.path().join(KEPT), "");
         self.dir.path().to_owned()
     }
 
@@ -345,6 +352,16 @@ impl Door {
     pub async fn submit(&self, submissions: &Value) -> Result<Value> {
         let answer = self.http.post(&self.jobs).bearer_auth(KEY).json(submissions).send().await?;
         Ok(answer.error_for_status()?.json().await?)
+    }
+}
+
+/// Removes the directories of runs that were killed.
+fn sweep() {
+    for entry in fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
+        let orphan = entry.file_name().to_str().is_some_and(|name| is_orphan(name, PREFIX));
+        if orphan && !entry.path().join(KEPT).exists() {
+            let _gone = fs::remove_dir_all(entry.path());
+        }
     }
 }
 
