@@ -16,11 +16,14 @@ use bus::{
     manifest::{Manifest, OutputFile},
     stream::{append::Log, work::Work},
 };
+use chrono::Utc;
 use tracing::{debug, error, info, warn};
 
 use crate::{
-    command,
+    clock::Limit,
+    command::{self, Cut},
     executor::{self, Executors},
+    fence, launch,
     logbook::{self, Logbook},
     output,
     patience::patiently,
@@ -30,6 +33,9 @@ use crate::{
     sessions::{Attempts, Entry, Stop},
     stage::{self, Laid, chain},
 };
+
+/// After how long a job may be offered again whose fenced attempt is still ending here.
+const STILL_ENDING_PAUSE: Duration = Duration::from_millis(100);
 
 /// What every attempt of a session needs.
 pub(crate) struct Context {
@@ -51,7 +57,7 @@ pub(crate) struct Context {
     pub(crate) places: Places,
     /// How much of one attempt's log may wait on disk, in bytes.
     pub(crate) spool_bytes: u64,
-    /// How long a command that is asked to end may take.
+    /// How long a command that is asked to end may take, where its job does not say.
     pub(crate) grace: Duration,
 }
 
@@ -97,20 +103,29 @@ pub(crate) async fn run(context: Arc<Context>, work: Work, job: Job, ready: Enve
     let Phase::Queued { next: attempt } = job.phase else {
         return work.taken().await;
     };
-    let id = job.id;
-    let Some(entry) = context.attempts.enter(id, attempt) else {
+    let (id, namespace) = (job.id, job.namespace.clone());
+    let mut entry = match context.attempts.enter(id, attempt) {
+        Ok(entry) => entry,
+        // It was given up, and is to be made again, perhaps by us: not before it is gone.
+        Err(known) if known < attempt => {
+            context.attempts.stop(id, Stop::Fenced);
+            return work.refuse(STILL_ENDING_PAUSE).await;
+        }
         // Our own claim, delivered again because its acknowledgement was late.
-        return work.taken().await;
+        Err(_) => return work.taken().await,
     };
     let actor = Actor::Worker(context.worker.clone());
     let mut scribe = Scribe::new(context.log.clone(), context.js.clone(), actor, job, &ready);
-    match scribe
-        .say(Command::Claim {
-            worker: context.worker.clone(),
-            session: context.session,
-        })
-        .await
-    {
+    let claim = Command::Claim {
+        worker: context.worker.clone(),
+        session: context.session,
+    };
+    let claimed = tokio::select! {
+        claimed = scribe.say(claim) => claimed,
+        // Should it be stored after all, it is a closed session's, and rescheduled as such.
+        _ = entry.fenced() => return,
+    };
+    match claimed {
         Ok(sequence) => {
             context.attempts.claimed(sequence);
             work.taken().await;
@@ -125,7 +140,11 @@ pub(crate) async fn run(context: Arc<Context>, work: Work, job: Job, ready: Enve
         }
     }
     debug!(job.id = %id, "claimed job {id}, attempt {attempt}");
-    match carry(&context, &mut scribe, entry, attempt, taken).await {
+    let carried = tokio::select! {
+        carried = carry(&context, &mut scribe, entry, attempt, taken) => carried,
+        never = fence::watch(&context, namespace, id, attempt) => match never {},
+    };
+    match carried {
         Ok(state) => debug!(job.id = %id, "job {id}, attempt {attempt}: {state}"),
         Err(Unfinished::Stopped(stop)) => info!(job.id = %id, "gave up attempt {attempt} of job {id}: {stop:?}"),
         Err(Unfinished::Scribe(scribe::Error::Rejected(rejection @ Rejection::Stale { .. }))) => {
@@ -162,18 +181,17 @@ async fn carry(
             )
         }
     };
-    if let Some(stop @ (Stop::Fenced | Stop::Shutdown)) = entry.stopped() {
-        return Err(Unfinished::Stopped(stop));
+    let finish = Command::Finish {
+        attempt,
+        session: context.session,
+        outcome,
+        manifest,
+        usage,
+    };
+    tokio::select! {
+        said = scribe.say(finish) => drop(said?),
+        stop = entry.fenced() => return Err(Unfinished::Stopped(stop)),
     }
-    scribe
-        .say(Command::Finish {
-            attempt,
-            session: context.session,
-            outcome,
-            manifest,
-            usage,
-        })
-        .await?;
     Ok(scribe.job().state())
 }
 
@@ -189,11 +207,19 @@ async fn execute(
     taken: Taken,
 ) -> Result<Executed, Unfinished> {
     let job = scribe.job().clone();
+    let nothing = |done| Ok(Ok((done, None)));
+    if let Some(limit) = Limit::in_total(&job, Utc::now()).filter(|limit| limit.after.is_zero()) {
+        return nothing(Cut::Late(limit).before_start()?);
+    }
     let place = match context.places.take() {
         Ok(place) => place,
         Err(error) => return Ok(Err(Broken::Place(error))),
     };
-    let laid = match stage::lay(&context.files, &place.work, &job.spec.inputs).await {
+    let laid = tokio::select! {
+        laid = stage::lay(&context.files, &place.work, &job.spec.inputs) => laid,
+        cut = command::cut_early(entry, &job) => return nothing(cut.before_start()?),
+    };
+    let laid = match laid {
         Ok(laid) => laid,
         Err(error) => return Ok(Err(error.into())),
     };
@@ -204,26 +230,54 @@ async fn execute(
         &place.root,
         context.spool_bytes,
     );
-    let run = command::run(context, scribe, entry, &place, &mut logbook, &job, attempt).await;
+    let ran = match launch::launch(context, entry, &place, &mut logbook, &job, attempt).await {
+        Ok(Ok(started)) => command::follow(context, scribe, entry, &mut logbook, started).await?,
+        Ok(Err(error)) => Err(error),
+        Err(cut) => Ok(cut.before_start()?),
+    };
     // What follows waits for the store and the log; the next command need not.
     drop(taken);
-    let done = match run? {
-        Ok(done) => done,
-        // What it said before it failed (an image that was pulled, the command's first lines) is kept all the same.
-        Err(error) => {
-            let outcome = Outcome::Error {
-                message: error.to_string(),
-            };
-            let usage = Usage::default();
-            return Ok(keep_log(context, Vec::new(), logbook)
-                .await
-                .map(|manifest| (Done { outcome, usage }, manifest)));
+    collect(context, entry, &place, &laid, logbook, ran).await
+}
+
+/// Keeps what a command left behind. A cancel that comes now ends that too; the log alone is kept then, if it can be at once.
+async fn collect(
+    context: &Context,
+    entry: &mut Entry,
+    place: &Place,
+    laid: &HashMap<PathBuf, Laid>,
+    logbook: Logbook,
+    ran: Result<Done, Broken>,
+) -> Result<Executed, Unfinished> {
+    let keeping = async {
+        match ran {
+            Ok(done) => keep(context, place, laid, logbook).await.map(|manifest| (done, manifest)),
+            // What it said before it failed (an image that was pulled, the command's first lines) is kept all the same.
+            Err(error) => {
+                let outcome = Outcome::Error {
+                    message: error.to_string(),
+                };
+                let usage = Usage::default();
+                keep_log(context, Vec::new(), logbook)
+                    .await
+                    .map(|manifest| (Done { outcome, usage }, manifest))
+            }
         }
     };
-    if let Some(stop @ (Stop::Fenced | Stop::Shutdown)) = entry.stopped() {
-        return Err(Unfinished::Stopped(stop));
+    tokio::select! {
+        kept = keeping => Ok(kept),
+        stop = given_up(entry) => Ok(Ok((Cut::Stop(stop).before_start()?, None))),
     }
-    Ok(keep(context, &place, &laid, logbook).await.map(|manifest| (done, manifest)))
+}
+
+/// Waits for a reason not to keep what a command left behind. A runner that is going down commits what it still can.
+async fn given_up(entry: &mut Entry) -> Stop {
+    loop {
+        match entry.stop().await {
+            Stop::Leave | Stop::Shutdown => {}
+            stop @ (Stop::Cancel | Stop::Fenced) => return stop,
+        }
+    }
 }
 
 /// Stores everything that the attempt left behind, then the list of it.

@@ -1,22 +1,16 @@
-//! Running an attempt's command: started, listened to, and ended when it must be.
+//! An attempt's command, from its start to its end: listened to, and ended when it must be.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
-use bus::{
-    ids::Attempt,
-    job::{Command, Job, Outcome, Rejection, Usage},
-};
-use tokio::sync::mpsc;
+use bus::job::{Command, Job, Outcome, Rejection, Usage};
+use chrono::{DateTime, Utc};
 use tracing::debug;
 
 use crate::{
     attempt::{Broken, Context, Done, Unfinished},
-    executor::{self, Ended, Exit, Handle, Launch, Limits, Running},
+    clock::Limit,
+    executor::{self, Ended, Exit, Handle, Running},
     logbook::{self, Logbook},
-    places::Place,
     scribe::{self, Scribe},
     sessions::{Entry, Stop},
 };
@@ -24,71 +18,79 @@ use crate::{
 /// How long pipes may stay open after everything that the command started is gone. Only a process that escaped its group holds
 /// them then, and what it prints is not the job's any more.
 const PIPES_AFTER: Duration = Duration::from_secs(2);
-/// Sentences about the preparation that may wait to be put into the log.
-const NOTICES: usize = 16;
+/// How long a command that cannot be left behind has to end by itself when the runner restarts.
+const MOMENT: Duration = Duration::from_secs(2);
 
 /// Why a command was made to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Cut {
-    Timeout,
+pub(crate) enum Cut {
+    /// It took too long.
+    Late(Limit),
+    /// Somebody asked for it.
     Stop(Stop),
 }
 
-/// Runs the command of a staged attempt to its end. The outer error means that nothing is to be committed.
-pub(crate) async fn run(
+impl Cut {
+    /// What an attempt comes to that is cut before its command runs. The error means that nothing is to be committed.
+    pub(crate) fn before_start(self) -> Result<Done, Unfinished> {
+        let outcome = match self {
+            Self::Late(limit) => limit.outcome(),
+            Self::Stop(Stop::Cancel) => Outcome::Cancelled,
+            Self::Stop(stop) => return Err(Unfinished::Stopped(stop)),
+        };
+        Ok(Done {
+            outcome,
+            usage: Usage::default(),
+        })
+    }
+}
+
+/// Waits until an attempt whose command does not run yet must end.
+pub(crate) async fn cut_early(entry: &mut Entry, job: &Job) -> Cut {
+    tokio::select! {
+        stop = entry.stop() => Cut::Stop(stop),
+        limit = Limit::passed(Limit::in_total(job, Utc::now())) => Cut::Late(limit),
+    }
+}
+
+/// A command that runs, and what is to be said of it.
+pub(crate) struct Started {
+    /// The command.
+    pub(crate) running: Running,
+    /// When it began.
+    pub(crate) begun: DateTime<Utc>,
+    /// The word of its start, where the log has none yet.
+    pub(crate) say: Option<Command>,
+}
+
+/// Follows a command to its end. The outer error means that nothing is to be committed.
+pub(crate) async fn follow(
     context: &Context,
     scribe: &mut Scribe,
     entry: &mut Entry,
-    place: &Place,
     logbook: &mut Logbook,
-    job: &Job,
-    attempt: Attempt,
+    started: Started,
 ) -> Result<Result<Done, Broken>, Unfinished> {
-    let executor = match context.executors.choose((&job.spec).into()).await {
-        Ok(chosen) => {
-            debug!(job.id = %job.id, "executor {}: {}", chosen.executor.kind(), chosen.why);
-            chosen.executor
-        }
-        Err(error) => return Ok(Err(error.into())),
-    };
-    let (notice, mut notices) = mpsc::channel(NOTICES);
-    let launching = executor.launch(launch(context, place, job, attempt, notice));
-    tokio::pin!(launching);
-    let launched = loop {
-        tokio::select! {
-            launched = &mut launching => break launched,
-            stop = entry.stop() => return stopped_before_start(stop),
-            Some(sentence) = notices.recv() => if let Err(error) = logbook.note(&sentence).await {
-                return Ok(Err(error.into()));
-            },
-        }
-    };
+    let job = scribe.job().clone();
     let Running {
-        stdout,
-        stderr,
-        handle,
-        environment,
-    } = match launched {
-        Ok(running) => running,
-        Err(error) => return Ok(Err(error.into())),
-    };
-    let begun = Instant::now();
-    let started = Command::Start {
-        attempt,
-        session: context.session,
-        executor: executor.kind(),
-        environment,
-    };
-    let limit = job.spec.timeout_ms.map(Duration::from_millis);
-    let mut cut = None;
-    let (ended, said, pumped) = {
+        stdout, stderr, handle, ..
+    } = started.running;
+    let limit = Limit::of(&job, started.begun, Utc::now());
+    let grace = Grace::of(&job, context);
+    let (ended, cut, said, pumped) = {
         let pump = logbook.pump(stdout, stderr);
-        let watch = supervise(handle.as_ref(), entry, limit, context.grace, &mut cut);
-        together(handle.as_ref(), watch, scribe.say(started), pump).await
+        let watch = supervise(handle.as_ref(), entry, limit, grace);
+        let say = async {
+            match started.say {
+                Some(command) => scribe.say(command).await.map(drop),
+                None => Ok(()),
+            }
+        };
+        together(handle.as_ref(), watch, say, pump).await?
     };
     match said {
         // A stale attempt is fenced; everything else about the start is known from the end.
-        Err(scribe::Error::Rejected(Rejection::AlreadyStarted)) | Ok(_) => {}
+        Err(scribe::Error::Rejected(Rejection::AlreadyStarted)) | Ok(()) => {}
         Err(error) => return Err(error.into()),
     }
     if let Err(error) = pumped {
@@ -99,69 +101,40 @@ pub(crate) async fn run(
         Err(error) => return Ok(Err(error.into())),
     };
     Ok(Ok(Done {
-        outcome: outcome(ended.exit, cut, job),
-        usage: usage(&ended, begun.elapsed()),
+        outcome: outcome(ended.exit, cut, &job),
+        usage: usage(&ended, (Utc::now() - started.begun).to_std().unwrap_or_default()),
     }))
 }
 
-fn stopped_before_start(stop: Stop) -> Result<Result<Done, Broken>, Unfinished> {
-    match stop {
-        Stop::Cancel => Ok(Ok(Done {
-            outcome: Outcome::Cancelled,
-            usage: Usage::default(),
-        })),
-        Stop::Fenced | Stop::Shutdown => Err(Unfinished::Stopped(stop)),
-    }
-}
-
-fn launch(context: &Context, place: &Place, job: &Job, attempt: Attempt, notice: mpsc::Sender<String>) -> Launch {
-    let spec = &job.spec;
-    let mut env: BTreeMap<String, String> = [
-        ("RGRID_JOB_ID", job.id.to_string()),
-        ("RGRID_ATTEMPT", attempt.to_string()),
-        ("RGRID_NAMESPACE", job.namespace.to_string()),
-        ("RGRID_WORKER", context.worker.to_string()),
-    ]
-    .into_iter()
-    .map(|(name, value)| (name.to_owned(), value))
-    .collect();
-    env.extend(spec.env.clone());
-    Launch {
-        job: job.id,
-        attempt,
-        session: context.session,
-        command: spec.command.clone(),
-        runtime: spec.runtime.clone(),
-        image: spec.image.clone(),
-        env,
-        work_dir: place.work.clone(),
-        scratch_dir: place.scratch.clone(),
-        limits: Limits {
-            cpu_milli: spec.resources.cpu_limit.then_some(spec.resources.cpu_milli),
-            memory_bytes: spec.resources.memory_bytes,
-        },
-        notice: Some(notice),
-    }
-}
+/// A command's end, and why it was made to end.
+type Watched = (Result<Ended, executor::Error>, Option<Cut>);
 
 /// Waits for the command, for the log's word on its start, and for its pipes; a fence or a broken log ends the command.
 async fn together(
     handle: &dyn Handle,
-    watch: impl Future<Output = Result<Ended, executor::Error>>,
-    say: impl Future<Output = Result<u64, scribe::Error>>,
+    watch: impl Future<Output = Watched>,
+    say: impl Future<Output = Result<(), scribe::Error>>,
     pump: impl Future<Output = Result<(), logbook::Error>>,
-) -> (
-    Result<Ended, executor::Error>,
-    Result<u64, scribe::Error>,
-    Result<(), logbook::Error>,
-) {
+) -> Result<
+    (
+        Result<Ended, executor::Error>,
+        Option<Cut>,
+        Result<(), scribe::Error>,
+        Result<(), logbook::Error>,
+    ),
+    Unfinished,
+> {
     tokio::pin!(watch, say, pump);
-    let (mut ended, mut said, mut pumped) = (None, None, None);
+    let (mut watched, mut said, mut pumped) = (None, None, None);
     let mut pipes_until = None;
     loop {
         tokio::select! {
-            result = &mut watch, if ended.is_none() => {
-                ended = Some(result);
+            result = &mut watch, if watched.is_none() => {
+                // Nothing of it is to be committed: neither its pipes nor a log that is away are waited for.
+                if let (_, Some(Cut::Stop(stop @ (Stop::Leave | Stop::Shutdown | Stop::Fenced)))) = &result {
+                    return Err(Unfinished::Stopped(*stop));
+                }
+                watched = Some(result);
                 pipes_until = Some(tokio::time::Instant::now() + PIPES_AFTER);
             }
             result = &mut say, if said.is_none() => {
@@ -181,63 +154,71 @@ async fn together(
                 pumped = Some(Ok(()));
             }
         }
-        match (ended.take(), said.take(), pumped.take()) {
-            (Some(ended), Some(said), Some(pumped)) => return (ended, said, pumped),
-            (e, s, p) => (ended, said, pumped) = (e, s, p),
+        match (watched.take(), said.take(), pumped.take()) {
+            (Some((ended, cut)), Some(said), Some(pumped)) => return Ok((ended, cut, said, pumped)),
+            (w, s, p) => (watched, said, pumped) = (w, s, p),
+        }
+    }
+}
+
+/// How long a command that is asked to end may take.
+#[derive(Debug, Clone, Copy)]
+struct Grace {
+    /// As its job says, for a cancel or a limit.
+    own: Duration,
+    /// Where the runner cannot wait for longer.
+    hasty: Duration,
+}
+
+impl Grace {
+    fn of(job: &Job, context: &Context) -> Self {
+        let own = job.spec.grace_ms.map_or(context.grace, Duration::from_millis);
+        Self {
+            own,
+            hasty: own.min(context.grace),
         }
     }
 }
 
 /// Waits for the command's end, and sees to it where its time is over or somebody asks.
-async fn supervise(
-    handle: &dyn Handle,
-    entry: &mut Entry,
-    limit: Option<Duration>,
-    grace: Duration,
-    cut: &mut Option<Cut>,
-) -> Result<Ended, executor::Error> {
-    let over = async {
-        match limit {
-            Some(limit) => tokio::time::sleep(limit).await,
-            None => std::future::pending().await,
-        }
+async fn supervise(handle: &dyn Handle, entry: &mut Entry, limit: Option<Limit>, grace: Grace) -> Watched {
+    let cut = tokio::select! {
+        ended = handle.wait() => return (ended, None),
+        limit = Limit::passed(limit) => Cut::Late(limit),
+        stop = entry.stop() => Cut::Stop(stop),
     };
-    tokio::select! {
-        ended = handle.wait() => return ended,
-        () = over => *cut = Some(Cut::Timeout),
-        stop = entry.stop() => *cut = Some(Cut::Stop(stop)),
-    }
-    if matches!(cut, Some(Cut::Stop(Stop::Fenced | Stop::Shutdown))) {
-        handle.kill().await;
-        return handle.wait().await;
-    }
-    handle.terminate().await;
-    tokio::select! {
-        ended = handle.wait() => return ended,
-        () = tokio::time::sleep(grace) => {}
-        stop = fenced(entry) => *cut = Some(Cut::Stop(stop)),
+    let cut = match cut {
+        Cut::Stop(Stop::Leave) => tokio::select! {
+            ended = handle.wait() => return (ended, None),
+            () = tokio::time::sleep(MOMENT) => cut,
+            stop = entry.stop() => Cut::Stop(stop),
+        },
+        cut => cut,
+    };
+    let grace = match cut {
+        Cut::Stop(Stop::Fenced) => Duration::ZERO,
+        Cut::Stop(Stop::Leave | Stop::Shutdown) => grace.hasty,
+        Cut::Stop(Stop::Cancel) | Cut::Late(_) => grace.own,
+    };
+    if !grace.is_zero() {
+        handle.terminate().await;
+        tokio::select! {
+            ended = handle.wait() => return (ended, Some(cut)),
+            () = tokio::time::sleep(grace) => {}
+            stop = entry.fenced() => {
+                handle.kill().await;
+                return (handle.wait().await, Some(Cut::Stop(stop)));
+            }
+        }
     }
     handle.kill().await;
-    handle.wait().await
-}
-
-/// Waits for a reason to end the command that leaves it no grace.
-async fn fenced(entry: &mut Entry) -> Stop {
-    loop {
-        match entry.stop().await {
-            Stop::Cancel => {}
-            stop @ (Stop::Fenced | Stop::Shutdown) => return stop,
-        }
-    }
+    (handle.wait().await, Some(cut))
 }
 
 fn outcome(exit: Exit, cut: Option<Cut>, job: &Job) -> Outcome {
     match (exit, cut) {
         // Also where it then ended with 0: coreutils' `timeout` says 124 all the same.
-        (_, Some(Cut::Timeout)) => Outcome::TimedOut {
-            limit_ms: job.spec.timeout_ms.unwrap_or(0),
-            clock: bus::policy::Clock::Attempt,
-        },
+        (_, Some(Cut::Late(limit))) => limit.outcome(),
         (_, Some(Cut::Stop(_))) => Outcome::Cancelled,
         (Exit::Code(0), None) => Outcome::Succeeded,
         (Exit::OutOfMemory, _) => Outcome::OutOfMemory {

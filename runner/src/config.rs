@@ -38,8 +38,14 @@ pub struct Config {
     pub allow_process: bool,
     /// How often it says that it lives.
     pub heartbeat: Duration,
-    /// How long an attempt may go on when the runner is told to stop, and a command after it is asked to end.
+    /// How long attempts may go on by themselves when the runner is told to stop.
+    pub drain: Duration,
+    /// How long a command that is asked to end may take before it is killed, where its job does not say.
     pub grace: Duration,
+    /// After how long without an acknowledged heartbeat it ends its attempts by itself, if it does.
+    pub self_fence: Option<Duration>,
+    /// How long after it announced a restart its containers are waited for.
+    pub restart_deadline: Duration,
     /// How much of one attempt's log may wait on disk for the store, in bytes.
     pub spool_bytes: u64,
 }

@@ -1,10 +1,14 @@
 //! The agent of one worker: takes work, executes it, commits what came of it.
 
 mod attempt;
+mod clock;
 mod command;
 mod config;
 mod dispatcher;
 pub mod executor;
+mod facts;
+mod fence;
+mod launch;
 mod logbook;
 mod open;
 mod output;

@@ -1,6 +1,10 @@
 //! A worker's presence: its registration, its beats, and its leave.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use async_nats::jetstream::message::PublishMessage;
 use bus::{
@@ -15,7 +19,7 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::{config::Config, dispatcher::Room, executor::Executors, sessions::Attempts};
+use crate::{attempt::Context, config::Config, dispatcher::Room, executor::Executors, sessions::Stop};
 
 /// How long the broker keeps a beat before it announces the worker's silence.
 const BEAT_TTL: &str = "5s";
@@ -42,7 +46,7 @@ pub(crate) fn registration(config: &Config, session: SessionId, executors: &Exec
         versions: versions.chain(executors.versions()).collect::<BTreeMap<_, _>>(),
         host: read("/proc/sys/kernel/hostname"),
         pid: std::process::id(),
-        self_fence_ms: None,
+        self_fence_ms: config.self_fence.map(|fence| u64::try_from(fence.as_millis()).unwrap_or(u64::MAX)),
     }
 }
 
@@ -62,23 +66,41 @@ pub(crate) async fn leave(log: &Log, worker: &WorkerId, session: SessionId) {
     }
 }
 
+/// When the last heartbeat that was acknowledged was sent.
+#[derive(Debug, Clone)]
+pub(crate) struct Pulse(Arc<Mutex<Instant>>);
+
+impl Pulse {
+    /// Of a session that the log has just heard of.
+    #[must_use]
+    pub(crate) fn now() -> Self {
+        Self(Arc::new(Mutex::new(Instant::now())))
+    }
+
+    /// Waits until nothing was acknowledged for so long.
+    pub(crate) async fn stops_for(&self, long: Duration) {
+        loop {
+            let until = *self.0.lock() + long;
+            if until <= Instant::now() {
+                return;
+            }
+            tokio::time::sleep_until(until.into()).await;
+        }
+    }
+}
+
 /// Beats until told to stop.
-pub(crate) async fn beat(
-    js: async_nats::jetstream::Context,
-    config: Config,
-    session: SessionId,
-    attempts: Attempts,
-    free: Free,
-    stop: CancellationToken,
-) {
+pub(crate) async fn beat(context: Arc<Context>, config: Config, free: Free, pulse: Pulse, stop: CancellationToken) {
     let subject = subjects::beat(&config.worker);
-    let mut ticks = tokio::time::interval(config.heartbeat);
+    // A runner that ends its attempts when it is not heard must not do so for one beat that was lost.
+    let period = config.self_fence.map_or(config.heartbeat, |fence| config.heartbeat.min(fence / 4));
+    let mut ticks = tokio::time::interval(period);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        let (last_claim, attempts) = attempts.snapshot();
+        let (last_claim, attempts) = context.attempts.snapshot();
         let room = *free.lock();
         let beat = Beat {
-            session,
+            session: context.session,
             time: Utc::now().trunc_subsecs(6),
             last_claim,
             cpu_milli_free: room.cpu_milli,
@@ -88,14 +110,26 @@ pub(crate) async fn beat(
         };
         let Ok(payload) = serde_json::to_vec(&beat) else { continue };
         let message = PublishMessage::build().header("Nats-TTL", BEAT_TTL).payload(payload.into());
-        let sent = async { js.send_publish(subject.clone(), message).await?.await };
+        let begun = Instant::now();
+        let sent = async { context.js.send_publish(subject.clone(), message).await?.await };
         // A beat that waits is worth less than the next one.
-        match tokio::time::timeout(config.heartbeat.max(Duration::from_millis(500)), sent).await {
-            Ok(Ok(_)) => {}
+        match tokio::time::timeout(period.max(Duration::from_millis(500)), sent).await {
+            Ok(Ok(_)) => *pulse.0.lock() = begun,
             Ok(Err(error)) => debug!("a beat was not taken: {error}"),
             Err(_) => debug!("a beat was not acknowledged in time"),
         }
     }
+}
+
+/// Ends every attempt when no heartbeat was acknowledged for so long: whoever gives the session up waits longer than that.
+pub(crate) async fn fence_self(context: Arc<Context>, pulse: Pulse, limit: Duration, unheard: CancellationToken) {
+    pulse.stops_for(limit).await;
+    warn!(
+        "no heartbeat was acknowledged for {:.1} s: ending every attempt before others may begin them anew",
+        limit.as_secs_f32()
+    );
+    context.attempts.stop_all(Stop::Fenced);
+    unheard.cancel();
 }
 
 fn load() -> f32 {

@@ -7,8 +7,7 @@ use bus::{
     ids::SessionId,
     stream::{
         append::{self, Log},
-        connect::{self, Bus},
-        setup,
+        connect, setup,
     },
     worker::WorkerEvent,
 };
@@ -22,8 +21,8 @@ use crate::{
     dispatcher::Room,
     open,
     places::Places,
-    presence,
-    session::{BeginError, Ending, Session},
+    presence::{self, Pulse},
+    session::{BeginError, Ending, Session, Told},
     sessions::{Attempts, Stop},
 };
 
@@ -79,11 +78,11 @@ pub enum Error {
     },
 }
 
-/// Serves a worker until told to stop, then lets its attempts end.
+/// Serves a worker until told to stop, then lets its attempts end; or until told to restart.
 ///
 /// # Errors
 /// If something is wrong that the operator must change; outages are waited out.
-pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
+pub async fn run(config: Config, stop: CancellationToken, restart: CancellationToken) -> Result<(), Error> {
     let places = Places::below(&config.work_dir).map_err(|source| Error::WorkDir {
         path: config.work_dir.display().to_string(),
         source,
@@ -126,11 +125,19 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
         if !std::mem::replace(&mut swept, true) {
             open::sweep(&executors, session).await;
         }
-        match serve(&config, &bus, &context, &stop).await? {
-            Ending::Stopped => {
+        let told = Told {
+            stop: stop.clone(),
+            restart: restart.clone(),
+            unheard: CancellationToken::new(),
+            drain: config.drain,
+        };
+        match serve(&config, &context, &told).await? {
+            Ending::Stopped | Ending::Restarting => {
                 open::close(&executors, WIND_UP).await;
                 return Ok(());
             }
+            Ending::Drained => info!("the drain of this worker is over; what still ran here runs elsewhere, and the worker stays cordoned"),
+            Ending::Unheard => warn!("NATS did not hear this worker; a new session begins when it does"),
             Ending::Lost => warn!("the watcher gave this worker up; its attempts run elsewhere, and a new session begins"),
             Ending::Broken(why) => {
                 warn!("the session broke ({why}); a new one begins");
@@ -147,31 +154,28 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
 }
 
 /// One session: registered, beating, serving, and wound up.
-async fn serve(config: &Config, bus: &Bus, context: &Arc<Context>, stop: &CancellationToken) -> Result<Ending, Error> {
+async fn serve(config: &Config, context: &Arc<Context>, told: &Told) -> Result<Ending, Error> {
     let total = Room {
         cpu_milli: config.cpu_milli,
         memory_bytes: config.memory_bytes,
     };
     let free = Arc::new(Mutex::new(total));
     let tracker = TaskTracker::new();
-    let quiet = CancellationToken::new();
     let mut session = match Session::begin(Arc::clone(context), &config.queues, total, Arc::clone(&free), tracker.clone()).await {
         Ok(session) => session,
         Err(BeginError::Setup(error)) => return Ok(Ending::Broken(crate::stage::chain(&error))),
         Err(BeginError::Pull(error)) => return Ok(Ending::Broken(error.to_string())),
     };
     let registered = presence::registration(config, context.session, &context.executors);
-    presence::announce(&context.log, &config.worker, WorkerEvent::Registered(registered))
+    let sequence = presence::announce(&context.log, &config.worker, WorkerEvent::Registered(registered))
         .await
         .map_err(Error::Register)?;
-    let beats = presence::beat(
-        bus.js.clone(),
-        config.clone(),
-        context.session,
-        context.attempts.clone(),
-        free,
-        quiet.clone(),
-    );
+    let (pulse, quiet) = (Pulse::now(), CancellationToken::new());
+    if let Some(limit) = config.self_fence {
+        let fence = presence::fence_self(Arc::clone(context), pulse.clone(), limit, told.unheard.clone());
+        tracker.spawn(quiet.clone().run_until_cancelled_owned(fence));
+    }
+    let beats = presence::beat(Arc::clone(context), config.clone(), free, pulse, quiet.clone());
     let beats = tracker.spawn(beats);
     info!(
         "worker {} serves {} with {} CPUs",
@@ -180,10 +184,13 @@ async fn serve(config: &Config, bus: &Bus, context: &Arc<Context>, stop: &Cancel
         f64::from(config.cpu_milli) / 1000.0
     );
 
-    let ending = session.serve(stop).await;
+    let ending = match session.registered(sequence).await {
+        Ok(()) => session.serve(told).await,
+        Err(why) => Ending::Broken(why),
+    };
     drop(session);
-    wind_up(&ending, context, config.grace, &tracker, &quiet).await;
-    if ending == Ending::Stopped {
+    wind_up(&ending, context, &tracker, &quiet).await;
+    if matches!(ending, Ending::Stopped | Ending::Restarting | Ending::Drained) {
         presence::leave(&context.log, &config.worker, context.session).await;
     }
     quiet.cancel();
@@ -191,28 +198,29 @@ async fn serve(config: &Config, bus: &Bus, context: &Arc<Context>, stop: &Cancel
     Ok(ending)
 }
 
-/// Ends the attempts of a session: at once where they are not ours any more, after their grace where we were told to stop.
-async fn wind_up(ending: &Ending, context: &Context, grace: Duration, tracker: &TaskTracker, quiet: &CancellationToken) {
+/// Ends what is left of a session: at once where it is not ours any more, with grace where we end it ourselves.
+async fn wind_up(ending: &Ending, context: &Context, tracker: &TaskTracker, quiet: &CancellationToken) {
     tracker.close();
+    let (stop, patience) = match ending {
+        Ending::Stopped | Ending::Drained | Ending::Restarting => (Stop::Shutdown, context.grace + WIND_UP),
+        // The next session's registration closes this one, and the watcher reschedules what it had.
+        Ending::Broken(_) | Ending::Lost | Ending::Unheard | Ending::Replaced(_) => (Stop::Fenced, WIND_UP),
+    };
+    context.attempts.stop_all(stop);
+    if stop == Stop::Fenced {
+        quiet.cancel();
+    }
     let ended = async {
         // The beats are in the tracker too, and go on until the attempts are done.
-        while !context.attempts.snapshot().1.is_empty() {
+        while !context.attempts.is_empty() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-    };
-    let done = match ending {
-        Ending::Stopped => tokio::time::timeout(grace, ended).await.is_ok(),
-        // The next session's registration closes this one, and the watcher reschedules what it had.
-        Ending::Broken(_) | Ending::Lost | Ending::Replaced(_) => false,
-    };
-    if !done {
-        context
-            .attempts
-            .stop_all(if *ending == Ending::Stopped { Stop::Shutdown } else { Stop::Fenced });
         quiet.cancel();
-        if tokio::time::timeout(WIND_UP, tracker.wait()).await.is_err() {
-            warn!("some attempts did not end in time; the helper ends them when this process does");
-        }
+        tracker.wait().await;
+    };
+    if tokio::time::timeout(patience, ended).await.is_err() {
+        warn!("some attempts did not end in time; the helper ends them when this process does");
+        context.attempts.stop_all(Stop::Fenced);
     }
 }
 

@@ -6,30 +6,31 @@ use std::{
     time::{Duration, Instant},
 };
 
-use async_nats::{Subscriber, jetstream::Message};
+use async_nats::jetstream::Message;
 use bus::{
-    envelope::{Actor, Envelope},
-    ids::{Queue, SessionId, WorkerId},
+    envelope::Envelope,
+    ids::{Queue, SessionId},
     job::{Job, JobEvent},
     spec::Class,
     stream::{
         EVENTS,
         puller::{self, Patience, Pulled, Puller},
-        read::{self, Fact},
-        setup,
+        read, setup,
         work::Work,
     },
     subjects,
-    worker::WorkerEvent,
+    worker::Cordoned,
 };
-use futures::StreamExt as _;
+use chrono::Utc;
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{debug, error, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::{
     attempt::{self, Context},
     dispatcher::{Dispatcher, HELD, Response, Room, Verdict},
+    facts::{self, Facts, Word},
+    fence,
     presence::Free,
     sessions::Stop,
 };
@@ -42,11 +43,22 @@ const NO_ROOM_PAUSE: Duration = Duration::from_millis(20);
 /// The same for work that this machine can never hold, or this program cannot read: somebody else must.
 const NOT_OURS_PAUSE: Duration = Duration::from_secs(5);
 
+/// How often a session that is ending looks whether its attempts have.
+const LOOK: Duration = Duration::from_millis(20);
+/// How often a session with attempts looks whether its connection was made anew.
+const CATCH_UP: Duration = Duration::from_millis(500);
+
 /// Why a session ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Ending {
-    /// The runner was told to stop; its attempts may still be running.
+    /// The runner was told to stop; attempts that were given their time may still be running.
     Stopped,
+    /// The runner was told to restart.
+    Restarting,
+    /// An operator drains the worker, and the time for that is over.
+    Drained,
+    /// No heartbeat was acknowledged for as long as the runner may execute without.
+    Unheard,
     /// The watcher declared it lost; its attempts belong to others now.
     Lost,
     /// Another runner serves the worker.
@@ -67,14 +79,28 @@ pub(crate) struct Session {
     /// Work that waits here for room, the oldest first.
     held: VecDeque<Offer>,
     tracker: TaskTracker,
+    /// Attempts that were started, and have their room still.
+    running: usize,
     /// How often the connection was made; facts that were said while it was not are read again.
     connects: u64,
+    /// The sequence of the session's registration.
+    registered: u64,
+    /// An operator's word that no new work is wanted here.
+    cordon: Option<Cordoned>,
+    /// When the session ends at the latest, because the runner was told to stop.
+    closing: Option<Instant>,
 }
 
-/// What concerns the session, as it happens.
-struct Facts {
-    of_worker: Subscriber,
-    of_api: Subscriber,
+/// What a session is told from outside the log.
+pub(crate) struct Told {
+    /// To end, once its attempts have had their time.
+    pub(crate) stop: CancellationToken,
+    /// To restart.
+    pub(crate) restart: CancellationToken,
+    /// That it was not heard for too long.
+    pub(crate) unheard: CancellationToken,
+    /// How much time attempts have.
+    pub(crate) drain: Duration,
 }
 
 impl Session {
@@ -98,17 +124,7 @@ impl Session {
             .collect();
         let dispatcher = Dispatcher::new(total, lanes.iter().map(|(_, class)| *class));
         let lanes: Vec<String> = lanes.into_iter().map(|(name, _)| name).collect();
-        let client = context.js.client();
-        let facts = Facts {
-            of_worker: client
-                .subscribe(subjects::worker_facts(&context.worker))
-                .await
-                .map_err(puller::Error::Subscribe)?,
-            of_api: client
-                .subscribe(subjects::facts_by(&Actor::Api))
-                .await
-                .map_err(puller::Error::Subscribe)?,
-        };
+        let facts = Facts::listen(&context.js, &context.worker, context.session).await?;
         let puller = Puller::new(&context.js, EVENTS, lanes.clone()).await?;
         let connects = connects(&context);
         Ok(Self {
@@ -122,46 +138,134 @@ impl Session {
             freed: mpsc::unbounded_channel(),
             held: VecDeque::new(),
             tracker,
+            running: 0,
+            registered: 0,
+            cordon: None,
+            closing: None,
         })
     }
 
+    /// Takes in that the session is registered, and what the log says of its worker up to there.
+    ///
+    /// # Errors
+    /// In words, if the log does not tell.
+    pub(crate) async fn registered(&mut self, sequence: u64) -> Result<(), String> {
+        self.registered = sequence;
+        let events = facts::history(&self.context.js, &self.context.worker, sequence).await?;
+        self.cordoned(facts::standing(&events, self.context.session, sequence).0);
+        Ok(())
+    }
+
     /// Serves until something ends the session. Attempts go on in the tracker's tasks.
-    pub(crate) async fn serve(&mut self, stop: &CancellationToken) -> Ending {
+    pub(crate) async fn serve(&mut self, told: &Told) -> Ending {
         loop {
-            if let Some(ending) = self.catch_up().await {
+            if let Some(ending) = self.catch_up().await.or_else(|| self.over()) {
                 return ending;
             }
-            self.start_held();
-            let again = match self.dispatch().await {
+            let again = match self.work().await {
                 Ok(again) => again,
                 Err(error) => return Ending::Broken(error.to_string()),
             };
             *self.free.lock() = self.dispatcher.free();
-            let held_until = self.held.front().map(|offer| offer.since + HELD);
-            let again = again
-                .into_iter()
-                .chain(held_until)
-                .min()
-                .unwrap_or_else(|| Instant::now() + EXPIRES);
-            let again = tokio::time::sleep_until(again.into());
+            let again = tokio::time::sleep_until(self.look_again(again).into());
             tokio::select! {
-                () = stop.cancelled() => return Ending::Stopped,
+                () = told.stop.cancelled(), if self.closing.is_none() => self.close(told.drain),
+                () = told.restart.cancelled(), if self.closing.is_none() => return Ending::Restarting,
+                () = told.unheard.cancelled() => return Ending::Unheard,
                 Some(freed) = self.freed.1.recv() => {
-                    self.dispatcher.released(freed.room, freed.took);
+                    self.freed(&freed);
                     while let Ok(freed) = self.freed.1.try_recv() {
-                        self.dispatcher.released(freed.room, freed.took);
+                        self.freed(&freed);
                     }
                 }
                 pulled = self.puller.next() => if let Some(ending) = self.take_all(pulled) { return ending },
-                Some(message) = self.facts.of_worker.next() => {
-                    if let Some(ending) = concerns(&message.subject, &message.payload, &self.context.worker, self.context.session) {
-                        return ending;
-                    }
-                }
-                Some(message) = self.facts.of_api.next() => self.listen(&message),
+                word = self.facts.next() => match word {
+                    Word::Ends(ending) => return ending,
+                    Word::Cordon(cordon) => self.cordoned(cordon),
+                    Word::Cancel(job) => self.context.attempts.stop(job, Stop::Cancel),
+                },
                 () = again => {}
             }
         }
+    }
+
+    /// Starts what has room, and asks for more; or for nothing, where no work is wanted.
+    async fn work(&mut self) -> Result<Option<Instant>, puller::Error> {
+        if self.wants_work() {
+            self.start_held();
+            return self.dispatch().await;
+        }
+        // Dropped, the work goes back by its guard.
+        self.held.drain(..).for_each(|_| self.dispatcher.handed_back());
+        Ok(None)
+    }
+
+    const fn wants_work(&self) -> bool {
+        self.cordon.is_none() && self.closing.is_none()
+    }
+
+    /// When to look at everything again although nothing happened.
+    fn look_again(&self, dispatcher: Option<Instant>) -> Instant {
+        let now = Instant::now();
+        let held_until = self.held.front().map(|offer| offer.since + HELD);
+        let quiet = if self.closing.is_some() {
+            LOOK
+        } else if self.idle() {
+            EXPIRES
+        } else {
+            CATCH_UP
+        };
+        let soon = dispatcher.into_iter().chain(held_until).chain(self.drained_at());
+        soon.fold(now + quiet, Instant::min)
+    }
+
+    fn freed(&mut self, freed: &Freed) {
+        self.running = self.running.saturating_sub(1);
+        self.dispatcher.released(freed.room, freed.took);
+    }
+
+    /// Whether nothing is being executed or committed.
+    fn idle(&self) -> bool {
+        self.running == 0 && self.context.attempts.is_empty()
+    }
+
+    /// Takes no new work from now on, and ends when what runs has, or its time is over.
+    fn close(&mut self, drain: Duration) {
+        self.closing = Some(Instant::now() + drain);
+        let running = self.context.attempts.snapshot().1.len();
+        if running > 0 {
+            info!(
+                "taking no new work; {running} running jobs have {:.0} s to end by themselves",
+                drain.as_secs_f32()
+            );
+        }
+    }
+
+    fn cordoned(&mut self, cordon: Option<Cordoned>) {
+        match (&self.cordon, &cordon) {
+            (Some(_), None) => info!("the worker is uncordoned: taking work again"),
+            (before, Some(now)) if before.as_ref() != Some(now) => {
+                let reason = now.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+                info!("the worker is cordoned{reason}: taking no new work");
+            }
+            (_, _) => {}
+        }
+        self.cordon = cordon;
+    }
+
+    /// When a drain ends what still runs.
+    fn drained_at(&self) -> Option<Instant> {
+        let deadline = self.cordon.as_ref().filter(|cordon| cordon.drain && !self.idle())?.deadline?;
+        Some(Instant::now() + (deadline - Utc::now()).to_std().unwrap_or_default())
+    }
+
+    /// Whether the time of the session or of what runs in it is over.
+    fn over(&self) -> Option<Ending> {
+        let now = Instant::now();
+        if self.closing.is_some_and(|until| until <= now || self.idle()) {
+            return Some(Ending::Stopped);
+        }
+        self.drained_at().is_some_and(|at| at <= Instant::now()).then_some(Ending::Drained)
     }
 
     /// Carries out what the dispatcher wants.
@@ -235,6 +339,11 @@ impl Session {
         };
         let room = Room::of(&job.spec.resources);
         let id = job.id;
+        if !self.wants_work() {
+            self.dispatcher.discarded(lane);
+            self.tracker.spawn(work.refuse(NO_ROOM_PAUSE));
+            return;
+        }
         let verdict = self.dispatcher.delivered(lane, room);
         let offer = Offer {
             work,
@@ -257,7 +366,8 @@ impl Session {
     }
 
     /// Makes an attempt of work whose room is taken.
-    fn start(&self, offer: Offer) {
+    fn start(&mut self, offer: Offer) {
+        self.running += 1;
         let context = Arc::clone(&self.context);
         let taken = Taken {
             room: offer.room,
@@ -285,47 +395,37 @@ impl Session {
     /// After a reconnect, reads what was said of us and of our attempts while nobody could tell us.
     async fn catch_up(&mut self) -> Option<Ending> {
         let connects = connects(&self.context);
-        if std::mem::replace(&mut self.connects, connects) == connects {
+        if self.connects == connects {
             return None;
         }
-        let (worker, session) = (&self.context.worker, self.context.session);
-        let said = read::back_to(&self.context.js, EVENTS, &subjects::worker(worker), 0)
-            .await
-            .unwrap_or_default();
-        let ending = said
-            .iter()
-            .rev()
-            .find_map(|stored| concerns(&stored.subject, &stored.payload, worker, session));
-        for (id, attempt) in self.context.attempts.snapshot().1 {
-            match read::job(&self.context.js, id).await {
-                Ok(Some(job))
-                    if job
-                        .live_attempt()
-                        .is_some_and(|live| live.number == attempt && live.session == session) =>
-                {
-                    if job.cancel_requested.is_some() {
-                        self.context.attempts.stop(id, Stop::Cancel);
-                    }
+        let context = Arc::clone(&self.context);
+        let last = match read::back_to(&context.js, EVENTS, &subjects::worker(&context.worker), self.registered).await {
+            Ok(said) => said.last().map_or(self.registered, |last| last.sequence),
+            Err(error) => return self.not_caught_up(&error.to_string()),
+        };
+        match facts::history(&context.js, &context.worker, last).await {
+            Ok(events) => {
+                let (cordon, ending) = facts::standing(&events, context.session, self.registered);
+                if ending.is_some() {
+                    return ending;
                 }
-                Ok(Some(job)) if job.attempts.iter().any(|known| known.number == attempt) => self.context.attempts.stop(id, Stop::Fenced),
-                // Not claimed yet, or not to be read now: the claim or the commit will tell.
-                Ok(_) | Err(_) => {}
+                self.cordoned(cordon);
+            }
+            Err(error) => return self.not_caught_up(&error),
+        }
+        for (job, attempt) in context.attempts.snapshot().1 {
+            if let Err(error) = fence::check(&context, job, attempt).await {
+                return self.not_caught_up(&error.to_string());
             }
         }
-        ending
+        self.connects = connects;
+        None
     }
 
-    /// A fact of some job, said by the API: a cancel may be meant for one of ours.
-    fn listen(&self, message: &async_nats::Message) {
-        match read::decode(&message.subject, 0, &message.payload) {
-            Ok(Some(Fact::Job(recorded))) => {
-                if let JobEvent::CancelRequested(_) = recorded.envelope.event {
-                    self.context.attempts.stop(recorded.job, Stop::Cancel);
-                }
-            }
-            Ok(_) => {}
-            Err(error) => debug!("an event that this program cannot read: {error}"),
-        }
+    /// It is tried again at the next turn.
+    fn not_caught_up(&self, error: &str) -> Option<Ending> {
+        debug!("cannot read yet what was said of {}: {error}", self.context.worker);
+        None
     }
 }
 
@@ -358,26 +458,6 @@ impl Drop for Taken {
             room: self.room,
             took: self.since.elapsed(),
         });
-    }
-}
-
-/// Whether a fact of our worker ends our session.
-fn concerns(subject: &str, payload: &[u8], worker: &WorkerId, session: SessionId) -> Option<Ending> {
-    let Ok(Some(Fact::Worker(recorded))) = read::decode(subject, 0, payload) else {
-        return None;
-    };
-    if recorded.worker != *worker {
-        return None;
-    }
-    match recorded.envelope.event {
-        WorkerEvent::Lost(lost) if lost.session == session => Some(Ending::Lost),
-        WorkerEvent::Registered(other) if other.session != session => Some(Ending::Replaced(other.session)),
-        WorkerEvent::Lost(_)
-        | WorkerEvent::Registered(_)
-        | WorkerEvent::Left(_)
-        | WorkerEvent::Restarting(_)
-        | WorkerEvent::Cordoned(_)
-        | WorkerEvent::Uncordoned(_) => None,
     }
 }
 

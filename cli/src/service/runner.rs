@@ -1,11 +1,15 @@
 //! `rgrid runner`.
 
-use std::{fs, num::NonZero, path::PathBuf, process::ExitCode, thread, time::Duration};
+use std::{convert::Infallible, fs, num::NonZero, ops::RangeInclusive, path::PathBuf, process::ExitCode, thread, time::Duration};
 
+use anyhow::Context as _;
 use bus::ids::{Queue, WorkerId, default_token};
 use clap::{Args, ValueEnum};
 use runner::executor::{Preference, RuntimeTable};
 use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
 
 use super::{
     settings::{self, Common, Storage, redacted},
@@ -68,9 +72,19 @@ pub(crate) struct RunnerArgs {
     /// Where attempts have their directories [default: below the data directory]
     #[arg(long, value_name = "DIR", env = "RGRID_WORK_DIR")]
     work_dir: Option<PathBuf>,
-    /// How long a running job may go on when the worker is told to stop
+    /// How long running jobs may go on by themselves when the worker is told to stop; then they are ended, and run elsewhere
+    #[arg(long, value_name = "TIME", env = "RGRID_DRAIN", default_value = "30s")]
+    drain: Span,
+    /// How long a command that is asked to end has before it is killed, where its job does not say
     #[arg(long, value_name = "TIME", env = "RGRID_GRACE", default_value = "10s")]
     grace: Span,
+    /// End every job when NATS has not acknowledged a heartbeat for so long, from 1s to 3s, before others may begin it anew:
+    /// for jobs that must never run twice at once [default: never]
+    #[arg(long, value_name = "TIME", env = "RGRID_SELF_FENCE")]
+    self_fence: Option<Span>,
+    /// How long after `kill -HUP` the containers that it leaves running are waited for
+    #[arg(long, value_name = "TIME", env = "RGRID_RESTART_DEADLINE", default_value = "60s")]
+    restart_deadline: Span,
     /// How much of one job's log may wait on disk for the store
     #[arg(long, value_name = "SIZE", env = "RGRID_SPOOL", default_value = SPOOL)]
     spool: ByteSize,
@@ -103,7 +117,39 @@ pub(crate) async fn runner(args: RunnerArgs) -> anyhow::Result<ExitCode> {
         print_config(&args, &config)?;
         return Ok(ExitCode::SUCCESS);
     }
-    serve("runner", |stop| runner::run(config, stop)).await
+    let restart = CancellationToken::new();
+    let listening = restart_on_hangup(restart.clone())?;
+    serve("runner", |stop| async move {
+        tokio::select! {
+            ended = runner::run(config, stop, restart) => ended,
+            never = listening => match never {},
+        }
+    })
+    .await
+}
+
+/// SIGHUP restarts a runner: it leaves its containers to the next one.
+fn restart_on_hangup(restart: CancellationToken) -> anyhow::Result<impl Future<Output = Infallible>> {
+    let mut hangup = signal(SignalKind::hangup()).context("cannot listen for signals")?;
+    Ok(async move {
+        hangup.recv().await;
+        info!("SIGHUP: leaving containers to the next runner of this worker");
+        restart.cancel();
+        std::future::pending().await
+    })
+}
+
+/// How long a runner may go on unheard: one lost heartbeat is no reason to end anything, and a worker is given up after 4 s.
+const SELF_FENCE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3);
+
+fn self_fence(args: &RunnerArgs) -> anyhow::Result<Option<Duration>> {
+    let fence = args.self_fence.map(|span| span.0);
+    if fence.is_some_and(|fence| !SELF_FENCE.contains(&fence)) {
+        return Err(usage(
+            "--self-fence takes from 1s to 3s: one lost heartbeat is no reason to end a job, and after 4 s of silence others may begin it anew",
+        ));
+    }
+    Ok(fence)
 }
 
 fn config(args: &RunnerArgs) -> anyhow::Result<runner::Config> {
@@ -137,7 +183,10 @@ fn config(args: &RunnerArgs) -> anyhow::Result<runner::Config> {
         work_dir: std::path::absolute(work_dir)?,
         allow_process: args.allow_process,
         heartbeat: Duration::from_secs(1),
+        drain: args.drain.0,
         grace: args.grace.0,
+        self_fence: self_fence(args)?,
+        restart_deadline: args.restart_deadline.0,
         spool_bytes: args.spool.0,
     })
 }
@@ -156,7 +205,10 @@ fn print_config(args: &RunnerArgs, config: &runner::Config) -> anyhow::Result<()
         "allow_process": config.allow_process,
         "runtimes": config.runtimes.names().collect::<Vec<_>>(),
         "work_dir": config.work_dir,
+        "drain_ms": args.drain.millis(),
         "grace_ms": args.grace.millis(),
+        "self_fence_ms": args.self_fence.map(Span::millis),
+        "restart_deadline_ms": args.restart_deadline.millis(),
         "spool_bytes": config.spool_bytes,
     }))
 }

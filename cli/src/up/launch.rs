@@ -127,7 +127,7 @@ impl Launcher {
         if part == Part::Runner {
             command.env("RGRID_WORKER", grid.worker.as_str());
             command.env("RGRID_WORK_DIR", self.dir.work());
-            command.env("RGRID_GRACE", format!("{}s", WORKER_GRACE.as_secs()));
+            command.env("RGRID_DRAIN", format!("{}s", WORKER_GRACE.as_secs()));
             command.envs(self.worker.environment());
         }
         command

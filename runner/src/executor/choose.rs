@@ -48,6 +48,8 @@ pub struct Chosen<'a> {
     pub executor: &'a dyn Executor,
     /// The reason, as half a sentence.
     pub why: &'static str,
+    /// The executor to use where this one turns out to be broken: only where neither job nor worker insists on it.
+    pub instead: Option<&'a dyn Executor>,
 }
 
 /// The executors of a worker.
@@ -108,6 +110,7 @@ impl Executors {
             (Some(ExecutorKind::Noop), ..) => Ok(Chosen {
                 executor: &self.noop,
                 why: "the job asks for it",
+                instead: None,
             }),
             (Some(ExecutorKind::Process), Some(image), _) => Err(Error::Unrunnable(format!(
                 "the job asks for a plain process and for image `{image}`: leave one of them out"
@@ -127,14 +130,21 @@ impl Executors {
             (Err(_), _) => self.process("there is no Docker on this machine"),
             // A program without a runtime is one of the machine's own, or brought along for it.
             (Ok(_), Ok(_)) if runtime.is_none() => self.process("the command is a program, and names no image"),
-            (Ok(docker), Ok(_)) if docker.has_image_for(runtime).await => self.docker("the runtime's image is on this machine"),
+            (Ok(docker), Ok(process)) if docker.has_image_for(runtime).await => Ok(Chosen {
+                instead: Some(process),
+                ..self.docker("the runtime's image is on this machine")?
+            }),
             (Ok(_), Ok(_)) => self.process("the runtime's image is not on this machine"),
         }
     }
 
     fn docker(&self, why: &'static str) -> Result<Chosen<'_>, Error> {
         match &self.docker {
-            Ok(docker) => Ok(Chosen { executor: docker, why }),
+            Ok(docker) => Ok(Chosen {
+                executor: docker,
+                why,
+                instead: None,
+            }),
             Err(reason) => Err(Error::Unrunnable(format!(
                 "the job needs Docker, which this worker does not offer: {reason}. Send it to a worker that does, or leave out `--image` and `--executor`"
             ))),
@@ -143,7 +153,11 @@ impl Executors {
 
     fn process(&self, why: &'static str) -> Result<Chosen<'_>, Error> {
         match &self.process {
-            Ok(process) => Ok(Chosen { executor: process, why }),
+            Ok(process) => Ok(Chosen {
+                executor: process,
+                why,
+                instead: None,
+            }),
             Err(reason) => Err(Error::Unrunnable(format!(
                 "the job needs to be a plain process, which this worker does not offer: {reason}"
             ))),

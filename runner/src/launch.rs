@@ -1,0 +1,115 @@
+//! Starting an attempt's command, by the executor that it gets.
+
+use std::collections::BTreeMap;
+
+use bus::{
+    ids::Attempt,
+    job::{Command, Job},
+    spec::ExecutorKind,
+};
+use chrono::Utc;
+use tokio::sync::mpsc;
+use tracing::{debug, warn};
+
+use crate::{
+    attempt::{Broken, Context},
+    command::{Cut, Started, cut_early},
+    executor::{Chosen, Error, Launch, Limits, Running},
+    logbook::Logbook,
+    places::Place,
+    sessions::Entry,
+};
+
+/// Sentences about the preparation that may wait to be put into the log.
+const NOTICES: usize = 16;
+
+/// Starts the command of a staged attempt. The outer error means that it was cut before that.
+pub(crate) async fn launch(
+    context: &Context,
+    entry: &mut Entry,
+    place: &Place,
+    logbook: &mut Logbook,
+    job: &Job,
+    attempt: Attempt,
+) -> Result<Result<Started, Broken>, Cut> {
+    let (notice, mut notices) = mpsc::channel(NOTICES);
+    let launching = by_executor(context, place, job, attempt, notice);
+    let cut = cut_early(entry, job);
+    tokio::pin!(launching, cut);
+    let (kind, running) = loop {
+        tokio::select! {
+            launched = &mut launching => match launched {
+                Ok(launched) => break launched,
+                Err(error) => return Ok(Err(error.into())),
+            },
+            cut = &mut cut => return Err(cut),
+            Some(sentence) = notices.recv() => if let Err(error) = logbook.note(&sentence).await {
+                return Ok(Err(error.into()));
+            },
+        }
+    };
+    let say = Command::Start {
+        attempt,
+        session: context.session,
+        executor: kind,
+        environment: running.environment.clone(),
+    };
+    Ok(Ok(Started {
+        running,
+        begun: Utc::now(),
+        say: Some(say),
+    }))
+}
+
+/// Chooses the executor and starts the command. What the job does not insist on is done otherwise where it fails.
+async fn by_executor(
+    context: &Context,
+    place: &Place,
+    job: &Job,
+    attempt: Attempt,
+    notice: mpsc::Sender<String>,
+) -> Result<(ExecutorKind, Running), Error> {
+    let Chosen { executor, why, instead } = context.executors.choose((&job.spec).into()).await?;
+    debug!(job.id = %job.id, "executor {}: {why}", executor.kind());
+    let asked = || asked(context, place, job, attempt, notice.clone());
+    match (executor.launch(asked()).await, instead) {
+        (Ok(running), _) => Ok((executor.kind(), running)),
+        (Err(Error::Broken(why)), Some(other)) => {
+            warn!(job.id = %job.id, "job {} runs by {} instead: {why}", job.id, other.kind());
+            // Full of other sentences, it has said enough.
+            let _ = notice.try_send(format!("{why}; running it as a plain process instead"));
+            Ok((other.kind(), other.launch(asked()).await?))
+        }
+        (Err(error), _) => Err(error),
+    }
+}
+
+fn asked(context: &Context, place: &Place, job: &Job, attempt: Attempt, notice: mpsc::Sender<String>) -> Launch {
+    let spec = &job.spec;
+    let mut env: BTreeMap<String, String> = [
+        ("RGRID_JOB_ID", job.id.to_string()),
+        ("RGRID_ATTEMPT", attempt.to_string()),
+        ("RGRID_NAMESPACE", job.namespace.to_string()),
+        ("RGRID_WORKER", context.worker.to_string()),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value))
+    .collect();
+    env.extend(spec.env.clone());
+    Launch {
+        job: job.id,
+        attempt,
+        session: context.session,
+        command: spec.command.clone(),
+        runtime: spec.runtime.clone(),
+        image: spec.image.clone(),
+        env,
+        work_dir: place.work.clone(),
+        scratch_dir: place.scratch.clone(),
+        limits: Limits {
+            cpu_milli: spec.resources.cpu_limit.then_some(spec.resources.cpu_milli),
+            memory_bytes: spec.resources.memory_bytes,
+        },
+        notice: Some(notice),
+    }
+}
