@@ -26,6 +26,8 @@ const AT_ONCE: usize = 256;
 const ASK: usize = 64;
 /// How long an ask waits on the server.
 const EXPIRES: Duration = Duration::from_secs(30);
+/// For how long the inbox of a cluster may have no leader before its consumer is made again.
+const LEADERLESS_MAX: Duration = Duration::from_secs(30);
 /// The pause before a lost consumer is made again.
 const PAUSE: Duration = Duration::from_secs(1);
 /// How long submissions under way may take when the API stops; after that, the server delivers them again.
@@ -69,7 +71,9 @@ async fn pull(app: &Shared, room: &Arc<Semaphore>, tasks: &TaskTracker) -> Strin
 }
 
 async fn pulling(app: &Shared, room: &Arc<Semaphore>, tasks: &TaskTracker) -> Result<String, Error> {
-    let mut puller = Puller::new(&app.bus.js, INBOX, vec![setup::INTAKE.to_owned()]).await?;
+    let mut puller = Puller::new(&app.bus.js, INBOX, vec![setup::INTAKE.to_owned()])
+        .await?
+        .waiting_for_leaders(LEADERLESS_MAX);
     // Room is taken before a message is asked for.
     let mut free: Vec<OwnedSemaphorePermit> = Vec::new();
     debug!("taking submissions from {INBOX}");

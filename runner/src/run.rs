@@ -20,6 +20,7 @@ use crate::{
     config::Config,
     dispatcher::Room,
     open,
+    patience::patiently,
     places::Places,
     presence::{self, Pulse},
     session::{BeginError, Ending, Session, Told},
@@ -100,13 +101,25 @@ pub async fn run(config: Config, stop: CancellationToken, restart: CancellationT
         else {
             return Ok(());
         };
-        setup::streams(&bus.js, config.replicas).await?;
+        match stop.run_until_cancelled(setup::streams(&bus.js, config.replicas)).await {
+            None => return Ok(()),
+            Some(Err(error)) if error.is_transient() => {
+                warn!("{}; trying again", crate::stage::chain(&error));
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+            Some(done) => done?,
+        }
         // Files have a connection of their own: a heartbeat must not wait behind one.
         let store = match &config.store {
             StoreUrl::Nats { .. } => Some(connect::patiently(&config.nats, &format!("{name}/files")).await?.js),
             StoreUrl::S3 { .. } | StoreUrl::File { .. } => None,
         };
-        let files = Files::open(&config.store, store).await.map_err(|source| Error::Store {
+        let opening = patiently("open the store", || Files::open(&config.store, store.clone()));
+        let Some(files) = stop.run_until_cancelled(opening).await else {
+            return Ok(());
+        };
+        let files = files.map_err(|source| Error::Store {
             store: config.store.to_string(),
             source,
         })?;

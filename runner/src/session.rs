@@ -38,6 +38,8 @@ use crate::{
 /// How long an ask waits on the server. Shorter than the silence by which a worker is given up: the broker cannot know that a cable
 /// is cut, and what it hands to a dead one's ask comes back only after `ack_wait`.
 const EXPIRES: Duration = Duration::from_millis(2_500);
+/// For how long the work of a cluster may have no leader before the session ends over it.
+const LEADERLESS_MAX: Duration = Duration::from_secs(30);
 /// After how long work that does not fit now may be offered again, to us or to another worker.
 const NO_ROOM_PAUSE: Duration = Duration::from_millis(20);
 /// The same for work that this machine can never hold, or this program cannot read: somebody else must.
@@ -125,7 +127,9 @@ impl Session {
         let dispatcher = Dispatcher::new(total, lanes.iter().map(|(_, class)| *class));
         let lanes: Vec<String> = lanes.into_iter().map(|(name, _)| name).collect();
         let facts = Facts::listen(&context.js, &context.worker, context.session).await?;
-        let puller = Puller::new(&context.js, EVENTS, lanes.clone()).await?;
+        let puller = Puller::new(&context.js, EVENTS, lanes.clone())
+            .await?
+            .waiting_for_leaders(LEADERLESS_MAX);
         let connects = connects(&context);
         Ok(Self {
             connects,

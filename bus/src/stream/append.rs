@@ -165,14 +165,20 @@ impl Log {
 
     /// Whether the event that we tried to append stands in the log, although the server says that the expected sequence is
     /// passed: an earlier try of ours may have been stored without our learning of it.
-    async fn find_own(&self, append: &Append) -> Result<Option<u64>, read::Error> {
+    ///
+    /// `last` is the sequence that the server compared with; what is read must reach it, or it is a lagging replica's.
+    async fn find_own(&self, append: &Append, last: u64) -> Result<Option<u64>, Untold> {
         let Some((filter, expected)) = &append.expected else {
             return Ok(None);
         };
         let stored = read::back_to(&self.js, EVENTS, filter, *expected).await?;
+        let known = stored.last().map_or(0, |message| message.sequence);
         let id = append.id.to_string();
-        let own = stored.into_iter().find(|message| message.message_id() == Some(id.as_str()));
-        Ok(own.map(|message| message.sequence))
+        match stored.into_iter().find(|message| message.message_id() == Some(id.as_str())) {
+            Some(own) => Ok(Some(own.sequence)),
+            None if known < last => Err(Untold::Behind { known, last }),
+            None => Ok(None),
+        }
     }
 }
 
@@ -192,7 +198,7 @@ impl Pending {
                 Err(error) => error,
             };
             if error.kind() == PublishErrorKind::WrongLastSequence {
-                match self.log.find_own(&self.append).await {
+                match self.log.find_own(&self.append, last_sequence(&error)).await {
                     Ok(own) => {
                         let (filter, expected) = self.append.expected.unwrap_or_default();
                         return own.ok_or(Error::Conflict { filter, expected });
@@ -221,9 +227,41 @@ impl Pending {
     }
 }
 
+/// Why it is not known yet who was first.
+#[derive(Debug, thiserror::Error)]
+enum Untold {
+    #[error(transparent)]
+    Read(#[from] read::Error),
+    #[error("who answered knows of {known} as the last, and it is {last}")]
+    Behind { known: u64, last: u64 },
+}
+
+/// The sequence that stands last by the words of a refusal ("wrong last sequence: 17"); 0 where they do not say.
+fn last_sequence(error: &PublishError) -> u64 {
+    let words = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    sequence_in(&words).unwrap_or(0)
+}
+
+fn sequence_in(words: &str) -> Option<u64> {
+    let (_, rest) = words.split_once("wrong last sequence: ")?;
+    rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}
+
 /// The server's words where a stream with `discard: new` has no room (10077 bytes, 10076 … of resources).
 fn full(error: &PublishError) -> Option<String> {
     let source = std::error::Error::source(error)?.downcast_ref::<jetstream::Error>()?;
     let text = source.to_string();
     (text.contains("maximum bytes exceeded") || text.contains("insufficient") || text.contains("resource limits exceeded")).then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sequence_in;
+
+    #[test]
+    fn the_sequence_that_stands_is_read_from_the_servers_words() {
+        assert_eq!(sequence_in("wrong last sequence: 1704 (code 400, error code 10071)"), Some(1704));
+        assert_eq!(sequence_in("wrong last sequence (code 400, error code 10164)"), None);
+        assert_eq!(sequence_in("maximum bytes exceeded"), None);
+    }
 }

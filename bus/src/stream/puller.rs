@@ -21,6 +21,9 @@ use tracing::debug;
 
 /// How much later than its own expiry an ask is given up when the server never said that it ended: a reconnect drops it.
 const GRACE: Duration = Duration::from_secs(1);
+/// In a cluster, the server that holds a consumer may die while our own connection, to another one, lives. So every ask that
+/// waits long asks for a sign of life this often, and is taken for forgotten when two of them did not come.
+const HEARTBEAT: Duration = Duration::from_millis(1_500);
 /// How often a wait looks whether the connection was made anew. A restarted server knows nothing of what it was asked, and says
 /// nothing of it: a follower that had asked for 30 s of patience was deaf for 31 (measured).
 const LOOK: Duration = Duration::from_millis(500);
@@ -70,6 +73,8 @@ struct Ask {
     consumer: usize,
     left: usize,
     deadline: Instant,
+    /// When it is taken for forgotten, unless the server gives a sign of life before; only in a cluster.
+    silent_at: Option<Instant>,
     /// The connection that it goes over, by its number.
     connection: u64,
 }
@@ -85,6 +90,12 @@ pub struct Puller {
     answers: Subscriber,
     asks: BTreeMap<u64, Ask>,
     next_ask: u64,
+    /// Whether the server is one of several.
+    clustered: bool,
+    /// For how long a consumer that nobody speaks for is waited for.
+    leaderless_max: Duration,
+    /// Since when nobody speaks for a consumer.
+    leaderless: BTreeMap<usize, Instant>,
     /// When it was last looked whether asks were forgotten.
     looked: Instant,
 }
@@ -99,6 +110,9 @@ impl Puller {
         let inbox = client.new_inbox();
         let answers = client.subscribe(format!("{inbox}.*")).await.map_err(Error::Subscribe)?;
         Ok(Self {
+            clustered: client.server_info().cluster.is_some(),
+            leaderless_max: Duration::ZERO,
+            leaderless: BTreeMap::new(),
             client,
             context: context.clone(),
             stream: stream.to_owned(),
@@ -109,6 +123,14 @@ impl Puller {
             next_ask: 0,
             looked: Instant::now(),
         })
+    }
+
+    /// Waits for so long where nobody speaks for a consumer, as in a cluster between the loss of its leader and the election of
+    /// the next. It is for consumers that are replicated; any other is gone with its server.
+    #[must_use]
+    pub const fn waiting_for_leaders(mut self, most: Duration) -> Self {
+        self.leaderless_max = most;
+        self
     }
 
     /// How many messages this consumer still owes us.
@@ -122,13 +144,16 @@ impl Puller {
     /// # Errors
     /// If the request cannot be sent.
     pub async fn ask(&mut self, consumer: usize, count: usize, patience: Patience) -> Result<(), Error> {
-        let (request, wait) = match patience {
+        let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let (mut request, wait) = match patience {
             Patience::NoWait => (json!({ "batch": count, "no_wait": true }), GRACE),
-            Patience::Expires(expires) => (
-                json!({ "batch": count, "expires": u64::try_from(expires.as_nanos()).unwrap_or(u64::MAX) }),
-                expires + GRACE,
-            ),
+            Patience::Expires(expires) => (json!({ "batch": count, "expires": nanos(expires) }), expires + GRACE),
         };
+        // The server refuses a heartbeat that is not at most half of the wait.
+        let beats = self.clustered && matches!(patience, Patience::Expires(expires) if expires >= HEARTBEAT * 3);
+        if beats {
+            request["idle_heartbeat"] = nanos(HEARTBEAT).into();
+        }
         let connection = self.connection();
         let name = &self.consumers[consumer];
         let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{name}", self.stream);
@@ -146,6 +171,7 @@ impl Puller {
                 consumer,
                 left: count,
                 deadline: Instant::now() + wait,
+                silent_at: beats.then(|| Instant::now() + HEARTBEAT * 2),
                 connection,
             },
         );
@@ -184,10 +210,14 @@ impl Puller {
     /// An ask that nobody will answer: it went over a connection that is gone, or is long overdue.
     fn forgotten(&mut self) -> Option<Ask> {
         let (now, connection) = (Instant::now(), self.connects());
-        let gone = |ask: &Ask| ask.deadline <= now || ask.connection < connection;
+        let silent = |ask: &Ask| ask.silent_at.is_some_and(|at| at <= now);
+        let gone = |ask: &Ask| ask.deadline <= now || ask.connection < connection || silent(ask);
         let id = *self.asks.iter().find(|(_, ask)| gone(ask))?.0;
         let ask = self.asks.remove(&id)?;
-        debug!("no word about an ask to {}; a reconnect dropped it", self.consumers[ask.consumer]);
+        debug!(
+            "no word about an ask to {}; its server or the connection dropped it",
+            self.consumers[ask.consumer]
+        );
         Some(ask)
     }
 
@@ -226,12 +256,16 @@ impl Puller {
         };
         let id: u64 = message.subject.rsplit_once('.')?.1.parse().ok()?;
         match status {
-            // A heartbeat of the server; we ask for none.
-            StatusCode::IDLE_HEARTBEAT => None,
+            StatusCode::IDLE_HEARTBEAT => {
+                self.lives(id);
+                None
+            }
             StatusCode::NOT_FOUND | StatusCode::TIMEOUT => {
+                self.lives(id);
                 let ask = self.asks.remove(&id)?;
                 Some(Pulled::Ended(ask.consumer, ask.left))
             }
+            StatusCode::NO_RESPONDERS if self.may_get_a_leader(id) => None,
             _ => {
                 let ask = self.asks.remove(&id)?;
                 let words = message.description.unwrap_or_else(|| status.to_string());
@@ -246,6 +280,31 @@ impl Puller {
         }
     }
 
+    /// The server knows of this ask.
+    fn lives(&mut self, id: u64) {
+        let Some(ask) = self.asks.get_mut(&id) else { return };
+        self.leaderless.remove(&ask.consumer);
+        if let Some(silent_at) = ask.silent_at.as_mut() {
+            *silent_at = Instant::now() + HEARTBEAT * 2;
+        }
+    }
+
+    /// Nobody speaks for the consumer of this ask. Where somebody may in a moment, the ask stays, to be found forgotten at the
+    /// next look, so that whoever asks again does so twice a second and not at once.
+    fn may_get_a_leader(&mut self, id: u64) -> bool {
+        let now = Instant::now();
+        let Some(ask) = self.asks.get_mut(&id).filter(|_| self.clustered) else {
+            return false;
+        };
+        let since = *self.leaderless.entry(ask.consumer).or_insert(now);
+        ask.silent_at = Some(now);
+        let waits = now.saturating_duration_since(since) < self.leaderless_max;
+        if !waits {
+            self.leaderless.remove(&ask.consumer);
+        }
+        waits
+    }
+
     /// A message came: it is one of those that the oldest ask to its consumer waits for.
     fn delivered(&mut self, message: async_nats::Message) -> Option<Pulled> {
         let message = Message {
@@ -258,8 +317,14 @@ impl Puller {
             ask.left -= 1;
             (*id, ask.left)
         });
-        if let Some((id, 0)) = oldest {
-            self.asks.remove(&id);
+        match oldest {
+            Some((id, 0)) => {
+                self.lives(id);
+                self.asks.remove(&id);
+            }
+            // The server sends no sign of life while it sends messages.
+            Some((id, _)) => self.lives(id),
+            None => {}
         }
         Some(Pulled::Message(consumer, Box::new(message)))
     }

@@ -1,6 +1,10 @@
 //! Reading a job back: its last event by filter, and from there along the links to its first.
 
-use async_nats::jetstream::{self, message::StreamMessage, stream::DirectGetErrorKind};
+use async_nats::jetstream::{
+    self,
+    message::StreamMessage,
+    stream::{DirectGetErrorKind, LastRawMessageErrorKind, Stream},
+};
 use bytes::Bytes;
 
 use super::{EVENTS, EXPECTED_SEQUENCE};
@@ -22,7 +26,7 @@ pub enum Error {
         what: String,
         /// What happened.
         #[source]
-        source: jetstream::stream::DirectGetError,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The stream cannot be reached.
     #[error("cannot reach stream {stream}")]
@@ -132,11 +136,8 @@ pub async fn back_to(js: &jetstream::Context, stream: &str, filter: &str, after:
         stream: stream.to_owned(),
         source,
     })?;
-    let failed = |what: String| move |source| Error::Read { what, source };
-    let mut next = match handle.direct_get_last_for_subject(filter).await {
-        Ok(message) => Stored::from(message),
-        Err(error) if error.kind() == DirectGetErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(failed(filter.to_owned())(error)),
+    let Some(mut next) = last(&handle, filter, clustered(js)).await? else {
+        return Ok(Vec::new());
     };
     let mut stored = Vec::new();
     while next.sequence > after {
@@ -145,14 +146,52 @@ pub async fn back_to(js: &jetstream::Context, stream: &str, filter: &str, after:
         if previous <= after {
             break;
         }
-        next = handle
-            .direct_get(previous)
-            .await
-            .map(Stored::from)
-            .map_err(failed(format!("sequence {previous}")))?;
+        next = at(&handle, previous, clustered(js)).await?;
     }
     stored.reverse();
     Ok(stored)
+}
+
+/// Whether there are replicas, which may be behind.
+fn clustered(js: &jetstream::Context) -> bool {
+    js.client().server_info().cluster.is_some()
+}
+
+/// The last message under a filter. With replicas, the stream's leader is asked: any other may not have heard of it, and who
+/// decides on an old state decides in vain.
+async fn last(stream: &Stream<()>, filter: &str, clustered: bool) -> Result<Option<Stored>, Error> {
+    let failed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Read {
+        what: filter.to_owned(),
+        source,
+    };
+    if clustered {
+        return match stream.get_last_raw_message_by_subject(filter).await {
+            Ok(message) => Ok(Some(message.into())),
+            Err(error) if matches!(error.kind(), LastRawMessageErrorKind::NoMessageFound) => Ok(None),
+            Err(error) => Err(failed(error.into())),
+        };
+    }
+    match stream.direct_get_last_for_subject(filter).await {
+        Ok(message) => Ok(Some(message.into())),
+        Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed(error.into())),
+    }
+}
+
+/// The message at a sequence. A replica that does not have it is not the last word.
+async fn at(stream: &Stream<()>, sequence: u64, clustered: bool) -> Result<Stored, Error> {
+    let failed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Read {
+        what: format!("sequence {sequence}"),
+        source,
+    };
+    match stream.direct_get(sequence).await {
+        Ok(message) => Ok(message.into()),
+        Err(error) if clustered && error.kind() == DirectGetErrorKind::NotFound => {
+            let message = stream.get_raw_message(sequence).await;
+            message.map(Stored::from).map_err(|error| failed(error.into()))
+        }
+        Err(error) => Err(failed(error.into())),
+    }
 }
 
 /// Every event of a job, in any namespace, oldest first; none where there is no such job.

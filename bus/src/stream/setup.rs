@@ -1,5 +1,7 @@
 //! Streams and consumers, made from the definitions in `nats/streams` or checked against them.
 
+use std::time::{Duration, Instant};
+
 use async_nats::jetstream::{self, consumer};
 use serde_json::{Value, json};
 use tracing::{info, warn};
@@ -25,6 +27,11 @@ const LEAST_BYTES: u64 = 16 << 20;
 /// What the server answers when a stream's bound is more than it may still store (`JSStorageResourcesExceededErr`,
 /// `JSMemoryResourcesExceededErr` and the account's limit).
 const NO_ROOM: [u64; 3] = [10047, 10028, 10002];
+/// What passes by itself: no leader yet, or not enough servers for the replicas (`JSClusterNotAvailErr`,
+/// `JSClusterNotLeaderErr`, `JSClusterNoPeersErr`, `JSInsufficientResourcesErr` while servers are coming up).
+const NOT_YET: [u64; 4] = [10008, 10009, 10005, 10023];
+/// For how long a cluster that is not ready is waited for, and how often it is asked.
+const PATIENCE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_millis(500));
 /// The server has no stream of that name.
 const NOT_FOUND: u64 = 10059;
 
@@ -46,6 +53,14 @@ pub enum Error {
     /// The server would not make the stream.
     #[error("JetStream refused stream {stream}: {reason}")]
     Refused {
+        /// Which stream.
+        stream: String,
+        /// The server's words.
+        reason: String,
+    },
+    /// The cluster cannot hold the stream yet.
+    #[error("the NATS cluster is not ready for stream {stream} ({reason}); it needs a leader, and as many servers as replicas")]
+    NotYet {
         /// Which stream.
         stream: String,
         /// The server's words.
@@ -77,11 +92,36 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Whether it may pass by itself: the broker is away, or has no leader.
+    #[must_use]
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::Request { .. } | Self::NotYet { .. })
+    }
+}
+
 /// Makes every stream that is not there, with this many replicas, and checks every one that is. Safe to run at every start.
+/// A cluster that has no leader yet, or too few servers for the replicas, is waited for, a minute at most.
 ///
 /// # Errors
 /// If the server refuses, or a stream is there that is not as defined.
 pub async fn streams(js: &jetstream::Context, replicas: u8) -> Result<(), Error> {
+    let since = Instant::now();
+    let mut told = false;
+    loop {
+        match each_stream(js, replicas).await {
+            Err(error @ Error::NotYet { .. }) if since.elapsed() < PATIENCE.0 => {
+                if !std::mem::replace(&mut told, true) {
+                    warn!("{error}; waiting for it");
+                }
+                tokio::time::sleep(PATIENCE.1).await;
+            }
+            done => return done,
+        }
+    }
+}
+
+async fn each_stream(js: &jetstream::Context, replicas: u8) -> Result<(), Error> {
     for text in DEFINITIONS {
         let mut wanted: Value = serde_json::from_str(text).map_err(Error::Definition)?;
         wanted["num_replicas"] = json!(replicas);
@@ -112,7 +152,7 @@ async fn create(js: &jetstream::Context, stream: &str, mut wanted: Value) -> Res
             return Ok(());
         };
         let bytes = wanted["max_bytes"].as_u64().unwrap_or(0);
-        let no_room = answer["error"]["err_code"].as_u64().is_some_and(|code| NO_ROOM.contains(&code));
+        let no_room = answer["error"]["err_code"].as_u64().is_some_and(|code| NO_ROOM.contains(&code)) || lacks_storage(&reason);
         if !no_room || bytes / 2 < LEAST_BYTES {
             return Err(Error::Refused {
                 stream: stream.to_owned(),
@@ -125,12 +165,26 @@ async fn create(js: &jetstream::Context, stream: &str, mut wanted: Value) -> Res
 }
 
 async fn request(js: &jetstream::Context, stream: &str, verb: &str, payload: &Value) -> Result<Value, Error> {
-    js.request(format!("STREAM.{verb}.{stream}"), payload)
-        .await
-        .map_err(|source| Error::Request {
-            stream: stream.to_owned(),
-            source,
-        })
+    let answer: Result<Value, _> = js.request(format!("STREAM.{verb}.{stream}"), payload).await;
+    let answer = answer.map_err(|source| Error::Request {
+        stream: stream.to_owned(),
+        source,
+    })?;
+    match answer["error"]["err_code"].as_u64() {
+        Some(code) if NOT_YET.contains(&code) => match refusal(&answer).unwrap_or_default() {
+            reason if lacks_storage(&reason) => Ok(answer),
+            reason => Err(Error::NotYet {
+                stream: stream.to_owned(),
+                reason,
+            }),
+        },
+        _ => Ok(answer),
+    }
+}
+
+/// Where a cluster says why no server of it will do.
+fn lacks_storage(reason: &str) -> bool {
+    reason.contains("insufficient storage")
 }
 
 fn refusal(answer: &Value) -> Option<String> {
