@@ -33,7 +33,7 @@ struct Known {
 }
 
 impl Advice {
-    /// The workers that live; nothing while they are not known.
+    /// The workers that live and take work; nothing while they are not known.
     pub(crate) fn live(&self) -> Option<Arc<[WorkerView]>> {
         let known = self.known.read();
         if known.as_ref().is_none_or(|known| known.read.elapsed() > FRESH) {
@@ -46,7 +46,7 @@ impl Advice {
 impl Advice {
     /// Takes a reading of the workers' table for the copy.
     pub(crate) fn note(&self, workers: &[WorkerView]) {
-        let live = workers.iter().filter(|worker| worker.state == "live").cloned().collect();
+        let live = workers.iter().filter(|worker| worker.takes_work()).cloned().collect();
         *self.known.write() = Some(Known {
             live,
             read: Instant::now(),

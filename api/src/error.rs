@@ -59,6 +59,8 @@ pub(crate) enum Kind {
     Unavailable,
     /// The log is full.
     Full,
+    /// What stands in the log, a newer rgrid wrote.
+    Unreadable,
     /// A bug.
     Internal,
 }
@@ -78,6 +80,7 @@ impl Kind {
             Self::MissingInputs => ("missing-inputs", StatusCode::UNPROCESSABLE_ENTITY, "Inputs are not in the store"),
             Self::Unavailable => ("unavailable", StatusCode::SERVICE_UNAVAILABLE, "A part of the grid is away"),
             Self::Full => ("full", StatusCode::INSUFFICIENT_STORAGE, "The log is full"),
+            Self::Unreadable => ("unreadable", StatusCode::NOT_IMPLEMENTED, "This rgrid cannot read it"),
             Self::Internal => ("internal", StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong in the API"),
         }
     }
@@ -160,7 +163,7 @@ impl From<read::Error> for Problem {
     fn from(error: read::Error) -> Self {
         match &error {
             read::Error::Read { .. } | read::Error::Stream { .. } => Self::unavailable("the log cannot be read", &error),
-            read::Error::Decode { .. } => Self::new(Kind::Internal, chain(&error)),
+            read::Error::Decode { .. } => Self::new(Kind::Unreadable, chain(&error)),
         }
     }
 }

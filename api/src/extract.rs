@@ -134,6 +134,15 @@ pub(crate) fn header<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'
         .transpose()
 }
 
+/// Reads JSON, or takes an empty body for one that says nothing.
+pub(crate) fn json_or_nothing<'a, T: Deserialize<'a> + Default>(body: &'a [u8]) -> Result<T, Problem> {
+    if body.is_empty() {
+        Ok(T::default())
+    } else {
+        json("the request", body)
+    }
+}
+
 /// Reads JSON; what does not fit is named by its line, column and field.
 pub(crate) fn json<'a, T: Deserialize<'a>>(what: &str, body: &'a [u8]) -> Result<T, Problem> {
     // The plain way first: keeping track of the field costs a third more, and only errors need it.

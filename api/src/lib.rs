@@ -14,6 +14,7 @@ mod fill;
 mod grid;
 mod intake;
 mod jobs;
+mod load;
 mod logs;
 mod produce;
 mod queries;
@@ -24,5 +25,6 @@ mod uploads;
 pub mod view;
 mod waiters;
 mod watch;
+mod workers;
 
 pub use service::{Bound, Config, Error, bind, run};

@@ -18,7 +18,7 @@ use crate::{
     artifacts, auth,
     error::{Kind, Problem},
     extract::MAX_BODY_BYTES,
-    facts, grid, jobs, logs, uploads,
+    facts, grid, jobs, logs, uploads, workers,
 };
 
 pub(crate) fn router(app: Shared) -> Router {
@@ -27,12 +27,17 @@ pub(crate) fn router(app: Shared) -> Router {
         .route("/v1/jobs/{id}", get(jobs::get))
         .route("/v1/jobs/{id}/history", get(jobs::history))
         .route("/v1/jobs/{id}/cancel", post(jobs::cancel))
+        .route("/v1/jobs/{id}/requeue", post(jobs::requeue))
+        .route("/v1/requeue", post(jobs::requeue_many))
         .route("/v1/jobs/{id}/logs", get(logs::logs))
         .route("/v1/jobs/{id}/artifacts", get(artifacts::list))
         .route("/v1/jobs/{id}/artifacts/{*path}", get(artifacts::get))
         .route("/v1/files/missing", post(uploads::missing))
         .route("/v1/files/{sha256}", get(uploads::get).put(uploads::put))
         .route("/v1/workers", get(grid::list))
+        .route("/v1/workers/{id}/cordon", post(workers::cordon))
+        .route("/v1/workers/{id}/drain", post(workers::drain))
+        .route("/v1/workers/{id}/uncordon", post(workers::uncordon))
         .route("/v1/facts", get(facts::facts))
         .route("/v1/projection", get(grid::projection))
         .method_not_allowed_fallback(wrong_method)

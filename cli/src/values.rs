@@ -1,6 +1,10 @@
 //! Text from the command line becomes typed values here, or a sentence that says what to write instead.
 
-use std::{fmt, str::FromStr, time::Duration};
+mod times;
+
+use std::{fmt, str::FromStr};
+
+pub(crate) use self::times::{After, Moment, Patience, Span};
 
 /// An amount of memory or storage, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,10 +13,6 @@ pub(crate) struct ByteSize(pub(crate) u64);
 /// CPUs, in thousandths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Cpus(pub(crate) u32);
-
-/// A span of time, longer than nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Span(pub(crate) Duration);
 
 /// `KEY=VALUE`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,31 +102,6 @@ impl FromStr for Cpus {
     }
 }
 
-impl FromStr for Span {
-    type Err = Unfit;
-
-    /// `90s`, `10m`, `1h30m`, `250ms`; a number alone is seconds, as for `timeout`.
-    fn from_str(text: &str) -> Result<Self, Unfit> {
-        let unfit = || Unfit("write a time such as 90s, 10m or 1h30m; a number alone is seconds".to_owned());
-        let plain = text.parse::<f64>().ok().map(Duration::try_from_secs_f64);
-        let span = match plain {
-            Some(seconds) => seconds.map_err(|_| unfit())?,
-            None => humantime::parse_duration(text).map_err(|_| unfit())?,
-        };
-        if span < Duration::from_millis(1) {
-            return Err(Unfit("it must be longer than nothing, such as 10m".to_owned()));
-        }
-        Ok(Self(span))
-    }
-}
-
-impl Span {
-    /// Whole milliseconds.
-    pub(crate) fn millis(self) -> u64 {
-        u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX)
-    }
-}
-
 impl FromStr for Pair {
     type Err = Unfit;
 
@@ -187,16 +162,6 @@ mod tests {
         assert_eq!("0.5".parse(), Ok(Cpus(500)));
         for text in ["0", "-1", "nan", "inf", "two", ""] {
             assert!(text.parse::<Cpus>().is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn times_are_read_with_and_without_units() {
-        assert_eq!("10m".parse(), Ok(Span(Duration::from_secs(600))));
-        assert_eq!("1h30m".parse(), Ok(Span(Duration::from_secs(5400))));
-        assert_eq!("2.5".parse(), Ok(Span(Duration::from_millis(2500))));
-        for text in ["0", "-1", "soon", "", "10 parsecs", "inf"] {
-            assert!(text.parse::<Span>().is_err(), "{text}");
         }
     }
 

@@ -16,7 +16,7 @@ use crate::{
     app::App,
     error::{Kind, Problem},
     extract,
-    jobs::{NewJob, check_inputs, store_inline},
+    jobs::{NewJob, check_alone, check_inputs, store_inline},
     view::Submitted,
 };
 
@@ -129,6 +129,7 @@ async fn submit(app: &App, letter: &Letter, body: &[u8]) -> Result<Submitted, Pr
     if let Some(missing) = check_inputs(&app.files, [&accepted.spec], &own).await?.first_of(&accepted.spec) {
         return Err(missing);
     }
+    check_alone(app, &letter.namespace, &accepted.spec).await?;
     let namespace = letter.namespace.clone();
     let job = if accepted.spec.key.is_some() {
         NewJob::new(namespace, accepted.spec)

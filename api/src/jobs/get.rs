@@ -3,22 +3,20 @@
 use std::time::Duration;
 
 use axum::{Json, extract::State};
-use bus::{
-    ids::JobId,
-    job::State as JobState,
-    stream::{EVENTS, read},
-    subjects,
-};
+use bus::{job::State as JobState, stream::read};
 use serde::Deserialize;
 
 use crate::{
     app::{App, Shared},
-    error::{Kind, Problem},
+    error::{Problem, chain},
     extract::{Path, Query, job_id},
+    load,
     view::{History, HistoryEvent, JobView},
     watch::{Watch, unknown},
 };
 
+/// How much is shown of what is no event, in bytes.
+const SHOWN: usize = 1_024;
 /// The longest wait for a job.
 const MAX_WAIT: Duration = Duration::from_secs(300);
 
@@ -84,16 +82,16 @@ fn seconds(text: &str) -> Result<Duration, Problem> {
 pub(crate) async fn history(State(app): State<Shared>, Path(id): Path<String>, query: Query) -> Result<Json<History>, Problem> {
     query.none()?;
     let id = job_id(&id)?;
-    let stored = read::back_to(&app.bus.js, EVENTS, &subjects::job_filter_anywhere(id), 0).await?;
-    if stored.is_empty() && crate::watch::read_job(&app, id).await?.is_none() {
+    let entries = load::entries(&app.bus.js, id).await?;
+    if entries.is_empty() && crate::watch::read_job(&app, id).await?.is_none() {
         return Err(unknown(id));
     }
-    let events = stored.iter().map(|message| event(id, message)).collect::<Result<_, _>>()?;
+    let events = entries.iter().map(event).collect();
     Ok(Json(History { events }))
 }
 
-/// The event as it is stored, also one of a type that this program does not know.
-fn event(id: JobId, message: &read::Stored) -> Result<HistoryEvent, Problem> {
+/// The event as it is stored, also one of a type that this program does not know, and what is no event at all.
+fn event(entry: &load::Entry) -> HistoryEvent {
     #[derive(Deserialize)]
     struct Stored {
         r#type: String,
@@ -104,23 +102,33 @@ fn event(id: JobId, message: &read::Stored) -> Result<HistoryEvent, Problem> {
         correlation_id: Option<bus::ids::EventId>,
         data: serde_json::Value,
     }
-    let stored: Stored = serde_json::from_slice(&message.payload).map_err(|error| {
-        let detail = format!(
-            "what stands at sequence {} in the log of job {id} is not an event: {error}",
-            message.sequence
-        );
-        Problem::new(Kind::Internal, detail)
-    })?;
-    Ok(HistoryEvent {
-        sequence: message.sequence,
-        r#type: stored.r#type,
-        id: stored.id,
-        time: stored.time,
-        actor: stored.actor,
-        causation_id: stored.causation_id,
-        correlation_id: stored.correlation_id,
-        data: stored.data,
-    })
+    let unreadable = read::decode(&entry.subject, entry.sequence, &entry.payload)
+        .err()
+        .map(|error| chain(&error));
+    match serde_json::from_slice::<Stored>(&entry.payload) {
+        Ok(stored) => HistoryEvent {
+            sequence: entry.sequence,
+            r#type: stored.r#type,
+            id: Some(stored.id),
+            time: Some(stored.time),
+            actor: stored.actor,
+            causation_id: stored.causation_id,
+            correlation_id: stored.correlation_id,
+            data: stored.data,
+            unreadable,
+        },
+        Err(_) => HistoryEvent {
+            sequence: entry.sequence,
+            r#type: "unreadable".to_owned(),
+            id: None,
+            time: None,
+            actor: entry.subject.rsplit_once(".by.").map_or("", |(_, actor)| actor).to_owned(),
+            causation_id: None,
+            correlation_id: None,
+            data: String::from_utf8_lossy(&entry.payload[..entry.payload.len().min(SHOWN)]).into(),
+            unreadable,
+        },
+    }
 }
 
 #[cfg(test)]

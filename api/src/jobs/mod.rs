@@ -1,13 +1,18 @@
 //! Jobs over HTTP: handing them in, looking at them, ending them.
 
 mod cancel;
+mod follows;
 mod get;
 mod list;
+mod requeue;
+mod say;
 mod submit;
 
 pub(crate) use self::{
     cancel::cancel,
     get::{get, history},
     list::list,
-    submit::{NewJob, check_inputs, store_inline, submit},
+    requeue::{requeue, requeue_many},
+    say::check_reason,
+    submit::{NewJob, check_alone, check_inputs, store_inline, submit},
 };

@@ -12,12 +12,9 @@ use bus::{
     envelope::{Actor, Envelope},
     files::Files,
     ids::{Digest, JobId, Namespace},
-    job::{Command, Job, JobEvent, Rejection, decide},
+    job::{Command, JobEvent, Rejection, decide},
     spec::JobSpec,
-    stream::{
-        append::{self, Append, Pending},
-        read,
-    },
+    stream::append::{self, Append, Pending},
     submission::{Accepted, Submission},
 };
 use bytes::Bytes;
@@ -27,11 +24,13 @@ use futures::{
 };
 use serde_json::value::RawValue;
 
+use super::follows::check_follows;
 use crate::{
     advice,
     app::{App, Shared},
     error::{Kind, Problem},
     extract::{Query, Whole, header as text_of, json},
+    load,
     view::{Submitted, SubmittedMany, SubmittedOne, WorkerView},
 };
 
@@ -66,7 +65,7 @@ pub(crate) async fn submit(State(app): State<Shared>, query: Query, headers: Hea
         return Err(Problem::new(if raw.is_empty() { Kind::Malformed } else { Kind::TooLarge }, detail));
     }
     app.fill.admit(raw.len() as u64, body.len() as u64)?;
-    let accepted = accept_all(&app, &raw).await?;
+    let accepted = accept_all(&app, &namespace, &raw).await?;
     let live = app.advice.live();
     let jobs = Box::pin(store_all(&app, &namespace, accepted, live.as_deref())).await;
     Ok(Json(SubmittedMany { jobs }).into_response())
@@ -131,6 +130,7 @@ async fn submit_one(app: &App, namespace: Namespace, key: Option<&str>, body: &[
     if let Some(missing) = check_inputs(&app.files, [&accepted.spec], &own).await?.first_of(&accepted.spec) {
         return Err(missing);
     }
+    check_alone(app, &namespace, &accepted.spec).await?;
     let submitted = NewJob::new(namespace, accepted.spec).store(app).await?;
     let status = if submitted.existed { StatusCode::OK } else { StatusCode::CREATED };
     let location = format!("/v1/jobs/{}", submitted.id);
@@ -138,7 +138,7 @@ async fn submit_one(app: &App, namespace: Namespace, key: Option<&str>, body: &[
 }
 
 /// Reads and checks every job of an array, stores what comes with them, and looks for what they name.
-async fn accept_all(app: &App, raw: &[&RawValue]) -> Result<Vec<Result<JobSpec, Problem>>, Problem> {
+async fn accept_all(app: &App, namespace: &Namespace, raw: &[&RawValue]) -> Result<Vec<Result<JobSpec, Problem>>, Problem> {
     let mut accepted: Vec<Result<Accepted, Problem>> = Vec::with_capacity(raw.len());
     for (place, one) in raw.iter().enumerate() {
         let submission: Result<Submission, _> = json(&format!("job {place} of the array"), one.get().as_bytes());
@@ -151,11 +151,27 @@ async fn accept_all(app: &App, raw: &[&RawValue]) -> Result<Vec<Result<JobSpec, 
     let files: Vec<Bytes> = accepted.iter().flatten().flat_map(|job| job.to_store.iter().cloned()).collect();
     let own = store_inline(&app.files, &files).await?;
     let missing = check_inputs(&app.files, accepted.iter().flatten().map(|job| &job.spec), &own).await?;
+    let absent = check_follows(app, namespace, accepted.iter().flatten().map(|job| &job.spec)).await?;
+    // Those with a key can be named by those that come after them.
+    let mut earlier = HashSet::new();
     let checked = accepted.into_iter().map(|job| {
         let spec = job?.spec;
-        missing.first_of(&spec).map_or(Ok(spec), Err)
+        if let Some(problem) = missing.first_of(&spec).or_else(|| absent.first_of(&spec, &earlier)) {
+            return Err(problem);
+        }
+        earlier.extend(spec.key.as_deref().map(|key| JobId::of_key(namespace, key)));
+        Ok(spec)
     });
     Ok(checked.collect())
+}
+
+/// Refuses a job that comes alone and is to follow one that is not there.
+pub(crate) async fn check_alone(app: &App, namespace: &Namespace, spec: &JobSpec) -> Result<(), Problem> {
+    if spec.start.is_none() {
+        return Ok(());
+    }
+    let absent = check_follows(app, namespace, [spec]).await?;
+    absent.first_of(spec, &HashSet::new()).map_or(Ok(()), Err)
 }
 
 /// Contents that jobs name and the store does not have.
@@ -291,13 +307,12 @@ async fn existing(app: &App, id: JobId, event: JobEvent) -> Result<u64, Problem>
     };
     let spec = submitted.spec;
     for _ in 0..LOOKS.0 {
-        let events = read::history(&app.bus.js, id).await?;
-        let (Some(first), Some(job)) = (events.first(), Job::replay(&events)) else {
+        let Some(loaded) = load::job(&app.bus.js, id).await? else {
             tokio::time::sleep(LOOKS.1).await;
             continue;
         };
-        return match decide(Some(&job), Command::Submit { spec: Box::new(spec) }) {
-            Err(Rejection::Exists) => Ok(first.sequence),
+        return match decide(Some(&loaded.job), Command::Submit { spec: Box::new(spec) }) {
+            Err(Rejection::Exists) => Ok(loaded.submitted),
             Err(rejection) => Err(Problem::new(Kind::Conflict, format!("job {id}: {rejection}"))),
             Ok(_) => Err(Problem::new(Kind::Internal, format!("job {id} was submitted twice"))),
         };

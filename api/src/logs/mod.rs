@@ -31,12 +31,14 @@ use crate::{
 struct Asked {
     /// Only this attempt; else the last one, and those that follow it.
     attempt: Option<Attempt>,
+    /// Not the last attempt, but this one, and those that follow it.
+    from: Option<Attempt>,
     follow: bool,
     /// Only this stream.
     only: Option<Stream>,
 }
 
-/// `GET /v1/jobs/{id}/logs?attempt=N&follow=true&stream=stdout|stderr`
+/// `GET /v1/jobs/{id}/logs?attempt=N&from=N&follow=true&stream=stdout|stderr`
 pub(crate) async fn logs(State(app): State<Shared>, Path(id): Path<String>, query: Query, headers: HeaderMap) -> Result<Response, Problem> {
     let id = job_id(&id)?;
     let asked = read(query)?;
@@ -54,6 +56,7 @@ pub(crate) async fn logs(State(app): State<Shared>, Path(id): Path<String>, quer
         app: app.clone(),
         watch,
         attempt: asked.attempt,
+        from: asked.from,
         follow: asked.follow,
         // One file of bytes holds one attempt: nobody could tell where the next begins.
         all: events && asked.attempt.is_none(),
@@ -75,6 +78,10 @@ fn read(query: Query) -> Result<Asked, Problem> {
             "attempt" => match parameter(name, &value)? {
                 0 => return Err(Problem::malformed("attempts are numbered from 1")),
                 number => asked.attempt = Some(Attempt(number)),
+            },
+            "from" => match parameter(name, &value)? {
+                0 => return Err(Problem::malformed("attempts are numbered from 1")),
+                number => asked.from = Some(Attempt(number)),
             },
             "follow" => asked.follow = flag(name, &value)?,
             "stream" => {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_nats::jetstream::stream::DirectGetErrorKind;
 use bus::{
     ids::Attempt,
-    job::{AttemptEnd, ManifestRef},
+    job::{AttemptEnd, ManifestRef, State},
     stream::{
         LOGS,
         follow::{Followed, Follower},
@@ -40,6 +40,8 @@ pub(super) enum Item {
     Frames(Bytes),
     /// So many bytes are not there any more.
     Gap(u64),
+    /// Nothing comes until the job, which waits for a time or for other jobs, is ready.
+    Waiting(Box<JobView>),
     /// That was all.
     End(Box<JobView>),
     /// It cannot be read further.
@@ -66,6 +68,8 @@ pub(super) struct Source {
     pub(super) watch: Watch,
     /// Only this attempt.
     pub(super) attempt: Option<Attempt>,
+    /// The attempt to begin with; else the last.
+    pub(super) from: Option<Attempt>,
     pub(super) follow: bool,
     /// Whether to go on with the attempts that follow the first one.
     pub(super) all: bool,
@@ -92,9 +96,9 @@ impl Source {
 
     async fn attempts(&mut self, cursor: &Cursor, items: &mpsc::Sender<Item>) -> Result<(), Stopped> {
         let last = self.watch.job().attempts.last().map_or(Attempt::FIRST, |attempt| attempt.number);
-        let mut number = self.attempt.or(cursor.attempt).unwrap_or(last);
+        let mut number = self.attempt.or(cursor.attempt).or(self.from).unwrap_or(last);
         loop {
-            if !self.made(number).await? {
+            if !self.made(number, items).await? {
                 return Ok(());
             }
             // The cursor counts where it stands, and nowhere else.
@@ -114,7 +118,7 @@ impl Source {
     }
 
     /// Whether the attempt was made; waits for it where that is wanted.
-    async fn made(&mut self, number: Attempt) -> Result<bool, Stopped> {
+    async fn made(&mut self, number: Attempt, items: &mpsc::Sender<Item>) -> Result<bool, Stopped> {
         loop {
             let job = self.watch.job();
             if job.attempts.iter().any(|attempt| attempt.number == number) {
@@ -122,6 +126,9 @@ impl Source {
             }
             if !self.follow || job.state().is_end() {
                 return Ok(false);
+            }
+            if matches!(job.state(), State::Held | State::Retrying) {
+                send(items, Item::Waiting(Box::new(JobView::from(job)))).await?;
             }
             self.watch.changed(&self.app).await?;
         }

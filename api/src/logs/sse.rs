@@ -63,6 +63,10 @@ impl Writer {
                 self.cursor.offset += bytes;
                 events.push("gap", Some(&self.cursor), &LogGap { bytes });
             }
+            Item::Waiting(job) => {
+                self.flush(&mut events);
+                events.push("waiting", None, &job);
+            }
             Item::End(job) => {
                 self.flush(&mut events);
                 events.push("end", None, &job);

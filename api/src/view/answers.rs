@@ -40,6 +40,31 @@ pub struct SubmittedMany {
     pub jobs: Vec<SubmittedOne>,
 }
 
+/// The answer to a request that revives jobs by a filter.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequeuedMany {
+    /// Those that are queued again.
+    pub requeued: Vec<JobId>,
+    /// Those that were not, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<LeftDead>,
+    /// How many there are, where they were only counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matching: Option<u64>,
+    /// What to give as `before` for those that follow; none where these were the last.
+    #[serde(default)]
+    pub next: Option<i64>,
+}
+
+/// A job that was not revived.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftDead {
+    /// Which job.
+    pub job: JobId,
+    /// Why not.
+    pub why: String,
+}
+
 /// What came of one of several submissions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]

@@ -51,6 +51,68 @@ pub struct WorkerView {
     pub cpu_milli_free: Option<u32>,
     /// Memory that is free, in bytes.
     pub memory_bytes_free: Option<u64>,
+    /// Since when it is to take no new work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cordoned_at: Option<DateTime<Utc>>,
+    /// What the operator said of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cordon_reason: Option<String>,
+    /// Whether what it executes is to leave it as well.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub drain: bool,
+    /// When what has not left it by then is ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain_deadline: Option<DateTime<Utc>>,
+    /// Until when it may be silent, because its runner restarts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restarting_until: Option<DateTime<Utc>>,
+}
+
+impl WorkerView {
+    /// Whether it lives, and takes new work.
+    #[must_use]
+    pub fn takes_work(&self) -> bool {
+        self.state == "live" && self.cordoned_at.is_none()
+    }
+
+    /// How it stands, in one word: live, cordoned, draining, drained, restarting, lost or left.
+    #[must_use]
+    pub fn standing(&self) -> &str {
+        match (self.state.as_str(), self.restarting_until, self.cordoned_at) {
+            ("live", Some(_), _) => "restarting",
+            ("live", None, Some(_)) if self.drain && self.running.is_empty() => "drained",
+            ("live", None, Some(_)) if self.drain => "draining",
+            ("live", None, Some(_)) => "cordoned",
+            (state, _, _) => state,
+        }
+    }
+}
+
+/// What an operator's word on a worker came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cordon {
+    /// Which worker.
+    pub worker: WorkerId,
+    /// Whether it is to take no new work.
+    pub cordoned: bool,
+    /// Whether what it executes is to leave it as well.
+    pub drain: bool,
+    /// When what has not left it by then is ended.
+    #[serde(default)]
+    pub deadline: Option<DateTime<Utc>>,
+    /// What the operator said of it.
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// Whether it stood otherwise before.
+    pub changed: bool,
+    /// The worker's last event.
+    pub sequence: u64,
+}
+
+/// For `skip_serializing_if`.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+const fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// An attempt under way.

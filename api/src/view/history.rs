@@ -19,10 +19,12 @@ pub struct HistoryEvent {
     pub sequence: u64,
     /// What happened, with the version of its shape: `job.claimed.v1`.
     pub r#type: String,
-    /// Its identity.
-    pub id: EventId,
-    /// When it was said, by the clock of who said it.
-    pub time: DateTime<Utc>,
+    /// Its identity; absent where it is no event at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<EventId>,
+    /// When it was said, by the clock of who said it; absent as above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<DateTime<Utc>>,
     /// Who said it.
     pub actor: String,
     /// The event that caused it.
@@ -33,4 +35,7 @@ pub struct HistoryEvent {
     pub correlation_id: Option<EventId>,
     /// What it says.
     pub data: Value,
+    /// Why this program cannot read it, where it cannot: such an event is set aside, and the rest of the history counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unreadable: Option<String>,
 }

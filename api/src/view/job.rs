@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bus::{
     ids::{Attempt, JobId, Namespace, Queue, SessionId, WorkerId},
     job::{AttemptEnd, AttemptRecord, End, Job, LossCause, ManifestRef, Outcome, Phase, State, Usage},
-    policy::Clock,
+    policy::{Clock, Dependency, Retry},
     spec::{ExecutorKind, Priority, Resources},
 };
 use chrono::{DateTime, Utc};
@@ -44,6 +44,21 @@ pub struct JobView {
     /// How long one attempt may run, in milliseconds.
     #[serde(default)]
     pub timeout_ms: Option<u64>,
+    /// How long it may wait for a worker, each time that it waits, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue_timeout_ms: Option<u64>,
+    /// How long all of it may take, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_timeout_ms: Option<u64>,
+    /// How it is tried again where it fails.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
+    /// How often it failed and was to be tried again. 0 in a list.
+    #[serde(default)]
+    pub failures: u32,
+    /// The jobs that it waits for, while it does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits_for: Vec<Dependency>,
     /// When it was accepted.
     pub submitted_at: DateTime<Utc>,
     /// When a held job may start, or a failed one is tried again.
@@ -179,6 +194,11 @@ impl From<&Job> for JobView {
             labels: job.spec.labels.clone(),
             resources: job.spec.resources,
             timeout_ms: job.spec.timeout_ms,
+            queue_timeout_ms: job.spec.queue_timeout_ms,
+            total_timeout_ms: job.spec.total_timeout_ms,
+            retry: job.spec.retry.clone(),
+            failures: job.failures,
+            waits_for: job.dependencies().to_vec(),
             submitted_at: job.submitted_at,
             due_at: match job.phase {
                 Phase::Held { until } => until,

@@ -10,9 +10,9 @@ mod words;
 
 pub(crate) use self::words::message_of;
 pub use self::{
-    answers::{JobList, Submitted, SubmittedMany, SubmittedOne},
+    answers::{JobList, LeftDead, RequeuedMany, Submitted, SubmittedMany, SubmittedOne},
     files::{ArtifactView, Artifacts, Hashes, Missing},
-    grid::{Health, Projection, Running, WorkerView, Workers},
+    grid::{Cordon, Health, Projection, Running, WorkerView, Workers},
     history::{History, HistoryEvent},
     job::{AttemptOutcome, AttemptView, JobView, LostAttempt},
     log::{LogAttempt, LogGap, LogPiece},

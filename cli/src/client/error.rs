@@ -45,7 +45,8 @@ impl Error {
     pub(crate) fn may_pass(&self) -> bool {
         match self {
             Self::Unreachable { .. } => true,
-            Self::Problem(problem) => problem.status >= 500 && problem.status != 507,
+            // A full log, and what this version cannot read, stay as they are.
+            Self::Problem(problem) => problem.status >= 500 && ![501, 507].contains(&problem.status),
             Self::NotRgrid { status, .. } => *status >= 500,
             Self::Answer { .. } | Self::Setup(_) => false,
         }

@@ -1,5 +1,7 @@
 //! Which job a user means: an id, a part of one, or the last.
 
+use std::time::Duration;
+
 use anyhow::bail;
 use api::view::{JobList, JobView, Projection};
 use bus::ids::JobId;
@@ -11,6 +13,8 @@ use crate::failure::usage;
 const MIN_PART: usize = 6;
 /// Jobs that are looked through for a part of an id, newest first.
 const DEPTH: usize = 5_000;
+/// The pause before a job is looked at again where the grid was away.
+const AGAIN: Duration = Duration::from_millis(500);
 /// Jobs that are asked for at once.
 const PAGE: usize = 500;
 
@@ -54,6 +58,22 @@ pub(crate) async fn find_job(client: &Client, text: &str) -> anyhow::Result<JobI
 pub(crate) async fn now(client: &Client) -> Result<u64, super::Error> {
     let projection: Projection = client.get("/v1/projection", &()).await?;
     Ok(projection.last)
+}
+
+/// A job, once it has ended. Waits for that over every outage.
+///
+/// # Errors
+/// If the API refuses for good.
+pub(crate) async fn until_ended(client: &Client, job: JobId) -> Result<JobView, super::Error> {
+    loop {
+        let looked: Result<JobView, _> = client.get(&format!("/v1/jobs/{job}"), &[("wait", "30s"), ("until", "end")]).await;
+        match looked {
+            Ok(view) if view.state.is_end() => return Ok(view),
+            Ok(_) => {}
+            Err(error) if error.may_pass() => tokio::time::sleep(AGAIN).await,
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 async fn last(client: &Client) -> anyhow::Result<JobId> {

@@ -29,6 +29,8 @@ pub(crate) enum Item {
     Attempt(LogAttempt),
     /// Something of it is not there any more.
     Gap(LogGap),
+    /// Nothing comes until the job, which is held or pauses after a failure, is ready.
+    Waiting(Box<JobView>),
     /// The job ended.
     End(Box<JobView>),
     /// There is no more until now, and the log is not followed.
@@ -49,6 +51,8 @@ pub(crate) fn bytes_of(piece: LogPiece) -> Vec<u8> {
 pub(crate) struct Wanted {
     /// Of this attempt alone; absent: of all that are made.
     pub(crate) attempt: Option<Attempt>,
+    /// From the first attempt on, and not from the last.
+    pub(crate) from_first: bool,
     /// Of this stream alone.
     pub(crate) stream: Option<Stream>,
     /// Not only what there is until now, but also what is to come.
@@ -64,6 +68,8 @@ pub(crate) struct Follow {
     events: Option<Events>,
     last_id: Option<String>,
     attempt: Option<Attempt>,
+    /// The job's event that it was last said to wait since.
+    waiting: u64,
     failures: u32,
     on_loss: fn(&Error),
 }
@@ -73,6 +79,7 @@ impl Follow {
     pub(crate) fn new(client: &Client, job: JobId, wanted: Wanted, on_loss: fn(&Error)) -> Self {
         let mut query = vec![("follow", wanted.to_the_end.to_string())];
         query.extend(wanted.attempt.map(|attempt| ("attempt", attempt.to_string())));
+        query.extend(wanted.from_first.then(|| ("from", Attempt::FIRST.to_string())));
         query.extend(wanted.stream.map(|stream| ("stream", stream_name(stream).to_owned())));
         Self {
             client: client.clone(),
@@ -82,6 +89,7 @@ impl Follow {
             events: None,
             last_id: None,
             attempt: None,
+            waiting: 0,
             failures: 0,
             on_loss,
         }
@@ -152,6 +160,11 @@ impl Follow {
                 let begun: LogAttempt = self.parse(&event.data)?;
                 // It may be said again after a reconnect.
                 (self.attempt.replace(begun.attempt) != Some(begun.attempt)).then_some(Item::Attempt(begun))
+            }
+            "waiting" => {
+                let job: Box<JobView> = self.parse(&event.data)?;
+                // As above.
+                (std::mem::replace(&mut self.waiting, job.sequence) != job.sequence).then_some(Item::Waiting(job))
             }
             "gap" => Some(Item::Gap(self.parse(&event.data)?)),
             "end" => Some(Item::End(Box::new(self.parse(&event.data)?))),

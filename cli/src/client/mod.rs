@@ -19,7 +19,7 @@ pub(crate) use self::{
     download::save_outputs,
     error::Error,
     events::Events,
-    find::{find_job, now},
+    find::{find_job, now, until_ended},
     follow::{Follow, Item, Wanted, bytes_of},
     upload::{hash, upload},
 };

@@ -3,27 +3,32 @@
 use std::process::ExitCode;
 
 use api::view::JobView;
-use bus::ids::JobId;
+use bus::{ids::JobId, job::State};
 use clap::Args;
+use futures::{StreamExt as _, stream};
 use serde_json::{Value, json};
 
 use crate::{
-    client::{Client, Connect, Error, find_job},
+    client::{Client, Connect, Error, find_job, until_ended},
     failure::sentence,
     output::{print_json, print_line},
 };
+
+/// Jobs that are asked for at once.
+const AT_ONCE: usize = 16;
 
 const EXAMPLES: &str = "\
 Examples:
   rgrid cancel last
   rgrid cancel 0190f3c2 4c1d77aa --reason 'wrong input'
+  rgrid cancel --detach last            ask for its end, and do not wait for it
 
-Exit codes: 0 if each job is cancelled or about to be, 1 if one had ended or is unknown.";
+Exit codes: 0 if each job is cancelled (with --detach: or about to be), 1 if one had ended or is unknown.";
 
-/// End jobs, wherever they stand
+/// End jobs, wherever they stand, and wait until they have ended
 ///
-/// A job that waits is cancelled at once. One that runs is asked to end (SIGTERM), and killed a few seconds later; what it had
-/// written until then is kept.
+/// A job that waits, for a time, another job or a worker, is cancelled at once. One that runs is asked to end (SIGTERM), and
+/// killed when its grace is over; what it had written until then is kept. Cancelling again changes nothing.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct CancelArgs {
@@ -33,6 +38,9 @@ pub(crate) struct CancelArgs {
     /// What to say of it in the job's history
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
+    /// Return when it is asked for, without waiting for the end
+    #[arg(long, short)]
+    detach: bool,
     /// Answer in JSON: an array of the jobs
     #[arg(long)]
     json: bool,
@@ -42,13 +50,24 @@ pub(crate) struct CancelArgs {
 
 pub(crate) async fn cancel(args: CancelArgs) -> anyhow::Result<ExitCode> {
     let client = args.connect.client()?;
+    let cancel_one = async |text: String| {
+        let came = one(&client, &text, &args).await;
+        (text, came)
+    };
     let mut all_well = true;
     let mut answers: Vec<Value> = Vec::new();
-    for text in &args.jobs {
-        match cancel_one(&client, text, args.reason.as_deref()).await {
-            Ok(job) if args.json => answers.push(serde_json::to_value(job)?),
-            Ok(job) if job.state.is_end() => print_line(&format!("{} is cancelled", job.id))?,
-            Ok(job) => print_line(&format!("{} is being cancelled", job.id))?,
+    // All are asked for before any is waited for long.
+    let mut ended = stream::iter(args.jobs.clone()).map(cancel_one).buffered(AT_ONCE);
+    while let Some((text, came)) = ended.next().await {
+        match came {
+            Ok(job) => {
+                all_well &= !job.state.is_end() || job.state == State::Cancelled;
+                if args.json {
+                    answers.push(serde_json::to_value(job)?);
+                } else {
+                    print_line(&words(&job))?;
+                }
+            }
             Err(error) => {
                 all_well = false;
                 eprintln!("error: cannot cancel {text}: {}", sentence(&error));
@@ -62,9 +81,23 @@ pub(crate) async fn cancel(args: CancelArgs) -> anyhow::Result<ExitCode> {
     Ok(if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn cancel_one(client: &Client, text: &str, reason: Option<&str>) -> anyhow::Result<JobView> {
+async fn one(client: &Client, text: &str, args: &CancelArgs) -> anyhow::Result<JobView> {
     let job = find_job(client, text).await?;
-    Ok(request_cancel(client, job, reason).await?)
+    let view = request_cancel(client, job, args.reason.as_deref()).await?;
+    if args.detach || view.state.is_end() {
+        return Ok(view);
+    }
+    Ok(until_ended(client, job).await?)
+}
+
+fn words(job: &JobView) -> String {
+    let id = job.id;
+    match (job.state, &job.worker, job.started_at) {
+        (State::Cancelled, Some(worker), Some(_)) => format!("{id} is cancelled; it ran on {worker}"),
+        (State::Cancelled, _, _) => format!("{id} is cancelled"),
+        (state, _, _) if state.is_end() => format!("{id} ended as {state} before it could be cancelled"),
+        (_, _, _) => format!("{id} is being cancelled"),
+    }
 }
 
 /// Asks for a job's end.

@@ -54,12 +54,14 @@ fn render(events: &[HistoryEvent]) -> String {
     ];
     let mut before: Option<DateTime<Utc>> = None;
     let rows = events.iter().map(|event| {
-        let after = before
-            .replace(event.time)
-            .and_then(|before| event.time.signed_duration_since(before).to_std().ok());
+        let after = event
+            .time
+            .zip(before)
+            .and_then(|(time, before)| time.signed_duration_since(before).to_std().ok());
+        before = event.time.or(before);
         vec![
             event.sequence.to_string(),
-            clock(event.time),
+            event.time.map_or_else(|| "?".to_owned(), clock),
             after.map(|span| format!("+{}", duration(span))).unwrap_or_default(),
             who(&event.actor),
             words_of(event),

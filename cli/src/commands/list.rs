@@ -9,7 +9,7 @@ use clap::Args;
 
 use crate::{
     client::{Connect, now as log_end},
-    output::{Align, ago, duration, one_line, print, print_json, print_line, table},
+    output::{Align, ago, duration, one_line, print, print_json, print_line, table, words_of_wait},
     values::Pair,
 };
 
@@ -20,6 +20,7 @@ const EXAMPLES: &str = "\
 Examples:
   rgrid list
   rgrid list --state running --queue gpu
+  rgrid list --state dead                those that were given up, and why
   rgrid list --label campaign=spring --all --json | jq -r '.jobs[].id'";
 
 /// List jobs, the newest first
@@ -27,7 +28,7 @@ Examples:
 #[command(after_help = EXAMPLES)]
 #[allow(clippy::doc_markdown, reason = "it is the help text")]
 pub(crate) struct ListArgs {
-    /// Only jobs in this state: queued, claimed, running, succeeded, failed, timed_out, out_of_memory, cancelled or dead
+    /// Only jobs in this state: held, queued, claimed, running, retrying, succeeded, failed, timed_out, out_of_memory, cancelled or dead
     #[arg(long, value_name = "STATE")]
     state: Option<State>,
     /// Only jobs of this queue
@@ -65,7 +66,7 @@ pub(crate) async fn list(args: ListArgs) -> anyhow::Result<ExitCode> {
     } else if jobs.jobs.is_empty() {
         print_line("no jobs")?;
     } else {
-        print(&render(&jobs.jobs, Utc::now()))?;
+        print(&render(&jobs.jobs, args.state.and_then(About::of), Utc::now()))?;
         if jobs.next.is_some() {
             eprintln!("… and older ones: --limit N, or --all");
         }
@@ -105,8 +106,27 @@ async fn fetch(args: &ListArgs) -> anyhow::Result<JobList> {
     }
 }
 
-fn render(jobs: &[JobView], now: DateTime<Utc>) -> String {
-    let columns = [
+/// What more is to be said of jobs that are all in one state.
+#[derive(Debug, Clone, Copy)]
+enum About {
+    /// Why they ended.
+    Cause,
+    /// What they wait for.
+    Wait,
+}
+
+impl About {
+    const fn of(state: State) -> Option<Self> {
+        match state {
+            State::Failed | State::TimedOut | State::OutOfMemory | State::Cancelled | State::Dead => Some(Self::Cause),
+            State::Held | State::Retrying => Some(Self::Wait),
+            State::Queued | State::Claimed | State::Running | State::Succeeded => None,
+        }
+    }
+}
+
+fn render(jobs: &[JobView], about: Option<About>, now: DateTime<Utc>) -> String {
+    let mut columns = vec![
         ("JOB", Align::Left),
         ("NAME", Align::Left),
         ("STATE", Align::Left),
@@ -116,7 +136,24 @@ fn render(jobs: &[JobView], now: DateTime<Utc>) -> String {
         ("TOOK", Align::Right),
         ("SUBMITTED", Align::Left),
     ];
-    table(&columns, jobs.iter().map(|job| row(job, now)).collect())
+    columns.extend(about.map(|about| match about {
+        About::Cause => ("WHY", Align::Left),
+        About::Wait => ("WAITS", Align::Left),
+    }));
+    let row = |job: &JobView| {
+        let mut row = row(job, now);
+        row.extend(about.map(|about| one_line(&words(job, about, now), 200)));
+        row
+    };
+    table(&columns, jobs.iter().map(row).collect())
+}
+
+fn words(job: &JobView, about: About, now: DateTime<Utc>) -> String {
+    let words = match about {
+        About::Cause => job.message.clone(),
+        About::Wait => words_of_wait(job, now),
+    };
+    words.unwrap_or_else(|| "-".to_owned())
 }
 
 fn row(job: &JobView, now: DateTime<Utc>) -> Vec<String> {

@@ -36,7 +36,7 @@ pub(crate) struct LogsArgs {
     /// Only one of the two streams
     #[arg(long, value_name = "STREAM")]
     stream: Option<Which>,
-    /// One JSON object a line: pieces {"stream", "time_us", "text" or "base64"}, and {"attempt"}, {"gap"} and {"job"} where they come
+    /// One JSON object a line: pieces {"stream", "time_us", "text" or "base64"}, and {"attempt"}, {"gap"}, {"waiting"} and {"job"} where they come
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -58,6 +58,7 @@ pub(crate) async fn logs(args: LogsArgs) -> anyhow::Result<ExitCode> {
     });
     let wanted = Wanted {
         attempt: args.attempt.map(Attempt),
+        from_first: false,
         stream,
         to_the_end: args.follow,
     };
@@ -72,7 +73,8 @@ pub(crate) async fn logs(args: LogsArgs) -> anyhow::Result<ExitCode> {
             Item::Piece(_) if args.json => {}
             Item::Piece(piece) => streams.write(piece).await?,
             Item::Gap(gap) => say::gap(job, gap.bytes),
-            Item::Attempt(_) => {}
+            Item::Waiting(job) if !args.json => say::waiting(&job),
+            Item::Attempt(_) | Item::Waiting(_) => {}
             Item::End(_) | Item::Stop => return Ok(ExitCode::SUCCESS),
         }
     }
@@ -82,6 +84,7 @@ fn print_item(item: &Item) -> anyhow::Result<()> {
     match item {
         Item::Piece(piece) => print_json(piece),
         Item::Attempt(attempt) => print_json(attempt),
+        Item::Waiting(job) => print_json(&json!({ "waiting": job })),
         Item::Gap(gap) => print_json(&json!({ "gap": gap })),
         Item::End(job) => print_json(&json!({ "job": job })),
         Item::Stop => Ok(()),

@@ -2,11 +2,14 @@
 
 pub(crate) mod cancel;
 pub(crate) mod completions;
+pub(crate) mod cordon;
 pub(crate) mod docs;
 pub(crate) mod download;
+pub(crate) mod drain;
 pub(crate) mod history;
 pub(crate) mod list;
 pub(crate) mod logs;
+pub(crate) mod requeue;
 pub(crate) mod run;
 pub(crate) mod status;
 pub(crate) mod version;

@@ -4,11 +4,12 @@ use std::{fmt::Write as _, process::ExitCode};
 
 use api::view::{AttemptOutcome, AttemptView, JobView, LostAttempt, describe, describe_expiry, describe_loss};
 use bus::job::Outcome;
+use chrono::Utc;
 use clap::Args;
 
 use crate::{
     client::{Connect, find_job},
-    output::{clock, cpus, duration, one_line, print, print_json, size, typed},
+    output::{clock, cpus, duration, one_line, print, print_json, size, typed, words_of_wait},
     up,
 };
 
@@ -89,6 +90,8 @@ fn state(job: &JobView) -> String {
     }
     if let Some(message) = &job.message {
         let _ = write!(text, ": {message}");
+    } else if let Some(words) = words_of_wait(job, Utc::now()) {
+        let _ = write!(text, ": {words}");
     } else if job.cancel_requested && !job.state.is_end() {
         text.push_str(", and is being cancelled");
     }
@@ -100,11 +103,21 @@ fn resources(job: &JobView) -> String {
         .resources
         .memory_bytes
         .map_or_else(|| "no memory limit".to_owned(), |bytes| format!("{} of memory", size(bytes)));
-    let timeout = job
-        .timeout_ms
-        .map(|ms| format!(", timeout {}", duration(std::time::Duration::from_millis(ms))))
-        .unwrap_or_default();
-    format!("{} CPU, {memory}{timeout}", cpus(job.resources.cpu_milli))
+    let limits = [
+        ("timeout", job.timeout_ms),
+        ("queue timeout", job.queue_timeout_ms),
+        ("total timeout", job.total_timeout_ms),
+    ];
+    let mut text = format!("{} CPU, {memory}", cpus(job.resources.cpu_milli));
+    for (name, limit) in limits {
+        if let Some(ms) = limit {
+            let _ = write!(text, ", {name} {}", duration(std::time::Duration::from_millis(ms)));
+        }
+    }
+    if let Some(retry) = &job.retry {
+        let _ = write!(text, ", up to {} retries", retry.max);
+    }
+    text
 }
 
 fn describe_attempt(attempt: &AttemptView) -> String {

@@ -8,7 +8,7 @@ use clap::Args;
 
 use crate::{
     client::Connect,
-    output::{Align, ago, cpus, print, print_json, print_line, size, table},
+    output::{Align, ago, cpus, duration, one_line, print, print_json, print_line, size, table},
 };
 
 /// List the workers: what they offer, what is free, what they run
@@ -56,7 +56,7 @@ fn row(worker: &WorkerView, now: DateTime<Utc>) -> Vec<String> {
     let free_of = |free: Option<String>, all: String| free.map_or_else(|| format!("-/{all}"), |free| format!("{free}/{all}"));
     vec![
         worker.id.to_string(),
-        worker.state.clone(),
+        standing(worker, now),
         free_of(worker.cpu_milli_free.map(cpus), cpus(worker.cpu_milli)),
         free_of(worker.memory_bytes_free.map(size), size(worker.memory_bytes)),
         worker.load.map_or_else(|| "-".to_owned(), |load| format!("{load:.2}")),
@@ -65,6 +65,22 @@ fn row(worker: &WorkerView, now: DateTime<Utc>) -> Vec<String> {
         join(&worker.executors),
         worker.last_beat.map_or_else(|| "-".to_owned(), |beat| ago(beat, now)),
     ]
+}
+
+/// How it stands, with what an operator said of it.
+fn standing(worker: &WorkerView, now: DateTime<Utc>) -> String {
+    let mut text = worker.standing().to_owned();
+    if worker.state != "live" || worker.cordoned_at.is_none() {
+        return text;
+    }
+    let left = worker.drain_deadline.filter(|_| text == "draining");
+    if let Some(left) = left.and_then(|deadline| deadline.signed_duration_since(now).to_std().ok()) {
+        text.push_str(&format!(", {} left", duration(left)));
+    }
+    if let Some(reason) = &worker.cordon_reason {
+        text.push_str(&format!(": {}", one_line(reason, 40)));
+    }
+    text
 }
 
 fn join<T: ToString>(items: &[T]) -> String {

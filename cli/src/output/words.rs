@@ -2,12 +2,12 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use api::view::{HistoryEvent, describe, describe_expiry, describe_loss};
+use api::view::{AttemptOutcome, HistoryEvent, JobView, describe, describe_expiry, describe_loss};
 use bus::{
     envelope::Event as _,
     ids::Attempt,
-    job::{Finished, JobEvent, Outcome},
-    policy::Start,
+    job::{Finished, JobEvent, Outcome, State},
+    policy::{Dependency, DependsOn, Start},
     spec::JobSpec,
 };
 use chrono::{DateTime, Local, SecondsFormat, Utc};
@@ -91,9 +91,67 @@ pub(crate) fn typed(command: &[String], most: usize) -> String {
     one_line(&command.iter().map(quote).collect::<Vec<_>>().join(" "), most)
 }
 
+/// What a job that is not ready waits for; nothing for one that is, or was.
+pub(crate) fn words_of_wait(job: &JobView, now: DateTime<Utc>) -> Option<String> {
+    let left = job
+        .due_at
+        .map(|due| duration(due.signed_duration_since(now).to_std().unwrap_or_default()));
+    match job.state {
+        State::Held => {
+            let time = job.due_at.filter(|due| *due > now || job.waits_for.is_empty());
+            let until = time.zip(left).map(|(due, left)| format!("{} (in {left})", to_the_second(due)));
+            let others = (!job.waits_for.is_empty()).then(|| words_of_others(&job.waits_for));
+            let conditions: Vec<String> = until.into_iter().chain(others).collect();
+            Some(format!("held until {}", conditions.join(", and until ")))
+        }
+        State::Retrying => {
+            let failed = job.attempts.last().and_then(|attempt| attempt.outcome.as_ref());
+            let how = match failed {
+                Some(AttemptOutcome::Finished(Outcome::Failed { exit_code })) => format!("failed with exit code {exit_code}"),
+                Some(AttemptOutcome::Finished(outcome)) => describe(outcome).unwrap_or_else(|| "failed".to_owned()),
+                Some(AttemptOutcome::Lost(_)) | None => "failed".to_owned(),
+            };
+            let most = job.retry.as_ref().map_or(0, |retry| retry.max);
+            let left = left.unwrap_or_default();
+            Some(if job.failures == 0 {
+                format!("{how}; trying again in {left}")
+            } else {
+                format!("{how}; trying again in {left} ({} of {most} retries)", job.failures)
+            })
+        }
+        _ => None,
+    }
+}
+
+fn words_of_others(others: &[Dependency]) -> String {
+    match others {
+        [
+            Dependency {
+                job,
+                on: DependsOn::Succeeded,
+            },
+        ] => format!("job {job} has succeeded"),
+        [Dependency { job, on: DependsOn::Ended }] => format!("job {job} has ended"),
+        many => format!("{} other jobs have ended", many.len()),
+    }
+}
+
+/// A time of day to the second, with its date, by this machine's clock.
+fn to_the_second(time: DateTime<Utc>) -> String {
+    time.with_timezone(&Local).format("%Y-%m-%d %H:%M:%S").to_string()
+}
+
 /// What an event says, in words.
 pub(crate) fn words_of(event: &HistoryEvent) -> String {
-    let unknown = || format!("{} {}", event.r#type, event.data);
+    let unknown = || match &event.unreadable {
+        Some(why) => format!(
+            "{} {}; set aside: {}",
+            event.r#type,
+            one_line(&event.data.to_string(), 100),
+            one_line(why, 200)
+        ),
+        None => format!("{} {}", event.r#type, event.data),
+    };
     let Ok(raw) = serde_json::value::to_raw_value(&event.data) else {
         return unknown();
     };
@@ -156,10 +214,8 @@ fn words_of_start(start: &Start) -> String {
     if let Some(at) = start.at {
         let _ = write!(text, " until {}", clock(at));
     }
-    match start.after.as_slice() {
-        [] => {}
-        [one] => drop(write!(text, " until job {} has ended", one.job)),
-        many => drop(write!(text, " until {} other jobs have ended", many.len())),
+    if !start.after.is_empty() {
+        let _ = write!(text, " until {}", words_of_others(&start.after));
     }
     text
 }

@@ -5,15 +5,18 @@ use std::ffi::OsString;
 use bus::spec::{ExecutorKind, Priority};
 use clap::{Args, ValueEnum};
 
+use super::policy::PolicyArgs;
 use crate::{
     client::Connect,
-    values::{ByteSize, Cpus, Pair, Span, environment, memory},
+    values::{ByteSize, Cpus, Pair, environment, memory},
 };
 
 const EXAMPLES: &str = "\
 Examples:
   rgrid run report.py data/x.csv                 as `python report.py data/x.csv` here
   rgrid run --memory 2GB --timeout 10m train.py --epochs 5
+  rgrid run --retries 3 --retry-on 75 fetch.py      again, at most three times, where it ends with 75
+  rgrid run -d --at 22:00 --depends-on last nightly.py
   rgrid run --image python:3.12 --cpu 0.5 report.py
   rgrid run --env TOKEN --env MODE=fast fetch.sh   TOKEN as it is set here
   id=$(rgrid run -d slow.py); rgrid logs -f $id; rgrid download $id
@@ -87,9 +90,9 @@ pub(crate) struct RunArgs {
     /// The memory that it may use, such as 512MB or 2GiB [default: not limited]
     #[arg(long, value_name = "SIZE", value_parser = memory, allow_hyphen_values = true, help_heading = "What it may use")]
     pub(super) memory: Option<ByteSize>,
-    /// How long an attempt may take, such as 90s, 10m or 1h30m [default: as long as it likes]
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true, help_heading = "What it may use")]
-    pub(super) timeout: Option<Span>,
+
+    #[command(flatten)]
+    pub(super) policy: PolicyArgs,
 
     /// What to call it in lists [default: the script's path]
     #[arg(long, value_name = "NAME", help_heading = "How it is known")]

@@ -4,6 +4,7 @@ mod args;
 mod interrupt;
 mod place;
 mod plan;
+mod policy;
 mod runtime;
 pub(crate) mod say;
 mod submit;
@@ -34,8 +35,10 @@ const UNREAD: u8 = 141;
 pub(crate) async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let cwd = env::current_dir().context("cannot tell which directory this is; change to one that exists")?;
     let plan = plan_of(&args, &cwd)?;
+    args.policy.check()?;
     let client = args.connect.client()?;
-    let submitted = Box::pin(submit::submit(&client, &args, plan)).await?;
+    let policies = args.policy.resolve(&client).await?;
+    let submitted = Box::pin(submit::submit(&client, &args, plan, policies)).await?;
     if args.detach {
         submitted.warning.iter().for_each(|warning| say::warning(warning));
         if args.json {

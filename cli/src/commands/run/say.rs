@@ -1,8 +1,10 @@
 //! What `rgrid run` itself says: on standard error, in one line each.
 
+use api::view::{AttemptOutcome, AttemptView, JobView, LostAttempt, describe_loss};
 use bus::ids::JobId;
+use chrono::Utc;
 
-use crate::client::Error;
+use crate::{client::Error, output::words_of_wait};
 
 /// The connection is lost, and will be tried again.
 pub(crate) fn connection_lost(error: &Error) {
@@ -17,6 +19,35 @@ pub(crate) fn gap(job: JobId, bytes: u64) {
 /// What the user should know of a job that waits.
 pub(super) fn warning(warning: &str) {
     eprintln!("rgrid: {warning}");
+}
+
+/// What a job waits for that is not ready.
+pub(crate) fn waiting(job: &JobView) {
+    if let Some(words) = words_of_wait(job, Utc::now()) {
+        eprintln!("rgrid: {words}");
+    }
+}
+
+/// An attempt begins; where others were made before it, what came of the last one.
+pub(super) fn attempt(job: JobId, attempts: &[AttemptView], number: u32) {
+    let numbered = |wanted: u32| attempts.iter().find(|attempt| attempt.number.0 == wanted);
+    let on = numbered(number)
+        .map(|attempt| format!(" on {}", attempt.worker))
+        .unwrap_or_default();
+    let before = numbered(number.saturating_sub(1)).and_then(|attempt| attempt.outcome.as_ref());
+    match before {
+        _ if number == 1 => eprintln!("rgrid: job {job} runs{on}"),
+        Some(AttemptOutcome::Lost(LostAttempt::Lost { cause })) => {
+            eprintln!(
+                "rgrid: attempt {} was given up: {}; attempt {number} begins{on}",
+                number - 1,
+                describe_loss(cause)
+            );
+        }
+        Some(AttemptOutcome::Lost(LostAttempt::Expired { .. }) | AttemptOutcome::Finished(_)) | None => {
+            eprintln!("rgrid: attempt {number} begins{on}");
+        }
+    }
 }
 
 /// The job goes on without us.

@@ -7,18 +7,18 @@ use bus::{
 };
 use reqwest::Method;
 
-use super::{RunArgs, plan::Plan};
+use super::{RunArgs, plan::Plan, policy::Policies};
 use crate::{
     client::{Client, hash, upload},
     output::Bar,
-    values::{ByteSize, Cpus, Pair, Span},
+    values::{ByteSize, Cpus, Pair},
 };
 
 /// Submits a job, with its files in the store.
 ///
 /// # Errors
 /// If a file cannot be read or sent, or the grid refuses the job.
-pub(super) async fn submit(client: &Client, args: &RunArgs, plan: Plan) -> anyhow::Result<Submitted> {
+pub(super) async fn submit(client: &Client, args: &RunArgs, plan: Plan, policies: Policies) -> anyhow::Result<Submitted> {
     let bar = Bar::new("reading", plan.inputs.iter().map(|input| input.size).sum());
     let hashed = hash(plan.inputs.iter().map(|input| input.source.clone()).collect(), &bar).await?;
     bar.finish();
@@ -36,7 +36,12 @@ pub(super) async fn submit(client: &Client, args: &RunArgs, plan: Plan) -> anyho
     if !hashed.is_empty() {
         upload(client, hashed).await?;
     }
-    let submission = submission(args, plan.command, plan.runtime, inputs);
+    let submission = Submission {
+        command: plan.command,
+        runtime: plan.runtime,
+        inputs,
+        ..submission(args, policies)
+    };
     let request = client
         .request(Method::POST, "/v1/jobs")
         .query(&[("namespace", &args.namespace)])
@@ -44,19 +49,22 @@ pub(super) async fn submit(client: &Client, args: &RunArgs, plan: Plan) -> anyho
     Ok(client.json(request).await?)
 }
 
-fn submission(args: &RunArgs, command: Vec<String>, runtime: Option<String>, inputs: Vec<InputFile>) -> Submission {
+/// What the options say of the job; what it runs is left open.
+fn submission(args: &RunArgs, policies: Policies) -> Submission {
     let pairs = |pairs: &[Pair]| pairs.iter().map(|pair| (pair.key.clone(), pair.value.clone())).collect();
     Submission {
-        command,
-        runtime,
         image: args.image.clone(),
         executor: args.executor.map(Into::into),
         name: args.name.clone(),
-        inputs,
-        files: Vec::new(),
         env: pairs(&args.env),
         resources: resources(args.cpu, args.memory),
-        timeout_ms: args.timeout.map(Span::millis),
+        timeout_ms: policies.timeout_ms,
+        queue_timeout_ms: policies.queue_timeout_ms,
+        total_timeout_ms: policies.total_timeout_ms,
+        grace_ms: policies.grace_ms,
+        retry: policies.retry,
+        max_losses: policies.max_losses,
+        start: policies.start,
         queue: args.queue.clone(),
         priority: args.priority.into(),
         labels: pairs(&args.label),

@@ -99,6 +99,7 @@ async fn cancel(client: &Client, job: JobId) -> anyhow::Result<()> {
 async fn show(client: &Client, submitted: &Submitted, manner: Manner) -> anyhow::Result<Box<JobView>> {
     let job = submitted.id;
     let wanted = Wanted {
+        from_first: true,
         to_the_end: true,
         ..Wanted::default()
     };
@@ -108,7 +109,11 @@ async fn show(client: &Client, submitted: &Submitted, manner: Manner) -> anyhow:
         None => follow.next().await?,
         // It is told from tables that may be a moment behind: a job that starts at once needs no warning.
         Some(warning) => match tokio::time::timeout(WARN_AFTER, follow.next()).await {
-            Ok(item) => item?,
+            Ok(item) => item.inspect(|item| {
+                if matches!(item, Item::Waiting(_)) {
+                    say::warning(warning);
+                }
+            })?,
             Err(_) => {
                 say::warning(warning);
                 follow.next().await?
@@ -119,6 +124,7 @@ async fn show(client: &Client, submitted: &Submitted, manner: Manner) -> anyhow:
         match item {
             Item::Piece(piece) => streams.write(piece).await?,
             Item::Attempt(begun) => say_attempt(client, job, begun, manner.verbose).await,
+            Item::Waiting(job) => say::waiting(&job),
             Item::Gap(gap) => say::gap(job, gap.bytes),
             Item::End(view) => return Ok(view),
             Item::Stop => {}
@@ -127,25 +133,12 @@ async fn show(client: &Client, submitted: &Submitted, manner: Manner) -> anyhow:
     }
 }
 
-/// A first attempt is news only to those who asked; a further one repeats output, and must be explained.
+/// A first attempt is news only to those who asked; a further one may repeat output, and must be explained.
 async fn say_attempt(client: &Client, job: JobId, begun: LogAttempt, verbose: bool) {
     if begun.attempt.0 == 1 && !verbose {
         return;
     }
     let view: Option<JobView> = client.get(&format!("/v1/jobs/{job}"), &()).await.ok();
     let attempts = view.map(|view| view.attempts).unwrap_or_default();
-    let number = begun.attempt;
-    let worker = attempts
-        .iter()
-        .find(|attempt| attempt.number == number)
-        .map(|attempt| attempt.worker.to_string());
-    let on = worker.map(|worker| format!(" on {worker}")).unwrap_or_default();
-    if number.0 == 1 {
-        eprintln!("rgrid: job {job} runs{on}");
-    } else {
-        eprintln!(
-            "rgrid: attempt {} was lost with its worker; attempt {number} begins{on}",
-            number.0 - 1
-        );
-    }
+    say::attempt(job, &attempts, begun.attempt.0);
 }

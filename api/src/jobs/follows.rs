@@ -1,0 +1,63 @@
+//! The jobs that others are to follow: each must be there, or come earlier in the same array. Nobody waits for a typing error.
+
+use std::collections::HashSet;
+
+use bus::{
+    ids::{JobId, Namespace},
+    spec::JobSpec,
+    stream::{EVENTS, read},
+    subjects,
+    submission::Refusal,
+};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+
+use crate::{app::App, error::Problem};
+
+/// Jobs that are looked for at once.
+const AT_ONCE: usize = 64;
+
+/// Jobs that are named, and that the log does not hold.
+#[derive(Debug)]
+pub(crate) struct AbsentJobs {
+    namespace: Namespace,
+    absent: HashSet<JobId>,
+}
+
+/// Looks in the log for every job that these are to follow, each once.
+pub(crate) async fn check_follows<'a>(
+    app: &App,
+    namespace: &Namespace,
+    specs: impl IntoIterator<Item = &'a JobSpec>,
+) -> Result<AbsentJobs, Problem> {
+    let named: HashSet<JobId> = specs
+        .into_iter()
+        .filter_map(|spec| spec.start.as_ref())
+        .flat_map(|start| start.after.iter().map(|dependency| dependency.job))
+        .collect();
+    let look = |id: JobId| async move {
+        let filter = subjects::job_filter(namespace, id);
+        let found = read::back_to(&app.bus.js, EVENTS, &filter, 0).await?;
+        Ok::<_, read::Error>(found.is_empty().then_some(id))
+    };
+    let absent = stream::iter(named).map(look).buffer_unordered(AT_ONCE);
+    let absent = absent.try_filter_map(|absent| std::future::ready(Ok(absent))).try_collect().await?;
+    Ok(AbsentJobs {
+        namespace: namespace.clone(),
+        absent,
+    })
+}
+
+impl AbsentJobs {
+    /// The problem of a job that is to follow one of them, where those of `earlier` are about to be submitted before it.
+    pub(crate) fn first_of(&self, spec: &JobSpec, earlier: &HashSet<JobId>) -> Option<Problem> {
+        let after = spec.start.as_ref().map_or(&[][..], |start| &start.after);
+        let missing = after
+            .iter()
+            .find(|dependency| self.absent.contains(&dependency.job) && !earlier.contains(&dependency.job))?;
+        let refusal = Refusal(format!(
+            "job {}, which this one is to follow, does not exist in namespace {}; submit it first, or leave it out of `start.after`",
+            missing.job, self.namespace
+        ));
+        Some(refusal.into())
+    }
+}

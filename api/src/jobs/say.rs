@@ -1,0 +1,67 @@
+//! Deciding on a job as it stands, and saying what is decided, however many others speak meanwhile.
+
+use bus::{
+    envelope::{Actor, Envelope},
+    ids::JobId,
+    job::{Command, Job, JobEvent, Recorded, Rejection, decide},
+    stream::append::{self, Append},
+};
+
+use crate::{
+    app::App,
+    error::{Kind, Problem},
+    load,
+    watch::unknown,
+};
+
+/// How often another writer may come before.
+const TRIES: usize = 10;
+/// The longest reason, in bytes: it stands in the event.
+const MAX_REASON_BYTES: usize = 4_096;
+
+/// What came of a command.
+pub(super) enum Said {
+    /// It is in the log; the job as it is now.
+    Done(Job),
+    /// It changes nothing; the job as it stands, and why.
+    Nothing(Job, Rejection),
+}
+
+/// Loads the job, decides, appends; again where others were quicker.
+pub(super) async fn say(app: &App, id: JobId, command: &Command) -> Result<Said, Problem> {
+    let mut conflict = None;
+    for _ in 0..TRIES {
+        let loaded = load::job(&app.bus.js, id).await?.ok_or_else(|| unknown(id))?;
+        let (job, first) = (loaded.job, loaded.first);
+        let event = match decide(Some(&job), command.clone()) {
+            Ok(event) => event,
+            Err(rejection) => return Ok(Said::Nothing(job, rejection)),
+        };
+        let mut envelope = Envelope::new(Actor::Api, event);
+        envelope.correlation_id = Some(first);
+        match app.log.append(Append::job(&job.namespace, id, job.sequence, &envelope)).await {
+            Ok(sequence) => {
+                let recorded = Recorded {
+                    namespace: job.namespace.clone(),
+                    job: id,
+                    speaker: (!matches!(envelope.event, JobEvent::Requeued(_))).then_some(Actor::Api),
+                    sequence,
+                    envelope,
+                };
+                return Job::evolve(Some(job), &recorded).map(Said::Done).ok_or_else(|| unknown(id));
+            }
+            Err(error @ append::Error::Conflict { .. }) => conflict = Some(error),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(conflict.map_or_else(|| unknown(id), Problem::from))
+}
+
+/// A reason that can stand in an event.
+pub(crate) fn check_reason(reason: Option<&str>) -> Result<(), Problem> {
+    if reason.is_some_and(|reason| reason.len() > MAX_REASON_BYTES) {
+        let detail = format!("the reason may have {MAX_REASON_BYTES} bytes; make it shorter");
+        return Err(Problem::new(Kind::Refused, detail));
+    }
+    Ok(())
+}

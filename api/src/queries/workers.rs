@@ -1,0 +1,84 @@
+//! Workers, as the tables have them.
+
+use std::collections::BTreeMap;
+
+use bus::ids::{Attempt, JobId};
+use chrono::{DateTime, Utc};
+use sqlx::{FromRow, types::Json};
+use uuid::Uuid;
+
+use super::{Tables, away, small, unsigned};
+use crate::{
+    error::Problem,
+    view::{Running, WorkerView},
+};
+
+#[derive(FromRow)]
+struct WorkerRow {
+    id: String,
+    session: Uuid,
+    state: String,
+    cpu_milli: i64,
+    memory_bytes: i64,
+    queues: Vec<String>,
+    executors: Vec<String>,
+    labels: Json<BTreeMap<String, String>>,
+    versions: Json<BTreeMap<String, String>>,
+    host: String,
+    registered_at: DateTime<Utc>,
+    last_beat: Option<DateTime<Utc>>,
+    cpu_milli_free: Option<i64>,
+    memory_bytes_free: Option<i64>,
+    load: Option<f32>,
+    attempts: Option<Json<Vec<(JobId, Attempt)>>>,
+    restarting_until: Option<DateTime<Utc>>,
+    cordoned_at: Option<DateTime<Utc>>,
+    cordon_reason: Option<String>,
+    cordon_drain: bool,
+    cordon_deadline: Option<DateTime<Utc>>,
+}
+
+/// A beat of an earlier session says nothing of this one.
+const WORKERS: &str = "SELECT w.id, w.session, w.state, w.cpu_milli, w.memory_bytes, w.queues, w.executors, w.labels, w.versions, \
+     w.host, w.registered_at, h.last_beat, h.cpu_milli_free, h.memory_bytes_free, h.load, h.attempts, \
+     w.restarting_until, w.cordoned_at, w.cordon_reason, w.cordon_drain, w.cordon_deadline \
+     FROM workers w LEFT JOIN worker_heartbeats h ON h.worker = w.id AND h.session = w.session ORDER BY w.id";
+
+impl Tables {
+    /// Every worker, by name.
+    pub(crate) async fn workers(&self) -> Result<Vec<WorkerView>, Problem> {
+        let rows: Vec<WorkerRow> = sqlx::query_as(WORKERS).fetch_all(self.pool()?).await.map_err(away)?;
+        Ok(rows.into_iter().filter_map(WorkerRow::view).collect())
+    }
+}
+
+impl WorkerRow {
+    /// Nothing for a row that no projector of ours writes.
+    fn view(self) -> Option<WorkerView> {
+        let executor = |text: String| serde_json::from_value(serde_json::Value::String(text)).ok();
+        let running = self.attempts.map_or_else(Vec::new, |Json(attempts)| attempts);
+        Some(WorkerView {
+            id: self.id.parse().ok()?,
+            session: self.session.into(),
+            state: self.state,
+            cpu_milli: small(self.cpu_milli),
+            memory_bytes: unsigned(self.memory_bytes),
+            queues: self.queues.iter().filter_map(|queue| queue.parse().ok()).collect(),
+            executors: self.executors.into_iter().filter_map(executor).collect(),
+            labels: self.labels.0,
+            versions: self.versions.0,
+            host: self.host,
+            registered_at: self.registered_at,
+            last_beat: self.last_beat,
+            running: running.into_iter().map(|(job, attempt)| Running { job, attempt }).collect(),
+            load: self.load,
+            cpu_milli_free: self.cpu_milli_free.map(small),
+            memory_bytes_free: self.memory_bytes_free.map(unsigned),
+            cordoned_at: self.cordoned_at,
+            cordon_reason: self.cordon_reason,
+            drain: self.cordon_drain,
+            drain_deadline: self.cordon_deadline,
+            restarting_until: self.restarting_until,
+        })
+    }
+}

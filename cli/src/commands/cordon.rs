@@ -1,0 +1,99 @@
+//! `rgrid cordon` and `rgrid uncordon`: whether a worker takes work.
+
+use std::process::ExitCode;
+
+use api::view::Cordon;
+use clap::Args;
+use serde_json::json;
+
+use crate::{
+    client::{Client, Connect, encode_path},
+    failure::sentence,
+    output::{print_json, print_line},
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  rgrid cordon node-7 --reason 'its disk is slow'
+  rgrid workers
+  rgrid uncordon node-7
+
+It holds over restarts of the worker. What the worker executes goes on; to have that leave it too, see `rgrid drain --help`.";
+
+/// Let workers take no new work
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct CordonArgs {
+    /// Which workers, as `rgrid workers` names them
+    #[arg(value_name = "WORKER", required = true)]
+    workers: Vec<String>,
+    /// What to say of it to whoever looks
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    /// Answer in JSON: an array, of one object for each worker
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    connect: Connect,
+}
+
+/// Let workers take work again that were cordoned or drained
+#[derive(Debug, Args)]
+pub(crate) struct UncordonArgs {
+    /// Which workers, as `rgrid workers` names them
+    #[arg(value_name = "WORKER", required = true)]
+    workers: Vec<String>,
+    /// Answer in JSON: an array, of one object for each worker
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    connect: Connect,
+}
+
+pub(crate) async fn cordon(args: CordonArgs) -> anyhow::Result<ExitCode> {
+    let client = args.connect.client()?;
+    let body = json!({ "reason": args.reason });
+    each(&client, &args.workers, "cordon", &body, args.json).await
+}
+
+pub(crate) async fn uncordon(args: UncordonArgs) -> anyhow::Result<ExitCode> {
+    let client = args.connect.client()?;
+    each(&client, &args.workers, "uncordon", &json!({}), args.json).await
+}
+
+async fn each(client: &Client, workers: &[String], verb: &str, body: &serde_json::Value, as_json: bool) -> anyhow::Result<ExitCode> {
+    let (mut all_well, mut answers) = (true, Vec::new());
+    for worker in workers {
+        match say(client, worker, verb, body).await {
+            Ok(cordon) if as_json => answers.push(serde_json::to_value(cordon)?),
+            Ok(cordon) => print_line(&words(&cordon))?,
+            Err(error) => {
+                all_well = false;
+                eprintln!("error: cannot {verb} {worker}: {}", sentence(&error));
+                answers.push(json!({ "worker": worker, "error": sentence(&error) }));
+            }
+        }
+    }
+    if as_json {
+        print_json(&answers)?;
+    }
+    Ok(if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Says a word on a worker.
+pub(super) async fn say(client: &Client, worker: &str, verb: &str, body: &serde_json::Value) -> anyhow::Result<Cordon> {
+    // A `/` would name another page.
+    let worker = encode_path(worker).replace('/', "%2F");
+    Ok(client.post(&format!("/v1/workers/{worker}/{verb}"), body).await?)
+}
+
+fn words(cordon: &Cordon) -> String {
+    let worker = &cordon.worker;
+    match (cordon.cordoned, cordon.drain, cordon.changed) {
+        (true, false, true) => format!("{worker} takes no new work"),
+        (true, false, false) => format!("{worker} takes no new work; it was cordoned before"),
+        (true, true, _) => format!("{worker} takes no new work, and goes on draining"),
+        (false, _, true) => format!("{worker} takes work again"),
+        (false, _, false) => format!("{worker} was not cordoned; it takes work"),
+    }
+}

@@ -1,0 +1,183 @@
+//! `rgrid drain`: has everything leave a worker, and waits for that.
+
+use std::{process::ExitCode, time::Duration};
+
+use anyhow::bail;
+use api::view::{Cordon, JobList, JobView, WorkerView, Workers};
+use chrono::{DateTime, Utc};
+use clap::Args;
+use serde_json::json;
+
+use super::cordon::say;
+use crate::{
+    client::{Client, Connect, Error, now as log_end},
+    output::{clock, duration, one_line, print_json, print_line},
+    values::Span,
+};
+
+/// How often we look.
+const LOOK: Duration = Duration::from_millis(300);
+/// How many jobs are named that are waited for.
+const NAMED: usize = 5;
+
+const EXAMPLES: &str = "\
+Examples:
+  rgrid drain node-7                          wait until nothing runs there any more
+  rgrid drain node-7 --deadline 10m           what has not ended by then is ended, and runs elsewhere
+  rgrid drain node-7 --detach                 do not wait
+  rgrid uncordon node-7                       take work again
+
+Ctrl-C ends the waiting, and not the drain. It holds over restarts of the worker.
+
+Exit codes: 0 if nothing runs there any more (with --detach: once it drains), 1 if that could not be done.";
+
+/// Have everything leave a worker: it takes no new work, and what it runs ends, or runs elsewhere
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct DrainArgs {
+    /// Which worker, as `rgrid workers` names it
+    #[arg(value_name = "WORKER")]
+    worker: String,
+    /// How long what it runs may go on [default: as long as it likes]; a job that is ended so runs elsewhere, and loses no try
+    #[arg(long, value_name = "TIME")]
+    deadline: Option<Span>,
+    /// What to say of it to whoever looks
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    /// Return at once, without waiting
+    #[arg(long, short)]
+    detach: bool,
+    /// Answer in JSON, when it is done
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    connect: Connect,
+}
+
+pub(crate) async fn drain(args: DrainArgs) -> anyhow::Result<ExitCode> {
+    let client = args.connect.client()?;
+    let body = json!({ "reason": args.reason, "deadline_ms": args.deadline.map(Span::millis) });
+    let cordon = say(&client, &args.worker, "drain", &body).await?;
+    if args.detach {
+        if args.json {
+            print_json(&cordon)?;
+        } else {
+            print_line(&format!("{} drains{}", cordon.worker, until(&cordon)))?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    eprintln!("rgrid: {} takes no new work{}", cordon.worker, until(&cordon));
+    let end = wait(&client, &cordon).await?;
+    if args.json {
+        print_json(&json!({ "worker": cordon.worker, "state": end }))?;
+    } else {
+        print_line(&match end {
+            "drained" => format!("{} is drained: nothing runs there", cordon.worker),
+            state => format!("{} is {state}: nothing runs there that counts", cordon.worker),
+        })?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn until(cordon: &Cordon) -> String {
+    cordon
+        .deadline
+        .map(|deadline| format!("; what has not ended at {} runs elsewhere then", clock(deadline)))
+        .unwrap_or_default()
+}
+
+/// Waits until nothing runs on the worker, and says what it waits for each time that this changes.
+async fn wait(client: &Client, cordon: &Cordon) -> anyhow::Result<&'static str> {
+    let mut told = String::new();
+    let mut away = false;
+    loop {
+        match look(client, cordon).await {
+            Ok(Stand::Done(state)) => return Ok(state),
+            Ok(Stand::Freed) => bail!("{} was uncordoned meanwhile, and takes work again", cordon.worker),
+            Ok(Stand::Runs(jobs)) => {
+                away = false;
+                let words = words(&jobs, Utc::now());
+                let key = jobs.iter().map(|job| job.id.to_string()).collect::<String>();
+                if key != told {
+                    eprintln!("rgrid: {words}");
+                    told = key;
+                }
+            }
+            Err(error) if error.may_pass() => {
+                if !std::mem::replace(&mut away, true) {
+                    eprintln!("rgrid: {error} Trying again; the worker drains meanwhile.");
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// How a draining worker stands.
+enum Stand {
+    /// Nothing runs there: it is drained, or it left or was lost.
+    Done(&'static str),
+    /// These run.
+    Runs(Vec<JobView>),
+    /// Somebody uncordoned it.
+    Freed,
+}
+
+async fn look(client: &Client, cordon: &Cordon) -> Result<Stand, Error> {
+    let worker = cordon.worker.to_string();
+    let query = [
+        ("worker", worker.clone()),
+        ("state", "claimed,running".to_owned()),
+        ("limit", "500".to_owned()),
+        ("min_sequence", log_end(client).await?.max(cordon.sequence).to_string()),
+    ];
+    let list: JobList = client.get("/v1/jobs", &query).await?;
+    let Workers { workers } = client.get("/v1/workers", &()).await?;
+    let Some(view) = workers.into_iter().find(|view| view.id == cordon.worker) else {
+        return Ok(Stand::Runs(list.jobs));
+    };
+    Ok(stand(&view, list, cordon))
+}
+
+fn stand(view: &WorkerView, list: JobList, cordon: &Cordon) -> Stand {
+    match view.state.as_str() {
+        "lost" => return Stand::Done("lost"),
+        "left" => return Stand::Done("left"),
+        _ => {}
+    }
+    let Some(cordoned_at) = view.cordoned_at else {
+        // The tables may not have heard of the drain yet.
+        return if list.projected >= cordon.sequence {
+            Stand::Freed
+        } else {
+            Stand::Runs(list.jobs)
+        };
+    };
+    // What it claimed just before it heard of the drain stands in its second beat after that at the latest.
+    let heard = view
+        .last_beat
+        .is_some_and(|beat| beat > cordoned_at + chrono::TimeDelta::milliseconds(1_500));
+    if list.jobs.is_empty() && view.running.is_empty() && heard {
+        Stand::Done("drained")
+    } else {
+        Stand::Runs(list.jobs)
+    }
+}
+
+fn words(jobs: &[JobView], now: DateTime<Utc>) -> String {
+    let name = |job: &JobView| {
+        let since = job.started_at.and_then(|start| now.signed_duration_since(start).to_std().ok());
+        let since = since.map(|span| format!(", for {}", duration(span))).unwrap_or_default();
+        format!("{} ({}{since})", job.id, one_line(&job.name, 32))
+    };
+    let mut names: Vec<String> = jobs.iter().take(NAMED).map(name).collect();
+    if jobs.len() > NAMED {
+        names.push(format!("{} more", jobs.len() - NAMED));
+    }
+    match jobs.len() {
+        0 => "waiting for its next heartbeat, to be sure that nothing runs there".to_owned(),
+        1 => format!("waiting for 1 job: {}", names.join("")),
+        many => format!("waiting for {many} jobs: {}", names.join(", ")),
+    }
+}
