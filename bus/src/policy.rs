@@ -196,7 +196,7 @@ impl Clock {
 
 /// A time so many milliseconds later; the last there is, where that would be past it.
 #[must_use]
-pub(crate) fn later(time: DateTime<Utc>, ms: u64) -> DateTime<Utc> {
+pub fn later(time: DateTime<Utc>, ms: u64) -> DateTime<Utc> {
     i64::try_from(ms)
         .ok()
         .and_then(TimeDelta::try_milliseconds)

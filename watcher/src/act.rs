@@ -1,5 +1,7 @@
 //! Carrying out what is planned: each step decided once more on what the log says now, and appended behind that.
 
+mod due;
+
 use bus::{
     envelope::{Actor, Envelope},
     ids::{Attempt, EventId, JobId},
@@ -11,6 +13,7 @@ use bus::{
     },
     worker::{Lost, WorkerEvent},
 };
+use chrono::{DateTime, Utc};
 use tracing::{debug, info, warn};
 
 use crate::{
@@ -24,6 +27,8 @@ use crate::{
 pub(crate) enum Topic {
     Session(Key),
     Attempt(JobId, Attempt, Key),
+    /// What a job waits for.
+    Waiting(JobId),
 }
 
 /// What came of a command.
@@ -33,6 +38,12 @@ pub(crate) enum Done {
     Lost(u64, Seen),
     /// The attempt is not live any more, by our word or by that of others.
     Released,
+    /// What was due was said, at this sequence.
+    Said(u64),
+    /// Nothing is due: the job stands at this sequence, and is to be looked at again then, or never.
+    Looked(u64, Option<DateTime<Utc>>),
+    /// The jobs that it waits for, up to what sequence each was known, and whether they have ended as they must.
+    Asked(Vec<(JobId, u64, bool)>),
     /// The log moved on; what is to be done now must be planned anew.
     Overtaken,
     /// It could not be done.
@@ -50,6 +61,7 @@ impl Command {
                 session,
                 ..
             } => Topic::Attempt(*job, *attempt, (worker.clone(), *session)),
+            Self::Look { job, .. } | Self::Ask { job, .. } => Topic::Waiting(*job),
         }
     }
 }
@@ -73,6 +85,8 @@ impl Hands {
                 because,
                 ..
             } => self.give_up(job, attempt, claimed, cause, because).await,
+            Command::Look { job, known, met } => self.look(job, known, met).await,
+            Command::Ask { job, known, of } => self.ask(job, known, of).await,
         }
     }
 
@@ -113,17 +127,8 @@ impl Hands {
     }
 
     async fn give_up(&self, id: JobId, attempt: Attempt, claimed: u64, cause: LossCause, because: Option<EventId>) -> Done {
-        let history = match read::history(&self.bus.js, id).await {
-            Ok(history) => history,
-            Err(error) => {
-                warn!(job.id = %id, "cannot read job {id}, whose attempt {attempt} is to be given up: {}", chain(&error));
-                return Done::Failed;
-            }
-        };
-        let (first, last) = match (history.first(), history.last()) {
-            (Some(first), Some(last)) if last.sequence >= claimed => (first, last),
-            // A replica that lags may have answered. What it does not know yet cannot be decided on.
-            _ => return Done::Failed,
+        let Some(history) = self.history(id, claimed).await else {
+            return Done::Failed;
         };
         let why = why(&cause);
         let job = Job::replay(&history);
@@ -134,23 +139,40 @@ impl Hands {
                 return Done::Released;
             }
         };
-        let Some(job) = job else { return Done::Released };
-        let (kind, envelope) = (event_word(&event), said(event, first.envelope.id, because));
-        match self.log.append(Append::job(&job.namespace, id, last.sequence, &envelope)).await {
+        let words = event_words(&event);
+        match self.say(&history, event, because).await {
             Ok(_) => {
-                info!(job.id = %id, "{kind} job {id}: {why} during attempt {attempt}");
+                info!(job.id = %id, "{words} job {id}: {why} during attempt {attempt}");
                 Done::Released
             }
-            Err(error) => not_appended(&format!("that job {id} is {kind}"), &error),
+            Err(error) => not_appended(&format!("that job {id} is {words}"), &error),
         }
     }
-}
 
-fn said(event: job::JobEvent, correlation: EventId, because: Option<EventId>) -> Envelope<job::JobEvent> {
-    Envelope {
-        causation_id: because,
-        correlation_id: Some(correlation),
-        ..Envelope::new(Actor::Watcher, event)
+    /// A job's events, which are there at least up to what is known; nothing where they cannot be read.
+    async fn history(&self, id: JobId, known: u64) -> Option<Vec<job::Recorded>> {
+        match read::history(&self.bus.js, id).await {
+            // A replica that lags may have answered. What it does not know yet cannot be decided on.
+            Ok(history) => history.last().is_some_and(|last| last.sequence >= known).then_some(history),
+            Err(error) => {
+                warn!(job.id = %id, "cannot read job {id}, of which something is to be said: {}", chain(&error));
+                None
+            }
+        }
+    }
+
+    /// Appends an event of a job behind its last one.
+    async fn say(&self, history: &[job::Recorded], event: job::JobEvent, because: Option<EventId>) -> Result<u64, append::Error> {
+        let (first, last) = (history.first(), history.last());
+        let envelope = Envelope {
+            causation_id: because,
+            correlation_id: first.map(|first| first.envelope.id),
+            ..Envelope::new(Actor::Watcher, event)
+        };
+        let Some(last) = last else { return Ok(0) };
+        self.log
+            .append(Append::job(&last.namespace, last.job, last.sequence, &envelope))
+            .await
     }
 }
 
@@ -163,10 +185,12 @@ fn not_appended(what: &str, error: &append::Error) -> Done {
     Done::Failed
 }
 
-fn event_word(event: &job::JobEvent) -> &'static str {
+fn event_words(event: &job::JobEvent) -> &'static str {
     match event {
         job::JobEvent::Died(_) => "gave up",
         job::JobEvent::Cancelled(_) => "cancelled",
+        job::JobEvent::Released(_) => "released",
+        job::JobEvent::Expired(_) => "timed out",
         _ => "rescheduled",
     }
 }

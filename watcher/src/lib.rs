@@ -16,6 +16,7 @@ mod plan;
 mod run;
 mod seen;
 mod state;
+mod timers;
 mod watch;
 mod watchdog;
 
@@ -25,6 +26,6 @@ pub use self::{
     connections::Connection,
     plan::{Command, Sign, plan},
     run::run,
-    seen::{Seen, read},
+    seen::{Seen, Try, Waits, read},
     state::State,
 };

@@ -16,6 +16,9 @@ use crate::state::{Absence, Key, Session, State};
 /// A live session's heartbeats must leave an attempt out for so long before it is an orphan. At one a second, that is four.
 pub(crate) const ORPHAN_AFTER: Duration = Duration::from_secs(3);
 
+/// How much longer than it needs to fence itself a session may be silent: its processes have to be killed.
+pub(crate) const FENCE_MARGIN: Duration = Duration::from_secs(2);
+
 /// What tells that a runner is dead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sign {
@@ -43,6 +46,24 @@ pub enum Command {
         /// When it last beat, by its own clock.
         last_beat: Option<DateTime<Utc>>,
     },
+    /// A job is to be looked at: something may be due by now.
+    Look {
+        /// Which job.
+        job: JobId,
+        /// Its last event that is known.
+        known: u64,
+        /// Whether all the jobs that it waited for ended as they must.
+        met: bool,
+    },
+    /// The log is to be asked about the jobs that this one waits for.
+    Ask {
+        /// Which job.
+        job: JobId,
+        /// Its last event that is known.
+        known: u64,
+        /// The jobs of which there is news, and the last event of each that is known.
+        of: Vec<(JobId, u64)>,
+    },
     /// An attempt is to be given up: made again, or ended if it was the last or is to be cancelled.
     GiveUp {
         /// Which job.
@@ -65,15 +86,20 @@ pub enum Command {
 /// Says what should be done now. It takes no account of what is being done already: to do it twice does no harm.
 #[must_use]
 pub fn plan(state: &State, now: Instant, lapse: Duration) -> Vec<Command> {
-    let mut commands = Vec::new();
+    let (mut commands, mut lost) = (Vec::new(), Vec::new());
     for (key, session) in state.open() {
         let silent = state.silence(session, now);
-        let lapsed = silent > lapse && state.hears(now);
-        let dead = state.dead_since(key, session, now).is_some();
+        // Who fences itself must have had the time for it, and who restarts the time that it asked for.
+        let lapse = session
+            .self_fence
+            .map_or(lapse, |fence| lapse.max(fence.saturating_add(FENCE_MARGIN)));
+        let away = state.is_away(session, now);
+        let lapsed = silent > lapse && state.hears(now) && !away;
+        let dead = session.self_fence.is_none() && !away && state.dead_since(key, session, now).is_some();
         let worker = key.0.clone();
         match &session.ended {
             Some(ended) => commands.extend(give_up(key, session, &ended.cause, Some(ended.event), |_| true)),
-            None if session.registered && (lapsed || dead) => commands.push(Command::Lose {
+            None if session.registered && (lapsed || dead) => lost.push(Command::Lose {
                 after: state.worker(&worker).map_or(0, |worker| worker.sequence),
                 worker,
                 session: key.1,
@@ -92,7 +118,15 @@ pub fn plan(state: &State, now: Instant, lapse: Duration) -> Vec<Command> {
             }
         }
     }
-    commands
+    // A session that is lost holds up many jobs, and what is due is due now; attempts to give up may be many.
+    let waiting = state.wall(now).into_iter().flat_map(|wall| due(state, wall));
+    lost.into_iter().chain(waiting).chain(commands).collect()
+}
+
+fn due(state: &State, wall: DateTime<Utc>) -> impl Iterator<Item = Command> {
+    let looks = state.timers.due(wall).map(|(job, known, met)| Command::Look { job, known, met });
+    let asks = state.timers.asking().map(|(job, known, of)| Command::Ask { job, known, of });
+    looks.chain(asks)
 }
 
 fn give_up(

@@ -1,18 +1,27 @@
 //! What the watcher reads of an event. It sees every one of the grid, so it reads no more than it needs.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::LazyLock, time::Duration};
 
 use bus::{
     envelope::{Actor, DecodeError, Envelope},
     ids::{Attempt, EventId, JobId, Queue, SessionId, WorkerId},
+    job::{self, Job, JobEvent, Phase},
+    policy::later,
     subjects::EventSubject,
     worker::WorkerEvent,
 };
+use chrono::{DateTime, TimeDelta, Utc};
+use memchr::memmem::Finder;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// How a submission begins, as it is stored. It carries what is to be run, and means nothing here, so it is not read further.
+/// How a submission begins, as it is stored. It carries what is to be run, and most mean nothing here, so they are not read
+/// further.
 const SUBMITTED: &[u8] = br#"{"type":"job.submitted.v1""#;
+/// What stands in a submission that does mean something: a condition, or the limit of a clock that runs while it waits.
+static CLOCKED: LazyLock<[Finder<'static>; 2]> = LazyLock::new(|| [Finder::new(br#""start":"#), Finder::new(br#"_timeout_ms":"#)]);
+/// The longest that a runner may be away for a restart.
+const AWAY_MAX: TimeDelta = TimeDelta::hours(1);
 
 /// What an event means to the watcher.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +30,15 @@ pub enum Seen {
     Claimed(Try),
     /// A worker ended its attempt.
     Finished(Try),
+    /// A worker ended its attempt badly, and another is to be made.
+    Failed {
+        /// The attempt that ended.
+        end: Try,
+        /// When the next one may be claimed.
+        again: DateTime<Utc>,
+    },
+    /// A job waits for a worker, or for something to become true.
+    Waits(Box<Waits>),
     /// An attempt was given up, or the whole job ended without its worker.
     Closed {
         /// Which job.
@@ -36,8 +54,24 @@ pub enum Seen {
         session: SessionId,
         /// The queues that it serves.
         queues: Vec<Queue>,
+        /// After how long without an acknowledged heartbeat it ends its attempts by itself, where it does.
+        self_fence: Option<Duration>,
         /// The event.
         event: EventId,
+    },
+    /// A session's runner is about to be away, and comes back to what it left running.
+    Restarting {
+        /// Which worker.
+        worker: WorkerId,
+        /// The session that goes on after that.
+        session: SessionId,
+        /// Until when its silence does not count.
+        until: DateTime<Utc>,
+    },
+    /// Something was said of a worker that changes nothing here, but for its being the last event of that worker.
+    Said {
+        /// Which worker.
+        worker: WorkerId,
     },
     /// A session was given up, or ended in good order.
     Ended {
@@ -56,6 +90,32 @@ impl Seen {
     pub(crate) const fn is_of_worker(&self) -> bool {
         matches!(self, Self::Registered { .. } | Self::Ended { .. })
     }
+
+    /// The job of which this may be the end.
+    pub(crate) const fn may_end(&self) -> Option<JobId> {
+        match self {
+            Self::Finished(end) => Some(end.job),
+            Self::Closed { job, .. } => Some(*job),
+            _ => None,
+        }
+    }
+}
+
+/// A job that stands in the log until a worker takes it, or something becomes true.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waits {
+    /// Which job.
+    pub job: JobId,
+    /// The attempt that is given up by this, if one is.
+    pub instead_of: Option<Attempt>,
+    /// The attempt that a worker may claim; none while it is held.
+    pub next: Option<Attempt>,
+    /// When time alone makes something true of it.
+    pub due: Option<DateTime<Utc>>,
+    /// The jobs whose end it waits for.
+    pub after: Vec<JobId>,
+    /// When it may start once these have ended.
+    pub not_before: Option<DateTime<Utc>>,
 }
 
 /// One attempt, and whose it is.
@@ -71,10 +131,18 @@ pub struct Try {
     pub session: SessionId,
 }
 
+impl Try {
+    /// Whose it is.
+    pub(crate) fn key(&self) -> (WorkerId, SessionId) {
+        (self.worker.clone(), self.session)
+    }
+}
+
 #[derive(Deserialize)]
 struct Slim<'a> {
     #[serde(borrow)]
     r#type: Cow<'a, str>,
+    time: DateTime<Utc>,
     #[serde(borrow)]
     data: &'a RawValue,
 }
@@ -85,6 +153,8 @@ struct Named<'a> {
     session: SessionId,
     #[serde(default, borrow)]
     worker: Option<Cow<'a, str>>,
+    #[serde(default)]
+    retry_after_ms: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -98,25 +168,84 @@ struct GivenUp {
 /// If it is not an event, or of a type that this program does not know.
 pub fn read(subject: &str, payload: &[u8]) -> Result<Option<Seen>, DecodeError> {
     match EventSubject::parse(subject) {
-        Some(EventSubject::Job { .. }) if payload.starts_with(SUBMITTED) => Ok(None),
-        Some(EventSubject::Job { job, speaker, .. }) => of_job(job, speaker, payload),
-        Some(EventSubject::Worker(worker)) => of_worker(worker, payload),
+        Some(EventSubject::Job { namespace, job, speaker }) if payload.starts_with(SUBMITTED) => {
+            if CLOCKED.iter().all(|finder| finder.find(payload).is_none()) {
+                return Ok(None);
+            }
+            let waits = waits(job::Recorded {
+                namespace,
+                job,
+                speaker,
+                sequence: 0,
+                envelope: Envelope::from_json(payload)?,
+            });
+            Ok(waits
+                .filter(|waits| waits.due.is_some() || !waits.after.is_empty())
+                .map(Seen::Waits))
+        }
+        Some(EventSubject::Job { namespace, job, speaker }) => {
+            let slim: Slim<'_> = serde_json::from_slice(payload).map_err(DecodeError::Envelope)?;
+            match (&*slim.r#type, &speaker) {
+                ("job.rescheduled.v1" | "job.released.v1" | "job.requeued.v1", None) => Ok(waits(job::Recorded {
+                    namespace,
+                    job,
+                    speaker,
+                    sequence: 0,
+                    envelope: Envelope::from_json(payload)?,
+                })
+                .map(Seen::Waits)),
+                _ => of_job(job, speaker, &slim),
+            }
+        }
+        Some(EventSubject::Worker(worker)) => of_worker(worker, payload).map(Some),
         None => Ok(None),
     }
 }
 
-fn of_job(job: JobId, speaker: Option<Actor>, payload: &[u8]) -> Result<Option<Seen>, DecodeError> {
-    let slim: Slim<'_> = serde_json::from_slice(payload).map_err(DecodeError::Envelope)?;
+/// What a job waits for after an event that tells what is to be run.
+#[allow(clippy::needless_pass_by_value, reason = "it is made for this")]
+fn waits(recorded: job::Recorded) -> Option<Box<Waits>> {
+    let job = Job::from_ready(&recorded)?;
+    let instead_of = match &recorded.envelope.event {
+        JobEvent::Rescheduled(event) => Some(event.attempt),
+        _ => None,
+    };
+    let (next, not_before) = match job.phase {
+        Phase::Queued { next } => (Some(next), None),
+        Phase::Held { until } => (None, until),
+        _ => (None, None),
+    };
+    Some(Box::new(Waits {
+        job: job.id,
+        instead_of,
+        next,
+        due: job.due().map(|due| due.at),
+        after: job.dependencies().iter().map(|dependency| dependency.job).collect(),
+        not_before,
+    }))
+}
+
+fn of_job(job: JobId, speaker: Option<Actor>, slim: &Slim<'_>) -> Result<Option<Seen>, DecodeError> {
     Ok(match (&*slim.r#type, speaker) {
         ("job.claimed.v1", Some(Actor::Worker(worker))) => {
             let claimed: Named<'_> = slim.data()?;
             (claimed.worker.as_deref() == Some(worker.as_str())).then(|| Seen::Claimed(claimed.of(job, worker)))
         }
-        ("job.finished.v1", Some(Actor::Worker(worker))) => Some(Seen::Finished(slim.data::<Named<'_>>()?.of(job, worker))),
+        ("job.finished.v1", Some(Actor::Worker(worker))) => {
+            let finished = slim.data::<Named<'_>>()?;
+            let end = finished.of(job, worker);
+            Some(match finished.retry_after_ms {
+                Some(pause) => Seen::Failed {
+                    end,
+                    again: later(slim.time, pause),
+                },
+                None => Seen::Finished(end),
+            })
+        }
         ("job.cancelled.v1", Some(Actor::Api | Actor::Watcher)) | ("job.expired.v1", Some(Actor::Watcher)) => {
             Some(Seen::Closed { job, attempt: None })
         }
-        ("job.died.v1", Some(Actor::Watcher)) | ("job.rescheduled.v1", None) => Some(Seen::Closed {
+        ("job.died.v1", Some(Actor::Watcher)) => Some(Seen::Closed {
             job,
             attempt: Some(slim.data::<GivenUp>()?.attempt),
         }),
@@ -159,14 +288,15 @@ impl Named<'_> {
     }
 }
 
-fn of_worker(worker: WorkerId, payload: &[u8]) -> Result<Option<Seen>, DecodeError> {
+fn of_worker(worker: WorkerId, payload: &[u8]) -> Result<Seen, DecodeError> {
     let envelope = Envelope::<WorkerEvent>::from_json(payload)?;
-    let event = envelope.id;
-    Ok(Some(match envelope.event {
+    let (event, time) = (envelope.id, envelope.time);
+    Ok(match envelope.event {
         WorkerEvent::Registered(registered) => Seen::Registered {
             worker,
             session: registered.session,
             queues: registered.queues,
+            self_fence: registered.self_fence_ms.map(Duration::from_millis),
             event,
         },
         WorkerEvent::Lost(lost) => Seen::Ended {
@@ -181,6 +311,11 @@ fn of_worker(worker: WorkerId, payload: &[u8]) -> Result<Option<Seen>, DecodeErr
             lost: false,
             event,
         },
-        WorkerEvent::Restarting(_) | WorkerEvent::Cordoned(_) | WorkerEvent::Uncordoned(_) => return Ok(None),
-    }))
+        WorkerEvent::Restarting(restarting) => Seen::Restarting {
+            worker,
+            session: restarting.session,
+            until: restarting.deadline.min(time.checked_add_signed(AWAY_MAX).unwrap_or(time)),
+        },
+        WorkerEvent::Cordoned(_) | WorkerEvent::Uncordoned(_) => Seen::Said { worker },
+    })
 }

@@ -10,11 +10,12 @@ use bus::{
     job::LossCause,
     worker::Beat,
 };
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::{
     connections::{Connection, Connections, SETTLED},
     seen::{Seen, Try},
+    timers::Timers,
 };
 
 /// A session, and whose it says it is. Nobody can speak for another's by naming it.
@@ -45,6 +46,9 @@ pub struct State {
     connections: Connections,
     /// No connection's end counts from before this.
     connections_since: Instant,
+    pub(crate) timers: Timers,
+    /// What the wall clock showed at a moment; without it, nothing is ever due.
+    clock: Option<(Instant, DateTime<Utc>)>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -65,6 +69,10 @@ pub(crate) struct Session {
     heard: Instant,
     /// When it last beat, by its own clock.
     pub(crate) last_beat: Option<DateTime<Utc>>,
+    /// After how long without an acknowledged heartbeat it ends its attempts by itself.
+    pub(crate) self_fence: Option<Duration>,
+    /// Until when its silence is that of a restart.
+    away_until: Option<DateTime<Utc>>,
     pub(crate) held: BTreeMap<(JobId, Attempt), Held>,
 }
 
@@ -103,26 +111,74 @@ impl State {
             listened: now,
             connections: Connections::default(),
             connections_since: now,
+            timers: Timers::default(),
+            clock: None,
         }
+    }
+
+    /// Takes note of what the wall clock shows now.
+    pub const fn tell_time(&mut self, now: Instant, wall: DateTime<Utc>) {
+        self.clock = Some((now, wall));
+    }
+
+    /// What the wall clock shows at a moment, as far as is known.
+    pub(crate) fn wall(&self, now: Instant) -> Option<DateTime<Utc>> {
+        let (at, wall) = self.clock?;
+        let (ahead, behind) = (now.saturating_duration_since(at), at.saturating_duration_since(now));
+        let shift = |duration| TimeDelta::from_std(duration).ok();
+        wall.checked_add_signed(shift(ahead)?)?.checked_sub_signed(shift(behind)?)
     }
 
     /// Folds an event that stands at this sequence.
     pub fn see(&mut self, sequence: u64, seen: &Seen, now: Instant) {
         match seen {
-            Seen::Claimed(claim) => self.claimed(sequence, claim, now),
-            Seen::Finished(end) => self.release(end.job, end.attempt, &(end.worker.clone(), end.session)),
-            Seen::Closed { job, attempt } => self.closed(*job, *attempt),
+            Seen::Claimed(claim) => {
+                self.claimed(sequence, claim, now);
+                self.timers.claimed(sequence, claim);
+            }
+            Seen::Finished(end) => {
+                self.release(end.job, end.attempt, &end.key());
+                self.timers.finished(end);
+            }
+            Seen::Failed { end, again } => {
+                self.release(end.job, end.attempt, &end.key());
+                self.timers.again(sequence, end.job, *again);
+            }
+            Seen::Waits(waits) => {
+                if let Some(attempt) = waits.instead_of {
+                    self.closed(waits.job, Some(attempt));
+                }
+                self.timers.waits(sequence, waits);
+            }
+            Seen::Closed { job, attempt } => {
+                self.closed(*job, *attempt);
+                self.timers.forget(*job);
+            }
             Seen::Registered {
                 worker,
                 session,
                 queues,
+                self_fence,
                 event,
             } => {
                 let known = self.workers.entry(worker.clone()).or_default();
                 known.sequence = sequence;
                 known.queues.clone_from(queues);
                 self.registered(worker, *session, *event, now);
+                let session = self.session(&(worker.clone(), *session), now);
+                session.self_fence = *self_fence;
+                // After a restart, it counts as heard.
+                if session.away_until.take().is_some() {
+                    session.heard = now;
+                }
             }
+            Seen::Restarting { worker, session, until } => {
+                self.workers.entry(worker.clone()).or_default().sequence = sequence;
+                if let Some(session) = self.sessions.get_mut(&(worker.clone(), *session)) {
+                    session.away_until = Some(*until);
+                }
+            }
+            Seen::Said { worker } => self.workers.entry(worker.clone()).or_default().sequence = sequence,
             Seen::Ended {
                 worker,
                 session,
@@ -140,6 +196,9 @@ impl State {
                 };
                 self.end(&key, Ended { cause, event: *event });
             }
+        }
+        if let Some(job) = seen.may_end() {
+            self.timers.news(job, sequence);
         }
     }
 
@@ -185,6 +244,8 @@ impl State {
                 ended: None,
                 heard: now,
                 last_beat: None,
+                self_fence: None,
+                away_until: None,
                 held: BTreeMap::new(),
             }
         })
@@ -311,7 +372,17 @@ impl State {
     /// When something may be to be done next that is not to wait for the next tick.
     #[must_use]
     pub fn next_due(&self, now: Instant) -> Option<Instant> {
-        self.connections.next_due(now)
+        let timer = || {
+            let wall = self.wall(now)?;
+            let ahead = (self.timers.next_due(wall)? - wall).to_std().ok()?;
+            now.checked_add(ahead)
+        };
+        self.connections.next_due(now).into_iter().chain(timer()).min()
+    }
+
+    /// Whether something is to be done for a job that waits.
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        self.wall(now).is_some_and(|wall| self.timers.is_due(wall))
     }
 
     /// Whether the broker carries heartbeats, our own for one.
@@ -323,6 +394,13 @@ impl State {
     /// For how long a session has been silent, as far as that can be told.
     pub(crate) fn silence(&self, session: &Session, now: Instant) -> Duration {
         now.saturating_duration_since(session.heard.max(self.trusted_since))
+    }
+
+    /// Whether a session's runner said that it restarts, and has the time for that still.
+    pub(crate) fn is_away(&self, session: &Session, now: Instant) -> bool {
+        session
+            .away_until
+            .is_some_and(|until| self.wall(now).is_none_or(|wall| wall < until))
     }
 
     pub(crate) fn open(&self) -> impl Iterator<Item = (&Key, &Session)> {

@@ -12,6 +12,7 @@ use bus::{
     ids::Queue,
     stream::{append::Log, connect::Bus},
 };
+use chrono::Utc;
 use futures::FutureExt as _;
 use tokio::{
     sync::{Notify, mpsc, watch},
@@ -132,6 +133,7 @@ impl Watcher {
                 self.state.hear_self(sent);
             }
             let now = Instant::now();
+            self.state.tell_time(now, Utc::now());
             self.listen(now);
             if look {
                 self.look(now);
@@ -188,7 +190,7 @@ impl Watcher {
                         changed
                     });
                 }
-                of_workers
+                of_workers || self.state.is_due(now)
             }
             Feed::Beats(beats, last) => {
                 for (worker, beat) in beats {
@@ -213,11 +215,15 @@ impl Watcher {
             }
             (Done::Lost(sequence, seen), _) => self.state.see(sequence, &seen, now),
             (Done::Released, Topic::Attempt(job, attempt, key)) => self.state.release(*job, *attempt, key),
-            (Done::Released, Topic::Session(_)) | (Done::Overtaken, _) => {}
+            (Done::Said(sequence), Topic::Waiting(job)) => self.state.timers.said(*job, sequence),
+            (Done::Looked(sequence, again), Topic::Waiting(job)) => self.state.timers.looked(*job, sequence, again),
+            (Done::Asked(answers), Topic::Waiting(job)) => self.state.timers.asked(*job, &answers),
+            (Done::Released | Done::Said(_) | Done::Looked(..) | Done::Asked(_), _) | (Done::Overtaken, _) => {}
         }
         self.resting.remove(&topic);
-        // A session that is over releases its attempts at once; otherwise hands are free for the rest of the plan, if there is one.
-        matches!(topic, Topic::Session(_)) || !self.planned.is_empty()
+        // A session that is over releases its attempts at once, and a job whose last condition is met may start; otherwise hands
+        // are free for the rest of the plan, if there is one.
+        !matches!(topic, Topic::Attempt(..)) || !self.planned.is_empty()
     }
 
     /// Plans, and does as much of it as there are hands.
@@ -226,7 +232,8 @@ impl Watcher {
             return;
         }
         // A plan is of its time: what was silent when it was made may have spoken since.
-        if self.planned.is_empty() || now.saturating_duration_since(self.planned_at) >= TICK {
+        let newly_due = self.state.next_due(self.planned_at).is_some_and(|due| due <= now);
+        if self.planned.is_empty() || newly_due || now.saturating_duration_since(self.planned_at) >= TICK {
             self.planned = plan(&self.state, now, self.lapse).into();
             self.planned_at = now;
             self.resting.retain(|_, (until, _)| now < *until + REST.1);

@@ -103,6 +103,7 @@ fn registered(name: &str, session: SessionId) -> Seen {
         worker: worker(name),
         session,
         queues: vec![default_token()],
+        self_fence: None,
         event: EventId::new(),
     }
 }
@@ -133,7 +134,7 @@ fn claimed(name: &str, session: SessionId, job: JobId, attempt: u32) -> Seen {
 fn given_up(plan: &[Command]) -> Vec<(JobId, Attempt, LossCause)> {
     let given_up = plan.iter().filter_map(|command| match command {
         Command::GiveUp { job, attempt, cause, .. } => Some((*job, *attempt, cause.clone())),
-        Command::Lose { .. } => None,
+        _ => None,
     });
     given_up.collect()
 }
@@ -141,7 +142,7 @@ fn given_up(plan: &[Command]) -> Vec<(JobId, Attempt, LossCause)> {
 fn lost(plan: &[Command]) -> Vec<SessionId> {
     let lost = plan.iter().filter_map(|command| match command {
         Command::Lose { session, .. } => Some(*session),
-        Command::GiveUp { .. } => None,
+        _ => None,
     });
     lost.collect()
 }

@@ -141,7 +141,10 @@ fn what_is_read_of_each_event() {
         let id = JobId::new();
         let subject = match kind {
             "job.claimed.v1" | "job.started.v1" | "job.finished.v1" => format!("rgrid.evt.default.job.{id}.by.w-desk-1"),
-            "job.submitted.v1" | "job.rescheduled.v1" => format!("rgrid.evt.default.job.{id}.ready.default.normal-s"),
+            "job.submitted.v1" if name.contains("delayed") || name.contains("policies") => format!("rgrid.evt.default.job.{id}.by.api"),
+            "job.submitted.v1" | "job.rescheduled.v1" | "job.released.v1" | "job.requeued.v1" => {
+                format!("rgrid.evt.default.job.{id}.ready.default.normal-s")
+            }
             kind if kind.starts_with("job.") => format!("rgrid.evt.default.job.{id}.by.watcher"),
             _ => "rgrid.evt.sys.worker.desk-1".to_owned(),
         };
@@ -152,11 +155,18 @@ fn what_is_read_of_each_event() {
         "job.cancelled.v1",
         "job.claimed.v1",
         "job.died.v1",
+        "job.expired.v1",
         "job.finished.v1",
+        "job.released.v1",
+        "job.requeued.v1",
         "job.rescheduled.v1",
+        "job.submitted.v1",
+        "worker.cordoned.v1",
         "worker.left.v1",
         "worker.lost.v1",
         "worker.registered.v1",
+        "worker.restarting.v1",
+        "worker.uncordoned.v1",
     ];
     assert_eq!(
         read.into_iter().collect::<Vec<_>>(),
