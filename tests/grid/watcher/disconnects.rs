@@ -121,8 +121,9 @@ async fn a_killed_runners_job_is_claimed_elsewhere_within_a_second() -> Result<(
     let mut grid = Grid::start_only(&[]).await?;
     grid.run_with(Part::Watcher, &["--nats-system", &grid.nats.system_url()])?;
     let writer = Writer::connect(grid.nats.url()).await?;
-    grid.run(Part::Runner(1))?;
-    grid.run(Part::Runner(2))?;
+    let hasty = ["--grace", "100ms"];
+    grid.run_with(Part::Runner(1), &hasty)?;
+    grid.run_with(Part::Runner(2), &hasty)?;
     quick(&grid.nats, &writer).await?;
     let mut spec = JobSpec::new(["/bin/sleep", "60"].map(ToOwned::to_owned).to_vec());
     spec.executor = Some(ExecutorKind::Process);
@@ -160,7 +161,7 @@ async fn a_killed_runners_job_is_claimed_elsewhere_within_a_second() -> Result<(
         until(&writer, job, "it ended", |job| job.state().is_end()).await?;
         // It serves again: only then is there one to kill and one that is free.
         let before = registrations(&writer, &first).await?;
-        grid.run(part)?;
+        grid.run_with(part, &hasty)?;
         eventually("the runner is back", LONG, async || {
             Ok((registrations(&writer, &first).await? > before).then_some(()))
         })

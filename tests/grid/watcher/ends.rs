@@ -23,7 +23,13 @@ async fn a_new_session_ends_the_attempts_of_the_one_before() -> Result<()> {
     Worker::register(&writer, "w").await?.claim(job).await?;
     let again = Worker::register(&writer, "w").await?;
     let queued = until(&writer, job, "the job is queued again", is_queued(2)).await?;
-    assert_eq!(lost(&queued), Some(&LossCause::SessionEnded { worker: again.id.clone(), orderly: false }));
+    assert_eq!(
+        lost(&queued),
+        Some(&LossCause::SessionEnded {
+            worker: again.id.clone(),
+            orderly: false
+        })
+    );
     again.claim(job).await?;
     again.finish(job, Attempt(2)).await?;
     assert_eq!(writer.job(job).await?.map(|job| job.state()), Some(State::Succeeded));
@@ -40,7 +46,13 @@ async fn a_worker_that_leaves_leaves_its_attempts() -> Result<()> {
     worker.claim(job).await?;
     worker.leave().await?;
     let job = until(&writer, job, "the job is queued again", is_queued(2)).await?;
-    assert_eq!(lost(&job), Some(&LossCause::SessionEnded { worker: worker.id, orderly: true }));
+    assert_eq!(
+        lost(&job),
+        Some(&LossCause::SessionEnded {
+            worker: worker.id,
+            orderly: true
+        })
+    );
     Ok(())
 }
 
@@ -59,7 +71,10 @@ async fn a_job_that_loses_its_last_attempt_is_dead() -> Result<()> {
     last.claim(job).await?;
     Worker::register(&writer, "w").await?;
     let ended = until(&writer, job, "the job is dead", |job| job.state() == State::Dead).await?;
-    let cause = LossCause::SessionEnded { worker: last.id, orderly: false };
+    let cause = LossCause::SessionEnded {
+        worker: last.id,
+        orderly: false,
+    };
     assert_eq!(ended.phase, Phase::Ended(End::Dead(cause)));
     assert_eq!(ended.attempts.len(), 3);
     let history = read::history(&writer.bus.js, job).await?;

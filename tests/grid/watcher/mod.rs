@@ -2,8 +2,10 @@
 
 mod disconnects;
 mod ends;
+mod follows;
 mod outages;
 mod silence;
+mod times;
 
 use std::{
     collections::BTreeMap,
@@ -14,12 +16,14 @@ use std::{
 use ::watcher::Config;
 use anyhow::{Context as _, Result};
 use bus::{
-    envelope::Envelope,
+    envelope::{Actor, Envelope, Event as _},
     ids::{Attempt, JobId, WorkerId},
-    job::{AttemptEnd, Job, LossCause, Phase},
-    stream::{EVENTS, connect::Bus, follow::Follower},
+    job::{AttemptEnd, Command, Job, LossCause, Outcome, Phase},
+    spec::JobSpec,
+    stream::{EVENTS, connect::Bus, follow::Follower, read},
     worker::WorkerEvent,
 };
+use chrono::{DateTime, Utc};
 use grid_tests::{
     nats::NatsServer,
     writer::{Worker, Writer},
@@ -103,12 +107,7 @@ impl Beating {
         TaskTracker::new().spawn(stop.clone().run_until_cancelled_owned(beat(worker.clone(), said.clone())));
         let _stop = stop.drop_guard();
         let line = line(url, &worker).await?;
-        Ok(Self {
-            worker,
-            said,
-            line,
-            _stop,
-        })
+        Ok(Self { worker, said, line, _stop })
     }
 
     /// Claims a job, and lists it in every heartbeat from now on.
@@ -194,4 +193,43 @@ async fn until_lost(writer: &Writer, worker: &Worker) -> Result<BTreeMap<WorkerI
         Ok(losses.contains_key(&worker.id).then_some(losses))
     })
     .await
+}
+
+/// Submits a job of this spec; when the API says that it was.
+async fn submit(writer: &Writer, spec: JobSpec) -> Result<JobId> {
+    let id = JobId::new();
+    let spec = Box::new(spec);
+    writer.say(id, &Actor::Api, Command::Submit { spec }).await?;
+    Ok(id)
+}
+
+/// Ends an attempt with this exit code.
+async fn fail(writer: &Writer, worker: &Worker, job: JobId, attempt: u32, exit_code: i32) -> Result<()> {
+    let Command::Finish {
+        attempt,
+        session,
+        manifest,
+        usage,
+        ..
+    } = worker.finish_command(Attempt(attempt))
+    else {
+        unreachable!()
+    };
+    let outcome = Outcome::Failed { exit_code };
+    let command = Command::Finish {
+        attempt,
+        session,
+        outcome,
+        manifest,
+        usage,
+    };
+    writer.say(job, &worker.actor(), command).await?;
+    Ok(())
+}
+
+/// When the last event of this type was said.
+async fn said_at(writer: &Writer, job: JobId, kind: &str) -> Result<DateTime<Utc>> {
+    let history = read::history(&writer.bus.js, job).await?;
+    let last = history.iter().rev().find(|recorded| recorded.envelope.event.kind() == kind);
+    Ok(last.with_context(|| format!("no {kind}"))?.envelope.time)
 }
