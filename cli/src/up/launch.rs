@@ -23,7 +23,7 @@ use super::{
     http, logs, nats,
     part::{Part, WORKER_GRACE},
     postgres,
-    programs::{NatsServer, Postgres},
+    programs::{NatsServer, Postgres, calm},
 };
 use crate::values::{ByteSize, Cpus};
 
@@ -106,7 +106,11 @@ impl Launcher {
     /// One of rgrid's own services. Everything goes by environment: a command line can be read by every user of the machine.
     fn service(&self, part: Part) -> Command {
         let grid = &self.grid;
-        let mut command = Command::new(&self.program);
+        let mut command = match part {
+            // Its jobs would inherit it.
+            Part::Runner => Command::new(&self.program),
+            _ => calm(&self.program),
+        };
         command.arg(part.name()).current_dir(self.dir.root());
         // What the caller has set for a grid elsewhere must not matter here.
         command.env_remove("RGRID_KEY_FILE").env("RGRID_REPLICAS", "1");

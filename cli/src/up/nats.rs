@@ -7,7 +7,13 @@ use bus::stream::connect::Bus;
 use serde_json::json;
 use tokio::process::Command;
 
-use super::{dir::DataDir, grid_file::GridFile, part::Part, programs::NatsServer, record::replace};
+use super::{
+    dir::DataDir,
+    grid_file::GridFile,
+    part::Part,
+    programs::{NatsServer, calm},
+    record::replace,
+};
 
 /// How often what was acknowledged is forced to the disk. The end of any process, by `kill -9` too, loses nothing of it: the
 /// kernel has it. A power cut or a kernel crash loses up to this much. `always` would survive that as well, at three times the
@@ -25,7 +31,7 @@ pub(super) fn command(dir: &DataDir, grid: &GridFile, server: &NatsServer) -> an
     let path = dir.nats().join("nats.conf");
     let text = serde_json::to_vec_pretty(&config(dir, grid)?)?;
     replace(&path, &text, false).with_context(|| format!("cannot write {}", path.display()))?;
-    let mut command = Command::new(&server.path);
+    let mut command = calm(&server.path);
     command.arg("-c").arg(&path);
     // Go gives a server as many threads as the machine has CPUs, and hands work from one to the other at every message. The
     // other half of this machine is busy with jobs: a fifth less CPU for the same messages (measured on two CPUs).
