@@ -108,12 +108,19 @@ async fn a_follower_that_lingers_misses_nothing_and_takes_together_what_comes_me
     while read.len() < 2_508 {
         read.extend(timeout(Duration::from_secs(20), follower.chunk(1_000)).await?.iter().map(number));
     }
-    assert!(stored.elapsed() < LINGER, "the first ones after a rest came only after {:?}", stored.elapsed());
+    assert!(
+        stored.elapsed() < LINGER,
+        "the first ones after a rest came only after {:?}",
+        stored.elapsed()
+    );
     for number in 2_508..2_517 {
         publish(&writer, number..number + 1).await?;
     }
     let together = timeout(Duration::from_secs(20), follower.chunk(1_000)).await?;
-    assert_eq!(together.iter().map(number).collect::<Vec<_>>(), (2_508..2_517).collect::<Vec<u64>>());
+    assert_eq!(
+        together.iter().map(number).collect::<Vec<_>>(),
+        (2_508..2_517).collect::<Vec<u64>>()
+    );
     read.extend(together.iter().map(number));
     assert_eq!(read, (0..2_517).collect::<Vec<u64>>());
     Ok(())
