@@ -9,5 +9,6 @@ mod intake;
 mod lifecycle;
 mod log;
 mod projector;
+mod runner;
 mod up;
 mod watcher;

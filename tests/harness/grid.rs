@@ -61,6 +61,8 @@ pub struct Grid {
     dir: TempDir,
     port: u16,
     http: Client,
+    /// What services find in their environment besides what the harness says, and in its place.
+    env: Vec<(&'static str, String)>,
 }
 
 impl Grid {
@@ -74,6 +76,11 @@ impl Grid {
 
     /// Starts the servers and these services.
     pub async fn start_only(parts: &[Part]) -> Result<Self> {
+        Self::start_with(parts, Vec::new()).await
+    }
+
+    /// Starts the servers and these services, with this in the services' environment.
+    pub async fn start_with(parts: &[Part], env: Vec<(&'static str, String)>) -> Result<Self> {
         let _installed_before = rustls::crypto::ring::default_provider().install_default();
         let mut grid = Self {
             parts: BTreeMap::new(),
@@ -82,6 +89,7 @@ impl Grid {
             dir: TempDir::with_prefix("rgrid-grid-")?,
             port: free_port()?,
             http: Client::new(),
+            env,
         };
         for part in parts {
             grid.run(*part)?;
@@ -113,6 +121,7 @@ impl Grid {
             .env("RGRID_API_LISTEN", format!("{}:{}", Ipv4Addr::LOCALHOST, self.port))
             .env("RGRID_API_KEY", KEY)
             .env("RGRID_LOG", "debug")
+            .envs(self.env.iter().cloned())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);

@@ -1,8 +1,11 @@
 //! Real servers for the tests, on free loopback ports, each ended with its handle.
 
 pub mod chaos;
+pub mod cluster;
 pub mod grid;
 pub mod minio;
+#[cfg(test)]
+mod model;
 pub mod nats;
 pub mod postgres;
 mod process;
