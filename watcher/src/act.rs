@@ -36,8 +36,8 @@ pub(crate) enum Topic {
 pub(crate) enum Done {
     /// The session is over, by our word at this sequence.
     Lost(u64, Seen),
-    /// The attempt is not live any more, by our word or by that of others.
-    Released,
+    /// The attempt is not live any more, by our word or by that of others, up to this sequence.
+    Released(u64),
     /// What was due was said, at this sequence.
     Said(u64),
     /// Nothing is due: the job stands at this sequence, and is to be looked at again then, or never.
@@ -48,6 +48,16 @@ pub(crate) enum Done {
     Overtaken,
     /// It could not be done.
     Failed,
+}
+
+impl Done {
+    /// Up to which sequence the log is known by this.
+    pub(crate) const fn sequence(&self) -> u64 {
+        match self {
+            Self::Lost(sequence, _) | Self::Released(sequence) | Self::Said(sequence) | Self::Looked(sequence, _) => *sequence,
+            Self::Asked(_) | Self::Overtaken | Self::Failed => 0,
+        }
+    }
 }
 
 impl Command {
@@ -136,14 +146,14 @@ impl Hands {
             Ok(event) => event,
             Err(rejection) => {
                 debug!(job.id = %id, "attempt {attempt} of job {id} need not be given up: {rejection}");
-                return Done::Released;
+                return Done::Released(history.last().map_or(claimed, |last| last.sequence));
             }
         };
         let words = event_words(&event);
         match self.say(&history, event, because).await {
-            Ok(_) => {
+            Ok(sequence) => {
                 info!(job.id = %id, "{words} job {id}: {why} during attempt {attempt}");
-                Done::Released
+                Done::Released(sequence)
             }
             Err(error) => not_appended(&format!("that job {id} is {words}"), &error),
         }

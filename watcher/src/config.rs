@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bus::files::StoreUrl;
+
 /// How a watcher is run.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -14,6 +16,31 @@ pub struct Config {
     pub replicas: u8,
     /// For how long a worker may be silent before it is lost. Workers beat each second.
     pub lapse: Duration,
+    /// Where it keeps snapshots of what it knows, to start from sooner; nowhere: it reads the whole log at each start.
+    pub snapshots: Option<SnapshotConfig>,
+}
+
+/// Where snapshots are kept, and how often one is taken.
+#[derive(Debug, Clone)]
+pub struct SnapshotConfig {
+    /// The store.
+    pub store: StoreUrl,
+    /// Events from one snapshot to the next.
+    pub every: u64,
+    /// The least time from one to the next.
+    pub pause: Duration,
+}
+
+impl SnapshotConfig {
+    /// As often as is useful: 10,000 events are read in a moment.
+    #[must_use]
+    pub const fn new(store: StoreUrl) -> Self {
+        Self {
+            store,
+            every: 10_000,
+            pause: Duration::from_secs(30),
+        }
+    }
 }
 
 impl Config {
@@ -28,6 +55,7 @@ impl Config {
             nats_system: None,
             replicas: 1,
             lapse: Self::LAPSE,
+            snapshots: None,
         }
     }
 }

@@ -4,7 +4,11 @@ use std::{collections::VecDeque, time::Duration};
 
 use bus::{
     ids::WorkerId,
-    stream::{EVENTS, PRESENCE, connect::Bus, follow::Follower},
+    stream::{
+        EVENTS, PRESENCE,
+        connect::Bus,
+        follow::{Followed, Follower},
+    },
     worker::Beat,
 };
 use tokio::sync::mpsc;
@@ -14,6 +18,7 @@ use crate::{
     act::chain,
     canary,
     seen::{self, Seen},
+    snapshot::Place,
 };
 
 /// Messages that are taken together.
@@ -24,22 +29,36 @@ const LINGER: Duration = Duration::from_millis(20);
 /// Some of what came, in order.
 #[derive(Debug)]
 pub(crate) enum Feed {
-    /// Events, and how many more stood behind them.
-    Events(Vec<(u64, Seen)>, u64),
+    /// Events.
+    Events(Events),
     /// Heartbeats, and the sequence up to which they are told.
     Beats(Vec<(WorkerId, Beat)>, u64),
 }
 
-/// Follows the log from its beginning.
-pub(crate) async fn events(bus: Bus, feed: mpsc::Sender<Feed>) {
+/// Some events.
+#[derive(Debug)]
+pub(crate) struct Events {
+    /// Those that mean something.
+    pub(crate) seen: Vec<(u64, Seen)>,
+    /// The last one, whatever it means.
+    pub(crate) last: Place,
+    /// How many came.
+    pub(crate) count: u64,
+    /// How many more stood behind them.
+    pub(crate) pending: u64,
+}
+
+/// Follows the log from behind this sequence.
+pub(crate) async fn events(bus: Bus, after: u64, feed: mpsc::Sender<Feed>) {
     // All of it. A consumer with two filters that hold wildcards gets 200 messages a second out of 2.15.1 once there are many
     // subjects, and 30,000 with one or none (measured over 50,000 subjects); and the order between jobs and workers matters.
-    let mut follower = Follower::new(&bus.js, EVENTS, Vec::new(), 0).linger(LINGER);
+    let mut follower = Follower::new(&bus.js, EVENTS, Vec::new(), after).linger(LINGER);
     let mut unreadable = 0_u64;
     loop {
         let chunk = follower.chunk(CHUNK).await;
-        let pending = chunk.last().map_or(0, |message| message.pending);
-        let mut events = Vec::with_capacity(chunk.len());
+        let Some(last) = chunk.last() else { continue };
+        let (last, pending, count) = (place(last), last.pending, chunk.len() as u64);
+        let mut events = Vec::new();
         for message in chunk {
             match seen::read(&message.subject, &message.payload) {
                 Ok(Some(seen)) => events.push((message.sequence, seen)),
@@ -56,9 +75,27 @@ pub(crate) async fn events(bus: Bus, feed: mpsc::Sender<Feed>) {
                 }
             }
         }
-        if feed.send(Feed::Events(events, pending)).await.is_err() {
+        let seen = events;
+        let events = Events {
+            seen,
+            last,
+            count,
+            pending,
+        };
+        if feed.send(Feed::Events(events)).await.is_err() {
             return;
         }
+    }
+}
+
+fn place(message: &Followed) -> Place {
+    let headers = message.headers.as_ref();
+    Place {
+        sequence: message.sequence,
+        subject: message.subject.clone(),
+        id: headers
+            .and_then(|headers| headers.get(async_nats::header::NATS_MESSAGE_ID))
+            .map(ToString::to_string),
     }
 }
 

@@ -12,16 +12,18 @@ mod config;
 mod connect;
 mod connections;
 mod feed;
+mod keeper;
 mod plan;
 mod run;
 mod seen;
+mod snapshot;
 mod state;
 mod timers;
 mod watch;
 mod watchdog;
 
 pub use self::{
-    config::Config,
+    config::{Config, SnapshotConfig},
     connect::Error,
     connections::Connection,
     plan::{Command, Sign, plan},

@@ -1,23 +1,36 @@
 //! What a watcher is made of, started and ended together.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use bus::ids::{Queue, SessionId};
+use bus::{
+    ids::{Queue, SessionId},
+    stream::{EVENTS, connect::Bus},
+};
 use tokio::{
     sync::{Notify, mpsc, watch},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{debug, info};
 
 use crate::{
     advisory, canary,
     config::Config,
     connect::{self, Error},
     feed,
-    watch::{Incoming, Watcher},
+    keeper::{self, Keeper},
+    snapshot::Snapshots,
+    state::State,
+    watch::{Begin, Incoming, Watcher},
     watchdog,
 };
+
+/// Between two questions that the broker does not answer.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// Watches until it is stopped. Waits out every outage of the broker.
 ///
@@ -28,13 +41,16 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
         return Ok(());
     };
     info!("watching; a worker that is silent for {:.1} s is lost", config.lapse.as_secs_f32());
+    let Some(begin) = stop.run_until_cancelled(Box::pin(begin(&bus, &config))).await else {
+        return Ok(());
+    };
     let (feed, feeds) = mpsc::channel(4);
     let (stored, canaries) = mpsc::channel(16);
     let (advice, advices) = mpsc::channel(1_024);
     let (queues, looked_after) = watch::channel(BTreeSet::<Queue>::new());
     let beat_now = Arc::new(Notify::new());
     let mut services = JoinSet::new();
-    services.spawn(feed::events(bus.clone(), feed.clone()));
+    services.spawn(feed::events(bus.clone(), begin.sequence, feed.clone()));
     services.spawn(feed::beats(bus.clone(), feed));
     services.spawn(canary::beat(bus.clone(), SessionId::new(), Arc::clone(&beat_now), stored));
     services.spawn(watchdog::look(bus.clone(), looked_after));
@@ -47,7 +63,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
              so its jobs run elsewhere within 5 s, not within 1 s"
         ),
     }
-    let mut watcher = Watcher::new(&bus, config.lapse, beat_now);
+    let mut watcher = Watcher::new(&bus, &config, beat_now, begin);
     let incoming = Incoming { feeds, canaries, advices };
     tokio::select! {
         () = watcher.watch(incoming, &queues, &stop) => {}
@@ -59,4 +75,30 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
     watcher.finish().await;
     info!("stopped watching");
     Ok(())
+}
+
+/// What is known without the log, and how long that is by now.
+async fn begin(bus: &Bus, config: &Config) -> Begin {
+    let (state, sequence, keeper) = match &config.snapshots {
+        Some(wanted) => {
+            let snapshots = Snapshots::new(bus, &config.nats, wanted.store.clone());
+            let (state, sequence) = keeper::begin(&snapshots).await;
+            let keeper = Keeper::new(snapshots, wanted, sequence, Instant::now());
+            (state, sequence, Some(keeper))
+        }
+        None => (State::new(Instant::now()), 0, None),
+    };
+    let last = loop {
+        match bus.js.get_stream(EVENTS).await {
+            Ok(stream) => break stream.cached_info().state.last_sequence,
+            Err(error) => debug!("cannot ask for the log's length yet: {error}"),
+        }
+        tokio::time::sleep(PAUSE).await;
+    };
+    Begin {
+        state,
+        sequence,
+        last,
+        keeper,
+    }
 }

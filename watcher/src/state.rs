@@ -1,5 +1,9 @@
 //! What the watcher knows: which sessions live, and which attempts they hold.
 
+mod saved;
+
+pub(crate) use self::saved::Saved;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry},
     time::{Duration, Instant},

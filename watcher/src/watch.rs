@@ -20,13 +20,17 @@ use tokio::{
     time::MissedTickBehavior,
 };
 use tokio_util::sync::CancellationToken;
+use tracing::info;
 
 use crate::{
     act::{Done, Hands, Topic},
     advisory::{self, Advice},
     canary::{self, Canary},
+    config::Config,
     feed::Feed,
+    keeper::Keeper,
     plan::{Command, plan},
+    snapshot::Place,
     state::State,
 };
 
@@ -71,6 +75,16 @@ impl Line {
     }
 }
 
+/// What a watcher begins with.
+pub(crate) struct Begin {
+    /// The fold of the log up to a sequence.
+    pub(crate) state: State,
+    pub(crate) sequence: u64,
+    /// The log's last sequence now.
+    pub(crate) last: u64,
+    pub(crate) keeper: Option<Keeper>,
+}
+
 pub(crate) struct Watcher {
     state: State,
     lapse: Duration,
@@ -82,6 +96,16 @@ pub(crate) struct Watcher {
     /// Asks for a heartbeat of the watcher's own, now.
     beat_now: Arc<Notify>,
     caught_up: bool,
+    /// The last event when the watcher began: with it, the log counts as read.
+    last_at_start: u64,
+    began: Instant,
+    /// Events that were read.
+    read: u64,
+    /// Up to where the log is folded.
+    place: Option<Place>,
+    /// Up to where the log is known by what we did: further than it is folded, for a moment.
+    known: u64,
+    keeper: Option<Keeper>,
     planned: VecDeque<Command>,
     planned_at: Instant,
     doing: JoinSet<(Topic, Done)>,
@@ -91,17 +115,23 @@ pub(crate) struct Watcher {
 }
 
 impl Watcher {
-    pub(crate) fn new(bus: &Bus, lapse: Duration, beat_now: Arc<Notify>) -> Self {
-        let line = Line::new(bus.client.clone());
+    /// One that begins with this.
+    pub(crate) fn new(bus: &Bus, config: &Config, beat_now: Arc<Notify>, begin: Begin) -> Self {
         Self {
-            state: State::new(Instant::now()),
-            lapse,
+            state: begin.state,
+            lapse: config.lapse,
             bus: bus.clone(),
             canary: Canary::default(),
-            line,
+            line: Line::new(bus.client.clone()),
             system: None,
             beat_now,
-            caught_up: false,
+            caught_up: begin.sequence >= begin.last,
+            last_at_start: begin.last,
+            began: Instant::now(),
+            read: 0,
+            place: None,
+            known: 0,
+            keeper: begin.keeper,
             planned: VecDeque::new(),
             planned_at: Instant::now(),
             doing: JoinSet::new(),
@@ -176,12 +206,18 @@ impl Watcher {
     fn take_in(&mut self, feed: Feed, queues: &watch::Sender<BTreeSet<Queue>>) -> bool {
         let now = Instant::now();
         match feed {
-            Feed::Events(events, pending) => {
-                let of_workers = events.iter().any(|(_, seen)| seen.is_of_worker());
-                for (sequence, seen) in events {
+            Feed::Events(events) => {
+                let of_workers = events.seen.iter().any(|(_, seen)| seen.is_of_worker());
+                for (sequence, seen) in events.seen {
                     self.state.see(sequence, &seen, now);
                 }
-                self.caught_up |= pending <= CAUGHT_UP;
+                self.read += events.count;
+                if !self.caught_up && (events.pending <= CAUGHT_UP || events.last.sequence >= self.last_at_start) {
+                    self.caught_up = true;
+                    let took = self.began.elapsed();
+                    info!("ready: read {} events in {:.1} s", self.read, took.as_secs_f32());
+                }
+                self.place = Some(events.last);
                 if of_workers {
                     let served = self.state.queues();
                     queues.send_if_modified(|queues| {
@@ -207,6 +243,7 @@ impl Watcher {
         let Ok((topic, done)) = done else { return true };
         let now = Instant::now();
         self.busy.remove(&topic);
+        self.known = self.known.max(done.sequence());
         match (done, &topic) {
             (Done::Failed, _) => {
                 let pause = self.resting.get(&topic).map_or(REST.0, |(_, pause)| (*pause * 2).min(REST.1));
@@ -214,11 +251,11 @@ impl Watcher {
                 return !self.planned.is_empty();
             }
             (Done::Lost(sequence, seen), _) => self.state.see(sequence, &seen, now),
-            (Done::Released, Topic::Attempt(job, attempt, key)) => self.state.release(*job, *attempt, key),
+            (Done::Released(_), Topic::Attempt(job, attempt, key)) => self.state.release(*job, *attempt, key),
             (Done::Said(sequence), Topic::Waiting(job)) => self.state.timers.said(*job, sequence),
             (Done::Looked(sequence, again), Topic::Waiting(job)) => self.state.timers.looked(*job, sequence, again),
             (Done::Asked(answers), Topic::Waiting(job)) => self.state.timers.asked(*job, &answers),
-            (Done::Released | Done::Said(_) | Done::Looked(..) | Done::Asked(_), _) | (Done::Overtaken, _) => {}
+            (Done::Released(_) | Done::Said(_) | Done::Looked(..) | Done::Asked(_), _) | (Done::Overtaken, _) => {}
         }
         self.resting.remove(&topic);
         // A session that is over releases its attempts at once, and a job whose last condition is met may start; otherwise hands
@@ -231,6 +268,7 @@ impl Watcher {
         if !self.caught_up {
             return;
         }
+        self.keep(now);
         // A plan is of its time: what was silent when it was made may have spoken since.
         let newly_due = self.state.next_due(self.planned_at).is_some_and(|due| due <= now);
         if self.planned.is_empty() || newly_due || now.saturating_duration_since(self.planned_at) >= TICK {
@@ -251,11 +289,24 @@ impl Watcher {
         }
     }
 
+    /// Keeps a snapshot, if it is time for that. What is known beyond the fold must not be in it: should the log lose that, it
+    /// never was.
+    fn keep(&mut self, now: Instant) {
+        if let (Some(keeper), Some(place)) = (&mut self.keeper, &self.place)
+            && place.sequence >= self.known
+        {
+            keeper.consider(&self.state, place, now);
+        }
+    }
+
     /// Lets what is being said be said. What is not goes to the next watcher, which finds it undone.
     pub(crate) async fn finish(&mut self) {
         let all = async { while self.doing.join_next().await.is_some() {} };
         let _in_time = tokio::time::timeout(GRACE, all).await;
         self.doing.shutdown().await;
+        if let Some(keeper) = &mut self.keeper {
+            keeper.finish(GRACE).await;
+        }
     }
 }
 

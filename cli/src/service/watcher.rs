@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::{
-    settings::{self, Common, redacted},
+    settings::{self, Common, Storage, redacted},
     stop::serve,
 };
 use crate::values::Span;
@@ -24,6 +24,11 @@ pub(crate) struct WatcherArgs {
     /// For how long a worker may be silent before it is lost
     #[arg(long, value_name = "TIME", env = "RGRID_LAPSE", default_value = "4s")]
     lapse: Span,
+    /// Keep a snapshot of what it knows in the store after so many events, to start from sooner the next time
+    #[arg(long, value_name = "EVENTS", env = "RGRID_SNAPSHOT_EVERY", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
+    snapshot_every: u64,
+    #[command(flatten)]
+    storage: Storage,
     #[command(flatten)]
     common: Common,
 }
@@ -34,12 +39,18 @@ pub(crate) async fn watcher(args: WatcherArgs) -> anyhow::Result<ExitCode> {
         nats_system: args.nats_system.filter(|urls| !urls.is_empty()),
         replicas: args.common.replicas,
         lapse: args.lapse.0,
+        snapshots: Some(watcher::SnapshotConfig {
+            every: args.snapshot_every,
+            ..watcher::SnapshotConfig::new(args.storage.parsed()?)
+        }),
     };
     if args.common.print_config {
         settings::print(&json!({
             "nats": redacted(&config.nats),
             "nats_system": config.nats_system.as_deref().map(redacted),
             "replicas": config.replicas,
+            "store": args.storage.shown()?,
+            "snapshot_every": args.snapshot_every,
             "lapse_ms": args.lapse.millis(),
         }))?;
         return Ok(ExitCode::SUCCESS);

@@ -13,7 +13,7 @@ use bus::{
 use proptest::{collection::vec, prelude::*};
 
 use super::{Told, ended, given_up, registered, worker};
-use crate::seen;
+use crate::{seen, state::State};
 
 const NAMES: [&str; 2] = ["a", "b"];
 
@@ -108,6 +108,10 @@ fn no_live_attempt_is_missed_in(steps: Vec<Step>) -> Result<(), TestCaseError> {
             say(&mut told, &mut history, id, speaker, event)?;
         }
     }
+    let saved = told.state.saved();
+    let text = serde_json::to_string(&saved).expect("JSON");
+    told.state = State::restored(serde_json::from_str(&text).expect("it is read as it was written"), told.at(0));
+    prop_assert_eq!(told.state.saved(), saved, "nothing is lost in a snapshot");
     let live = Job::replay(&history).and_then(|job| job.live_attempt().map(|live| live.number));
     for (name, session) in NAMES.iter().zip(sessions) {
         told.see(1, &ended(name, session, true));

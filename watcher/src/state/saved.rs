@@ -1,0 +1,172 @@
+//! The part of the state that is the fold of the log, as it is kept in a snapshot.
+//!
+//! What was heard is not in it: every silence is counted from the start, as after reading the whole log.
+
+use std::time::{Duration, Instant};
+
+use bus::{
+    ids::{Attempt, EventId, JobId, Queue, SessionId, WorkerId},
+    job::LossCause,
+};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::{Ended, Held, Session, State, Worker};
+use crate::timers::{Conditions, Timer};
+
+/// A state without its clocks.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Saved {
+    workers: Vec<SavedWorker>,
+    sessions: Vec<SavedSession>,
+    timers: Vec<SavedTimer>,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct SavedWorker {
+    id: WorkerId,
+    sequence: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    queues: Vec<Queue>,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct SavedSession {
+    worker: WorkerId,
+    id: SessionId,
+    registered: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ended: Option<(LossCause, EventId)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    last_beat: Option<DateTime<Utc>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    self_fence: Option<Duration>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    away_until: Option<DateTime<Utc>>,
+    /// Attempts, and where their claims stand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    held: Vec<(JobId, Attempt, u64)>,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct SavedTimer {
+    job: JobId,
+    sequence: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    at: Option<DateTime<Utc>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    next: Option<Attempt>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    holder: Option<(Attempt, WorkerId, SessionId)>,
+    /// The jobs that it still waits for, and when it may start after that. They are asked about again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    after: Option<(Vec<JobId>, Option<DateTime<Utc>>)>,
+}
+
+impl State {
+    pub(crate) fn saved(&self) -> Saved {
+        let mut saved = Saved {
+            workers: self.workers.iter().map(|(id, worker)| saved_worker(id, worker)).collect(),
+            sessions: self.sessions.iter().map(|(key, session)| saved_session(key, session)).collect(),
+            timers: self.timers.all().map(|(job, timer)| saved_timer(*job, timer)).collect(),
+        };
+        // The same state is the same snapshot.
+        saved.workers.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+        saved.sessions.sort_unstable_by(|a, b| (&a.worker, a.id).cmp(&(&b.worker, b.id)));
+        saved.timers.sort_unstable_by_key(|timer| timer.job);
+        saved
+    }
+
+    /// A state as it was saved, that knows nothing else; every silence is counted from now.
+    pub(crate) fn restored(saved: Saved, now: Instant) -> Self {
+        let mut state = Self::new(now);
+        for worker in saved.workers {
+            let known = state.workers.entry(worker.id).or_default();
+            (known.sequence, known.queues) = (worker.sequence, worker.queues);
+        }
+        for session in saved.sessions {
+            state.restore(session, now);
+        }
+        for timer in saved.timers {
+            let conditions = timer.after.map(|(open, not_before)| Box::new(Conditions::new(open, not_before)));
+            let holder = timer
+                .holder
+                .map(|(attempt, worker, session)| Box::new((attempt, (worker, session))));
+            let (sequence, at, next) = (timer.sequence, timer.at, timer.next);
+            state.timers.set(
+                timer.job,
+                Timer {
+                    sequence,
+                    at,
+                    next,
+                    holder,
+                    conditions,
+                },
+            );
+        }
+        state
+    }
+
+    fn restore(&mut self, saved: SavedSession, now: Instant) {
+        let key = (saved.worker, saved.id);
+        for (job, attempt, _) in &saved.held {
+            self.holders.entry(*job).or_default().insert((*attempt, key.clone()));
+        }
+        if saved.ended.is_none() {
+            self.workers.entry(key.0.clone()).or_default().live.insert(key.1);
+        }
+        if saved.ended.is_none() || !saved.held.is_empty() {
+            self.open.insert(key.clone());
+        }
+        let held = saved.held.into_iter().map(|(job, attempt, claimed)| {
+            let held = Held { claimed, absence: None };
+            ((job, attempt), held)
+        });
+        let session = Session {
+            registered: saved.registered,
+            ended: saved.ended.map(|(cause, event)| Ended { cause, event }),
+            heard: now,
+            last_beat: saved.last_beat,
+            self_fence: saved.self_fence,
+            away_until: saved.away_until,
+            held: held.collect(),
+        };
+        self.sessions.insert(key, session);
+    }
+}
+
+fn saved_worker(id: &WorkerId, worker: &Worker) -> SavedWorker {
+    SavedWorker {
+        id: id.clone(),
+        sequence: worker.sequence,
+        queues: worker.queues.clone(),
+    }
+}
+
+fn saved_session((worker, id): &super::Key, session: &Session) -> SavedSession {
+    let held = session.held.iter().map(|((job, attempt), held)| (*job, *attempt, held.claimed));
+    SavedSession {
+        worker: worker.clone(),
+        id: *id,
+        registered: session.registered,
+        ended: session.ended.as_ref().map(|ended| (ended.cause.clone(), ended.event)),
+        last_beat: session.last_beat,
+        self_fence: session.self_fence,
+        away_until: session.away_until,
+        held: held.collect(),
+    }
+}
+
+fn saved_timer(job: JobId, timer: &Timer) -> SavedTimer {
+    let holder = timer.holder.as_deref().cloned();
+    let conditions = timer.conditions.as_deref();
+    SavedTimer {
+        job,
+        sequence: timer.sequence,
+        at: timer.at,
+        next: timer.next,
+        holder: holder.map(|(attempt, (worker, session))| (attempt, worker, session)),
+        after: conditions.map(|conditions| (conditions.open.keys().copied().collect(), conditions.not_before)),
+    }
+}
