@@ -89,6 +89,27 @@ pub trait Handle: Send + Sync {
 
     /// Ends the whole group (SIGKILL).
     async fn kill(&self);
+
+    /// Whether it can go on without this process, to be found again by the next one.
+    fn can_be_left(&self) -> bool {
+        false
+    }
+
+    /// Leaves it running; what is needed to find it again. Nothing where it cannot go on without this process.
+    async fn leave(&self) -> Option<Left> {
+        None
+    }
+}
+
+/// A command that goes on without the process that started it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Left {
+    /// Its container's id.
+    pub container: String,
+    /// When the first of its output was stored, by the daemon's clock, if there is any.
+    pub first_stored: Option<String>,
+    /// Whether its memory is limited.
+    pub memory_limited: bool,
 }
 
 /// How a command ended, and what it used.

@@ -114,10 +114,15 @@ fn host_config(launch: &Launch, config: &Config, setting: &Setting, has_init: bo
         readonly_rootfs: Some(true),
         init: Some(has_init),
         network_mode: config.network.clone(),
-        // The output is read as it comes; a second copy would fill the daemon's disk.
+        // The output is read as it comes. What is stored besides is for a runner that restarts, and bounded: 192 MiB at most
+        // while the container is there.
         log_config: Some(HostConfigLogConfig {
-            typ: Some("none".to_owned()),
-            config: None,
+            typ: Some("local".to_owned()),
+            config: Some(
+                [("max-size", "64m"), ("max-file", "3"), ("compress", "false")]
+                    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                    .into(),
+            ),
         }),
         ..HostConfig::default()
     })

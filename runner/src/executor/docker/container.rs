@@ -2,29 +2,43 @@
 
 use std::{
     collections::HashMap,
-    sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
 use bollard::{
     Docker,
-    errors::Error::DockerContainerWaitError,
+    errors::Error::{self as DockerError, DockerContainerWaitError, DockerResponseServerError},
     query_parameters::{EventsOptions, InspectContainerOptions, KillContainerOptions, RemoveContainerOptions, WaitContainerOptions},
 };
 use futures::TryStreamExt as _;
-use tokio::sync::OnceCell;
+use tokio::{
+    sync::OnceCell,
+    time::{sleep, timeout},
+};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use crate::executor::{Ended, Error, Exit, Handle};
+use super::output::{Standing, Tap};
+use crate::executor::{Ended, Error, Exit, Handle, Left};
 
-/// A container that exists. Dropped, it is removed, whatever it does.
+/// The first and the longest pause before a daemon that is away is asked again.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// For how long a daemon that is away is waited for.
+const OUTAGE: Duration = Duration::from_secs(600);
+/// How long a signal is waited for. A daemon that does not answer gets it when it does.
+const SIGNALLED: Duration = Duration::from_secs(5);
+
+/// A container that exists. Dropped, it is removed, whatever it does, unless it was left.
 pub(super) struct Container {
     client: Docker,
     id: String,
     tasks: TaskTracker,
-    removed: bool,
+    kept: AtomicBool,
 }
 
 impl Container {
@@ -33,7 +47,7 @@ impl Container {
             client,
             id,
             tasks,
-            removed: false,
+            kept: AtomicBool::new(false),
         }
     }
 
@@ -42,23 +56,30 @@ impl Container {
     }
 
     /// Removes it and waits for that, where another of its name is to come.
-    pub(super) async fn remove_now(&mut self) {
-        self.removed = true;
+    pub(super) async fn remove_now(&self) {
+        self.kept.store(true, Ordering::Release);
         remove(&self.client, &self.id).await;
     }
 
-    async fn signal(&self, signal: &str) {
-        let options = KillContainerOptions { signal: signal.to_owned() };
-        if let Err(error) = self.client.kill_container(&self.id, Some(options)).await {
-            // It ended meanwhile, as a rule.
-            debug!("container {} did not take {signal}: {error}", self.id);
-        }
+    /// Sends a signal, and waits a while for that; it is sent also if that takes longer.
+    async fn signal(&self, signal: &'static str) {
+        let (client, id) = (self.client.clone(), self.id.clone());
+        let send = async move {
+            let options = || Some(KillContainerOptions { signal: signal.to_owned() });
+            let sent = insist(|| client.kill_container(&id, options())).await;
+            if let Err(error) = sent {
+                // It ended meanwhile, as a rule.
+                debug!("container {id} did not take {signal}: {error}");
+            }
+        };
+        // Detached, it goes on.
+        drop(timeout(SIGNALLED, self.tasks.spawn(send)).await);
     }
 }
 
 impl Drop for Container {
     fn drop(&mut self) {
-        if !self.removed && tokio::runtime::Handle::try_current().is_ok() {
+        if !self.kept.load(Ordering::Acquire) && tokio::runtime::Handle::try_current().is_ok() {
             let (client, id) = (self.client.clone(), std::mem::take(&mut self.id));
             self.tasks.spawn(async move { remove(&client, &id).await });
         }
@@ -67,33 +88,52 @@ impl Drop for Container {
 
 /// Kills and removes a container and its anonymous volumes.
 pub(super) async fn remove(client: &Docker, id: &str) {
-    let options = RemoveContainerOptions {
+    let options = || RemoveContainerOptions {
         force: true,
         v: true,
         ..RemoveContainerOptions::default()
     };
-    match client.remove_container(id, Some(options)).await {
+    match insist(|| client.remove_container(id, Some(options()))).await {
         // 404: it is gone. 409: its removal is on the way.
         Ok(())
-        | Err(bollard::errors::Error::DockerResponseServerError {
+        | Err(DockerResponseServerError {
             status_code: 404 | 409, ..
         }) => {}
-        Err(error) => warn!("container {id} could not be removed: {error}"),
+        Err(error) => warn!("container {id} could not be removed: {error}; the next start of a runner does it"),
+    }
+}
+
+/// Whether the daemon did not answer at all.
+fn is_away(error: &DockerError) -> bool {
+    !matches!(error, DockerResponseServerError { .. } | DockerContainerWaitError { .. })
+}
+
+/// Asks a daemon that is away again and again.
+async fn insist<T, F: Future<Output = Result<T, DockerError>>>(ask: impl Fn() -> F) -> Result<T, DockerError> {
+    let (begun, mut pause) = (Instant::now(), PAUSE.0);
+    loop {
+        match ask().await {
+            Err(error) if is_away(&error) && begun.elapsed() < OUTAGE => sleep(pause).await,
+            answer => return answer,
+        }
+        pause = (pause * 2).min(PAUSE.1);
     }
 }
 
 /// A container whose end is waited for.
 pub(super) struct ContainerHandle {
     container: Container,
+    tap: Arc<Tap>,
     memory_limited: bool,
     asked_to_end: AtomicBool,
     ended: OnceCell<Result<Ended, Error>>,
 }
 
 impl ContainerHandle {
-    pub(super) fn new(container: Container, memory_limited: bool) -> Self {
+    pub(super) fn new(container: Container, tap: Arc<Tap>, memory_limited: bool) -> Self {
         Self {
             container,
+            tap,
             memory_limited,
             asked_to_end: AtomicBool::new(false),
             ended: OnceCell::new(),
@@ -101,14 +141,16 @@ impl ContainerHandle {
     }
 
     async fn end(&self) -> Result<Ended, Error> {
-        let Container { client, id, .. } = &self.container;
-        let mut waiting = std::pin::pin!(client.wait_container(id, None::<WaitContainerOptions>));
-        let code = match waiting.try_next().await {
-            Ok(Some(ended)) => ended.status_code,
-            Err(DockerContainerWaitError { code, error }) if error.is_empty() => code,
-            Ok(None) => return Err(Error::Broken("Docker stopped to wait for a container".to_owned())),
-            Err(error) => return Err(Error::Broken(format!("Docker could not wait for a container: {error}"))),
-        };
+        let (code, broken_off) = self.code().await;
+        self.tap.standing.send_replace(Standing::Ended { broken_off });
+        let code = code?;
+        // What a daemon that comes back does to the containers that it finds running, unless told to let them live.
+        if broken_off && matches!(code, 137 | 255) && !self.asked_to_end.load(Ordering::Acquire) {
+            return Err(Error::Broken(format!(
+                "the Docker daemon went away while the container ran, and the container ended with it (exit code {code}); \
+                 with `live-restore` in the daemon's configuration, containers outlive it"
+            )));
+        }
         let exit = if code != 0 && self.ran_out_of_memory().await {
             Exit::OutOfMemory
         } else {
@@ -119,6 +161,42 @@ impl ContainerHandle {
             cpu: None,
             memory_bytes: None,
         })
+    }
+
+    /// The exit code, and whether the daemon was away meanwhile. One that is away is waited for: the container may live.
+    async fn code(&self) -> (Result<i64, Error>, bool) {
+        let Container { client, id, .. } = &self.container;
+        let (mut away_since, mut broken_off, mut pause) = (None, false, PAUSE.0);
+        loop {
+            let mut waiting = std::pin::pin!(client.wait_container(id, None::<WaitContainerOptions>));
+            let why = match waiting.try_next().await {
+                Ok(Some(ended)) => return (Ok(ended.status_code), broken_off),
+                Err(DockerContainerWaitError { code, error }) if error.is_empty() => return (Ok(code), broken_off),
+                Err(error) if !is_away(&error) => {
+                    let error = Error::Broken(format!("Docker could not wait for a container: {error}"));
+                    return (Err(error), broken_off);
+                }
+                Err(error) => error.to_string(),
+                Ok(None) => "the connection closed".to_owned(),
+            };
+            if !std::mem::replace(&mut broken_off, true) {
+                warn!("the Docker daemon does not answer ({why}); waiting for it, and for container {id}");
+                self.tap.standing.send_replace(Standing::BrokenOff);
+            }
+            let since = *away_since.get_or_insert_with(Instant::now);
+            if since.elapsed() > OUTAGE {
+                let error = Error::Broken(format!(
+                    "the Docker daemon was away for {} s while the container ran: {why}",
+                    OUTAGE.as_secs()
+                ));
+                return (Err(error), broken_off);
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(PAUSE.1);
+            if client.ping().await.is_ok() {
+                away_since = None;
+            }
+        }
     }
 
     /// Whether the kernel killed a process of the container for its memory.
@@ -141,7 +219,7 @@ impl ContainerHandle {
 
     async fn state_says_out_of_memory(&self) -> bool {
         let Container { client, id, .. } = &self.container;
-        let inspected = client.inspect_container(id, None::<InspectContainerOptions>).await;
+        let inspected = insist(|| client.inspect_container(id, None::<InspectContainerOptions>)).await;
         inspected.is_ok_and(|inspected| inspected.state.and_then(|state| state.oom_killed) == Some(true))
     }
 
@@ -176,6 +254,22 @@ impl Handle for ContainerHandle {
     async fn kill(&self) {
         self.asked_to_end.store(true, Ordering::Release);
         self.container.signal("SIGKILL").await;
+    }
+
+    fn can_be_left(&self) -> bool {
+        self.tap.whole.load(Ordering::Relaxed) && self.ended.get().is_none() && *self.tap.standing.borrow() == Standing::Runs
+    }
+
+    async fn leave(&self) -> Option<Left> {
+        let Container { client, id, kept, .. } = &self.container;
+        let first = self.tap.first(client, id).await;
+        kept.store(true, Ordering::Release);
+        self.tap.leave.cancel();
+        Some(Left {
+            container: id.clone(),
+            first_stored: first,
+            memory_limited: self.memory_limited,
+        })
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
 use async_trait::async_trait;
 use bollard::{
     container::AttachContainerResults,
-    query_parameters::{AttachContainerOptions, StartContainerOptions},
+    query_parameters::{AttachContainerOptions, InspectContainerOptions, StartContainerOptions},
 };
 use bus::{ids::WorkerId, spec::ExecutorKind};
 use tokio::time::timeout;
@@ -24,9 +24,10 @@ use self::{
     body::Setting,
     container::{Container, ContainerHandle},
     image::{Image, Images},
+    output::{Source, Tap},
 };
 use super::{
-    Error, Executor, Launch, Running,
+    Error, Executor, Launch, Left, Running,
     process::{mark::ProcessId, proc},
     runtimes::RuntimeTable,
 };
@@ -35,10 +36,17 @@ mod body;
 mod container;
 mod image;
 mod output;
+mod stored;
 mod sweep;
+
+pub use self::stored::Counts;
 
 /// How long the daemon may take to say that it is there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long it may take to say whether it has an image, where a job can do without.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long it may take to begin its answer to anything else.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How containers are run.
 #[derive(Debug, Clone)]
@@ -95,6 +103,7 @@ impl Docker {
             .await
             .map_err(silent)?
             .map_err(broken)?;
+        let client = client.with_timeout(ANSWER_TIMEOUT);
         let info = timeout(CONNECT_TIMEOUT, client.info()).await.map_err(silent)?.map_err(broken)?;
         let runner = proc::this_process().map_err(|error| Error::Broken(error.to_string()))?;
         Ok(Self {
@@ -121,8 +130,11 @@ impl Docker {
             return false;
         };
         for name in names {
-            if matches!(self.images.find(name).await, Ok(Some(_))) {
-                return true;
+            match timeout(LOOK_TIMEOUT, self.images.find(name)).await {
+                Ok(Ok(Some(_))) => return true,
+                Ok(Ok(None) | Err(Error::Unrunnable(_))) => {}
+                // It has none that can be used now.
+                Ok(Err(Error::Broken(_))) | Err(_) => return false,
             }
         }
         false
@@ -157,8 +169,14 @@ impl Docker {
         let has_init = self.has_init.load(Ordering::Relaxed);
         let body = body::of(launch, image, &self.config, &self.setting, has_init, self.runner)?;
         let name = body::name(launch);
-        match self.client.create_container(Some(name), body).await {
-            Ok(created) => Ok(Container::new(self.client.clone(), created.id, self.tasks.clone())),
+        let (client, tasks) = (self.client.clone(), self.tasks.clone());
+        // A task of its own: given up half-way, what the daemon made all the same is removed.
+        let creating = self.tasks.spawn(async move {
+            let created = client.create_container(Some(name), body).await?;
+            Ok(Container::new(client, created.id, tasks))
+        });
+        match creating.await.map_err(|error| Error::Broken(error.to_string()))? {
+            Ok(container) => Ok(container),
             Err(error) => {
                 self.images.forget(&image.name);
                 Err(refused("create", &error))
@@ -177,6 +195,44 @@ impl Docker {
         let attached = self.client.attach_container(container.id(), Some(options)).await?;
         self.client.start_container(container.id(), None::<StartContainerOptions>).await?;
         Ok(attached)
+    }
+}
+
+impl Docker {
+    fn follow(
+        &self,
+        container: Container,
+        tap: Arc<Tap>,
+        attached: Option<output::Attached>,
+        seen: Counts,
+        memory_limited: bool,
+    ) -> Running {
+        let source = Source {
+            client: self.client.clone(),
+            id: container.id().to_owned(),
+            tap: Arc::clone(&tap),
+            seen,
+        };
+        let (stdout, stderr) = output::separate(attached, source, &self.tasks);
+        Running {
+            stdout: Box::new(stdout),
+            stderr: Box::new(stderr),
+            environment: None,
+            handle: Box::new(ContainerHandle::new(container, tap, memory_limited)),
+        }
+    }
+
+    /// Takes up a container that an earlier runner left, running or ended meanwhile: its output from there on, and its end.
+    ///
+    /// # Errors
+    /// [`Error::Broken`] if it is not there any more.
+    pub async fn take_up(&self, left: &Left, seen: Counts) -> Result<Running, Error> {
+        let gone = |error| Error::Broken(format!("Docker does not have container {} any more: {error}", left.container));
+        let inspected = self.client.inspect_container(&left.container, None::<InspectContainerOptions>).await;
+        inspected.map_err(gone)?;
+        let container = Container::new(self.client.clone(), left.container.clone(), self.tasks.clone());
+        let tap = Arc::new(Tap::new(left.first_stored.clone()));
+        Ok(self.follow(container, tap, None, seen, left.memory_limited))
     }
 }
 
@@ -202,12 +258,12 @@ impl Executor for Docker {
             other => other,
         };
         let attached = attached.map_err(|error| refused("start", &error))?;
-        let (stdout, stderr) = output::separate(attached.output, &self.tasks);
+        let tap = Arc::new(Tap::new(None));
+        let memory_limited = launch.limits.memory_bytes.is_some();
+        let running = self.follow(container, tap, Some(attached.output), Counts::default(), memory_limited);
         Ok(Running {
-            stdout: Box::new(stdout),
-            stderr: Box::new(stderr),
             environment: Some(image.environment()),
-            handle: Box::new(ContainerHandle::new(container, launch.limits.memory_bytes.is_some())),
+            ..running
         })
     }
 }
