@@ -7,6 +7,7 @@
 mod args;
 mod detach;
 mod dir;
+mod disk;
 mod down;
 mod embedded;
 mod grid_file;
@@ -33,4 +34,4 @@ pub(crate) use down::down;
 pub(crate) use embedded::Embedded;
 pub(crate) use grid_file::{GridFile, worker_name};
 pub(crate) use start::up;
-pub(crate) use status::status;
+pub(crate) use status::{Local, local, status};

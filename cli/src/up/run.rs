@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::anyhow;
 use chrono::{DateTime, Utc};
+use rustix::process::Signal;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
@@ -17,6 +18,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    disk::{self, Disk, Turn},
     launch::{Launcher, describe},
     logs,
     part::Part,
@@ -69,6 +71,7 @@ struct Run {
     was_up: bool,
     /// Whether what is left is being killed because somebody said so.
     killing: bool,
+    disk: Disk,
     tasks: JoinSet<()>,
     tell: mpsc::UnboundedSender<Happened>,
 }
@@ -92,17 +95,23 @@ pub(super) async fn run(launcher: Launcher, report: Report, up: UpRecord) -> (Re
         failure: None,
         was_up: false,
         killing: false,
+        disk: Disk::default(),
         tasks: JoinSet::new(),
         tell,
     };
     run.listen();
     let mut housekeeping = interval(HOUSEKEEPING);
+    let mut looks = interval(disk::PERIOD);
     let mut done = run.carry_out(actions);
     while !done {
         let happened = tokio::select! {
             happened = told.recv() => happened,
             _ = housekeeping.tick() => {
                 run.bound_logs();
+                continue;
+            }
+            _ = looks.tick() => {
+                run.look_at_disk();
                 continue;
             }
         };
@@ -345,6 +354,32 @@ impl Run {
     fn write_up(&mut self) {
         if let Err(error) = self.launcher.dir.write_up(&self.up) {
             self.report.say(&format!("{error:#}"));
+        }
+    }
+
+    /// Starts nats-server again after its disk was full.
+    fn look_at_disk(&mut self) {
+        let root = self.launcher.dir.root();
+        let Ok(free) = disk::free(root) else { return };
+        match self.disk.look(free) {
+            Some(Turn::Full) => {
+                let text = format!(
+                    "the disk of {} is full: nothing is accepted until there is room again",
+                    root.display()
+                );
+                self.report.say(&text);
+            }
+            Some(Turn::Room) => {
+                self.report
+                    .say("there is room on the disk again; nats-server is started anew, which opens what it closed");
+                if let (State::Running, Some(process)) = (
+                    self.supervisor.state(Part::Nats),
+                    self.seen.get(&Part::Nats).and_then(|seen| seen.process.as_ref()),
+                ) {
+                    process.signal(Signal::TERM);
+                }
+            }
+            None => {}
         }
     }
 
