@@ -95,7 +95,7 @@ impl Word {
     fn of(event: &JobEvent) -> Self {
         match event {
             JobEvent::Submitted(submitted) => Self::Submitted {
-                held: submitted.spec.start.as_ref().is_some_and(|start| !start.is_empty()),
+                held: submitted.spec.start.is_some(),
             },
             JobEvent::Claimed(claimed) => Self::Claimed(claimed.attempt, claimed.worker.clone(), claimed.session),
             JobEvent::Started(started) => Self::Started(started.attempt, started.session),
@@ -135,7 +135,8 @@ impl Reader {
         Some(Event { sequence, at, what })
     }
 
-    fn of_job(&mut self, recorded: &Recorded) -> What {
+    /// Reads an event of a job that has been decoded, the next one in its order.
+    pub fn of_job(&mut self, recorded: &Recorded) -> What {
         let before = self.jobs.remove(&recorded.job);
         let after = Job::evolve(before.clone(), recorded);
         let counted = match (before, &after) {
