@@ -2,6 +2,9 @@
 
 mod due;
 
+#[cfg(test)]
+pub(crate) use self::due::{Wish, wish};
+
 use bus::{
     envelope::{Actor, Envelope},
     ids::{Attempt, EventId, JobId},

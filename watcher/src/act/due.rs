@@ -19,7 +19,7 @@ const READ_AT_ONCE: usize = 16;
 
 /// What is to be done about a job that waits.
 #[derive(Debug, PartialEq, Eq)]
-enum Wish {
+pub(crate) enum Wish {
     Say(job::Command),
     Later(DateTime<Utc>),
     Nothing,
@@ -34,7 +34,7 @@ enum Answer {
 }
 
 /// From a job as the log tells it, whether the jobs it waited for are known to have ended as they must, and the time.
-fn wish(job: &Job, met: bool, now: DateTime<Utc>) -> Wish {
+pub(crate) fn wish(job: &Job, met: bool, now: DateTime<Utc>) -> Wish {
     let release = match job.phase {
         Phase::Held { until } if met => Some((until.unwrap_or(now), job::Command::Release)),
         _ => None,

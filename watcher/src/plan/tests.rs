@@ -1,5 +1,6 @@
 mod disconnects;
 mod fold;
+mod waiting;
 mod world;
 
 use std::time::{Duration, Instant};

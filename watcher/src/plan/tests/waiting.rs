@@ -1,0 +1,396 @@
+//! Jobs that wait for a time or for others: what is planned for them, against what their own fold says is due.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use bus::{
+    envelope::{Actor, Envelope},
+    ids::{Attempt, JobId, SessionId, default_token},
+    job::{Command as Wish, End, Job, JobEvent, LossCause, Outcome, Phase, Recorded, Usage, decide},
+    policy::{Dependency, DependsOn, Retry, Standing, Start},
+    spec::JobSpec,
+    stream::read::{Fact, decode},
+    subjects,
+};
+use chrono::{DateTime, TimeDelta, Utc};
+use proptest::{collection::vec, prelude::*};
+
+use super::{Command, Told, registered, worker};
+use crate::{seen, state::State};
+
+/// The log of a few jobs, with a watcher that reads it and does as it plans.
+struct Grid {
+    told: Told,
+    jobs: BTreeMap<JobId, Vec<Recorded>>,
+    ids: Vec<JobId>,
+    session: SessionId,
+    epoch: DateTime<Utc>,
+    ms: u64,
+    sequence: u64,
+    /// Events that the watcher has not read yet.
+    unread: Vec<(u64, String, Vec<u8>)>,
+}
+
+impl Grid {
+    fn new() -> Self {
+        let (mut told, session) = (Told::new(), SessionId::new());
+        told.see(0, &registered("a", session));
+        Self {
+            told,
+            jobs: BTreeMap::new(),
+            ids: Vec::new(),
+            session,
+            epoch: DateTime::UNIX_EPOCH + TimeDelta::days(20_000),
+            ms: 0,
+            sequence: 100,
+            unread: Vec::new(),
+        }
+    }
+
+    fn wall(&self) -> DateTime<Utc> {
+        self.epoch + Duration::from_millis(self.ms)
+    }
+
+    fn job(&self, id: JobId) -> Option<Job> {
+        Job::replay(self.jobs.get(&id)?)
+    }
+
+    /// Stores what a wish comes to, if it comes to anything; the watcher does not know of it yet.
+    fn wish(&mut self, id: JobId, actor: &Actor, wish: Wish) -> Option<u64> {
+        let event = decide(self.job(id).as_ref(), wish).ok()?;
+        let namespace = default_token();
+        let subject = match &event {
+            JobEvent::Submitted(event) if event.spec.start.is_some() => subjects::job_by(&namespace, id, actor),
+            JobEvent::Submitted(_) | JobEvent::Released(_) | JobEvent::Rescheduled(_) | JobEvent::Requeued(_) => {
+                subjects::job_ready(&namespace, id, &default_token(), JobSpec::new(Vec::new()).class())
+            }
+            _ => subjects::job_by(&namespace, id, actor),
+        };
+        let mut envelope = Envelope::new(actor.clone(), event);
+        envelope.time = self.wall();
+        let payload = envelope.to_json();
+        self.sequence += 1;
+        let Ok(Some(Fact::Job(recorded))) = decode(&subject, self.sequence, &payload) else {
+            return None;
+        };
+        self.jobs.entry(id).or_default().push(*recorded);
+        self.unread.push((self.sequence, subject, payload));
+        Some(self.sequence)
+    }
+
+    fn read(&mut self, most: usize) -> Result<(), TestCaseError> {
+        let now = self.told.at(self.ms);
+        let most = most.min(self.unread.len());
+        for (sequence, subject, payload) in self.unread.drain(..most) {
+            match seen::read(&subject, &payload) {
+                Ok(Some(seen)) => self.told.state.see(sequence, &seen, now),
+                Ok(None) => {}
+                Err(error) => return Err(TestCaseError::fail(error.to_string())),
+            }
+        }
+        Ok(())
+    }
+
+    /// Does what is planned now for jobs that wait, as [`crate::act`] does, until nothing more is.
+    fn act(&mut self) -> Result<(), TestCaseError> {
+        for _ in 0..200 {
+            let (now, wall) = (self.told.at(self.ms), self.wall());
+            self.told.state.tell_time(now, wall);
+            let planned = super::plan(&self.told.state, now, super::LAPSE);
+            let mut waiting = planned
+                .into_iter()
+                .filter(|command| matches!(command, Command::Look { .. } | Command::Ask { .. }))
+                .peekable();
+            if waiting.peek().is_none() {
+                return Ok(());
+            }
+            for command in waiting {
+                match command {
+                    Command::Look { job, known, met } => self.look(job, known, met)?,
+                    Command::Ask { job, known, of } => self.ask(job, known, &of)?,
+                    _ => {}
+                }
+            }
+        }
+        Err(TestCaseError::fail("the watcher goes on and on"))
+    }
+
+    fn look(&mut self, id: JobId, known: u64, met: bool) -> Result<(), TestCaseError> {
+        let Some(job) = self.job(id) else {
+            return Err(TestCaseError::fail("a job out of nowhere"));
+        };
+        prop_assert!(job.sequence >= known);
+        match crate::act::wish(&job, met, self.wall()) {
+            crate::act::Wish::Say(wish) => self.say(&job, wish)?,
+            crate::act::Wish::Later(at) => self.told.state.timers.looked(id, job.sequence, Some(at)),
+            crate::act::Wish::Nothing => self.told.state.timers.looked(id, job.sequence, None),
+        }
+        Ok(())
+    }
+
+    fn say(&mut self, job: &Job, wish: Wish) -> Result<(), TestCaseError> {
+        match self.wish(job.id, &Actor::Watcher, wish) {
+            Some(sequence) => {
+                // The log may tell it before the one who said it comes to know that it was stored.
+                if sequence % 2 == 0 {
+                    self.read(usize::MAX)?;
+                }
+                self.told.state.timers.said(job.id, sequence);
+            }
+            None => self.told.state.timers.looked(job.id, job.sequence, None),
+        }
+        Ok(())
+    }
+
+    fn ask(&mut self, id: JobId, known: u64, of: &[(JobId, u64)]) -> Result<(), TestCaseError> {
+        let Some(job) = self.job(id) else {
+            return Err(TestCaseError::fail("a job out of nowhere"));
+        };
+        prop_assert!(job.sequence >= known && !of.is_empty());
+        if job.dependencies().is_empty() {
+            self.told.state.timers.looked(id, job.sequence, None);
+            return Ok(());
+        }
+        let mut answers = Vec::new();
+        for dependency in job.dependencies() {
+            let Some((other, known)) = of.iter().find(|(other, _)| *other == dependency.job) else {
+                continue;
+            };
+            match dependency.standing(self.job(*other).as_ref()) {
+                Standing::Met => answers.push((*other, *known, true)),
+                Standing::Open => answers.push((*other, *known, false)),
+                Standing::Never(reason) => {
+                    let reason = Some(reason);
+                    return self.say(&job, Wish::Cancel { reason });
+                }
+            }
+        }
+        self.told.state.timers.asked(id, &answers);
+        Ok(())
+    }
+
+    /// What should have been said by now, and was not.
+    fn overdue(&self) -> Option<String> {
+        self.ids.iter().find_map(|id| {
+            let job = self.job(*id)?;
+            let due = job.due().filter(|due| due.at <= self.wall());
+            let standings = job.dependencies().iter().map(|one| one.standing(self.job(one.job).as_ref()));
+            let standings = standings.collect::<Vec<_>>();
+            let never = standings.iter().any(|one| matches!(one, Standing::Never(_)));
+            let started = matches!(job.phase, Phase::Held { until } if until.is_none_or(|until| until <= self.wall()))
+                && !standings.is_empty()
+                && standings.iter().all(|one| *one == Standing::Met);
+            (due.is_some() || never || started).then(|| format!("{:?}: {due:?} {standings:?}", job.phase))
+        })
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Pass(u64),
+    /// A delay, dependencies (by how many jobs ago), the queue's and the total clock, retries.
+    Submit(Option<u64>, Vec<(usize, bool)>, Option<u64>, Option<u64>, u32),
+    Claim(usize),
+    Finish(usize, bool),
+    GiveUp(usize),
+    Cancel(usize),
+    Requeue(usize),
+    /// The watcher reads so many events.
+    Read(usize),
+    /// Another one begins with what this one saved.
+    Restart,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let which = 0..8_usize;
+    let ms = || prop::option::of(1..5_000_u64);
+    prop_oneof![
+        5 => (1..3_000_u64).prop_map(Step::Pass),
+        4 => (ms(), vec((1..4_usize, any::<bool>()), 0..3), ms(), ms(), 0..3_u32)
+            .prop_map(|(delay, after, queue, total, retries)| Step::Submit(delay, after, queue, total, retries)),
+        4 => which.clone().prop_map(Step::Claim),
+        4 => (which.clone(), any::<bool>()).prop_map(|(which, well)| Step::Finish(which, well)),
+        2 => which.clone().prop_map(Step::GiveUp),
+        1 => which.clone().prop_map(Step::Cancel),
+        1 => which.prop_map(Step::Requeue),
+        3 => (0..5_usize).prop_map(Step::Read),
+        1 => Just(Step::Restart),
+    ]
+}
+
+fn apply(grid: &mut Grid, step: &Step) -> Result<(), TestCaseError> {
+    let of = |grid: &Grid, which: usize| grid.ids.len().checked_sub(1 + which).map(|at| grid.ids[at]);
+    let (a, session) = (Actor::Worker(worker("a")), grid.session);
+    let attempt = |grid: &Grid, id| grid.job(id).and_then(|job| Some(job.live_attempt()?.number));
+    match step {
+        Step::Pass(ms) => grid.ms += ms,
+        Step::Submit(delay_ms, after, queue, total, retries) => {
+            let mut spec = JobSpec::new(vec!["true".to_owned()]);
+            let after = after.iter().map(|(ago, well)| Dependency {
+                // Some follow a job that does not exist.
+                job: of(grid, ago - 1).unwrap_or_else(JobId::new),
+                on: if *well { DependsOn::Succeeded } else { DependsOn::Ended },
+            });
+            let start = Start {
+                delay_ms: *delay_ms,
+                at: None,
+                after: after.collect(),
+            };
+            spec.start = (!start.is_empty()).then_some(start);
+            (spec.queue_timeout_ms, spec.total_timeout_ms) = (*queue, *total);
+            spec.retry = (*retries > 0).then(|| Retry {
+                max: *retries,
+                ..Retry::default()
+            });
+            let id = JobId::new();
+            grid.ids.push(id);
+            grid.wish(id, &Actor::Api, Wish::Submit { spec: Box::new(spec) });
+        }
+        Step::Claim(which) => {
+            if let Some(id) = of(grid, *which) {
+                let worker = worker("a");
+                grid.wish(id, &a, Wish::Claim { worker, session });
+            }
+        }
+        Step::Finish(which, well) => {
+            if let Some(id) = of(grid, *which)
+                && let Some(attempt) = attempt(grid, id)
+            {
+                let outcome = if *well {
+                    Outcome::Succeeded
+                } else {
+                    Outcome::Failed { exit_code: 1 }
+                };
+                let wish = Wish::Finish {
+                    attempt,
+                    session,
+                    outcome,
+                    manifest: None,
+                    usage: Usage::default(),
+                };
+                grid.wish(id, &a, wish);
+            }
+        }
+        Step::GiveUp(which) => {
+            if let Some(id) = of(grid, *which)
+                && let Some(attempt) = attempt(grid, id)
+            {
+                let cause = LossCause::WorkerLost { worker: worker("a") };
+                grid.wish(id, &Actor::Watcher, Wish::GiveUp { attempt, cause });
+            }
+        }
+        Step::Cancel(which) => {
+            if let Some(id) = of(grid, *which) {
+                grid.wish(id, &Actor::Api, Wish::Cancel { reason: None });
+            }
+        }
+        Step::Requeue(which) => {
+            if let Some(id) = of(grid, *which) {
+                grid.wish(id, &Actor::Api, Wish::Requeue { reason: None });
+            }
+        }
+        Step::Read(most) => grid.read(*most)?,
+        Step::Restart => grid.told.state = State::restored(grid.told.state.saved(), grid.told.at(grid.ms)),
+    }
+    grid.act()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    /// However far behind the watcher reads, and whoever speaks meanwhile: once it has read all, nothing is overdue.
+    #[test]
+    fn nothing_that_waits_is_forgotten(steps in vec(step(), 1..60)) {
+        let mut grid = Grid::new();
+        for step in &steps {
+            apply(&mut grid, step)?;
+        }
+        for _ in 0..20 {
+            grid.read(usize::MAX)?;
+            grid.act()?;
+        }
+        prop_assert_eq!(grid.overdue(), None);
+        // A long time later, all clocks have passed, and nobody waits who may not wait for ever.
+        grid.ms += 1_000_000;
+        for _ in 0..20 {
+            grid.act()?;
+            grid.read(usize::MAX)?;
+        }
+        prop_assert_eq!(grid.overdue(), None);
+        prop_assert!(grid.unread.is_empty());
+        // Jobs that ended, or that a worker has, are not kept in mind for ever.
+        grid.ms += 1_000_000_000;
+        grid.act()?;
+        for (id, timer) in grid.told.state.timers.all() {
+            let job = grid.job(*id).expect("it was submitted");
+            prop_assert!(
+                matches!(job.phase, Phase::Held { .. }),
+                "{:?} is kept: {timer:?}", job.phase
+            );
+        }
+    }
+}
+
+/// Somebody says that another's attempt ended, with or without a retry: the job's clock goes on.
+#[test]
+fn a_wrong_word_stops_no_clock() {
+    for retry in [None, Some(1_000_000)] {
+        let mut grid = Grid::new();
+        let mut spec = JobSpec::new(vec!["true".to_owned()]);
+        spec.queue_timeout_ms = Some(1_000);
+        let id = JobId::new();
+        grid.ids.push(id);
+        grid.wish(id, &Actor::Api, Wish::Submit { spec: Box::new(spec) });
+        grid.read(9).expect("read");
+        let end = super::a_try("evil", SessionId::new(), id, 1);
+        let now = grid.told.at(0);
+        grid.told
+            .state
+            .see(500, &seen::Seen::Claimed(super::a_try("evil", end.session, id, 7)), now);
+        let word = match retry {
+            None => seen::Seen::Finished(super::a_try("evil", end.session, id, 7)),
+            Some(pause) => seen::Seen::Failed {
+                end,
+                again: grid.wall() + Duration::from_millis(pause),
+            },
+        };
+        grid.told.state.see(501, &word, now);
+        grid.sequence = 600;
+        grid.ms = 1_000;
+        // The test's log has no such event; what is known of it is what matters.
+        let (now, wall) = (grid.told.at(grid.ms), grid.wall());
+        grid.told.state.tell_time(now, wall);
+        let planned = super::plan(&grid.told.state, now, super::LAPSE);
+        assert!(
+            planned
+                .iter()
+                .any(|command| matches!(command, Command::Look { job, .. } if *job == id)),
+            "{planned:?}"
+        );
+    }
+}
+
+/// One that ended as its worker says is not kept in mind until its clock would pass.
+#[test]
+fn what_ended_is_forgotten_at_once() {
+    let mut grid = Grid::new();
+    let mut spec = JobSpec::new(vec!["true".to_owned()]);
+    spec.total_timeout_ms = Some(1_000_000_000);
+    let id = JobId::new();
+    grid.ids.push(id);
+    grid.wish(id, &Actor::Api, Wish::Submit { spec: Box::new(spec) });
+    grid.read(9).expect("read");
+    assert_eq!(grid.told.state.timers.all().count(), 1);
+    let (a, session, worker) = (Actor::Worker(worker("a")), grid.session, worker("a"));
+    grid.wish(id, &a, Wish::Claim { worker, session });
+    let wish = Wish::Finish {
+        attempt: Attempt::FIRST,
+        session,
+        outcome: Outcome::Succeeded,
+        manifest: None,
+        usage: Usage::default(),
+    };
+    grid.wish(id, &a, wish);
+    grid.read(9).expect("read");
+    assert_eq!(grid.told.state.timers.all().count(), 0);
+    assert!(matches!(grid.job(id).expect("there").phase, Phase::Ended(End::Finished(_))));
+}
