@@ -1,4 +1,5 @@
 mod disconnects;
+mod excused;
 mod fold;
 mod waiting;
 mod world;
