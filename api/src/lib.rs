@@ -7,6 +7,7 @@ mod app;
 mod artifacts;
 mod auth;
 mod content;
+mod doctor;
 pub mod error;
 mod extract;
 mod facts;

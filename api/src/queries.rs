@@ -1,5 +1,6 @@
 //! All that is read from Postgres.
 
+mod doctor;
 mod jobs;
 mod workers;
 
@@ -11,7 +12,10 @@ use sqlx::{
 };
 use tracing::debug;
 
-pub(crate) use self::jobs::{Filter, Revivable};
+pub(crate) use self::{
+    doctor::{Counts, Dead},
+    jobs::{Filter, Revivable},
+};
 use crate::error::{Kind, Problem, chain};
 
 /// Connections that are kept for reading; none while nobody reads.
@@ -50,6 +54,11 @@ impl Tables {
             let detail = "this API was started without Postgres, and cannot list; start it with --database-url";
             Problem::new(Kind::Unavailable, detail)
         })
+    }
+
+    /// Whether there are tables to be asked.
+    pub(crate) const fn are_there(&self) -> bool {
+        self.0.is_some()
     }
 
     /// Whether Postgres answers.

@@ -15,7 +15,7 @@ use tracing::error;
 
 use crate::{
     app::Shared,
-    artifacts, auth,
+    artifacts, auth, doctor,
     error::{Kind, Problem},
     extract::MAX_BODY_BYTES,
     facts, grid, jobs, logs, uploads, workers,
@@ -39,6 +39,7 @@ pub(crate) fn router(app: Shared) -> Router {
         .route("/v1/workers/{id}/drain", post(workers::drain))
         .route("/v1/workers/{id}/uncordon", post(workers::uncordon))
         .route("/v1/facts", get(facts::facts))
+        .route("/v1/doctor", get(doctor::doctor))
         .route("/v1/projection", get(grid::projection))
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(app.clone(), auth::require));

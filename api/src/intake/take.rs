@@ -20,8 +20,11 @@ use crate::{
     view::Submitted,
 };
 
-/// How long taking may take; the consumer delivers a message again after 30 s.
+/// How long taking may take.
 const PATIENCE: Duration = Duration::from_secs(25);
+/// How often the server is told that a message is still being taken: it delivers one again of which it heard nothing for 5 s, so
+/// that those of an intake that died come back soon.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
 /// The pause before a submission that could not be taken is delivered again.
 const LATER: Duration = Duration::from_secs(2);
 
@@ -38,7 +41,7 @@ struct Letter {
 /// # Errors
 /// If it could not be stored now; it will come again.
 pub(super) async fn take(app: &App, message: Message) -> Result<(), Problem> {
-    let taken = tokio::time::timeout(PATIENCE, settle(app, &message)).await;
+    let taken = tokio::time::timeout(PATIENCE, settling(app, &message)).await;
     match taken.unwrap_or_else(|_| Err(Problem::new(Kind::Unavailable, "it took too long"))) {
         Ok(()) => {
             // An acknowledgement that is lost on the way brings the message once more, to be found taken.
@@ -55,6 +58,21 @@ pub(super) async fn take(app: &App, message: Message) -> Result<(), Problem> {
                 debug!("the submission on {} could not be handed back: {error}", message.subject);
             }
             Err(problem)
+        }
+    }
+}
+
+/// Settles a message, and keeps it from being delivered again meanwhile.
+async fn settling(app: &App, message: &Message) -> Result<(), Problem> {
+    let mut settled = std::pin::pin!(settle(app, message));
+    loop {
+        match tokio::time::timeout(SIGN_OF_LIFE, &mut settled).await {
+            Ok(settled) => return settled,
+            Err(_) => {
+                if let Err(error) = message.ack_with(AckKind::Progress).await {
+                    debug!("no sign of life for the submission on {}: {error}", message.subject);
+                }
+            }
         }
     }
 }

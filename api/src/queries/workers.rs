@@ -26,6 +26,7 @@ struct WorkerRow {
     versions: Json<BTreeMap<String, String>>,
     host: String,
     registered_at: DateTime<Utc>,
+    ended_at: Option<DateTime<Utc>>,
     last_beat: Option<DateTime<Utc>>,
     cpu_milli_free: Option<i64>,
     memory_bytes_free: Option<i64>,
@@ -40,7 +41,7 @@ struct WorkerRow {
 
 /// A beat of an earlier session says nothing of this one.
 const WORKERS: &str = "SELECT w.id, w.session, w.state, w.cpu_milli, w.memory_bytes, w.queues, w.executors, w.labels, w.versions, \
-     w.host, w.registered_at, h.last_beat, h.cpu_milli_free, h.memory_bytes_free, h.load, h.attempts, \
+     w.host, w.registered_at, w.ended_at, h.last_beat, h.cpu_milli_free, h.memory_bytes_free, h.load, h.attempts, \
      w.restarting_until, w.cordoned_at, w.cordon_reason, w.cordon_drain, w.cordon_deadline \
      FROM workers w LEFT JOIN worker_heartbeats h ON h.worker = w.id AND h.session = w.session ORDER BY w.id";
 
@@ -69,6 +70,7 @@ impl WorkerRow {
             versions: self.versions.0,
             host: self.host,
             registered_at: self.registered_at,
+            ended_at: self.ended_at,
             last_beat: self.last_beat,
             running: running.into_iter().map(|(job, attempt)| Running { job, attempt }).collect(),
             load: self.load,

@@ -41,6 +41,9 @@ pub struct WorkerView {
     pub host: String,
     /// When its session began.
     pub registered_at: DateTime<Utc>,
+    /// When its session was lost, or left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<DateTime<Utc>>,
     /// When it last beat.
     pub last_beat: Option<DateTime<Utc>>,
     /// What it is executing, by its last beat.

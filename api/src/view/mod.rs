@@ -1,6 +1,7 @@
 //! What the API answers, as types; the command line reads the same ones.
 
 mod answers;
+mod doctor;
 mod files;
 mod grid;
 mod history;
@@ -11,6 +12,7 @@ mod words;
 pub(crate) use self::words::message_of;
 pub use self::{
     answers::{JobList, LeftDead, RequeuedMany, Submitted, SubmittedMany, SubmittedOne},
+    doctor::{Diagnosis, Finding, Severity, Summary},
     files::{ArtifactView, Artifacts, Hashes, Missing},
     grid::{Cordon, Health, Projection, Running, WorkerView, Workers},
     history::{History, HistoryEvent},

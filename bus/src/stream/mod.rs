@@ -3,6 +3,7 @@
 pub mod append;
 pub mod connect;
 pub mod follow;
+pub mod inspect;
 pub mod puller;
 pub mod read;
 pub mod setup;

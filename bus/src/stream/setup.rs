@@ -11,7 +11,7 @@ use crate::{ids::Queue, spec::Class, subjects};
 
 /// The definitions, in the order that they are made: a source before what is sourced from it.
 /// `nats stream add --config` reads the same files.
-const DEFINITIONS: [&str; 6] = [
+pub(super) const DEFINITIONS: [&str; 6] = [
     include_str!("../../../nats/streams/RGRID_EVENTS.json"),
     include_str!("../../../nats/streams/RGRID_PRESENCE.json"),
     include_str!("../../../nats/streams/RGRID_HEARTBEATS.json"),
@@ -33,7 +33,7 @@ const NOT_YET: [u64; 4] = [10008, 10009, 10005, 10023];
 /// For how long a cluster that is not ready is waited for, and how often it is asked.
 const PATIENCE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_millis(500));
 /// The server has no stream of that name.
-const NOT_FOUND: u64 = 10059;
+pub(super) const NOT_FOUND: u64 = 10059;
 
 /// Why the streams are not as they must be.
 #[derive(Debug, thiserror::Error)]
@@ -164,7 +164,7 @@ async fn create(js: &jetstream::Context, stream: &str, mut wanted: Value) -> Res
     }
 }
 
-async fn request(js: &jetstream::Context, stream: &str, verb: &str, payload: &Value) -> Result<Value, Error> {
+pub(super) async fn request(js: &jetstream::Context, stream: &str, verb: &str, payload: &Value) -> Result<Value, Error> {
     let answer: Result<Value, _> = js.request(format!("STREAM.{verb}.{stream}"), payload).await;
     let answer = answer.map_err(|source| Error::Request {
         stream: stream.to_owned(),
@@ -193,7 +193,7 @@ fn refusal(answer: &Value) -> Option<String> {
 }
 
 /// The first field that is defined, is not for the operator to set, and is not as defined.
-fn mismatch(wanted: &Value, found: &Value) -> Option<(String, Value, Value)> {
+pub(super) fn mismatch(wanted: &Value, found: &Value) -> Option<(String, Value, Value)> {
     let absent = |value: &Value| value.is_null() || *value == json!(false);
     wanted
         .as_object()?
@@ -252,7 +252,8 @@ pub const INTAKE: &str = "intake";
 /// If the server refuses it.
 pub async fn intake_consumer(js: &jetstream::Context) -> Result<(), Error> {
     let config = consumer::pull::Config {
-        ack_wait: std::time::Duration::from_secs(30),
+        // Whoever takes longer gives signs of life; what an intake that died had in hand comes back soon.
+        ack_wait: std::time::Duration::from_secs(5),
         max_deliver: -1,
         max_ack_pending: 1_000,
         ..durable(INTAKE)

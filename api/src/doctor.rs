@@ -1,0 +1,117 @@
+//! `GET /v1/doctor`: what is wrong, since when, and what to do, in plain words.
+//!
+//! It looks at everything afresh, each part with its own patience, so that one that is away hides no other.
+
+mod broker;
+mod inbox;
+mod presence;
+mod queues;
+mod tables;
+
+use std::time::Duration;
+
+use axum::{Json, extract::State};
+use bus::ids::Digest;
+
+use self::{broker::Broker, tables::Known};
+use crate::{
+    app::{App, Shared},
+    error::{Problem, chain},
+    extract::Query,
+    view::{Diagnosis, Finding, Summary},
+};
+
+/// How long one part may take to answer.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// `GET /v1/doctor`
+pub(crate) async fn doctor(State(app): State<Shared>, query: Query) -> Result<Json<Diagnosis>, Problem> {
+    query.none()?;
+    Ok(Json(Box::pin(diagnose(&app)).await))
+}
+
+async fn diagnose(app: &App) -> Diagnosis {
+    let mut summary = Summary {
+        replicas: app.replicas,
+        durability: durability(app.replicas).to_owned(),
+        ..Summary::default()
+    };
+    let (broker, known, mut findings) = tokio::join!(broker::look(app), tables::look(app), store(app));
+    let known = known.unwrap_or_else(|found| {
+        findings.extend(found);
+        Known::default()
+    });
+    findings.extend(known.findings.iter().cloned());
+    match broker {
+        Ok(broker) => {
+            summarize(&mut summary, app, &broker);
+            findings.extend(broker.findings.iter().cloned());
+            let (presence, inbox, lag) = tokio::join!(
+                presence::look(app, &broker, &known),
+                inbox::look(app, &broker),
+                tables::lag(app, &known, broker.last_sequence()),
+            );
+            // With how many workers there are, what waits for one says more.
+            let queues = queues::look(app, &known).await;
+            summary.workers = Some(presence.live);
+            findings.extend([presence.findings, inbox, Vec::from_iter(lag), queues].into_iter().flatten());
+        }
+        Err(finding) => findings.push(finding),
+    }
+    summary.running = known.jobs.map(|jobs| jobs.running);
+    summary.waiting = known.jobs.map(|jobs| jobs.waiting);
+    findings.sort_by_key(|finding| finding.severity);
+    Diagnosis { findings, summary }
+}
+
+/// What so many copies of the log survive (see nats/).
+const fn durability(replicas: u8) -> &'static str {
+    match replicas {
+        0..=2 => {
+            "one nats-server keeps the log: it may be killed at any moment and loses nothing; a power cut can take what is younger than \
+             its sync_interval, and a lost disk takes all"
+        }
+        3 | 4 => "three nats-servers keep the log: any one of them may be lost, disk and all",
+        5.. => "five nats-servers keep the log: any two of them may be lost, disks and all",
+    }
+}
+
+fn summarize(summary: &mut Summary, app: &App, broker: &Broker) {
+    summary.nats = Some(app.bus.client.server_info().version);
+    if let Some(log) = broker.log() {
+        summary.events = Some(log.number("/state/messages"));
+        summary.log_bytes = Some((log.number("/state/bytes"), log.number("/config/max_bytes")));
+    }
+}
+
+/// Whether the store of files answers.
+async fn store(app: &App) -> Vec<Finding> {
+    let why = match tokio::time::timeout(PATIENCE, app.files.missing(&[Digest::of(b"")])).await {
+        Ok(Ok(_)) => return Vec::new(),
+        Ok(Err(error)) => chain(&error),
+        Err(_) => format!("no answer within {} s", PATIENCE.as_secs()),
+    };
+    vec![Finding::error(
+        "store",
+        format!("the store of files cannot be reached: {why}"),
+        "start it, or check --store and its credentials; until then, jobs with files are not taken, and results wait on their workers",
+    )]
+}
+
+/// `1 job`, `2 jobs`.
+fn count(number: u64, one: &str) -> String {
+    if number == 1 {
+        format!("1 {one}")
+    } else {
+        format!("{number} {one}s")
+    }
+}
+
+/// Some of many, in words.
+fn some(names: &[String], most: usize) -> String {
+    let mut text = names.iter().take(most).cloned().collect::<Vec<_>>().join(", ");
+    if names.len() > most {
+        text.push_str(&format!(" and {} more", names.len() - most));
+    }
+    text
+}

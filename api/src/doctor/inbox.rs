@@ -1,0 +1,80 @@
+//! Submissions over NATS: those that wait, and those that were refused.
+
+use async_nats::jetstream::{consumer, stream::DirectGetErrorKind};
+use bus::stream::{INBOX, REFUSED};
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::Deserialize;
+
+use super::{PATIENCE, broker::Broker, count};
+use crate::{app::App, view::Finding};
+
+/// How long a submission may wait in the inbox.
+const SLOW: TimeDelta = TimeDelta::seconds(10);
+/// How far back refusals are told of.
+const BACK: TimeDelta = TimeDelta::days(1);
+
+pub(super) async fn look(app: &App, broker: &Broker) -> Vec<Finding> {
+    let refused = tokio::time::timeout(PATIENCE, refused(app, broker.now())).await;
+    waiting(broker).into_iter().chain(refused.ok().flatten()).collect()
+}
+
+fn waiting(broker: &Broker) -> Option<Finding> {
+    let inbox = broker.stream(INBOX)?;
+    let oldest: DateTime<Utc> = inbox.info.as_ref()?["state"]["first_ts"].as_str()?.parse().ok()?;
+    let messages = inbox.number("/state/messages");
+    (messages > 0 && broker.now() - oldest > SLOW).then(|| {
+        let wait = if messages == 1 { "waits" } else { "wait" };
+        Finding::warning(
+            "inbox",
+            format!(
+                "{} {wait} in the inbox ({INBOX}), and nobody takes them into the log",
+                count(messages, "submission")
+            ),
+            "see the API's log: it takes none while the store of files is away, or the log is full",
+        )
+        .since(Some(oldest))
+    })
+}
+
+#[derive(Deserialize)]
+struct Refused {
+    reason: String,
+}
+
+/// What was refused of late, with the last reason.
+async fn refused(app: &App, now: DateTime<Utc>) -> Option<Finding> {
+    let stream = app.bus.js.get_stream_no_info(REFUSED).await.ok()?;
+    let last = match stream.direct_get_last_for_subject("rgrid.refused.*").await {
+        Ok(last) => last,
+        Err(error) if error.kind() == DirectGetErrorKind::NotFound => return None,
+        Err(_) => return None,
+    };
+    let at = DateTime::from_timestamp(last.time.unix_timestamp(), last.time.nanosecond())?;
+    if now - at > BACK {
+        return None;
+    }
+    let start_time = last.time - std::time::Duration::from_secs(BACK.num_seconds().unsigned_abs());
+    let counting = consumer::pull::Config {
+        deliver_policy: consumer::DeliverPolicy::ByStartTime { start_time },
+        ack_policy: consumer::AckPolicy::None,
+        inactive_threshold: std::time::Duration::from_secs(5),
+        memory_storage: true,
+        num_replicas: 1,
+        ..consumer::pull::Config::default()
+    };
+    let made = app.bus.js.create_consumer_on_stream(counting, REFUSED).await.ok()?;
+    let number = made.cached_info().num_pending;
+    let reason = serde_json::from_slice::<Refused>(&last.payload).map_or_else(|_| "not known".to_owned(), |refused| refused.reason);
+    let were = if number == 1 { "was" } else { "were" };
+    Some(
+        Finding::warning(
+            "refused",
+            format!(
+                "{} {were} refused within a day; the last one: {reason}",
+                count(number, "submission")
+            ),
+            format!("tell whoever submits; each is kept with its reason: `nats stream view {REFUSED}`"),
+        )
+        .since(Some(at)),
+    )
+}

@@ -1,0 +1,161 @@
+//! Work that waits where nobody takes it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use bus::{
+    ids::Queue,
+    spec::Class,
+    stream::{EVENTS, setup::work_consumer_name},
+};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{PATIENCE, count, tables::Known};
+use crate::{
+    app::App,
+    view::{Finding, WorkerView},
+};
+
+/// The pause before a second look: between two asks, a runner that is well asks for nothing for a moment.
+const AGAIN: Duration = Duration::from_millis(700);
+
+#[derive(Deserialize)]
+struct Page {
+    #[serde(default)]
+    consumers: Vec<Consumer>,
+    #[serde(default)]
+    total: usize,
+}
+
+#[derive(Deserialize)]
+struct Consumer {
+    name: String,
+    #[serde(default)]
+    num_pending: u64,
+    #[serde(default)]
+    num_waiting: u64,
+}
+
+pub(super) async fn look(app: &App, known: &Known) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = known.queued.iter().filter_map(|queued| unserved(queued, known)).collect();
+    let first = unasked(app).await;
+    if first.is_empty() {
+        return findings;
+    }
+    tokio::time::sleep(AGAIN).await;
+    let second = unasked(app).await;
+    for (queue, waiting) in second.into_iter().filter(|(queue, _)| first.contains_key(queue)) {
+        findings.extend(unattended(&queue, waiting, known));
+    }
+    findings
+}
+
+/// Jobs of a queue that no worker serves.
+fn unserved((queue, jobs, oldest): &(String, u64, chrono::DateTime<chrono::Utc>), known: &Known) -> Option<Finding> {
+    let workers = known.workers.as_deref()?;
+    let serving: Vec<&WorkerView> = workers
+        .iter()
+        .filter(|worker| worker.state == "live" && worker.queues.iter().any(|served| served.as_str() == queue))
+        .collect();
+    if serving.iter().any(|worker| worker.takes_work()) {
+        return None;
+    }
+    let uncordon = serving
+        .first()
+        .map(|worker| format!(", or let one take work again: `rgrid uncordon {}`", worker.id));
+    let wait = if *jobs == 1 { "waits" } else { "wait" };
+    Some(
+        Finding::warning(
+            "queues",
+            format!(
+                "{} {wait} in queue {queue}, and no worker that takes work serves it",
+                count(*jobs, "job")
+            ),
+            format!("start one: `rgrid runner --queue {queue}`{}", uncordon.unwrap_or_default()),
+        )
+        .since(Some(*oldest)),
+    )
+}
+
+/// Jobs that nobody asks for, although a worker of their queue is free; or that nobody asks for, where no more is known.
+fn unattended(queue: &Queue, waiting: u64, known: &Known) -> Option<Finding> {
+    let wait = if waiting == 1 { "waits" } else { "wait" };
+    let jobs = format!("{} {wait} in queue {queue}", count(waiting, "job"));
+    let Some(workers) = known.workers.as_deref() else {
+        let advice = format!("see whether a worker serves it, and has room: `rgrid runner --queue {queue}`");
+        return Some(Finding::warning(
+            "queues",
+            format!("{jobs}, and at this moment nobody asks for work there"),
+            advice,
+        ));
+    };
+    let mut serving = workers
+        .iter()
+        .filter(|worker| worker.takes_work() && worker.queues.contains(queue))
+        .peekable();
+    serving.peek()?;
+    // A worker that is full asks for nothing, and rightly so.
+    let idle: Vec<String> = serving
+        .filter(|worker| worker.running.is_empty())
+        .map(|worker| worker.id.to_string())
+        .collect();
+    (!idle.is_empty()).then(|| {
+        Finding::error(
+            "queues",
+            format!("{jobs}; {} runs nothing, and asks for nothing", idle.join(", ")),
+            "see whether what they ask for fits that worker (`rgrid workers`); if so, look at its runner's log, and restart it",
+        )
+    })
+}
+
+/// The queues with work that waits in a class for which nobody asks, and how much of it.
+async fn unasked(app: &App) -> BTreeMap<Queue, u64> {
+    let mut queues = BTreeMap::new();
+    let mut seen = 0;
+    loop {
+        let asked = json!({ "offset": seen });
+        let page = app.bus.js.request::<_, _, Page>(format!("CONSUMER.LIST.{EVENTS}"), &asked);
+        let Ok(Ok(page)) = tokio::time::timeout(PATIENCE, page).await else {
+            return queues;
+        };
+        seen += page.consumers.len();
+        let done = page.consumers.is_empty() || seen >= page.total;
+        for consumer in page
+            .consumers
+            .into_iter()
+            .filter(|consumer| consumer.num_pending > 0 && consumer.num_waiting == 0)
+        {
+            if let Some(queue) = queue_of(&consumer.name) {
+                *queues.entry(queue).or_insert(0) += consumer.num_pending;
+            }
+        }
+        if done {
+            return queues;
+        }
+    }
+}
+
+/// The queue whose work a consumer hands out.
+fn queue_of(name: &str) -> Option<Queue> {
+    let of = |class: Class| {
+        let queue = name.strip_prefix("work-")?.strip_suffix(class.token())?.strip_suffix('-')?;
+        queue.parse().ok().filter(|queue| work_consumer_name(queue, class) == name)
+    };
+    Class::ALL.into_iter().find_map(of)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_consumer_says_which_queue_it_is_of() {
+        let queue: Queue = "night-shift".parse().expect("a queue");
+        for class in Class::ALL {
+            assert_eq!(queue_of(&work_consumer_name(&queue, class)), Some(queue.clone()));
+        }
+        for other in ["projector", "work-", "work-normal-s", "intake"] {
+            assert_eq!(queue_of(other), None, "{other}");
+        }
+    }
+}

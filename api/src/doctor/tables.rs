@@ -1,0 +1,141 @@
+//! Postgres, the projector, and what the tables tell of jobs that went wrong.
+
+use std::time::Duration;
+
+use bus::stream::EVENTS;
+use chrono::{DateTime, Utc};
+
+use super::{PATIENCE, count};
+use crate::{
+    app::App,
+    queries::Counts,
+    view::{Finding, WorkerView, describe_loss},
+};
+
+/// How far behind the tables may be, in events, while they move.
+const BEHIND: u64 = 10_000;
+/// How long they may stand still while they are behind.
+const STILL: Duration = Duration::from_millis(1_500);
+
+/// What the tables tell; nothing where they are away.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    pub(super) workers: Option<Vec<WorkerView>>,
+    pub(super) jobs: Option<Counts>,
+    /// Queues with jobs that wait for a worker, how many, and since when.
+    pub(super) queued: Vec<(String, u64, DateTime<Utc>)>,
+    /// The last event that they hold.
+    sequence: Option<u64>,
+    pub(super) findings: Vec<Finding>,
+}
+
+pub(super) async fn look(app: &App) -> Result<Known, Vec<Finding>> {
+    if !app.tables.are_there() {
+        let what = "this API was started without Postgres: jobs run, and nothing can be listed";
+        return Err(vec![Finding::notice(
+            "postgres",
+            what,
+            "start it with --database-url, and a projector beside it",
+        )]);
+    }
+    const ADVICE: &str =
+        "start Postgres, and look at its log and the projector's; jobs are taken, run and end without it, and the tables catch up";
+    match tokio::time::timeout(PATIENCE, Box::pin(read(app))).await {
+        Ok(Ok(known)) => Ok(known),
+        Ok(Err(problem)) => Err(vec![Finding::error("postgres", problem.detail, ADVICE)]),
+        Err(_) => {
+            let what = format!("Postgres does not answer: nothing within {} s", PATIENCE.as_secs());
+            Err(vec![Finding::error("postgres", what, ADVICE)])
+        }
+    }
+}
+
+async fn read(app: &App) -> Result<Known, crate::error::Problem> {
+    let tables = &app.tables;
+    let mut known = Known {
+        sequence: Some(tables.sequence().await?),
+        workers: Some(tables.workers().await?),
+        jobs: Some(tables.live_jobs().await?),
+        queued: tables.queued().await?,
+        findings: Vec::new(),
+    };
+    let skipped = tables.skipped().await?;
+    if let Some(last) = skipped.last {
+        let (sequence, subject, reason) = last;
+        known.findings.push(Finding::warning(
+            "log",
+            format!(
+                "{} of the log cannot be read, and {} set aside; the last: sequence {sequence}, on {subject}: {reason}",
+                count(skipped.count, "message"),
+                if skipped.count == 1 { "is" } else { "are" }
+            ),
+            "if a newer rgrid wrote them, upgrade this one and run `rgrid projector rebuild`; else see who else writes to the log",
+        ));
+    }
+    known.findings.extend(dead(tables.dead().await?));
+    known.findings.extend(losing(tables.losing().await?));
+    Ok(known)
+}
+
+fn dead(dead: crate::queries::Dead) -> Option<Finding> {
+    let causes: Vec<String> = dead
+        .causes
+        .iter()
+        .map(|(cause, jobs)| format!("{} ({jobs})", describe_loss(cause)))
+        .collect();
+    (dead.count > 0).then(|| {
+        let are = if dead.count == 1 { "is" } else { "are" };
+        Finding::warning(
+            "jobs",
+            format!("{} {are} dead, all attempts lost: {}", count(dead.count, "job"), causes.join("; ")),
+            "`rgrid list --state dead` shows them; when the cause is gone, `rgrid requeue` revives one, those of a queue, or all",
+        )
+        .since(dead.last)
+    })
+}
+
+fn losing(jobs: Vec<(bus::ids::JobId, String, u64)>) -> Vec<Finding> {
+    let finding = |(job, name, losses): (bus::ids::JobId, String, u64)| {
+        Finding::warning(
+            "jobs",
+            format!("job {job} ({name}) has lost {losses} attempts with their workers: it may be what brings them down"),
+            format!("`rgrid history {job}`; give it a memory limit (--memory), or `rgrid cancel {job}`"),
+        )
+    };
+    jobs.into_iter().map(finding).collect()
+}
+
+/// Whether the tables keep up with the log.
+pub(super) async fn lag(app: &App, known: &Known, last: u64) -> Option<Finding> {
+    let first = known.sequence?;
+    let began = tokio::time::Instant::now();
+    let mut now = first;
+    while now < last && now == first && began.elapsed() < STILL {
+        tokio::time::sleep(STILL / 10).await;
+        now = app.tables.sequence().await.ok()?;
+    }
+    let behind = last.saturating_sub(now);
+    if behind == 0 || (now > first && behind < BEHIND) {
+        return None;
+    }
+    let since = time_of(app, now + 1).await;
+    Some(if now == first {
+        let what = format!("the projector stands still, {behind} events behind the log: lists are out of date");
+        Finding::error(
+            "projector",
+            what,
+            "start it, or look at its log: `rgrid projector`; jobs go on meanwhile",
+        )
+        .since(since)
+    } else {
+        let what = format!("the projector is {behind} events behind the log, and catching up: lists are out of date");
+        Finding::warning("projector", what, "wait; if it never catches up, give Postgres a faster disk").since(since)
+    })
+}
+
+/// When the event at a sequence, or the first behind it, was stored.
+async fn time_of(app: &App, sequence: u64) -> Option<DateTime<Utc>> {
+    let log = app.bus.js.get_stream_no_info(EVENTS).await.ok()?;
+    let message = log.direct_get(sequence).await.ok()?;
+    DateTime::from_timestamp(message.time.unix_timestamp(), message.time.nanosecond())
+}
