@@ -149,6 +149,9 @@ pub fn cordon<'a>(events: impl IntoIterator<Item = &'a WorkerEvent>) -> Option<&
     })
 }
 
+/// The header of a watcher's beat that says whether it hears of dead connections by the broker's advisories: `yes` or `no`.
+pub const ADVISORIES: &str = "Rgrid-Advisories";
+
 /// One heartbeat: that the session lives, its load, and what it is executing. On `rgrid.hb.<worker>`, every second.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Beat {

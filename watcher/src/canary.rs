@@ -11,7 +11,11 @@ use std::{
 };
 
 use async_nats::jetstream::message::PublishMessage;
-use bus::{ids::SessionId, stream::connect::Bus, worker::Beat};
+use bus::{
+    ids::SessionId,
+    stream::connect::Bus,
+    worker::{ADVISORIES, Beat},
+};
 use chrono::Utc;
 use tokio::{
     sync::{Notify, mpsc},
@@ -40,8 +44,9 @@ pub(crate) fn is_token(token: &str) -> bool {
     token.starts_with(TOKEN)
 }
 
-/// Beats until nobody wants to know of it any more; at once where that is asked for.
-pub(crate) async fn beat(bus: Bus, id: SessionId, now: Arc<Notify>, stored: mpsc::Sender<Stored>) {
+/// Beats until nobody wants to know of it any more; at once where that is asked for. Each beat tells whether this watcher
+/// `hears` of dead connections by the broker's advisories.
+pub(crate) async fn beat(bus: Bus, id: SessionId, hears: bool, now: Arc<Notify>, stored: mpsc::Sender<Stored>) {
     let subject = format!("rgrid.hb.{TOKEN}{}", id.uuid().simple());
     let mut ticks = tokio::time::interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -51,7 +56,7 @@ pub(crate) async fn beat(bus: Bus, id: SessionId, now: Arc<Notify>, stored: mpsc
             () = now.notified() => {}
         }
         let sent = Instant::now();
-        let acknowledged = async { bus.js.send_publish(subject.clone(), message(id)).await?.await };
+        let acknowledged = async { bus.js.send_publish(subject.clone(), message(id, hears)).await?.await };
         match tokio::time::timeout(PATIENCE, acknowledged).await {
             Ok(Ok(ack)) => {
                 let sequence = ack.sequence;
@@ -65,7 +70,7 @@ pub(crate) async fn beat(bus: Bus, id: SessionId, now: Arc<Notify>, stored: mpsc
     }
 }
 
-fn message(id: SessionId) -> PublishMessage {
+fn message(id: SessionId, hears: bool) -> PublishMessage {
     let beat = Beat {
         session: id,
         time: Utc::now(),
@@ -76,7 +81,8 @@ fn message(id: SessionId) -> PublishMessage {
         attempts: Vec::new(),
     };
     let payload = serde_json::to_vec(&beat).unwrap_or_default();
-    PublishMessage::build().payload(payload.into()).ttl(TTL)
+    let hears = if hears { "yes" } else { "no" };
+    PublishMessage::build().header(ADVISORIES, hears).payload(payload.into()).ttl(TTL)
 }
 
 /// Matches what was acknowledged with what came back.

@@ -52,7 +52,13 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
     let mut services = JoinSet::new();
     services.spawn(feed::events(bus.clone(), begin.sequence, feed.clone()));
     services.spawn(feed::beats(bus.clone(), feed));
-    services.spawn(canary::beat(bus.clone(), SessionId::new(), Arc::clone(&beat_now), stored));
+    services.spawn(canary::beat(
+        bus.clone(),
+        SessionId::new(),
+        config.nats_system.is_some(),
+        Arc::clone(&beat_now),
+        stored,
+    ));
     services.spawn(watchdog::look(bus.clone(), looked_after));
     match &config.nats_system {
         Some(urls) => {

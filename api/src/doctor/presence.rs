@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use bus::{stream::PRESENCE, subjects, worker::Beat};
+use bus::{
+    stream::PRESENCE,
+    subjects,
+    worker::{ADVISORIES, Beat},
+};
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::{StreamExt as _, stream};
 use serde_json::{Value, json};
@@ -12,8 +16,6 @@ use crate::{app::App, view::Finding};
 
 /// What the token of a watcher begins with, in place of a worker's.
 const WATCHER: &str = "watcher_";
-/// Says of a watcher's beat whether it hears of dead connections.
-const ADVISORIES: &str = "Rgrid-Advisories";
 /// How old the last beat of one who lives may be: watchers beat twice a second, workers once.
 const FRESH: (TimeDelta, TimeDelta) = (TimeDelta::seconds(3), TimeDelta::seconds(5));
 /// How far a worker's clock may be off.
