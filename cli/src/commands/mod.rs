@@ -4,6 +4,7 @@ pub(crate) mod cancel;
 pub(crate) mod completions;
 pub(crate) mod cordon;
 pub(crate) mod docs;
+pub(crate) mod doctor;
 pub(crate) mod download;
 pub(crate) mod drain;
 pub(crate) mod history;

@@ -46,6 +46,41 @@ struct Status {
     workers: Option<Value>,
 }
 
+/// How the embedded grid in a data directory is, for whoever cannot reach it.
+#[derive(Debug)]
+pub(crate) struct Local {
+    /// Where it is.
+    pub(crate) data_dir: std::path::PathBuf,
+    /// The command that starts it.
+    pub(crate) start: String,
+    /// Parts that do not run as they should: which, how it is, and how it ended last.
+    pub(crate) ailing: Vec<(&'static str, String, Option<String>)>,
+    /// Whether any part of it runs.
+    pub(crate) runs: bool,
+}
+
+/// Looks at the embedded grid in a data directory, the default one unless named; nothing where there is none.
+///
+/// # Errors
+/// If the data directory may not be read.
+pub(crate) fn local(data_dir: Option<&Path>) -> anyhow::Result<Option<Local>> {
+    let dir = DataDir::new(data_dir)?;
+    if GridFile::find(dir.root())?.is_none() {
+        return Ok(None);
+    }
+    let parts = rows(&dir);
+    let runs = parts.iter().any(|row| row.pid.is_some());
+    let ailing = parts.into_iter().filter(|row| row.state != PartState::Running);
+    Ok(Some(Local {
+        data_dir: dir.root().to_owned(),
+        start: format!("rgrid up --detach{}", dir.as_flag()),
+        ailing: ailing
+            .map(|row| (row.part, format!("{:?}", row.state).to_lowercase(), row.last_end))
+            .collect(),
+        runs,
+    }))
+}
+
 /// Shows the state of the embedded grid in a data directory, the default one unless named. The exit code is 0 if all of it is
 /// up, and 3 if not.
 ///
