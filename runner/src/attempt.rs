@@ -11,23 +11,26 @@ use std::{
 use bus::{
     envelope::{Actor, Envelope},
     files::Files,
-    ids::{Attempt, SessionId, WorkerId},
+    ids::{Attempt, JobId, SessionId, WorkerId},
     job::{Command, Job, JobEvent, ManifestRef, Outcome, Phase, Rejection, Usage},
     manifest::{Manifest, OutputFile},
+    spec::ExecutorKind,
     stream::{append::Log, work::Work},
 };
 use chrono::Utc;
+use parking_lot::Mutex;
 use tracing::{debug, error, info, warn};
 
 use crate::{
     clock::Limit,
-    command::{self, Cut},
+    command::{self, Cut, Leaving, Started},
     executor::{self, Executors},
     fence, launch,
     logbook::{self, Logbook},
     output,
     patience::patiently,
     places::{Place, Places},
+    restart::LeftAttempt,
     scribe::{self, Scribe},
     session::Taken,
     sessions::{Attempts, Entry, Stop},
@@ -36,6 +39,9 @@ use crate::{
 
 /// After how long a job may be offered again whose fenced attempt is still ending here.
 const STILL_ENDING_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long the log of an attempt that is left to the next runner may take to be stored.
+const SUSPENDED: Duration = Duration::from_secs(15);
 
 /// What every attempt of a session needs.
 pub(crate) struct Context {
@@ -55,6 +61,8 @@ pub(crate) struct Context {
     pub(crate) attempts: Attempts,
     /// Where attempts have their directories.
     pub(crate) places: Places,
+    /// What goes on without this runner, when it restarts.
+    pub(crate) left: Mutex<Vec<LeftAttempt>>,
     /// How much of one attempt's log may wait on disk, in bytes.
     pub(crate) spool_bytes: u64,
     /// How long a command that is asked to end may take, where its job does not say.
@@ -78,6 +86,9 @@ pub(crate) enum Unfinished {
     /// It is not to be committed.
     #[error("the attempt was stopped")]
     Stopped(Stop),
+    /// Its command is to go on without us.
+    #[error("the attempt goes on without this runner")]
+    Leaving(Leaving),
 }
 
 /// Why the attempt's end is an error of its surroundings, with the sentence that the user reads.
@@ -144,8 +155,16 @@ pub(crate) async fn run(context: Arc<Context>, work: Work, job: Job, ready: Enve
         carried = carry(&context, &mut scribe, entry, attempt, taken) => carried,
         never = fence::watch(&context, namespace, id, attempt) => match never {},
     };
+    told(id, attempt, carried);
+}
+
+/// Says in the runner's own log how an attempt ended.
+fn told(id: JobId, attempt: Attempt, carried: Result<bus::job::State, Unfinished>) {
     match carried {
         Ok(state) => debug!(job.id = %id, "job {id}, attempt {attempt}: {state}"),
+        Err(Unfinished::Leaving(_) | Unfinished::Stopped(Stop::Leave)) => {
+            info!(job.id = %id, "attempt {attempt} of job {id} is left to the next runner, or made again");
+        }
         Err(Unfinished::Stopped(stop)) => info!(job.id = %id, "gave up attempt {attempt} of job {id}: {stop:?}"),
         Err(Unfinished::Scribe(scribe::Error::Rejected(rejection @ Rejection::Stale { .. }))) => {
             info!(job.id = %id, "attempt {attempt} of job {id} was given to another worker; nothing of this one counts: {rejection}");
@@ -165,7 +184,20 @@ async fn carry(
     taken: Taken,
 ) -> Result<bus::job::State, Unfinished> {
     let begun = Instant::now();
-    let (outcome, manifest, usage) = match execute(context, scribe, &mut entry, attempt, taken).await? {
+    let executed = execute(context, scribe, &mut entry, attempt, taken).await?;
+    commit(context, scribe, entry, attempt, begun, executed).await
+}
+
+/// Commits what came of an attempt.
+async fn commit(
+    context: &Context,
+    scribe: &mut Scribe,
+    mut entry: Entry,
+    attempt: Attempt,
+    begun: Instant,
+    executed: Executed,
+) -> Result<bus::job::State, Unfinished> {
+    let (outcome, manifest, usage) = match executed {
         Ok((done, manifest)) => (done.outcome, manifest, done.usage),
         Err(broken) => {
             let wall_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -230,14 +262,112 @@ async fn execute(
         &place.root,
         context.spool_bytes,
     );
-    let ran = match launch::launch(context, entry, &place, &mut logbook, &job, attempt).await {
-        Ok(Ok(started)) => command::follow(context, scribe, entry, &mut logbook, started).await?,
-        Ok(Err(error)) => Err(error),
-        Err(cut) => Ok(cut.before_start()?),
+    let started = match launch::launch(context, entry, &place, &mut logbook, &job, attempt).await {
+        Ok(Ok(started)) => started,
+        Ok(Err(error)) => return collect(context, entry, &place, &laid, logbook, Err(error)).await,
+        Err(cut) => return collect(context, entry, &place, &laid, logbook, Ok(cut.before_start()?)).await,
+    };
+    to_its_end(context, scribe, entry, taken, (place, laid, logbook), started).await
+}
+
+/// Follows a command to its end and keeps what it left behind; or leaves it to the next runner.
+async fn to_its_end(
+    context: &Context,
+    scribe: &mut Scribe,
+    entry: &mut Entry,
+    taken: Taken,
+    (place, laid, mut logbook): (Place, HashMap<PathBuf, Laid>, Logbook),
+    started: Started,
+) -> Result<Executed, Unfinished> {
+    let ran = match command::follow(context, scribe, entry, &mut logbook, started).await {
+        Ok(ran) => ran,
+        Err(Unfinished::Leaving(leaving)) => {
+            let (job, attempt) = entry.which();
+            leave(context, (job, attempt), place, laid, logbook, leaving).await;
+            return Err(Unfinished::Stopped(Stop::Leave));
+        }
+        Err(unfinished) => return Err(unfinished),
     };
     // What follows waits for the store and the log; the next command need not.
     drop(taken);
     collect(context, entry, &place, &laid, logbook, ran).await
+}
+
+/// Leaves a command to the next runner. Where its log cannot be kept up to there, it is ended instead.
+async fn leave(
+    context: &Context,
+    (job, attempt): (JobId, Attempt),
+    place: Place,
+    laid: HashMap<PathBuf, Laid>,
+    logbook: Logbook,
+    Leaving { handle, begun }: Leaving,
+) {
+    let log = match tokio::time::timeout(SUSPENDED, logbook.suspend()).await {
+        Ok(Ok(log)) => log,
+        Ok(Err(error)) => return warn!(job.id = %job, "job {job} cannot be left to the next runner: {error}"),
+        Err(_) => return warn!(job.id = %job, "job {job} cannot be left to the next runner: the store does not take its log"),
+    };
+    let Some(command) = handle.leave().await else { return };
+    context.left.lock().push(LeftAttempt {
+        job,
+        attempt,
+        root: place.leave(),
+        laid: laid.into_iter().collect(),
+        begun,
+        log,
+        command,
+    });
+}
+
+/// Goes on with an attempt that the last runner left to us.
+pub(crate) async fn resume(context: Arc<Context>, mut scribe: Scribe, mut entry: Entry, left: LeftAttempt, taken: Taken) {
+    let (id, attempt, namespace) = (left.job, left.attempt, scribe.job().namespace.clone());
+    info!(job.id = %id, "going on with attempt {attempt} of job {id}, which the last runner left");
+    let begun = Instant::now();
+    let carrying = async {
+        let executed = take_up(&context, &mut scribe, &mut entry, left, taken).await?;
+        commit(&context, &mut scribe, entry, attempt, begun, executed).await
+    };
+    let carried = tokio::select! {
+        carried = carrying => carried,
+        never = fence::watch(&context, namespace, id, attempt) => match never {},
+    };
+    told(id, attempt, carried);
+}
+
+async fn take_up(
+    context: &Context,
+    scribe: &mut Scribe,
+    entry: &mut Entry,
+    left: LeftAttempt,
+    taken: Taken,
+) -> Result<Executed, Unfinished> {
+    let job = scribe.job().clone();
+    let place = context.places.take_up(&left.root);
+    let seen = left.log.piped;
+    let names = (&job.namespace, job.id, left.attempt);
+    let logbook = Logbook::new(&context.js, &context.files, names, &place.root, context.spool_bytes).resume(left.log);
+    let laid: HashMap<_, _> = left.laid.into_iter().collect();
+    let running = match &context.executors.docker {
+        Ok(docker) => docker.take_up(&left.command, seen).await,
+        Err(why) => Err(executor::Error::Broken(why.clone())),
+    };
+    let running = match running {
+        Ok(running) => running,
+        Err(error) => return collect(context, entry, &place, &laid, logbook, Err(error.into())).await,
+    };
+    let say = matches!(job.phase, Phase::Claimed { .. }).then(|| Command::Start {
+        attempt: left.attempt,
+        session: context.session,
+        executor: ExecutorKind::Docker,
+        environment: None,
+    });
+    let started = Started {
+        running,
+        begun: left.begun,
+        say,
+    };
+    to_its_end(context, scribe, entry, taken, (place, laid, logbook), started).await
 }
 
 /// Keeps what a command left behind. A cancel that comes now ends that too; the log alone is kept then, if it can be at once.

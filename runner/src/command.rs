@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bus::job::{Command, Job, Outcome, Rejection, Usage};
 use chrono::{DateTime, Utc};
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::{
@@ -15,9 +16,6 @@ use crate::{
     sessions::{Entry, Stop},
 };
 
-/// How long pipes may stay open after everything that the command started is gone. Only a process that escaped its group holds
-/// them then, and what it prints is not the job's any more.
-const PIPES_AFTER: Duration = Duration::from_secs(2);
 /// How long a command that cannot be left behind has to end by itself when the runner restarts.
 const MOMENT: Duration = Duration::from_secs(2);
 
@@ -63,6 +61,20 @@ pub(crate) struct Started {
     pub(crate) say: Option<Command>,
 }
 
+/// A command that is to go on without us.
+pub(crate) struct Leaving {
+    /// The command.
+    pub(crate) handle: Box<dyn Handle>,
+    /// When it began.
+    pub(crate) begun: DateTime<Utc>,
+}
+
+impl std::fmt::Debug for Leaving {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Leaving").field("begun", &self.begun).finish_non_exhaustive()
+    }
+}
+
 /// Follows a command to its end. The outer error means that nothing is to be committed.
 pub(crate) async fn follow(
     context: &Context,
@@ -77,8 +89,9 @@ pub(crate) async fn follow(
     } = started.running;
     let limit = Limit::of(&job, started.begun, Utc::now());
     let grace = Grace::of(&job, context);
-    let (ended, cut, said, pumped) = {
-        let pump = logbook.pump(stdout, stderr);
+    let leave = CancellationToken::new();
+    let together = {
+        let pump = logbook.pump(stdout, stderr, &leave);
         let watch = supervise(handle.as_ref(), entry, limit, grace);
         let say = async {
             match started.say {
@@ -86,7 +99,16 @@ pub(crate) async fn follow(
                 None => Ok(()),
             }
         };
-        together(handle.as_ref(), watch, say, pump).await?
+        together(handle.as_ref(), watch, say, pump, &leave).await?
+    };
+    let Together { ended, cut, said, pumped } = match together {
+        Some(together) => together,
+        None => {
+            return Err(Unfinished::Leaving(Leaving {
+                handle,
+                begun: started.begun,
+            }));
+        }
     };
     match said {
         // A stale attempt is fenced; everything else about the start is known from the end.
@@ -106,37 +128,56 @@ pub(crate) async fn follow(
     }))
 }
 
-/// A command's end, and why it was made to end.
-type Watched = (Result<Ended, executor::Error>, Option<Cut>);
+/// What came of watching a command.
+enum Watched {
+    /// It ended, and perhaps it was made to.
+    Ended(Result<Ended, executor::Error>, Option<Cut>),
+    /// It goes on without us.
+    Leaving,
+}
+
+/// What came of a command, of the word of its start, and of its pipes.
+struct Together {
+    ended: Result<Ended, executor::Error>,
+    cut: Option<Cut>,
+    said: Result<(), scribe::Error>,
+    pumped: Result<(), logbook::Error>,
+}
 
 /// Waits for the command, for the log's word on its start, and for its pipes; a fence or a broken log ends the command.
+/// Nothing, where the command is left and its log is whole up to there.
 async fn together(
     handle: &dyn Handle,
     watch: impl Future<Output = Watched>,
     say: impl Future<Output = Result<(), scribe::Error>>,
     pump: impl Future<Output = Result<(), logbook::Error>>,
-) -> Result<
-    (
-        Result<Ended, executor::Error>,
-        Option<Cut>,
-        Result<(), scribe::Error>,
-        Result<(), logbook::Error>,
-    ),
-    Unfinished,
-> {
+    leave: &CancellationToken,
+) -> Result<Option<Together>, Unfinished> {
     tokio::pin!(watch, say, pump);
     let (mut watched, mut said, mut pumped) = (None, None, None);
     let mut pipes_until = None;
     loop {
         tokio::select! {
-            result = &mut watch, if watched.is_none() => {
+            result = &mut watch, if watched.is_none() => match result {
                 // Nothing of it is to be committed: neither its pipes nor a log that is away are waited for.
-                if let (_, Some(Cut::Stop(stop @ (Stop::Leave | Stop::Shutdown | Stop::Fenced)))) = &result {
-                    return Err(Unfinished::Stopped(*stop));
+                Watched::Ended(_, Some(Cut::Stop(stop @ (Stop::Leave | Stop::Shutdown | Stop::Fenced)))) => return Err(Unfinished::Stopped(stop)),
+                Watched::Ended(ended, cut) => {
+                    watched = Some((ended, cut));
+                    pipes_until = Some(tokio::time::Instant::now() + handle.outputs_after());
                 }
-                watched = Some(result);
-                pipes_until = Some(tokio::time::Instant::now() + PIPES_AFTER);
-            }
+                Watched::Leaving => {
+                    leave.cancel();
+                    // A log that broke is the end of the command; so is an end that nobody will hear of otherwise.
+                    let pumped = match pumped {
+                        Some(pumped) => pumped,
+                        None => pump.await,
+                    };
+                    return match pumped {
+                        Ok(()) => Ok(None),
+                        Err(_) => Err(Unfinished::Stopped(Stop::Leave)),
+                    };
+                }
+            },
             result = &mut say, if said.is_none() => {
                 if result.is_err() {
                     handle.kill().await;
@@ -155,7 +196,9 @@ async fn together(
             }
         }
         match (watched.take(), said.take(), pumped.take()) {
-            (Some((ended, cut)), Some(said), Some(pumped)) => return Ok((ended, cut, said, pumped)),
+            (Some((ended, cut)), Some(said), Some(pumped)) => {
+                return Ok(Some(Together { ended, cut, said, pumped }));
+            }
             (w, s, p) => (watched, said, pumped) = (w, s, p),
         }
     }
@@ -183,13 +226,14 @@ impl Grace {
 /// Waits for the command's end, and sees to it where its time is over or somebody asks.
 async fn supervise(handle: &dyn Handle, entry: &mut Entry, limit: Option<Limit>, grace: Grace) -> Watched {
     let cut = tokio::select! {
-        ended = handle.wait() => return (ended, None),
+        ended = handle.wait() => return Watched::Ended(ended, None),
         limit = Limit::passed(limit) => Cut::Late(limit),
         stop = entry.stop() => Cut::Stop(stop),
     };
     let cut = match cut {
+        Cut::Stop(Stop::Leave) if handle.can_be_left() => return Watched::Leaving,
         Cut::Stop(Stop::Leave) => tokio::select! {
-            ended = handle.wait() => return (ended, None),
+            ended = handle.wait() => return Watched::Ended(ended, None),
             () = tokio::time::sleep(MOMENT) => cut,
             stop = entry.stop() => Cut::Stop(stop),
         },
@@ -203,16 +247,16 @@ async fn supervise(handle: &dyn Handle, entry: &mut Entry, limit: Option<Limit>,
     if !grace.is_zero() {
         handle.terminate().await;
         tokio::select! {
-            ended = handle.wait() => return (ended, Some(cut)),
+            ended = handle.wait() => return Watched::Ended(ended, Some(cut)),
             () = tokio::time::sleep(grace) => {}
             stop = entry.fenced() => {
                 handle.kill().await;
-                return (handle.wait().await, Some(Cut::Stop(stop)));
+                return Watched::Ended(handle.wait().await, Some(Cut::Stop(stop)));
             }
         }
     }
     handle.kill().await;
-    (handle.wait().await, Some(cut))
+    Watched::Ended(handle.wait().await, Some(cut))
 }
 
 fn outcome(exit: Exit, cut: Option<Cut>, job: &Job) -> Outcome {

@@ -266,6 +266,12 @@ impl Dispatcher {
         fits
     }
 
+    /// An attempt takes up room that was there before us; more than there is, if the machine has become smaller.
+    pub(crate) const fn taken_up(&mut self, room: Room) {
+        self.free.cpu_milli = self.free.cpu_milli.saturating_sub(room.cpu_milli);
+        self.free.memory_bytes = self.free.memory_bytes.saturating_sub(room.memory_bytes);
+    }
+
     /// A held job was handed back.
     pub(crate) fn handed_back(&mut self) {
         self.held = self.held.saturating_sub(1);

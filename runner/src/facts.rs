@@ -133,6 +133,16 @@ pub(crate) fn standing(events: &[(u64, WorkerEvent)], session: SessionId, since:
     (cordon, ending)
 }
 
+/// Whether a session began, and was not ended by anybody since.
+pub(crate) fn is_open(events: &[(u64, WorkerEvent)], session: SessionId) -> bool {
+    events.iter().fold(false, |open, (_, event)| match event {
+        WorkerEvent::Registered(registered) => registered.session == session,
+        WorkerEvent::Left(left) => open && left.session != session,
+        WorkerEvent::Lost(lost) => open && lost.session != session,
+        WorkerEvent::Restarting(_) | WorkerEvent::Cordoned(_) | WorkerEvent::Uncordoned(_) => open,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use bus::worker::{Lost, Uncordoned};

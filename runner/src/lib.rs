@@ -15,6 +15,8 @@ mod output;
 mod patience;
 mod places;
 mod presence;
+mod restart;
+mod resume;
 mod run;
 mod scribe;
 mod session;

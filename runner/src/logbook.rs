@@ -25,15 +25,17 @@ use bus::{
 };
 use bytes::{Bytes, BytesMut};
 use chrono::Utc;
+use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _},
     sync::mpsc,
     task::JoinHandle,
     time::Instant,
 };
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::{patience::patiently, stage::chain};
+use crate::{executor::docker::Counts, patience::patiently, stage::chain};
 
 /// How large a stored segment becomes, frame headers included.
 const SEGMENT_BYTES: usize = 8 << 20;
@@ -93,8 +95,23 @@ pub(crate) struct Logbook {
     storer: Option<Storer>,
     segment: Segment,
     cut: u32,
+    /// Segments that an earlier runner stored.
+    before: Vec<LogSegment>,
     stdout_bytes: u64,
     stderr_bytes: u64,
+    piped: Counts,
+}
+
+/// A log that another runner goes on with: all of it that there is, stored.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Suspended {
+    segments: Vec<LogSegment>,
+    stdout_bytes: u64,
+    stderr_bytes: u64,
+    /// Bytes that were sent live, frame headers included.
+    live: u64,
+    /// Bytes that came from the command's own pipes.
+    pub(crate) piped: Counts,
 }
 
 #[derive(Debug)]
@@ -130,29 +147,74 @@ impl Logbook {
             storer: None,
             segment: Segment::default(),
             cut: 0,
+            before: Vec::new(),
             stdout_bytes: 0,
             stderr_bytes: 0,
+            piped: Counts::default(),
         }
     }
 
-    /// Takes everything that two pipes bring, until both end.
+    /// Goes on with a log that an earlier runner suspended.
+    #[must_use]
+    pub(crate) fn resume(mut self, suspended: Suspended) -> Self {
+        self.before = suspended.segments;
+        self.stdout_bytes = suspended.stdout_bytes;
+        self.stderr_bytes = suspended.stderr_bytes;
+        self.piped = suspended.piped;
+        self.live.offset = suspended.live;
+        self
+    }
+
+    /// Ends this runner's part of the log: all of it is stored, and another may go on with it.
+    ///
+    /// # Errors
+    /// If it cannot be kept. A store that is away is waited for.
+    pub(crate) async fn suspend(mut self) -> Result<Suspended, Error> {
+        if !self.live.buffer.is_empty() {
+            self.live.flush(false).await;
+        }
+        self.live.settled().await;
+        let (live, piped) = (self.live.offset, self.piped);
+        let kept = self.store_rest().await?;
+        Ok(Suspended {
+            segments: kept.segments,
+            stdout_bytes: kept.stdout_bytes,
+            stderr_bytes: kept.stderr_bytes,
+            live,
+            piped,
+        })
+    }
+
+    /// Takes everything that two pipes bring, until both end; or until told to leave them, and then nothing that was read is lost.
     ///
     /// # Errors
     /// If a pipe cannot be read, or the log cannot be kept.
-    pub(crate) async fn pump(&mut self, stdout: impl AsyncRead + Unpin, stderr: impl AsyncRead + Unpin) -> Result<(), Error> {
+    pub(crate) async fn pump(
+        &mut self,
+        stdout: impl AsyncRead + Unpin,
+        stderr: impl AsyncRead + Unpin,
+        leave: &CancellationToken,
+    ) -> Result<(), Error> {
         let (mut stdout, mut stderr) = (Some(stdout), Some(stderr));
         let (mut out, mut err) = (Reading::new(), Reading::new());
         while stdout.is_some() || stderr.is_some() {
             let due = self.live.since.map(|since| since + LINGER);
             tokio::select! {
                 read = read(stdout.as_mut(), &mut out), if stdout.is_some() => match read? {
-                    Some(bytes) => self.write(Stream::Stdout, bytes).await?,
+                    Some(bytes) => {
+                        self.piped.stdout += bytes.len() as u64;
+                        self.write(Stream::Stdout, bytes).await?;
+                    }
                     None => stdout = None,
                 },
                 read = read(stderr.as_mut(), &mut err), if stderr.is_some() => match read? {
-                    Some(bytes) => self.write(Stream::Stderr, bytes).await?,
+                    Some(bytes) => {
+                        self.piped.stderr += bytes.len() as u64;
+                        self.write(Stream::Stderr, bytes).await?;
+                    }
                     None => stderr = None,
                 },
+                () = leave.cancelled() => break,
                 () = sleep_until(due), if due.is_some() => self.live.flush(false).await,
             }
         }
@@ -192,13 +254,17 @@ impl Logbook {
     /// If it cannot be kept. A store that is away is waited for.
     pub(crate) async fn finish(mut self) -> Result<Kept, Error> {
         self.live.finish().await;
-        let mut segments = Vec::new();
+        self.store_rest().await
+    }
+
+    async fn store_rest(mut self) -> Result<Kept, Error> {
+        let mut segments = std::mem::take(&mut self.before);
         if self.storer.is_some() {
             self.hand_over().await?;
         }
         if let Some(storer) = self.storer.take() {
             drop(storer.segments);
-            segments = storer.task.await.map_err(|_| Error::Storer)??;
+            segments.extend(storer.task.await.map_err(|_| Error::Storer)??);
         } else if self.segment.len > 0 {
             segments.push(store(&self.files, std::mem::take(&mut self.segment)).await?);
         }
@@ -384,6 +450,10 @@ impl Live {
             return;
         }
         self.flush(true).await;
+        self.settled().await;
+    }
+
+    async fn settled(&mut self) {
         while !self.acks.is_empty() {
             self.acknowledged().await;
         }

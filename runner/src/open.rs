@@ -1,13 +1,13 @@
 //! What a machine can execute by: found at the start, cleaned up at the end.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use bus::ids::SessionId;
 use tracing::warn;
 
 use crate::{
     config::Config,
     executor::{Docker, Executors, Noop, Preference, Process, docker, process},
+    restart,
 };
 
 /// There is nothing to execute by.
@@ -23,9 +23,12 @@ pub(crate) async fn open(config: &Config) -> Result<Executors, Error> {
     let runtimes = Arc::new(config.runtimes.clone());
     let docker = match config.executor {
         Preference::Process => Err("it was started with `--executor process`".to_owned()),
-        Preference::Auto | Preference::Docker => Docker::connect(docker::Config::new(config.worker.clone(), Arc::clone(&runtimes)))
-            .await
-            .map_err(|error| error.to_string()),
+        Preference::Auto | Preference::Docker => Docker::connect(docker::Config {
+            note: Some(config.work_dir.join(restart::FILE)),
+            ..docker::Config::new(config.worker.clone(), Arc::clone(&runtimes))
+        })
+        .await
+        .map_err(|error| error.to_string()),
     };
     let process = if config.executor == Preference::Docker {
         Err("it was started with `--executor docker`".to_owned())
@@ -47,12 +50,20 @@ pub(crate) async fn open(config: &Config) -> Result<Executors, Error> {
     }
 }
 
-/// Removes the containers that a runner of this worker, gone meanwhile, left on this machine.
-pub(crate) async fn sweep(executors: &Executors, session: SessionId) {
-    if let Ok(docker) = &executors.docker
-        && let Err(error) = docker.sweep(session).await
-    {
-        warn!("cannot look for containers that an earlier runner left behind: {error}");
+/// How often it is looked for containers whose runner is gone.
+const SWEEP: Duration = Duration::from_secs(15);
+
+/// Removes, now and then, the containers of runners on this machine that are gone and left them to nobody; those of `kept` are ours.
+pub(crate) async fn sweep(executors: Arc<Executors>, kept: HashSet<String>) {
+    let Ok(docker) = &executors.docker else { return };
+    let mut told = false;
+    loop {
+        match docker.sweep(&kept).await {
+            Ok(_) => told = false,
+            Err(error) if !std::mem::replace(&mut told, true) => warn!("cannot look for containers that were left behind: {error}"),
+            Err(_) => {}
+        }
+        tokio::time::sleep(SWEEP).await;
     }
 }
 

@@ -9,6 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -33,8 +34,8 @@ struct Dirs {
     root: PathBuf,
     work: PathBuf,
     scratch: PathBuf,
-    /// Owner and mode that they were given with.
-    given: [(u32, u32, u32); 2],
+    /// Owner and mode that they were given with, where that is known.
+    given: Option<[(u32, u32, u32); 2]>,
 }
 
 /// A private directory, until it is dropped.
@@ -51,22 +52,48 @@ pub(crate) struct Place {
 }
 
 impl Places {
-    /// Places below a work directory; what an earlier runner left there is removed.
+    /// Places below a work directory; what an earlier runner left there is removed, but for those that it left to us.
     ///
     /// # Errors
     /// If the directory cannot be written to.
-    pub(crate) fn below(work_dir: &Path) -> io::Result<Self> {
+    pub(crate) fn below(work_dir: &Path, left: &[PathBuf]) -> io::Result<Self> {
         let base = work_dir.join("attempts");
-        if base.exists() {
-            std::fs::remove_dir_all(&base)?;
-        }
         std::fs::create_dir_all(&base)?;
         let base = base.canonicalize()?;
+        let mut last = 0;
+        for entry in std::fs::read_dir(&base)? {
+            let entry = entry?;
+            if left.contains(&entry.path()) {
+                last = entry.file_name().to_str().and_then(|name| name.parse().ok()).unwrap_or(0).max(last);
+            } else if entry.file_type()?.is_dir() {
+                std::fs::remove_dir_all(entry.path())?;
+            } else {
+                std::fs::remove_file(entry.path())?;
+            }
+        }
         Ok(Self(Arc::new(Inner {
             base,
             unused: Mutex::new(Vec::new()),
-            next: AtomicU64::new(1),
+            next: AtomicU64::new(last + 1),
         })))
+    }
+
+    /// A place that an earlier runner left to us.
+    pub(crate) fn take_up(&self, root: &Path) -> Place {
+        let (work, scratch) = (root.join("work"), root.join("tmp"));
+        let dirs = Dirs {
+            root: root.to_owned(),
+            work: work.clone(),
+            scratch: scratch.clone(),
+            given: None,
+        };
+        Place {
+            places: self.clone(),
+            work,
+            scratch,
+            root: root.to_owned(),
+            dirs: Some(dirs),
+        }
     }
 
     /// An empty place.
@@ -94,7 +121,7 @@ impl Places {
         std::fs::create_dir(&root)?;
         std::fs::create_dir(&work)?;
         std::fs::create_dir(&scratch)?;
-        let given = [rights(&work)?, rights(&scratch)?];
+        let given = Some([rights(&work)?, rights(&scratch)?]);
         Ok(Dirs {
             root,
             work,
@@ -109,7 +136,26 @@ impl Dirs {
     fn is_as_given(&self) -> bool {
         let holds = |path: &Path, names: usize| std::fs::read_dir(path).is_ok_and(|entries| entries.count() == names);
         let as_given = |path: &Path, given: (u32, u32, u32)| rights(path).is_ok_and(|now| now == given) && holds(path, 0);
-        as_given(&self.work, self.given[0]) && as_given(&self.scratch, self.given[1]) && holds(&self.root, 2)
+        self.given
+            .is_some_and(|[work, scratch]| as_given(&self.work, work) && as_given(&self.scratch, scratch) && holds(&self.root, 2))
+    }
+}
+
+impl Place {
+    /// Leaves it, with all that is in it, to the next runner.
+    pub(crate) fn leave(mut self) -> PathBuf {
+        self.dirs = None;
+        self.root.clone()
+    }
+}
+
+/// Removes a tree, also where something is still being written into it for a moment.
+fn remove(root: &Path) {
+    for _ in 0..10 {
+        match std::fs::remove_dir_all(root) {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => std::thread::sleep(Duration::from_millis(20)),
+            _ => return,
+        }
     }
 }
 
@@ -123,7 +169,7 @@ impl Drop for Place {
             }
         }
         // A tree of ten thousand files takes a while; nobody waits for it. What cannot be removed goes at the next start.
-        let remove = move || drop(std::fs::remove_dir_all(dirs.root));
+        let remove = move || remove(&dirs.root);
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn_blocking(remove)),
             Err(_) => remove(),
@@ -143,9 +189,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_an_earlier_runner_left_to_us_stays_and_the_rest_goes() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let places = Places::below(dir.path(), &[]).expect("places");
+        let (left, lost) = (places.take().expect("a place"), places.take().expect("a place"));
+        std::fs::write(left.work.join("made"), "").expect("a file");
+        let (left, lost) = (left.leave(), lost.leave());
+        let places = Places::below(dir.path(), std::slice::from_ref(&left)).expect("places");
+        assert!(left.join("work/made").exists() && !lost.exists());
+        let taken_up = places.take_up(&left);
+        assert_ne!(places.take().expect("a place").root, left, "its name is not given again");
+        drop(taken_up);
+        assert!(!left.exists());
+    }
+
+    #[test]
     fn only_a_place_that_is_as_it_was_given_is_given_again() {
         let dir = tempfile::tempdir().expect("a directory");
-        let places = Places::below(dir.path()).expect("places");
+        let places = Places::below(dir.path(), &[]).expect("places");
         let first = places.take().expect("a place").root.clone();
         let second = places.take().expect("a place");
         assert_eq!(second.root, first, "nothing was done there");

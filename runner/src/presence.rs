@@ -24,6 +24,9 @@ use crate::{attempt::Context, config::Config, dispatcher::Room, executor::Execut
 /// How long the broker keeps a beat before it announces the worker's silence.
 const BEAT_TTL: &str = "5s";
 
+/// How long a session's end may take to be said. Who goes down does not wait out an outage.
+const GOOD_BYE: Duration = Duration::from_secs(5);
+
 /// The free room, as the dispatcher last knew it.
 pub(crate) type Free = Arc<Mutex<Room>>;
 
@@ -61,9 +64,12 @@ pub(crate) async fn announce(log: &Log, worker: &WorkerId, event: WorkerEvent) -
 
 /// Says that the session ended in good order; what it leaves unfinished is rescheduled at once.
 pub(crate) async fn leave(log: &Log, worker: &WorkerId, session: SessionId) {
-    if let Err(error) = announce(log, worker, WorkerEvent::Left(Left { session })).await {
-        warn!("could not say good-bye ({error}); the watcher will notice by the silence");
-    }
+    let why = match tokio::time::timeout(GOOD_BYE, announce(log, worker, WorkerEvent::Left(Left { session }))).await {
+        Ok(Ok(_)) => return,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "NATS does not answer".to_owned(),
+    };
+    warn!("could not say good-bye ({why}); the watcher will notice by the silence");
 }
 
 /// When the last heartbeat that was acknowledged was sent.

@@ -23,6 +23,8 @@ use crate::{
     patience::patiently,
     places::Places,
     presence::{self, Pulse},
+    restart::Note,
+    resume,
     session::{BeginError, Ending, Session, Told},
     sessions::{Attempts, Stop},
 };
@@ -84,15 +86,25 @@ pub enum Error {
 /// # Errors
 /// If something is wrong that the operator must change; outages are waited out.
 pub async fn run(config: Config, stop: CancellationToken, restart: CancellationToken) -> Result<(), Error> {
-    let places = Places::below(&config.work_dir).map_err(|source| Error::WorkDir {
+    let mut note = Note::read(&config.work_dir, &config.worker);
+    let roots = note.as_ref().map(Note::roots).unwrap_or_default();
+    let places = Places::below(&config.work_dir, &roots).map_err(|source| Error::WorkDir {
         path: config.work_dir.display().to_string(),
         source,
     })?;
     let executors = Arc::new(open::open(&config).await?);
     info!("{}", executors.explanation());
-    let mut swept = false;
+    let sweeping = CancellationToken::new();
+    let _stop_sweeping = sweeping.clone().drop_guard();
+    let left = note
+        .iter()
+        .flat_map(|note| &note.attempts)
+        .map(|left| left.command.container.clone());
+    let sweep = open::sweep(Arc::clone(&executors), left.collect());
+    let mut sweep = Some(sweeping.run_until_cancelled_owned(sweep));
     loop {
-        let session = SessionId::new();
+        let resumed = note.take();
+        let session = resumed.as_ref().map_or_else(SessionId::new, |note| note.session);
         let name = format!("worker/{}/{session}", config.worker);
         let Some(bus) = stop
             .run_until_cancelled(connect::patiently(&config.nats, &name))
@@ -132,11 +144,12 @@ pub async fn run(config: Config, stop: CancellationToken, restart: CancellationT
             session,
             attempts: Attempts::default(),
             places: places.clone(),
+            left: Mutex::new(Vec::new()),
             spool_bytes: config.spool_bytes,
             grace: config.grace,
         });
-        if !std::mem::replace(&mut swept, true) {
-            open::sweep(&executors, session).await;
+        if let Some(sweep) = sweep.take() {
+            TaskTracker::new().spawn(sweep);
         }
         let told = Told {
             stop: stop.clone(),
@@ -144,13 +157,16 @@ pub async fn run(config: Config, stop: CancellationToken, restart: CancellationT
             unheard: CancellationToken::new(),
             drain: config.drain,
         };
-        match serve(&config, &context, &told).await? {
+        match serve(&config, &context, &told, resumed).await? {
             Ending::Stopped | Ending::Restarting => {
                 open::close(&executors, WIND_UP).await;
                 return Ok(());
             }
             Ending::Drained => info!("the drain of this worker is over; what still ran here runs elsewhere, and the worker stays cordoned"),
             Ending::Unheard => warn!("NATS did not hear this worker; a new session begins when it does"),
+            Ending::Late => {
+                warn!("the last runner's session was given up before we came; its jobs run elsewhere, and a new session begins")
+            }
             Ending::Lost => warn!("the watcher gave this worker up; its attempts run elsewhere, and a new session begins"),
             Ending::Broken(why) => {
                 warn!("the session broke ({why}); a new one begins");
@@ -167,7 +183,7 @@ pub async fn run(config: Config, stop: CancellationToken, restart: CancellationT
 }
 
 /// One session: registered, beating, serving, and wound up.
-async fn serve(config: &Config, context: &Arc<Context>, told: &Told) -> Result<Ending, Error> {
+async fn serve(config: &Config, context: &Arc<Context>, told: &Told, resumed: Option<Note>) -> Result<Ending, Error> {
     let total = Room {
         cpu_milli: config.cpu_milli,
         memory_bytes: config.memory_bytes,
@@ -180,9 +196,30 @@ async fn serve(config: &Config, context: &Arc<Context>, told: &Told) -> Result<E
         Err(BeginError::Pull(error)) => return Ok(Ending::Broken(error.to_string())),
     };
     let registered = presence::registration(config, context.session, &context.executors);
-    let sequence = presence::announce(&context.log, &config.worker, WorkerEvent::Registered(registered))
-        .await
-        .map_err(Error::Register)?;
+    let sequence = match &resumed {
+        None => presence::announce(&context.log, &config.worker, WorkerEvent::Registered(registered))
+            .await
+            .map(Some),
+        Some(_) => resume::register(context, &registered).await,
+    };
+    let sequence = sequence.map_err(Error::Register)?;
+    let left = resumed.map(|note| note.attempts).unwrap_or_default();
+    let Some(sequence) = sequence else {
+        left.into_iter()
+            .for_each(|left| resume::give_up(context, left, "its session is over"));
+        Note::discard(&config.work_dir);
+        return Ok(Ending::Late);
+    };
+    // Before the first beat, which must list them.
+    let containers = left.iter().map(|left| left.command.container.clone()).collect();
+    if let Err(error) = Note::taken_up(&config.work_dir, containers) {
+        warn!(
+            "cannot note in {} which containers are taken up: {error}",
+            config.work_dir.display()
+        );
+    }
+    resume::take_up(context, &mut session, left).await;
+    Note::discard(&config.work_dir);
     let (pulse, quiet) = (Pulse::now(), CancellationToken::new());
     if let Some(limit) = config.self_fence {
         let fence = presence::fence_self(Arc::clone(context), pulse.clone(), limit, told.unheard.clone());
@@ -202,8 +239,13 @@ async fn serve(config: &Config, context: &Arc<Context>, told: &Told) -> Result<E
         Err(why) => Ending::Broken(why),
     };
     drop(session);
+    let goes_on = ending == Ending::Restarting && resume::leave(config, context).await;
+    if goes_on {
+        // Its silence does not count, but what a beat does not list any more would.
+        quiet.cancel();
+    }
     wind_up(&ending, context, &tracker, &quiet).await;
-    if matches!(ending, Ending::Stopped | Ending::Restarting | Ending::Drained) {
+    if !goes_on && matches!(ending, Ending::Stopped | Ending::Restarting | Ending::Drained) {
         presence::leave(&context.log, &config.worker, context.session).await;
     }
     quiet.cancel();
@@ -217,7 +259,7 @@ async fn wind_up(ending: &Ending, context: &Context, tracker: &TaskTracker, quie
     let (stop, patience) = match ending {
         Ending::Stopped | Ending::Drained | Ending::Restarting => (Stop::Shutdown, context.grace + WIND_UP),
         // The next session's registration closes this one, and the watcher reschedules what it had.
-        Ending::Broken(_) | Ending::Lost | Ending::Unheard | Ending::Replaced(_) => (Stop::Fenced, WIND_UP),
+        Ending::Broken(_) | Ending::Lost | Ending::Late | Ending::Unheard | Ending::Replaced(_) => (Stop::Fenced, WIND_UP),
     };
     context.attempts.stop_all(stop);
     if stop == Stop::Fenced {

@@ -53,6 +53,20 @@ impl Scribe {
         }
     }
 
+    /// Speaks on for a job that is known from its whole history; nothing where that is none.
+    #[must_use]
+    pub(crate) fn resume(log: Log, js: async_nats::jetstream::Context, actor: Actor, history: &[Recorded]) -> Option<Self> {
+        let (first, last) = (history.first()?, history.last()?);
+        Some(Self {
+            log,
+            js,
+            actor,
+            job: Job::replay(history)?,
+            cause: last.envelope.id,
+            correlation: last.envelope.correlation_id.unwrap_or(first.envelope.id),
+        })
+    }
+
     /// The job as far as it is known here.
     #[must_use]
     pub(crate) const fn job(&self) -> &Job {

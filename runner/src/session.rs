@@ -32,7 +32,9 @@ use crate::{
     facts::{self, Facts, Word},
     fence,
     presence::Free,
-    sessions::Stop,
+    restart::LeftAttempt,
+    scribe::Scribe,
+    sessions::{Entry, Stop},
 };
 
 /// How long an ask waits on the server. Shorter than the silence by which a worker is given up: the broker cannot know that a cable
@@ -61,6 +63,8 @@ pub(crate) enum Ending {
     Drained,
     /// No heartbeat was acknowledged for as long as the runner may execute without.
     Unheard,
+    /// It was to go on with what the last runner left, and was given up before that.
+    Late,
     /// The watcher declared it lost; its attempts belong to others now.
     Lost,
     /// Another runner serves the worker.
@@ -380,6 +384,21 @@ impl Session {
         };
         self.tracker
             .spawn(async move { Box::pin(attempt::run(context, offer.work, offer.job, offer.ready, taken)).await });
+    }
+
+    /// Goes on with an attempt that the last runner left to us.
+    pub(crate) fn take_up(&mut self, left: LeftAttempt, scribe: Scribe, entry: Entry) {
+        let room = Room::of(&scribe.job().spec.resources);
+        self.dispatcher.taken_up(room);
+        self.running += 1;
+        let taken = Taken {
+            room,
+            since: Instant::now(),
+            to: self.freed.0.clone(),
+        };
+        let context = Arc::clone(&self.context);
+        self.tracker
+            .spawn(async move { Box::pin(attempt::resume(context, scribe, entry, left, taken)).await });
     }
 
     /// Starts held work that has room now, and hands back what was held for too long.

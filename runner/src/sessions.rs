@@ -39,6 +39,7 @@ struct Inner {
 pub(crate) struct Entry {
     attempts: Attempts,
     job: JobId,
+    attempt: Attempt,
     stop: watch::Receiver<Option<Stop>>,
 }
 
@@ -61,6 +62,7 @@ impl Attempts {
         Ok(Entry {
             attempts: self.clone(),
             job,
+            attempt,
             stop,
         })
     }
@@ -116,6 +118,12 @@ fn ring(bell: &Bell, why: Stop) {
 }
 
 impl Entry {
+    /// Which attempt it is.
+    #[must_use]
+    pub(crate) const fn which(&self) -> (JobId, Attempt) {
+        (self.job, self.attempt)
+    }
+
     /// What was asked of the attempt, if anything.
     #[must_use]
     pub(crate) fn stopped(&self) -> Option<Stop> {

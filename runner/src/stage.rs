@@ -13,6 +13,7 @@ use bus::{
     spec::InputFile,
 };
 use futures::{StreamExt as _, TryStreamExt as _};
+use serde::{Deserialize, Serialize};
 
 use crate::patience::patiently;
 
@@ -56,7 +57,7 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// What a file was when it was laid out, to tell whether the command changed it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Laid {
     /// Its content.
     pub(crate) sha256: Digest,

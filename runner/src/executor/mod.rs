@@ -90,6 +90,12 @@ pub trait Handle: Send + Sync {
     /// Ends the whole group (SIGKILL).
     async fn kill(&self);
 
+    /// How long its outputs may stay open once it is gone, before they are left.
+    fn outputs_after(&self) -> Duration {
+        // Only a process that escaped its group holds them then, and what it prints is not the job's any more.
+        Duration::from_secs(2)
+    }
+
     /// Whether it can go on without this process, to be found again by the next one.
     fn can_be_left(&self) -> bool {
         false

@@ -1,6 +1,7 @@
 //! Containers. These tests need a Docker daemon and the image `rgrid/python:3`, and fail without.
 
 use std::{
+    collections::HashSet,
     os::unix::fs::MetadataExt as _,
     sync::Arc,
     time::{Duration, Instant},
@@ -22,7 +23,7 @@ async fn docker(change: impl FnOnce(&mut Config)) -> anyhow::Result<Docker> {
         .await
         .context("these tests need Docker: `make setup` starts it")?;
     // What tests left that failed.
-    docker.sweep(bus::ids::SessionId::new()).await?;
+    docker.sweep(&HashSet::new()).await?;
     Ok(docker)
 }
 
@@ -206,23 +207,23 @@ async fn what_a_dead_runner_left_is_swept_and_what_a_live_one_runs_is_not() -> a
     let worker: bus::ids::WorkerId = format!("swept-{}", std::process::id()).parse()?;
     let (docker, place) = (docker(|config| config.worker = worker.clone()).await?, Place::new()?);
     let launch = script(&place, "echo ready; sleep 300");
-    let (job, next) = (launch.job, bus::ids::SessionId::new());
+    let job = launch.job;
     let mut running = docker.launch(launch).await?;
     assert_eq!(line(&mut running.stdout).await?, "ready");
-    let orphan = |session: bus::ids::SessionId| {
-        let labels = [
-            format!("rgrid.worker={worker}"),
-            format!("rgrid.session={session}"),
-            "rgrid.runner=1.1".to_owned(),
-        ];
+    let left = || -> anyhow::Result<String> {
+        let labels = [format!("rgrid.worker={worker}"), "rgrid.runner=1.1".to_owned()];
         let mut run = std::process::Command::new("docker");
         run.args(["run", "-d", "--rm"])
             .args(labels.iter().flat_map(|label| ["--label", label]));
-        run.args(["rgrid/python:3", "sleep", "300"]).output()
+        let output = run.args(["rgrid/python:3", "sleep", "300"]).output()?;
+        anyhow::ensure!(output.status.success(), "no container was left behind");
+        Ok(String::from_utf8(output.stdout)?.trim().to_owned())
     };
-    anyhow::ensure!(orphan(bus::ids::SessionId::new())?.status.success(), "no container was left behind");
-    assert_eq!(docker.sweep(next).await?, 1);
-    assert_eq!(docker.sweep(next).await?, 0);
+    let (left, kept) = (left()?, left()?);
+    docker.sweep(&HashSet::from([kept.clone()])).await?;
+    assert!(!is_there(&left)? && is_there(&kept)?);
+    docker.sweep(&HashSet::new()).await?;
+    assert!(!is_there(&kept)?);
     assert_eq!(containers_of(job)?, 1);
     drop(running);
     close(&docker).await
@@ -256,6 +257,11 @@ async fn auto_takes_docker_where_the_runtime_s_image_is() -> anyhow::Result<()> 
     };
     assert_eq!(kind(image).await?, "docker");
     Ok(())
+}
+
+fn is_there(container: &str) -> anyhow::Result<bool> {
+    let inspected = std::process::Command::new("docker").args(["inspect", container]).output()?;
+    Ok(inspected.status.success())
 }
 
 fn containers_of(job: bus::ids::JobId) -> anyhow::Result<usize> {

@@ -16,7 +16,18 @@ pub(super) const RUNNER: &str = "rgrid.runner";
 /// The label of the worker.
 pub(super) const WORKER: &str = "rgrid.worker";
 /// The label of the runner's session.
-pub(super) const SESSION: &str = "rgrid.session";
+const SESSION: &str = "rgrid.session";
+/// The label of the machine, as processes see it: elsewhere the runner's number means nothing.
+pub(super) const MACHINE: &str = "rgrid.machine";
+/// The label of the file in which a runner that restarts notes what it leaves.
+pub(super) const NOTE: &str = "rgrid.note";
+
+/// This machine since its start, and the space that its process numbers are in.
+pub(super) fn machine() -> String {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let space = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    format!("{}/{}", boot.trim(), space.display())
+}
 
 /// What is the same for all containers of this daemon.
 #[derive(Debug, Clone, Copy)]
@@ -73,13 +84,16 @@ pub(super) fn of(
         Some(name) => config.runtimes.get(name)?.process.as_slice(),
         None => &[],
     };
+    let note = config.note.as_ref().map(|note| (NOTE, note.display().to_string()));
     let labels = [
         ("rgrid.job", launch.job.to_string()),
         ("rgrid.attempt", launch.attempt.to_string()),
         (SESSION, launch.session.to_string()),
         (WORKER, config.worker.to_string()),
         (RUNNER, runner.to_string()),
+        (MACHINE, machine()),
     ];
+    let labels = labels.into_iter().chain(note);
     Ok(ContainerCreateBody {
         image: Some(image.id.clone()),
         // An image's own entry point would change what the command means.
@@ -90,7 +104,7 @@ pub(super) fn of(
         working_dir: Some("/work".to_owned()),
         attach_stdout: Some(true),
         attach_stderr: Some(true),
-        labels: Some(labels.map(|(name, value)| (name.to_owned(), value)).into()),
+        labels: Some(labels.map(|(name, value)| (name.to_owned(), value)).collect()),
         host_config: Some(host_config(launch, config, setting, has_init)?),
         ..ContainerCreateBody::default()
     })

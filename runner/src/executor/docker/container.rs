@@ -256,6 +256,11 @@ impl Handle for ContainerHandle {
         self.container.signal("SIGKILL").await;
     }
 
+    fn outputs_after(&self) -> Duration {
+        // They end with the container. What its daemon stored may still be on the way.
+        Duration::from_secs(120)
+    }
+
     fn can_be_left(&self) -> bool {
         self.tap.whole.load(Ordering::Relaxed) && self.ended.get().is_none() && *self.tap.standing.borrow() == Standing::Runs
     }

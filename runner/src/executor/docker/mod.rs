@@ -59,6 +59,8 @@ pub struct Config {
     pub network: Option<String>,
     /// How many processes and threads one may have: more than a job needs, fewer than a fork bomb.
     pub pids: i64,
+    /// Where a runner that restarts notes the containers that it leaves, for others on this machine to know them by.
+    pub note: Option<std::path::PathBuf>,
     /// How long a pull may stand still, in which nothing arrives, before it is given up.
     pub pull_stall: Duration,
 }
@@ -72,6 +74,7 @@ impl Config {
             runtimes,
             network: None,
             pids: 4096,
+            note: None,
             pull_stall: Duration::from_secs(60),
         }
     }
@@ -222,13 +225,21 @@ impl Docker {
         }
     }
 
+    /// Removes a container that an earlier runner left, whatever it does.
+    pub fn discard(&self, left: Left) {
+        drop(Container::new(self.client.clone(), left.container, self.tasks.clone()));
+    }
+
     /// Takes up a container that an earlier runner left, running or ended meanwhile: its output from there on, and its end.
     ///
     /// # Errors
     /// [`Error::Broken`] if it is not there any more.
     pub async fn take_up(&self, left: &Left, seen: Counts) -> Result<Running, Error> {
         let gone = |error| Error::Broken(format!("Docker does not have container {} any more: {error}", left.container));
-        let inspected = self.client.inspect_container(&left.container, None::<InspectContainerOptions>).await;
+        let inspected = self
+            .client
+            .inspect_container(&left.container, None::<InspectContainerOptions>)
+            .await;
         inspected.map_err(gone)?;
         let container = Container::new(self.client.clone(), left.container.clone(), self.tasks.clone());
         let tap = Arc::new(Tap::new(left.first_stored.clone()));

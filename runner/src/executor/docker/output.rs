@@ -116,7 +116,11 @@ pub(super) struct Source {
 
 /// Separates standard output from standard error. A task of `tasks` carries the bytes until the container is gone. Without an
 /// attached connection they come from what the daemon stored.
-pub(super) fn separate(attached: Option<Attached>, source: Source, tasks: &TaskTracker) -> (ReadHalf<SimplexStream>, ReadHalf<SimplexStream>) {
+pub(super) fn separate(
+    attached: Option<Attached>,
+    source: Source,
+    tasks: &TaskTracker,
+) -> (ReadHalf<SimplexStream>, ReadHalf<SimplexStream>) {
     let (stdout, stdout_writer) = simplex(BUFFER);
     let (stderr, stderr_writer) = simplex(BUFFER);
     let mut sink = Sink {

@@ -1,29 +1,33 @@
-//! Containers that an earlier runner, which crashed, left on this machine.
+//! Containers that a runner on this machine, which crashed, left behind.
 
-use std::collections::HashMap;
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+};
 
 use bollard::{models::ContainerSummary, query_parameters::ListContainersOptions};
-use bus::ids::SessionId;
 use tracing::warn;
 
 use super::{
     Docker,
-    body::{RUNNER, SESSION, WORKER},
+    body::{self, MACHINE, NOTE, RUNNER, WORKER},
     container,
 };
-use crate::executor::{Error, process::proc};
+use crate::{
+    executor::{Error, process::proc},
+    restart::Note,
+};
 
 impl Docker {
-    /// Kills and removes the containers of this worker's earlier sessions whose runner is gone. A runner that lives, as of another
-    /// grid whose worker has the same name, keeps its own. Returns how many there were.
+    /// Kills and removes the containers of this machine's runners that are gone. What a runner that lives executes stays, and what
+    /// one that restarts left to its successor; so do those of `kept`. Returns how many there were.
     ///
     /// # Errors
     /// [`Error::Broken`] if the daemon does not list its containers.
-    pub async fn sweep(&self, session: SessionId) -> Result<usize, Error> {
-        let label = format!("{WORKER}={}", self.config.worker);
+    pub async fn sweep(&self, kept: &HashSet<String>) -> Result<usize, Error> {
         let options = ListContainersOptions {
             all: true,
-            filters: Some(HashMap::from([("label".to_owned(), vec![label])])),
+            filters: Some(HashMap::from([("label".to_owned(), vec![WORKER.to_owned()])])),
             ..ListContainersOptions::default()
         };
         let containers = self
@@ -31,11 +35,12 @@ impl Docker {
             .list_containers(Some(options))
             .await
             .map_err(|error| Error::Broken(format!("Docker did not list its containers: {error}")))?;
-        let session = session.to_string();
+        let (worker, machine) = (self.config.worker.to_string(), body::machine());
         let left: Vec<String> = containers
             .into_iter()
-            .filter(|container| is_left(container, &session))
+            .filter(|container| is_left(container, &worker, &machine))
             .filter_map(|container| container.id)
+            .filter(|id| !kept.contains(id))
             .collect();
         for id in &left {
             warn!("removing container {id}, which a runner that is gone left behind");
@@ -45,32 +50,70 @@ impl Docker {
     }
 }
 
-fn is_left(container: &ContainerSummary, session: &str) -> bool {
+/// Whether a container's runner is gone and left it to nobody, as far as can be known here: of this worker, or of another on this
+/// very machine.
+fn is_left(container: &ContainerSummary, worker: &str, machine: &str) -> bool {
     let label = |name: &str| container.labels.as_ref().and_then(|labels| labels.get(name));
-    let runner_lives = label(RUNNER).and_then(|runner| runner.parse().ok()).is_some_and(proc::is_alive);
-    label(SESSION).is_some_and(|its| its != session) && !runner_lives
+    let Some(runner) = label(RUNNER) else { return false };
+    let known = label(MACHINE).is_some_and(|its| its == machine) || label(WORKER).is_some_and(|its| its == worker);
+    let lives = runner.parse().is_ok_and(proc::is_alive);
+    let id = container.id.as_deref().unwrap_or_default();
+    known && !lives && !label(NOTE).is_some_and(|note| Note::keeps(Path::new(note), id))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn container(session: &str, runner: &str) -> ContainerSummary {
+    fn container(worker: &str, machine: &str, runner: &str) -> ContainerSummary {
+        let labels = [(WORKER, worker), (MACHINE, machine), (RUNNER, runner)];
         ContainerSummary {
-            labels: Some(HashMap::from([
-                (SESSION.to_owned(), session.to_owned()),
-                (RUNNER.to_owned(), runner.to_owned()),
-            ])),
+            id: Some("c".to_owned()),
+            labels: Some(labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into()),
             ..ContainerSummary::default()
         }
     }
 
     #[test]
-    fn only_what_a_dead_runner_s_other_session_left_is_swept() {
+    fn only_what_a_dead_runner_of_this_machine_or_worker_left_is_swept() {
         let this = proc::this_process().unwrap().to_string();
-        assert!(is_left(&container("old", "1.9999999999"), "new"));
-        assert!(!is_left(&container("new", "1.9999999999"), "new"));
-        assert!(!is_left(&container("old", &this), "new"));
-        assert!(!is_left(&ContainerSummary::default(), "new"));
+        let dead = "1.9999999999";
+        let is_left = |container: &ContainerSummary| is_left(container, "w", "here");
+        assert!(is_left(&container("w", "here", dead)) && is_left(&container("other", "here", dead)));
+        assert!(
+            is_left(&container("w", "elsewhere", dead)),
+            "our own, from before this start of the machine"
+        );
+        assert!(!is_left(&container("other", "elsewhere", dead)));
+        assert!(!is_left(&container("w", "here", &this)));
+        assert!(!is_left(&ContainerSummary::default()));
+    }
+
+    #[test]
+    fn what_a_runner_that_restarts_left_to_its_successor_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut container = container("other", "here", "1.9999999999");
+        let note = dir.path().join("restart.json");
+        if let Some(labels) = &mut container.labels {
+            labels.insert(NOTE.to_owned(), note.display().to_string());
+        }
+        assert!(is_left(&container, "w", "here"), "there is no note");
+        let write = |deadline: chrono::DateTime<chrono::Utc>| {
+            let left = serde_json::json!({
+                "worker": "other", "session": bus::ids::SessionId::new(), "deadline": deadline, "boot": "",
+                "attempts": [{
+                    "job": bus::ids::JobId::new(), "attempt": 1, "root": "/", "laid": [], "begun": deadline,
+                    "log": { "segments": [], "stdout_bytes": 0, "stderr_bytes": 0, "live": 0, "piped": { "stdout": 0, "stderr": 0 } },
+                    "command": { "container": "c", "first_stored": null, "memory_limited": false },
+                }],
+            });
+            std::fs::write(&note, left.to_string()).unwrap();
+        };
+        write(chrono::Utc::now() + chrono::TimeDelta::seconds(60));
+        assert!(!is_left(&container, "w", "here"));
+        write(chrono::Utc::now() - chrono::TimeDelta::seconds(1));
+        assert!(is_left(&container, "w", "here"), "nobody came for it");
+        Note::taken_up(dir.path(), vec!["c".to_owned()]).unwrap();
+        assert!(!is_left(&container, "w", "here"), "somebody took it up, and lives");
     }
 }

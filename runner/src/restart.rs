@@ -1,0 +1,181 @@
+//! What a runner that restarts leaves to the next one: containers that go on running, and how far their attempts are.
+//!
+//! It stands in a file of the work directory, written last of all. Where there is none, the runner before did not announce its
+//! end: whatever it left is killed, and nothing of that is committed.
+
+use std::{
+    fs, io,
+    io::Write as _,
+    path::{Path, PathBuf},
+};
+
+use bus::ids::{Attempt, JobId, SessionId, WorkerId};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+
+use crate::{
+    executor::{Left, process::proc},
+    logbook::Suspended,
+    stage::Laid,
+};
+
+/// The file's name.
+pub(crate) const FILE: &str = "restart.json";
+
+/// The name of the file that says which of them the next runner took up.
+const TAKEN: &str = "taken-up.json";
+
+#[derive(Debug, Serialize, Deserialize)]
+struct TakenUp {
+    /// The process that did.
+    runner: String,
+    containers: Vec<String>,
+}
+
+/// A session that goes on with the next runner.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Note {
+    /// Whose session.
+    pub(crate) worker: WorkerId,
+    /// Which.
+    pub(crate) session: SessionId,
+    /// Until when it is waited for.
+    pub(crate) deadline: DateTime<Utc>,
+    /// Which start of the machine it was: no container outlives the next one.
+    boot: String,
+    /// What goes on.
+    pub(crate) attempts: Vec<LeftAttempt>,
+}
+
+/// An attempt whose command goes on.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct LeftAttempt {
+    /// The job.
+    pub(crate) job: JobId,
+    /// Which try at it.
+    pub(crate) attempt: Attempt,
+    /// Its directory.
+    pub(crate) root: PathBuf,
+    /// The inputs that were laid there.
+    pub(crate) laid: Vec<(PathBuf, Laid)>,
+    /// When its command began.
+    pub(crate) begun: DateTime<Utc>,
+    /// Its log up to there.
+    pub(crate) log: Suspended,
+    /// Its container.
+    pub(crate) command: Left,
+}
+
+impl Note {
+    /// What is left of a session.
+    #[must_use]
+    pub(crate) fn new(worker: WorkerId, session: SessionId, deadline: DateTime<Utc>, attempts: Vec<LeftAttempt>) -> Self {
+        Self {
+            worker,
+            session,
+            deadline,
+            boot: boot(),
+            attempts,
+        }
+    }
+
+    /// Writes it: whole, or not at all.
+    ///
+    /// # Errors
+    /// If the disk does not take it.
+    pub(crate) fn write(&self, work_dir: &Path) -> io::Result<()> {
+        let (path, beside) = (work_dir.join(FILE), work_dir.join(format!("{FILE}.new")));
+        let mut file = fs::File::create(&beside)?;
+        file.write_all(&serde_json::to_vec(self)?)?;
+        file.sync_all()?;
+        fs::rename(&beside, &path)?;
+        fs::File::open(work_dir)?.sync_all()
+    }
+
+    /// What the last runner of this worker left here, if it left anything that can still be there.
+    #[must_use]
+    pub(crate) fn read(work_dir: &Path, worker: &WorkerId) -> Option<Self> {
+        let path = work_dir.join(FILE);
+        let json = fs::read(&path).ok()?;
+        match serde_json::from_slice::<Self>(&json) {
+            Ok(note) if note.worker == *worker && note.boot == boot() => Some(note),
+            Ok(_) => None,
+            Err(error) => {
+                warn!(
+                    "cannot read what the last runner left in {}: {error}; its containers are ended",
+                    path.display()
+                );
+                None
+            }
+        }
+    }
+
+    /// Whether a container is not to be touched although the runner that started it is gone: that one noted it in this file and is
+    /// still waited for, or the one after it took it up.
+    #[must_use]
+    pub(crate) fn keeps(path: &Path, container: &str) -> bool {
+        let note = fs::read(path).ok().and_then(|json| serde_json::from_slice::<Self>(&json).ok());
+        if note.is_some_and(|note| note.deadline > Utc::now() && note.attempts.iter().any(|left| left.command.container == container)) {
+            return true;
+        }
+        let taken = fs::read(path.with_file_name(TAKEN)).ok();
+        taken
+            .and_then(|json| serde_json::from_slice::<TakenUp>(&json).ok())
+            .is_some_and(|taken| taken.runner.parse().is_ok_and(proc::is_alive) && taken.containers.iter().any(|taken| taken == container))
+    }
+
+    /// Notes that this process has taken these containers up, for others on this machine who see whose they were; before the note
+    /// is discarded.
+    ///
+    /// # Errors
+    /// If the disk does not take it.
+    pub(crate) fn taken_up(work_dir: &Path, containers: Vec<String>) -> io::Result<()> {
+        let runner = proc::this_process()?.to_string();
+        let beside = work_dir.join(format!("{TAKEN}.new"));
+        fs::write(&beside, serde_json::to_vec(&TakenUp { runner, containers })?)?;
+        fs::rename(&beside, work_dir.join(TAKEN))
+    }
+
+    /// Takes the file away: what stood in it is taken up, or given up.
+    pub(crate) fn discard(work_dir: &Path) {
+        match fs::remove_file(work_dir.join(FILE)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => warn!("cannot remove {FILE} in {}: {error}", work_dir.display()),
+            _ => {}
+        }
+    }
+
+    /// The directories of what goes on.
+    #[must_use]
+    pub(crate) fn roots(&self) -> Vec<PathBuf> {
+        self.attempts.iter().map(|left| left.root.clone()).collect()
+    }
+}
+
+fn boot() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_is_for_the_next_runner_of_that_worker_and_for_no_other() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let worker: WorkerId = "w".parse().expect("a worker");
+        let note = Note::new(worker.clone(), SessionId::new(), Utc::now(), Vec::new());
+        note.write(dir.path()).expect("written");
+        let read = Note::read(dir.path(), &worker).expect("a note");
+        assert_eq!((read.session, read.deadline), (note.session, note.deadline));
+        assert!(Note::read(dir.path(), &"other".parse().expect("a worker")).is_none());
+        let rebooted = Note {
+            boot: "another".to_owned(),
+            ..note
+        };
+        rebooted.write(dir.path()).expect("written");
+        assert!(Note::read(dir.path(), &worker).is_none());
+        Note::discard(dir.path());
+        assert!(Note::read(dir.path(), &worker).is_none());
+    }
+}

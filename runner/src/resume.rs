@@ -1,0 +1,178 @@
+//! Going on with a session that the last runner of this worker left, and leaving one to the next.
+
+use std::{sync::Arc, time::Duration};
+
+use bus::{
+    envelope::{Actor, Envelope},
+    job::{JobEvent, Recorded},
+    stream::{
+        EVENTS,
+        append::{self, Append},
+        read,
+    },
+    subjects,
+    worker::{Registered, Restarting, WorkerEvent},
+};
+use chrono::{TimeDelta, Utc};
+use tracing::{info, warn};
+
+use crate::{
+    attempt::Context,
+    config::Config,
+    facts, presence,
+    restart::{LeftAttempt, Note},
+    scribe::Scribe,
+    session::Session,
+    sessions::Stop,
+};
+
+/// How long a restart's announcement may take. One that is not in the log did not happen.
+const ANNOUNCED: Duration = Duration::from_secs(10);
+/// How long attempts may take to be left, or to end.
+const LEAVING: Duration = Duration::from_secs(30);
+/// How often what the log did not tell is asked again, and the pause between.
+const TRIES: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Registers the session again that the last runner left, if nobody ended it meanwhile. The log decides between us and a watcher
+/// that gives it up. Returns the registration's sequence; nothing where the session is over.
+///
+/// # Errors
+/// If it cannot be appended.
+pub(crate) async fn register(context: &Context, registered: &Registered) -> Result<Option<u64>, append::Error> {
+    let subject = subjects::worker(&context.worker);
+    for _ in 0..TRIES {
+        let known = async {
+            let last = read::back_to(&context.js, EVENTS, &subject, 0)
+                .await
+                .map_err(|error| error.to_string())?;
+            let last = last.last().map_or(0, |last| last.sequence);
+            Ok::<_, String>((last, facts::history(&context.js, &context.worker, last).await?))
+        };
+        let (last, events) = match known.await {
+            Ok(known) => known,
+            Err(why) => {
+                warn!("cannot read yet whether the session that the last runner left goes on: {why}");
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
+        if !facts::is_open(&events, context.session) {
+            return Ok(None);
+        }
+        let envelope = Envelope::new(Actor::Worker(context.worker.clone()), WorkerEvent::Registered(registered.clone()));
+        match context.log.append(Append::worker(&context.worker, Some(last), &envelope)).await {
+            Err(append::Error::Conflict { .. }) => {}
+            answer => return answer.map(Some),
+        }
+    }
+    Ok(None)
+}
+
+/// Takes up what the last runner left of a session that goes on. An attempt that is not ours any more is ended.
+pub(crate) async fn take_up(context: &Arc<Context>, session: &mut Session, attempts: Vec<LeftAttempt>) {
+    for left in attempts {
+        let job = left.job;
+        let Some(history) = history(context, &left).await else {
+            give_up(context, left, "the log does not tell how it stands");
+            continue;
+        };
+        let actor = Actor::Worker(context.worker.clone());
+        let scribe = Scribe::resume(context.log.clone(), context.js.clone(), actor, &history);
+        let is_ours = |scribe: &Scribe| {
+            let live = scribe.job().live_attempt();
+            live.is_some_and(|live| live.number == left.attempt && live.session == context.session)
+        };
+        let Some(scribe) = scribe.filter(is_ours) else {
+            give_up(context, left, "it was given to another worker, or ended");
+            continue;
+        };
+        let Ok(entry) = context.attempts.enter(job, left.attempt) else {
+            continue;
+        };
+        let claims = history
+            .iter()
+            .filter(|recorded| matches!(recorded.envelope.event, JobEvent::Claimed(_)));
+        context
+            .attempts
+            .claimed(claims.map(|recorded| recorded.sequence).max().unwrap_or(0));
+        if scribe.job().cancel_requested.is_some() {
+            context.attempts.stop(job, Stop::Cancel);
+        }
+        session.take_up(left, scribe, entry);
+    }
+}
+
+async fn history(context: &Context, left: &LeftAttempt) -> Option<Vec<Recorded>> {
+    for _ in 0..TRIES {
+        match read::history(&context.js, left.job).await {
+            Ok(history) => return Some(history),
+            Err(error) => warn!(job.id = %left.job, "cannot read job {} yet: {error}", left.job),
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    None
+}
+
+/// Ends what was left to us and is not to be gone on with.
+pub(crate) fn give_up(context: &Context, left: LeftAttempt, why: &str) {
+    warn!(job.id = %left.job, "ending attempt {} of job {}, which the last runner left: {why}", left.attempt, left.job);
+    if let Ok(docker) = &context.executors.docker {
+        docker.discard(left.command);
+    }
+    // Dropped, it is removed.
+    drop(context.places.take_up(&left.root));
+}
+
+/// Announces a restart, leaves what can be left, and notes it for the next runner. Returns whether anything was.
+pub(crate) async fn leave(config: &Config, context: &Context) -> bool {
+    if context.attempts.is_empty() {
+        return false;
+    }
+    let patience = TimeDelta::from_std(config.restart_deadline).unwrap_or(TimeDelta::MAX);
+    let Some(deadline) = Utc::now().checked_add_signed(patience) else {
+        return false;
+    };
+    let restarting = WorkerEvent::Restarting(Restarting {
+        session: context.session,
+        deadline,
+    });
+    match tokio::time::timeout(ANNOUNCED, presence::announce(&context.log, &config.worker, restarting)).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => {
+            warn!("cannot announce the restart ({error}); what runs here is ended, and made again");
+            return false;
+        }
+        Err(_) => {
+            warn!("NATS does not take the announcement of the restart; what runs here is ended, and made again");
+            return false;
+        }
+    }
+    context.attempts.stop_all(Stop::Leave);
+    let ended = async {
+        while !context.attempts.is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    if tokio::time::timeout(LEAVING, ended).await.is_err() {
+        warn!("some attempts take too long to be left; they are made again");
+    }
+    let left = std::mem::take(&mut *context.left.lock());
+    if left.is_empty() {
+        return false;
+    }
+    let count = left.len();
+    let note = Note::new(config.worker.clone(), context.session, deadline, left);
+    if let Err(error) = note.write(&config.work_dir) {
+        warn!(
+            "cannot note in {} what is left for the next runner ({error}); it is ended, and made again",
+            config.work_dir.display()
+        );
+        for left in note.attempts {
+            give_up(context, left, "nobody would find it");
+        }
+        return false;
+    }
+    info!("{count} containers go on; the next runner of this worker has until {deadline} to take them up");
+    true
+}
