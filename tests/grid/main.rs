@@ -8,6 +8,7 @@ mod files;
 mod intake;
 mod lifecycle;
 mod log;
+mod outages;
 mod projector;
 mod runner;
 mod up;
