@@ -117,6 +117,10 @@ pub(crate) struct Watcher {
 impl Watcher {
     /// One that begins with this.
     pub(crate) fn new(bus: &Bus, config: &Config, beat_now: Arc<Notify>, begin: Begin) -> Self {
+        let caught_up = begin.sequence >= begin.last;
+        if caught_up {
+            info!("ready: the log has nothing that is not known");
+        }
         Self {
             state: begin.state,
             lapse: config.lapse,
@@ -125,7 +129,7 @@ impl Watcher {
             line: Line::new(bus.client.clone()),
             system: None,
             beat_now,
-            caught_up: begin.sequence >= begin.last,
+            caught_up,
             last_at_start: begin.last,
             began: Instant::now(),
             read: 0,

@@ -3,8 +3,10 @@
 mod disconnects;
 mod ends;
 mod follows;
+mod long;
 mod outages;
 mod silence;
+mod snapshots;
 mod times;
 
 use std::{
