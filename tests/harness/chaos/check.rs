@@ -51,6 +51,8 @@ pub enum Kind {
     Lost,
     /// A job ended twice, or the result of an attempt counted that was given up.
     Doubled,
+    /// A word was stored that did not count: it must have been decided against before.
+    Unfenced,
     /// Traces and log tell different things.
     Disagreement,
     /// Two attempts ran at once without a reason, or one went on for too long.
@@ -138,6 +140,10 @@ fn acknowledged(evidence: &Evidence, verdict: &mut Verdict) {
 /// Promises 1 and 2: each job has one end, and nothing counted that was not its turn.
 fn tell(job: JobId, tale: &Tale, verdict: &mut Verdict) {
     verdict.refused += tale.refused;
+    if tale.refused > 0 {
+        let what = format!("{} words were stored that could not count any more", tale.refused);
+        verdict.add(2, Kind::Unfenced, Some(job), what);
+    }
     for (sequence, why) in &tale.wrongs {
         verdict.add(2, Kind::Doubled, Some(job), format!("{why} (sequence {sequence})"));
     }

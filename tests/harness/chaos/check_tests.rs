@@ -168,8 +168,6 @@ fn what_is_well_is_found_well() {
     plain().holds();
     moved().holds();
     zombie().holds();
-    let late = zombie().finish(1);
-    zombie().refused(9_500, late).holds();
     Story::new().say(5, Word::Cancelled).holds();
 }
 
@@ -210,6 +208,14 @@ fn a_result_of_an_attempt_that_was_given_up_is_found() {
         .ran(2, 4_530, 9_000, false)
         .finished(7_010, 1)
         .breaks(Kind::Doubled);
+}
+
+/// The last fence held; but whoever stored it had not looked.
+#[test]
+fn a_late_word_that_was_stored_is_found() {
+    let story = zombie();
+    let late = story.finish(1);
+    story.refused(9_500, late).breaks(Kind::Unfenced);
 }
 
 #[test]
