@@ -91,10 +91,11 @@ impl Broker {
 impl Sim {
     /// Appends an event of a job behind the one at `after`.
     pub(super) fn append(&mut self, id: JobId, after: u64, envelope: &Envelope<JobEvent>) -> Answer {
-        let ready = matches!(
-            envelope.event,
-            JobEvent::Submitted(_) | JobEvent::Rescheduled(_) | JobEvent::Released(_) | JobEvent::Requeued(_)
-        );
+        let ready = match &envelope.event {
+            JobEvent::Submitted(submitted) => submitted.spec.start.is_none(),
+            JobEvent::Rescheduled(_) | JobEvent::Released(_) | JobEvent::Requeued(_) => true,
+            _ => false,
+        };
         let subject = if ready {
             subjects::job_ready(&namespace(), id, &default_token(), spec().class())
         } else {

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 
 use bus::{
-    envelope::Envelope,
     ids::{Attempt, JobId, SessionId, WorkerId},
     job::{Command, Job, JobEvent, Outcome, Phase, Recorded, Rejection, Usage, decide},
     worker::{Beat, Registered, WorkerEvent},
@@ -96,7 +95,7 @@ impl Sim {
             pid: 1,
             self_fence_ms: None,
         });
-        let envelope = Envelope::new(Self::actor(number), registered);
+        let envelope = self.envelope(Self::actor(number), registered);
         self.ask(
             Who::Runner(number),
             move |sim| sim.append_of_worker(&id, None, &envelope),
@@ -163,7 +162,10 @@ impl Sim {
         let acknowledge = move |sim: &mut Self| sim.tell(Who::Runner(number), move |sim| sim.broker.acknowledge(ready));
         match self.runners[number].entries.get(&id) {
             // We do not know yet that ours was given up. This one comes back, to us or to another.
-            Some(known) if known.attempt < attempt => return drop(self.runners[number].entries.remove(&id)),
+            Some(known) if known.attempt < attempt => {
+                self.runners[number].entries.remove(&id);
+                return;
+            }
             // Our own claim, delivered again because its acknowledgement was late.
             Some(_) => return acknowledge(self),
             None => {}
@@ -199,10 +201,16 @@ impl Sim {
         if self.runners[number].entries.get(&id) != Some(&Entry { attempt }) {
             return;
         }
+        let failed = self.random.random_bool(0.3);
+        let outcome = if failed {
+            Outcome::Failed { exit_code: 1 }
+        } else {
+            Outcome::Succeeded
+        };
         let finish = Command::Finish {
             attempt,
             session,
-            outcome: Outcome::Succeeded,
+            outcome,
             manifest: None,
             usage: Usage::default(),
         };
@@ -231,7 +239,7 @@ impl Sim {
             Ok(event) => event,
             Err(rejection) => return then(self, Err(rejection)),
         };
-        let (id, after, envelope) = (job.id, job.sequence, Envelope::new(Self::actor(number), event));
+        let (id, after, envelope) = (job.id, job.sequence, self.envelope(Self::actor(number), event));
         let stored = envelope.clone();
         self.ask(
             Who::Runner(number),

@@ -10,7 +10,10 @@ use bus::{
     envelope::{Actor, Envelope},
     ids::JobId,
     job::{Command, decide},
+    policy::{Retry, Start},
+    spec::JobSpec,
 };
+use chrono::{DateTime, Utc};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 
 use super::{
@@ -76,6 +79,7 @@ type Step = Box<dyn FnOnce(&mut Sim)>;
 pub(super) struct Sim {
     pub(super) now: u64,
     base: Instant,
+    wall: DateTime<Utc>,
     pub(super) random: StdRng,
     agenda: BTreeMap<(u64, u64), Step>,
     steps: u64,
@@ -94,6 +98,7 @@ impl Sim {
         Self {
             now: 0,
             base,
+            wall: Utc::now(),
             random: StdRng::seed_from_u64(seed),
             agenda: BTreeMap::new(),
             steps: 0,
@@ -109,6 +114,20 @@ impl Sim {
     /// A moment as the watcher's clock has it.
     pub(super) fn instant(&self, ms: u64) -> Instant {
         self.base + Duration::from_millis(ms)
+    }
+
+    /// A moment as the wall clock has it.
+    pub(super) fn wall(&self, ms: u64) -> DateTime<Utc> {
+        self.wall + Duration::from_millis(ms)
+    }
+
+    /// Something to be said now.
+    pub(super) fn envelope<E>(&self, actor: Actor, event: E) -> Envelope<E> {
+        let time = self.wall(self.now);
+        Envelope {
+            time,
+            ..Envelope::new(actor, event)
+        }
     }
 
     /// Does something at a moment that has not been.
@@ -297,10 +316,9 @@ impl Sim {
     /// A user hands a job in, and goes on until that is acknowledged; some think better of it later.
     fn submit(&mut self) {
         let id = JobId::new();
-        let mut spec = Box::new(spec());
-        spec.max_losses = Some(self.random.random_range(1..5));
+        let spec = Box::new(self.a_spec());
         let event = decide(None, Command::Submit { spec }).expect("it is new");
-        let envelope = Envelope::new(Actor::Api, event);
+        let envelope = self.envelope(Actor::Api, event);
         self.ask(
             Who::Submitter,
             move |sim| sim.append(id, 0, &envelope),
@@ -315,6 +333,26 @@ impl Sim {
         );
     }
 
+    /// A job with a few of the things that time brings.
+    fn a_spec(&mut self) -> JobSpec {
+        let mut spec = spec();
+        let random = &mut self.random;
+        spec.max_losses = Some(random.random_range(1..5));
+        let mut some = |ms: std::ops::Range<u64>, odds| random.random_bool(odds).then(|| random.random_range(ms));
+        spec.start = some(100..10_000, 0.2).map(|delay| Start {
+            delay_ms: Some(delay),
+            ..Start::default()
+        });
+        spec.retry = some(200..5_000, 0.3).map(|backoff_ms| Retry {
+            max: 3,
+            backoff_ms,
+            ..Retry::default()
+        });
+        spec.queue_timeout_ms = some(1_000..8_000, 0.1);
+        spec.total_timeout_ms = some(5_000..30_000, 0.1);
+        spec
+    }
+
     fn cancel(&mut self, id: JobId) {
         self.ask(
             Who::Submitter,
@@ -323,7 +361,7 @@ impl Sim {
                 let Ok(event) = decide(job.as_ref(), Command::Cancel { reason: None }) else {
                     return;
                 };
-                let (after, envelope) = (job.map_or(0, |job| job.sequence), Envelope::new(Actor::Api, event));
+                let (after, envelope) = (job.map_or(0, |job| job.sequence), sim.envelope(Actor::Api, event));
                 sim.ask(
                     Who::Submitter,
                     move |sim| sim.append(id, after, &envelope),

@@ -7,10 +7,12 @@ use std::{
 
 use ::watcher::{Command, Config, State, plan, read};
 use bus::{
-    envelope::{Actor, Envelope},
+    envelope::Actor,
+    ids::JobId,
     job::{self, Job, decide},
     worker::{Lost, WorkerEvent},
 };
+use chrono::{DateTime, Utc};
 
 use super::{
     RUNNERS, WATCHERS,
@@ -112,8 +114,9 @@ impl Sim {
     }
 
     fn tick(&mut self, number: usize) {
-        let now = self.instant(self.now);
+        let (now, wall) = (self.instant(self.now), self.wall(self.now));
         let watcher = &mut self.watchers[number];
+        watcher.state.tell_time(now, wall);
         watcher.state.listen(now);
         for command in plan(&watcher.state, now, Config::LAPSE) {
             self.carry_out(number, command);
@@ -125,7 +128,9 @@ impl Sim {
         let topic = match &command {
             Command::Lose { session, .. } => session.to_string(),
             Command::GiveUp { job, attempt, session, .. } => format!("{job} {attempt} {session}"),
-            other => panic!("the model does not know {other:?}"),
+            Command::Look { job, .. } => format!("look at {job}"),
+            // Nobody waits for anybody here.
+            Command::Ask { .. } => return,
         };
         if let Command::Lose { worker, session, .. } = &command {
             self.must_be_unwell(worker, *session);
@@ -141,7 +146,7 @@ impl Sim {
                 last_beat,
                 ..
             } => {
-                let envelope = Envelope::new(Actor::Watcher, WorkerEvent::Lost(Lost { session, last_beat }));
+                let envelope = self.envelope(Actor::Watcher, WorkerEvent::Lost(Lost { session, last_beat }));
                 self.ask(
                     Who::Watcher(number),
                     move |sim| sim.append_of_worker(&worker, Some(after), &envelope),
@@ -156,28 +161,40 @@ impl Sim {
                 claimed,
                 cause,
                 ..
-            } => self.ask(
-                Who::Watcher(number),
-                move |sim| sim.broker.history(job),
-                move |sim, history| {
-                    sim.watchers[number].busy.remove(&topic);
-                    let Some(last) = history.last().filter(|last| last.sequence >= claimed) else {
-                        return;
-                    };
-                    let command = job::Command::GiveUp { attempt, cause };
-                    if let Ok(event) = decide(Job::replay(&history).as_ref(), command) {
-                        let (after, envelope) = (last.sequence, Envelope::new(Actor::Watcher, event));
-                        // Whatever is answered, the next plan tells what is left to do.
-                        sim.ask(
-                            Who::Watcher(number),
-                            move |sim| sim.append(job, after, &envelope),
-                            |_, _: Answer| (),
-                        );
-                    }
-                },
-            ),
-            other => panic!("the model does not know {other:?}"),
+            } => self.decide_on(number, topic, (job, claimed), move |_, _| {
+                Some(job::Command::GiveUp { attempt, cause })
+            }),
+            Command::Look { job, known, .. } => self.decide_on(number, topic, (job, known), |job, wall| {
+                job.due().filter(|due| due.at <= wall).map(|due| due.command)
+            }),
+            Command::Ask { .. } => {}
         }
+    }
+
+    /// Reads a job, decides, and appends behind what was read. Whatever is answered, the next plan tells what is left to do.
+    fn decide_on(
+        &mut self,
+        number: usize,
+        topic: String,
+        (id, known): (JobId, u64),
+        what: impl FnOnce(&Job, DateTime<Utc>) -> Option<job::Command> + 'static,
+    ) {
+        self.ask(
+            Who::Watcher(number),
+            move |sim| sim.broker.history(id),
+            move |sim, history| {
+                sim.watchers[number].busy.remove(&topic);
+                let wall = sim.wall(sim.now);
+                let Some(job) = Job::replay(&history).filter(|job| job.sequence >= known) else {
+                    return;
+                };
+                if let Some(Ok(event)) = what(&job, wall).map(|command| decide(Some(&job), command)) {
+                    let envelope = sim.envelope(Actor::Watcher, event);
+                    let append = move |sim: &mut Self| sim.append(id, job.sequence, &envelope);
+                    sim.ask(Who::Watcher(number), append, |_, _: Answer| ());
+                }
+            },
+        );
     }
 
     /// Promise 3, the other way round: nobody is given up who lived, and was not cut off, for as long as a silence takes.
