@@ -3,6 +3,7 @@
 mod clocks;
 mod fence;
 mod leave;
+mod restart;
 
 use std::{
     fs::File,

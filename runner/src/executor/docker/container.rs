@@ -278,6 +278,13 @@ impl Handle for ContainerHandle {
     }
 }
 
+impl Drop for ContainerHandle {
+    /// What nobody waits for is not read either.
+    fn drop(&mut self) {
+        self.tap.leave.cancel();
+    }
+}
+
 /// The daemon tells a signal as 128 and its number. Those that programs do not choose as exit codes are told apart again.
 fn exit(code: i64) -> Exit {
     use rustix::process::Signal;
