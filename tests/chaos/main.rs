@@ -17,6 +17,7 @@ Set in the environment:
   CHAOS_JOBS      how many jobs there are among them, at least                           [500]
   CHAOS_LEVEL     how many of them at once                                               [120]
   CHAOS_PERCENT   how much of the other cases is done: 10 makes 2 SIGKILLs of 20         [100]
+  CHAOS_NET       off: no network namespaces; runners are stopped instead of cut off     [on]
   CHAOS_REPORT    where the report goes, as JSON                                         [target/chaos.json]
   CHAOS_KEEP      set: the logs, traces and stores of a good run are kept too
   CHAOS_LOG       what the parts log (info, debug)                                       [info]

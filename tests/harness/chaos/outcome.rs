@@ -108,8 +108,8 @@ impl Outcome {
             .max()
             .unwrap_or_default();
         let mut text = format!(
-            "== {} (seed {}): {} acknowledged, {} in the log, {} traces; ends {:?}; {} results of attempts \
-             that were given up, all refused; {} overlaps, the longest {longest} ms; {} outputs compared; {} broken promises\n",
+            "== {} (seed {}): {} acknowledged, {} in the log, {} traces; ends {:?}; {} attempts came to a \
+             result after they were given up; {} overlaps, the longest {longest} ms; {} outputs compared; {} broken promises\n",
             self.name,
             self.seed,
             evidence.acknowledged.len(),
