@@ -3,6 +3,7 @@
 mod clocks;
 mod fence;
 mod leave;
+mod outages;
 mod restart;
 
 use std::{

@@ -3,7 +3,6 @@
 use std::{collections::HashMap, path::Path};
 
 use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountBindOptions, MountType, SystemInfo};
-use bollard::query_parameters::CreateContainerOptions;
 
 use super::{Config, image::Image};
 use crate::executor::{Error, Launch, process::mark::ProcessId};
@@ -59,13 +58,10 @@ impl Setting {
 }
 
 /// The container's name, for people who list them.
-pub(super) fn name(launch: &Launch) -> CreateContainerOptions {
+pub(super) fn name(launch: &Launch) -> String {
     let session = launch.session.uuid().simple().to_string();
-    CreateContainerOptions {
-        // The end of a session's id is its random part.
-        name: Some(format!("rgrid-{}-{}-{}", launch.job, launch.attempt, &session[24..])),
-        ..CreateContainerOptions::default()
-    }
+    // The end of a session's id is its random part.
+    format!("rgrid-{}-{}-{}", launch.job, launch.attempt, &session[24..])
 }
 
 /// What to create.

@@ -7,13 +7,13 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
 use bollard::{
     container::AttachContainerResults,
-    query_parameters::{AttachContainerOptions, InspectContainerOptions, StartContainerOptions},
+    query_parameters::{AttachContainerOptions, CreateContainerOptions, InspectContainerOptions, StartContainerOptions},
 };
 use bus::{ids::WorkerId, spec::ExecutorKind};
 use tokio::time::timeout;
@@ -45,6 +45,9 @@ pub use self::stored::Counts;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long it may take to say whether it has an image, where a job can do without.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a job whose container is to be started waits for a daemon that is away, and how often it asks.
+const AWAY: Duration = Duration::from_secs(120);
+const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// How long it may take to begin its answer to anything else.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -132,6 +135,9 @@ impl Docker {
         let Ok(names) = self.config.runtimes.images(runtime) else {
             return false;
         };
+        if !self.answers().await {
+            return false;
+        }
         for name in names {
             match timeout(LOOK_TIMEOUT, self.images.find(name)).await {
                 Ok(Ok(Some(_))) => return true,
@@ -141,6 +147,11 @@ impl Docker {
             }
         }
         false
+    }
+
+    /// Whether the daemon is there.
+    async fn answers(&self) -> bool {
+        matches!(timeout(LOOK_TIMEOUT, self.client.ping()).await, Ok(Ok(_)))
     }
 
     /// Waits until containers that ended are removed, and their outputs read. Returns whether that came in time.
@@ -171,7 +182,10 @@ impl Docker {
     async fn create(&self, launch: &Launch, image: &Image) -> Result<Container, Error> {
         let has_init = self.has_init.load(Ordering::Relaxed);
         let body = body::of(launch, image, &self.config, &self.setting, has_init, self.runner)?;
-        let name = body::name(launch);
+        let name = CreateContainerOptions {
+            name: Some(body::name(launch)),
+            ..CreateContainerOptions::default()
+        };
         let (client, tasks) = (self.client.clone(), self.tasks.clone());
         // A task of its own: given up half-way, what the daemon made all the same is removed.
         let creating = self.tasks.spawn(async move {
@@ -254,16 +268,47 @@ impl Executor for Docker {
     }
 
     async fn launch(&self, launch: Launch) -> Result<Running, Error> {
-        let image = self.image(&launch).await?;
-        body::hand_over(&launch, &self.setting).await?;
-        let mut container = self.create(&launch, &image).await?;
+        let begun = Instant::now();
+        let mut told = false;
+        loop {
+            let error = match self.try_launch(&launch).await {
+                Err(error @ Error::Broken(_)) if begun.elapsed() < AWAY => error,
+                launched => return launched,
+            };
+            if self.answers().await {
+                return Err(error);
+            }
+            if !std::mem::replace(&mut told, true) {
+                warn!(job.id = %launch.job, "the Docker daemon does not answer; job {} waits for it: {error}", launch.job);
+                if let Some(notice) = &launch.notice {
+                    // Full of other sentences, it has said enough.
+                    let _ = notice.try_send(format!(
+                        "the Docker daemon does not answer; waiting for it, {} s at most",
+                        AWAY.as_secs()
+                    ));
+                }
+            }
+            tokio::time::sleep(ASK_AGAIN).await;
+            // What it made without being able to say so has the name that is needed again.
+            if self.answers().await {
+                container::remove(&self.client, &body::name(&launch)).await;
+            }
+        }
+    }
+}
+
+impl Docker {
+    async fn try_launch(&self, launch: &Launch) -> Result<Running, Error> {
+        let image = self.image(launch).await?;
+        body::hand_over(launch, &self.setting).await?;
+        let mut container = self.create(launch, &image).await?;
         let attached = match self.start(&container).await {
             Err(error) if error.to_string().contains("docker-init") && self.has_init.swap(false, Ordering::Relaxed) => {
                 warn!(
                     "the Docker daemon has no docker-init: a program that leaves signals to their default cannot be asked to end, only killed"
                 );
                 container.remove_now().await;
-                container = self.create(&launch, &image).await?;
+                container = self.create(launch, &image).await?;
                 self.start(&container).await
             }
             other => other,
