@@ -7,7 +7,7 @@ use std::collections::{HashMap, hash_map::Entry};
 
 use bus::{
     ids::{Attempt, JobId, WorkerId},
-    job::{AttemptEnd, Job, JobEvent, ManifestRef, Recorded},
+    job::{AttemptEnd, Job, ManifestRef, Recorded},
     spec::JobSpec,
     stream::read::{self, Fact},
     worker,
@@ -126,7 +126,7 @@ impl Fold {
             let What::Job(recorded) = &item.what else { continue };
             if seen.insert(recorded.job)
                 && !self.jobs.contains_key(&recorded.job)
-                && (careful || !matches!((&recorded.envelope.event, &recorded.speaker), (JobEvent::Submitted(_), None)))
+                && (careful || !recorded.begins())
             {
                 unknown.push(recorded.job);
             }

@@ -212,6 +212,14 @@ impl Job {
     }
 }
 
+impl Recorded {
+    /// Whether it begins a job, where there is none.
+    #[must_use]
+    pub fn begins(&self) -> bool {
+        matches!(self.envelope.event, JobEvent::Submitted(_)) && may_say(self)
+    }
+}
+
 /// When all of a job that is accepted or revived by this event must be over.
 fn deadline(spec: &JobSpec, recorded: &Recorded) -> Option<DateTime<Utc>> {
     spec.total_timeout_ms.map(|limit| later(recorded.envelope.time, limit))

@@ -7,8 +7,8 @@ use bus::{
     envelope::{Actor, Envelope},
     ids::{Attempt, JobId, SessionId, WorkerId},
     job::{
-        CancelRequested, Cancelled, Claimed, Command, Died, Finished, Job, JobEvent, LossCause, Outcome, Phase, Recorded, Rescheduled, Started,
-        Submitted, Usage, decide,
+        CancelRequested, Cancelled, Claimed, Command, Died, Finished, Job, JobEvent, LossCause, Outcome, Phase, Recorded, Rescheduled,
+        Started, Submitted, Usage, decide,
     },
     policy::{Clock, Start},
     spec::{ExecutorKind, JobSpec},

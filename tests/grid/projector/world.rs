@@ -224,8 +224,12 @@ impl JobColumns {
             Phase::Ended(End::Finished(outcome)) => (Some(outcome.exit_code()), Some(json!(outcome))),
             Phase::Ended(End::Cancelled) => (Some(130), Some(json!({ "kind": "cancelled" }))),
             Phase::Ended(End::Dead(cause)) => (None, Some(json!({ "kind": "lost", "cause": cause }))),
-            Phase::Ended(End::Expired { clock, limit_ms }) => (Some(124), Some(json!({ "kind": "expired", "clock": clock, "limit_ms": limit_ms }))),
-            Phase::Held { .. } | Phase::Queued { .. } | Phase::Claimed { .. } | Phase::Running { .. } | Phase::Retrying { .. } => (None, None),
+            Phase::Ended(End::Expired { clock, limit_ms }) => {
+                (Some(124), Some(json!({ "kind": "expired", "clock": clock, "limit_ms": limit_ms })))
+            }
+            Phase::Held { .. } | Phase::Queued { .. } | Phase::Claimed { .. } | Phase::Running { .. } | Phase::Retrying { .. } => {
+                (None, None)
+            }
         };
         let due_at = match job.phase {
             Phase::Held { until } => until,
