@@ -197,7 +197,7 @@ fn committed(job: JobId, tale: &Tale, traces: &[&Trace], verdict: &mut Verdict) 
                 Some(end) if end > finished + SLACK => say(format!("it committed {} ms before it ended", (end - finished) / 1000)),
                 Some(_) => {}
                 None if tale.ends.iter().any(|(_, end)| *end == End::Succeeded) => {
-                    say("it succeeded, and never came to its end".to_owned())
+                    say("it succeeded, and never came to its end".to_owned());
                 }
                 None => {}
             },

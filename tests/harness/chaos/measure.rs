@@ -9,6 +9,7 @@ use super::{
     Micros,
     check::{Evidence, Kind, Verdict},
     fault::{Fault, Harm, Part},
+    ledger::Tale,
 };
 
 /// One line of the table: a kind of fault.
@@ -28,7 +29,8 @@ pub struct Row {
     pub doubled: usize,
     /// From the fault to the first word in the log about it, in milliseconds.
     pub detection_ms: Vec<i64>,
-    /// From the fault to the start of each moved job's next attempt, in milliseconds. For a broker, from its mend to the next start.
+    /// From the fault to the start of each moved job's next attempt, in milliseconds. For a broker, from its mend to the next
+    /// word of a job that it stores.
     pub restart_ms: Vec<i64>,
 }
 
@@ -108,16 +110,17 @@ fn of_worker(evidence: &Evidence, fault: &Fault, worker: &str, row: &mut Row) ->
 fn of_service(evidence: &Evidence, fault: &Fault, row: &mut Row) -> BTreeSet<JobId> {
     let tales = evidence.ledger.jobs.iter();
     if fault.part == Part::Nats {
-        let starts = evidence
-            .ledger
-            .jobs
-            .values()
-            .flat_map(|tale| tale.tries.iter().filter_map(|one| one.started));
-        let next = starts.filter(|started| *started >= fault.to).min();
+        let next = evidence.ledger.jobs.values().flat_map(words).filter(|at| *at >= fault.to).min();
         row.restart_ms.extend(next.map(|next| (next - fault.to) / 1000));
     }
     let there = tales.filter(|(_, tale)| tale.submitted <= fault.to && tale.ended().is_none_or(|ended| ended >= fault.from));
     there.map(|(job, _)| *job).collect()
+}
+
+/// When something was said of a job.
+fn words(tale: &Tale) -> impl Iterator<Item = Micros> {
+    let of_tries = tale.tries.iter().flat_map(|one| [Some(one.claimed), one.started, one.closed()]);
+    of_tries.flatten().chain([tale.submitted])
 }
 
 /// The table as text.
