@@ -2,9 +2,13 @@
 
 mod bad_input;
 mod bench;
+mod conditions;
 mod contract;
+mod doctor;
+mod drain;
 mod here;
 mod interrupt;
 mod look;
 mod outages;
+mod requeue;
 mod side_by_side;

@@ -1,5 +1,7 @@
 //! Submissions by any service: a stock NATS client of another language, and whatever else may be published there.
 
+mod keys;
+mod leftovers;
 mod python;
 mod refused;
 

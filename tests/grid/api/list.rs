@@ -5,42 +5,11 @@ use bus::{
     ids::{Attempt, JobId},
     job::{Command, Outcome, Usage},
 };
-use grid_tests::{postgres::Postgres, writer::Worker};
+use grid_tests::writer::Worker;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use tokio_util::{
-    sync::{CancellationToken, DropGuard},
-    task::TaskTracker,
-};
 
-use super::served::{LONG, Served, body, id, problem};
-
-/// An API with tables, and a projector that fills them.
-async fn served() -> Result<(Served, DropGuard)> {
-    let postgres = Postgres::start().await?;
-    let api = Served::start_with_tables(&postgres).await?;
-    let stop = CancellationToken::new();
-    let config = projector::Config {
-        nats: api.config.nats.clone(),
-        replicas: 1,
-        database_url: postgres.url().to_owned(),
-        store: api.config.store.clone(),
-    };
-    TaskTracker::new().spawn(projector::run(config, stop.clone()));
-    // It makes the tables when it starts.
-    eventually(async || Ok(api.get("/v1/jobs").await?.status() == StatusCode::OK)).await?;
-    Ok((api, stop.drop_guard()))
-}
-
-async fn eventually(mut true_now: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
-    tokio::time::timeout(LONG, async {
-        while !true_now().await? {
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
-        Ok(())
-    })
-    .await?
-}
+use super::served::{Served, body, eventually, id, problem};
 
 fn ids(list: &Value) -> Vec<JobId> {
     list["jobs"]
@@ -65,7 +34,7 @@ async fn fail(api: &Served, worker: &Worker, job: JobId) -> Result<u64> {
 
 #[tokio::test]
 async fn jobs_are_found_by_what_they_are_and_where_they_stand() -> Result<()> {
-    let (api, _projector) = served().await?;
+    let (api, _projector) = Served::start_with_projector().await?;
     let plain = api.submit_any().await?;
     let night = api
         .submit(&json!({ "command": ["x"], "queue": "night", "labels": { "team": "a", "run": "7" } }))
@@ -107,7 +76,7 @@ async fn jobs_are_found_by_what_they_are_and_where_they_stand() -> Result<()> {
 
 #[tokio::test]
 async fn a_list_is_read_page_by_page_while_jobs_are_added() -> Result<()> {
-    let (api, _projector) = served().await?;
+    let (api, _projector) = Served::start_with_projector().await?;
     let jobs = json!(vec![json!({ "command": ["true"] }); 25]);
     let answer = body(api.post("/v1/jobs", &jobs).await?, StatusCode::OK).await?;
     let mut submitted = ids(&answer);
@@ -131,7 +100,7 @@ async fn a_list_is_read_page_by_page_while_jobs_are_added() -> Result<()> {
 
 #[tokio::test]
 async fn who_lists_with_a_sequence_reads_their_own_write() -> Result<()> {
-    let (api, _projector) = served().await?;
+    let (api, _projector) = Served::start_with_projector().await?;
     for _ in 0..20 {
         let submitted = body(api.post("/v1/jobs", &json!({ "command": ["x"] })).await?, StatusCode::CREATED).await?;
         let list = api
@@ -144,7 +113,7 @@ async fn who_lists_with_a_sequence_reads_their_own_write() -> Result<()> {
 
 #[tokio::test]
 async fn workers_are_shown_with_their_last_beat() -> Result<()> {
-    let (api, _projector) = served().await?;
+    let (api, _projector) = Served::start_with_projector().await?;
     let (job, worker) = (api.submit_any().await?, api.worker("w").await?);
     let claim = worker.claim(job).await?;
     let gone = api.worker("gone").await?;
@@ -173,7 +142,7 @@ async fn workers_are_shown_with_their_last_beat() -> Result<()> {
 
 #[tokio::test]
 async fn a_job_that_nobody_can_run_is_accepted_with_a_warning() -> Result<()> {
-    let (api, _projector) = served().await?;
+    let (api, _projector) = Served::start_with_projector().await?;
     let _worker = api.worker("w").await?;
     let warning = async |job: Value| {
         let answer = body(api.post("/v1/jobs", &job).await?, StatusCode::CREATED).await?;

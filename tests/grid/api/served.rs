@@ -13,7 +13,10 @@ use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
 
 /// How long anything may take on a busy machine before it counts as not happening.
 pub(crate) const LONG: Duration = Duration::from_secs(30);
@@ -40,6 +43,29 @@ impl Served {
     pub(crate) async fn start_with_tables(postgres: &Postgres) -> Result<Self> {
         let url = postgres.url().to_owned();
         Self::start_on(NatsServer::start().await?, |config| config.database_url = Some(url)).await
+    }
+
+    /// With tables, and a projector that fills them for as long as its guard lives.
+    pub(crate) async fn start_with_projector() -> Result<(Self, DropGuard)> {
+        let postgres = Postgres::start().await?;
+        let api = Self::start_with_tables(&postgres).await?;
+        let projector = api.projector(postgres.url());
+        // It makes the tables when it starts.
+        eventually(async || Ok(api.get("/v1/jobs").await?.status() == StatusCode::OK)).await?;
+        Ok((api, projector))
+    }
+
+    /// A projector beside it, which ends with its guard.
+    pub(crate) fn projector(&self, database_url: &str) -> DropGuard {
+        let stop = CancellationToken::new();
+        let config = projector::Config {
+            nats: self.config.nats.clone(),
+            replicas: 1,
+            database_url: database_url.to_owned(),
+            store: self.config.store.clone(),
+        };
+        TaskTracker::new().spawn(projector::run(config, stop.clone()));
+        stop.drop_guard()
     }
 
     pub(crate) async fn start_on(nats: NatsServer, change: impl FnOnce(&mut api::Config)) -> Result<Self> {
@@ -141,6 +167,18 @@ impl Drop for Served {
     fn drop(&mut self) {
         self.stop.cancel();
     }
+}
+
+/// Waits for a fact.
+pub(crate) async fn eventually(mut true_now: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
+    tokio::time::timeout(LONG, async {
+        while !true_now().await? {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Ok(())
+    })
+    .await
+    .context("it did not come true")?
 }
 
 /// A JSON answer, if it has this status.
