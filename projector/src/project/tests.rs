@@ -1,7 +1,7 @@
 use bus::{
     envelope::{Actor, Envelope},
     ids::{SessionId, default_token},
-    job::{CancelRequested, Cancelled, Claimed, Finished, LossCause, Outcome, Rescheduled, State, Submitted, Usage},
+    job::{CancelRequested, Cancelled, Claimed, Finished, JobEvent, LossCause, Outcome, Rescheduled, State, Submitted, Usage},
 };
 
 use super::*;

@@ -1,10 +1,16 @@
 //! Ctrl-C while a job runs: detach or cancel.
 
-use std::io::{self, IsTerminal as _};
+use std::{
+    io::{self, IsTerminal as _},
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use dialoguer::Select;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// How long the signal of a key that was read as an answer may take.
+const SAME_KEY: Duration = Duration::from_millis(200);
 
 /// What the user wants when they interrupt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +60,15 @@ impl Interrupts {
         }
         let mut question = tokio::task::spawn_blocking(ask);
         tokio::select! {
-            answer = &mut question => answer.unwrap_or(Wish::Cancel),
+            answer = &mut question => match answer {
+                Ok(Some(wish)) => wish,
+                Ok(None) | Err(_) => {
+                    // Ctrl-C as an answer comes as a signal too. It was meant once, and must not pass for a second one, which
+                    // leaves without waiting for the cancellation.
+                    let _same = tokio::time::timeout(SAME_KEY, self.interrupt.recv()).await;
+                    Wish::Cancel
+                }
+            },
             _ = self.heard() => {
                 show_cursor();
                 Wish::Cancel
@@ -71,7 +85,8 @@ impl Interrupts {
     }
 }
 
-fn ask() -> Wish {
+/// Asks on the terminal; nothing where the question was interrupted.
+fn ask() -> Option<Wish> {
     let answer = Select::new()
         .with_prompt("The job is not done")
         .items([
@@ -82,9 +97,10 @@ fn ask() -> Wish {
         .default(0)
         .interact_opt();
     match answer {
-        Ok(Some(0)) => Wish::Detach,
-        Ok(Some(2) | None) => Wish::GoOn,
-        Ok(Some(_)) | Err(_) => Wish::Cancel,
+        Ok(Some(0)) => Some(Wish::Detach),
+        Ok(Some(2) | None) => Some(Wish::GoOn),
+        Ok(Some(_)) => Some(Wish::Cancel),
+        Err(_) => None,
     }
 }
 
