@@ -3,7 +3,7 @@
 use bus::{
     envelope::{Actor, Envelope},
     ids::EventId,
-    job::{self, Command, Job, Recorded, Rejection, decide},
+    job::{self, Command, Job, Phase, Recorded, Rejection, decide},
     stream::{
         append::{self, Append, Log},
         read,
@@ -79,6 +79,10 @@ impl Scribe {
     /// See [`Error`].
     pub(crate) async fn say(&mut self, command: Command) -> Result<u64, Error> {
         let mut tries = 0;
+        let claims = match (&command, &self.job.phase) {
+            (Command::Claim { .. }, Phase::Queued { next }) => Some(*next),
+            (_, _) => None,
+        };
         loop {
             let event = decide(Some(&self.job), command.clone())?;
             let mut envelope = Envelope::new(self.actor.clone(), event);
@@ -107,6 +111,12 @@ impl Scribe {
                     debug!("somebody else spoke of {filter} after {expected}; reading it again");
                     tries += 1;
                     self.job = read::job(&self.js, self.job.id).await?.ok_or(Rejection::Absent)?;
+                    // The ready event came late: its attempt was made and lost, or the job was requeued. A claim now would be one of
+                    // the next attempt, of which whoever claims here knows nothing; that one's own ready event is on its way.
+                    let queued = matches!(self.job.phase, Phase::Queued { .. });
+                    if claims.is_some_and(|next| queued && self.job.phase != Phase::Queued { next }) {
+                        return Err(Rejection::NotQueued.into());
+                    }
                 }
                 Err(error) => return Err(error.into()),
             }
