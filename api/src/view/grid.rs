@@ -83,7 +83,10 @@ impl WorkerView {
     pub fn standing(&self) -> &str {
         match (self.state.as_str(), self.restarting_until, self.cordoned_at) {
             ("live", Some(_), _) => "restarting",
-            ("live", None, Some(_)) if self.drain && self.running.is_empty() => "drained",
+            // What it runs is known from a beat after the word was said.
+            ("live", None, Some(said)) if self.drain && self.running.is_empty() && self.last_beat.is_some_and(|beat| beat > said) => {
+                "drained"
+            }
             ("live", None, Some(_)) if self.drain => "draining",
             ("live", None, Some(_)) => "cordoned",
             (state, _, _) => state,
