@@ -13,8 +13,6 @@ use bus::{
     files::Files,
     ids::{Attempt, JobId, SessionId, WorkerId},
     job::{Command, Job, JobEvent, ManifestRef, Outcome, Phase, Rejection, Usage},
-    manifest::{Manifest, OutputFile},
-    spec::ExecutorKind,
     stream::{append::Log, work::Work},
 };
 use chrono::Utc;
@@ -25,23 +23,21 @@ use crate::{
     clock::Limit,
     command::{self, Cut, Leaving, Started},
     executor::{self, Executors},
-    fence, launch,
+    fence, handover,
+    keep::collect,
+    launch,
     logbook::{self, Logbook},
     output,
-    patience::patiently,
     places::{Place, Places},
     restart::LeftAttempt,
     scribe::{self, Scribe},
-    session::Taken,
     sessions::{Attempts, Entry, Stop},
     stage::{self, Laid, chain},
+    taken::Taken,
 };
 
 /// After how long a job may be offered again whose fenced attempt is still ending here.
 const STILL_ENDING_PAUSE: Duration = Duration::from_millis(100);
-
-/// How long the log of an attempt that is left to the next runner may take to be stored.
-const SUSPENDED: Duration = Duration::from_secs(15);
 
 /// What every attempt of a session needs.
 pub(crate) struct Context {
@@ -159,7 +155,7 @@ pub(crate) async fn run(context: Arc<Context>, work: Work, job: Job, ready: Enve
 }
 
 /// Says in the runner's own log how an attempt ended.
-fn told(id: JobId, attempt: Attempt, carried: Result<bus::job::State, Unfinished>) {
+pub(crate) fn told(id: JobId, attempt: Attempt, carried: Result<bus::job::State, Unfinished>) {
     match carried {
         Ok(state) => debug!(job.id = %id, "job {id}, attempt {attempt}: {state}"),
         Err(Unfinished::Leaving(_) | Unfinished::Stopped(Stop::Leave)) => {
@@ -189,7 +185,7 @@ async fn carry(
 }
 
 /// Commits what came of an attempt.
-async fn commit(
+pub(crate) async fn commit(
     context: &Context,
     scribe: &mut Scribe,
     mut entry: Entry,
@@ -227,7 +223,7 @@ async fn commit(
     Ok(scribe.job().state())
 }
 
-type Executed = Result<(Done, Option<ManifestRef>), Broken>;
+pub(crate) type Executed = Result<(Done, Option<ManifestRef>), Broken>;
 
 /// Stages, executes and collects. The outer error means that nothing is to be committed, the inner one that the attempt
 /// ends in an error.
@@ -271,7 +267,7 @@ async fn execute(
 }
 
 /// Follows a command to its end and keeps what it left behind; or leaves it to the next runner.
-async fn to_its_end(
+pub(crate) async fn to_its_end(
     context: &Context,
     scribe: &mut Scribe,
     entry: &mut Entry,
@@ -279,11 +275,11 @@ async fn to_its_end(
     (place, laid, mut logbook): (Place, HashMap<PathBuf, Laid>, Logbook),
     started: Started,
 ) -> Result<Executed, Unfinished> {
-    let ran = match command::follow(context, scribe, entry, &mut logbook, started).await {
+    let ran = match Box::pin(command::follow(context, scribe, entry, &mut logbook, started)).await {
         Ok(ran) => ran,
         Err(Unfinished::Leaving(leaving)) => {
             let (job, attempt) = entry.which();
-            leave(context, (job, attempt), place, laid, logbook, leaving).await;
+            handover::leave(context, (job, attempt), place, laid, logbook, leaving).await;
             return Err(Unfinished::Stopped(Stop::Leave));
         }
         Err(unfinished) => return Err(unfinished),
@@ -291,155 +287,4 @@ async fn to_its_end(
     // What follows waits for the store and the log; the next command need not.
     drop(taken);
     collect(context, entry, &place, &laid, logbook, ran).await
-}
-
-/// Leaves a command to the next runner. Where its log cannot be kept up to there, it is ended instead.
-async fn leave(
-    context: &Context,
-    (job, attempt): (JobId, Attempt),
-    place: Place,
-    laid: HashMap<PathBuf, Laid>,
-    logbook: Logbook,
-    Leaving { handle, begun }: Leaving,
-) {
-    let log = match tokio::time::timeout(SUSPENDED, logbook.suspend()).await {
-        Ok(Ok(log)) => log,
-        Ok(Err(error)) => return warn!(job.id = %job, "job {job} cannot be left to the next runner: {error}"),
-        Err(_) => return warn!(job.id = %job, "job {job} cannot be left to the next runner: the store does not take its log"),
-    };
-    let Some(command) = handle.leave().await else { return };
-    context.left.lock().push(LeftAttempt {
-        job,
-        attempt,
-        root: place.leave(),
-        laid: laid.into_iter().collect(),
-        begun,
-        log,
-        command,
-    });
-}
-
-/// Goes on with an attempt that the last runner left to us.
-pub(crate) async fn resume(context: Arc<Context>, mut scribe: Scribe, mut entry: Entry, left: LeftAttempt, taken: Taken) {
-    let (id, attempt, namespace) = (left.job, left.attempt, scribe.job().namespace.clone());
-    info!(job.id = %id, "going on with attempt {attempt} of job {id}, which the last runner left");
-    let begun = Instant::now();
-    let carrying = async {
-        let executed = take_up(&context, &mut scribe, &mut entry, left, taken).await?;
-        commit(&context, &mut scribe, entry, attempt, begun, executed).await
-    };
-    let carried = tokio::select! {
-        carried = carrying => carried,
-        never = fence::watch(&context, namespace, id, attempt) => match never {},
-    };
-    told(id, attempt, carried);
-}
-
-async fn take_up(
-    context: &Context,
-    scribe: &mut Scribe,
-    entry: &mut Entry,
-    left: LeftAttempt,
-    taken: Taken,
-) -> Result<Executed, Unfinished> {
-    let job = scribe.job().clone();
-    let place = context.places.take_up(&left.root);
-    let seen = left.log.piped;
-    let names = (&job.namespace, job.id, left.attempt);
-    let logbook = Logbook::new(&context.js, &context.files, names, &place.root, context.spool_bytes).resume(left.log);
-    let laid: HashMap<_, _> = left.laid.into_iter().collect();
-    let running = match &context.executors.docker {
-        Ok(docker) => docker.take_up(&left.command, seen).await,
-        Err(why) => Err(executor::Error::Broken(why.clone())),
-    };
-    let running = match running {
-        Ok(running) => running,
-        Err(error) => return collect(context, entry, &place, &laid, logbook, Err(error.into())).await,
-    };
-    let say = matches!(job.phase, Phase::Claimed { .. }).then(|| Command::Start {
-        attempt: left.attempt,
-        session: context.session,
-        executor: ExecutorKind::Docker,
-        environment: None,
-    });
-    let started = Started {
-        running,
-        begun: left.begun,
-        say,
-    };
-    to_its_end(context, scribe, entry, taken, (place, laid, logbook), started).await
-}
-
-/// Keeps what a command left behind. A cancel that comes now ends that too; the log alone is kept then, if it can be at once.
-async fn collect(
-    context: &Context,
-    entry: &mut Entry,
-    place: &Place,
-    laid: &HashMap<PathBuf, Laid>,
-    logbook: Logbook,
-    ran: Result<Done, Broken>,
-) -> Result<Executed, Unfinished> {
-    let keeping = async {
-        match ran {
-            Ok(done) => keep(context, place, laid, logbook).await.map(|manifest| (done, manifest)),
-            // What it said before it failed (an image that was pulled, the command's first lines) is kept all the same.
-            Err(error) => {
-                let outcome = Outcome::Error {
-                    message: error.to_string(),
-                };
-                let usage = Usage::default();
-                keep_log(context, Vec::new(), logbook)
-                    .await
-                    .map(|manifest| (Done { outcome, usage }, manifest))
-            }
-        }
-    };
-    tokio::select! {
-        kept = keeping => Ok(kept),
-        stop = given_up(entry) => Ok(Ok((Cut::Stop(stop).before_start()?, None))),
-    }
-}
-
-/// Waits for a reason not to keep what a command left behind. A runner that is going down commits what it still can.
-async fn given_up(entry: &mut Entry) -> Stop {
-    loop {
-        match entry.stop().await {
-            Stop::Leave | Stop::Shutdown => {}
-            stop @ (Stop::Cancel | Stop::Fenced) => return stop,
-        }
-    }
-}
-
-/// Stores everything that the attempt left behind, then the list of it.
-async fn keep(
-    context: &Context,
-    place: &Place,
-    laid: &HashMap<PathBuf, Laid>,
-    mut logbook: Logbook,
-) -> Result<Option<ManifestRef>, Broken> {
-    let found = output::find(&place.work, laid);
-    for sentence in &found.left_out {
-        logbook.note(sentence).await?;
-    }
-    let outputs = found.store(&context.files).await?;
-    keep_log(context, outputs, logbook).await
-}
-
-/// Stores the log, then the list of it and of the outputs.
-async fn keep_log(context: &Context, outputs: Vec<OutputFile>, logbook: Logbook) -> Result<Option<ManifestRef>, Broken> {
-    let kept = logbook.finish().await?;
-    let manifest = Manifest {
-        outputs,
-        log: kept.segments,
-        stdout_bytes: kept.stdout_bytes,
-        stderr_bytes: kept.stderr_bytes,
-    };
-    if manifest.is_empty() {
-        return Ok(None);
-    }
-    let json = bytes::Bytes::from(manifest.to_json());
-    let sha256 = patiently("store the list of outputs", || context.files.put_bytes(json.clone()))
-        .await
-        .map_err(Broken::Manifest)?;
-    Ok(Some(manifest.reference(sha256)))
 }

@@ -19,7 +19,7 @@ use bus::{
 use futures::StreamExt as _;
 use tracing::debug;
 
-use crate::session::Ending;
+use crate::{attempt::Context, fence, session::Ending};
 
 /// How long reading a worker's history may stand still.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -131,6 +131,26 @@ pub(crate) fn standing(events: &[(u64, WorkerEvent)], session: SessionId, since:
             _ => None,
         });
     (cordon, ending)
+}
+
+/// Reads what was said of a session and of its attempts while nobody could tell us, and stops what is not ours any more. Tells the
+/// cordon as it stands, and the session's end, if it is over.
+///
+/// # Errors
+/// In words, if the log does not tell now.
+pub(crate) async fn catch_up(context: &Context, registered: u64) -> Result<(Option<Cordoned>, Option<Ending>), String> {
+    let said = read::back_to(&context.js, EVENTS, &subjects::worker(&context.worker), registered)
+        .await
+        .map_err(|error| error.to_string())?;
+    let last = said.last().map_or(registered, |last| last.sequence);
+    let events = history(&context.js, &context.worker, last).await?;
+    let standing = standing(&events, context.session, registered);
+    if standing.1.is_none() {
+        for (job, attempt) in context.attempts.snapshot().1 {
+            fence::check(context, job, attempt).await.map_err(|error| error.to_string())?;
+        }
+    }
+    Ok(standing)
 }
 
 /// Whether a session began, and was not ended by anybody since.

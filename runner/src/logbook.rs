@@ -6,16 +6,11 @@
 //! the attempt's own spool fills up to its bound, and then this command (and no other) waits at its pipe.
 
 use std::{
-    collections::VecDeque,
     io::Write as _,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
-use async_nats::{
-    HeaderMap,
-    jetstream::{self, context::PublishAckFuture, message::PublishMessage},
-};
+use async_nats::jetstream;
 use bus::{
     files::{self, Files},
     frame::{Frame, HEADER_LEN, Stream},
@@ -33,20 +28,13 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
 
-use crate::{executor::docker::Counts, patience::patiently, stage::chain};
+use crate::{executor::docker::Counts, live::Live, patience::patiently, stage::chain};
 
 /// How large a stored segment becomes, frame headers included.
 const SEGMENT_BYTES: usize = 8 << 20;
 /// Up to this size a log is kept in memory, and stored without touching the disk.
 const IN_MEMORY_BYTES: usize = 64 << 10;
-/// The largest message on the live subject; below the streams' `max_msg_size` of 1 MiB.
-const MESSAGE_BYTES: usize = 256 << 10;
-/// How long a printed byte waits for company before it goes out.
-const LINGER: Duration = Duration::from_millis(15);
-/// Live messages that may wait for their acknowledgement at once.
-const LIVE_WINDOW: usize = 8;
 /// How much is read from a pipe at once (a pipe holds 64 KiB).
 const READ_BYTES: usize = 64 << 10;
 /// The same until a read fills it: most commands say little, and large buffers cost a short job more than its reads do.
@@ -130,14 +118,7 @@ impl Logbook {
         dir: &Path,
         spool_bytes: u64,
     ) -> Self {
-        let live = Live {
-            js: js.clone(),
-            subject: subjects::log(namespace, job, attempt),
-            buffer: BytesMut::new(),
-            since: None,
-            offset: 0,
-            acks: VecDeque::new(),
-        };
+        let live = Live::new(js, subjects::log(namespace, job, attempt));
         let most_waiting = usize::try_from(spool_bytes).unwrap_or(usize::MAX) / SEGMENT_BYTES;
         Self {
             live,
@@ -161,7 +142,7 @@ impl Logbook {
         self.stdout_bytes = suspended.stdout_bytes;
         self.stderr_bytes = suspended.stderr_bytes;
         self.piped = suspended.piped;
-        self.live.offset = suspended.live;
+        self.live.resume(suspended.live);
         self
     }
 
@@ -170,11 +151,7 @@ impl Logbook {
     /// # Errors
     /// If it cannot be kept. A store that is away is waited for.
     pub(crate) async fn suspend(mut self) -> Result<Suspended, Error> {
-        if !self.live.buffer.is_empty() {
-            self.live.flush(false).await;
-        }
-        self.live.settled().await;
-        let (live, piped) = (self.live.offset, self.piped);
+        let (live, piped) = (self.live.suspend().await, self.piped);
         let kept = self.store_rest().await?;
         Ok(Suspended {
             segments: kept.segments,
@@ -198,7 +175,7 @@ impl Logbook {
         let (mut stdout, mut stderr) = (Some(stdout), Some(stderr));
         let (mut out, mut err) = (Reading::new(), Reading::new());
         while stdout.is_some() || stderr.is_some() {
-            let due = self.live.since.map(|since| since + LINGER);
+            let due = self.live.due();
             tokio::select! {
                 read = read(stdout.as_mut(), &mut out), if stdout.is_some() => match read? {
                     Some(bytes) => {
@@ -215,7 +192,7 @@ impl Logbook {
                     None => stderr = None,
                 },
                 () = leave.cancelled() => break,
-                () = sleep_until(due), if due.is_some() => self.live.flush(false).await,
+                () = sleep_until(due), if due.is_some() => self.live.flush().await,
             }
         }
         Ok(())
@@ -401,69 +378,4 @@ async fn store(files: &Files, mut segment: Segment) -> Result<LogSegment, Error>
     let (sha256, size) = patiently("store the log", || files.put_file(&path)).await.map_err(Error::Store)?;
     let _ = std::fs::remove_file(&path);
     Ok(LogSegment { sha256, size })
-}
-
-/// The live way.
-#[derive(Debug)]
-struct Live {
-    js: jetstream::Context,
-    subject: String,
-    buffer: BytesMut,
-    /// Since when something waits in the buffer.
-    since: Option<Instant>,
-    /// Bytes of frames that were sent before.
-    offset: u64,
-    acks: VecDeque<PublishAckFuture>,
-}
-
-impl Live {
-    async fn push(&mut self, frame: &Frame) {
-        if !self.buffer.is_empty() && self.buffer.len() + HEADER_LEN + frame.bytes.len() > MESSAGE_BYTES {
-            self.flush(false).await;
-        }
-        frame.write(&mut self.buffer);
-        self.since.get_or_insert_with(Instant::now);
-    }
-
-    /// Sends what waits. Where the broker does not take it in time, a follower sees a gap, and the kept log has none.
-    async fn flush(&mut self, last: bool) {
-        self.since = None;
-        let mut headers = HeaderMap::new();
-        headers.insert("Rgrid-Offset", self.offset.to_string());
-        if last {
-            headers.insert("Rgrid-Log", "end");
-        }
-        let payload = self.buffer.split().freeze();
-        self.offset += payload.len() as u64;
-        let message = PublishMessage::build().headers(headers).payload(payload);
-        match self.js.send_publish(self.subject.clone(), message).await {
-            Ok(ack) => self.acks.push_back(ack),
-            Err(error) => debug!("a piece of the live log {} is lost: {error}", self.subject),
-        }
-        while self.acks.len() > LIVE_WINDOW {
-            self.acknowledged().await;
-        }
-    }
-
-    async fn finish(&mut self) {
-        if self.offset == 0 && self.buffer.is_empty() {
-            return;
-        }
-        self.flush(true).await;
-        self.settled().await;
-    }
-
-    async fn settled(&mut self) {
-        while !self.acks.is_empty() {
-            self.acknowledged().await;
-        }
-    }
-
-    async fn acknowledged(&mut self) {
-        if let Some(ack) = self.acks.pop_front()
-            && let Err(error) = ack.await
-        {
-            debug!("a piece of the live log {} may be lost: {error}", self.subject);
-        }
-    }
 }

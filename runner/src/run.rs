@@ -165,7 +165,7 @@ pub async fn run(config: Config, stop: CancellationToken, restart: CancellationT
             Ending::Drained => info!("the drain of this worker is over; what still ran here runs elsewhere, and the worker stays cordoned"),
             Ending::Unheard => warn!("NATS did not hear this worker; a new session begins when it does"),
             Ending::Late => {
-                warn!("the last runner's session was given up before we came; its jobs run elsewhere, and a new session begins")
+                warn!("the last runner's session was given up before we came; its jobs run elsewhere, and a new session begins");
             }
             Ending::Lost => warn!("the watcher gave this worker up; its attempts run elsewhere, and a new session begins"),
             Ending::Broken(why) => {

@@ -15,26 +15,25 @@ use bus::{
     stream::{
         EVENTS,
         puller::{self, Patience, Pulled, Puller},
-        read, setup,
+        setup,
         work::Work,
     },
-    subjects,
-    worker::Cordoned,
 };
-use chrono::Utc;
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, warn};
 
 use crate::{
     attempt::{self, Context},
     dispatcher::{Dispatcher, HELD, Response, Room, Verdict},
     facts::{self, Facts, Word},
-    fence,
+    handover,
+    mode::Mode,
     presence::Free,
     restart::LeftAttempt,
     scribe::Scribe,
     sessions::{Entry, Stop},
+    taken::{Freed, Taken},
 };
 
 /// How long an ask waits on the server. Shorter than the silence by which a worker is given up: the broker cannot know that a cable
@@ -91,10 +90,8 @@ pub(crate) struct Session {
     connects: u64,
     /// The sequence of the session's registration.
     registered: u64,
-    /// An operator's word that no new work is wanted here.
-    cordon: Option<Cordoned>,
-    /// When the session ends at the latest, because the runner was told to stop.
-    closing: Option<Instant>,
+    /// Whether new work is wanted, and until when what runs may go on.
+    mode: Mode,
 }
 
 /// What a session is told from outside the log.
@@ -148,8 +145,7 @@ impl Session {
             tracker,
             running: 0,
             registered: 0,
-            cordon: None,
-            closing: None,
+            mode: Mode::default(),
         })
     }
 
@@ -160,14 +156,14 @@ impl Session {
     pub(crate) async fn registered(&mut self, sequence: u64) -> Result<(), String> {
         self.registered = sequence;
         let events = facts::history(&self.context.js, &self.context.worker, sequence).await?;
-        self.cordoned(facts::standing(&events, self.context.session, sequence).0);
+        self.mode.cordoned(facts::standing(&events, self.context.session, sequence).0);
         Ok(())
     }
 
     /// Serves until something ends the session. Attempts go on in the tracker's tasks.
     pub(crate) async fn serve(&mut self, told: &Told) -> Ending {
         loop {
-            if let Some(ending) = self.catch_up().await.or_else(|| self.over()) {
+            if let Some(ending) = self.catch_up().await.or_else(|| self.mode.over(self.idle())) {
                 return ending;
             }
             let again = match self.work().await {
@@ -177,8 +173,8 @@ impl Session {
             *self.free.lock() = self.dispatcher.free();
             let again = tokio::time::sleep_until(self.look_again(again).into());
             tokio::select! {
-                () = told.stop.cancelled(), if self.closing.is_none() => self.close(told.drain),
-                () = told.restart.cancelled(), if self.closing.is_none() => return Ending::Restarting,
+                () = told.stop.cancelled(), if !self.mode.closes() => self.mode.close(told.drain, self.context.attempts.snapshot().1.len()),
+                () = told.restart.cancelled(), if !self.mode.closes() => return Ending::Restarting,
                 () = told.unheard.cancelled() => return Ending::Unheard,
                 Some(freed) = self.freed.1.recv() => {
                     self.freed(&freed);
@@ -189,7 +185,7 @@ impl Session {
                 pulled = self.puller.next() => if let Some(ending) = self.take_all(pulled) { return ending },
                 word = self.facts.next() => match word {
                     Word::Ends(ending) => return ending,
-                    Word::Cordon(cordon) => self.cordoned(cordon),
+                    Word::Cordon(cordon) => self.mode.cordoned(cordon),
                     Word::Cancel(job) => self.context.attempts.stop(job, Stop::Cancel),
                 },
                 () = again => {}
@@ -199,7 +195,7 @@ impl Session {
 
     /// Starts what has room, and asks for more; or for nothing, where no work is wanted.
     async fn work(&mut self) -> Result<Option<Instant>, puller::Error> {
-        if self.wants_work() {
+        if self.mode.wants_work() {
             self.start_held();
             return self.dispatch().await;
         }
@@ -208,22 +204,18 @@ impl Session {
         Ok(None)
     }
 
-    const fn wants_work(&self) -> bool {
-        self.cordon.is_none() && self.closing.is_none()
-    }
-
     /// When to look at everything again although nothing happened.
     fn look_again(&self, dispatcher: Option<Instant>) -> Instant {
         let now = Instant::now();
         let held_until = self.held.front().map(|offer| offer.since + HELD);
-        let quiet = if self.closing.is_some() {
+        let quiet = if self.mode.closes() {
             LOOK
         } else if self.idle() {
             EXPIRES
         } else {
             CATCH_UP
         };
-        let soon = dispatcher.into_iter().chain(held_until).chain(self.drained_at());
+        let soon = dispatcher.into_iter().chain(held_until).chain(self.mode.drained_at(self.idle()));
         soon.fold(now + quiet, Instant::min)
     }
 
@@ -235,45 +227,6 @@ impl Session {
     /// Whether nothing is being executed or committed.
     fn idle(&self) -> bool {
         self.running == 0 && self.context.attempts.is_empty()
-    }
-
-    /// Takes no new work from now on, and ends when what runs has, or its time is over.
-    fn close(&mut self, drain: Duration) {
-        self.closing = Some(Instant::now() + drain);
-        let running = self.context.attempts.snapshot().1.len();
-        if running > 0 {
-            info!(
-                "taking no new work; {running} running jobs have {:.0} s to end by themselves",
-                drain.as_secs_f32()
-            );
-        }
-    }
-
-    fn cordoned(&mut self, cordon: Option<Cordoned>) {
-        match (&self.cordon, &cordon) {
-            (Some(_), None) => info!("the worker is uncordoned: taking work again"),
-            (before, Some(now)) if before.as_ref() != Some(now) => {
-                let reason = now.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
-                info!("the worker is cordoned{reason}: taking no new work");
-            }
-            (_, _) => {}
-        }
-        self.cordon = cordon;
-    }
-
-    /// When a drain ends what still runs.
-    fn drained_at(&self) -> Option<Instant> {
-        let deadline = self.cordon.as_ref().filter(|cordon| cordon.drain && !self.idle())?.deadline?;
-        Some(Instant::now() + (deadline - Utc::now()).to_std().unwrap_or_default())
-    }
-
-    /// Whether the time of the session or of what runs in it is over.
-    fn over(&self) -> Option<Ending> {
-        let now = Instant::now();
-        if self.closing.is_some_and(|until| until <= now || self.idle()) {
-            return Some(Ending::Stopped);
-        }
-        self.drained_at().is_some_and(|at| at <= Instant::now()).then_some(Ending::Drained)
     }
 
     /// Carries out what the dispatcher wants.
@@ -347,7 +300,7 @@ impl Session {
         };
         let room = Room::of(&job.spec.resources);
         let id = job.id;
-        if !self.wants_work() {
+        if !self.mode.wants_work() {
             self.dispatcher.discarded(lane);
             self.tracker.spawn(work.refuse(NO_ROOM_PAUSE));
             return;
@@ -377,11 +330,7 @@ impl Session {
     fn start(&mut self, offer: Offer) {
         self.running += 1;
         let context = Arc::clone(&self.context);
-        let taken = Taken {
-            room: offer.room,
-            since: Instant::now(),
-            to: self.freed.0.clone(),
-        };
+        let taken = Taken::now(offer.room, self.freed.0.clone());
         self.tracker
             .spawn(async move { Box::pin(attempt::run(context, offer.work, offer.job, offer.ready, taken)).await });
     }
@@ -391,14 +340,10 @@ impl Session {
         let room = Room::of(&scribe.job().spec.resources);
         self.dispatcher.taken_up(room);
         self.running += 1;
-        let taken = Taken {
-            room,
-            since: Instant::now(),
-            to: self.freed.0.clone(),
-        };
+        let taken = Taken::now(room, self.freed.0.clone());
         let context = Arc::clone(&self.context);
         self.tracker
-            .spawn(async move { Box::pin(attempt::resume(context, scribe, entry, left, taken)).await });
+            .spawn(async move { Box::pin(handover::resume(context, scribe, entry, left, taken)).await });
     }
 
     /// Starts held work that has room now, and hands back what was held for too long.
@@ -421,33 +366,16 @@ impl Session {
         if self.connects == connects {
             return None;
         }
-        let context = Arc::clone(&self.context);
-        let last = match read::back_to(&context.js, EVENTS, &subjects::worker(&context.worker), self.registered).await {
-            Ok(said) => said.last().map_or(self.registered, |last| last.sequence),
-            Err(error) => return self.not_caught_up(&error.to_string()),
-        };
-        match facts::history(&context.js, &context.worker, last).await {
-            Ok(events) => {
-                let (cordon, ending) = facts::standing(&events, context.session, self.registered);
-                if ending.is_some() {
-                    return ending;
-                }
-                self.cordoned(cordon);
-            }
-            Err(error) => return self.not_caught_up(&error),
-        }
-        for (job, attempt) in context.attempts.snapshot().1 {
-            if let Err(error) = fence::check(&context, job, attempt).await {
-                return self.not_caught_up(&error.to_string());
+        match facts::catch_up(&self.context, self.registered).await {
+            Ok((_, Some(ending))) => return Some(ending),
+            Ok((cordon, None)) => self.mode.cordoned(cordon),
+            Err(why) => {
+                // It is tried again at the next turn.
+                debug!("cannot read yet what was said of {}: {why}", self.context.worker);
+                return None;
             }
         }
         self.connects = connects;
-        None
-    }
-
-    /// It is tried again at the next turn.
-    fn not_caught_up(&self, error: &str) -> Option<Ending> {
-        debug!("cannot read yet what was said of {}: {error}", self.context.worker);
         None
     }
 }
@@ -459,29 +387,6 @@ struct Offer {
     ready: Envelope<JobEvent>,
     room: Room,
     since: Instant,
-}
-
-/// What an attempt gives back.
-struct Freed {
-    room: Room,
-    took: Duration,
-}
-
-/// The room that an attempt takes up; dropped when its command is gone, and however its task ends.
-pub(crate) struct Taken {
-    room: Room,
-    since: Instant,
-    to: mpsc::UnboundedSender<Freed>,
-}
-
-impl Drop for Taken {
-    fn drop(&mut self) {
-        // A session that is over needs no room.
-        let _ = self.to.send(Freed {
-            room: self.room,
-            took: self.since.elapsed(),
-        });
-    }
 }
 
 fn connects(context: &Context) -> u64 {

@@ -89,10 +89,10 @@ impl Stored {
             Line::Cut => Line::Owed,
             Line::New | Line::Owed => Line::New,
         };
-        [self.new(stream, owed), self.new(stream, piece)]
+        [self.unseen(stream, owed), self.unseen(stream, piece)]
     }
 
-    fn new(&mut self, stream: Stream, mut bytes: Bytes) -> Bytes {
+    fn unseen(&mut self, stream: Stream, mut bytes: Bytes) -> Bytes {
         let skip = self.skip.of(stream);
         let left_out = usize::try_from(*skip).unwrap_or(usize::MAX).min(bytes.len());
         *skip -= left_out as u64;

@@ -15,9 +15,9 @@ use std::{
     sync::Arc,
 };
 
-use nix::sys::signal::{SigSet, Signal};
 use parking_lot::{Condvar, Mutex};
 use rustix::net::{SendFlags, send};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
 use self::orphans::Orphans;
 use super::wire::Report;
@@ -53,11 +53,11 @@ pub fn main() -> i32 {
 
 fn serve() -> io::Result<()> {
     // The runner's death ends the helper, nothing else: a Ctrl-C in the terminal or a service manager's SIGTERM go to the runner,
-    // which may want its commands to end in peace. Commands start with an empty mask again (`std::process` sees to it).
-    [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT]
-        .into_iter()
-        .collect::<SigSet>()
-        .thread_block()?;
+    // which may want its commands to end in peace. They are caught and not blocked or ignored: a command would inherit that, and
+    // could not be asked to end; what is caught is as by default again in what is executed.
+    for signal in [SIGINT, SIGTERM, SIGHUP, SIGQUIT] {
+        signal_hook::flag::register(signal, Arc::default())?;
+    }
     close_inherited();
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     // Standard input becomes /dev/null: every command inherits it from here, at no cost.

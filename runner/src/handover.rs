@@ -1,0 +1,109 @@
+//! An attempt that goes from one runner of its worker to the next: left running, and taken up.
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bus::{
+    ids::{Attempt, JobId},
+    job::{Command, Phase},
+    spec::ExecutorKind,
+};
+use tracing::{info, warn};
+
+use crate::{
+    attempt::{Context, Executed, Unfinished, commit, to_its_end, told},
+    command::{Leaving, Started},
+    executor, fence,
+    keep::collect,
+    logbook::Logbook,
+    places::Place,
+    restart::LeftAttempt,
+    scribe::Scribe,
+    sessions::Entry,
+    stage::Laid,
+    taken::Taken,
+};
+
+/// How long the log of an attempt that is left to the next runner may take to be stored.
+const SUSPENDED: Duration = Duration::from_secs(15);
+
+/// Leaves a command to the next runner. Where its log cannot be kept up to there, it is ended instead.
+pub(crate) async fn leave(
+    context: &Context,
+    (job, attempt): (JobId, Attempt),
+    place: Place,
+    laid: HashMap<PathBuf, Laid>,
+    logbook: Logbook,
+    Leaving { handle, begun }: Leaving,
+) {
+    let log = match tokio::time::timeout(SUSPENDED, logbook.suspend()).await {
+        Ok(Ok(log)) => log,
+        Ok(Err(error)) => return warn!(job.id = %job, "job {job} cannot be left to the next runner: {error}"),
+        Err(_) => return warn!(job.id = %job, "job {job} cannot be left to the next runner: the store does not take its log"),
+    };
+    let Some(command) = handle.leave().await else { return };
+    context.left.lock().push(LeftAttempt {
+        job,
+        attempt,
+        root: place.leave(),
+        laid: laid.into_iter().collect(),
+        begun,
+        log,
+        command,
+    });
+}
+
+/// Goes on with an attempt that the last runner left to us.
+pub(crate) async fn resume(context: Arc<Context>, mut scribe: Scribe, mut entry: Entry, left: LeftAttempt, taken: Taken) {
+    let (id, attempt, namespace) = (left.job, left.attempt, scribe.job().namespace.clone());
+    info!(job.id = %id, "going on with attempt {attempt} of job {id}, which the last runner left");
+    let begun = Instant::now();
+    let carrying = async {
+        let executed = take_up(&context, &mut scribe, &mut entry, left, taken).await?;
+        commit(&context, &mut scribe, entry, attempt, begun, executed).await
+    };
+    let carried = tokio::select! {
+        carried = carrying => carried,
+        never = fence::watch(&context, namespace, id, attempt) => match never {},
+    };
+    told(id, attempt, carried);
+}
+
+async fn take_up(
+    context: &Context,
+    scribe: &mut Scribe,
+    entry: &mut Entry,
+    left: LeftAttempt,
+    taken: Taken,
+) -> Result<Executed, Unfinished> {
+    let job = scribe.job().clone();
+    let place = context.places.take_up(&left.root);
+    let seen = left.log.piped;
+    let names = (&job.namespace, job.id, left.attempt);
+    let logbook = Logbook::new(&context.js, &context.files, names, &place.root, context.spool_bytes).resume(left.log);
+    let laid: HashMap<_, _> = left.laid.into_iter().collect();
+    let running = match &context.executors.docker {
+        Ok(docker) => docker.take_up(&left.command, seen).await,
+        Err(why) => Err(executor::Error::Broken(why.clone())),
+    };
+    let running = match running {
+        Ok(running) => running,
+        Err(error) => return collect(context, entry, &place, &laid, logbook, Err(error.into())).await,
+    };
+    let say = matches!(job.phase, Phase::Claimed { .. }).then(|| Command::Start {
+        attempt: left.attempt,
+        session: context.session,
+        executor: ExecutorKind::Docker,
+        environment: None,
+    });
+    let started = Started {
+        running,
+        begun: left.begun,
+        say,
+    };
+    to_its_end(context, scribe, entry, taken, (place, laid, logbook), started).await
+}

@@ -1,0 +1,93 @@
+//! Keeping what an attempt left behind: its outputs, its log, and the list of both.
+
+use std::{collections::HashMap, path::PathBuf};
+
+use bus::{
+    job::{ManifestRef, Outcome, Usage},
+    manifest::{Manifest, OutputFile},
+};
+
+use crate::{
+    attempt::{Broken, Context, Done, Executed, Unfinished},
+    command::Cut,
+    logbook::Logbook,
+    output,
+    patience::patiently,
+    places::Place,
+    sessions::{Entry, Stop},
+    stage::Laid,
+};
+
+/// Keeps what a command left behind. A cancel that comes now ends that too; the log alone is kept then, if it can be at once.
+pub(crate) async fn collect(
+    context: &Context,
+    entry: &mut Entry,
+    place: &Place,
+    laid: &HashMap<PathBuf, Laid>,
+    logbook: Logbook,
+    ran: Result<Done, Broken>,
+) -> Result<Executed, Unfinished> {
+    let keeping = async {
+        match ran {
+            Ok(done) => keep(context, place, laid, logbook).await.map(|manifest| (done, manifest)),
+            // What it said before it failed (an image that was pulled, the command's first lines) is kept all the same.
+            Err(error) => {
+                let outcome = Outcome::Error {
+                    message: error.to_string(),
+                };
+                let usage = Usage::default();
+                keep_log(context, Vec::new(), logbook)
+                    .await
+                    .map(|manifest| (Done { outcome, usage }, manifest))
+            }
+        }
+    };
+    tokio::select! {
+        kept = keeping => Ok(kept),
+        stop = given_up(entry) => Ok(Ok((Cut::Stop(stop).before_start()?, None))),
+    }
+}
+
+/// Waits for a reason not to keep what a command left behind. A runner that is going down commits what it still can.
+async fn given_up(entry: &mut Entry) -> Stop {
+    loop {
+        match entry.stop().await {
+            Stop::Leave | Stop::Shutdown => {}
+            stop @ (Stop::Cancel | Stop::Fenced) => return stop,
+        }
+    }
+}
+
+/// Stores everything that the attempt left behind, then the list of it.
+async fn keep(
+    context: &Context,
+    place: &Place,
+    laid: &HashMap<PathBuf, Laid>,
+    mut logbook: Logbook,
+) -> Result<Option<ManifestRef>, Broken> {
+    let found = output::find(&place.work, laid);
+    for sentence in &found.left_out {
+        logbook.note(sentence).await?;
+    }
+    let outputs = found.store(&context.files).await?;
+    keep_log(context, outputs, logbook).await
+}
+
+/// Stores the log, then the list of it and of the outputs.
+async fn keep_log(context: &Context, outputs: Vec<OutputFile>, logbook: Logbook) -> Result<Option<ManifestRef>, Broken> {
+    let kept = logbook.finish().await?;
+    let manifest = Manifest {
+        outputs,
+        log: kept.segments,
+        stdout_bytes: kept.stdout_bytes,
+        stderr_bytes: kept.stderr_bytes,
+    };
+    if manifest.is_empty() {
+        return Ok(None);
+    }
+    let json = bytes::Bytes::from(manifest.to_json());
+    let sha256 = patiently("store the list of outputs", || context.files.put_bytes(json.clone()))
+        .await
+        .map_err(Broken::Manifest)?;
+    Ok(Some(manifest.reference(sha256)))
+}
