@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use bus::stream::{connect::Bus, setup};
+use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
@@ -19,6 +20,7 @@ const SIZE: usize = 3;
 /// How long the cluster may take to have a leader, on a busy machine.
 const READY_MAX: Duration = Duration::from_secs(60);
 const USER: &str = "rgrid:cluster-test";
+const SYSTEM_USER: &str = "rgrid-system:system-test";
 
 /// The servers, each killed with this handle.
 #[derive(Debug)]
@@ -61,6 +63,23 @@ impl Cluster {
     pub fn urls(&self) -> String {
         let url = |node: &Node| format!("nats://{USER}@127.0.0.1:{}", node.port);
         self.nodes.iter().map(url).collect::<Vec<_>>().join(",")
+    }
+
+    /// The same, for the system account.
+    #[must_use]
+    pub fn system_urls(&self) -> String {
+        self.urls().replace(USER, SYSTEM_USER)
+    }
+
+    /// One of them.
+    #[must_use]
+    pub fn url(&self, node: usize) -> String {
+        format!("nats://{USER}@127.0.0.1:{}", self.nodes[node].port)
+    }
+
+    /// Sends a signal to a server: SIGTERM ends it in good order, SIGSTOP freezes it.
+    pub fn signal(&self, node: usize, signal: Signal) -> Result<()> {
+        self.nodes[node].server.as_ref().context("it does not run")?.signal(signal)
     }
 
     /// A new connection to whichever answers.

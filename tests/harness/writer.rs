@@ -114,6 +114,17 @@ impl Worker {
         Ok(worker)
     }
 
+    /// The same one, over another connection.
+    #[must_use]
+    pub fn over(&self, bus: Bus) -> Self {
+        let log = Log::new(bus.js.clone(), Duration::from_secs(20));
+        Self {
+            writer: Writer { bus, log },
+            id: self.id.clone(),
+            session: self.session,
+        }
+    }
+
     /// Ends the session in good order.
     pub async fn leave(&self) -> Result<u64> {
         self.say(WorkerEvent::Left(Left { session: self.session })).await

@@ -1,6 +1,6 @@
 //! Listening to the broker's own account of who is connected. Only its system account hears that.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use async_nats::{Client, Message, Subscriber, connection::State};
 use bus::{
@@ -22,6 +22,10 @@ use crate::{act::chain, connections::Connection, state::Key};
 
 /// How often the listener looks whether its own connection is still the same.
 const LOOK: Duration = Duration::from_millis(100);
+/// How often every server is asked whether it is there.
+const ASK: Duration = Duration::from_millis(500);
+/// Questions whose answers count; older ones come from a server that was frozen.
+const ASKED: usize = 8;
 /// How long the servers may take to list their connections.
 const LISTING: Duration = Duration::from_millis(500);
 /// The most connections that a server lists.
@@ -38,6 +42,8 @@ pub(crate) enum Advice {
     Listening(Client),
     /// A session has a connection, since then by its server's clock.
     Made(Key, Connection, DateTime<Utc>),
+    /// This server answered what it was asked at that moment.
+    Answered(String, std::time::Instant),
     /// A session's connection ended, for a reason that may be its runner's death.
     Ended(Key, Connection, bool),
 }
@@ -101,51 +107,123 @@ pub(crate) async fn listen(bus: Bus, urls: String, advice: mpsc::Sender<Advice>)
     // One subscription for both kinds: they are heard in the order in which they happened.
     let subject = format!("$SYS.ACCOUNT.{account}.*");
     loop {
-        match client.subscribe(subject.clone()).await {
-            Ok(subscription) => {
-                if follow(&client, &account, subscription, &advice).await.is_none() {
+        let inbox = client.new_inbox();
+        match (
+            client.subscribe(subject.clone()).await,
+            client.subscribe(format!("{inbox}.*")).await,
+        ) {
+            (Ok(advisories), Ok(answers)) => {
+                let listener = Listener {
+                    client: &client,
+                    account: &account,
+                    asking: Asking::new(inbox),
+                    advice: &advice,
+                };
+                if listener.follow(advisories, answers).await.is_none() {
                     return;
                 }
             }
-            Err(error) => debug!("cannot listen for dead runners yet: {error}"),
+            (Err(error), _) | (_, Err(error)) => debug!("cannot listen for dead runners yet: {error}"),
         }
         tokio::time::sleep(PAUSE).await;
     }
 }
 
-/// Nothing, when nobody wants to know any more.
-async fn follow(client: &Client, account: &str, mut subscription: Subscriber, advice: &mpsc::Sender<Advice>) -> Option<()> {
-    let mut ticks = tokio::time::interval(LOOK);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut heard_since = None;
-    loop {
-        tokio::select! {
-            message = subscription.next() => {
-                let Some(message) = message else { return Some(()) };
-                if let Some(read) = read(&message) {
-                    advice.send(read).await.ok()?;
+struct Listener<'a> {
+    client: &'a Client,
+    account: &'a str,
+    asking: Asking,
+    advice: &'a mpsc::Sender<Advice>,
+}
+
+impl Listener<'_> {
+    /// Nothing, when nobody wants to know any more.
+    async fn follow(mut self, mut advisories: Subscriber, mut answers: Subscriber) -> Option<()> {
+        let (mut looks, mut asks) = (tokio::time::interval(LOOK), tokio::time::interval(ASK));
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        asks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut heard_since = None;
+        loop {
+            let said = tokio::select! {
+                message = advisories.next() => match message {
+                    Some(message) => read(&message),
+                    None => return Some(()),
+                },
+                message = answers.next() => match message {
+                    Some(message) => self.asking.answered(&message),
+                    None => return Some(()),
+                },
+                _ = asks.tick() => {
+                    let reply = self.asking.next();
+                    // What cannot be asked is not answered.
+                    let _unasked = self.client.publish_with_reply("$SYS.REQ.SERVER.PING.IDZ", reply, Bytes::new()).await;
+                    None
                 }
-            }
-            _ = ticks.tick() => {
-                let connects = made(client);
-                if connects.is_none() || connects == heard_since {
-                    continue;
+                _ = looks.tick() => {
+                    self.list_again(&mut heard_since).await?;
+                    None
                 }
-                match list(client, account).await {
-                    Ok(listed) => {
-                        if heard_since.is_none() {
-                            info!("listening to the broker for dead runners: their jobs run elsewhere within 1 s");
-                        }
-                        heard_since = connects;
-                        advice.send(Advice::Listening(client.clone())).await.ok()?;
-                        for one in listed {
-                            advice.send(one).await.ok()?;
-                        }
-                    }
-                    Err(error) => debug!("the broker does not list its connections yet: {error}"),
-                }
+            };
+            if let Some(said) = said {
+                self.advice.send(said).await.ok()?;
             }
         }
+    }
+
+    /// Begins anew where the connection is another one than it was: what happened meanwhile was not heard.
+    async fn list_again(&self, heard_since: &mut Option<u64>) -> Option<()> {
+        let connects = made(self.client);
+        if connects.is_none() || connects == *heard_since {
+            return Some(());
+        }
+        match list(self.client, self.account).await {
+            Ok(listed) => {
+                if heard_since.is_none() {
+                    info!("listening to the broker for dead runners: their jobs run elsewhere within 1 s");
+                }
+                *heard_since = connects;
+                self.advice.send(Advice::Listening(self.client.clone())).await.ok()?;
+                for one in listed {
+                    self.advice.send(one).await.ok()?;
+                }
+            }
+            Err(error) => debug!("the broker does not list its connections yet: {error}"),
+        }
+        Some(())
+    }
+}
+
+/// What all servers are asked, again and again, each time with another subject for the answers.
+struct Asking {
+    inbox: String,
+    count: u64,
+    /// When the last questions were sent.
+    sent: VecDeque<(u64, std::time::Instant)>,
+}
+
+impl Asking {
+    const fn new(inbox: String) -> Self {
+        Self {
+            inbox,
+            count: 0,
+            sent: VecDeque::new(),
+        }
+    }
+
+    fn next(&mut self) -> String {
+        self.count += 1;
+        self.sent.push_back((self.count, std::time::Instant::now()));
+        if self.sent.len() > ASKED {
+            self.sent.pop_front();
+        }
+        format!("{}.{}", self.inbox, self.count)
+    }
+
+    fn answered(&self, message: &Message) -> Option<Advice> {
+        let number = message.subject.rsplit('.').next()?.parse::<u64>().ok()?;
+        let (_, sent) = self.sent.iter().find(|(count, _)| *count == number)?;
+        let server = parsed::<Server>(message).ok()?;
+        Some(Advice::Answered(server.id, *sent))
     }
 }
 
@@ -232,6 +310,30 @@ fn session_of(name: &str) -> Option<Key> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_counts_from_its_question_and_an_old_one_does_not() {
+        let mut asking = Asking::new("inbox".to_owned());
+        let message = |subject: String| Message {
+            subject: subject.into(),
+            reply: None,
+            payload: json!({ "name": "n", "host": "127.0.0.1", "id": "NBS7" }).to_string().into(),
+            headers: None,
+            status: None,
+            description: None,
+            length: 0,
+        };
+        let first = asking.next();
+        let answered = |asking: &Asking, reply: &str| asking.answered(&message(reply.to_owned())).is_some();
+        assert!(answered(&asking, &first) && !answered(&asking, "inbox.7") && !answered(&asking, "inbox.x"));
+        for _ in 0..ASKED {
+            asking.next();
+        }
+        assert!(
+            !answered(&asking, &first),
+            "a server that went on after a freeze answers everything at once"
+        );
+    }
 
     #[test]
     fn only_a_sessions_own_connection_speaks_for_it() {

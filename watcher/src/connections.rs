@@ -18,6 +18,12 @@ pub(crate) const SETTLED: Duration = Duration::from_secs(2);
 /// A heartbeat that was sent before the end may come in so long after it was announced.
 const UNDER_WAY: Duration = Duration::from_millis(200);
 
+/// A server that has not answered for so long does not carry its clients' heartbeats either.
+const DEAF_AFTER: Duration = Duration::from_secs(1);
+/// And for so long after its last answer that is held against it and not against them: its clients notice within 6 s, and may
+/// need 5 s more to find one that lives. Who is silent after that is silent himself.
+const EXCUSED_FOR: Duration = Duration::from_secs(12);
+
 /// One connection of a client: on which server, and its number there.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Connection {
@@ -35,6 +41,16 @@ pub struct Connection {
 pub(crate) struct Connections {
     newest: HashMap<Key, (Connection, DateTime<Utc>)>,
     gone: HashMap<Key, Instant>,
+    servers: HashMap<String, Server>,
+}
+
+/// One server of the broker.
+#[derive(Debug, Clone, Copy)]
+struct Server {
+    /// When the last question was sent that it answered.
+    answered: Instant,
+    /// Until when the silence of its clients may be its own.
+    deaf_until: Option<Instant>,
 }
 
 impl Connections {
@@ -63,6 +79,37 @@ impl Connections {
     /// Nothing follows from what went until now.
     pub(crate) fn forgive(&mut self) {
         self.gone.clear();
+    }
+
+    /// A server answered a question that was sent at this moment.
+    pub(crate) fn answered(&mut self, server: &str, sent: Instant) {
+        if let Some(known) = self.servers.get_mut(server) {
+            known.answered = known.answered.max(sent);
+        } else {
+            let known = Server {
+                answered: sent,
+                deaf_until: None,
+            };
+            self.servers.insert(server.to_owned(), known);
+        }
+    }
+
+    /// Looks which servers do not answer.
+    pub(crate) fn listen(&mut self, now: Instant) {
+        for server in self.servers.values_mut() {
+            let since = now.saturating_duration_since(server.answered);
+            if since > DEAF_AFTER && since <= EXCUSED_FOR {
+                server.deaf_until = Some(now);
+            }
+        }
+        self.servers
+            .retain(|_, server| now.saturating_duration_since(server.answered) <= EXCUSED_FOR * 2);
+    }
+
+    /// Until when a session's silence may be that of its server.
+    pub(crate) fn excused_until(&self, key: &Key) -> Option<Instant> {
+        let (newest, _) = self.newest.get(key)?;
+        self.servers.get(&newest.server)?.deaf_until
     }
 
     /// A session is over; nobody asks for its connections any more.

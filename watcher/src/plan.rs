@@ -88,7 +88,7 @@ pub enum Command {
 pub fn plan(state: &State, now: Instant, lapse: Duration) -> Vec<Command> {
     let (mut commands, mut lost) = (Vec::new(), Vec::new());
     for (key, session) in state.open() {
-        let silent = state.silence(session, now);
+        let silent = state.silence(key, session, now);
         // Who fences itself must have had the time for it, and who restarts the time that it asked for.
         let lapse = session
             .self_fence

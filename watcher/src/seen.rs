@@ -6,7 +6,6 @@ use bus::{
     envelope::{Actor, DecodeError, Envelope},
     ids::{Attempt, EventId, JobId, Queue, SessionId, WorkerId},
     job::{self, Job, JobEvent, Phase},
-    policy::later,
     subjects::EventSubject,
     worker::WorkerEvent,
 };
@@ -31,12 +30,7 @@ pub enum Seen {
     /// A worker ended its attempt.
     Finished(Try),
     /// A worker ended its attempt badly, and another is to be made.
-    Failed {
-        /// The attempt that ended.
-        end: Try,
-        /// When the next one may be claimed.
-        again: DateTime<Utc>,
-    },
+    Failed(Try),
     /// A job waits for a worker, or for something to become true.
     Waits(Box<Waits>),
     /// An attempt was given up, or the whole job ended without its worker.
@@ -142,7 +136,6 @@ impl Try {
 struct Slim<'a> {
     #[serde(borrow)]
     r#type: Cow<'a, str>,
-    time: DateTime<Utc>,
     #[serde(borrow)]
     data: &'a RawValue,
 }
@@ -235,10 +228,7 @@ fn of_job(job: JobId, speaker: Option<Actor>, slim: &Slim<'_>) -> Result<Option<
             let finished = slim.data::<Named<'_>>()?;
             let end = finished.of(job, worker);
             Some(match finished.retry_after_ms {
-                Some(pause) => Seen::Failed {
-                    end,
-                    again: later(slim.time, pause),
-                },
+                Some(_) => Seen::Failed(end),
                 None => Seen::Finished(end),
             })
         }

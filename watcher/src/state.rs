@@ -144,9 +144,9 @@ impl State {
                 self.release(end.job, end.attempt, &end.key());
                 self.timers.finished(end);
             }
-            Seen::Failed { end, again } => {
+            Seen::Failed(end) => {
                 self.release(end.job, end.attempt, &end.key());
-                self.timers.again(sequence, end.job, *again);
+                self.timers.failed(sequence, end.job);
             }
             Seen::Waits(waits) => {
                 if let Some(attempt) = waits.instead_of {
@@ -336,6 +336,7 @@ impl State {
         if stopped || !self.hears(now) {
             self.distrust(now);
         }
+        self.connections.listen(now);
     }
 
     /// What the broker says of connections may be wanting until now.
@@ -350,9 +351,18 @@ impl State {
         self.doubt_connections(now);
     }
 
-    /// The broker says that a session has a connection, since then by its server's clock.
-    pub fn connected(&mut self, key: &Key, connection: Connection, start: DateTime<Utc>) {
-        if self.sessions.get(key).is_none_or(|session| session.ended.is_none()) {
+    /// The broker says that a session has a connection, since then by its server's clock. One that finds another server, after
+    /// its own fell silent, shows that it lives.
+    pub fn connected(&mut self, key: &Key, connection: Connection, start: DateTime<Utc>, now: Instant) {
+        let mut lives = true;
+        if let Some(session) = self.sessions.get_mut(key) {
+            lives = session.ended.is_none();
+            let server_deaf_until = self.connections.excused_until(key);
+            if server_deaf_until.is_some_and(|until| now.saturating_duration_since(until) <= SETTLED) {
+                session.heard = session.heard.max(now);
+            }
+        }
+        if lives {
             self.connections.made(key, connection, start);
         }
     }
@@ -395,9 +405,16 @@ impl State {
         self.canary.is_some_and(|sent| now.saturating_duration_since(sent) <= DEAF_AFTER)
     }
 
-    /// For how long a session has been silent, as far as that can be told.
-    pub(crate) fn silence(&self, session: &Session, now: Instant) -> Duration {
-        now.saturating_duration_since(session.heard.max(self.trusted_since))
+    /// A server of the broker answered a question that was sent at this moment.
+    pub fn server_answered(&mut self, server: &str, sent: Instant) {
+        self.connections.answered(server, sent);
+    }
+
+    /// For how long a session has been silent, as far as that can be told: not while it was its broker that was.
+    pub(crate) fn silence(&self, key: &Key, session: &Session, now: Instant) -> Duration {
+        let since = session.heard.max(self.trusted_since);
+        let since = self.connections.excused_until(key).map_or(since, |until| since.max(until));
+        now.saturating_duration_since(since)
     }
 
     /// Whether a session's runner said that it restarts, and has the time for that still.

@@ -17,6 +17,11 @@ use crate::{
 /// Looks that are planned at once; the rest follow when these are done.
 const AT_ONCE: usize = 10_000;
 
+/// A time that has come already.
+const NOW: DateTime<Utc> = DateTime::UNIX_EPOCH;
+/// The year 10,000 never comes, and not everybody can write it down. In seconds since 1970.
+const NEVER: i64 = 253_402_300_800;
+
 /// What is waited for, in its order.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Timers {
@@ -87,8 +92,9 @@ impl Timers {
     }
 
     /// Keeps a job in mind, or forgets it, where it waits for nothing.
-    pub(crate) fn set(&mut self, job: JobId, timer: Timer) {
+    pub(crate) fn set(&mut self, job: JobId, mut timer: Timer) {
         self.forget(job);
+        timer.at = timer.at.filter(|at| at.timestamp() < NEVER);
         if timer.at.is_none() && timer.conditions.is_none() {
             return;
         }
@@ -123,12 +129,11 @@ impl Timers {
         }
     }
 
-    /// A worker says that it failed, and is to be tried again then. It may be wrong: so it can bring a look nearer, and not
-    /// put it off.
-    pub(crate) fn again(&mut self, sequence: u64, job: JobId, at: DateTime<Utc>) {
+    /// A worker says that it failed, and is to be tried again. When, the log says better: of all its clocks the next.
+    pub(crate) fn failed(&mut self, sequence: u64, job: JobId) {
         let mut timer = self.jobs.get(&job).cloned().unwrap_or_default();
         timer.sequence = sequence;
-        timer.at = Some(timer.at.map_or(at, |before| before.min(at)));
+        timer.at = Some(NOW);
         self.set(job, timer);
     }
 
@@ -199,7 +204,7 @@ impl Timers {
             }
         }
         if conditions.open.is_empty() {
-            let start = conditions.not_before.unwrap_or(DateTime::<Utc>::MIN_UTC);
+            let start = conditions.not_before.unwrap_or(NOW);
             timer.at = Some(timer.at.map_or(start, |at| at.min(start)));
         }
         self.set(job, timer);

@@ -183,7 +183,8 @@ impl Watcher {
                 self.system = Some(Line::new(client));
                 self.state.listen_to_connections(now);
             }
-            Advice::Made(key, connection, start) => self.state.connected(&key, connection, start),
+            Advice::Answered(server, sent) => self.state.server_answered(&server, sent),
+            Advice::Made(key, connection, start) => self.state.connected(&key, connection, start, now),
             Advice::Ended(key, connection, telling) => {
                 self.listen(now);
                 if self.state.disconnected(&key, &connection, telling, now) {

@@ -20,7 +20,7 @@ use grid_tests::{
     writer::Writer,
 };
 
-use super::{Beating, LONG, Watching, is_queued, line, losses, lost, until, until_lost, worker_events};
+use super::{Beating, LONG, Watching, is_queued, losses, lost, until, until_lost, worker_events};
 use crate::log::eventually;
 
 /// Waits until the watcher takes the broker's word: it has to find the broker well for two seconds before.
@@ -73,13 +73,11 @@ async fn a_worker_that_connects_again_is_not_lost() -> Result<()> {
     let server = NatsServer::start().await?;
     let writer = Writer::connect(server.url()).await?;
     let watching = Watching::quick(&server);
-    let mut beating = Beating::start(server.url(), "w").await?;
+    let beating = Beating::start(server.url(), "w").await?;
     quick(&server, &writer).await?;
     let worker = beating.worker.clone();
     for round in 0..3 {
-        let gone = std::mem::replace(&mut beating.line, writer.bus.clone());
-        drop(gone);
-        beating.line = line(server.url(), &worker).await?;
+        beating.line.client.force_reconnect().await?;
         let name = format!("worker/{}/{}/files", worker.id, worker.session);
         drop(Bus::connect(server.url(), &name).await?);
         // Another one dies after it, and is found out: so this one would have been.

@@ -4,6 +4,7 @@ mod disconnects;
 mod ends;
 mod follows;
 mod long;
+mod nodes;
 mod outages;
 mod silence;
 mod snapshots;
@@ -22,7 +23,7 @@ use bus::{
     ids::{Attempt, JobId, WorkerId},
     job::{AttemptEnd, Command, Job, LossCause, Outcome, Phase},
     spec::JobSpec,
-    stream::{EVENTS, connect::Bus, follow::Follower, read},
+    stream::{EVENTS, append::Log, connect::Bus, follow::Follower, read},
     worker::WorkerEvent,
 };
 use chrono::{DateTime, Utc};
@@ -101,14 +102,18 @@ struct Beating {
 
 impl Beating {
     async fn start(url: &str, name: &str) -> Result<Self> {
-        let writer = Writer::connect(url).await?;
-        let worker = Worker::register(&writer, name).await?;
+        let bus = Bus::connect(url, "test").await?;
+        let log = Log::new(bus.js.clone(), LONG);
+        let worker = Worker::register(&Writer { bus, log }, name).await?;
         let said = Arc::new(Mutex::new((0, Vec::new())));
-        let stop = CancellationToken::new();
-        worker.beat(0, &[]).await?;
-        TaskTracker::new().spawn(stop.clone().run_until_cancelled_owned(beat(worker.clone(), said.clone())));
-        let _stop = stop.drop_guard();
         let line = line(url, &worker).await?;
+        let stop = CancellationToken::new();
+        // As a runner does, it beats over the connection that is called by its name.
+        let beats = worker.over(line.clone());
+        // Where a server was just lost, its heirs are still being chosen.
+        eventually("it is heard", LONG, async || Ok(beats.beat(0, &[]).await.ok())).await?;
+        TaskTracker::new().spawn(stop.clone().run_until_cancelled_owned(beat(beats, said.clone())));
+        let _stop = stop.drop_guard();
         Ok(Self { worker, said, line, _stop })
     }
 

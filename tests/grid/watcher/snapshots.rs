@@ -3,13 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use bus::{
-    files::Files,
-    ids::JobId,
-    job::Phase,
-    policy::Start,
-    stream::connect::Bus,
-};
+use bus::{files::Files, ids::JobId, job::Phase, policy::Start, stream::connect::Bus};
 use futures::TryStreamExt as _;
 use grid_tests::{
     grid::{Grid, Part},

@@ -20,7 +20,8 @@ fn start(ms: u64) -> DateTime<Utc> {
 
 impl Told {
     fn made(&mut self, ms: u64, session: SessionId, connection: Connection) {
-        self.state.connected(&(worker("w"), session), connection, start(ms));
+        let now = self.at(ms);
+        self.state.connected(&(worker("w"), session), connection, start(ms), now);
     }
 
     /// Whether the mark counts.
@@ -161,4 +162,35 @@ fn a_session_that_is_over_or_unknown_has_nothing_to_lose() {
     assert!(!told.gone(3_000, session, &connection("a", 1)));
     assert!(!told.gone(3_000, SessionId::new(), &connection("a", 2)));
     assert_eq!(told.state.next_due(told.at(3_000)), None);
+}
+
+/// Whose server does not answer is not silent himself: until he had the time to find another one.
+#[test]
+fn the_silence_of_a_server_is_not_that_of_its_clients() {
+    let silent = |answers: &dyn Fn(u64) -> bool| {
+        let (mut told, session) = settled();
+        for ms in (0..30_000).step_by(250) {
+            if answers(ms) {
+                let now = told.at(ms);
+                told.state.server_answered("a", now);
+            }
+            if !told.plan(ms.max(3_000)).is_empty() {
+                return (ms, session);
+            }
+        }
+        (0, session)
+    };
+    // The last heartbeat came at 2,900.
+    assert_eq!(silent(&|_| true).0, 7_000, "a silence of 4 s");
+    assert_eq!(silent(&|ms| !(3_000..10_000).contains(&ms)).0, 14_000, "4 s after it answers again");
+    assert_eq!(silent(&|ms| ms < 3_000).0, 19_000, "12 s after its last answer, and 4 s more");
+    assert_eq!(silent(&|_| false).0, 7_000, "of which nobody knows");
+
+    let (mut told, session) = settled();
+    let now = told.at(3_000);
+    told.state.server_answered("a", now);
+    told.tick(6_000, true);
+    told.made(6_000, session, connection("b", 1));
+    assert_eq!(told.plan(10_000), [], "it found another one");
+    assert_eq!(lost(&told.plan(10_001)), [session], "and is silent there");
 }
