@@ -251,3 +251,22 @@ async fn refusal(process: &runner::executor::Process, launch: runner::executor::
         },
     }
 }
+
+#[tokio::test]
+async fn a_command_starts_with_no_signal_held_back_and_ends_when_it_is_asked_to() -> anyhow::Result<()> {
+    let (process, place) = (processes().await?, Place::new()?);
+    let outcome = run(&process, place.launch(&["/bin/cat", "/proc/self/status"])).await?;
+    let mask = |name: &str| {
+        let line = outcome.stdout.lines().find_map(|line| line.strip_prefix(name));
+        u64::from_str_radix(line.unwrap_or_default().trim(), 16)
+    };
+    assert_eq!(mask("SigBlk:")?, 0, "{}", outcome.stdout);
+    // HUP, INT, QUIT, PIPE and TERM: bits 1, 2, 3, 13 and 15, counted from one.
+    assert_eq!(mask("SigIgn:")? & 0x5007, 0, "{}", outcome.stdout);
+
+    let mut running = process.launch(place.script("echo begun; exec sleep 1000")).await?;
+    assert_eq!(line(&mut running.stdout).await?, "begun");
+    running.handle.terminate().await;
+    assert_eq!(finish(running).await?.ended.exit, Exit::Signal(15));
+    Ok(())
+}
