@@ -6,6 +6,7 @@ mod follows;
 mod long;
 mod nodes;
 mod outages;
+mod pairs;
 mod silence;
 mod snapshots;
 mod times;
