@@ -189,6 +189,12 @@ impl Sim {
     }
 
     fn claimed(&mut self, number: usize, sequence: u64, job: Job, attempt: Attempt) {
+        let claimed = job.attempts.last().map(|last| last.number);
+        if claimed != Some(attempt) {
+            self.told
+                .wrong
+                .push(format!("{} claimed attempt {claimed:?} and executes {attempt}", job.id));
+        }
         let runner = &mut self.runners[number];
         runner.last_claim = runner.last_claim.max(sequence);
         let ends = self.now + self.random.random_range(100..9_000);
@@ -259,8 +265,10 @@ impl Sim {
                 Answer::Conflict if tries > 0 => sim.ask(
                     Who::Runner(number),
                     move |sim| sim.broker.job(id),
-                    move |sim, job| match job {
-                        Some(job) => sim.say(number, job, command, tries - 1, then),
+                    move |sim, again| match again {
+                        // The ready event came late: its attempt was made and lost, and the next one has its own.
+                        Some(again) if is_late(&command, &job, &again) => then(sim, Err(Rejection::NotQueued)),
+                        Some(again) => sim.say(number, again, command, tries - 1, then),
                         None => then(sim, Err(Rejection::Absent)),
                     },
                 ),
@@ -275,4 +283,9 @@ impl Sim {
             self.begin_session(number);
         }
     }
+}
+
+fn is_late(command: &Command, met: &Job, now: &Job) -> bool {
+    let next = |job: &Job| if let Phase::Queued { next } = job.phase { Some(next) } else { None };
+    matches!(command, Command::Claim { .. }) && next(now).is_some_and(|now| next(met) != Some(now))
 }
