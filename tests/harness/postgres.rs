@@ -143,7 +143,12 @@ impl Cluster {
     /// Signals every process of it, the first one first.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         let file = fs::read_to_string(self.dir.join("postmaster.pid"))?;
-        let first = file.lines().next().context("postmaster.pid names a process")?.trim().parse::<i32>()?;
+        let first = file
+            .lines()
+            .next()
+            .context("postmaster.pid names a process")?
+            .trim()
+            .parse::<i32>()?;
         for pid in [first].into_iter().chain(children(first)).filter_map(Pid::from_raw) {
             // One of its children may have ended just now.
             let _gone = kill_process(pid, signal);

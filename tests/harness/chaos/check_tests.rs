@@ -308,6 +308,52 @@ fn a_healthy_worker_that_was_given_up_is_found() {
     long_ago.fault(Harm::Freeze, Part::Nats, 40, 10_000).holds();
 }
 
+/// It died of its only attempt, and an operator revived it.
+fn revived() -> Story {
+    Story::new()
+        .claimed(10, 1)
+        .say(100, Word::Died(Attempt(1)))
+        .say(200, Word::Requeued(Attempt(2)))
+        .claimed(210, 2)
+        .ran(2, 220, 300, true)
+        .finished(310, 2)
+}
+
+#[test]
+fn what_waits_is_released_or_expires_and_what_died_may_be_revived() {
+    let late = Story::new().say(900, Word::Expired);
+    late.clone().holds();
+    late.say(950, Word::Requeued(Attempt(1)))
+        .claimed(960, 1)
+        .ran(1, 970, 980, true)
+        .finished(990, 1)
+        .holds();
+    revived().holds();
+    revived().say(400, Word::Requeued(Attempt(3))).breaks(Kind::Doubled);
+    Story::new().claimed(10, 1).say(20, Word::Expired).breaks(Kind::Doubled);
+    Story::new()
+        .say(5, Word::Released(Attempt(1)))
+        .say(6, Word::Cancelled)
+        .breaks(Kind::Doubled);
+}
+
+#[test]
+fn a_failure_that_is_tried_again_is_no_end() {
+    let story = Story::new().claimed(10, 1).ran(1, 20, 90, true);
+    let (attempt, session) = (Attempt(1), story.sessions[0]);
+    let failed = Word::Finished {
+        attempt,
+        session,
+        succeeded: false,
+        again: true,
+    };
+    let waits = story.say(100, failed);
+    waits.clone().breaks(Kind::Lost);
+    let again = waits.clone().say(1_100, Word::Released(Attempt(2))).claimed(1_110, 2);
+    again.ran(2, 1_120, 1_200, true).finished(1_210, 2).holds();
+    waits.claimed(110, 2).ran(2, 120, 200, true).finished(210, 2).breaks(Kind::Doubled);
+}
+
 #[test]
 fn what_cannot_be_read_is_found() {
     plain()
