@@ -32,6 +32,7 @@ Examples:
   rgrid run -d --memory 2GB train.py     run one in the background; prints the job's id
   rgrid logs -f last                     watch what the last job prints
   rgrid history last                     see who did what with it, and when
+  rgrid doctor                           what is wrong, since when, and what to do
   rgrid down                             stop the grid
 
 Machines join with one command: rgrid runner --nats nats://… (see `rgrid runner --help`).

@@ -72,12 +72,12 @@ async fn read(app: &App) -> Result<Known, crate::error::Problem> {
             "if a newer rgrid wrote them, upgrade this one and run `rgrid projector rebuild`; else see who else writes to the log",
         ));
     }
-    known.findings.extend(dead(tables.dead().await?));
+    known.findings.extend(dead(&tables.dead().await?));
     known.findings.extend(losing(tables.losing().await?));
     Ok(known)
 }
 
-fn dead(dead: crate::queries::Dead) -> Option<Finding> {
+fn dead(dead: &crate::queries::Dead) -> Option<Finding> {
     let causes: Vec<String> = dead
         .causes
         .iter()

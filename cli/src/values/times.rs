@@ -70,12 +70,12 @@ impl FromStr for Moment {
     type Err = Unfit;
 
     fn from_str(text: &str) -> Result<Self, Unfit> {
-        moment(text, Local::now()).map(Self)
+        moment(text, &Local::now()).map(Self)
     }
 }
 
 /// A time after `now`: with its zone (RFC 3339), by the clock of `now` with a date, or of today.
-fn moment<Z: TimeZone>(text: &str, now: DateTime<Z>) -> Result<DateTime<Utc>, Unfit>
+fn moment<Z: TimeZone>(text: &str, now: &DateTime<Z>) -> Result<DateTime<Utc>, Unfit>
 where
     Z::Offset: std::fmt::Display,
 {
@@ -159,7 +159,7 @@ mod tests {
             ("2026-11-22T15:30:00-06:00", "2026-11-22T21:30:00Z"),
         ];
         for (text, time) in cases {
-            assert_eq!(moment(text, now), Ok(time.parse().expect("a time")), "{text}");
+            assert_eq!(moment(text, &now), Ok(time.parse().expect("a time")), "{text}");
         }
         for (text, words) in [
             ("21:05", "in the past: it is 2026-11-22 21:05:00 here; for tomorrow"),
@@ -170,7 +170,7 @@ mod tests {
             ("10m", "--after"),
             ("", "22:00"),
         ] {
-            let Err(Unfit(error)) = moment(text, now) else { panic!("{text}") };
+            let Err(Unfit(error)) = moment(text, &now) else { panic!("{text}") };
             assert!(error.contains(words), "{text}: {error}");
         }
     }

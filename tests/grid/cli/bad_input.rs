@@ -14,7 +14,7 @@ use super::here::{Came, Here};
 /// Arguments, the exit code, and what the message must say.
 type Case<'a> = (&'a [&'a str], i32, &'a [&'a str]);
 
-const BAD: [Case<'static>; 22] = [
+const BAD: [Case<'static>; 30] = [
     (&["run", "missing.py"], 2, &["there is no script `missing.py`"]),
     (
         &["run", "../missing\nin two.py"],
@@ -50,6 +50,26 @@ const BAD: [Case<'static>; 22] = [
         1,
         &["cannot reach the grid at http://127.0.0.1:9", "connection refused", "--url"],
     ),
+    (&["run", "--retry-on", "75", "s.py"], 2, &["--retry-on", "--retries N"]),
+    (&["run", "--retries", "2", "--retry-on", "0", "s.py"], 2, &["--retry-on"]),
+    (
+        &["run", "--retries", "2", "--backoff", "10s", "--max-backoff", "1s", "s.py"],
+        2,
+        &["--backoff is longer than --max-backoff"],
+    ),
+    (
+        &["run", "--after", "1h", "--total-timeout", "10m", "s.py"],
+        2,
+        &["--total-timeout", "--after"],
+    ),
+    (&["run", "--at", "2020-01-01 08:00", "s.py"], 2, &["in the past", "--at"]),
+    (&["run", "--depends-on", "last:never", "s.py"], 2, &["JOB:ended"]),
+    (
+        &["run", "--depends-on", "00000000-0000-7000-8000-000000000000", "s.py"],
+        2,
+        &["job 00000000-0000-7000-8000-000000000000", "does not exist in namespace default"],
+    ),
+    (&["requeue", "--state", "failed", "--all"], 2, &["failed cannot be requeued"]),
     (&["run", "--key", "wrong", "s.py"], 1, &["key"]),
     (&["status", "nothing"], 2, &["`nothing` is not a job"]),
     (&["logs", "00000000-0000-7000-8000-000000000000"], 1, &["there is no job"]),

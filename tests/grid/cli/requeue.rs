@@ -88,7 +88,8 @@ async fn the_dead_are_listed_with_their_cause_and_revived_one_by_one_or_by_a_fil
     // And they run.
     grid.run_with(Part::Runner(1), &["--queue", "default", "--queue", "night"])?;
     for id in &ids {
-        assert_eq!(grid.ended(id).await?["state"], "succeeded");
+        let ended = grid.ended(id).await.with_context(|| grid.log(Part::Runner(1)))?;
+        assert_eq!(ended["state"], "succeeded");
     }
     Ok(())
 }

@@ -15,8 +15,8 @@ const EXAMPLES: &str = "\
 Examples:
   rgrid run report.py data/x.csv                 as `python report.py data/x.csv` here
   rgrid run --memory 2GB --timeout 10m train.py --epochs 5
-  rgrid run --retries 3 --retry-on 75 fetch.py      again, at most three times, where it ends with 75
-  rgrid run -d --at 22:00 --depends-on last nightly.py
+  rgrid run --retries 3 --retry-on 75 fetch.py   again, up to three times, where it ends with 75
+  rgrid run -d --at 22:00 --depends-on last nightly.py   tonight, if the last job has succeeded
   rgrid run --image python:3.12 --cpu 0.5 report.py
   rgrid run --env TOKEN --env MODE=fast fetch.sh   TOKEN as it is set here
   id=$(rgrid run -d slow.py); rgrid logs -f $id; rgrid download $id
