@@ -22,7 +22,7 @@ test: ## run every test, against real servers and the binary as it is built
 	@cargo build --locked -p rgrid
 	@cargo test --workspace --locked
 
-chaos: ## harm a grid for half an hour and check every promise; CASE=sigkill for one case, knobs: target/release/chaos --help
+chaos: ## harm a grid for twenty minutes and check every promise; CASE=sigkill for one case, knobs: target/release/chaos --help
 	@scripts/bootstrap chaos
 	@cargo build --release --locked -p rgrid -p grid-tests --bins
 	@target/release/chaos $(CASE)

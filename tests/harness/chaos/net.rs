@@ -4,6 +4,7 @@
 
 use std::{
     fs, io,
+    net::TcpListener,
     path::Path,
     process::{Command, Output},
     sync::atomic::{AtomicU32, Ordering},
@@ -26,8 +27,8 @@ pub struct Net {
 }
 
 impl Net {
-    /// Makes a network, or says in one line why this machine does not let us.
-    pub fn make() -> Result<Self, String> {
+    /// Makes a network with cables of the numbers from 1, or says in one line why this machine does not let us.
+    pub fn make(cables: u8) -> Result<Self, String> {
         if std::env::var_os("CHAOS_NET").is_some_and(|net| net == "off") {
             return Err("CHAOS_NET=off".to_owned());
         }
@@ -35,7 +36,26 @@ impl Net {
             return Err("network namespaces need root".to_owned());
         }
         sweep();
-        Self::try_make().map_err(|error| format!("no network namespaces here: {error:#}"))
+        let plugged = Self::try_make().and_then(|mut net| {
+            (1..=cables).try_for_each(|number| net.plug(number))?;
+            net.probe(cables)?;
+            Ok(net)
+        });
+        plugged.map_err(|error| format!("no network namespaces here: {error:#}"))
+    }
+
+    /// Whether packets get through: a firewall may think otherwise.
+    fn probe(&self, number: u8) -> Result<()> {
+        let listener = TcpListener::bind((self.host(), 0))?;
+        let connect = format!("exec 3<>/dev/tcp/{}/{}", self.host(), listener.local_addr()?.port());
+        let line = self.inside(number);
+        let mut command = Command::new(&line[0]);
+        let output = command.args(&line[1..]).args(["timeout", "3", "bash", "-c", &connect]).output()?;
+        ensure!(
+            output.status.success(),
+            "a namespace does not reach this machine; does a firewall forbid it?"
+        );
+        Ok(())
     }
 
     fn try_make() -> Result<Self> {
@@ -81,7 +101,7 @@ impl Net {
     }
 
     /// Makes a namespace, and the cable to it.
-    pub fn plug(&mut self, number: u8) -> Result<()> {
+    fn plug(&mut self, number: u8) -> Result<()> {
         let (namespace, (outer, inner)) = (self.namespace(number), self.ends(number));
         ensure!(outer.len() <= 15, "`{outer}` is too long for a link's name");
         ip(&["netns", "add", &namespace])?;

@@ -61,15 +61,10 @@ impl Rig {
     pub async fn start(crew: Crew) -> Result<Self> {
         sweep();
         let _installed_before = rustls::crypto::ring::default_provider().install_default();
-        let (mut net, no_net) = match Net::make() {
+        let (net, no_net) = match Net::make(crew.runners) {
             Ok(net) => (Some(net), None),
             Err(why) => (None, Some(why)),
         };
-        for number in 1..=crew.runners {
-            if let Some(net) = &mut net {
-                net.plug(number)?;
-            }
-        }
         let host = net.as_ref().map_or_else(|| "127.0.0.1".to_owned(), Net::host);
         let nats_port = TcpListener::bind((host.as_str(), 0))?.local_addr()?.port();
         let cluster = Cluster::start().await?;
