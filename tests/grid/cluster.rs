@@ -24,7 +24,7 @@ use grid_tests::{
     grid::{Grid, Part},
     writer::namespace,
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinSet};
 
 /// Jobs of one story.
 const JOBS: usize = 300;
@@ -45,10 +45,11 @@ async fn submit(log: &Log) -> Result<JobId> {
 }
 
 /// Every event of every job so far, with the time that each arrived here.
-fn watch(bus: &Bus) -> mpsc::UnboundedReceiver<(Instant, Box<bus::job::Recorded>)> {
+fn watch(bus: &Bus) -> (JoinSet<()>, mpsc::UnboundedReceiver<(Instant, Box<bus::job::Recorded>)>) {
     let (sender, receiver) = mpsc::unbounded_channel();
     let js = bus.js.clone();
-    tokio::spawn(async move {
+    let mut watching = JoinSet::new();
+    watching.spawn(async move {
         let mut follower = Follower::new(&js, EVENTS, Vec::new(), 0);
         while !sender.is_closed() {
             let message = follower.next().await;
@@ -59,7 +60,7 @@ fn watch(bus: &Bus) -> mpsc::UnboundedReceiver<(Instant, Box<bus::job::Recorded>
             }
         }
     });
-    receiver
+    (watching, receiver)
 }
 
 /// How the jobs stand by the log, and what the services say, for whoever reads of a failure.
@@ -94,7 +95,7 @@ async fn losing_any_one_server_loses_nothing_and_pauses_dispatch_for_seconds() -
     grid.worker_is("worker-2", "live").await?;
     let bus = cluster.bus("load").await?;
     let log = Log::new(bus.js.clone(), PATIENCE);
-    let mut facts = watch(&bus);
+    let (_watching, mut facts) = watch(&bus);
 
     let mut acknowledged = BTreeSet::new();
     let mut finished = BTreeSet::new();

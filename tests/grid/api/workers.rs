@@ -57,7 +57,7 @@ async fn a_worker_is_cordoned_drained_and_free_again_and_each_word_counts_once()
             "{verb}"
         );
     }
-    assert_eq!(say(&api, "w-1", "uncordon", Value::Null).await.is_err(), true);
+    assert!(say(&api, "w-1", "uncordon", Value::Null).await.is_err());
     let freed = body(
         api.request(reqwest::Method::POST, "/v1/workers/w-1/uncordon").send().await?,
         StatusCode::OK,

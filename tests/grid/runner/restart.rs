@@ -147,7 +147,12 @@ async fn a_container_goes_on_over_restarts_of_its_runner_and_nothing_of_it_is_lo
         tokio::time::sleep(Duration::from_millis(800)).await;
         runner.signal(Signal::HUP)?;
         ensure!(runner.end().await?.success(), "{}", runner.log());
-        assert_eq!(containers_of(job)?, [container.clone()], "it was ended: {}", runner.log());
+        assert_eq!(
+            containers_of(job)?,
+            std::slice::from_ref(&container),
+            "it was ended: {}",
+            runner.log()
+        );
         tokio::time::sleep(Duration::from_millis(500)).await;
         runner = yard.docker_runner("w", &[])?;
         runner.says("going on with attempt 1").await?;
@@ -187,7 +192,11 @@ async fn a_crash_is_a_loss_and_its_containers_are_killed_by_any_runner_of_the_ma
     let container = yard.container(job).await?;
     runner.child.kill()?;
     runner.end().await?;
-    assert_eq!(containers_of(job)?, [container.clone()], "a container outlives its runner");
+    assert_eq!(
+        containers_of(job)?,
+        std::slice::from_ref(&container),
+        "a container outlives its runner"
+    );
     let _other = yard.docker_runner("other", &[])?;
     eventually("the container is gone", LONG, async || {
         Ok((!containers_of(job)?.contains(&container)).then_some(()))

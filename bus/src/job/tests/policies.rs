@@ -227,7 +227,7 @@ fn each_clock_ends_what_it_is_for() {
         total_timeout_ms: Some(5_000),
         ..retrying(3)
     };
-    let (mut history, worker) = (History::of(limits.clone()), Worker::new("w"));
+    let (mut history, worker) = (History::of(limits), Worker::new("w"));
     let expire = |clock| Command::Expire { clock };
     let job = history.job();
     let (begun, total) = (job.submitted_at, job.submitted_at + TimeDelta::seconds(5));
