@@ -28,7 +28,7 @@ pub(crate) struct Keeper {
     snapshots: Arc<Snapshots>,
     every: u64,
     pause: Duration,
-    /// Up to where the last one goes that was stored, or tried.
+    /// Up to where the last one goes that was stored.
     kept: u64,
     not_before: Instant,
     saving: JoinSet<(u64, Duration, Result<usize, String>)>,
@@ -58,7 +58,6 @@ impl Keeper {
             }
         }
         if self.saving.is_empty() && now >= self.not_before && place.sequence.saturating_sub(self.kept) >= self.every {
-            self.kept = place.sequence;
             let (snapshots, saved, place) = (Arc::clone(&self.snapshots), state.saved(), place.clone());
             self.saving.spawn(async move {
                 let begin = Instant::now();
@@ -75,6 +74,7 @@ impl Keeper {
         match kept {
             Ok(bytes) => {
                 debug!("kept a snapshot of {bytes} bytes at sequence {sequence}, in {took:?}");
+                self.kept = sequence;
                 self.failing = false;
             }
             Err(error) if !std::mem::replace(&mut self.failing, true) => {
@@ -102,7 +102,7 @@ pub(crate) async fn begin(snapshots: &Snapshots) -> (State, u64) {
             info!("goes on from a snapshot of {bytes} bytes, taken at {at:.0} of the log up to sequence {sequence}");
             return (loaded.state, sequence);
         }
-        Ok(Err(Error::None)) => info!("there is no snapshot yet; reading the whole log"),
+        Ok(Err(Error::None | Error::NoStore(_))) => info!("there is no snapshot yet; reading the whole log"),
         Ok(Err(error)) => warn!("the last snapshot is not used: {}; reading the whole log", chain(&error)),
         Err(_) => warn!("the last snapshot is not used: the store does not answer; reading the whole log"),
     }

@@ -6,7 +6,10 @@
 
 use std::{borrow::Cow, sync::LazyLock, time::Instant};
 
-use async_nats::jetstream::stream::{DirectGetErrorKind, Stream};
+use async_nats::jetstream::{
+    context::GetStreamError,
+    stream::{DirectGetErrorKind, Stream},
+};
 use bus::{
     files::{self, Files, StoreUrl},
     ids::Digest,
@@ -78,6 +81,8 @@ pub(crate) struct Loaded {
 pub(crate) enum Error {
     #[error("there is none")]
     None,
+    #[error("the store is not there yet; the API or a runner makes it")]
+    NoStore(#[source] GetStreamError),
     #[error("it is damaged ({0})")]
     Damaged(String),
     #[error("another version of rgrid made it")]
@@ -144,7 +149,14 @@ impl Snapshots {
         let open = async || {
             // A connection of its own: our heartbeats must not wait behind a snapshot.
             let context = match &self.url {
-                StoreUrl::Nats { .. } => Some(Bus::connect(&self.nats, "watcher/files").await?.js),
+                StoreUrl::Nats { bucket, .. } => {
+                    let js = Bus::connect(&self.nats, "watcher/files").await?.js;
+                    // Who makes it decides how many copies there are of every user's files, which is none of the watcher's business.
+                    match js.get_stream(format!("OBJ_{bucket}")).await {
+                        Ok(_) => Some(js),
+                        Err(error) => return Err(Error::NoStore(error)),
+                    }
+                }
                 StoreUrl::S3 { .. } | StoreUrl::File { .. } => None,
             };
             Ok::<_, Error>(Files::open(&self.url, context).await?)

@@ -114,10 +114,10 @@ async fn ready_within(jobs: usize, whole: Duration, with_snapshot: Duration, mib
     // What the watcher has to find in all of that: a job that its dead worker holds.
     let held = writer.submit().await?;
     worker.claim(held).await?;
+    let files = Files::open(&"nats://".parse()?, Some(Bus::connect(grid.nats.url(), "test/files").await?.js)).await?;
     let (took, peak) = start(&mut grid).await?;
     println!("{} events: ready after {took:?} with the whole log; peak {peak} MiB", jobs * EVENTS);
     ensure!(took < whole && peak < mib, "{took:?}, {peak} MiB");
-    let files = Files::open(&"nats://".parse()?, Some(Bus::connect(grid.nats.url(), "test/files").await?.js)).await?;
     eventually("a snapshot is kept", LONG, async || {
         Ok(files.object_store().head(&Path::from("watcher/snapshot")).await.ok())
     })

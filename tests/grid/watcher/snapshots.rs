@@ -46,9 +46,10 @@ impl Kept {
             worker.worker.claim(job).await?;
             worker.worker.finish(job, bus::ids::Attempt::FIRST).await?;
         }
-        grid.run_with(Part::Watcher, &["--snapshot-every", "60"])?;
+        // The store is made by others; the watcher makes none.
         let store = Bus::connect(grid.nats.url(), "test/files").await?;
         let files = Files::open(&"nats://".parse()?, Some(store.js)).await?;
+        grid.run_with(Part::Watcher, &["--snapshot-every", "60"])?;
         eventually("a snapshot is kept", LONG, async || {
             Ok(files.object_store().head(&Path::from(NAME)).await.ok())
         })

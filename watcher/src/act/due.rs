@@ -72,10 +72,15 @@ impl Hands {
             }
         };
         let (id, words) = (job.id, event_words(&event));
+        let usual = matches!(event, job::JobEvent::Released(_));
         let because: Option<EventId> = history.last().map(|last| last.envelope.id);
         match self.say(history, event, because).await {
             Ok(sequence) => {
-                info!(job.id = %id, "{words} job {id}");
+                if usual {
+                    debug!(job.id = %id, "{words} job {id}");
+                } else {
+                    info!(job.id = %id, "{words} job {id}");
+                }
                 Done::Said(sequence)
             }
             Err(error) => not_appended(&format!("that job {id} is {words}"), &error),
