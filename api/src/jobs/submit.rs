@@ -312,7 +312,10 @@ async fn existing(app: &App, id: JobId, event: JobEvent) -> Result<u64, Problem>
             continue;
         };
         return match decide(Some(&loaded.job), Command::Submit { spec: Box::new(spec) }) {
-            Err(Rejection::Exists) => Ok(loaded.submitted),
+            Err(Rejection::Exists) => {
+                let entries = load::entries(&app.bus.js, id).await?;
+                Ok(entries.first().map_or(loaded.job.sequence, |first| first.sequence))
+            }
             Err(rejection) => Err(Problem::new(Kind::Conflict, format!("job {id}: {rejection}"))),
             Ok(_) => Err(Problem::new(Kind::Internal, format!("job {id} was submitted twice"))),
         };

@@ -6,15 +6,22 @@ use async_nats::jetstream::{
     stream::{DirectGetErrorKind, LastRawMessageErrorKind, Stream},
 };
 use bytes::Bytes;
+use tracing::debug;
 
-use super::{EVENTS, EXPECTED_SEQUENCE};
+use super::{
+    EVENTS, EXPECTED_SEQUENCE,
+    follow::{Followed, Follower},
+};
 use crate::{
     envelope::{DecodeError, Envelope},
     ids::JobId,
-    job::{self, Job},
+    job::{self, Job, JobEvent},
     subjects::{self, EventSubject},
     worker,
 };
+
+/// Messages that are read at once where they are not linked.
+const CHUNK: usize = 256;
 
 /// Why something could not be read from the log.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +92,17 @@ impl From<StreamMessage> for Stored {
             sequence: message.sequence,
             payload: message.payload,
             headers: message.headers,
+        }
+    }
+}
+
+impl From<Followed> for Stored {
+    fn from(message: Followed) -> Self {
+        Self {
+            subject: message.subject,
+            sequence: message.sequence,
+            payload: message.payload,
+            headers: message.headers.unwrap_or_default(),
         }
     }
 }
@@ -194,16 +212,53 @@ async fn at(stream: &Stream<()>, sequence: u64, clustered: bool) -> Result<Store
     }
 }
 
-/// Every event of a job, in any namespace, oldest first; none where there is no such job.
+/// Everything that is stored of a job, in any namespace, oldest first, whether it can be read or not; nothing where there is no
+/// such job.
 ///
 /// # Errors
 /// If the log cannot be read.
+pub async fn everything(js: &jetstream::Context, id: JobId) -> Result<Vec<Stored>, Error> {
+    let filter = subjects::job_filter_anywhere(id);
+    let linked = back_to(js, EVENTS, &filter, 0).await?;
+    let (Some(first), Some(last)) = (linked.first(), linked.last()) else {
+        return Ok(linked);
+    };
+    let begins = matches!(
+        decode(&first.subject, first.sequence, &first.payload),
+        Ok(Some(Fact::Job(recorded))) if matches!(recorded.envelope.event, JobEvent::Submitted(_))
+    );
+    if begins {
+        return Ok(linked);
+    }
+    // Whoever wrote without an expected sequence broke the chain of links: what stands before that is found by its subject.
+    let last = last.sequence;
+    let mut follower = Follower::new(js, EVENTS, vec![filter], 0);
+    let mut stored: Vec<Stored> = Vec::new();
+    while stored.last().is_none_or(|message| message.sequence < last) {
+        stored.extend(follower.chunk(CHUNK).await.into_iter().map(Stored::from));
+    }
+    Ok(stored)
+}
+
+/// Every event of a job that can be read, in any namespace, oldest first; none where there is no such job.
+///
+/// What stands behind its submission and cannot be read, as an event of a newer version, is left out: it stops nobody from
+/// ending the job, or from giving it to another worker. The event before it carries its sequence then, which the next writer
+/// must name.
+///
+/// # Errors
+/// If the log cannot be read, or the submission itself cannot.
 pub async fn history(js: &jetstream::Context, id: JobId) -> Result<Vec<job::Recorded>, Error> {
-    let stored = back_to(js, EVENTS, &subjects::job_filter_anywhere(id), 0).await?;
-    let mut events = Vec::with_capacity(stored.len());
-    for message in stored {
-        if let Some(Fact::Job(recorded)) = decode(&message.subject, message.sequence, &message.payload)? {
-            events.push(*recorded);
+    let mut events: Vec<job::Recorded> = Vec::new();
+    for message in everything(js, id).await? {
+        match (decode(&message.subject, message.sequence, &message.payload), events.last_mut()) {
+            (Ok(Some(Fact::Job(recorded))), _) => events.push(*recorded),
+            (Ok(_), _) => {}
+            (Err(error), Some(before)) => {
+                debug!("of job {id}, something is set aside: {error}");
+                before.sequence = message.sequence;
+            }
+            (Err(error), None) => return Err(error),
         }
     }
     Ok(events)

@@ -3,7 +3,9 @@
 use anyhow::Result;
 use async_nats::HeaderMap;
 use bus::{
+    envelope::Actor,
     ids::{Attempt, JobId, default_token},
+    job::{Command, LossCause},
     subjects,
 };
 use reqwest::{Method, StatusCode};
@@ -27,7 +29,7 @@ async fn raw(api: &Served, job: JobId, after: Option<u64>, payload: String) -> R
             subjects::job_filter(&default_token(), job).as_str(),
         );
     }
-    let subject = subjects::job_by(&default_token(), job, &bus::envelope::Actor::Api);
+    let subject = subjects::job_by(&default_token(), job, &Actor::Api);
     let ack = api
         .writer
         .bus
@@ -73,6 +75,41 @@ async fn a_job_with_an_event_of_the_future_is_read_followed_and_ended() -> Resul
     // Who follows everything is told of it as it stands.
     assert_eq!(facts.must().await?.data["type"], "job.blessed.v7");
     assert_eq!(facts.must().await?.data["type"], "job.cancelled.v1");
+    Ok(())
+}
+
+#[tokio::test]
+async fn workers_and_the_watcher_go_on_with_such_a_job() -> Result<()> {
+    let api = Served::start().await?;
+    let worker = api.worker("w").await?;
+    // Of another version, or no event at all, and linked or not: what is decided next follows it, and is stored.
+    for linked in [true, false] {
+        let job = api.submit(&json!({ "command": ["x"], "max_losses": 5 })).await?;
+        let spoil = async |attempt: u32| {
+            let last = api.read(&format!("/v1/jobs/{job}")).await?["sequence"].as_u64();
+            let payload = format!("spoiled {attempt}");
+            if linked {
+                of_the_future(&api, job, last.unwrap_or(0)).await
+            } else {
+                raw(&api, job, None, payload).await
+            }
+        };
+        spoil(0).await?;
+        worker.claim(job).await?;
+        spoil(1).await?;
+        let cause = LossCause::WorkerLost { worker: worker.id.clone() };
+        let attempt = Attempt::FIRST;
+        api.writer.say(job, &Actor::Watcher, Command::GiveUp { attempt, cause }).await?;
+        spoil(2).await?;
+        worker.claim(job).await?;
+        worker.finish(job, Attempt(2)).await?;
+        let view = api.read(&format!("/v1/jobs/{job}")).await?;
+        assert_eq!(
+            (&view["state"], &view["attempt"]),
+            (&json!("succeeded"), &json!(2)),
+            "linked: {linked}"
+        );
+    }
     Ok(())
 }
 
