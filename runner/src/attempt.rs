@@ -275,7 +275,7 @@ pub(crate) async fn to_its_end(
     (place, laid, mut logbook): (Place, HashMap<PathBuf, Laid>, Logbook),
     started: Started,
 ) -> Result<Executed, Unfinished> {
-    let ran = match Box::pin(command::follow(context, scribe, entry, &mut logbook, started)).await {
+    let ran = match command::follow(context, scribe, entry, &mut logbook, started).await {
         Ok(ran) => ran,
         Err(Unfinished::Leaving(leaving)) => {
             let (job, attempt) = entry.which();

@@ -99,7 +99,7 @@ pub(crate) async fn follow(
                 None => Ok(()),
             }
         };
-        together(handle.as_ref(), watch, say, pump, &leave).await?
+        Box::pin(together(handle.as_ref(), watch, say, pump, &leave)).await?
     };
     let Together { ended, cut, said, pumped } = match together {
         Some(together) => together,

@@ -299,6 +299,14 @@ impl Dispatcher {
         }
     }
 
+    /// Nothing comes of what was asked for.
+    pub(crate) fn asks_are_gone(&mut self) {
+        for lane in &mut self.lanes {
+            (lane.outstanding, lane.quiet_since) = (0, None);
+        }
+        self.making_room = None;
+    }
+
     /// An attempt ended after so long, and what it took up is free again.
     pub(crate) fn released(&mut self, room: Room, took: Duration) {
         self.took = Some(self.took.map_or(took, |average| (average * 7 + took) / 8));

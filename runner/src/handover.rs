@@ -18,12 +18,11 @@ use crate::{
     attempt::{Context, Executed, Unfinished, commit, to_its_end, told},
     command::{Leaving, Started},
     executor, fence,
-    keep::collect,
     logbook::Logbook,
     places::Place,
     restart::LeftAttempt,
     scribe::Scribe,
-    sessions::Entry,
+    sessions::{Entry, Stop},
     stage::Laid,
     taken::Taken,
 };
@@ -92,7 +91,11 @@ async fn take_up(
     };
     let running = match running {
         Ok(running) => running,
-        Err(error) => return collect(context, entry, &place, &laid, logbook, Err(error.into())).await,
+        // It is this machine's failure, and no end of the job: what no beat lists is made again.
+        Err(error) => {
+            warn!(job.id = %job.id, "cannot go on with attempt {} of job {}: {error}", left.attempt, job.id);
+            return Err(Unfinished::Stopped(Stop::Fenced));
+        }
     };
     let say = matches!(job.phase, Phase::Claimed { .. }).then(|| Command::Start {
         attempt: left.attempt,

@@ -10,6 +10,7 @@ mod facts;
 mod fence;
 mod handover;
 mod keep;
+mod lanes;
 mod launch;
 mod live;
 mod logbook;

@@ -42,6 +42,8 @@ pub(crate) struct Note {
     pub(crate) session: SessionId,
     /// Until when it is waited for.
     pub(crate) deadline: DateTime<Utc>,
+    /// The sequence of the session's last claim: what was claimed up to there and is not listed here, is nowhere.
+    pub(crate) last_claim: u64,
     /// Which start of the machine it was: no container outlives the next one.
     boot: String,
     /// What goes on.
@@ -70,11 +72,17 @@ pub(crate) struct LeftAttempt {
 impl Note {
     /// What is left of a session.
     #[must_use]
-    pub(crate) fn new(worker: WorkerId, session: SessionId, deadline: DateTime<Utc>, attempts: Vec<LeftAttempt>) -> Self {
+    pub(crate) fn new(
+        (worker, session): (WorkerId, SessionId),
+        deadline: DateTime<Utc>,
+        last_claim: u64,
+        attempts: Vec<LeftAttempt>,
+    ) -> Self {
         Self {
             worker,
             session,
             deadline,
+            last_claim,
             boot: boot(),
             attempts,
         }
@@ -164,10 +172,10 @@ mod tests {
     fn a_note_is_for_the_next_runner_of_that_worker_and_for_no_other() {
         let dir = tempfile::tempdir().expect("a directory");
         let worker: WorkerId = "w".parse().expect("a worker");
-        let note = Note::new(worker.clone(), SessionId::new(), Utc::now(), Vec::new());
+        let note = Note::new((worker.clone(), SessionId::new()), Utc::now(), 7, Vec::new());
         note.write(dir.path()).expect("written");
         let read = Note::read(dir.path(), &worker).expect("a note");
-        assert_eq!((read.session, read.deadline), (note.session, note.deadline));
+        assert_eq!((read.session, read.deadline, read.last_claim), (note.session, note.deadline, 7));
         assert!(Note::read(dir.path(), &"other".parse().expect("a worker")).is_none());
         let rebooted = Note {
             boot: "another".to_owned(),

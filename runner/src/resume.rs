@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bus::{
     envelope::{Actor, Envelope},
-    job::{JobEvent, Recorded},
+    job::Recorded,
     stream::{
         EVENTS,
         append::{self, Append},
@@ -90,12 +90,6 @@ pub(crate) async fn take_up(context: &Arc<Context>, session: &mut Session, attem
         let Ok(entry) = context.attempts.enter(job, left.attempt) else {
             continue;
         };
-        let claims = history
-            .iter()
-            .filter(|recorded| matches!(recorded.envelope.event, JobEvent::Claimed(_)));
-        context
-            .attempts
-            .claimed(claims.map(|recorded| recorded.sequence).max().unwrap_or(0));
         if scribe.job().cancel_requested.is_some() {
             context.attempts.stop(job, Stop::Cancel);
         }
@@ -162,7 +156,8 @@ pub(crate) async fn leave(config: &Config, context: &Context) -> bool {
         return false;
     }
     let count = left.len();
-    let note = Note::new(config.worker.clone(), context.session, deadline, left);
+    let last_claim = context.attempts.snapshot().0;
+    let note = Note::new((config.worker.clone(), context.session), deadline, last_claim, left);
     if let Err(error) = note.write(&config.work_dir) {
         warn!(
             "cannot note in {} what is left for the next runner ({error}); it is ended, and made again",

@@ -25,7 +25,7 @@ use crate::{
     presence::{self, Pulse},
     restart::Note,
     resume,
-    session::{BeginError, Ending, Session, Told},
+    session::{Ending, Session, Told},
     sessions::{Attempts, Stop},
 };
 
@@ -192,8 +192,7 @@ async fn serve(config: &Config, context: &Arc<Context>, told: &Told, resumed: Op
     let tracker = TaskTracker::new();
     let mut session = match Session::begin(Arc::clone(context), &config.queues, total, Arc::clone(&free), tracker.clone()).await {
         Ok(session) => session,
-        Err(BeginError::Setup(error)) => return Ok(Ending::Broken(crate::stage::chain(&error))),
-        Err(BeginError::Pull(error)) => return Ok(Ending::Broken(error.to_string())),
+        Err(error) => return Ok(Ending::Broken(crate::stage::chain(&error))),
     };
     let registered = presence::registration(config, context.session, &context.executors);
     let sequence = match &resumed {
@@ -203,7 +202,7 @@ async fn serve(config: &Config, context: &Arc<Context>, told: &Told, resumed: Op
         Some(_) => resume::register(context, &registered).await,
     };
     let sequence = sequence.map_err(Error::Register)?;
-    let left = resumed.map(|note| note.attempts).unwrap_or_default();
+    let (last_claim, left) = resumed.map(|note| (note.last_claim, note.attempts)).unwrap_or_default();
     let Some(sequence) = sequence else {
         left.into_iter()
             .for_each(|left| resume::give_up(context, left, "its session is over"));
@@ -219,11 +218,18 @@ async fn serve(config: &Config, context: &Arc<Context>, told: &Told, resumed: Op
         );
     }
     resume::take_up(context, &mut session, left).await;
+    context.attempts.claimed(last_claim);
     Note::discard(&config.work_dir);
     let (pulse, quiet) = (Pulse::now(), CancellationToken::new());
     if let Some(limit) = config.self_fence {
         let fence = presence::fence_self(Arc::clone(context), pulse.clone(), limit, told.unheard.clone());
         tracker.spawn(quiet.clone().run_until_cancelled_owned(fence));
+    }
+    if let Some(limit) = config.self_fence {
+        info!(
+            "ending what runs when NATS has not acknowledged a heartbeat for {:.1} s",
+            limit.as_secs_f32()
+        );
     }
     let beats = presence::beat(Arc::clone(context), config.clone(), free, pulse, quiet.clone());
     let beats = tracker.spawn(beats);

@@ -11,11 +11,8 @@ use bus::{
     envelope::Envelope,
     ids::{Queue, SessionId},
     job::{Job, JobEvent},
-    spec::Class,
     stream::{
-        EVENTS,
-        puller::{self, Patience, Pulled, Puller},
-        setup,
+        puller::{self, Pulled},
         work::Work,
     },
 };
@@ -28,6 +25,7 @@ use crate::{
     dispatcher::{Dispatcher, HELD, Response, Room, Verdict},
     facts::{self, Facts, Word},
     handover,
+    lanes::{self, EXPIRES, Lanes},
     mode::Mode,
     presence::Free,
     restart::LeftAttempt,
@@ -36,11 +34,6 @@ use crate::{
     taken::{Freed, Taken},
 };
 
-/// How long an ask waits on the server. Shorter than the silence by which a worker is given up: the broker cannot know that a cable
-/// is cut, and what it hands to a dead one's ask comes back only after `ack_wait`.
-const EXPIRES: Duration = Duration::from_millis(2_500);
-/// For how long the work of a cluster may have no leader before the session ends over it.
-const LEADERLESS_MAX: Duration = Duration::from_secs(30);
 /// After how long work that does not fit now may be offered again, to us or to another worker.
 const NO_ROOM_PAUSE: Duration = Duration::from_millis(20);
 /// The same for work that this machine can never hold, or this program cannot read: somebody else must.
@@ -76,8 +69,7 @@ pub(crate) enum Ending {
 pub(crate) struct Session {
     context: Arc<Context>,
     dispatcher: Dispatcher,
-    lanes: Vec<String>,
-    puller: Puller,
+    lanes: Lanes,
     facts: Facts,
     free: Free,
     freed: (mpsc::UnboundedSender<Freed>, mpsc::UnboundedReceiver<Freed>),
@@ -117,27 +109,16 @@ impl Session {
         total: Room,
         free: Free,
         tracker: TaskTracker,
-    ) -> Result<Self, BeginError> {
-        for queue in queues {
-            setup::work_consumers(&context.js, queue).await?;
-        }
-        let lanes: Vec<(String, Class)> = queues
-            .iter()
-            .flat_map(|queue| Class::ALL.map(|class| (setup::work_consumer_name(queue, class), class)))
-            .collect();
-        let dispatcher = Dispatcher::new(total, lanes.iter().map(|(_, class)| *class));
-        let lanes: Vec<String> = lanes.into_iter().map(|(name, _)| name).collect();
+    ) -> Result<Self, lanes::Error> {
+        let lanes = Lanes::open(&context.js, queues).await?;
+        let dispatcher = Dispatcher::new(total, lanes.classes());
         let facts = Facts::listen(&context.js, &context.worker, context.session).await?;
-        let puller = Puller::new(&context.js, EVENTS, lanes.clone())
-            .await?
-            .waiting_for_leaders(LEADERLESS_MAX);
         let connects = connects(&context);
         Ok(Self {
             connects,
             context,
             dispatcher,
             lanes,
-            puller,
             facts,
             free,
             freed: mpsc::unbounded_channel(),
@@ -168,7 +149,7 @@ impl Session {
             }
             let again = match self.work().await {
                 Ok(again) => again,
-                Err(error) => return Ending::Broken(error.to_string()),
+                Err(why) => return Ending::Broken(why),
             };
             *self.free.lock() = self.dispatcher.free();
             let again = tokio::time::sleep_until(self.look_again(again).into());
@@ -182,7 +163,7 @@ impl Session {
                         self.freed(&freed);
                     }
                 }
-                pulled = self.puller.next() => if let Some(ending) = self.take_all(pulled) { return ending },
+                pulled = self.lanes.next() => self.take_all(pulled),
                 word = self.facts.next() => match word {
                     Word::Ends(ending) => return ending,
                     Word::Cordon(cordon) => self.mode.cordoned(cordon),
@@ -194,14 +175,21 @@ impl Session {
     }
 
     /// Starts what has room, and asks for more; or for nothing, where no work is wanted.
-    async fn work(&mut self) -> Result<Option<Instant>, puller::Error> {
-        if self.mode.wants_work() {
-            self.start_held();
-            return self.dispatch().await;
+    ///
+    /// # Errors
+    /// In words, if there is nobody to ask.
+    async fn work(&mut self) -> Result<Option<Instant>, String> {
+        if !self.mode.wants_work() {
+            // Dropped, the work goes back by its guard.
+            self.held.drain(..).for_each(|_| self.dispatcher.handed_back());
+            return Ok(None);
         }
-        // Dropped, the work goes back by its guard.
-        self.held.drain(..).for_each(|_| self.dispatcher.handed_back());
-        Ok(None)
+        self.start_held();
+        let idle = self.idle();
+        if !self.lanes.mend(idle).await? {
+            return Ok(None);
+        }
+        Ok(self.dispatch().await)
     }
 
     /// When to look at everything again although nothing happened.
@@ -230,44 +218,43 @@ impl Session {
     }
 
     /// Carries out what the dispatcher wants.
-    async fn dispatch(&mut self) -> Result<Option<Instant>, puller::Error> {
+    async fn dispatch(&mut self) -> Option<Instant> {
         let (responses, again) = self.dispatcher.plan(Instant::now());
         for response in responses {
             match response {
-                Response::Ask { lane, count } => self.puller.ask(lane, count, Patience::Expires(EXPIRES)).await?,
+                Response::Ask { lane, count } => {
+                    if let Err(error) = self.lanes.ask(lane, count).await {
+                        self.broke(None, &error.to_string());
+                    }
+                }
                 Response::LookUp { lane } => {
-                    let waiting = pending(&self.context.js, &self.lanes[lane]).await;
+                    let waiting = self.lanes.pending(lane).await;
                     self.dispatcher.waiting(lane, waiting);
                 }
             }
         }
-        Ok(again)
+        again
     }
 
     /// Takes what was pulled, and whatever else has come already, before anything new is asked for.
-    fn take_all(&mut self, pulled: Result<Pulled, puller::Error>) -> Option<Ending> {
+    fn take_all(&mut self, pulled: Result<Pulled, puller::Error>) {
         let mut next = pulled.map(Some);
         loop {
             match next {
-                Ok(None) => return None,
-                Ok(Some(pulled)) => {
-                    if let Some(ending) = self.take(pulled) {
-                        return Some(ending);
-                    }
-                }
-                Err(error) => return Some(Ending::Broken(error.to_string())),
+                Ok(None) => return,
+                Ok(Some(Pulled::Message(lane, message))) => self.offered(lane, *message),
+                Ok(Some(Pulled::Ended(lane, undelivered))) => self.dispatcher.ended(lane, undelivered),
+                Ok(Some(Pulled::Gone(lane, words))) => self.broke(Some(lane), &words),
+                Err(error) => self.broke(None, &error.to_string()),
             }
-            next = self.puller.try_next();
+            next = self.lanes.try_next();
         }
     }
 
-    fn take(&mut self, pulled: Pulled) -> Option<Ending> {
-        match pulled {
-            Pulled::Message(lane, message) => self.offered(lane, *message),
-            Pulled::Ended(lane, undelivered) => self.dispatcher.ended(lane, undelivered),
-            Pulled::Gone(lane, words) => return Some(Ending::Broken(format!("consumer {} is gone: {words}", self.lanes[lane]))),
-        }
-        None
+    /// Nothing that was asked for will come.
+    fn broke(&mut self, lane: Option<usize>, words: &str) {
+        self.lanes.broke(lane, words);
+        self.dispatcher.asks_are_gone();
     }
 
     /// Work was offered: becomes an attempt where it fits, and goes back where it does not.
@@ -391,21 +378,4 @@ struct Offer {
 
 fn connects(context: &Context) -> u64 {
     context.js.client().statistics().connects.load(std::sync::atomic::Ordering::Relaxed)
-}
-
-/// How much work waits in a lane; none where the broker does not say.
-async fn pending(js: &async_nats::jetstream::Context, consumer: &str) -> u64 {
-    let info: Result<serde_json::Value, _> = js.request(format!("CONSUMER.INFO.{EVENTS}.{consumer}"), &()).await;
-    info.ok().and_then(|info| info["num_pending"].as_u64()).unwrap_or(0)
-}
-
-/// Why a session could not begin.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum BeginError {
-    /// A consumer.
-    #[error(transparent)]
-    Setup(#[from] setup::Error),
-    /// A subscription.
-    #[error(transparent)]
-    Pull(#[from] puller::Error),
 }

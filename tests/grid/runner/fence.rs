@@ -137,6 +137,17 @@ async fn a_runner_that_fences_itself_ends_its_attempts_before_others_may_begin_t
 }
 
 #[tokio::test]
+async fn a_self_fence_that_would_come_too_late_is_refused() -> Result<()> {
+    let yard = Yard::start().await?;
+    for span in ["200ms", "4s"] {
+        let mut runner = yard.runner(&["--self-fence", span])?;
+        assert_eq!(runner.end().await?.code(), Some(2));
+        ensure!(runner.log().contains("takes from 1s to 3s"), "{}", runner.log());
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_runner_that_does_not_fence_itself_goes_on_through_a_silence_of_the_broker() -> Result<()> {
     let yard = Yard::start().await?;
     let _watcher = yard.watcher()?;
@@ -155,5 +166,39 @@ async fn a_runner_that_does_not_fence_itself_goes_on_through_a_silence_of_the_br
     std::fs::write(&go, "")?;
     let job = yard.ended(job).await?;
     assert_eq!(job.attempts.len(), 1, "{job:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_running_job_outlives_restarts_of_the_broker_and_the_loss_of_its_queue_s_consumers() -> Result<()> {
+    let mut yard = Yard::start().await?;
+    let _watcher = yard.watcher()?;
+    let runner = yard.runner(&["--cpus", "2"])?;
+    let go = yard.path("go");
+    let job = yard
+        .marked(&format!("while [ ! -e {} ]; do sleep 0.05; done", go.display()))
+        .await?;
+    yard.pid(1).await?;
+    yard.running(job).await?;
+    for _ in 0..2 {
+        yard.nats.kill()?;
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        yard.nats.restart().await?;
+        let next = yard.script("true").await?;
+        yard.ended(next).await?;
+    }
+    // An operator's mistake.
+    let stream = yard.writer.bus.js.get_stream(bus::stream::EVENTS).await?;
+    let mut names = stream.consumer_names();
+    while let Some(name) = futures::TryStreamExt::try_next(&mut names).await? {
+        if name.contains("default") {
+            stream.delete_consumer(&name).await?;
+        }
+    }
+    let next = yard.script("true").await?;
+    yard.ended(next).await?;
+    std::fs::write(&go, "")?;
+    let job = yard.ended(job).await?;
+    assert_eq!(job.attempts.len(), 1, "{}", runner.log());
     Ok(())
 }

@@ -13,7 +13,7 @@ use bus::{
 };
 use rustix::process::Signal;
 
-use super::{LONG, Service, Yard, gone, outcome};
+use super::{LONG, Service, Yard, gone, outcome, shell};
 use crate::log::eventually;
 
 /// Prints a number each 50 ms on one stream, and now and then on the other, in lines of all kinds; and writes an output.
@@ -240,6 +240,42 @@ async fn plain_processes_do_not_outlive_a_restart_and_are_no_loss_where_nothing_
     let job = yard.ended(job).await?;
     assert_eq!((job.attempts.len(), job.losses), (2, 0), "{job:?}");
     Ok(())
+}
+
+#[tokio::test]
+async fn processes_and_containers_restart_side_by_side() -> Result<()> {
+    let yard = Yard::start().await?;
+    let _watcher = yard.watcher()?;
+    let mut runner = yard.docker_runner("w", &["--grace", "1s"])?;
+    let contained = yard.submit(counts(120)).await?;
+    let plain = yard
+        .submit(JobSpec {
+            executor: Some(ExecutorKind::Process),
+            ..shell("[ $RGRID_ATTEMPT -gt 1 ] || exec sleep 300")
+        })
+        .await?;
+    yard.container(contained).await?;
+    yard.running(plain).await?;
+    runner.signal(Signal::HUP)?;
+    ensure!(runner.end().await?.success());
+    let _runner = yard.docker_runner("w", &[])?;
+    assert_eq!(yard.ended(plain).await?.attempts.len(), 2);
+    yard.counts_well(contained, 120, 1).await
+}
+
+#[tokio::test]
+async fn a_container_that_vanished_meanwhile_is_made_again() -> Result<()> {
+    let yard = Yard::start().await?;
+    let _watcher = yard.watcher()?;
+    let mut runner = yard.docker_runner("w", &[])?;
+    let job = yard.submit(counts(80)).await?;
+    let container = yard.container(job).await?;
+    runner.signal(Signal::HUP)?;
+    ensure!(runner.end().await?.success());
+    let removed = Command::new("docker").args(["rm", "-f", &container]).output()?;
+    ensure!(removed.status.success());
+    let _runner = yard.docker_runner("w", &[])?;
+    yard.counts_well(job, 80, 2).await
 }
 
 #[tokio::test]

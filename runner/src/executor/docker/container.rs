@@ -109,7 +109,7 @@ fn is_away(error: &DockerError) -> bool {
 }
 
 /// Asks a daemon that is away again and again.
-async fn insist<T, F: Future<Output = Result<T, DockerError>>>(ask: impl Fn() -> F) -> Result<T, DockerError> {
+pub(super) async fn insist<T, F: Future<Output = Result<T, DockerError>>>(ask: impl Fn() -> F) -> Result<T, DockerError> {
     let (begun, mut pause) = (Instant::now(), PAUSE.0);
     loop {
         match ask().await {

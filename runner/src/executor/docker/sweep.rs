@@ -100,7 +100,7 @@ mod tests {
         assert!(is_left(&container, "w", "here"), "there is no note");
         let write = |deadline: chrono::DateTime<chrono::Utc>| {
             let left = serde_json::json!({
-                "worker": "other", "session": bus::ids::SessionId::new(), "deadline": deadline, "boot": "",
+                "worker": "other", "session": bus::ids::SessionId::new(), "deadline": deadline, "last_claim": 0, "boot": "",
                 "attempts": [{
                     "job": bus::ids::JobId::new(), "attempt": 1, "root": "/", "laid": [], "begun": deadline,
                     "log": { "segments": [], "stdout_bytes": 0, "stderr_bytes": 0, "live": 0, "piped": { "stdout": 0, "stderr": 0 } },

@@ -1,0 +1,156 @@
+//! The lanes that a session takes work from: one consumer for each class in each of its queues.
+
+use std::time::{Duration, Instant};
+
+use async_nats::jetstream;
+use bus::{
+    ids::Queue,
+    spec::Class,
+    stream::{
+        EVENTS,
+        puller::{self, Patience, Pulled, Puller},
+        setup,
+    },
+};
+use tracing::{debug, info, warn};
+
+/// How long an ask waits on the server. Shorter than the silence by which a worker is given up: the broker cannot know that a cable
+/// is cut, and what it hands to a dead one's ask comes back only after `ack_wait`.
+pub(crate) const EXPIRES: Duration = Duration::from_millis(2_500);
+/// For how long the work of a cluster may have no leader before the consumers are made again.
+const LEADERLESS_MAX: Duration = Duration::from_secs(30);
+/// The pause before consumers that are gone are made again, and how long one try may take.
+const PAUSE: Duration = Duration::from_millis(500);
+const TRY: Duration = Duration::from_secs(3);
+/// For how long that is tried: what runs is not to end for it.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Why there are no lanes.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// A consumer.
+    #[error(transparent)]
+    Setup(#[from] setup::Error),
+    /// A subscription.
+    #[error(transparent)]
+    Pull(#[from] puller::Error),
+}
+
+/// Where work comes from. Lanes are spoken of by their index, each queue's the most urgent first.
+pub(crate) struct Lanes {
+    js: jetstream::Context,
+    queues: Vec<Queue>,
+    names: Vec<String>,
+    puller: Result<Puller, Broken>,
+}
+
+/// Since when there are no lanes, why, and when to make them again.
+struct Broken {
+    since: Instant,
+    why: String,
+    next_try: Instant,
+}
+
+impl Lanes {
+    /// Makes the consumers of these queues, where they are not there yet.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub(crate) async fn open(js: &jetstream::Context, queues: &[Queue]) -> Result<Self, Error> {
+        let name = |queue| Class::ALL.map(|class| setup::work_consumer_name(queue, class));
+        let names: Vec<String> = queues.iter().flat_map(name).collect();
+        Ok(Self {
+            puller: Ok(make(js, queues, &names).await?),
+            js: js.clone(),
+            queues: queues.to_vec(),
+            names,
+        })
+    }
+
+    /// The class of each lane.
+    pub(crate) fn classes(&self) -> impl Iterator<Item = Class> {
+        self.queues.iter().flat_map(|_| Class::ALL)
+    }
+
+    /// Asks a lane for so many messages.
+    ///
+    /// # Errors
+    /// If that cannot be sent.
+    pub(crate) async fn ask(&mut self, lane: usize, count: usize) -> Result<(), puller::Error> {
+        match &mut self.puller {
+            Ok(puller) => puller.ask(lane, count, Patience::Expires(EXPIRES)).await,
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// What comes next; never, while there are no lanes. Loses nothing when dropped half-way.
+    pub(crate) async fn next(&mut self) -> Result<Pulled, puller::Error> {
+        match &mut self.puller {
+            Ok(puller) => puller.next().await,
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// What has come already.
+    pub(crate) fn try_next(&mut self) -> Result<Option<Pulled>, puller::Error> {
+        match &mut self.puller {
+            Ok(puller) => puller.try_next(),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// How much work waits in a lane; none where the broker does not say.
+    pub(crate) async fn pending(&self, lane: usize) -> u64 {
+        let consumer = &self.names[lane];
+        let info: Result<serde_json::Value, _> = self.js.request(format!("CONSUMER.INFO.{EVENTS}.{consumer}"), &()).await;
+        info.ok().and_then(|info| info["num_pending"].as_u64()).unwrap_or(0)
+    }
+
+    /// A lane is not there any more: what is asked of the others is given up too, and they are all made again.
+    pub(crate) fn broke(&mut self, lane: Option<usize>, words: &str) {
+        let why = match lane {
+            Some(lane) => format!("consumer {} is gone: {words}", self.names[lane]),
+            None => words.to_owned(),
+        };
+        warn!("cannot ask for work ({why}); what runs goes on");
+        let now = Instant::now();
+        self.puller = Err(Broken {
+            since: now,
+            why,
+            next_try: now + PAUSE,
+        });
+    }
+
+    /// Makes lanes that broke again, now and then. Tells whether they are there.
+    ///
+    /// # Errors
+    /// In words, where that was tried for long enough; or where the session is idle, and a new one costs nothing.
+    pub(crate) async fn mend(&mut self, idle: bool) -> Result<bool, String> {
+        let Err(broken) = &mut self.puller else { return Ok(true) };
+        if idle || broken.since.elapsed() > PATIENCE {
+            return Err(broken.why.clone());
+        }
+        if broken.next_try > Instant::now() {
+            return Ok(false);
+        }
+        match tokio::time::timeout(TRY, make(&self.js, &self.queues, &self.names)).await {
+            Ok(Ok(puller)) => {
+                info!("asking for work again");
+                self.puller = Ok(puller);
+                return Ok(true);
+            }
+            Ok(Err(error)) => debug!("cannot make the consumers again yet: {}", crate::stage::chain(&error)),
+            Err(_) => debug!("cannot make the consumers again yet: no answer"),
+        }
+        broken.next_try = Instant::now() + PAUSE;
+        Ok(false)
+    }
+}
+
+async fn make(js: &jetstream::Context, queues: &[Queue], names: &[String]) -> Result<Puller, Error> {
+    for queue in queues {
+        setup::work_consumers(js, queue).await?;
+    }
+    let puller = Puller::new(js, EVENTS, names.to_vec()).await?;
+    Ok(puller.waiting_for_leaders(LEADERLESS_MAX))
+}
