@@ -204,7 +204,7 @@ impl Rig {
                     "--executor",
                     "process",
                 ];
-                let more = ["--allow-process", "--grace", "2s", "--work-dir", &work];
+                let more = ["--allow-process", "--drain", "3s", "--grace", "2s", "--work-dir", &work];
                 line.iter().chain(&more).map(|word| (*word).to_owned()).collect()
             }
         };
