@@ -32,6 +32,8 @@ const NO_ROOM: [u64; 3] = [10047, 10028, 10002];
 const NOT_YET: [u64; 4] = [10008, 10009, 10005, 10023];
 /// For how long a cluster that is not ready is waited for, and how often it is asked.
 const PATIENCE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_millis(500));
+/// The server has a stream of that name with another configuration (`JSStreamNameExistErr`).
+const NAME_TAKEN: u64 = 10058;
 /// The server has no stream of that name.
 pub(super) const NOT_FOUND: u64 = 10059;
 
@@ -151,6 +153,11 @@ async fn create(js: &jetstream::Context, stream: &str, mut wanted: Value) -> Res
             info!("made stream {stream}");
             return Ok(());
         };
+        if answer["error"]["err_code"] == NAME_TAKEN {
+            // Another service made it meanwhile, from the same definition, with a bound for which there was room.
+            info!("stream {stream} was made by another service just now");
+            return Ok(());
+        }
         let bytes = wanted["max_bytes"].as_u64().unwrap_or(0);
         let no_room = answer["error"]["err_code"].as_u64().is_some_and(|code| NO_ROOM.contains(&code)) || lacks_storage(&reason);
         if !no_room || bytes / 2 < LEAST_BYTES {
