@@ -18,7 +18,7 @@ use crate::{
     stage::Laid,
 };
 
-/// Keeps what a command left behind. A cancel that comes now ends that too; the log alone is kept then, if it can be at once.
+/// Keeps what a command left behind. A cancel that comes now ends that too, and nothing is kept.
 pub(crate) async fn collect(
     context: &Context,
     entry: &mut Entry,

@@ -135,12 +135,10 @@ impl Docker {
         let Ok(names) = self.config.runtimes.images(runtime) else {
             return false;
         };
-        if !self.answers().await {
-            return false;
-        }
         for name in names {
             match timeout(LOOK_TIMEOUT, self.images.find(name)).await {
-                Ok(Ok(Some(_))) => return true,
+                // It may be known from before: what counts is whether it can be used now.
+                Ok(Ok(Some(_))) => return self.answers().await,
                 Ok(Ok(None) | Err(Error::Unrunnable(_))) => {}
                 // It has none that can be used now.
                 Ok(Err(Error::Broken(_))) | Err(_) => return false,
