@@ -11,7 +11,9 @@ impl SmallDisk {
     /// Mounts it there. Nothing where this user may not mount.
     fn mount(dir: &Path, size: &str) -> Result<Option<Self>> {
         let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", &format!("size={size},mode=755"), "tmpfs"]).arg(dir);
+        mount
+            .args(["-t", "tmpfs", "-o", &format!("size={size},mode=755"), "tmpfs"])
+            .arg(dir);
         Ok(mount.stderr(Stdio::null()).status()?.success().then(|| Self(dir.to_owned())))
     }
 
