@@ -124,10 +124,7 @@ impl Fold {
         let mut unknown = Vec::new();
         for item in items {
             let What::Job(recorded) = &item.what else { continue };
-            if seen.insert(recorded.job)
-                && !self.jobs.contains_key(&recorded.job)
-                && (careful || !recorded.begins())
-            {
+            if seen.insert(recorded.job) && !self.jobs.contains_key(&recorded.job) && (careful || !recorded.begins()) {
                 unknown.push(recorded.job);
             }
         }
