@@ -168,6 +168,6 @@ pub(crate) async fn leave(config: &Config, context: &Context) -> bool {
         }
         return false;
     }
-    info!("{count} containers go on; the next runner of this worker has until {deadline} to take them up");
+    info!("left running for the next runner of this worker, which has until {deadline} to take up: {count}");
     true
 }

@@ -145,6 +145,31 @@ async fn a_container_outlives_a_daemon_that_is_cut_off_and_its_log_is_whole() ->
 }
 
 #[tokio::test]
+async fn a_container_that_ended_with_its_daemon_is_told_from_one_that_was_killed() -> Result<()> {
+    let yard = Yard::start().await?;
+    let proxy = Arc::new(Proxy::start(yard.dir.path())?);
+    let runner = yard.behind(&proxy, "docker")?;
+    let job = yard.submit(contained("echo begun; sleep 300")).await?;
+    let container = yard.container(job).await?;
+    proxy.is(Daemon::Away);
+    runner.says("waiting for it, and for container").await?;
+    // As a daemon does when it comes back.
+    let killed = Command::new("docker").args(["kill", &container]).output()?;
+    ensure!(killed.status.success());
+    proxy.is(Daemon::Well);
+    let job = yard.ended(job).await?;
+    let Outcome::Error { message } = outcome(&job)? else {
+        anyhow::bail!("{job:?}")
+    };
+    ensure!(
+        message.contains("went away while the container ran") && message.contains("live-restore"),
+        "{message}"
+    );
+    assert_eq!(yard.kept(&job).await?.0, "begun\n");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_job_waits_for_a_daemon_that_is_away_and_says_so() -> Result<()> {
     let yard = Yard::start().await?;
     let proxy = Arc::new(Proxy::start(yard.dir.path())?);

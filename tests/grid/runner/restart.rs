@@ -114,7 +114,7 @@ impl Yard {
     }
 
     /// Waits until a job's container is there, and says its first process.
-    async fn container(&self, job: JobId) -> Result<String> {
+    pub(super) async fn container(&self, job: JobId) -> Result<String> {
         self.running(job).await?;
         let ids = containers_of(job)?;
         ids.into_iter().next().context("no container")
