@@ -7,13 +7,21 @@ use bus::stream::EVENTS;
 use crate::{
     app::Shared,
     error::Problem,
-    extract::Query,
+    extract::{Query, parameter},
+    jobs::caught_up,
     view::{Health, Projection, Workers},
 };
 
-/// `GET /v1/workers`
+/// `GET /v1/workers?min_sequence=`
 pub(crate) async fn list(State(app): State<Shared>, query: Query) -> Result<Json<Workers>, Problem> {
-    query.none()?;
+    let mut min_sequence = 0;
+    query.each(|name, value| {
+        if name == "min_sequence" {
+            min_sequence = parameter(name, &value)?;
+        }
+        Ok(name == "min_sequence")
+    })?;
+    caught_up(&app, min_sequence).await?;
     let workers = app.tables.workers().await?;
     app.advice.note(&workers);
     Ok(Json(Workers { workers }))

@@ -81,7 +81,7 @@ fn read(query: Query) -> Result<(Filter, u64), Problem> {
 }
 
 /// Waits until the tables have reached a sequence, or have been given time enough; returns what they have reached.
-pub(super) async fn caught_up(app: &App, min_sequence: u64) -> Result<u64, Problem> {
+pub(crate) async fn caught_up(app: &App, min_sequence: u64) -> Result<u64, Problem> {
     let began = Instant::now();
     loop {
         let reached = app.tables.sequence().await?;

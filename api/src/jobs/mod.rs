@@ -11,7 +11,7 @@ mod submit;
 pub(crate) use self::{
     cancel::cancel,
     get::{get, history},
-    list::list,
+    list::{caught_up, list},
     requeue::{requeue, requeue_many},
     say::check_reason,
     submit::{NewJob, check_alone, check_inputs, store_inline, submit},

@@ -11,7 +11,7 @@ use futures::{StreamExt as _, stream};
 use serde::Deserialize;
 
 use super::{
-    list::caught_up,
+    caught_up,
     say::{Said, check_reason, say},
 };
 use crate::{

@@ -169,7 +169,10 @@ fn in_short(summary: &Summary) -> String {
     if let (Some(events), Some((bytes, max))) = (summary.events, summary.log_bytes) {
         parts.push(format!("{events} events in {} of {}", size(bytes), size(max)));
     }
-    parts.extend(summary.workers.map(|workers| format!("{workers} live workers")));
+    parts.extend(summary.workers.map(|workers| match workers {
+        1 => "1 live worker".to_owned(),
+        many => format!("{many} live workers"),
+    }));
     if let (Some(running), Some(waiting)) = (summary.running, summary.waiting) {
         parts.push(format!("{running} jobs with workers, {waiting} waiting"));
     }

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use clap::Args;
 
 use crate::{
-    client::Connect,
+    client::{Connect, now as log_end},
     output::{Align, ago, cpus, duration, one_line, print, print_json, print_line, size, table},
 };
 
@@ -26,7 +26,8 @@ pub(crate) struct WorkersArgs {
 
 pub(crate) async fn workers(args: WorkersArgs) -> anyhow::Result<ExitCode> {
     let client = args.connect.client()?;
-    let answer: Workers = client.get("/v1/workers", &()).await?;
+    let query = [("min_sequence", log_end(&client).await?)];
+    let answer: Workers = client.get("/v1/workers", &query).await?;
     if args.json {
         print_json(&answer)?;
         return Ok(ExitCode::SUCCESS);

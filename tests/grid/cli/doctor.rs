@@ -20,7 +20,7 @@ async fn a_grid_that_is_well_is_said_to_be_and_one_that_is_not_is_explained() ->
         .await?;
     for words in [
         "nats-server 2.",
-        "1 live workers",
+        "1 live worker;",
         "0 jobs with workers, 0 waiting",
         "Durability: one nats-server",
     ] {
