@@ -1,0 +1,159 @@
+use bus::spec::{Priority, Size};
+
+use super::*;
+
+const GIB: u64 = 1 << 30;
+
+fn room(cpu_milli: u32) -> Room {
+    Room {
+        cpu_milli,
+        memory_bytes: 0,
+    }
+}
+
+fn machine(cpus: u32) -> Dispatcher {
+    Dispatcher::new(
+        Room {
+            cpu_milli: cpus * 1000,
+            memory_bytes: 8 * GIB,
+        },
+        Class::ALL,
+    )
+}
+
+fn lane(priority: Priority, size: Size) -> usize {
+    Class::ALL
+        .iter()
+        .position(|class| *class == Class { priority, size })
+        .expect("every class is a lane")
+}
+
+fn asked(responses: &[Response]) -> Vec<(usize, usize)> {
+    let ask = |response: &Response| match response {
+        Response::Ask { lane, count } => Some((*lane, *count)),
+        Response::LookUp { .. } => None,
+    };
+    responses.iter().filter_map(ask).collect()
+}
+
+/// A dispatcher whose asks are all out and have brought nothing for long enough to know every lane empty.
+fn settled(cpus: u32, now: Instant) -> Dispatcher {
+    let mut dispatcher = machine(cpus);
+    for step in 0..4 {
+        dispatcher.plan(now - QUIET * (8 - step));
+    }
+    dispatcher
+}
+
+#[test]
+fn lower_priorities_are_asked_only_once_the_higher_are_known_to_be_empty() {
+    let (mut dispatcher, now) = (machine(2), Instant::now());
+    let first = asked(&dispatcher.plan(now).0);
+    assert!(
+        first.iter().all(|(lane, _)| Class::ALL[*lane].priority == Priority::High),
+        "{first:?}"
+    );
+    let (second, _) = dispatcher.plan(now + QUIET);
+    assert!(
+        asked(&second)
+            .iter()
+            .all(|(lane, _)| Class::ALL[*lane].priority == Priority::Normal),
+        "{second:?}"
+    );
+}
+
+#[test]
+fn an_urgent_job_that_was_handed_back_is_asked_for_before_all_else() {
+    let now = Instant::now();
+    let mut dispatcher = settled(2, now);
+    let (high, normal) = (lane(Priority::High, Size::S), lane(Priority::Normal, Size::S));
+    assert_eq!(dispatcher.delivered(normal, room(1000)), Verdict::Run);
+    assert_eq!(dispatcher.delivered(normal, room(1000)), Verdict::Run);
+    assert_eq!(dispatcher.delivered(high, room(1000)), Verdict::NoRoom);
+    dispatcher.released(room(1000), BRISK);
+    let asks = asked(&dispatcher.plan(now).0);
+    assert!(
+        asks.iter().all(|(lane, _)| Class::ALL[*lane].priority == Priority::High),
+        "{asks:?}"
+    );
+}
+
+#[test]
+fn a_known_backlog_is_asked_at_once_when_room_is_freed() {
+    let now = Instant::now();
+    let mut dispatcher = settled(2, now);
+    let normal = lane(Priority::Normal, Size::S);
+    dispatcher.delivered(normal, room(1000));
+    dispatcher.delivered(normal, room(1000));
+    assert!(asked(&dispatcher.plan(now).0).is_empty(), "nothing is free");
+    dispatcher.released(room(1000), BRISK);
+    assert!(asked(&dispatcher.plan(now).0).contains(&(normal, 1)));
+}
+
+#[test]
+fn no_more_is_taken_than_fits_and_too_big_is_told_from_no_room() {
+    let mut dispatcher = machine(2);
+    assert_eq!(dispatcher.delivered(0, room(2001)), Verdict::TooBig);
+    assert_eq!(dispatcher.delivered(0, room(1500)), Verdict::Run);
+    assert_eq!(dispatcher.delivered(0, room(600)), Verdict::NoRoom);
+    dispatcher.released(room(1500), BRISK);
+    assert_eq!(dispatcher.free().cpu_milli, 2000);
+}
+
+#[test]
+fn tiny_jobs_are_asked_for_by_the_dozen() {
+    let now = Instant::now();
+    let mut dispatcher = settled(2, now);
+    let normal = lane(Priority::Normal, Size::S);
+    dispatcher.delivered(normal, room(10));
+    let asks = asked(&dispatcher.plan(now).0);
+    assert!(asks.iter().any(|(lane, count)| *lane == normal && *count > 30), "{asks:?}");
+}
+
+#[test]
+fn brisk_work_is_held_for_room_and_slow_work_is_not() {
+    let now = Instant::now();
+    let mut dispatcher = settled(2, now);
+    let normal = lane(Priority::Normal, Size::S);
+    for _ in 0..2 {
+        assert_eq!(dispatcher.delivered(normal, room(1000)), Verdict::Run);
+    }
+    assert_eq!(
+        dispatcher.delivered(normal, room(1000)),
+        Verdict::NoRoom,
+        "nothing is known of how long they take"
+    );
+    dispatcher.released(room(1000), Duration::from_millis(1));
+    assert_eq!(dispatcher.delivered(normal, room(1000)), Verdict::Run);
+    assert!(
+        asked(&dispatcher.plan(now).0).contains(&(normal, 2)),
+        "as many as run at once are asked for ahead"
+    );
+    assert_eq!(dispatcher.delivered(normal, room(1000)), Verdict::Hold);
+    assert!(!dispatcher.held_fits(room(1000)));
+    dispatcher.released(room(1000), Duration::from_millis(1));
+    assert!(dispatcher.held_fits(room(1000)));
+    for _ in 0..40 {
+        dispatcher.released(Room::default(), Duration::from_secs(10));
+    }
+    assert_eq!(dispatcher.delivered(normal, room(1000)), Verdict::NoRoom);
+}
+
+#[test]
+fn a_big_job_gets_its_room_in_bounded_time() {
+    let now = Instant::now();
+    let mut dispatcher = settled(2, now);
+    let (small, big) = (lane(Priority::Normal, Size::S), lane(Priority::Normal, Size::M));
+    dispatcher.delivered(small, room(1000));
+    for index in 0..Class::ALL.len() {
+        dispatcher.ended(index, usize::MAX);
+    }
+    dispatcher.plan(now);
+    let (responses, _) = dispatcher.plan(now + STARVED);
+    assert!(responses.contains(&Response::LookUp { lane: big }), "{responses:?}");
+    dispatcher.waiting(big, 1);
+    assert!(asked(&dispatcher.plan(now + STARVED).0).is_empty(), "nothing smaller is asked for");
+    dispatcher.released(room(1000), BRISK);
+    assert_eq!(asked(&dispatcher.plan(now + STARVED).0), [(big, 1)]);
+    assert_eq!(dispatcher.delivered(big, room(2000)), Verdict::Run);
+}
