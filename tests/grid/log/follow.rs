@@ -89,7 +89,8 @@ async fn a_follower_begins_behind_a_sequence_and_keeps_to_its_filter() -> Result
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follower_that_lingers_misses_nothing_and_takes_together_what_comes_meanwhile() -> Result<()> {
-    const LINGER: Duration = Duration::from_millis(300);
+    // Long beside what nine publishes take on a busy machine: a pause of this length is a rest, after which it does not wait.
+    const LINGER: Duration = Duration::from_millis(1_500);
     let server = NatsServer::start().await?;
     let writer = Writer::connect(server.url()).await?;
     // More than its window behind it, then nothing, then one by one.
@@ -102,7 +103,7 @@ async fn a_follower_that_lingers_misses_nothing_and_takes_together_what_comes_me
     }
     assert!(begun.elapsed() < 8 * LINGER, "what stands there already took {:?}", begun.elapsed());
     // It has caught up, looks once more, and then takes a few as they come.
-    assert!(timeout(4 * LINGER, follower.chunk(1_000)).await.is_err());
+    assert!(timeout(2 * LINGER, follower.chunk(1_000)).await.is_err());
     let stored = Instant::now();
     publish(&writer, 2_500..2_508).await?;
     while read.len() < 2_508 {
