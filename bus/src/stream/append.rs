@@ -176,7 +176,8 @@ impl Log {
         let id = append.id.to_string();
         match stored.into_iter().find(|message| message.message_id() == Some(id.as_str())) {
             Some(own) => Ok(Some(own.sequence)),
-            None if known < last => Err(Untold::Behind { known, last }),
+            // Where the log holds less than we remember, as after a power cut, nothing is to be waited for.
+            None if known < last && *expected < last => Err(Untold::Behind { known, last }),
             None => Ok(None),
         }
     }

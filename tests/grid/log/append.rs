@@ -1,11 +1,11 @@
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use async_nats::jetstream::message::PublishMessage;
 use bus::{
     envelope::{Actor, Envelope},
     ids::{Attempt, JobId},
-    job::{Claimed, Command, JobEvent, Phase, Submitted},
+    job::{Cancelled, Claimed, Command, JobEvent, Phase, Submitted},
     stream::{
         EVENTS,
         append::{Append, Error, Log},
@@ -43,6 +43,25 @@ async fn the_second_claim_loses() -> Result<()> {
     );
     let job = writer.job(job).await?.expect("claimed");
     assert_eq!(job.live_attempt().map(|attempt| &attempt.worker), Some(&a.id));
+    Ok(())
+}
+
+/// As where a power cut took the log's last seconds, and the writer remembers them.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_remembers_more_than_the_log_holds_reads_it_again() -> Result<()> {
+    let server = NatsServer::start().await?;
+    let writer = Writer::connect(server.url()).await?;
+    let job = writer.submit().await?;
+    let stands = writer.job(job).await?.expect("submitted").sequence;
+    let remembered = stands + 1_000;
+    let cancelled = JobEvent::Cancelled(Cancelled { reason: None });
+    let since = Instant::now();
+    let lost = writer.append(job, remembered, &Actor::Api, cancelled).await.expect_err("the log holds less");
+    assert!(
+        matches!(lost.downcast_ref(), Some(Error::Conflict { expected, .. }) if *expected == remembered),
+        "{lost:?}"
+    );
+    assert!(since.elapsed() < Duration::from_secs(5), "it was tried again in vain for {:?}", since.elapsed());
     Ok(())
 }
 
