@@ -10,7 +10,8 @@ use bus::{
     spec::{InputFile, JobSpec},
 };
 
-use super::{Yard, gone, lives, outcome, shell};
+use super::{LONG, Yard, gone, lives, outcome, shell};
+use crate::log::eventually;
 
 #[tokio::test]
 async fn a_job_s_whole_time_ends_its_attempt() -> Result<()> {
@@ -70,9 +71,11 @@ async fn a_job_says_how_much_grace_it_needs() -> Result<()> {
     assert!(matches!(outcome(&job)?, Outcome::TimedOut { limit_ms: 200, .. }));
     ensure!(begun.elapsed() < Duration::from_secs(20), "it had the runner's grace, not its own");
     let done = yard.path("saved");
+    let ready = yard.path("ready");
     let careful = format!(
-        "trap 'sleep 1; touch {}; exit 0' TERM; echo; while :; do sleep 0.05; done",
-        done.display()
+        "trap 'sleep 1; touch {}; exit 0' TERM; touch {}; while :; do sleep 0.05; done",
+        done.display(),
+        ready.display()
     );
     let job = yard
         .submit(JobSpec {
@@ -80,9 +83,7 @@ async fn a_job_says_how_much_grace_it_needs() -> Result<()> {
             ..shell(&careful)
         })
         .await?;
-    yard.running(job).await?;
-    // The trap is set by then.
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    eventually("the trap is set", LONG, async || Ok(ready.exists().then_some(()))).await?;
     yard.cancel(job).await?;
     assert_eq!(outcome(&yard.ended(job).await?)?, &Outcome::Cancelled);
     assert!(done.exists(), "it had time to save");
