@@ -56,12 +56,19 @@ async fn who_remembers_more_than_the_log_holds_reads_it_again() -> Result<()> {
     let remembered = stands + 1_000;
     let cancelled = JobEvent::Cancelled(Cancelled { reason: None });
     let since = Instant::now();
-    let lost = writer.append(job, remembered, &Actor::Api, cancelled).await.expect_err("the log holds less");
+    let lost = writer
+        .append(job, remembered, &Actor::Api, cancelled)
+        .await
+        .expect_err("the log holds less");
     assert!(
         matches!(lost.downcast_ref(), Some(Error::Conflict { expected, .. }) if *expected == remembered),
         "{lost:?}"
     );
-    assert!(since.elapsed() < Duration::from_secs(5), "it was tried again in vain for {:?}", since.elapsed());
+    assert!(
+        since.elapsed() < Duration::from_secs(5),
+        "it was tried again in vain for {:?}",
+        since.elapsed()
+    );
     Ok(())
 }
 
