@@ -162,7 +162,9 @@ impl From<append::Error> for Problem {
 impl From<read::Error> for Problem {
     fn from(error: read::Error) -> Self {
         match &error {
-            read::Error::Read { .. } | read::Error::Stream { .. } => Self::unavailable("the log cannot be read", &error),
+            read::Error::Read { .. } | read::Error::Stream { .. } | read::Error::Silent { .. } => {
+                Self::unavailable("the log cannot be read", &error)
+            }
             read::Error::Decode { .. } => Self::new(Kind::Unreadable, chain(&error)),
         }
     }

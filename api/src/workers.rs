@@ -7,11 +7,9 @@ use bus::{
     envelope::{Actor, Envelope},
     ids::WorkerId,
     stream::{
-        EVENTS,
         append::{self, Append},
-        read::{self, Fact},
+        read::{self, WorkerHistory},
     },
-    subjects,
     worker::{Cordoned, Uncordoned, WorkerEvent, cordon as standing},
 };
 use chrono::{TimeDelta, Utc};
@@ -22,7 +20,6 @@ use crate::{
     error::Problem,
     extract::{Path, Query, Whole, json_or_nothing},
     jobs::check_reason,
-    load,
     view::Cordon,
 };
 
@@ -119,8 +116,11 @@ fn worker_id(text: &str) -> Result<WorkerId, Problem> {
 async fn change(app: &App, id: WorkerId, wanted: impl Fn(Option<&Cordoned>) -> Option<Cordoned>) -> Result<Json<Cordon>, Problem> {
     let mut conflict = None;
     for _ in 0..TRIES {
-        let (events, last) = history(app, &id).await?;
-        let now = standing(&events);
+        let WorkerHistory { events, last } = read::worker(&app.bus.js, &id).await?;
+        if last == 0 {
+            return Err(unknown(&id));
+        }
+        let now = standing(events.iter().map(|(_, event)| event));
         let next = wanted(now);
         if next.as_ref() == now {
             return Ok(Json(answer(id, next, false, last)));
@@ -136,23 +136,6 @@ async fn change(app: &App, id: WorkerId, wanted: impl Fn(Option<&Cordoned>) -> O
         }
     }
     Err(conflict.map_or_else(|| unknown(&id), Problem::from))
-}
-
-/// A worker's events that can be read, oldest first, and the sequence of its last one.
-async fn history(app: &App, id: &WorkerId) -> Result<(Vec<WorkerEvent>, u64), Problem> {
-    let filter = subjects::worker(id);
-    let last = read::back_to(&app.bus.js, EVENTS, &filter, 0)
-        .await?
-        .pop()
-        .ok_or_else(|| unknown(id))?
-        .sequence;
-    let entries = load::all(&app.bus.js, filter, last).await;
-    let last = entries.last().map_or(last, |entry| entry.sequence);
-    let read = |entry: load::Entry| match read::decode(&entry.subject, entry.sequence, &entry.payload) {
-        Ok(Some(Fact::Worker(recorded))) => Some(recorded.envelope.event),
-        Ok(_) | Err(_) => None,
-    };
-    Ok((entries.into_iter().filter_map(read).collect(), last))
 }
 
 fn unknown(id: &WorkerId) -> Problem {

@@ -1,15 +1,11 @@
 //! What a session hears while it serves: of its worker, and of jobs that may be its own.
 
-use std::time::Duration;
-
 use async_nats::{Message, Subscriber, jetstream};
 use bus::{
     envelope::Actor,
     ids::{JobId, SessionId, WorkerId},
     job::JobEvent,
     stream::{
-        EVENTS,
-        follow::Follower,
         puller,
         read::{self, Fact},
     },
@@ -20,9 +16,6 @@ use futures::StreamExt as _;
 use tracing::debug;
 
 use crate::{attempt::Context, fence, session::Ending};
-
-/// How long reading a worker's history may stand still.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What concerns a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,26 +93,6 @@ fn of_worker(event: WorkerEvent, session: SessionId) -> Option<Word> {
     }
 }
 
-/// A worker's events up to and with the one at `last`, oldest first, each with its sequence. One that cannot be read is left out.
-///
-/// # Errors
-/// In words, if the log does not tell them in time.
-pub(crate) async fn history(js: &jetstream::Context, worker: &WorkerId, last: u64) -> Result<Vec<(u64, WorkerEvent)>, String> {
-    let mut follower = Follower::new(js, EVENTS, vec![subjects::worker(worker)], 0);
-    let mut events = Vec::new();
-    let mut reached = 0;
-    while reached < last {
-        let message = tokio::time::timeout(PATIENCE, follower.next())
-            .await
-            .map_err(|_| format!("the log did not tell the history of worker {worker}"))?;
-        reached = message.sequence;
-        if let Ok(Some(Fact::Worker(recorded))) = read::decode(&message.subject, message.sequence, &message.payload) {
-            events.push((message.sequence, recorded.envelope.event));
-        }
-    }
-    Ok(events)
-}
-
 /// What a worker's events that came after `since` mean for a session: the cordon as it stands, and the session's end, if it is over.
 pub(crate) fn standing(events: &[(u64, WorkerEvent)], session: SessionId, since: u64) -> (Option<Cordoned>, Option<Ending>) {
     let cordon = bus::worker::cordon(events.iter().map(|(_, event)| event)).cloned();
@@ -137,17 +110,13 @@ pub(crate) fn standing(events: &[(u64, WorkerEvent)], session: SessionId, since:
 /// cordon as it stands, and the session's end, if it is over.
 ///
 /// # Errors
-/// In words, if the log does not tell now.
-pub(crate) async fn catch_up(context: &Context, registered: u64) -> Result<(Option<Cordoned>, Option<Ending>), String> {
-    let said = read::back_to(&context.js, EVENTS, &subjects::worker(&context.worker), registered)
-        .await
-        .map_err(|error| error.to_string())?;
-    let last = said.last().map_or(registered, |last| last.sequence);
-    let events = history(&context.js, &context.worker, last).await?;
-    let standing = standing(&events, context.session, registered);
+/// If the log does not tell now.
+pub(crate) async fn catch_up(context: &Context, registered: u64) -> Result<(Option<Cordoned>, Option<Ending>), read::Error> {
+    let history = read::worker(&context.js, &context.worker).await?;
+    let standing = standing(&history.events, context.session, registered);
     if standing.1.is_none() {
         for (job, attempt) in context.attempts.snapshot().1 {
-            fence::check(context, job, attempt).await.map_err(|error| error.to_string())?;
+            fence::check(context, job, attempt).await?;
         }
     }
     Ok(standing)

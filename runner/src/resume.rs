@@ -6,11 +6,9 @@ use bus::{
     envelope::{Actor, Envelope},
     job::Recorded,
     stream::{
-        EVENTS,
         append::{self, Append},
-        read,
+        read::{self, WorkerHistory},
     },
-    subjects,
     worker::{Registered, Restarting, WorkerEvent},
 };
 use chrono::{TimeDelta, Utc};
@@ -40,19 +38,11 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// # Errors
 /// If it cannot be appended.
 pub(crate) async fn register(context: &Context, registered: &Registered) -> Result<Option<u64>, append::Error> {
-    let subject = subjects::worker(&context.worker);
     for _ in 0..TRIES {
-        let known = async {
-            let last = read::back_to(&context.js, EVENTS, &subject, 0)
-                .await
-                .map_err(|error| error.to_string())?;
-            let last = last.last().map_or(0, |last| last.sequence);
-            Ok::<_, String>((last, facts::history(&context.js, &context.worker, last).await?))
-        };
-        let (last, events) = match known.await {
-            Ok(known) => known,
-            Err(why) => {
-                warn!("cannot read yet whether the session that the last runner left goes on: {why}");
+        let WorkerHistory { events, last } = match read::worker(&context.js, &context.worker).await {
+            Ok(history) => history,
+            Err(error) => {
+                warn!("cannot read yet whether the session that the last runner left goes on: {error}");
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }

@@ -242,7 +242,7 @@ async fn serve(config: &Config, context: &Arc<Context>, told: &Told, resumed: Op
 
     let ending = match session.registered(sequence).await {
         Ok(()) => session.serve(told).await,
-        Err(why) => Ending::Broken(why),
+        Err(error) => Ending::Broken(crate::stage::chain(&error)),
     };
     drop(session);
     let goes_on = ending == Ending::Restarting && resume::leave(config, context).await;

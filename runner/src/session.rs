@@ -13,6 +13,7 @@ use bus::{
     job::{Job, JobEvent},
     stream::{
         puller::{self, Pulled},
+        read,
         work::Work,
     },
 };
@@ -133,11 +134,12 @@ impl Session {
     /// Takes in that the session is registered, and what the log says of its worker up to there.
     ///
     /// # Errors
-    /// In words, if the log does not tell.
-    pub(crate) async fn registered(&mut self, sequence: u64) -> Result<(), String> {
+    /// If the log does not tell.
+    pub(crate) async fn registered(&mut self, sequence: u64) -> Result<(), read::Error> {
         self.registered = sequence;
-        let events = facts::history(&self.context.js, &self.context.worker, sequence).await?;
-        self.mode.cordoned(facts::standing(&events, self.context.session, sequence).0);
+        let history = read::worker(&self.context.js, &self.context.worker).await?;
+        self.mode
+            .cordoned(facts::standing(&history.events, self.context.session, sequence).0);
         Ok(())
     }
 

@@ -10,7 +10,6 @@ use crate::{
     app::{App, Shared},
     error::{Problem, chain},
     extract::{Path, Query, job_id},
-    load,
     view::{History, HistoryEvent, JobView},
     watch::{Watch, unknown},
 };
@@ -82,7 +81,7 @@ fn seconds(text: &str) -> Result<Duration, Problem> {
 pub(crate) async fn history(State(app): State<Shared>, Path(id): Path<String>, query: Query) -> Result<Json<History>, Problem> {
     query.none()?;
     let id = job_id(&id)?;
-    let entries = load::entries(&app.bus.js, id).await?;
+    let entries = read::everything(&app.bus.js, id).await?;
     if entries.is_empty() && crate::watch::read_job(&app, id).await?.is_none() {
         return Err(unknown(id));
     }
@@ -91,7 +90,7 @@ pub(crate) async fn history(State(app): State<Shared>, Path(id): Path<String>, q
 }
 
 /// The event as it is stored, also one of a type that this program does not know, and what is no event at all.
-fn event(entry: &load::Entry) -> HistoryEvent {
+fn event(entry: &read::Stored) -> HistoryEvent {
     #[derive(Deserialize)]
     struct Stored {
         r#type: String,

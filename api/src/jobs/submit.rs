@@ -14,7 +14,10 @@ use bus::{
     ids::{Digest, JobId, Namespace},
     job::{Command, JobEvent, Rejection, decide},
     spec::JobSpec,
-    stream::append::{self, Append, Pending},
+    stream::{
+        append::{self, Append, Pending},
+        read,
+    },
     submission::{Accepted, Submission},
 };
 use bytes::Bytes;
@@ -313,7 +316,7 @@ async fn existing(app: &App, id: JobId, event: JobEvent) -> Result<u64, Problem>
         };
         return match decide(Some(&loaded.job), Command::Submit { spec: Box::new(spec) }) {
             Err(Rejection::Exists) => {
-                let entries = load::entries(&app.bus.js, id).await?;
+                let entries = read::everything(&app.bus.js, id).await?;
                 Ok(entries.first().map_or(loaded.job.sequence, |first| first.sequence))
             }
             Err(rejection) => Err(Problem::new(Kind::Conflict, format!("job {id}: {rejection}"))),

@@ -1,4 +1,6 @@
-//! Reading a job back: its last event by filter, and from there along the links to its first.
+//! Reading a job back: its last event by filter, and from there along the links to its first. And a worker.
+
+use std::time::Duration;
 
 use async_nats::jetstream::{
     self,
@@ -14,14 +16,16 @@ use super::{
 };
 use crate::{
     envelope::{DecodeError, Envelope},
-    ids::JobId,
+    ids::{JobId, WorkerId},
     job::{self, Job, JobEvent},
     subjects::{self, EventSubject},
-    worker,
+    worker::{self, WorkerEvent},
 };
 
 /// Messages that are read at once where they are not linked.
 const CHUNK: usize = 256;
+/// How long reading those may stand still.
+const STILL: Duration = Duration::from_secs(5);
 
 /// Why something could not be read from the log.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +47,12 @@ pub enum Error {
         /// What happened.
         #[source]
         source: jetstream::context::GetStreamError,
+    },
+    /// The server stopped in the midst of it.
+    #[error("the log did not go on telling {what}")]
+    Silent {
+        /// What was read.
+        what: String,
     },
     /// What was read is not an event that this program knows.
     #[error("the message at sequence {sequence} cannot be read")]
@@ -154,7 +164,8 @@ pub async fn back_to(js: &jetstream::Context, stream: &str, filter: &str, after:
         stream: stream.to_owned(),
         source,
     })?;
-    let Some(mut next) = last(&handle, filter, clustered(js)).await? else {
+    let clustered = clustered(js);
+    let Some(mut next) = last(&handle, filter, clustered).await? else {
         return Ok(Vec::new());
     };
     let mut stored = Vec::new();
@@ -164,7 +175,7 @@ pub async fn back_to(js: &jetstream::Context, stream: &str, filter: &str, after:
         if previous <= after {
             break;
         }
-        next = at(&handle, previous, clustered(js)).await?;
+        next = at(&handle, previous, clustered).await?;
     }
     stored.reverse();
     Ok(stored)
@@ -231,13 +242,51 @@ pub async fn everything(js: &jetstream::Context, id: JobId) -> Result<Vec<Stored
         return Ok(linked);
     }
     // Whoever wrote without an expected sequence broke the chain of links: what stands before that is found by its subject.
-    let last = last.sequence;
-    let mut follower = Follower::new(js, EVENTS, vec![filter], 0);
+    up_to(js, filter, last.sequence).await
+}
+
+/// The events under a filter, oldest first, linked or not, up to and with the one at `last`, which must be one of them.
+async fn up_to(js: &jetstream::Context, filter: String, last: u64) -> Result<Vec<Stored>, Error> {
+    let mut follower = Follower::new(js, EVENTS, vec![filter.clone()], 0);
     let mut stored: Vec<Stored> = Vec::new();
     while stored.last().is_none_or(|message| message.sequence < last) {
-        stored.extend(follower.chunk(CHUNK).await.into_iter().map(Stored::from));
+        let chunk = tokio::time::timeout(STILL, follower.chunk(CHUNK)).await;
+        let chunk = chunk.map_err(|_| Error::Silent { what: filter.clone() })?;
+        stored.extend(chunk.into_iter().map(Stored::from));
     }
     Ok(stored)
+}
+
+/// What the log says of a worker.
+#[derive(Debug, Clone, Default)]
+pub struct WorkerHistory {
+    /// Its events that can be read, each with its sequence, oldest first.
+    pub events: Vec<(u64, WorkerEvent)>,
+    /// The sequence of its last event, read or not, behind which the next one may be appended; 0: there is no such worker.
+    pub last: u64,
+}
+
+/// Everything that is said of a worker. A worker's events need not be linked: its runner says some without looking.
+///
+/// # Errors
+/// If the log cannot be read.
+pub async fn worker(js: &jetstream::Context, id: &WorkerId) -> Result<WorkerHistory, Error> {
+    let filter = subjects::worker(id);
+    let handle = js.get_stream_no_info(EVENTS).await.map_err(|source| Error::Stream {
+        stream: EVENTS.to_owned(),
+        source,
+    })?;
+    let Some(newest) = last(&handle, &filter, clustered(js)).await? else {
+        return Ok(WorkerHistory::default());
+    };
+    let stored = up_to(js, filter, newest.sequence).await?;
+    let last = stored.last().map_or(newest.sequence, |last| last.sequence);
+    let read = |message: Stored| match decode(&message.subject, message.sequence, &message.payload) {
+        Ok(Some(Fact::Worker(recorded))) => Some((message.sequence, recorded.envelope.event)),
+        Ok(_) | Err(_) => None,
+    };
+    let events = stored.into_iter().filter_map(read).collect();
+    Ok(WorkerHistory { events, last })
 }
 
 /// Every event of a job that can be read, in any namespace, oldest first; none where there is no such job.
