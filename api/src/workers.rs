@@ -19,18 +19,12 @@ use crate::{
     app::{App, Shared},
     error::Problem,
     extract::{Path, Query, Whole, json_or_nothing},
-    jobs::check_reason,
+    jobs::{check_reason, reason},
     view::Cordon,
 };
 
 /// How often another writer may come before.
 const TRIES: usize = 10;
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields)]
-struct AskedCordon {
-    reason: Option<String>,
-}
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
@@ -52,11 +46,10 @@ pub(crate) async fn cordon(
     Whole(body): Whole,
 ) -> Result<Json<Cordon>, Problem> {
     query.none()?;
-    let asked: AskedCordon = json_or_nothing(&body)?;
-    check_reason(asked.reason.as_deref())?;
+    let reason = reason(&body)?;
     change(&app, worker_id(&id)?, |now| {
         let mut wanted = now.cloned().unwrap_or_default();
-        wanted.reason = asked.reason.clone().or(wanted.reason);
+        wanted.reason = reason.clone().or(wanted.reason);
         Some(wanted)
     })
     .await

@@ -13,7 +13,7 @@
 
 use crate::{
     envelope::Actor,
-    ids::{Attempt, JobId, Namespace, Queue, WorkerId},
+    ids::{Attempt, JobId, Namespace, Queue, SessionId, WorkerId},
     spec::Class,
 };
 
@@ -29,8 +29,12 @@ pub const FACTS: &str = "rgrid.fact.>";
 pub const BEATS: &str = "rgrid.hb.*";
 /// Every submission.
 pub const SUBMISSIONS: &str = "rgrid.submit.*.*";
+/// Every refusal.
+pub const REFUSALS: &str = "rgrid.refused.*";
 /// Where refusals are recorded whose namespace cannot be read.
 pub const REFUSED_NOWHERE: &str = "rgrid.refused.sys";
+/// What the token of a watcher begins with, which beats as workers do.
+const WATCHER: &str = "watcher_";
 /// What stored events' subjects begin with; `rgrid.fact` is what their republished ones begin with.
 const EVENT_PREFIX: &str = "rgrid.evt.";
 const FACT_PREFIX: &str = "rgrid.fact.";
@@ -101,6 +105,18 @@ pub fn job_facts(namespace: &Namespace, job: JobId) -> String {
 #[must_use]
 pub fn beat(worker: &WorkerId) -> String {
     format!("rgrid.hb.{worker}")
+}
+
+/// A watcher's own beats, by which it tells the silence of a worker from that of the broker.
+#[must_use]
+pub fn watcher_beat(watcher: SessionId) -> String {
+    format!("rgrid.hb.{WATCHER}{}", watcher.uuid().simple())
+}
+
+/// Whether whoever beats under this token is a watcher, and no worker.
+#[must_use]
+pub fn is_watcher(token: &str) -> bool {
+    token.starts_with(WATCHER)
 }
 
 /// The token of whoever beats on this subject.
@@ -201,6 +217,14 @@ mod tests {
             Some(EventSubject::Worker(namespace.clone()))
         );
         assert_eq!(parse_submit(&submit(&namespace, &namespace)), Some((namespace.clone(), namespace)));
+    }
+
+    #[test]
+    fn a_watcher_beats_as_workers_do_and_is_told_from_them() {
+        let subject = watcher_beat(SessionId::new());
+        let token = parse_beat(&subject).expect("a beat");
+        assert!(is_watcher(token) && token.parse::<WorkerId>().is_ok(), "{token}");
+        assert!(!is_watcher("worker-1"));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use bus::{
         PRESENCE,
         follow::{Followed, Follower},
     },
+    subjects,
     worker::Beat,
 };
 use chrono::{DateTime, Utc};
@@ -59,7 +60,7 @@ pub(crate) async fn keep(js: jetstream::Context, store: Store, stop: Cancellatio
 
 /// A delete marker is no beat, and neither is what cannot be read.
 fn read(message: &Followed) -> Option<(String, Beat)> {
-    let worker = message.subject.strip_prefix("rgrid.hb.")?.to_owned();
+    let worker = subjects::parse_beat(&message.subject)?.to_owned();
     Some((worker, serde_json::from_slice(&message.payload).ok()?))
 }
 

@@ -29,8 +29,6 @@ const PERIOD: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How long the broker keeps its heartbeat.
 const TTL: Duration = Duration::from_secs(5);
-/// What the token of a watcher begins with, in place of a worker's.
-const TOKEN: &str = "watcher_";
 
 /// A heartbeat of ours that the broker has stored.
 #[derive(Debug, Clone, Copy)]
@@ -39,15 +37,10 @@ pub(crate) struct Stored {
     pub(crate) sent: Instant,
 }
 
-/// Whether a token on `rgrid.hb.<token>` is a watcher's.
-pub(crate) fn is_token(token: &str) -> bool {
-    token.starts_with(TOKEN)
-}
-
 /// Beats until nobody wants to know of it any more; at once where that is asked for. Each beat tells whether this watcher
 /// `hears` of dead connections by the broker's advisories.
 pub(crate) async fn beat(bus: Bus, id: SessionId, hears: bool, now: Arc<Notify>, stored: mpsc::Sender<Stored>) {
-    let subject = format!("rgrid.hb.{TOKEN}{}", id.uuid().simple());
+    let subject = bus::subjects::watcher_beat(id);
     let mut ticks = tokio::time::interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !stored.is_closed() {

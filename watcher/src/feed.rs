@@ -16,7 +16,6 @@ use tracing::{error, warn};
 
 use crate::{
     act::chain,
-    canary,
     seen::{self, Seen},
     snapshot::Place,
 };
@@ -108,7 +107,7 @@ pub(crate) async fn beats(bus: Bus, feed: mpsc::Sender<Feed>) {
         let last = chunk.last().map_or(0, |message| message.sequence);
         let mut beats = Vec::with_capacity(chunk.len());
         for message in chunk {
-            let Some(worker) = bus::subjects::parse_beat(&message.subject).filter(|token| !canary::is_token(token)) else {
+            let Some(worker) = bus::subjects::parse_beat(&message.subject).filter(|token| !bus::subjects::is_watcher(token)) else {
                 continue;
             };
             // A marker that the broker left where a heartbeat expired. We count silence ourselves: it may be the broker's own.

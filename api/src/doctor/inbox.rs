@@ -1,7 +1,10 @@
 //! Submissions over NATS: those that wait, and those that were refused.
 
 use async_nats::jetstream::{consumer, stream::DirectGetErrorKind};
-use bus::stream::{INBOX, REFUSED};
+use bus::{
+    stream::{INBOX, REFUSED},
+    subjects,
+};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Deserialize;
 
@@ -44,7 +47,7 @@ struct Refused {
 /// What was refused of late, with the last reason.
 async fn refused(app: &App, now: DateTime<Utc>) -> Option<Finding> {
     let stream = app.bus.js.get_stream_no_info(REFUSED).await.ok()?;
-    let last = match stream.direct_get_last_for_subject("rgrid.refused.*").await {
+    let last = match stream.direct_get_last_for_subject(subjects::REFUSALS).await {
         Ok(last) => last,
         Err(error) if error.kind() == DirectGetErrorKind::NotFound => return None,
         Err(_) => return None,

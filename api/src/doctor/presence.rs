@@ -14,8 +14,6 @@ use serde_json::{Value, json};
 use super::{PATIENCE, broker::Broker, count, some, tables::Known};
 use crate::{app::App, view::Finding};
 
-/// What the token of a watcher begins with, in place of a worker's.
-const WATCHER: &str = "watcher_";
 /// How old the last beat of one who lives may be: watchers beat twice a second, workers once.
 const FRESH: (TimeDelta, TimeDelta) = (TimeDelta::seconds(3), TimeDelta::seconds(5));
 /// How far a worker's clock may be off.
@@ -49,7 +47,7 @@ pub(super) async fn look(app: &App, broker: &Broker, known: &Known) -> Presence 
         };
     };
     let now = broker.now();
-    let (watchers, workers): (Vec<&Seen>, Vec<&Seen>) = beats.iter().partition(|seen| seen.token.starts_with(WATCHER));
+    let (watchers, workers): (Vec<&Seen>, Vec<&Seen>) = beats.iter().partition(|seen| subjects::is_watcher(&seen.token));
     let mut presence = Presence {
         live: match &known.workers {
             Some(workers) => workers.iter().filter(|worker| worker.state == "live").count(),

@@ -2,21 +2,14 @@
 
 use axum::{Json, extract::State, http::StatusCode};
 use bus::job::{Command, Rejection, State as JobState};
-use serde::Deserialize;
 
-use super::say::{Said, check_reason, say};
+use super::say::{Said, reason, say};
 use crate::{
     app::Shared,
     error::{Kind, Problem},
-    extract::{Path, Query, Whole, job_id, json_or_nothing},
+    extract::{Path, Query, Whole, job_id},
     view::JobView,
 };
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields)]
-struct Asked {
-    reason: Option<String>,
-}
 
 /// `POST /v1/jobs/{id}/cancel`, with `{"reason":…}` or nothing: asked for 202, asked for before 200.
 pub(crate) async fn cancel(
@@ -27,9 +20,7 @@ pub(crate) async fn cancel(
 ) -> Result<(StatusCode, Json<JobView>), Problem> {
     query.none()?;
     let id = job_id(&id)?;
-    let asked: Asked = json_or_nothing(&body)?;
-    check_reason(asked.reason.as_deref())?;
-    let command = Command::Cancel { reason: asked.reason };
+    let command = Command::Cancel { reason: reason(&body)? };
     match Box::pin(say(&app, id, &command)).await? {
         Said::Done(job) => Ok((StatusCode::ACCEPTED, Json(JobView::from(&job)))),
         Said::Nothing(job, rejection) if rejection == Rejection::AlreadyCancelling || job.state() == JobState::Cancelled => {

@@ -12,12 +12,12 @@ use serde::Deserialize;
 
 use super::{
     caught_up,
-    say::{Said, check_reason, say},
+    say::{Said, check_reason, reason, say},
 };
 use crate::{
     app::{App, Shared},
     error::{Kind, Problem},
-    extract::{Path, Query, Whole, job_id, json, json_or_nothing, namespace},
+    extract::{Path, Query, Whole, job_id, json, namespace},
     queries::Revivable,
     view::{JobView, LeftDead, RequeuedMany},
 };
@@ -26,12 +26,6 @@ use crate::{
 const MAX_LIMIT: u32 = 1_000;
 /// Jobs that are revived at once.
 const AT_ONCE: usize = 64;
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields)]
-struct AskedOne {
-    reason: Option<String>,
-}
 
 /// `POST /v1/jobs/{id}/requeue`, with `{"reason":…}` or nothing.
 pub(crate) async fn requeue(
@@ -42,9 +36,8 @@ pub(crate) async fn requeue(
 ) -> Result<(StatusCode, Json<JobView>), Problem> {
     query.none()?;
     let id = job_id(&id)?;
-    let asked: AskedOne = json_or_nothing(&body)?;
-    check_reason(asked.reason.as_deref())?;
-    match Box::pin(say(&app, id, &Command::Requeue { reason: asked.reason })).await? {
+    let command = Command::Requeue { reason: reason(&body)? };
+    match Box::pin(say(&app, id, &command)).await? {
         Said::Done(job) => Ok((StatusCode::ACCEPTED, Json(JobView::from(&job)))),
         Said::Nothing(job, _) => Err(Problem::new(Kind::Conflict, why_not(&job))),
     }

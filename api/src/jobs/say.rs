@@ -7,9 +7,12 @@ use bus::{
     stream::append::{self, Append},
 };
 
+use serde::Deserialize;
+
 use crate::{
     app::App,
     error::{Kind, Problem},
+    extract::json_or_nothing,
     load,
     watch::unknown,
 };
@@ -55,6 +58,19 @@ pub(super) async fn say(app: &App, id: JobId, command: &Command) -> Result<Said,
         }
     }
     Err(conflict.map_or_else(|| unknown(id), Problem::from))
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    reason: Option<String>,
+}
+
+/// The reason in a request that holds `{"reason":…}`, or nothing.
+pub(crate) fn reason(body: &[u8]) -> Result<Option<String>, Problem> {
+    let asked: Asked = json_or_nothing(body)?;
+    check_reason(asked.reason.as_deref())?;
+    Ok(asked.reason)
 }
 
 /// A reason that can stand in an event.
