@@ -2,7 +2,7 @@
 
 use std::{str::FromStr, time::Duration};
 
-use chrono::{DateTime, Local, NaiveDateTime, NaiveTime, TimeZone, Utc};
+use chrono::{DateTime, Days, Local, NaiveDateTime, NaiveTime, TimeZone, Utc};
 
 use super::Unfit;
 
@@ -74,17 +74,19 @@ impl FromStr for Moment {
     }
 }
 
-/// A time after `now`: with its zone (RFC 3339), by the clock of `now` with a date, or of today.
+/// A time after `now`: with its zone (RFC 3339), by the clock of `now` with a date, or the next time that the clock shows it, as `at`
+/// takes it.
 fn moment<Z: TimeZone>(text: &str, now: &DateTime<Z>) -> Result<DateTime<Utc>, Unfit>
 where
     Z::Offset: std::fmt::Display,
 {
     let unfit = || {
         Unfit(
-            "write a time such as 22:00 (today), 2026-11-23 08:00, or 2026-11-23T08:00:00Z; for a span of time there is --after".to_owned(),
+            "write a time such as 22:00 (the next), 2026-11-23 08:00, or 2026-11-23T08:00:00Z; for a span of time there is --after"
+                .to_owned(),
         )
     };
-    let of_today = ["%H:%M", "%H:%M:%S"]
+    let of_day = ["%H:%M", "%H:%M:%S"]
         .iter()
         .find_map(|form| NaiveTime::parse_from_str(text, form).ok());
     let time = match DateTime::parse_from_rfc3339(text) {
@@ -92,7 +94,11 @@ where
         Err(_) => {
             let forms = ["%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"];
             let dated = forms.iter().find_map(|form| NaiveDateTime::parse_from_str(text, form).ok());
-            let local = of_today.map(|time| now.date_naive().and_time(time)).or(dated).ok_or_else(unfit)?;
+            let next = of_day.map(|time| {
+                let past = u64::from(time <= now.time());
+                (now.date_naive() + Days::new(past)).and_time(time)
+            });
+            let local = next.or(dated).ok_or_else(unfit)?;
             // An hour that a change of the clocks brings twice is meant the first time.
             let here = now.timezone().from_local_datetime(&local).earliest();
             here.ok_or_else(|| Unfit(format!("there is no {local} here: the clocks are changed then; write another time")))?
@@ -103,11 +109,9 @@ where
         return Ok(time);
     }
     let clock = now.format("%Y-%m-%d %H:%M:%S");
-    Err(Unfit(if of_today.is_some() {
-        format!("that is in the past: it is {clock} here; for tomorrow, write the date as well")
-    } else {
-        format!("that is in the past: it is {clock} here; write a time that is still to come, or leave it out to start at once")
-    }))
+    Err(Unfit(format!(
+        "that is in the past: it is {clock} here; write a time that is still to come, or leave it out to start at once"
+    )))
 }
 
 impl FromStr for After {
@@ -147,12 +151,14 @@ mod tests {
     }
 
     #[test]
-    fn a_moment_is_of_today_of_a_day_or_of_a_zone_and_still_to_come() {
+    fn a_moment_is_the_next_of_its_hour_or_of_a_day_or_of_a_zone_and_still_to_come() {
         let zone = FixedOffset::east_opt(3600).expect("a zone");
         let now = zone.with_ymd_and_hms(2026, 11, 22, 21, 5, 0).single().expect("a time");
         let cases = [
             ("22:00", "2026-11-22T21:00:00Z"),
             ("21:05:01", "2026-11-22T20:05:01Z"),
+            ("21:05", "2026-11-23T20:05:00Z"),
+            ("00:00", "2026-11-22T23:00:00Z"),
             ("2026-11-23 08:00", "2026-11-23T07:00:00Z"),
             ("2026-11-23T08:00:30", "2026-11-23T07:00:30Z"),
             ("2026-11-23T08:00:00Z", "2026-11-23T08:00:00Z"),
@@ -162,7 +168,7 @@ mod tests {
             assert_eq!(moment(text, &now), Ok(time.parse().expect("a time")), "{text}");
         }
         for (text, words) in [
-            ("21:05", "in the past: it is 2026-11-22 21:05:00 here; for tomorrow"),
+            ("2026-11-22 21:05", "in the past: it is 2026-11-22 21:05:00 here"),
             ("2026-11-22 08:00", "leave it out to start at once"),
             ("2026-11-22T20:04:59Z", "in the past"),
             ("tomorrow", "22:00"),
