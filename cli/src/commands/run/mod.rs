@@ -38,7 +38,7 @@ pub(crate) async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     args.policy.check()?;
     let client = args.connect.client()?;
     let policies = args.policy.resolve(&client).await?;
-    let submitted = Box::pin(submit::submit(&client, &args, plan, policies)).await?;
+    let submitted = Box::pin(submit::submit(&client, &args, plan, &policies)).await?;
     if args.detach {
         submitted.warning.iter().for_each(|warning| say::warning(warning));
         if args.json {

@@ -1,5 +1,10 @@
 //! From a plan to a job: hash, send what is missing, submit.
 
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::PathBuf,
+};
+
 use api::view::Submitted;
 use bus::{
     spec::{InputFile, Resources},
@@ -9,7 +14,7 @@ use reqwest::Method;
 
 use super::{RunArgs, plan::Plan, policy::Policies};
 use crate::{
-    client::{Client, hash, upload},
+    client::{Client, Hashed, hash, upload},
     output::Bar,
     values::{ByteSize, Cpus, Pair},
 };
@@ -18,39 +23,54 @@ use crate::{
 ///
 /// # Errors
 /// If a file cannot be read or sent, or the grid refuses the job.
-pub(super) async fn submit(client: &Client, args: &RunArgs, plan: Plan, policies: Policies) -> anyhow::Result<Submitted> {
-    let bar = Bar::new("reading", plan.inputs.iter().map(|input| input.size).sum());
-    let hashed = hash(plan.inputs.iter().map(|input| input.source.clone()).collect(), &bar).await?;
-    bar.finish();
-    let inputs = plan
-        .inputs
-        .iter()
-        .zip(&hashed)
-        .map(|(input, file)| InputFile {
-            path: input.path.clone(),
-            sha256: file.sha256,
-            size: file.size,
-            executable: input.executable,
-        })
-        .collect();
-    if !hashed.is_empty() {
-        upload(client, hashed).await?;
-    }
-    let submission = Submission {
-        command: plan.command,
-        runtime: plan.runtime,
-        inputs,
-        ..submission(args, policies)
-    };
+pub(super) async fn submit(client: &Client, args: &RunArgs, plan: Plan, policies: &Policies) -> anyhow::Result<Submitted> {
+    let submissions = stage(client, args, vec![plan], policies).await?;
     let request = client
         .request(Method::POST, "/v1/jobs")
         .query(&[("namespace", &args.namespace)])
-        .json(&submission);
+        .json(&submissions.first());
     Ok(client.json(request).await?)
 }
 
+/// Sends the files of all these plans that the store lacks, each once, and makes a submission of each plan.
+///
+/// # Errors
+/// If a file cannot be read or sent.
+pub(super) async fn stage(client: &Client, args: &RunArgs, plans: Vec<Plan>, policies: &Policies) -> anyhow::Result<Vec<Submission>> {
+    let sizes: BTreeMap<&PathBuf, u64> = plans
+        .iter()
+        .flat_map(|plan| plan.inputs.iter().map(|input| (&input.source, input.size)))
+        .collect();
+    let bar = Bar::new("reading", sizes.values().sum());
+    let hashed = hash(sizes.into_keys().cloned().collect(), &bar).await?;
+    bar.finish();
+    if !hashed.is_empty() {
+        upload(client, hashed.clone()).await?;
+    }
+    let hashed: HashMap<PathBuf, Hashed> = hashed.into_iter().map(|file| (file.source.clone(), file)).collect();
+    let as_submission = |plan: Plan| Submission {
+        command: plan.command,
+        runtime: plan.runtime,
+        inputs: plan
+            .inputs
+            .into_iter()
+            .filter_map(|input| {
+                let file = hashed.get(&input.source)?;
+                Some(InputFile {
+                    path: input.path,
+                    sha256: file.sha256,
+                    size: file.size,
+                    executable: input.executable,
+                })
+            })
+            .collect(),
+        ..submission(args, policies)
+    };
+    Ok(plans.into_iter().map(as_submission).collect())
+}
+
 /// What the options say of the job; what it runs is left open.
-fn submission(args: &RunArgs, policies: Policies) -> Submission {
+fn submission(args: &RunArgs, policies: &Policies) -> Submission {
     let pairs = |pairs: &[Pair]| pairs.iter().map(|pair| (pair.key.clone(), pair.value.clone())).collect();
     Submission {
         image: args.image.clone(),
@@ -62,9 +82,9 @@ fn submission(args: &RunArgs, policies: Policies) -> Submission {
         queue_timeout_ms: policies.queue_timeout_ms,
         total_timeout_ms: policies.total_timeout_ms,
         grace_ms: policies.grace_ms,
-        retry: policies.retry,
+        retry: policies.retry.clone(),
         max_losses: policies.max_losses,
-        start: policies.start,
+        start: policies.start.clone(),
         queue: args.queue.clone(),
         priority: args.priority.into(),
         labels: pairs(&args.label),
