@@ -1,6 +1,8 @@
 //! The command line.
 
-use clap::{Parser, Subcommand};
+use std::{env, ffi::OsString};
+
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::{
     bench::BenchArgs,
@@ -16,7 +18,7 @@ use crate::{
         list::ListArgs,
         logs::LogsArgs,
         requeue::RequeueArgs,
-        run::RunArgs,
+        run::{self, RunArgs},
         status::StatusArgs,
         version::VersionArgs,
         workers::WorkersArgs,
@@ -77,4 +79,19 @@ pub(crate) enum Verb {
     Docs(DocsArgs),
     Completions(CompletionsArgs),
     Version(VersionArgs),
+}
+
+/// Reads the command line, and of a run what its script and project say.
+///
+/// # Errors
+/// A usage error in one of those. One in the command line itself ends the program here, as `--help` does.
+pub(crate) fn read() -> anyhow::Result<Cli> {
+    let words: Vec<OsString> = env::args_os().collect();
+    let matches = Cli::command().get_matches_from(&words);
+    let mut cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    if let (Verb::Run(args), Some((_, given))) = (&mut cli.verb, matches.subcommand()) {
+        // Behind the program and the verb.
+        **args = run::hear(given, words.get(2..).unwrap_or_default())?;
+    }
+    Ok(cli)
 }

@@ -6,6 +6,7 @@ mod client;
 mod commands;
 mod failure;
 mod output;
+mod project;
 mod service;
 mod up;
 mod values;
@@ -13,11 +14,10 @@ mod values;
 use std::{future::Future, pin::Pin, process::ExitCode};
 
 use anyhow::Context as _;
-use clap::Parser as _;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::{
-    args::{Cli, Verb},
+    args::Verb,
     commands::{
         cancel::cancel,
         completions::completions,
@@ -43,8 +43,9 @@ fn main() -> ExitCode {
     if let Some(code) = runner::executor::process::helper::run_if_asked() {
         return ExitCode::from(u8::try_from(code).unwrap_or(1));
     }
-    let cli = Cli::parse();
-    start(cli.verb).unwrap_or_else(|error| failure::report(&error))
+    args::read()
+        .and_then(|cli| start(cli.verb))
+        .unwrap_or_else(|error| failure::report(&error))
 }
 
 type Running = Pin<Box<dyn Future<Output = anyhow::Result<ExitCode>>>>;

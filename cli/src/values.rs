@@ -25,6 +25,13 @@ pub(crate) struct Pair {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Unfit(String);
 
+impl Unfit {
+    /// Says what it should look like.
+    pub(crate) fn new(sentence: impl Into<String>) -> Self {
+        Self(sentence.into())
+    }
+}
+
 impl fmt::Display for Unfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

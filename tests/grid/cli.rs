@@ -6,7 +6,7 @@ mod conditions;
 mod contract;
 mod doctor;
 mod drain;
-mod here;
+pub(crate) mod here;
 mod interrupt;
 mod look;
 mod outages;

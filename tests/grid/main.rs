@@ -1,3 +1,4 @@
+mod again;
 mod api;
 mod chaos;
 mod cli;

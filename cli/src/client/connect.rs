@@ -1,6 +1,6 @@
 //! Finding the grid: by address and key, or by the data directory of `rgrid up`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -9,6 +9,7 @@ use reqwest::Url;
 use super::Client;
 use crate::{
     failure::usage,
+    project::Project,
     up::{GridFile, default_data_dir},
 };
 
@@ -42,8 +43,10 @@ impl Connect {
     }
 
     fn address(&self) -> anyhow::Result<(Url, Option<String>)> {
-        let key = self.given_key()?;
-        if let Some(url) = &self.url {
+        let (project_url, project_key) = self.project()?;
+        // A key goes only where its owner says: the project's address gets the project's key, and no other.
+        let key = if project_url.is_some() { project_key } else { self.given_key()? };
+        if let Some(url) = self.url.as_ref().or(project_url.as_ref()) {
             if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
                 return Err(usage(format!(
                     "`{url}` is not an address of a grid; write --url http://host:port or https://host"
@@ -65,19 +68,31 @@ impl Connect {
         Ok((grid.api_url, Some(key.unwrap_or(grid.api_key))))
     }
 
+    /// The grid that the project's `rgrid.toml` names, and its key, where the user names none.
+    fn project(&self) -> anyhow::Result<(Option<Url>, Option<String>)> {
+        if self.url.is_some() || self.data_dir.is_some() {
+            return Ok((None, None));
+        }
+        let project = Project::of_here()?;
+        let key = project.key_file.as_deref().map(key_of).transpose()?;
+        Ok((project.url, key))
+    }
+
     fn given_key(&self) -> anyhow::Result<Option<String>> {
         match (&self.key, &self.key_file) {
             (Some(key), _) => Ok(Some(key.trim().to_owned())),
-            (None, Some(file)) => {
-                let text = std::fs::read_to_string(file).with_context(|| {
-                    format!(
-                        "cannot read the API's key from {}; check --key-file or RGRID_KEY_FILE",
-                        file.display()
-                    )
-                })?;
-                Ok(Some(text.trim().to_owned()))
-            }
+            (None, Some(file)) => key_of(file).map(Some),
             (None, None) => Ok(None),
         }
     }
+}
+
+fn key_of(file: &Path) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(file).with_context(|| {
+        format!(
+            "cannot read the API's key from {}; check --key-file, RGRID_KEY_FILE, or `key-file` in rgrid.toml",
+            file.display()
+        )
+    })?;
+    Ok(text.trim().to_owned())
 }

@@ -16,10 +16,10 @@ use tempfile::TempDir;
 
 /// What a command came to: its exit code (or 128 + its signal), and what it wrote.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Came {
-    pub(super) code: i32,
-    pub(super) out: Vec<u8>,
-    pub(super) err: Vec<u8>,
+pub(crate) struct Came {
+    pub(crate) code: i32,
+    pub(crate) out: Vec<u8>,
+    pub(crate) err: Vec<u8>,
 }
 
 impl From<Output> for Came {
@@ -35,43 +35,43 @@ impl From<Output> for Came {
 }
 
 impl Came {
-    pub(super) fn out(&self) -> String {
+    pub(crate) fn out(&self) -> String {
         String::from_utf8_lossy(&self.out).into_owned()
     }
 
-    pub(super) fn err(&self) -> String {
+    pub(crate) fn err(&self) -> String {
         String::from_utf8_lossy(&self.err).into_owned()
     }
 
     /// Its output as JSON, if it ended well.
-    pub(super) fn json(&self) -> Result<Value> {
+    pub(crate) fn json(&self) -> Result<Value> {
         ensure!(self.code == 0, "exit code {}: {}{}", self.code, self.out(), self.err());
         serde_json::from_slice(&self.out).with_context(|| self.out())
     }
 
     /// Its output as one line, if it ended well.
-    pub(super) fn line(&self) -> Result<String> {
+    pub(crate) fn line(&self) -> Result<String> {
         ensure!(self.code == 0, "exit code {}: {}{}", self.code, self.out(), self.err());
         Ok(self.out().trim_end().to_owned())
     }
 }
 
 /// A user's directory.
-pub(super) struct Here {
+pub(crate) struct Here {
     dir: TempDir,
     env: Vec<(&'static str, String)>,
 }
 
 impl Here {
     /// An empty directory, with the way to a grid.
-    pub(super) fn of(grid: &Grid) -> Result<Self> {
+    pub(crate) fn of(grid: &Grid) -> Result<Self> {
         let mut here = Self::without_grid()?;
         here.env.extend(grid.access());
         Ok(here)
     }
 
     /// An empty directory, and no grid.
-    pub(super) fn without_grid() -> Result<Self> {
+    pub(crate) fn without_grid() -> Result<Self> {
         let dir = TempDir::with_prefix("rgrid-here-")?;
         fs::create_dir(dir.path().join("here"))?;
         // Whatever grid the user of this machine has is not ours.
@@ -79,24 +79,24 @@ impl Here {
         Ok(Self { dir, env })
     }
 
-    pub(super) fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.dir.path().join("here")
     }
 
     /// Writes a file, with the directories that it needs.
-    pub(super) fn write(&self, path: &str, content: impl AsRef<[u8]>) -> Result<&Self> {
+    pub(crate) fn write(&self, path: &str, content: impl AsRef<[u8]>) -> Result<&Self> {
         let path = self.path().join(path);
         fs::create_dir_all(path.parent().context("no parent")?)?;
         fs::write(path, content)?;
         Ok(self)
     }
 
-    pub(super) fn read(&self, path: &str) -> Result<Vec<u8>> {
+    pub(crate) fn read(&self, path: &str) -> Result<Vec<u8>> {
         fs::read(self.path().join(path)).with_context(|| path.to_owned())
     }
 
     /// The program with these arguments, in this directory, without a terminal.
-    pub(super) fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
+    pub(crate) fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
         let mut command = Command::new(rgrid());
         command
             .args(arguments)
@@ -110,12 +110,12 @@ impl Here {
     }
 
     /// Runs the program to its end.
-    pub(super) fn rgrid<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Result<Came> {
+    pub(crate) fn rgrid<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Result<Came> {
         Ok(self.command(arguments).output()?.into())
     }
 
     /// Every file below, by its path: its content, and whether it may be executed.
-    pub(super) fn files(&self) -> Result<BTreeMap<PathBuf, (Vec<u8>, bool)>> {
+    pub(crate) fn files(&self) -> Result<BTreeMap<PathBuf, (Vec<u8>, bool)>> {
         let mut files = BTreeMap::new();
         gather(&self.path(), &self.path(), &mut files)?;
         Ok(files)

@@ -5,10 +5,10 @@ use std::ffi::OsString;
 use bus::spec::{ExecutorKind, Priority};
 use clap::{Args, ValueEnum};
 
-use super::policy::PolicyArgs;
+use super::{environment::EnvArgs, layers::Heard, policy::PolicyArgs};
 use crate::{
     client::Connect,
-    values::{ByteSize, Cpus, Pair, environment, memory},
+    values::{ByteSize, Cpus, Pair, memory},
 };
 
 const EXAMPLES: &str = "\
@@ -23,6 +23,10 @@ Examples:
   rgrid run --program --image alpine echo hi     a program of the image, or of the worker
 
 Options of rgrid stand before SCRIPT; everything behind it is the script's, also what begins with `-`.
+
+Options may also stand in the comment that a script begins with (`# rgrid: --cpu 2 --timeout 10m`), and in the table [run] of an \
+rgrid.toml here or above (`cpu = 2`). The command line goes before the environment, that before the script, that before rgrid.toml; \
+`--dry-run` says where each came from.
 
 Files: the script, and each argument that names an existing file (also as --option=FILE), go along. One from below the current \
 directory keeps its relative path, any other comes by its name alone, and the argument is changed accordingly. What the script \
@@ -52,6 +56,12 @@ pub(crate) struct RunArgs {
     /// The job as one JSON object on standard output when it ended (with -d: when it is submitted); what it prints goes to standard error
     #[arg(long)]
     pub(super) json: bool,
+    /// Print what would be sent and run, and do neither
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Take no options from the script's head (`# rgrid: --cpu 2`) or from rgrid.toml
+    #[arg(long)]
+    pub(super) no_defaults: bool,
     /// Say on which worker the job runs, and what came back
     #[arg(long, short)]
     pub(super) verbose: bool,
@@ -77,9 +87,8 @@ pub(crate) struct RunArgs {
     /// What executes it [default: what the worker prefers]
     #[arg(long, value_name = "KIND", help_heading = "How it runs")]
     pub(super) executor: Option<Executor>,
-    /// An environment variable; KEY alone passes on the value that it has here; may be given several times
-    #[arg(long, value_name = "KEY[=VALUE]", value_parser = environment, help_heading = "How it runs")]
-    pub(super) env: Vec<Pair>,
+    #[command(flatten)]
+    pub(super) env: EnvArgs,
     /// An argument that names a file here, but is not to be sent along: it stays as it is; may be given several times
     #[arg(long, value_name = "PATH", help_heading = "How it runs")]
     pub(super) no_input: Vec<OsString>,
@@ -121,6 +130,9 @@ pub(crate) struct RunArgs {
 
     #[command(flatten)]
     pub(super) connect: Connect,
+
+    #[arg(skip)]
+    pub(super) heard: Heard,
 }
 
 /// Executors as the command line spells them.

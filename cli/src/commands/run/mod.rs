@@ -1,12 +1,16 @@
 //! `rgrid run`: a script somewhere on the grid, as if it ran here.
 
 mod args;
+mod dry;
+mod environment;
 mod interrupt;
+mod layers;
 mod place;
 mod plan;
 mod policy;
 mod runtime;
 pub(crate) mod say;
+mod script;
 mod submit;
 mod wait;
 
@@ -17,7 +21,7 @@ use api::view::{ArtifactView, Artifacts, JobView, Submitted};
 use bus::job::State;
 use serde_json::json;
 
-pub(crate) use self::args::RunArgs;
+pub(crate) use self::{args::RunArgs, layers::hear};
 use self::{
     plan::{Plan, Wishes, plan},
     wait::{Manner, Waited, wait},
@@ -38,6 +42,9 @@ pub(crate) async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     args.policy.check()?;
     let client = args.connect.client()?;
     let policies = args.policy.resolve(&client).await?;
+    if args.dry_run {
+        return dry::show(&client, &args, plan, &policies).await;
+    }
     let submitted = Box::pin(submit::submit(&client, &args, plan, &policies)).await?;
     if args.detach {
         submitted.warning.iter().for_each(|warning| say::warning(warning));

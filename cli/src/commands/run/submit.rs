@@ -70,13 +70,13 @@ pub(super) async fn stage(client: &Client, args: &RunArgs, plans: Vec<Plan>, pol
 }
 
 /// What the options say of the job; what it runs is left open.
-fn submission(args: &RunArgs, policies: &Policies) -> Submission {
+pub(super) fn submission(args: &RunArgs, policies: &Policies) -> Submission {
     let pairs = |pairs: &[Pair]| pairs.iter().map(|pair| (pair.key.clone(), pair.value.clone())).collect();
     Submission {
         image: args.image.clone(),
         executor: args.executor.map(Into::into),
         name: args.name.clone(),
-        env: pairs(&args.env),
+        env: args.heard.env.clone(),
         resources: resources(args.cpu, args.memory),
         timeout_ms: policies.timeout_ms,
         queue_timeout_ms: policies.queue_timeout_ms,

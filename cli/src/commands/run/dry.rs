@@ -1,0 +1,123 @@
+//! `--dry-run`: what would be sent and run.
+
+use std::{collections::HashSet, process::ExitCode};
+
+use api::view::{Hashes, Missing};
+use bus::{ids::Digest, submission::Submission};
+use serde::Serialize;
+use serde_json::json;
+
+use super::{RunArgs, layers::Origin, plan::Plan, policy::Policies, submit};
+use crate::{
+    client::{Client, hash},
+    failure::usage,
+    output::{Bar, print, print_json, size},
+};
+
+/// The most contents that the grid is asked for at once.
+const AT_ONCE: usize = 10_000;
+
+/// A file that would go along.
+#[derive(Debug, Serialize)]
+struct Sent {
+    /// Where it would stand.
+    path: String,
+    /// Where it is here.
+    source: String,
+    /// Its size in bytes.
+    size: u64,
+    sha256: Digest,
+    /// Whether the grid has its content; nothing where the grid does not answer.
+    on_grid: Option<bool>,
+}
+
+/// Prints what a run would come to.
+///
+/// # Errors
+/// If a file cannot be read, or the job could not be submitted so.
+pub(super) async fn show(client: &Client, args: &RunArgs, plan: Plan, policies: &Policies) -> anyhow::Result<ExitCode> {
+    let submission = Submission {
+        command: plan.command.clone(),
+        runtime: plan.runtime.clone(),
+        ..submit::submission(args, policies)
+    };
+    submission.clone().accept().map_err(|refusal| usage(refusal.0))?;
+    let files = files(client, plan).await?;
+    if args.json {
+        let mut job = serde_json::to_value(&submission)?;
+        job["env"] = json!(submission.env.keys().collect::<Vec<_>>());
+        print_json(&json!({
+            "namespace": args.namespace,
+            "job": job,
+            "files": files,
+            "options": args.heard.origins,
+        }))?;
+    } else {
+        print(&words(client, args, &submission, &files))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn files(client: &Client, plan: Plan) -> anyhow::Result<Vec<Sent>> {
+    let bar = Bar::new("reading", plan.inputs.iter().map(|input| input.size).sum());
+    let hashed = hash(plan.inputs.iter().map(|input| input.source.clone()).collect(), &bar).await?;
+    bar.finish();
+    let mut missing: Option<HashSet<Digest>> = Some(HashSet::new());
+    for some in hashed.chunks(AT_ONCE) {
+        let sha256 = some.iter().map(|file| file.sha256).collect();
+        let answer: Result<Missing, _> = client.post("/v1/files/missing", &Hashes { sha256 }).await;
+        match (answer, &mut missing) {
+            (Ok(answer), Some(missing)) => missing.extend(answer.missing),
+            _ => missing = None,
+        }
+    }
+    let sent = hashed.into_iter().zip(plan.inputs).map(|(file, input)| Sent {
+        path: input.path.to_string(),
+        source: file.source.display().to_string(),
+        size: file.size,
+        sha256: file.sha256,
+        on_grid: missing.as_ref().map(|missing| !missing.contains(&file.sha256)),
+    });
+    Ok(sent.collect())
+}
+
+fn words(client: &Client, args: &RunArgs, job: &Submission, files: &[Sent]) -> String {
+    let mut lines = vec![format!("command:   {}", shell_words::join(&job.command))];
+    let mut line = |name: &str, text: Option<String>| lines.extend(text.map(|text| format!("{:<11}{text}", format!("{name}:"))));
+    line("runtime", job.runtime.clone());
+    line("image", job.image.clone());
+    line("executor", job.executor.map(|executor| executor.to_string()));
+    line("grid", Some(client.url().to_owned()));
+    line("namespace", Some(args.namespace.clone()));
+    line("queue", Some(job.queue.clone().unwrap_or_else(|| "default".to_owned())));
+    line("variables", some(job.env.keys()));
+    let all: u64 = files.iter().map(|file| file.size).sum();
+    let there = files.iter().filter(|file| file.on_grid == Some(true)).count();
+    let count = if files.len() == 1 {
+        "1 file".to_owned()
+    } else {
+        format!("{} files", files.len())
+    };
+    line("files", Some(format!("{count}, {}, {there} there already", size(all))));
+    for file in files {
+        let state = match file.on_grid {
+            Some(true) => "there already",
+            Some(false) => "would be sent",
+            None => "the grid does not answer",
+        };
+        lines.push(format!("  {}  {}  {state}", file.path, size(file.size)));
+    }
+    if !args.heard.origins.is_empty() {
+        lines.push("options:".to_owned());
+    }
+    for Origin { option, value, from } in &args.heard.origins {
+        let space = if value.is_empty() { "" } else { " " };
+        lines.push(format!("  {option}{space}{value}  ({from})"));
+    }
+    lines.join("\n") + "\n"
+}
+
+fn some<'a>(names: impl Iterator<Item = &'a String>) -> Option<String> {
+    let names: Vec<&str> = names.map(String::as_str).collect();
+    (!names.is_empty()).then(|| names.join(", "))
+}

@@ -1,0 +1,169 @@
+//! The options of `rgrid run` that say what stands in the script's environment.
+
+use std::{collections::BTreeMap, fs};
+
+use clap::Args;
+
+use crate::values::{Pair, Unfit, environment};
+
+/// The longest file of variables, in bytes: they are part of the job, which is small.
+const MAX_BYTES: u64 = 512 << 10;
+
+/// What stands in the script's environment.
+#[derive(Debug, Default, Args)]
+pub(super) struct EnvArgs {
+    /// An environment variable; KEY alone passes on the value that it has here; may be given several times
+    #[arg(long, value_name = "KEY[=VALUE]", value_parser = environment, help_heading = "How it runs")]
+    env: Vec<Pair>,
+    /// A file of environment variables, one KEY=VALUE a line; --env goes before it; may be given several times
+    #[arg(long, value_name = "FILE", value_parser = read, help_heading = "How it runs")]
+    env_file: Vec<EnvFile>,
+}
+
+/// The variables of a file, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct EnvFile(Vec<Pair>);
+
+impl EnvArgs {
+    /// The variables that several places say, where each goes before those in front of it.
+    pub(super) fn resolve<'a>(layers: impl IntoIterator<Item = &'a Self>) -> BTreeMap<String, String> {
+        let mut all = BTreeMap::new();
+        for layer in layers {
+            let said = layer.env_file.iter().flat_map(|file| &file.0).chain(&layer.env);
+            all.extend(said.map(|pair| (pair.key.clone(), pair.value.clone())));
+        }
+        all
+    }
+}
+
+fn read(path: &str) -> Result<EnvFile, Unfit> {
+    let cannot = |error: std::io::Error| Unfit::new(format!("it cannot be read: {error}"));
+    if fs::metadata(path).map_err(cannot)?.len() > MAX_BYTES {
+        return Err(Unfit::new(format!(
+            "it is longer than {MAX_BYTES} bytes; send it along as a file instead"
+        )));
+    }
+    let text = fs::read_to_string(path).map_err(cannot)?;
+    parse(&text).map(EnvFile)
+}
+
+/// Reads variables as Docker and dotenv write them. A `$` is a `$`: nothing is put in for it.
+fn parse(text: &str) -> Result<Vec<Pair>, Unfit> {
+    let mut pairs = Vec::new();
+    let mut lines = text.trim_start_matches('\u{feff}').lines().enumerate();
+    while let Some((index, line)) = lines.next() {
+        let unfit = |what: &str| Unfit::new(format!("line {}: {what}", index + 1));
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let line = line.strip_prefix("export ").map_or(line, str::trim_start);
+        let Some((key, value)) = line.split_once('=') else {
+            pairs.push(environment(line).map_err(|error| unfit(&error.to_string()))?);
+            continue;
+        };
+        let (key, mut value) = (key.trim_end(), value.trim_start().to_owned());
+        if key.is_empty() || key.contains(|c: char| c.is_whitespace() || c == '"' || c == '\'') {
+            return Err(unfit("write KEY=VALUE"));
+        }
+        let value = match value.chars().next() {
+            Some(quote @ ('"' | '\'')) => loop {
+                if let Some(unquoted) = unquote(&value, quote) {
+                    break unquoted.map_err(|rest| unfit(&format!("`{rest}` stands behind the closing quotation mark")))?;
+                }
+                let (_, next) = lines
+                    .next()
+                    .ok_or_else(|| unfit("a quotation mark is open at the end of the file"))?;
+                value.push('\n');
+                value.push_str(next);
+            },
+            _ => value
+                .split_once(" #")
+                .map_or(value.as_str(), |(value, _)| value)
+                .trim_end()
+                .to_owned(),
+        };
+        let key = key.to_owned();
+        pairs.push(Pair { key, value });
+    }
+    Ok(pairs)
+}
+
+/// What stands between quotation marks; nothing while they are open; an error with what stands behind them.
+fn unquote(text: &str, quote: char) -> Option<Result<String, String>> {
+    let mut value = String::new();
+    let mut chars = text.strip_prefix(quote)?.chars();
+    loop {
+        match chars.next()? {
+            c if c == quote => break,
+            '\\' if quote == '"' => match chars.next()? {
+                'n' => value.push('\n'),
+                'r' => value.push('\r'),
+                't' => value.push('\t'),
+                c @ ('"' | '\\' | '$') => value.push(c),
+                c => value.extend(['\\', c]),
+            },
+            c => value.push(c),
+        }
+    }
+    let rest = chars.as_str().trim();
+    Some(if rest.is_empty() || rest.starts_with('#') {
+        Ok(value)
+    } else {
+        Err(rest.to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_are_read_as_docker_and_dotenv_write_them() {
+        let text =
+            "# a comment\n\nA=1\nexport B = two words # why\nC='#$x \\n'\nD=\"a\\nb\\\"\"\nE=\nF=\"one\ntwo\" # end\nG=a#b=c\nPATH\n";
+        let pairs = parse(text).expect("well-formed");
+        let path = std::env::var("PATH").expect("a PATH");
+        let expected = [
+            ("A", "1"),
+            ("B", "two words"),
+            ("C", "#$x \\n"),
+            ("D", "a\nb\""),
+            ("E", ""),
+            ("F", "one\ntwo"),
+            ("G", "a#b=c"),
+            ("PATH", &path),
+        ];
+        let read: Vec<(&str, &str)> = pairs.iter().map(|pair| (pair.key.as_str(), pair.value.as_str())).collect();
+        assert_eq!(read, expected);
+    }
+
+    #[test]
+    fn what_is_no_variable_is_said_with_its_line() {
+        for (text, words) in [
+            ("A=1\n=2\n", "line 2: write KEY=VALUE"),
+            ("two words=3", "line 1: write KEY=VALUE"),
+            ("A='x' y\n", "line 1: `y` stands behind"),
+            ("\nA=\"x\n\n", "line 2: a quotation mark is open"),
+            ("RGRID_SURELY_NOT_SET", "line 1: `RGRID_SURELY_NOT_SET` is not set here"),
+        ] {
+            let error = parse(text).expect_err(text).to_string();
+            assert!(error.contains(words), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_nearer_place_goes_before_and_in_it_an_option_before_a_file() {
+        let pair = |key: &str, value: &str| Pair {
+            key: key.to_owned(),
+            value: value.to_owned(),
+        };
+        let layer = |file: &str, option: &str| EnvArgs {
+            env: vec![pair(option, "option")],
+            env_file: vec![EnvFile(vec![pair(file, "file")])],
+        };
+        let all = EnvArgs::resolve([&layer("B", "A"), &layer("A", "C"), &layer("D", "D")]);
+        let all: Vec<_> = all.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        assert_eq!(all, [("A", "file"), ("B", "file"), ("C", "option"), ("D", "option")]);
+    }
+}

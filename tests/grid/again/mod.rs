@@ -1,0 +1,3 @@
+//! Running again, and running the same way each time: options that a script or a project carries.
+
+mod options;
