@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bus::{
     files::Files,
+    secrets::PublicKey,
     stream::{append::Log, connect::Bus},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -31,6 +32,8 @@ pub(crate) struct App {
     pub(crate) advice: Arc<Advice>,
     /// The key.
     pub(crate) key: Key,
+    /// What secrets are sealed to, if the grid keeps any.
+    pub(crate) secrets_key: Option<PublicKey>,
     /// The largest file that may be uploaded, in bytes.
     pub(crate) max_upload_bytes: u64,
     /// Owns what outlives a handler: the producers of streamed answers.

@@ -20,6 +20,7 @@ mod logs;
 mod produce;
 mod queries;
 mod router;
+mod secrets;
 mod service;
 mod sse;
 mod uploads;

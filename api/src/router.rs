@@ -8,7 +8,7 @@ use axum::{
     http::Method,
     middleware,
     response::{IntoResponse as _, Response},
-    routing::{get, post},
+    routing::{get, post, put},
 };
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::error;
@@ -18,7 +18,7 @@ use crate::{
     artifacts, auth, doctor,
     error::{Kind, Problem},
     extract::MAX_BODY_BYTES,
-    facts, grid, jobs, logs, uploads, workers,
+    facts, grid, jobs, logs, secrets, uploads, workers,
 };
 
 pub(crate) fn router(app: Shared) -> Router {
@@ -34,6 +34,9 @@ pub(crate) fn router(app: Shared) -> Router {
         .route("/v1/jobs/{id}/artifacts/{*path}", get(artifacts::get))
         .route("/v1/files/missing", post(uploads::missing))
         .route("/v1/files/{sha256}", get(uploads::get).put(uploads::put))
+        .route("/v1/secrets", get(secrets::list))
+        .route("/v1/secrets/key", get(secrets::key))
+        .route("/v1/secrets/{name}", put(secrets::set).delete(secrets::remove))
         .route("/v1/workers", get(grid::list))
         .route("/v1/workers/{id}/cordon", post(workers::cordon))
         .route("/v1/workers/{id}/drain", post(workers::drain))

@@ -5,6 +5,7 @@ use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 use axum::serve::ListenerExt as _;
 use bus::{
     files::{self, Files, InvalidUrl, StoreUrl},
+    secrets::PublicKey,
     stream::{
         EVENTS,
         append::Log,
@@ -41,6 +42,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The key that every request must carry. It is never logged.
     pub key: String,
+    /// What secrets are sealed to; without it, none can be set.
+    pub secrets_key: Option<PublicKey>,
     /// The largest file that may be uploaded, in bytes.
     pub max_upload_bytes: u64,
 }
@@ -178,6 +181,7 @@ async fn start(config: &Config, store: &StoreUrl, tables: Tables, stop: Cancella
         fill: Arc::default(),
         advice: Arc::default(),
         key: Key::new(&config.key),
+        secrets_key: config.secrets_key.clone(),
         max_upload_bytes: config.max_upload_bytes,
         tasks: TaskTracker::new(),
         stop: stop.clone(),

@@ -8,6 +8,7 @@ pub mod ids;
 pub mod job;
 pub mod manifest;
 pub mod policy;
+pub mod secrets;
 pub mod spec;
 pub mod stream;
 pub mod subjects;

@@ -253,6 +253,9 @@ pub struct JobSpec {
     /// Environment variables, besides the ones every job has.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
+    /// Environment variables whose values are secrets of the namespace: the variable, and the secret's name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, Token>,
     /// What it asks of a worker.
     #[serde(default)]
     pub resources: Resources,
@@ -303,6 +306,7 @@ impl JobSpec {
             executor: None,
             inputs: Vec::new(),
             env: BTreeMap::new(),
+            secrets: BTreeMap::new(),
             resources: Resources::default(),
             timeout_ms: None,
             queue_timeout_ms: None,

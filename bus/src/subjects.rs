@@ -9,11 +9,12 @@
 //! rgrid.log.<ns>.<job>.<attempt>                   what an attempt prints, as frames
 //! rgrid.submit.<ns>.<queue>                        submissions by any service
 //! rgrid.refused.<ns>                               what was not accepted, and why
+//! rgrid.secret.<ns>.<name>                         a secret, sealed
 //! ```
 
 use crate::{
     envelope::Actor,
-    ids::{Attempt, JobId, Namespace, Queue, SessionId, WorkerId},
+    ids::{Attempt, JobId, Namespace, Queue, SessionId, Token, WorkerId},
     spec::Class,
 };
 
@@ -142,6 +143,19 @@ pub fn submit(namespace: &Namespace, queue: &Queue) -> String {
 pub fn parse_submit(subject: &str) -> Option<(Namespace, Queue)> {
     let (namespace, queue) = subject.strip_prefix("rgrid.submit.")?.split_once('.')?;
     Some((namespace.parse().ok()?, queue.parse().ok()?))
+}
+
+/// A namespace's secret of this name, or all of them with `*`.
+#[must_use]
+pub fn secret(namespace: &Namespace, name: Option<&Token>) -> String {
+    format!("rgrid.secret.{namespace}.{}", name.map_or("*", Token::as_str))
+}
+
+/// The name of the secret that is kept under a subject.
+#[must_use]
+pub fn parse_secret(subject: &str) -> Option<Token> {
+    let (_, name) = subject.strip_prefix("rgrid.secret.")?.split_once('.')?;
+    name.parse().ok()
 }
 
 /// Where refusals are recorded.

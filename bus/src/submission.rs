@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     ids::{Queue, Token},
     policy::{Retry, Start},
+    secrets,
     spec::{ExecutorKind, InputFile, JobSpec, Priority, RelPath, Resources, is_false},
 };
 
@@ -52,6 +53,9 @@ pub struct Submission {
     /// Environment variables.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
+    /// Environment variables whose values are secrets of the namespace: the variable, and the secret's name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, String>,
     /// What it asks of a worker; absent: one CPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
@@ -136,6 +140,7 @@ impl Submission {
         check_limits(&resources)?;
         check_policies(&self)?;
         check_env(&self.env)?;
+        let secrets = secrets::checked(self.secrets, &self.env)?;
         check_labels(&self.labels)?;
         let runtime = self.runtime.map(|text| token("runtime", &text)).transpose()?;
         let queue: Queue = token("queue", self.queue.as_deref().unwrap_or("default"))?;
@@ -160,6 +165,7 @@ impl Submission {
             executor: self.executor,
             inputs,
             env: self.env,
+            secrets,
             resources,
             timeout_ms: self.timeout_ms,
             queue_timeout_ms: self.queue_timeout_ms,

@@ -13,6 +13,7 @@ use bus::{
     files::Files,
     ids::{Attempt, JobId, SessionId, WorkerId},
     job::{Command, Job, JobEvent, ManifestRef, Outcome, Phase, Rejection, Usage},
+    secrets::Key,
     stream::{append::Log, work::Work},
 };
 use chrono::Utc;
@@ -31,6 +32,7 @@ use crate::{
     places::{Place, Places},
     restart::LeftAttempt,
     scribe::{self, Scribe},
+    secrets,
     sessions::{Attempts, Entry, Stop},
     stage::{self, Laid, chain},
     taken::Taken,
@@ -59,6 +61,8 @@ pub(crate) struct Context {
     pub(crate) places: Places,
     /// What goes on without this runner, when it restarts.
     pub(crate) left: Mutex<Vec<LeftAttempt>>,
+    /// What opens secrets, if the worker may.
+    pub(crate) secrets: Option<Key>,
     /// How much of one attempt's log may wait on disk, in bytes.
     pub(crate) spool_bytes: u64,
     /// How long a command that is asked to end may take, where its job does not say.
@@ -94,6 +98,8 @@ pub(crate) enum Broken {
     Place(io::Error),
     #[error(transparent)]
     Stage(#[from] stage::Error),
+    #[error(transparent)]
+    Secrets(#[from] secrets::Error),
     #[error(transparent)]
     Executor(#[from] executor::Error),
     #[error(transparent)]

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use bus::{
     files::StoreUrl,
     ids::{Queue, WorkerId},
+    secrets::Key,
 };
 
 use crate::executor::{Preference, RuntimeTable};
@@ -46,6 +47,8 @@ pub struct Config {
     pub self_fence: Option<Duration>,
     /// How long after it announced a restart its containers are waited for.
     pub restart_deadline: Duration,
+    /// What opens the grid's secrets; without it, jobs that need some fail here.
+    pub secrets: Option<Key>,
     /// How much of one attempt's log may wait on disk for the store, in bytes.
     pub spool_bytes: u64,
 }

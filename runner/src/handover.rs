@@ -15,13 +15,14 @@ use bus::{
 use tracing::{info, warn};
 
 use crate::{
-    attempt::{Context, Executed, Unfinished, commit, to_its_end, told},
+    attempt::{Broken, Context, Executed, Unfinished, commit, to_its_end, told},
     command::{Leaving, Started},
     executor, fence,
     logbook::Logbook,
     places::Place,
     restart::LeftAttempt,
     scribe::Scribe,
+    secrets,
     sessions::{Entry, Stop},
     stage::Laid,
     taken::Taken,
@@ -83,7 +84,10 @@ async fn take_up(
     let place = context.places.take_up(&left.root);
     let seen = left.log.piped;
     let names = (&job.namespace, job.id, left.attempt);
-    let logbook = Logbook::new(&context.js, &context.files, names, &place.root, context.spool_bytes).resume(left.log);
+    let mut logbook = Logbook::new(&context.js, &context.files, names, &place.root, context.spool_bytes).resume(left.log);
+    if let Err(error) = masked(&mut logbook, &place) {
+        return Ok(Err(error));
+    }
     let laid: HashMap<_, _> = left.laid.into_iter().collect();
     let running = match &context.executors.docker {
         Ok(docker) => docker.take_up(&left.command, seen).await,
@@ -109,4 +113,10 @@ async fn take_up(
         say,
     };
     to_its_end(context, scribe, entry, taken, (place, laid, logbook), started).await
+}
+
+/// Has the log keep to itself what the last runner gave the command.
+fn masked(logbook: &mut Logbook, place: &Place) -> Result<(), Broken> {
+    let values = secrets::left(&place.work).map_err(Broken::Place)?;
+    Ok(logbook.mask(&values)?)
 }

@@ -17,6 +17,7 @@ use crate::{
     executor::{Chosen, Error, Launch, Limits, Running},
     logbook::Logbook,
     places::Place,
+    secrets::{self, Values},
     sessions::Entry,
 };
 
@@ -32,8 +33,12 @@ pub(crate) async fn launch(
     job: &Job,
     attempt: Attempt,
 ) -> Result<Result<Started, Broken>, Cut> {
+    let secrets = match secrets(context, entry, job, logbook).await? {
+        Ok(secrets) => secrets,
+        Err(error) => return Ok(Err(error)),
+    };
     let (notice, mut notices) = mpsc::channel(NOTICES);
-    let launching = by_executor(context, place, job, attempt, notice);
+    let launching = by_executor(context, place, job, attempt, secrets, notice);
     let cut = cut_early(entry, job);
     tokio::pin!(launching, cut);
     let (kind, running) = loop {
@@ -61,17 +66,40 @@ pub(crate) async fn launch(
     }))
 }
 
+/// Fetches the attempt's secrets, and has its logbook keep them to itself.
+async fn secrets(context: &Context, entry: &mut Entry, job: &Job, logbook: &mut Logbook) -> Result<Result<Values, Broken>, Cut> {
+    if job.spec.secrets.is_empty() {
+        return Ok(Ok(Values::default()));
+    }
+    let values = tokio::select! {
+        values = secrets::of(context, job) => values,
+        cut = cut_early(entry, job) => return Err(cut),
+    };
+    let values = match values {
+        Ok(values) => values,
+        Err(error) => return Ok(Err(error.into())),
+    };
+    Ok(match logbook.mask(&values) {
+        Ok(()) => Ok(values),
+        Err(error) => Err(error.into()),
+    })
+}
+
 /// Chooses the executor and starts the command. What the job does not insist on is done otherwise where it fails.
 async fn by_executor(
     context: &Context,
     place: &Place,
     job: &Job,
     attempt: Attempt,
+    secrets: Values,
     notice: mpsc::Sender<String>,
 ) -> Result<(ExecutorKind, Running), Error> {
     let Chosen { executor, why, instead } = context.executors.choose((&job.spec).into()).await?;
     debug!(job.id = %job.id, "executor {}: {why}", executor.kind());
-    let asked = || asked(context, place, job, attempt, notice.clone());
+    let asked = || Launch {
+        secrets: secrets.clone(),
+        ..asked(context, place, job, attempt, notice.clone())
+    };
     match (executor.launch(asked()).await, instead) {
         (Ok(running), _) => Ok((executor.kind(), running)),
         (Err(Error::Broken(why)), Some(other)) => {
@@ -104,6 +132,7 @@ fn asked(context: &Context, place: &Place, job: &Job, attempt: Attempt, notice: 
         runtime: spec.runtime.clone(),
         image: spec.image.clone(),
         env,
+        secrets: Values::default(),
         work_dir: place.work.clone(),
         scratch_dir: place.scratch.clone(),
         limits: Limits {

@@ -29,7 +29,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{executor::docker::Counts, live::Live, patience::patiently, stage::chain};
+use crate::{executor::docker::Counts, live::Live, mask::Mask, patience::patiently, secrets::Values, stage::chain};
 
 /// How large a stored segment becomes, frame headers included.
 const SEGMENT_BYTES: usize = 8 << 20;
@@ -57,6 +57,9 @@ pub(crate) enum Error {
     /// The store does not take it.
     #[error("cannot store the log: {}", chain(.0))]
     Store(files::Error),
+    /// Secrets cannot be kept out of it.
+    #[error("cannot keep secrets out of the log: {0}")]
+    Mask(String),
     /// The task that stores segments ended.
     #[error("the task that stores the log is gone")]
     Storer,
@@ -88,6 +91,8 @@ pub(crate) struct Logbook {
     stdout_bytes: u64,
     stderr_bytes: u64,
     piped: Counts,
+    /// What must not be shown.
+    mask: Option<Mask>,
 }
 
 /// A log that another runner goes on with: all of it that there is, stored.
@@ -132,7 +137,20 @@ impl Logbook {
             stdout_bytes: 0,
             stderr_bytes: 0,
             piped: Counts::default(),
+            mask: None,
         }
+    }
+
+    /// Keeps these values out of what the command prints from now on.
+    ///
+    /// # Errors
+    /// If they are too much to search for.
+    pub(crate) fn mask(&mut self, values: &Values) -> Result<(), Error> {
+        if !values.is_empty() {
+            let mask = Mask::new(values.iter().map(|(_, value)| value));
+            self.mask = Some(mask.map_err(|error| Error::Mask(error.to_string()))?);
+        }
+        Ok(())
     }
 
     /// Goes on with a log that an earlier runner suspended.
@@ -151,7 +169,12 @@ impl Logbook {
     /// # Errors
     /// If it cannot be kept. A store that is away is waited for.
     pub(crate) async fn suspend(mut self) -> Result<Suspended, Error> {
-        let (live, piped) = (self.live.suspend().await, self.piped);
+        let (live, mut piped) = (self.live.suspend().await, self.piped);
+        if let Some(mask) = &self.mask {
+            // What is held back, the next runner reads again.
+            piped.stdout -= mask.held(Stream::Stdout) as u64;
+            piped.stderr -= mask.held(Stream::Stderr) as u64;
+        }
         let kept = self.store_rest().await?;
         Ok(Suspended {
             segments: kept.segments,
@@ -180,19 +203,43 @@ impl Logbook {
                 read = read(stdout.as_mut(), &mut out), if stdout.is_some() => match read? {
                     Some(bytes) => {
                         self.piped.stdout += bytes.len() as u64;
-                        self.write(Stream::Stdout, bytes).await?;
+                        self.take(Stream::Stdout, bytes).await?;
                     }
                     None => stdout = None,
                 },
                 read = read(stderr.as_mut(), &mut err), if stderr.is_some() => match read? {
                     Some(bytes) => {
                         self.piped.stderr += bytes.len() as u64;
-                        self.write(Stream::Stderr, bytes).await?;
+                        self.take(Stream::Stderr, bytes).await?;
                     }
                     None => stderr = None,
                 },
                 () = leave.cancelled() => break,
                 () = sleep_until(due), if due.is_some() => self.live.flush().await,
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what the command printed, without its secrets.
+    async fn take(&mut self, stream: Stream, bytes: Bytes) -> Result<(), Error> {
+        let shown = match &mut self.mask {
+            Some(mask) => mask.feed(stream, &bytes),
+            None => bytes,
+        };
+        if shown.is_empty() {
+            Ok(())
+        } else {
+            self.write(stream, shown).await
+        }
+    }
+
+    /// Takes what may have been the beginning of a secret, and was none.
+    async fn take_held(&mut self) -> Result<(), Error> {
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            let rest = self.mask.as_mut().map(|mask| mask.rest(stream)).unwrap_or_default();
+            if !rest.is_empty() {
+                self.write(stream, rest).await?;
             }
         }
         Ok(())
@@ -230,6 +277,7 @@ impl Logbook {
     /// # Errors
     /// If it cannot be kept. A store that is away is waited for.
     pub(crate) async fn finish(mut self) -> Result<Kept, Error> {
+        self.take_held().await?;
         self.live.finish().await;
         self.store_rest().await
     }

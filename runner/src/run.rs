@@ -145,6 +145,7 @@ pub async fn run(config: Config, stop: CancellationToken, restart: CancellationT
             attempts: Attempts::default(),
             places: places.clone(),
             left: Mutex::new(Vec::new()),
+            secrets: config.secrets.clone(),
             spool_bytes: config.spool_bytes,
             grace: config.grace,
         });

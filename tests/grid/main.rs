@@ -12,5 +12,6 @@ mod log;
 mod outages;
 mod projector;
 mod runner;
+mod secrets;
 mod up;
 mod watcher;

@@ -121,6 +121,7 @@ impl Grid {
             .env("RGRID_API_LISTEN", format!("{}:{}", Ipv4Addr::LOCALHOST, self.port))
             .env("RGRID_API_KEY", KEY)
             .env("RGRID_LOG", "debug")
+            .env("RGRID_EXECUTOR", "process")
             .envs(self.env.iter().cloned())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
@@ -132,7 +133,7 @@ impl Grid {
             Part::Runner(number) => command
                 .arg("runner")
                 .args(["--worker", &format!("worker-{number}"), "--cpus", "2", "--memory", "4GiB"])
-                .args(["--executor", "process", "--work-dir"])
+                .arg("--work-dir")
                 .arg(self.dir.path().join(&name)),
         };
         self.parts.insert(part, Server::start(command.args(arguments))?);

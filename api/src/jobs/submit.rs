@@ -34,6 +34,7 @@ use crate::{
     error::{Kind, Problem},
     extract::{Query, Whole, header as text_of, json},
     load,
+    secrets::check_secrets,
     view::{Submitted, SubmittedMany, SubmittedOne, WorkerView},
 };
 
@@ -155,11 +156,16 @@ async fn accept_all(app: &App, namespace: &Namespace, raw: &[&RawValue]) -> Resu
     let own = store_inline(&app.files, &files).await?;
     let missing = check_inputs(&app.files, accepted.iter().flatten().map(|job| &job.spec), &own).await?;
     let absent = check_follows(app, namespace, accepted.iter().flatten().map(|job| &job.spec)).await?;
+    let closed = check_secrets(app, namespace, accepted.iter().flatten().map(|job| &job.spec)).await?;
     // Those with a key can be named by those that come after them.
     let mut earlier = HashSet::new();
     let checked = accepted.into_iter().map(|job| {
         let spec = job?.spec;
-        if let Some(problem) = missing.first_of(&spec).or_else(|| absent.first_of(&spec, &earlier)) {
+        if let Some(problem) = missing
+            .first_of(&spec)
+            .or_else(|| closed.first_of(&spec))
+            .or_else(|| absent.first_of(&spec, &earlier))
+        {
             return Err(problem);
         }
         earlier.extend(spec.key.as_deref().map(|key| JobId::of_key(namespace, key)));
@@ -168,8 +174,13 @@ async fn accept_all(app: &App, namespace: &Namespace, raw: &[&RawValue]) -> Resu
     Ok(checked.collect())
 }
 
-/// Refuses a job that comes alone and is to follow one that is not there.
+/// Refuses a job that comes alone, and names a secret or is to follow a job that is not there.
 pub(crate) async fn check_alone(app: &App, namespace: &Namespace, spec: &JobSpec) -> Result<(), Problem> {
+    if !spec.secrets.is_empty()
+        && let Some(problem) = check_secrets(app, namespace, [spec]).await?.first_of(spec)
+    {
+        return Err(problem);
+    }
     if spec.start.is_none() {
         return Ok(());
     }

@@ -7,6 +7,7 @@ mod grid;
 mod history;
 mod job;
 mod log;
+mod secrets;
 mod words;
 
 pub(crate) use self::words::message_of;
@@ -18,5 +19,6 @@ pub use self::{
     history::{History, HistoryEvent},
     job::{AttemptOutcome, AttemptView, JobView, LostAttempt},
     log::{LogAttempt, LogGap, LogPiece},
+    secrets::{PublicKey, SecretView, Secrets, SetSecret},
     words::{describe, describe_expiry, describe_loss},
 };

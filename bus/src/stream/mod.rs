@@ -6,6 +6,7 @@ pub mod follow;
 pub mod inspect;
 pub mod puller;
 pub mod read;
+pub mod secrets;
 pub mod setup;
 pub mod work;
 
@@ -19,6 +20,8 @@ pub const LOGS: &str = "RGRID_LOGS";
 pub const INBOX: &str = "RGRID_INBOX";
 /// The stream of what was not accepted.
 pub const REFUSED: &str = "RGRID_REFUSED";
+/// The stream of sealed secrets.
+pub const SECRETS: &str = "RGRID_SECRETS";
 
 /// The header that carries the sequence which a writer expects to be the job's last one, and that links a stored event to
 /// the one before it.

@@ -11,13 +11,14 @@ use crate::{ids::Queue, spec::Class, subjects};
 
 /// The definitions, in the order that they are made: a source before what is sourced from it.
 /// `nats stream add --config` reads the same files.
-pub(super) const DEFINITIONS: [&str; 6] = [
+pub(super) const DEFINITIONS: [&str; 7] = [
     include_str!("../../../nats/streams/RGRID_EVENTS.json"),
     include_str!("../../../nats/streams/RGRID_PRESENCE.json"),
     include_str!("../../../nats/streams/RGRID_HEARTBEATS.json"),
     include_str!("../../../nats/streams/RGRID_LOGS.json"),
     include_str!("../../../nats/streams/RGRID_INBOX.json"),
     include_str!("../../../nats/streams/RGRID_REFUSED.json"),
+    include_str!("../../../nats/streams/RGRID_SECRETS.json"),
 ];
 
 /// What an operator may set as the machine allows; everything else must be as defined.

@@ -12,6 +12,7 @@ pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod requeue;
 pub(crate) mod run;
+pub(crate) mod secret;
 pub(crate) mod status;
 pub(crate) mod version;
 pub(crate) mod workers;

@@ -36,6 +36,9 @@ pub(crate) struct ApiArgs {
     /// A file that holds the key
     #[arg(long, value_name = "FILE", env = "RGRID_KEY_FILE", conflicts_with = "key")]
     key_file: Option<PathBuf>,
+    /// A file with the key for secrets, or with its public half [default: none, and no secrets]
+    #[arg(long, value_name = "FILE", env = "RGRID_SECRETS_KEY_FILE")]
+    secrets_key_file: Option<PathBuf>,
     /// The largest file that may be uploaded
     #[arg(long, value_name = "SIZE", env = "RGRID_MAX_UPLOAD", default_value = "1TiB")]
     max_upload: ByteSize,
@@ -58,6 +61,7 @@ pub(crate) async fn api(args: ApiArgs) -> anyhow::Result<ExitCode> {
         store: args.storage.url(),
         listen: args.listen,
         key: key.trim().to_owned(),
+        secrets_key: settings::secrets_key(args.secrets_key_file.as_deref())?,
         max_upload_bytes: args.max_upload.0,
     };
     if args.common.print_config {
@@ -68,6 +72,7 @@ pub(crate) async fn api(args: ApiArgs) -> anyhow::Result<ExitCode> {
             "store": args.storage.shown()?,
             "listen": config.listen,
             "key": if config.key.is_empty() { "" } else { "***" },
+            "secrets_key_file": args.secrets_key_file,
             "max_upload_bytes": config.max_upload_bytes,
         }))?;
         return Ok(ExitCode::SUCCESS);

@@ -85,6 +85,9 @@ pub(crate) struct RunnerArgs {
     /// How long after `kill -HUP` the containers that it leaves running are waited for
     #[arg(long, value_name = "TIME", env = "RGRID_RESTART_DEADLINE", default_value = "60s")]
     restart_deadline: Span,
+    /// A file with the key for secrets, which opens them [default: none, and no secrets]
+    #[arg(long, value_name = "FILE", env = "RGRID_SECRETS_KEY_FILE")]
+    secrets_key_file: Option<PathBuf>,
     /// How much of one job's log may wait on disk for the store
     #[arg(long, value_name = "SIZE", env = "RGRID_SPOOL", default_value = SPOOL)]
     spool: ByteSize,
@@ -187,6 +190,7 @@ fn config(args: &RunnerArgs) -> anyhow::Result<runner::Config> {
         grace: args.grace.0,
         self_fence: self_fence(args)?,
         restart_deadline: args.restart_deadline.0,
+        secrets: settings::secrets_key(args.secrets_key_file.as_deref())?,
         spool_bytes: args.spool.0,
     })
 }
@@ -209,6 +213,7 @@ fn print_config(args: &RunnerArgs, config: &runner::Config) -> anyhow::Result<()
         "grace_ms": args.grace.millis(),
         "self_fence_ms": args.self_fence.map(Span::millis),
         "restart_deadline_ms": args.restart_deadline.millis(),
+        "secrets_key_file": args.secrets_key_file,
         "spool_bytes": config.spool_bytes,
     }))
 }

@@ -1,5 +1,8 @@
 //! What every service is told, and how it is shown without its secrets.
 
+use std::{path::Path, str::FromStr};
+
+use anyhow::Context as _;
 use bus::files::{InvalidUrl, StoreUrl};
 use clap::Args;
 use serde_json::Value;
@@ -62,6 +65,17 @@ impl Storage {
     pub(crate) fn shown(&self) -> anyhow::Result<String> {
         Ok(self.parsed()?.to_string())
     }
+}
+
+/// The key of the grid's secrets, or its public half.
+///
+/// # Errors
+/// If the file cannot be read, or is none.
+pub(crate) fn secrets_key<K: FromStr<Err = bus::secrets::Error>>(file: Option<&Path>) -> anyhow::Result<Option<K>> {
+    let Some(file) = file else { return Ok(None) };
+    let shown = file.display();
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read the key for secrets from {shown}"))?;
+    text.parse().map(Some).map_err(|error| usage(format!("{shown}: {error}")))
 }
 
 /// Prints a configuration as JSON.

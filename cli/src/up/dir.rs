@@ -3,6 +3,7 @@
 //! ```text
 //! grid.json    addresses and credentials (0600)     run/     one record a process: who it is, since when
 //! up.lock      held while a supervisor lives        logs/    one log a part, and the supervisor's up.log
+//! secrets.key  opens the grid's secrets (0600)
 //! nats/        JetStream's files, the server's configuration
 //! postgres/    the database, of another user where root runs the grid
 //! work/        the worker's attempts
@@ -69,6 +70,11 @@ impl DataDir {
 
     pub(super) fn grid_file(&self) -> PathBuf {
         self.root.join("grid.json")
+    }
+
+    /// The key that opens the grid's secrets; beside it stands its public half.
+    pub(super) fn secrets_key(&self) -> PathBuf {
+        self.root.join("secrets.key")
     }
 
     pub(super) fn run(&self) -> PathBuf {

@@ -124,6 +124,7 @@ impl Launcher {
             let port = grid.port(Part::Api).unwrap_or_default();
             command.env("RGRID_API_LISTEN", format!("127.0.0.1:{port}"));
             command.env("RGRID_API_KEY", &grid.api_key);
+            command.env("RGRID_SECRETS_KEY_FILE", self.dir.secrets_key());
         }
         if part == Part::Watcher {
             command.env("RGRID_NATS_SYSTEM", grid.nats_system_url.as_str());
@@ -131,6 +132,7 @@ impl Launcher {
         if part == Part::Runner {
             command.env("RGRID_WORKER", grid.worker.as_str());
             command.env("RGRID_WORK_DIR", self.dir.work());
+            command.env("RGRID_SECRETS_KEY_FILE", self.dir.secrets_key());
             command.env("RGRID_DRAIN", format!("{}s", WORKER_GRACE.as_secs()));
             command.envs(self.worker.environment());
         }

@@ -15,7 +15,7 @@ use super::{
     leftovers, postgres,
     process::Identity,
     programs,
-    record::{Phase, UpRecord},
+    record::{Phase, UpRecord, replace},
     report::{Audience, Message, Report},
     run,
 };
@@ -89,6 +89,16 @@ fn record(dir: &DataDir) -> anyhow::Result<UpRecord> {
     Ok(up)
 }
 
+/// Makes the key for secrets, once: another would open none that are there.
+fn secrets_key(dir: &DataDir) -> anyhow::Result<()> {
+    let path = dir.secrets_key();
+    if !path.exists() {
+        let text = bus::secrets::Key::generate().to_text();
+        replace(&path, text.as_bytes(), true).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
 /// Finds the programs, stops what an earlier supervisor left, and settles addresses and credentials.
 async fn launcher(args: &UpArgs, dir: &DataDir, report: &mut Report) -> anyhow::Result<Launcher> {
     postgres::prepare(dir)?;
@@ -107,6 +117,7 @@ async fn launcher(args: &UpArgs, dir: &DataDir, report: &mut Report) -> anyhow::
         store: args.store.clone(),
     };
     let (grid, ports) = GridFile::settle(dir, &wishes)?;
+    secrets_key(dir)?;
     let first = if postgres::cluster_major(dir).is_none() {
         " (a new grid: creating its database)"
     } else {

@@ -40,6 +40,8 @@ pub struct Launch {
     pub image: Option<String>,
     /// The job's environment variables: its own, and those every job has.
     pub env: BTreeMap<String, String>,
+    /// Variables that nobody but the command may see.
+    pub secrets: crate::secrets::Values,
     /// The directory that is the command's current directory; `/work` in a container.
     pub work_dir: PathBuf,
     /// A directory for `TMPDIR` and `HOME`, beside the work directory; its content is thrown away.
@@ -49,6 +51,14 @@ pub struct Launch {
     /// Where to say what the user may want to know while the command is not running yet: an image that is pulled. Sentences are
     /// dropped when it is full.
     pub notice: Option<mpsc::Sender<String>>,
+}
+
+impl Launch {
+    /// Every variable that the command is to have, and its value, secrets too: for an executor that shows nobody its environment.
+    pub(super) fn variables(&self) -> impl Iterator<Item = (&str, &str)> {
+        let open = self.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        open.chain(self.secrets.iter())
+    }
 }
 
 /// What a command may use. What is absent is not limited.

@@ -78,6 +78,7 @@ impl Served {
             store: format!("file://{}/store", dir.path().display()),
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
             key: KEY.to_owned(),
+            secrets_key: None,
             max_upload_bytes: api::Config::MAX_UPLOAD_BYTES,
         };
         change(&mut config);

@@ -48,6 +48,7 @@ impl Place {
             runtime: None,
             image: None,
             env: BTreeMap::new(),
+            secrets: runner::secrets::Values::default(),
             work_dir: self.work(),
             scratch_dir: self.0.path().join("scratch"),
             limits: Limits::default(),

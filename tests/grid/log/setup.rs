@@ -82,6 +82,7 @@ async fn the_definitions_can_be_sent_as_they_are() -> Result<()> {
         "RGRID_LOGS",
         "RGRID_PRESENCE",
         "RGRID_REFUSED",
+        "RGRID_SECRETS",
     ];
     assert_eq!(names, all);
     setup::streams(&context, 1).await?;

@@ -102,7 +102,8 @@ fn spec() -> impl Strategy<Value = JobSpec> {
         text(),
         option::of(executor()),
     );
-    let files = (vec(input(), 0..3), map(), resources(), option::of(any::<u64>()));
+    let secrets = btree_map(any::<String>(), token(), 0..3);
+    let files = (vec(input(), 0..3), map(), resources(), option::of(any::<u64>()), secrets);
     let clocks = any::<(Option<u64>, Option<u64>, Option<u64>, Option<u32>)>();
     let policies = (clocks, option::of(retry()), option::of(start()));
     (names, files, (token(), priority, map(), text()), policies).prop_map(|(names, files, lane, (clocks, retry, start))| JobSpec {
@@ -121,6 +122,7 @@ fn spec() -> impl Strategy<Value = JobSpec> {
         env: files.1,
         resources: files.2,
         timeout_ms: files.3,
+        secrets: files.4,
         queue: lane.0,
         priority: lane.1,
         labels: lane.2,

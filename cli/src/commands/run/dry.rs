@@ -91,6 +91,7 @@ fn words(client: &Client, args: &RunArgs, job: &Submission, files: &[Sent]) -> S
     line("namespace", Some(args.namespace.clone()));
     line("queue", Some(job.queue.clone().unwrap_or_else(|| "default".to_owned())));
     line("variables", some(job.env.keys()));
+    line("secrets", some(job.secrets.keys()));
     let all: u64 = files.iter().map(|file| file.size).sum();
     let there = files.iter().filter(|file| file.on_grid == Some(true)).count();
     let count = if files.len() == 1 {

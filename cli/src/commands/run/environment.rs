@@ -18,6 +18,9 @@ pub(super) struct EnvArgs {
     /// A file of environment variables, one KEY=VALUE a line; --env goes before it; may be given several times
     #[arg(long, value_name = "FILE", value_parser = read, help_heading = "How it runs")]
     env_file: Vec<EnvFile>,
+    /// A secret of the grid (`rgrid secret set`), as the variable of its name or another; may be given several times
+    #[arg(long, value_name = "[VARIABLE=]NAME", value_parser = secret, help_heading = "How it runs")]
+    secret: Vec<Pair>,
 }
 
 /// The variables of a file, in order.
@@ -34,6 +37,22 @@ impl EnvArgs {
         }
         all
     }
+
+    /// The secrets, by variable, likewise.
+    pub(super) fn secrets<'a>(layers: impl IntoIterator<Item = &'a Self>) -> BTreeMap<String, String> {
+        let said = layers.into_iter().flat_map(|layer| &layer.secret);
+        said.map(|pair| (pair.key.clone(), pair.value.clone())).collect()
+    }
+}
+
+/// Reads `--secret`: a name, or a variable and a name.
+#[allow(clippy::unnecessary_wraps, reason = "it is a parser of clap's")]
+fn secret(text: &str) -> Result<Pair, Unfit> {
+    let (variable, name) = text.split_once('=').unwrap_or((text, text));
+    Ok(Pair {
+        key: variable.to_owned(),
+        value: name.to_owned(),
+    })
 }
 
 fn read(path: &str) -> Result<EnvFile, Unfit> {
@@ -161,6 +180,7 @@ mod tests {
         let layer = |file: &str, option: &str| EnvArgs {
             env: vec![pair(option, "option")],
             env_file: vec![EnvFile(vec![pair(file, "file")])],
+            secret: Vec::new(),
         };
         let all = EnvArgs::resolve([&layer("B", "A"), &layer("A", "C"), &layer("D", "D")]);
         let all: Vec<_> = all.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();

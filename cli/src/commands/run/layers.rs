@@ -29,6 +29,8 @@ const HIDDEN: [&str; 2] = ["key", "env"];
 pub(super) struct Heard {
     /// The script's environment.
     pub(super) env: BTreeMap<String, String>,
+    /// Its secrets: the variable, and the name.
+    pub(super) secrets: BTreeMap<String, String>,
     /// Each option that was said, and where.
     pub(super) origins: Vec<Origin>,
 }
@@ -79,6 +81,7 @@ pub(crate) fn hear(given: &ArgMatches, words: &[OsString]) -> anyhow::Result<Run
     origins.sort_by(|a, b| a.option.cmp(&b.option));
     args.heard = Heard {
         env: EnvArgs::resolve(&envs),
+        secrets: EnvArgs::secrets(&envs),
         origins,
     };
     Ok(args)

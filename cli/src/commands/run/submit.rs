@@ -77,6 +77,7 @@ pub(super) fn submission(args: &RunArgs, policies: &Policies) -> Submission {
         executor: args.executor.map(Into::into),
         name: args.name.clone(),
         env: args.heard.env.clone(),
+        secrets: args.heard.secrets.clone(),
         resources: resources(args.cpu, args.memory),
         timeout_ms: policies.timeout_ms,
         queue_timeout_ms: policies.queue_timeout_ms,

@@ -5,8 +5,13 @@ use std::{collections::HashMap, path::Path};
 use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountBindOptions, MountType, SystemInfo};
 
 use super::{Config, image::Image};
-use crate::executor::{Error, Launch, process::mark::ProcessId};
+use crate::{
+    executor::{Error, Launch, process::mark::ProcessId},
+    secrets,
+};
 
+/// Where a container finds its secrets.
+const SECRETS: &str = "/run/rgrid-secrets";
 /// The user and group of a job when the runner is root: `nobody`, who owns nothing.
 const NOBODY: u32 = 65534;
 
@@ -94,7 +99,11 @@ pub(super) fn of(
         image: Some(image.id.clone()),
         // An image's own entry point would change what the command means.
         entrypoint: Some(vec![String::new()]),
-        cmd: Some(interpreter.iter().chain(&launch.command).cloned().collect()),
+        cmd: Some(
+            handed_secrets(launch)
+                .chain(interpreter.iter().chain(&launch.command).cloned())
+                .collect(),
+        ),
         env: Some(environment(launch, has_init)),
         user: Some(format!("{}:{}", setting.user.0, setting.user.1)),
         working_dir: Some("/work".to_owned()),
@@ -106,6 +115,14 @@ pub(super) fn of(
     })
 }
 
+/// A container's environment can be read by all who may ask the daemon (`docker inspect`). So a shell reads the secrets from a file,
+/// and then becomes the command.
+fn handed_secrets(launch: &Launch) -> impl Iterator<Item = String> {
+    let script = format!(". {SECRETS} && exec \"$@\"");
+    let words = ["/bin/sh".to_owned(), "-c".to_owned(), script, "rgrid".to_owned()];
+    words.into_iter().filter(|_| !launch.secrets.is_empty())
+}
+
 fn host_config(launch: &Launch, config: &Config, setting: &Setting, has_init: bool) -> Result<HostConfig, Error> {
     let memory = launch.limits.memory_bytes.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
     let cpu = launch
@@ -113,7 +130,7 @@ fn host_config(launch: &Launch, config: &Config, setting: &Setting, has_init: bo
         .cpu_milli
         .map(|milli| setting.cpu_milli.map_or(milli, |most| milli.min(most)));
     Ok(HostConfig {
-        mounts: Some(vec![mount("/work", &launch.work_dir)?, mount("/tmp", &launch.scratch_dir)?]),
+        mounts: Some(mounts(launch)?),
         memory,
         // Equal to the memory: no swap.
         memory_swap: memory,
@@ -136,6 +153,17 @@ fn host_config(launch: &Launch, config: &Config, setting: &Setting, has_init: bo
         }),
         ..HostConfig::default()
     })
+}
+
+fn mounts(launch: &Launch) -> Result<Vec<Mount>, Error> {
+    let mut mounts = vec![mount("/work", &launch.work_dir)?, mount("/tmp", &launch.scratch_dir)?];
+    if !launch.secrets.is_empty() {
+        mounts.push(Mount {
+            read_only: Some(true),
+            ..mount(SECRETS, &secrets::file(&launch.work_dir))?
+        });
+    }
+    Ok(mounts)
 }
 
 /// `/tmp` is on the disk, like the job's other files: a tmpfs would eat the worker's memory.
@@ -169,15 +197,21 @@ fn environment(launch: &Launch, has_init: bool) -> Vec<String> {
     variables.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
 }
 
-/// Gives the job's directories to the user it runs as.
+/// Writes the job's secrets, and gives its directories to the user it runs as.
 ///
 /// # Errors
 /// [`Error::Broken`] if that fails.
 pub(super) async fn hand_over(launch: &Launch, setting: &Setting) -> Result<(), Error> {
+    let cannot = |error: std::io::Error| Error::Broken(format!("the job's secrets could not be written for its container: {error}"));
+    let own = (!launch.secrets.is_empty()).then(|| secrets::write(&launch.work_dir, &launch.secrets));
+    let own = own.transpose().map_err(cannot)?;
     if !setting.hand_over {
         return Ok(());
     }
     let (user, group) = setting.user;
+    if let Some(file) = own {
+        std::os::unix::fs::lchown(file, Some(user), Some(group)).map_err(cannot)?;
+    }
     let directories = [launch.work_dir.clone(), launch.scratch_dir.clone()];
     let give = move || {
         for entry in directories.iter().flat_map(walkdir::WalkDir::new) {

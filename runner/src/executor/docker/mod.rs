@@ -311,7 +311,7 @@ impl Docker {
             }
             other => other,
         };
-        let attached = attached.map_err(|error| refused("start", &error))?;
+        let attached = attached.map_err(|error| without_shell(launch, refused("start", &error)))?;
         let tap = Arc::new(Tap::new(None));
         let memory_limited = launch.limits.memory_bytes.is_some();
         let running = self.follow(container, tap, Some(attached.output), Counts::default(), memory_limited);
@@ -319,6 +319,16 @@ impl Docker {
             environment: Some(image.environment()),
             ..running
         })
+    }
+}
+
+/// What a refusal means where the job has secrets.
+fn without_shell(launch: &Launch, error: Error) -> Error {
+    match error {
+        Error::Unrunnable(sentence) if !launch.secrets.is_empty() && sentence.contains("/bin/sh") => Error::Unrunnable(format!(
+            "{sentence}; secrets reach a container through /bin/sh: choose an image that has it, or run the job without --secret"
+        )),
+        error => error,
     }
 }
 

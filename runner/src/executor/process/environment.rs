@@ -1,7 +1,6 @@
 //! The environment of a plain process: little, and nothing of the runner's own, which holds credentials.
 
 use std::{
-    collections::BTreeMap,
     ffi::{OsStr, OsString},
     path::Path,
 };
@@ -20,9 +19,14 @@ pub(super) fn base(path: &OsStr, user: Option<OsString>) -> Vec<(OsString, OsStr
 }
 
 /// The whole environment of one command. The job's own variables win over the worker's, but for the mark.
-pub(super) fn of(base: &[(OsString, OsString)], scratch: &Path, own: &BTreeMap<String, String>, mark: &Mark) -> Vec<(OsString, OsString)> {
+pub(super) fn of<'a>(
+    base: &[(OsString, OsString)],
+    scratch: &Path,
+    own: impl Iterator<Item = (&'a str, &'a str)>,
+    mark: &Mark,
+) -> Vec<(OsString, OsString)> {
     let places = ["HOME", "TMPDIR"].map(|name| (name.into(), scratch.as_os_str().to_owned()));
-    let own = own.iter().map(|(name, value)| (name.into(), value.into()));
+    let own = own.map(|(name, value)| (name.into(), value.into()));
     let mark = (mark::VARIABLE.into(), mark.to_string().into());
     base.iter().cloned().chain(places).chain(own).chain([mark]).collect()
 }

@@ -202,7 +202,7 @@ impl Process {
         Ok(Command {
             program,
             argv,
-            env: environment::of(&self.base, &launch.scratch_dir, &launch.env, &mark),
+            env: environment::of(&self.base, &launch.scratch_dir, launch.variables(), &mark),
             directory: launch.work_dir.as_os_str().to_owned(),
         })
     }

@@ -1,0 +1,150 @@
+//! Secrets over HTTP: set, listed, removed. They come sealed to the grid's key; nothing here can open one.
+
+use std::collections::HashSet;
+
+use axum::{Json, extract::State, http::StatusCode};
+use bus::{
+    ids::{Namespace, Token},
+    secrets::{self, Sealed},
+    spec::JobSpec,
+    stream,
+    submission::Refusal,
+};
+use chrono::Utc;
+use futures::{StreamExt as _, TryStreamExt as _};
+
+use crate::{
+    app::{App, Shared},
+    error::{Kind, Problem},
+    extract::{Path, Query, Whole, json},
+    view::{PublicKey, SecretView, Secrets, SetSecret},
+};
+
+/// The most that a sealed secret may have, in bytes: the longest value, escaped and in Base64.
+const MAX_SEALED: usize = 3 * secrets::MAX_BYTES;
+/// The longest word on who sets one, in bytes.
+const MAX_BY: usize = 256;
+/// Secrets that are looked for at once.
+const AT_ONCE: usize = 16;
+
+fn away(error: &stream::secrets::Error) -> Problem {
+    Problem::unavailable("the secrets cannot be reached", error)
+}
+
+fn name(text: &str) -> Result<Token, Problem> {
+    text.parse()
+        .map_err(|error: bus::ids::ParseError| Problem::malformed(format!("the secret {error}")))
+}
+
+/// `GET /v1/secrets/key`: what secrets are to be sealed to.
+pub(crate) async fn key(State(app): State<Shared>, query: Query) -> Result<Json<PublicKey>, Problem> {
+    query.none()?;
+    match &app.secrets_key {
+        Some(key) => Ok(Json(PublicKey { key: key.to_string() })),
+        None => Err(Problem::new(
+            Kind::NotFound,
+            "this grid keeps no secrets; make a key with `rgrid secret keygen FILE`, and start its api and runners with --secrets-key-file FILE",
+        )),
+    }
+}
+
+/// `GET /v1/secrets?namespace=…`: names, and who set each when.
+pub(crate) async fn list(State(app): State<Shared>, query: Query) -> Result<Json<Secrets>, Problem> {
+    let namespace = query.namespace_only()?;
+    let names = stream::secrets::names(&app.bus.js, &namespace)
+        .await
+        .map_err(|error| away(&error))?;
+    let get = |name: Token| async {
+        let sealed = stream::secrets::get(&app.bus.js, &namespace, &name).await?;
+        Ok(sealed.map(|Sealed { set_at, set_by, .. }| SecretView { name, set_at, set_by }))
+    };
+    let secrets = futures::stream::iter(names).map(get).buffered(AT_ONCE);
+    let secrets: Vec<SecretView> = secrets
+        .try_filter_map(|found| std::future::ready(Ok(found)))
+        .try_collect()
+        .await
+        .map_err(|error| away(&error))?;
+    Ok(Json(Secrets { secrets }))
+}
+
+/// `PUT /v1/secrets/{name}?namespace=…`: 201 for a new one, 200 for another value.
+pub(crate) async fn set(
+    State(app): State<Shared>,
+    Path(text): Path<String>,
+    query: Query,
+    Whole(body): Whole,
+) -> Result<(StatusCode, Json<SecretView>), Problem> {
+    let (namespace, name) = (query.namespace_only()?, name(&text)?);
+    let SetSecret { sealed, by } = json("the secret", &body)?;
+    if sealed.len() > MAX_SEALED || by.as_ref().is_some_and(|by| by.len() > MAX_BY) {
+        let detail = format!(
+            "a secret's value may have {} bytes, and the word on who sets it {MAX_BY}",
+            secrets::MAX_BYTES
+        );
+        return Err(Problem::new(Kind::TooLarge, detail));
+    }
+    let before = stream::secrets::get(&app.bus.js, &namespace, &name)
+        .await
+        .map_err(|error| away(&error))?;
+    let sealed = Sealed {
+        sealed,
+        set_at: Utc::now(),
+        set_by: by,
+    };
+    stream::secrets::put(&app.bus.js, &namespace, &name, &sealed)
+        .await
+        .map_err(|error| away(&error))?;
+    let Sealed { set_at, set_by, .. } = sealed;
+    let status = if before.is_some() { StatusCode::OK } else { StatusCode::CREATED };
+    Ok((status, Json(SecretView { name, set_at, set_by })))
+}
+
+/// `DELETE /v1/secrets/{name}?namespace=…`
+pub(crate) async fn remove(State(app): State<Shared>, Path(text): Path<String>, query: Query) -> Result<StatusCode, Problem> {
+    let (namespace, name) = (query.namespace_only()?, name(&text)?);
+    match stream::secrets::remove(&app.bus.js, &namespace, &name).await {
+        Ok(true) => Ok(StatusCode::NO_CONTENT),
+        Ok(false) => Err(Problem::not_found(format!(
+            "there is no secret `{name}` in namespace {namespace}; `rgrid secret list` shows those there are"
+        ))),
+        Err(error) => Err(away(&error)),
+    }
+}
+
+/// Secrets that are named, and that the namespace does not have.
+#[derive(Debug)]
+pub(crate) struct AbsentSecrets {
+    namespace: Namespace,
+    absent: HashSet<Token>,
+}
+
+/// Looks for every secret that these jobs name, each once.
+pub(crate) async fn check_secrets<'a>(
+    app: &App,
+    namespace: &Namespace,
+    specs: impl IntoIterator<Item = &'a JobSpec>,
+) -> Result<AbsentSecrets, Problem> {
+    let named: HashSet<Token> = specs.into_iter().flat_map(|spec| spec.secrets.values().cloned()).collect();
+    let look = |name: Token| async move {
+        let found = stream::secrets::get(&app.bus.js, namespace, &name).await?;
+        Ok(found.is_none().then_some(name))
+    };
+    let absent = futures::stream::iter(named).map(look).buffer_unordered(AT_ONCE);
+    let absent = absent.try_filter_map(|absent| std::future::ready(Ok(absent))).try_collect().await;
+    Ok(AbsentSecrets {
+        namespace: namespace.clone(),
+        absent: absent.map_err(|error| away(&error))?,
+    })
+}
+
+impl AbsentSecrets {
+    /// The problem of a job that names one of them.
+    pub(crate) fn first_of(&self, spec: &JobSpec) -> Option<Problem> {
+        let missing = spec.secrets.values().find(|name| self.absent.contains(name))?;
+        let refusal = Refusal(format!(
+            "there is no secret `{missing}` in namespace {}; set it with `rgrid secret set {missing}`",
+            self.namespace
+        ));
+        Some(refusal.into())
+    }
+}
