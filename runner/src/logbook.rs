@@ -5,15 +5,14 @@
 //! of [`SEGMENT_BYTES`], and each segment is stored while the command goes on. Where the store is slower than the command,
 //! the attempt's own spool fills up to its bound, and then this command (and no other) waits at its pipe.
 
-use std::{
-    io::Write as _,
-    path::{Path, PathBuf},
-};
+mod segment;
+
+use std::path::{Path, PathBuf};
 
 use async_nats::jetstream;
 use bus::{
     files::{self, Files},
-    frame::{Frame, HEADER_LEN, Stream},
+    frame::{Frame, Stream},
     ids::{Attempt, JobId, Namespace},
     manifest::LogSegment,
     subjects,
@@ -23,18 +22,15 @@ use chrono::Utc;
 use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _},
-    sync::mpsc,
-    task::JoinHandle,
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{executor::docker::Counts, live::Live, mask::Mask, patience::patiently, secrets::Values, stage::chain};
+use self::segment::{Segment, Storer, store};
+use crate::{executor::docker::Counts, live::Live, mask::Mask, secrets::Values, stage::chain};
 
 /// How large a stored segment becomes, frame headers included.
 const SEGMENT_BYTES: usize = 8 << 20;
-/// Up to this size a log is kept in memory, and stored without touching the disk.
-const IN_MEMORY_BYTES: usize = 64 << 10;
 /// How much is read from a pipe at once (a pipe holds 64 KiB).
 const READ_BYTES: usize = 64 << 10;
 /// The same until a read fills it: most commands say little, and large buffers cost a short job more than its reads do.
@@ -105,12 +101,6 @@ pub(crate) struct Suspended {
     live: u64,
     /// Bytes that came from the command's own pipes.
     pub(crate) piped: Counts,
-}
-
-#[derive(Debug)]
-struct Storer {
-    segments: mpsc::Sender<Segment>,
-    task: JoinHandle<Result<Vec<LogSegment>, Error>>,
 }
 
 impl Logbook {
@@ -353,77 +343,4 @@ async fn sleep_until(at: Option<Instant>) {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
-}
-
-/// A stretch of the log on its way to the store: in memory while it is small, in a file when it is not.
-#[derive(Debug, Default)]
-struct Segment {
-    memory: BytesMut,
-    file: Option<(PathBuf, std::fs::File)>,
-    len: usize,
-}
-
-impl Segment {
-    fn push(&mut self, frame: &Frame, path: impl FnOnce() -> PathBuf) -> Result<(), Error> {
-        frame.write(&mut self.memory);
-        self.len += HEADER_LEN + frame.bytes.len();
-        if self.memory.len() < IN_MEMORY_BYTES {
-            return Ok(());
-        }
-        let (path, file) = match &mut self.file {
-            Some(file) => file,
-            none => {
-                let path = path();
-                let file = std::fs::File::create(&path).map_err(|source| Error::Spool {
-                    path: path.clone(),
-                    source,
-                })?;
-                none.insert((path, file))
-            }
-        };
-        file.write_all(&self.memory).map_err(|source| Error::Spool {
-            path: path.clone(),
-            source,
-        })?;
-        self.memory.clear();
-        Ok(())
-    }
-}
-
-impl Storer {
-    fn spawn(files: Files, most_waiting: usize) -> Self {
-        let (segments, mut waiting) = mpsc::channel::<Segment>(most_waiting);
-        #[allow(
-            clippy::disallowed_methods,
-            reason = "the logbook owns this task: it is awaited by finish and aborted by drop"
-        )]
-        let task = tokio::spawn(async move {
-            let mut stored = Vec::new();
-            while let Some(segment) = waiting.recv().await {
-                stored.push(store(&files, segment).await?);
-            }
-            Ok(stored)
-        });
-        Self { segments, task }
-    }
-}
-
-/// Stores a segment; a store that is away is waited for.
-async fn store(files: &Files, mut segment: Segment) -> Result<LogSegment, Error> {
-    let size = segment.len as u64;
-    let Some((path, mut file)) = segment.file.take() else {
-        let content = segment.memory.freeze();
-        let sha256 = patiently("store the log", || files.put_bytes(content.clone()))
-            .await
-            .map_err(Error::Store)?;
-        return Ok(LogSegment { sha256, size });
-    };
-    file.write_all(&segment.memory).map_err(|source| Error::Spool {
-        path: path.clone(),
-        source,
-    })?;
-    drop(file);
-    let (sha256, size) = patiently("store the log", || files.put_file(&path)).await.map_err(Error::Store)?;
-    let _ = std::fs::remove_file(&path);
-    Ok(LogSegment { sha256, size })
 }
