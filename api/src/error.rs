@@ -154,7 +154,9 @@ impl From<append::Error> for Problem {
         match &error {
             append::Error::Full { .. } => Self::new(Kind::Full, chain(&error)),
             append::Error::Conflict { .. } => Self::new(Kind::Conflict, "others keep changing the job at this moment; try again"),
-            append::Error::Unacknowledged { .. } => Self::unavailable("the event may be stored or not", &error),
+            append::Error::Unacknowledged { .. } | append::Error::Uncommitted { .. } => {
+                Self::unavailable("the event may be stored or not", &error)
+            }
         }
     }
 }

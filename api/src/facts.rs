@@ -1,10 +1,14 @@
 //! `GET /v1/facts`: everything that happens, as it is stored.
 
-use std::{borrow::Cow, collections::HashSet, time::Duration};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use axum::{extract::State, http::HeaderMap, response::Response};
 use bus::{
-    ids::Namespace,
+    ids::{BatchId, JobId, Namespace},
     stream::{EVENTS, follow::Follower},
     subjects::EventSubject,
 };
@@ -17,6 +21,7 @@ use tracing::debug;
 
 use crate::{
     app::Shared,
+    batches::find,
     error::Problem,
     extract::{Query, header, namespace, parameter},
     produce::produce,
@@ -34,13 +39,21 @@ const LINGER: Duration = Duration::from_millis(5);
 #[derive(Debug, Default)]
 struct Wanted {
     namespace: Option<Namespace>,
+    batch: Option<OfBatch>,
     /// With or without their version; empty: all.
     types: HashSet<String>,
 }
 
-/// `GET /v1/facts?after=<sequence>&types=job.finished,…&namespace=`
+/// The members of a batch, and the place of each.
+#[derive(Debug)]
+struct OfBatch {
+    id: BatchId,
+    members: HashMap<JobId, u32>,
+}
+
+/// `GET /v1/facts?after=<sequence>&types=job.finished,…&namespace=&batch=`; those of a batch from its beginning on, unless `after` says otherwise
 pub(crate) async fn facts(State(app): State<Shared>, query: Query, headers: HeaderMap) -> Result<Response, Problem> {
-    let (mut after, mut wanted) = (None, Wanted::default());
+    let (mut after, mut wanted, mut batch) = (None, Wanted::default(), None);
     query.each(|name, value| {
         match name {
             "after" => after = Some(parameter(name, &value)?),
@@ -48,12 +61,22 @@ pub(crate) async fn facts(State(app): State<Shared>, query: Query, headers: Head
                 .types
                 .extend(value.split(',').filter(|kind| !kind.is_empty()).map(ToOwned::to_owned)),
             "namespace" => wanted.namespace = Some(namespace(&value)?),
+            "batch" => batch = Some(parameter(name, &value)?),
             _ => return Ok(false),
         }
         Ok(true)
     })?;
     if let Some(last) = header(&headers, "last-event-id")? {
         after = Some(parameter("Last-Event-ID", last)?);
+    }
+    if let Some(id) = batch {
+        let batch = find(&app, id).await?;
+        after.get_or_insert(batch.begins.saturating_sub(1));
+        wanted.namespace = Some(batch.namespace);
+        let members = (0..batch.submitted.total)
+            .map(|index| (JobId::of_member(id, index), index))
+            .collect();
+        wanted.batch = Some(OfBatch { id, members });
     }
     // Subscribed to here, so that whatever is stored after the answer has begun is in it.
     let live = after.is_none().then(|| app.waiters.everything());
@@ -134,9 +157,20 @@ impl Wanted {
                 if self.namespace.as_ref().is_some_and(|wanted| *wanted != namespace) {
                     return None;
                 }
-                format!(r#""namespace":"{namespace}","job":"{job}""#)
+                match &self.batch {
+                    None => format!(r#""namespace":"{namespace}","job":"{job}""#),
+                    Some(of) => format!(r#""namespace":"{namespace}","job":"{job}","index":{}"#, of.members.get(&job)?),
+                }
             }
-            EventSubject::Worker(_) if self.namespace.is_some() => return None,
+            EventSubject::Batch { namespace, batch } => {
+                if self.namespace.as_ref().is_some_and(|wanted| *wanted != namespace)
+                    || self.batch.as_ref().is_some_and(|of| of.id != batch)
+                {
+                    return None;
+                }
+                format!(r#""namespace":"{namespace}","batch":"{batch}""#)
+            }
+            EventSubject::Worker(_) if self.namespace.is_some() || self.batch.is_some() => return None,
             EventSubject::Worker(worker) => format!(r#""worker":"{worker}""#),
         };
         let head: Head<'_> = serde_json::from_slice(payload).ok()?;
@@ -167,6 +201,7 @@ mod tests {
     fn a_type_is_wanted_with_and_without_its_version() {
         let wanted = |types: &[&str]| Wanted {
             namespace: None,
+            batch: None,
             types: types.iter().map(ToString::to_string).collect(),
         };
         assert!(wanted(&["job.finished"]).wants("job.finished.v1"));

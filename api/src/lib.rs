@@ -6,6 +6,7 @@ mod advice;
 mod app;
 mod artifacts;
 mod auth;
+mod batches;
 mod content;
 mod doctor;
 pub mod error;

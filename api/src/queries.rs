@@ -1,5 +1,6 @@
 //! All that is read from Postgres.
 
+mod batches;
 mod doctor;
 mod jobs;
 mod workers;
@@ -13,6 +14,7 @@ use sqlx::{
 use tracing::debug;
 
 pub(crate) use self::{
+    batches::{BatchFilter, MemberFilter},
     doctor::{Counts, Dead},
     jobs::{Filter, Revivable},
 };

@@ -15,7 +15,7 @@ use tracing::error;
 
 use crate::{
     app::Shared,
-    artifacts, auth, doctor,
+    artifacts, auth, batches, doctor,
     error::{Kind, Problem},
     extract::MAX_BODY_BYTES,
     facts, grid, jobs, logs, secrets, uploads, workers,
@@ -28,6 +28,11 @@ pub(crate) fn router(app: Shared) -> Router {
         .route("/v1/jobs/{id}/history", get(jobs::history))
         .route("/v1/jobs/{id}/cancel", post(jobs::cancel))
         .route("/v1/jobs/{id}/requeue", post(jobs::requeue))
+        .route("/v1/batches", post(batches::submit).get(batches::list))
+        .route("/v1/batches/{id}", get(batches::get))
+        .route("/v1/batches/{id}/jobs", get(batches::members))
+        .route("/v1/batches/{id}/cancel", post(batches::cancel))
+        .route("/v1/batches/{id}/retry", post(batches::retry))
         .route("/v1/requeue", post(jobs::requeue_many))
         .route("/v1/jobs/{id}/logs", get(logs::logs))
         .route("/v1/jobs/{id}/artifacts", get(artifacts::list))

@@ -76,7 +76,26 @@ typed_id!(
     EventId, "an event id (a UUID)"
 );
 
+typed_id!(
+    /// Jobs that were submitted together.
+    BatchId, "a batch id (a UUID, as `rgrid run -d --batch …` prints it)"
+);
+
 impl JobId {
+    /// The member of a batch at this place, the same for ever: a `UUIDv8` of SHA-256("batch", 0, batch, index). So whoever
+    /// knows a batch knows its jobs, and a batch that is sent again makes none twice.
+    #[must_use]
+    pub fn of_member(batch: BatchId, index: u32) -> Self {
+        let hash = Sha256::new()
+            .chain_update("batch\0")
+            .chain_update(batch.uuid().as_bytes())
+            .chain_update(index.to_be_bytes())
+            .finalize();
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&hash[..16]);
+        Self(Uuid::new_v8(bytes))
+    }
+
     /// The job that a key names in a namespace, the same for ever: a `UUIDv8` of SHA-256(namespace, 0, key).
     #[must_use]
     pub fn of_key(namespace: &Token, key: &str) -> Self {

@@ -1,6 +1,7 @@
 //! The grid's language and its log: what is said (events), what follows from it (`decide`, `evolve`), and how it is
 //! stored and read (`JetStream` streams, files by content).
 
+pub mod batch;
 pub mod envelope;
 pub mod files;
 pub mod frame;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     ids::JobId,
     job::{Job, Outcome, Phase},
+    spec::is_false,
 };
 
 /// How many attempts may be lost with their workers before a job is dead, unless its spec says otherwise.
@@ -27,13 +28,16 @@ pub struct Start {
     /// Not before these jobs have ended.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<Dependency>,
+    /// Not before its batch has a free slot for it. Set by a batch with `parallel`.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub window: bool,
 }
 
 impl Start {
     /// Whether it asks for nothing.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.delay_ms.is_none() && self.at.is_none() && self.after.is_empty()
+        self.delay_ms.is_none() && self.at.is_none() && self.after.is_empty() && !self.window
     }
 
     /// The earliest time that the clock allows; nothing where it does not matter.

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    batch::BatchMember,
     ids::{Digest, ParseError, Queue, Token, default_token},
     policy::{Retry, Start},
 };
@@ -289,6 +290,9 @@ pub struct JobSpec {
     /// The user's own marks, to find it by.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// The batch that it belongs to; absent: it was submitted by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<BatchMember>,
     /// The idempotency key it was submitted under: the same key is the same job, for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
@@ -318,6 +322,7 @@ impl JobSpec {
             queue: default_token(),
             priority: Priority::default(),
             labels: BTreeMap::new(),
+            batch: None,
             key: None,
         }
     }

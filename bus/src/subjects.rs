@@ -3,6 +3,7 @@
 //! ```text
 //! rgrid.evt.<ns>.job.<job>.ready.<queue>.<class>   events that make a job ready: submitted, released, rescheduled, requeued
 //! rgrid.evt.<ns>.job.<job>.by.<actor>              every other event of a job
+//! rgrid.evt.<ns>.batch.<batch>                     events of a batch
 //! rgrid.evt.sys.worker.<worker>                    events of a worker
 //! rgrid.fact.…                                     all of these again, once they are stored
 //! rgrid.hb.<worker>                                a worker's last beat
@@ -14,7 +15,7 @@
 
 use crate::{
     envelope::Actor,
-    ids::{Attempt, JobId, Namespace, Queue, SessionId, Token, WorkerId},
+    ids::{Attempt, BatchId, JobId, Namespace, Queue, SessionId, Token, WorkerId},
     spec::Class,
 };
 
@@ -70,6 +71,18 @@ pub fn job_filter(namespace: &Namespace, job: JobId) -> String {
 #[must_use]
 pub fn job_filter_anywhere(job: JobId) -> String {
     format!("rgrid.evt.*.job.{job}.>")
+}
+
+/// A batch's events; every writer of a batch names its expected sequence over this subject.
+#[must_use]
+pub fn batch(namespace: &Namespace, batch: BatchId) -> String {
+    format!("rgrid.evt.{namespace}.batch.{batch}")
+}
+
+/// The events of a batch whose namespace is not known.
+#[must_use]
+pub fn batch_anywhere(batch: BatchId) -> String {
+    format!("rgrid.evt.*.batch.{batch}")
 }
 
 /// The work of one class in a queue, in every namespace.
@@ -176,6 +189,13 @@ pub enum EventSubject {
         /// Who speaks; nothing on a ready subject.
         speaker: Option<Actor>,
     },
+    /// An event of a batch.
+    Batch {
+        /// Whose batch.
+        namespace: Namespace,
+        /// Which batch.
+        batch: BatchId,
+    },
     /// An event of a worker.
     Worker(WorkerId),
 }
@@ -189,6 +209,10 @@ impl EventSubject {
         let namespace = tokens.next()?;
         match tokens.next()? {
             "worker" if namespace == SYSTEM => Some(Self::Worker(tokens.next()?.parse().ok()?)),
+            "batch" => Some(Self::Batch {
+                namespace: namespace.parse().ok()?,
+                batch: tokens.next()?.parse().ok()?,
+            }),
             "job" => {
                 let job = tokens.next()?.parse().ok()?;
                 let speaker = match tokens.next()? {
@@ -230,6 +254,12 @@ mod tests {
             EventSubject::parse(&worker(&namespace)),
             Some(EventSubject::Worker(namespace.clone()))
         );
+        let id = BatchId::new();
+        let of_batch = EventSubject::Batch {
+            namespace: namespace.clone(),
+            batch: id,
+        };
+        assert_eq!(EventSubject::parse(&batch(&namespace, id)), Some(of_batch));
         assert_eq!(parse_submit(&submit(&namespace, &namespace)), Some((namespace.clone(), namespace)));
     }
 

@@ -177,6 +177,7 @@ impl Submission {
             queue,
             priority: self.priority,
             labels: self.labels,
+            batch: None,
             key: self.key,
         };
         let bytes = serde_json::to_vec(&spec)
@@ -258,6 +259,11 @@ fn check_policies(submission: &Submission) -> Result<(), Refusal> {
         return Err(Refusal(format!(
             "`max_losses` is not between 1 and {MAX_TRIES}; with 1, a job whose worker is lost is not run again"
         )));
+    }
+    if submission.start.as_ref().is_some_and(|start| start.window) {
+        return Err(Refusal(
+            "`start.window` is for the members of a batch; submit a batch with `parallel` (POST /v1/batches)".to_owned(),
+        ));
     }
     let after = submission.start.as_ref().map_or(0, |start| start.after.len());
     if after > MAX_DEPENDENCIES {

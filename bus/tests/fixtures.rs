@@ -4,6 +4,7 @@
 use std::{collections::BTreeSet, fs};
 
 use bus::{
+    batch::BatchEvent,
     envelope::{Envelope, Event},
     job::{JobEvent, LossCause, Outcome},
     worker::WorkerEvent,
@@ -12,7 +13,12 @@ use bus::{
 const DIR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
 
 /// Every type that this program writes.
-const TYPES: [&str; 17] = [
+const TYPES: [&str; 22] = [
+    "batch.advanced.v1",
+    "batch.cancelled.v1",
+    "batch.sealed.v1",
+    "batch.stopped.v1",
+    "batch.submitted.v1",
     "job.cancel_requested.v1",
     "job.cancelled.v1",
     "job.claimed.v1",
@@ -49,6 +55,8 @@ fn every_event_that_was_ever_stored_is_read() {
     for (name, bytes) in fixtures() {
         let kind = if name.starts_with("job.") {
             check::<JobEvent>(&name, &bytes)
+        } else if name.starts_with("batch.") {
+            check::<BatchEvent>(&name, &bytes)
         } else {
             check::<WorkerEvent>(&name, &bytes)
         };

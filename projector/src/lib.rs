@@ -7,6 +7,7 @@
 //! What the projector remembers of live jobs is a cache of the tables; whenever a transaction fails, it forgets all of it and
 //! goes on from the checkpoint.
 
+mod batches;
 mod config;
 mod error;
 mod heartbeats;

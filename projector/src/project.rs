@@ -6,6 +6,7 @@
 use std::collections::{HashMap, hash_map::Entry};
 
 use bus::{
+    batch,
     ids::{Attempt, JobId, WorkerId},
     job::{AttemptEnd, Job, ManifestRef, Recorded},
     spec::JobSpec,
@@ -14,6 +15,7 @@ use bus::{
 };
 use hashlink::LruCache;
 
+use crate::batches::BatchChange;
 use crate::rows::{AttemptRow, JobState, NewJob, Skipped, WorkerRow, touches_attempt};
 
 /// Live jobs that are remembered between batches, at about 1 KB each; of others, the tables are asked.
@@ -32,6 +34,8 @@ pub(crate) struct Item {
 pub(crate) enum What {
     /// Something about a job.
     Job(Box<Recorded>),
+    /// Something about a batch.
+    Batch(Box<batch::Recorded>),
     /// Something about a worker.
     Worker(Box<worker::Recorded>),
     /// Nothing that this program can read, and why.
@@ -42,6 +46,7 @@ impl Item {
     pub(crate) fn read(subject: String, sequence: u64, payload: &[u8]) -> Self {
         let what = match read::decode(&subject, sequence, payload) {
             Ok(Some(Fact::Job(recorded))) => What::Job(recorded),
+            Ok(Some(Fact::Batch(recorded))) => What::Batch(recorded),
             Ok(Some(Fact::Worker(recorded))) => What::Worker(recorded),
             Ok(None) => What::Unreadable("its subject is of a kind that this rgrid does not know".to_owned()),
             Err(error) => What::Unreadable(chain(&error)),
@@ -69,6 +74,8 @@ pub(crate) struct Changes {
     pub(crate) new_attempts: Vec<AttemptRow>,
     /// Attempts that were.
     pub(crate) attempts: Vec<AttemptRow>,
+    /// What happened to batches, in order.
+    pub(crate) batches: Vec<BatchChange>,
     /// Workers, whether they were there or not.
     pub(crate) workers: Vec<WorkerRow>,
     /// Manifests that were committed, whose files become rows too.
@@ -148,6 +155,7 @@ impl Fold {
                     order.push(recorded.job);
                     changes.manifests.extend(touched.fold(recorded, &item.subject));
                 }
+                What::Batch(recorded) => changes.batches.extend(BatchChange::of(recorded)),
                 What::Worker(recorded) => {
                     if let Some(worker) = WorkerRow::evolve(self.workers.get(&recorded.worker), recorded) {
                         self.workers.insert(recorded.worker.clone(), worker);

@@ -5,7 +5,7 @@
 
 use bus::{
     envelope::Envelope,
-    ids::{Attempt, Digest, JobId, SessionId, WorkerId},
+    ids::{Attempt, BatchId, Digest, JobId, SessionId, WorkerId},
     job::{AttemptEnd, AttemptRecord, End, Job, JobEvent, ManifestRef, Outcome, Phase, State, Usage},
     spec::{ExecutorKind, JobSpec},
     worker::{Recorded, WorkerEvent},
@@ -26,6 +26,8 @@ pub(crate) struct NewJob {
     pub(crate) name: String,
     pub(crate) labels: Option<String>,
     pub(crate) spec: String,
+    /// Its batch, and its place there.
+    pub(crate) batch: Option<(BatchId, u32)>,
     pub(crate) submitted_at: DateTime<Utc>,
     pub(crate) state: JobState,
 }
@@ -138,6 +140,7 @@ impl NewJob {
             name: text(spec.display_name()),
             labels: (!spec.labels.is_empty()).then(|| json(&clean(&spec.labels))),
             spec: json(spec),
+            batch: spec.batch.as_ref().map(|member| (member.batch, member.index)),
             submitted_at: time(job.submitted_at),
             state: JobState::new(job),
         }

@@ -24,7 +24,7 @@ pub(crate) enum Word {
     Ends(Ending),
     /// An operator wants no new work here; or does again.
     Cordon(Option<Cordoned>),
-    /// A user wants the end of a job, which may be one of ours.
+    /// A user, or the watcher of a batch that fails fast, wants the end of a job, which may be one of ours.
     Cancel(JobId),
 }
 
@@ -32,6 +32,7 @@ pub(crate) enum Word {
 pub(crate) struct Facts {
     of_worker: Subscriber,
     of_api: Subscriber,
+    of_watcher: Subscriber,
     worker: WorkerId,
     session: SessionId,
 }
@@ -47,6 +48,7 @@ impl Facts {
         Ok(Self {
             of_worker: subscribe(subjects::worker_facts(worker)).await?,
             of_api: subscribe(subjects::facts_by(&Actor::Api)).await?,
+            of_watcher: subscribe(subjects::facts_by(&Actor::Watcher)).await?,
             worker: worker.clone(),
             session,
         })
@@ -58,6 +60,7 @@ impl Facts {
             let message = tokio::select! {
                 Some(message) = self.of_worker.next() => message,
                 Some(message) = self.of_api.next() => message,
+                Some(message) = self.of_watcher.next() => message,
                 else => std::future::pending().await,
             };
             if let Some(word) = self.read(&message) {

@@ -1,5 +1,6 @@
 mod again;
 mod api;
+mod batch;
 mod chaos;
 mod cli;
 mod cluster;

@@ -1,5 +1,6 @@
 //! Carrying out what is planned: each step decided once more on what the log says now, and appended behind that.
 
+mod batch;
 mod due;
 
 #[cfg(test)]
@@ -7,7 +8,7 @@ pub(crate) use self::due::{Wish, wish};
 
 use bus::{
     envelope::{Actor, Envelope},
-    ids::{Attempt, EventId, JobId},
+    ids::{Attempt, BatchId, EventId, JobId},
     job::{self, Job, LossCause, decide},
     stream::{
         append::{self, Append, Log},
@@ -32,6 +33,10 @@ pub(crate) enum Topic {
     Attempt(JobId, Attempt, Key),
     /// What a job waits for.
     Waiting(JobId),
+    /// The window of a batch.
+    Batch(BatchId),
+    /// The end of a batch's member.
+    Member(JobId),
 }
 
 /// What came of a command.
@@ -45,6 +50,14 @@ pub(crate) enum Done {
     Said(u64),
     /// Nothing is due: the job stands at this sequence, and is to be looked at again then, or never.
     Looked(u64, Option<DateTime<Utc>>),
+    /// Its pause is over, and it waits for a slot of its batch: it stands at this sequence, and may become too old then.
+    Turn(u64, Option<DateTime<Utc>>),
+    /// These members of a batch have a slot, by our word at this sequence; the last event of it, and the attempt of each.
+    Advanced(u64, u64, Vec<(u32, Attempt)>),
+    /// The batch is stopped, by our word at this sequence: so many had failed.
+    Stopped(u64, u32),
+    /// It was seen to that a member of a batch ends, or it has ended, or runs and is left alone; or it is not there.
+    SeenTo { absent: bool },
     /// The jobs that it waits for, up to what sequence each was known, and whether they have ended as they must.
     Asked(Vec<(JobId, u64, bool)>),
     /// The log moved on; what is to be done now must be planned anew.
@@ -58,7 +71,8 @@ impl Done {
     pub(crate) const fn sequence(&self) -> u64 {
         match self {
             Self::Lost(sequence, _) | Self::Released(sequence) | Self::Said(sequence) | Self::Looked(sequence, _) => *sequence,
-            Self::Asked(_) | Self::Overtaken | Self::Failed => 0,
+            Self::Turn(sequence, _) | Self::Advanced(_, sequence, _) | Self::Stopped(sequence, _) => *sequence,
+            Self::Asked(_) | Self::SeenTo { .. } | Self::Overtaken | Self::Failed => 0,
         }
     }
 }
@@ -74,6 +88,8 @@ impl Command {
                 session,
                 ..
             } => Topic::Attempt(*job, *attempt, (worker.clone(), *session)),
+            Self::Advance { batch, .. } | Self::Stop { batch, .. } => Topic::Batch(*batch),
+            Self::End { job, .. } => Topic::Member(*job),
             Self::Look { job, .. } | Self::Ask { job, .. } => Topic::Waiting(*job),
         }
     }
@@ -98,6 +114,9 @@ impl Hands {
                 because,
                 ..
             } => self.give_up(job, attempt, claimed, cause, because).await,
+            Command::Advance { batch, after, members } => self.advance(batch, after, members).await,
+            Command::Stop { batch, after, failures } => self.stop(batch, after, failures).await,
+            Command::End { job, reason, running } => self.end(job, reason, running).await,
             Command::Look { job, known, met } => self.look(job, known, met).await,
             Command::Ask { job, known, of } => self.ask(job, known, of).await,
         }

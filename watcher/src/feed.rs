@@ -1,6 +1,13 @@
 //! What comes in: the log's events and the workers' heartbeats, decoded.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bus::{
     ids::WorkerId,
@@ -25,6 +32,9 @@ const CHUNK: usize = 1_000;
 /// How long events gather while they keep coming: a moment, beside the seconds that a silence takes to be one.
 const LINGER: Duration = Duration::from_millis(20);
 
+/// And how long while slots of a batch may become free, for which somebody waits.
+const HURRIED: Duration = Duration::from_millis(1);
+
 /// Some of what came, in order.
 #[derive(Debug)]
 pub(crate) enum Feed {
@@ -48,12 +58,13 @@ pub(crate) struct Events {
 }
 
 /// Follows the log from behind this sequence.
-pub(crate) async fn events(bus: Bus, after: u64, feed: mpsc::Sender<Feed>) {
+pub(crate) async fn events(bus: Bus, after: u64, hurry: Arc<AtomicBool>, feed: mpsc::Sender<Feed>) {
     // All of it. A consumer with two filters that hold wildcards gets 200 messages a second out of 2.15.1 once there are many
     // subjects, and 30,000 with one or none (measured over 50,000 subjects); and the order between jobs and workers matters.
     let mut follower = Follower::new(&bus.js, EVENTS, Vec::new(), after).linger(LINGER);
     let mut unreadable = 0_u64;
     loop {
+        follower.set_linger(if hurry.load(Ordering::Relaxed) { HURRIED } else { LINGER });
         let chunk = follower.chunk(CHUNK).await;
         let Some(last) = chunk.last() else { continue };
         let (last, pending, count) = (place(last), last.pending, chunk.len() as u64);

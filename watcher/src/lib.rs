@@ -21,6 +21,7 @@ mod state;
 mod timers;
 mod watch;
 mod watchdog;
+mod windows;
 
 pub use self::{
     config::{Config, SnapshotConfig},
@@ -28,6 +29,6 @@ pub use self::{
     connections::Connection,
     plan::{Command, Sign, plan},
     run::run,
-    seen::{Seen, Try, Waits, read},
+    seen::{Ending, Seen, Try, Waits, read},
     state::State,
 };

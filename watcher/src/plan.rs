@@ -6,12 +6,15 @@ mod tests;
 use std::time::{Duration, Instant};
 
 use bus::{
-    ids::{Attempt, EventId, JobId, SessionId, WorkerId},
+    ids::{Attempt, BatchId, EventId, JobId, SessionId, WorkerId},
     job::LossCause,
 };
 use chrono::{DateTime, Utc};
 
-use crate::state::{Absence, Key, Session, State};
+use crate::{
+    state::{Absence, Key, Session, State},
+    windows::Want,
+};
 
 /// A live session's heartbeats must leave an attempt out for so long before it is an orphan. At one a second, that is four.
 pub(crate) const ORPHAN_AFTER: Duration = Duration::from_secs(3);
@@ -63,6 +66,33 @@ pub enum Command {
         known: u64,
         /// The jobs of which there is news, and the last event of each that is known.
         of: Vec<(JobId, u64)>,
+    },
+    /// Slots of a batch's window are to be given to members.
+    Advance {
+        /// Which batch.
+        batch: BatchId,
+        /// The batch's last event that is known; if another came since, this is not to be done.
+        after: u64,
+        /// The places of the members.
+        members: Vec<u32>,
+    },
+    /// A batch is to be stopped: too many of its members failed.
+    Stop {
+        /// Which batch.
+        batch: BatchId,
+        /// The batch's last event that is known.
+        after: u64,
+        /// How many failed.
+        failures: u32,
+    },
+    /// A member of a batch that is over is to be ended.
+    End {
+        /// Which job.
+        job: JobId,
+        /// Why.
+        reason: String,
+        /// Also if it runs.
+        running: bool,
     },
     /// An attempt is to be given up: made again, or ended if it was the last or is to be cancelled.
     GiveUp {
@@ -120,7 +150,25 @@ pub fn plan(state: &State, now: Instant, lapse: Duration) -> Vec<Command> {
     }
     // A session that is lost holds up many jobs, and what is due is due now; attempts to give up may be many.
     let waiting = state.wall(now).into_iter().flat_map(|wall| due(state, wall));
-    lost.into_iter().chain(waiting).chain(commands).collect()
+    lost.into_iter().chain(of_batches(state)).chain(waiting).chain(commands).collect()
+}
+
+fn of_batches(state: &State) -> impl Iterator<Item = Command> {
+    state.windows.wants().flat_map(|(batch, window, want)| {
+        let after = window.sequence;
+        match want {
+            Want::Advance(members) => vec![Command::Advance { batch, after, members }],
+            Want::Stop(failures) => vec![Command::Stop { batch, after, failures }],
+            Want::End(members, reason, running) => {
+                let end = |index| Command::End {
+                    job: JobId::of_member(batch, index),
+                    reason: reason.clone(),
+                    running,
+                };
+                members.into_iter().map(end).collect()
+            }
+        }
+    })
 }
 
 fn due(state: &State, wall: DateTime<Utc>) -> impl Iterator<Item = Command> {

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
     time::{Duration, Instant},
 };
 
@@ -48,9 +48,10 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
     let (stored, canaries) = mpsc::channel(16);
     let (advice, advices) = mpsc::channel(1_024);
     let (queues, looked_after) = watch::channel(BTreeSet::<Queue>::new());
+    let hurry = Arc::new(AtomicBool::new(false));
     let beat_now = Arc::new(Notify::new());
     let mut services = JoinSet::new();
-    services.spawn(feed::events(bus.clone(), begin.sequence, feed.clone()));
+    services.spawn(feed::events(bus.clone(), begin.sequence, Arc::clone(&hurry), feed.clone()));
     services.spawn(feed::beats(bus.clone(), feed));
     services.spawn(canary::beat(
         bus.clone(),
@@ -69,7 +70,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
              so its jobs run elsewhere within 5 s, not within 1 s"
         ),
     }
-    let mut watcher = Watcher::new(&bus, &config, beat_now, begin);
+    let mut watcher = Watcher::new(&bus, &config, beat_now, hurry, begin);
     let incoming = Incoming { feeds, canaries, advices };
     tokio::select! {
         () = watcher.watch(incoming, &queues, &stop) => {}

@@ -3,8 +3,9 @@
 use std::{borrow::Cow, sync::LazyLock, time::Duration};
 
 use bus::{
+    batch::BatchEvent,
     envelope::{Actor, DecodeError, Envelope},
-    ids::{Attempt, EventId, JobId, Queue, SessionId, WorkerId},
+    ids::{Attempt, BatchId, EventId, JobId, Namespace, Queue, SessionId, WorkerId},
     job::{self, Job, JobEvent, Phase},
     subjects::EventSubject,
     worker::WorkerEvent,
@@ -27,8 +28,8 @@ const AWAY_MAX: TimeDelta = TimeDelta::hours(1);
 pub enum Seen {
     /// A worker took a job.
     Claimed(Try),
-    /// A worker ended its attempt.
-    Finished(Try),
+    /// A worker ended its attempt, and with it the job.
+    Finished(Try, Ending),
     /// A worker ended its attempt badly, and another is to be made.
     Failed(Try),
     /// A job waits for a worker, or for something to become true.
@@ -39,6 +40,17 @@ pub enum Seen {
         job: JobId,
         /// Which try at it; none for every one.
         attempt: Option<Attempt>,
+        /// Whether that counts as a failure: no user asked for it.
+        failed: bool,
+    },
+    /// Something happened to a batch.
+    Batch {
+        /// Whose batch.
+        namespace: Namespace,
+        /// Which batch.
+        batch: BatchId,
+        /// What.
+        event: BatchEvent,
     },
     /// A worker began a session; any other session of it is over.
     Registered {
@@ -88,11 +100,22 @@ impl Seen {
     /// The job of which this may be the end.
     pub(crate) const fn may_end(&self) -> Option<JobId> {
         match self {
-            Self::Finished(end) => Some(end.job),
+            Self::Finished(end, _) => Some(end.job),
             Self::Closed { job, .. } => Some(*job),
             _ => None,
         }
     }
+}
+
+/// How a job ended on its worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// Well.
+    Well,
+    /// Otherwise.
+    Badly,
+    /// Because that was asked for.
+    Cancelled,
 }
 
 /// A job that stands in the log until a worker takes it, or something becomes true.
@@ -148,6 +171,14 @@ struct Named<'a> {
     worker: Option<Cow<'a, str>>,
     #[serde(default)]
     retry_after_ms: Option<u64>,
+    #[serde(default, borrow)]
+    outcome: Option<Outcome<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Outcome<'a> {
+    #[serde(borrow)]
+    kind: Cow<'a, str>,
 }
 
 #[derive(Deserialize)]
@@ -190,6 +221,10 @@ pub fn read(subject: &str, payload: &[u8]) -> Result<Option<Seen>, DecodeError> 
                 _ => of_job(job, speaker, &slim),
             }
         }
+        Some(EventSubject::Batch { namespace, batch }) => {
+            let event = Envelope::from_json(payload)?.event;
+            Ok(Some(Seen::Batch { namespace, batch, event }))
+        }
         Some(EventSubject::Worker(worker)) => of_worker(worker, payload).map(Some),
         None => Ok(None),
     }
@@ -229,15 +264,23 @@ fn of_job(job: JobId, speaker: Option<Actor>, slim: &Slim<'_>) -> Result<Option<
             let end = finished.of(job, worker);
             Some(match finished.retry_after_ms {
                 Some(_) => Seen::Failed(end),
-                None => Seen::Finished(end),
+                None => Seen::Finished(end, finished.ending()),
             })
         }
-        ("job.cancelled.v1", Some(Actor::Api | Actor::Watcher)) | ("job.expired.v1", Some(Actor::Watcher)) => {
-            Some(Seen::Closed { job, attempt: None })
-        }
+        ("job.cancelled.v1", Some(Actor::Api | Actor::Watcher)) => Some(Seen::Closed {
+            job,
+            attempt: None,
+            failed: false,
+        }),
+        ("job.expired.v1", Some(Actor::Watcher)) => Some(Seen::Closed {
+            job,
+            attempt: None,
+            failed: true,
+        }),
         ("job.died.v1", Some(Actor::Watcher)) => Some(Seen::Closed {
             job,
             attempt: Some(slim.data::<GivenUp>()?.attempt),
+            failed: true,
         }),
         // These change nothing here, and what stands below was said by one who may not.
         (
@@ -268,6 +311,14 @@ impl<'a> Slim<'a> {
 }
 
 impl Named<'_> {
+    fn ending(&self) -> Ending {
+        match self.outcome.as_ref().map(|outcome| &*outcome.kind) {
+            Some("succeeded") => Ending::Well,
+            Some("cancelled") => Ending::Cancelled,
+            Some(_) | None => Ending::Badly,
+        }
+    }
+
     fn of(&self, job: JobId, worker: WorkerId) -> Try {
         Try {
             job,

@@ -38,6 +38,8 @@ static MADE_BY: LazyLock<Digest> = LazyLock::new(|| {
         include_str!("state.rs"),
         include_str!("state/saved.rs"),
         include_str!("timers.rs"),
+        include_str!("windows.rs"),
+        include_str!("../../bus/src/batch/event.rs"),
         include_str!("../../bus/src/job/due.rs"),
         include_str!("../../bus/src/job/event.rs"),
         include_str!("../../bus/src/job/evolve.rs"),

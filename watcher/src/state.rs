@@ -21,6 +21,7 @@ use crate::{
     connections::Connections,
     seen::{Seen, Try},
     timers::Timers,
+    windows::Windows,
 };
 
 /// A session, and whose it says it is. Nobody can speak for another's by naming it.
@@ -49,6 +50,7 @@ pub struct State {
     /// No connection's end counts from before this.
     connections_since: Instant,
     pub(crate) timers: Timers,
+    pub(crate) windows: Windows,
     /// What the wall clock showed at a moment; without it, nothing is ever due.
     clock: Option<(Instant, DateTime<Utc>)>,
 }
@@ -114,6 +116,7 @@ impl State {
             connections: Connections::default(),
             connections_since: now,
             timers: Timers::default(),
+            windows: Windows::default(),
             clock: None,
         }
     }
@@ -124,25 +127,31 @@ impl State {
             Seen::Claimed(claim) => {
                 self.claimed(sequence, claim, now);
                 self.timers.claimed(sequence, claim);
+                self.windows.claimed(claim);
             }
-            Seen::Finished(end) => {
+            Seen::Finished(end, ending) => {
                 self.release(end.job, end.attempt, &end.key());
                 self.timers.finished(end);
+                self.windows.finished(end, *ending);
             }
             Seen::Failed(end) => {
                 self.release(end.job, end.attempt, &end.key());
                 self.timers.failed(sequence, end.job);
+                self.windows.failed(end);
             }
             Seen::Waits(waits) => {
                 if let Some(attempt) = waits.instead_of {
                     self.closed(waits.job, Some(attempt));
                 }
                 self.timers.waits(sequence, waits);
+                self.windows.waits(waits);
             }
-            Seen::Closed { job, attempt } => {
+            Seen::Closed { job, attempt, failed } => {
+                self.windows.closed(*job, *attempt, *failed);
                 self.closed(*job, *attempt);
                 self.timers.forget(*job);
             }
+            Seen::Batch { namespace, batch, event } => self.windows.batch(sequence, namespace, *batch, event),
             Seen::Registered {
                 worker,
                 session,

@@ -3,7 +3,10 @@
 use std::{
     collections::{BTreeSet, HashMap, HashSet, VecDeque},
     panic::AssertUnwindSafe,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -44,6 +47,8 @@ const HANDS: usize = 32;
 const CAUGHT_UP: u64 = 1_000;
 /// How long a topic rests after a failure: the first time, and at most.
 const REST: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// How long a batch rests of which others said something first.
+const OVERTAKEN: Duration = Duration::from_millis(100);
 /// How long what is being said may take at a stop.
 const GRACE: Duration = Duration::from_secs(3);
 
@@ -95,6 +100,8 @@ pub(crate) struct Watcher {
     system: Option<Line>,
     /// Asks for a heartbeat of the watcher's own, now.
     beat_now: Arc<Notify>,
+    /// Events are wanted at once: slots of a batch may become free.
+    hurry: Arc<AtomicBool>,
     caught_up: bool,
     /// The last event when the watcher began: with it, the log counts as read.
     last_at_start: u64,
@@ -116,7 +123,7 @@ pub(crate) struct Watcher {
 
 impl Watcher {
     /// One that begins with this.
-    pub(crate) fn new(bus: &Bus, config: &Config, beat_now: Arc<Notify>, begin: Begin) -> Self {
+    pub(crate) fn new(bus: &Bus, config: &Config, beat_now: Arc<Notify>, hurry: Arc<AtomicBool>, begin: Begin) -> Self {
         let caught_up = begin.sequence >= begin.last;
         if caught_up {
             info!("ready: the log has nothing that is not known");
@@ -129,6 +136,7 @@ impl Watcher {
             line: Line::new(bus.client.clone()),
             system: None,
             beat_now,
+            hurry,
             caught_up,
             last_at_start: begin.last,
             began: Instant::now(),
@@ -216,6 +224,7 @@ impl Watcher {
                 for (sequence, seen) in events.seen {
                     self.state.see(sequence, &seen, now);
                 }
+                self.hurry.store(!self.state.windows.is_empty(), Ordering::Relaxed);
                 self.read += events.count;
                 if !self.caught_up && (events.pending <= CAUGHT_UP || events.last.sequence >= self.last_at_start) {
                     self.caught_up = true;
@@ -255,12 +264,25 @@ impl Watcher {
                 self.resting.insert(topic, (now + pause, pause));
                 return !self.planned.is_empty();
             }
+            (Done::Overtaken, Topic::Batch(_)) => {
+                // Another watcher minds it, or what we do not know yet is on its way.
+                self.resting.insert(topic, (now + OVERTAKEN, REST.0));
+                return !self.planned.is_empty();
+            }
+            (Done::Turn(sequence, again), Topic::Waiting(job)) => {
+                self.state.timers.looked(*job, sequence, again);
+                self.state.windows.turn(*job);
+            }
+            (Done::Advanced(sequence, _, members), Topic::Batch(batch)) => self.state.windows.given(*batch, sequence, &members),
+            (Done::Stopped(sequence, failures), Topic::Batch(batch)) => self.state.windows.stopped(*batch, sequence, failures),
+            (Done::SeenTo { absent }, Topic::Member(job)) => self.state.windows.seen_to(*job, absent),
             (Done::Lost(sequence, seen), _) => self.state.see(sequence, &seen, now),
             (Done::Released(_), Topic::Attempt(job, attempt, key)) => self.state.release(*job, *attempt, key),
             (Done::Said(sequence), Topic::Waiting(job)) => self.state.timers.said(*job, sequence),
             (Done::Looked(sequence, again), Topic::Waiting(job)) => self.state.timers.looked(*job, sequence, again),
             (Done::Asked(answers), Topic::Waiting(job)) => self.state.timers.asked(*job, &answers),
-            (Done::Released(_) | Done::Said(_) | Done::Looked(..) | Done::Asked(_), _) | (Done::Overtaken, _) => {}
+            (Done::Released(_) | Done::Said(_) | Done::Looked(..) | Done::Asked(_), _)
+            | (Done::Turn(..) | Done::Advanced(..) | Done::Stopped(..) | Done::SeenTo { .. } | Done::Overtaken, _) => {}
         }
         self.resting.remove(&topic);
         // A session that is over releases its attempts at once, and a job whose last condition is met may start; otherwise hands

@@ -13,6 +13,6 @@ pub(crate) use self::{
     get::{get, history},
     list::{caught_up, list},
     requeue::{requeue, requeue_many},
-    say::{check_reason, reason},
-    submit::{NewJob, check_alone, check_inputs, store_inline, submit},
+    say::{check_reason, reason, say},
+    submit::{NewJob, check_alone, check_inputs, store_all, store_inline, submit},
 };

@@ -23,7 +23,7 @@ const TRIES: usize = 10;
 const MAX_REASON_BYTES: usize = 4_096;
 
 /// What came of a command.
-pub(super) enum Said {
+pub(crate) enum Said {
     /// It is in the log; the job as it is now.
     Done(Job),
     /// It changes nothing; the job as it stands, and why.
@@ -31,7 +31,7 @@ pub(super) enum Said {
 }
 
 /// Loads the job, decides, appends; again where others were quicker.
-pub(super) async fn say(app: &App, id: JobId, command: &Command) -> Result<Said, Problem> {
+pub(crate) async fn say(app: &App, id: JobId, command: &Command) -> Result<Said, Problem> {
     let mut conflict = None;
     for _ in 0..TRIES {
         let loaded = load::job(&app.bus.js, id).await?.ok_or_else(|| unknown(id))?;

@@ -71,23 +71,20 @@ pub(crate) async fn submit(State(app): State<Shared>, query: Query, headers: Hea
     app.fill.admit(raw.len() as u64, body.len() as u64)?;
     let accepted = accept_all(&app, &namespace, &raw).await?;
     let live = app.advice.live();
-    let jobs = Box::pin(store_all(&app, &namespace, accepted, live.as_deref())).await;
+    let new = |spec| NewJob::new(namespace.clone(), spec);
+    let accepted = accepted.into_iter().map(|spec| spec.map(new)).collect();
+    let jobs = Box::pin(store_all(&app, accepted, live.as_deref())).await;
     Ok(Json(SubmittedMany { jobs }).into_response())
 }
 
 /// Puts jobs into the log, in their order, many under way at once.
-async fn store_all(
-    app: &App,
-    namespace: &Namespace,
-    accepted: Vec<Result<JobSpec, Problem>>,
-    live: Option<&[WorkerView]>,
-) -> Vec<SubmittedOne> {
+pub(crate) async fn store_all(app: &App, accepted: Vec<Result<NewJob, Problem>>, live: Option<&[WorkerView]>) -> Vec<SubmittedOne> {
     let mut answers = Vec::with_capacity(accepted.len());
     let mut under_way = FuturesOrdered::new();
-    for spec in accepted {
+    for job in accepted {
         let sending = async {
-            match spec {
-                Ok(spec) => NewJob::new(namespace.clone(), spec).send(app, live).await,
+            match job {
+                Ok(job) => job.send(app, live).await,
                 Err(problem) => Err(problem),
             }
         };
@@ -261,6 +258,11 @@ impl NewJob {
     /// A job with the identity of this key, which is not the user's own.
     pub(crate) fn known_as(namespace: Namespace, spec: JobSpec, key: &str) -> Self {
         let id = JobId::of_key(&namespace, key);
+        Self { namespace, id, spec }
+    }
+
+    /// A job that is the member of a batch.
+    pub(crate) const fn member(namespace: Namespace, id: JobId, spec: JobSpec) -> Self {
         Self { namespace, id, spec }
     }
 

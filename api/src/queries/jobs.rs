@@ -51,7 +51,7 @@ pub(crate) struct Revivable {
 }
 
 #[derive(FromRow)]
-struct JobRow {
+pub(super) struct JobRow {
     id: Uuid,
     submitted_sequence: i64,
     sequence: i64,
@@ -70,7 +70,7 @@ struct JobRow {
     due_at: Option<DateTime<Utc>>,
 }
 
-const JOB_COLUMNS: &str = "SELECT id, submitted_sequence, sequence, namespace, state, spec, submitted_at, started_at, ended_at, \
+pub(super) const JOB_COLUMNS: &str = "SELECT id, submitted_sequence, sequence, namespace, state, spec, submitted_at, started_at, ended_at, \
      cancel_requested_at, cancel_reason, attempt, worker, exit_code, outcome, due_at FROM jobs WHERE namespace = ";
 
 impl Tables {
@@ -169,7 +169,7 @@ fn select(filter: &Filter) -> QueryBuilder<Postgres> {
 
 impl JobRow {
     /// Nothing for a row that no projector of ours writes.
-    fn view(self) -> Option<JobView> {
+    pub(super) fn view(self) -> Option<JobView> {
         let Json(spec) = self.spec;
         let attempt = u32::try_from(self.attempt).ok().filter(|attempt| *attempt > 0);
         let reason = self.cancel_reason.as_deref();
@@ -207,6 +207,7 @@ impl JobRow {
             attempts: Vec::new(),
             exit_code: self.exit_code,
             message: self.outcome.and_then(|Json(outcome)| view::message_of(&outcome, reason, attempts)),
+            batch: spec.batch,
             sequence: unsigned(self.sequence),
         })
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bus::{
+    batch::BatchMember,
     ids::{Attempt, JobId, Namespace, Queue, SessionId, WorkerId},
     job::{AttemptEnd, AttemptRecord, End, Job, LossCause, ManifestRef, Outcome, Phase, State, Usage},
     policy::{Clock, Dependency, Retry},
@@ -88,6 +89,9 @@ pub struct JobView {
     /// What is to be said of its end, where its state alone does not say it.
     #[serde(default)]
     pub message: Option<String>,
+    /// Its batch, and its place there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<BatchMember>,
     /// The sequence of its last event.
     pub sequence: u64,
 }
@@ -213,6 +217,7 @@ impl From<&Job> for JobView {
             attempts: job.attempts.iter().map(AttemptView::from).collect(),
             exit_code: exit_code(&job.phase),
             message: message(job),
+            batch: job.spec.batch.clone(),
             sequence: job.sequence,
         }
     }

@@ -1,6 +1,7 @@
 //! What the API answers, as types; the command line reads the same ones.
 
 mod answers;
+mod batch;
 mod doctor;
 mod files;
 mod grid;
@@ -13,6 +14,7 @@ mod words;
 pub(crate) use self::words::message_of;
 pub use self::{
     answers::{JobList, LeftDead, RequeuedMany, Submitted, SubmittedMany, SubmittedOne},
+    batch::{BatchAnswer, BatchList, BatchState, BatchSubmission, BatchView, MemberSubmission, MemberView, Members},
     doctor::{Diagnosis, Finding, Severity, Summary},
     files::{ArtifactView, Artifacts, Hashes, Missing},
     grid::{Cordon, Health, Projection, Running, WorkerView, Workers},

@@ -108,6 +108,9 @@ pub enum Rejection {
     /// It is not one that can be revived.
     #[error("only a job that is dead, or that waited longer than it may, can be requeued")]
     NotDead,
+    /// It is one of a batch that limits how many run at once.
+    #[error("the job belongs to a batch with a limit on how many run at once; revive it with `rgrid retry BATCH --failed-only`")]
+    Windowed,
     /// A user asked for its end already.
     #[error("the job is being cancelled already")]
     AlreadyCancelling,
@@ -250,6 +253,8 @@ fn expire(job: &Job, clock: Clock) -> Result<JobEvent, Rejection> {
 
 fn requeue(job: &Job, reason: Option<String>) -> Result<JobEvent, Rejection> {
     match job.phase {
+        // It would run beside the window.
+        Phase::Ended(End::Dead(_) | End::Expired { .. }) if job.is_windowed() => Err(Rejection::Windowed),
         Phase::Ended(End::Dead(_) | End::Expired { .. }) => Ok(JobEvent::Requeued(Box::new(Requeued {
             attempt: job.attempts.last().map_or(Attempt::FIRST, |last| last.number.next()),
             spec: job.spec.clone(),

@@ -41,6 +41,12 @@ impl Job {
         next.into_iter().chain(over).min_by_key(|due| due.at)
     }
 
+    /// Whether it may only become ready where its batch has a free slot for it.
+    #[must_use]
+    pub fn is_windowed(&self) -> bool {
+        self.spec.start.as_ref().is_some_and(|start| start.window)
+    }
+
     /// The jobs that it waits for, while it does.
     #[must_use]
     pub fn dependencies(&self) -> &[crate::policy::Dependency] {

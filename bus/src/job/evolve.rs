@@ -233,8 +233,7 @@ fn may_say(recorded: &Recorded) -> bool {
             Some(_) => *speaker == Some(Actor::Api),
         },
         (JobEvent::Rescheduled(_) | JobEvent::Released(_) | JobEvent::Requeued(_), None)
-        | (JobEvent::CancelRequested(_), Some(Actor::Api))
-        | (JobEvent::Cancelled(_), Some(Actor::Api | Actor::Watcher))
+        | (JobEvent::CancelRequested(_) | JobEvent::Cancelled(_), Some(Actor::Api | Actor::Watcher))
         | (JobEvent::Died(_) | JobEvent::Expired(_), Some(Actor::Watcher)) => true,
         (JobEvent::Claimed(claimed), Some(Actor::Worker(worker))) => claimed.worker == *worker,
         (JobEvent::Started(_) | JobEvent::Finished(_), Some(Actor::Worker(_))) => true,

@@ -16,15 +16,16 @@ use tracing::warn;
 
 use super::{EVENTS, EXPECTED_FILTER, EXPECTED_SEQUENCE, read};
 use crate::{
+    batch::BatchEvent,
     envelope::{Envelope, Event},
-    ids::{EventId, JobId, Namespace, WorkerId},
+    ids::{BatchId, EventId, JobId, Namespace, WorkerId},
     job::JobEvent,
     subjects,
     worker::WorkerEvent,
 };
 
 /// The shortest and the longest pause between two tries.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+pub(super) const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
 /// Why an event is not in the log, as far as we can tell.
 #[derive(Debug, thiserror::Error)]
@@ -54,15 +55,25 @@ pub enum Error {
         #[source]
         source: PublishError,
     },
+    /// Several events that belong together were tried for as long as allowed; they may be in the log or not.
+    #[error("NATS did not commit the events up to {subject} within {:.1} s: {reason}", tried.as_secs_f32())]
+    Uncommitted {
+        /// Where the last of them was published.
+        subject: String,
+        /// For how long it was tried.
+        tried: Duration,
+        /// What happened last.
+        reason: String,
+    },
 }
 
 /// What is to be appended: an event, where, and what is expected to be the last one before it.
 #[derive(Debug, Clone)]
 pub struct Append {
-    subject: String,
+    pub(super) subject: String,
     id: EventId,
-    expected: Option<(String, u64)>,
-    payload: Bytes,
+    pub(super) expected: Option<(String, u64)>,
+    pub(super) payload: Bytes,
 }
 
 impl Append {
@@ -89,6 +100,13 @@ impl Append {
         Self::new(subject, Some((subjects::job_filter(namespace, job), after)), envelope)
     }
 
+    /// An event of a batch, to follow the event at `after` (0: to be the first).
+    #[must_use]
+    pub fn batch(namespace: &Namespace, batch: BatchId, after: u64, envelope: &Envelope<BatchEvent>) -> Self {
+        let subject = subjects::batch(namespace, batch);
+        Self::new(subject.clone(), Some((subject, after)), envelope)
+    }
+
     /// An event of a worker, to follow the event at `after` where that matters.
     #[must_use]
     pub fn worker(worker: &WorkerId, after: Option<u64>, envelope: &Envelope<WorkerEvent>) -> Self {
@@ -105,22 +123,27 @@ impl Append {
         }
     }
 
-    fn message(&self) -> PublishMessage {
+    /// The headers that it is stored with.
+    pub(super) fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
         headers.insert(async_nats::header::NATS_MESSAGE_ID, self.id.to_string());
         if let Some((filter, sequence)) = &self.expected {
             headers.insert(EXPECTED_SEQUENCE, sequence.to_string());
             headers.insert(EXPECTED_FILTER, filter.as_str());
         }
-        PublishMessage::build().headers(headers).payload(self.payload.clone())
+        headers
+    }
+
+    fn message(&self) -> PublishMessage {
+        PublishMessage::build().headers(self.headers()).payload(self.payload.clone())
     }
 }
 
 /// The writing end of the log.
 #[derive(Debug, Clone)]
 pub struct Log {
-    js: jetstream::Context,
-    patience: Duration,
+    pub(super) js: jetstream::Context,
+    pub(super) patience: Duration,
 }
 
 /// An append under way.
@@ -167,7 +190,7 @@ impl Log {
     /// passed: an earlier try of ours may have been stored without our learning of it.
     ///
     /// `last` is the sequence that the server compared with; what is read must reach it, or it is a lagging replica's.
-    async fn find_own(&self, append: &Append, last: u64) -> Result<Option<u64>, Untold> {
+    pub(super) async fn find_own(&self, append: &Append, last: u64) -> Result<Option<u64>, Untold> {
         let Some((filter, expected)) = &append.expected else {
             return Ok(None);
         };
@@ -230,7 +253,7 @@ impl Pending {
 
 /// Why it is not known yet who was first.
 #[derive(Debug, thiserror::Error)]
-enum Untold {
+pub(super) enum Untold {
     #[error(transparent)]
     Read(#[from] read::Error),
     #[error("who answered knows of {known} as the last, and it is {last}")]
@@ -243,7 +266,7 @@ fn last_sequence(error: &PublishError) -> u64 {
     sequence_in(&words).unwrap_or(0)
 }
 
-fn sequence_in(words: &str) -> Option<u64> {
+pub(super) fn sequence_in(words: &str) -> Option<u64> {
     let (_, rest) = words.split_once("wrong last sequence: ")?;
     rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }

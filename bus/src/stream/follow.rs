@@ -115,6 +115,13 @@ impl Follower {
         self
     }
 
+    /// Lets messages gather for so long from now on.
+    pub fn set_linger(&mut self, linger: Duration) {
+        if let Some(pace) = &mut self.pace {
+            pace.linger = linger;
+        }
+    }
+
     /// Has at most so many messages (2,000 unless said) under way at once: fewer, where each may be large.
     #[must_use]
     pub const fn window(mut self, most: usize) -> Self {

@@ -1,6 +1,7 @@
 //! The log on `JetStream`: connected to, set up, appended to, read back, followed, and pulled from.
 
 pub mod append;
+pub mod atomic;
 pub mod connect;
 pub mod follow;
 pub mod inspect;

@@ -16,8 +16,9 @@ use super::{
     follow::{Followed, Follower},
 };
 use crate::{
+    batch::{self, Batch},
     envelope::{DecodeError, Envelope},
-    ids::{JobId, WorkerId},
+    ids::{BatchId, JobId, WorkerId},
     job::{self, Job, JobEvent},
     subjects::{self, EventSubject},
     worker::{self, WorkerEvent},
@@ -129,6 +130,8 @@ impl From<Followed> for Stored {
 pub enum Fact {
     /// Of a job.
     Job(Box<job::Recorded>),
+    /// Of a batch.
+    Batch(Box<batch::Recorded>),
     /// Of a worker.
     Worker(Box<worker::Recorded>),
 }
@@ -146,6 +149,15 @@ pub fn decode(subject: &str, sequence: u64, payload: &[u8]) -> Result<Option<Fac
                 namespace,
                 job,
                 speaker,
+                sequence,
+                envelope,
+            })))
+        }
+        Some(EventSubject::Batch { namespace, batch }) => {
+            let envelope = Envelope::from_json(payload).map_err(failed)?;
+            Some(Fact::Batch(Box::new(batch::Recorded {
+                namespace,
+                batch,
                 sequence,
                 envelope,
             })))
@@ -313,6 +325,32 @@ pub async fn worker(js: &jetstream::Context, id: &WorkerId) -> Result<WorkerHist
     };
     let events = stored.into_iter().filter_map(read).collect();
     Ok(WorkerHistory { events, last })
+}
+
+/// A batch as its first and its last event tell it, which is all but how its window moved; nothing where there is none.
+///
+/// A window moves thousands of times, so that its history is not walked.
+///
+/// # Errors
+/// If the log cannot be read.
+pub async fn batch(js: &jetstream::Context, id: BatchId) -> Result<Option<Batch>, Error> {
+    let clustered = clustered(js);
+    let stream = handle(js, EVENTS, clustered).await?;
+    let Some(newest) = last(&stream, &subjects::batch_anywhere(id), clustered).await? else {
+        return Ok(None);
+    };
+    let ask = async || stream.direct_get_next_for_subject(newest.subject.as_str(), Some(1)).await;
+    let first = answered(clustered, ask).await.map_err(|error| Error::Read {
+        what: newest.subject.clone(),
+        source: error.into(),
+    })?;
+    let mut folded = None;
+    for message in [first.into(), newest] {
+        if let Some(Fact::Batch(recorded)) = decode(&message.subject, message.sequence, &message.payload)? {
+            folded = Batch::evolve(folded, &recorded);
+        }
+    }
+    Ok(folded)
 }
 
 /// Every event of a job that can be read, in any namespace, oldest first; none where there is no such job.

@@ -23,6 +23,8 @@ pub(super) const DEFINITIONS: [&str; 7] = [
 
 /// What an operator may set as the machine allows; everything else must be as defined.
 const TUNABLE: [&str; 5] = ["description", "max_bytes", "max_age", "num_replicas", "max_msg_size"];
+/// What a stream of an earlier rgrid lacks, and is given at the next start: it takes nothing from anybody.
+const GIVEN: [&str; 1] = ["allow_atomic"];
 /// The smallest bound that a stream is made with where the disk does not allow the defined one.
 const LEAST_BYTES: u64 = 16 << 20;
 /// What the server answers when a stream's bound is more than it may still store (`JSStorageResourcesExceededErr`,
@@ -134,16 +136,51 @@ async fn each_stream(js: &jetstream::Context, replicas: u8) -> Result<(), Error>
             create(js, &stream, wanted).await?;
         } else if let Some(reason) = refusal(&info) {
             return Err(Error::Refused { stream, reason });
-        } else if let Some((field, found, wanted)) = mismatch(&wanted, &info["config"]) {
-            return Err(Error::Mismatch {
-                stream,
-                field,
-                found,
-                wanted,
-            });
+        } else if let Some(mismatch) = mismatch(&wanted, &info["config"]) {
+            amend(js, &stream, &wanted, info["config"].clone(), mismatch).await?;
         }
     }
     Ok(())
+}
+
+/// Gives a stream what an earlier rgrid did not know of, if that is all that it lacks.
+async fn amend(
+    js: &jetstream::Context,
+    stream: &str,
+    wanted: &Value,
+    mut config: Value,
+    mut lacks: (String, Value, Value),
+) -> Result<(), Error> {
+    for given in GIVEN {
+        if lacks.0 == given {
+            config[given] = wanted[given].clone();
+            match mismatch(wanted, &config) {
+                Some(more) => lacks = more,
+                None => return update(js, stream, &config).await,
+            }
+        }
+    }
+    let (field, found, wanted) = lacks;
+    Err(Error::Mismatch {
+        stream: stream.to_owned(),
+        field,
+        found,
+        wanted,
+    })
+}
+
+async fn update(js: &jetstream::Context, stream: &str, config: &Value) -> Result<(), Error> {
+    let answer = request(js, stream, "UPDATE", config).await?;
+    match refusal(&answer) {
+        None => {
+            info!("brought stream {stream} up to this version");
+            Ok(())
+        }
+        Some(reason) => Err(Error::Refused {
+            stream: stream.to_owned(),
+            reason,
+        }),
+    }
 }
 
 /// Makes a stream with the largest bound that the server's disk allows, halving from the defined one.

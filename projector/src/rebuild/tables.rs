@@ -10,7 +10,7 @@ use crate::Error;
 /// Swapped, and not compared: a cache.
 const HEARTBEATS: &str = "worker_heartbeats";
 /// What is swapped and compared. The checkpoint stays.
-const TABLES: [&str; 5] = ["jobs", "attempts", "artifacts", "workers", "projection_skipped"];
+const TABLES: [&str; 6] = ["jobs", "batches", "attempts", "artifacts", "workers", "projection_skipped"];
 /// How often, and how long each time, the live tables are waited for: less than the second after which Postgres would end
 /// somebody's query as deadlocked.
 const SWAP_TRIES: u32 = 60;

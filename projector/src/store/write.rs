@@ -13,14 +13,14 @@ const MOVE_CHECKPOINT: &str = "UPDATE projection_checkpoint SET sequence = $3 WH
 
 const INSERT_JOBS: &str = "
     INSERT INTO jobs (id, submitted_sequence, sequence, namespace, queue, name, state, failure, labels, spec, submitted_at, started_at,
-                      ended_at, cancel_requested_at, cancel_reason, attempt, worker, exit_code, outcome, due_at)
+                      ended_at, cancel_requested_at, cancel_reason, attempt, worker, exit_code, outcome, due_at, batch_id, batch_index)
     SELECT id, submitted_sequence, sequence, namespace, queue, name, state, failure, labels::jsonb, spec::json, submitted_at, started_at,
-           ended_at, cancel_requested_at, cancel_reason, attempt, worker, exit_code, outcome::json, due_at
+           ended_at, cancel_requested_at, cancel_reason, attempt, worker, exit_code, outcome::json, due_at, batch_id, batch_index
     FROM UNNEST($1::uuid[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[],
                 $11::timestamptz[], $12::timestamptz[], $13::timestamptz[], $14::timestamptz[], $15::text[], $16::integer[], $17::text[],
-                $18::integer[], $19::text[], $20::timestamptz[])
+                $18::integer[], $19::text[], $20::timestamptz[], $21::uuid[], $22::integer[])
       AS u (id, submitted_sequence, sequence, namespace, queue, name, state, failure, labels, spec, submitted_at, started_at, ended_at,
-            cancel_requested_at, cancel_reason, attempt, worker, exit_code, outcome, due_at)";
+            cancel_requested_at, cancel_reason, attempt, worker, exit_code, outcome, due_at, batch_id, batch_index)";
 
 const UPDATE_JOBS: &str = "
     UPDATE jobs SET sequence = u.sequence, state = u.state, failure = u.failure, started_at = u.started_at, ended_at = u.ended_at,
@@ -100,6 +100,9 @@ async fn rows(connection: &mut PgConnection, changes: &Changes, artifacts: &[Art
     update_jobs(connection, &changes.jobs).await?;
     attempts(connection, INSERT_ATTEMPTS, &changes.new_attempts).await?;
     attempts(connection, UPDATE_ATTEMPTS, &changes.attempts).await?;
+    for batch in &changes.batches {
+        batch.write(connection).await?;
+    }
     for worker in &changes.workers {
         upsert_worker(connection, worker).await?;
     }
@@ -137,6 +140,8 @@ async fn insert_jobs(connection: &mut PgConnection, rows: &[NewJob]) -> Result<(
         .bind(column(rows, |row| row.state.exit_code))
         .bind(column(rows, |row| row.state.outcome.as_deref()))
         .bind(column(rows, |row| row.state.due_at))
+        .bind(column(rows, |row| row.batch.map(|(batch, _)| batch.uuid())))
+        .bind(column(rows, |row| row.batch.map(|(_, index)| integer(index))))
         .execute(connection)
         .await?;
     Ok(())

@@ -89,6 +89,25 @@ async fn the_definitions_can_be_sent_as_they_are() -> Result<()> {
     Ok(())
 }
 
+/// A grid that was made before there were batches is given what they need at its next start, and keeps what it holds.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_of_an_earlier_version_learns_to_take_batches() -> Result<()> {
+    let server = NatsServer::start().await?;
+    let context = server.context().await?;
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../nats/streams/RGRID_EVENTS.json");
+    let mut definition: Value = serde_json::from_slice(&std::fs::read(file)?)?;
+    definition["max_bytes"] = json!(64 << 20);
+    definition.as_object_mut().expect("an object").remove("allow_atomic");
+    let made: Value = context.request("STREAM.CREATE.RGRID_EVENTS", &definition).await?;
+    assert!(made.get("error").is_none(), "{made}");
+    let writer = Writer::connect(server.url()).await?;
+    let info: Value = context.request("STREAM.INFO.RGRID_EVENTS", &json!({})).await?;
+    assert_eq!(info["config"]["allow_atomic"], json!(true), "{info}");
+    assert_eq!(info["config"]["max_bytes"], json!(64 << 20), "what the operator chose stays");
+    writer.submit().await?;
+    Ok(())
+}
+
 /// Each heartbeat has a time to live, and the stream that keeps their history allows none: the server takes them all the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn heartbeats_are_kept_as_history_although_they_expire() -> Result<()> {

@@ -34,6 +34,7 @@ async fn a_rebuild_finds_what_was_tampered_with_and_mends_it() -> Result<()> {
     let differing: Vec<(&str, Option<u64>)> = report.tables.iter().map(|table| (table.name.as_str(), table.differing)).collect();
     let wanted = [
         ("jobs", Some(1)),
+        ("batches", Some(0)),
         ("attempts", Some(1)),
         ("artifacts", Some(2)),
         ("workers", Some(0)),

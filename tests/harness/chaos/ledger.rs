@@ -218,7 +218,7 @@ impl Ledger {
             What::Job { job, word, counted } => self.of_job(*job, event, word, *counted),
             What::Lost(worker, _) => self.losses.push((at, worker.clone())),
             What::Registered(worker, session) => self.sessions.push((at, worker.clone(), *session)),
-            What::Left(..) | What::OfWorker(_) => {}
+            What::Left(..) | What::OfWorker(_) | What::OfBatch(_) => {}
             What::Unreadable(why) => self.unreadable.push((event.sequence, why.clone())),
         }
     }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use anyhow::{Context as _, Result};
 use async_nats::jetstream;
 use bus::{
-    ids::{Attempt, JobId, SessionId, WorkerId},
+    ids::{Attempt, BatchId, JobId, SessionId, WorkerId},
     job::{Job, JobEvent, Outcome, Recorded},
     stream::{
         EVENTS,
@@ -48,6 +48,8 @@ pub enum What {
     Left(WorkerId, SessionId),
     /// Something else of a worker.
     OfWorker(WorkerId),
+    /// Something of a batch.
+    OfBatch(BatchId),
     /// It cannot be read.
     Unreadable(String),
 }
@@ -128,6 +130,7 @@ impl Reader {
         let (sequence, at) = (message.sequence, message.stored_at.timestamp_micros());
         let what = match read::decode(&message.subject, sequence, &message.payload) {
             Ok(Some(Fact::Job(recorded))) => self.of_job(&recorded),
+            Ok(Some(Fact::Batch(recorded))) => What::OfBatch(recorded.batch),
             Ok(Some(Fact::Worker(recorded))) => of_worker(recorded.worker, &recorded.envelope.event),
             Ok(None) => return None,
             Err(error) => What::Unreadable(error.to_string()),

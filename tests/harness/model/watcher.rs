@@ -131,6 +131,8 @@ impl Sim {
             Command::Look { job, .. } => format!("look at {job}"),
             // Nobody waits for anybody here.
             Command::Ask { .. } => return,
+            // And no batches are submitted.
+            Command::Advance { .. } | Command::Stop { .. } | Command::End { .. } => return,
         };
         if let Command::Lose { worker, session, .. } = &command {
             self.must_be_unwell(worker, *session);
@@ -167,7 +169,7 @@ impl Sim {
             Command::Look { job, known, .. } => self.decide_on(number, topic, (job, known), |job, wall| {
                 job.due().filter(|due| due.at <= wall).map(|due| due.command)
             }),
-            Command::Ask { .. } => {}
+            Command::Ask { .. } | Command::Advance { .. } | Command::Stop { .. } | Command::End { .. } => {}
         }
     }
 

@@ -55,6 +55,8 @@ impl Hands {
             return Done::Looked(known, None);
         };
         match wish(&job, met, Utc::now()) {
+            // It holds no slot, and only the window gives it one.
+            Wish::Say(job::Command::Release) if job.is_windowed() => Done::Turn(job.sequence, job.deadline),
             Wish::Say(command) => self.say_due(&job, &history, command).await,
             Wish::Later(at) => Done::Looked(job.sequence, Some(at)),
             Wish::Nothing => Done::Looked(job.sequence, None),
@@ -207,8 +209,8 @@ mod tests {
         let both = submitted(|spec| {
             spec.start = Some(Start {
                 delay_ms: Some(60_000),
-                at: None,
                 after: after(),
+                ..Start::default()
             });
             spec.total_timeout_ms = Some(90_000);
         });

@@ -207,11 +207,16 @@ fn another_workers_new_session_ends_nothing() {
 #[test]
 fn what_ended_is_not_given_up() {
     let ends: [fn(SessionId, JobId) -> Seen; 3] = [
-        |session, job| Seen::Finished(a_try("w", session, job, 1)),
-        |_, job| Seen::Closed { job, attempt: None },
+        |session, job| Seen::Finished(a_try("w", session, job, 1), crate::Ending::Well),
+        |_, job| Seen::Closed {
+            job,
+            attempt: None,
+            failed: false,
+        },
         |_, job| Seen::Closed {
             job,
             attempt: Some(Attempt(1)),
+            failed: false,
         },
     ];
     for end in ends {
@@ -234,6 +239,7 @@ fn only_what_ended_is_let_go() {
         &Seen::Closed {
             job,
             attempt: Some(Attempt(1)),
+            failed: false,
         },
     );
     told.see(
@@ -241,11 +247,12 @@ fn only_what_ended_is_let_go() {
         &Seen::Closed {
             job: JobId::new(),
             attempt: None,
+            failed: false,
         },
     );
-    told.see(1, &Seen::Finished(a_try("w", session, job, 1)));
-    told.see(1, &Seen::Finished(a_try("other", session, job, 2)));
-    told.see(1, &Seen::Finished(a_try("w", SessionId::new(), job, 2)));
+    told.see(1, &Seen::Finished(a_try("w", session, job, 1), crate::Ending::Well));
+    told.see(1, &Seen::Finished(a_try("other", session, job, 2), crate::Ending::Well));
+    told.see(1, &Seen::Finished(a_try("w", SessionId::new(), job, 2), crate::Ending::Well));
     told.see(2, &ended("w", session, true));
     assert_eq!(given_up(&told.plan(3)).len(), 1);
 }

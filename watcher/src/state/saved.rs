@@ -2,17 +2,22 @@
 //!
 //! What was heard is not in it: every silence is counted from the start, as after reading the whole log.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use bus::{
-    ids::{Attempt, EventId, JobId, Queue, SessionId, WorkerId},
+    batch::{BatchSubmitted, Phase},
+    ids::{Attempt, BatchId, Digest, EventId, JobId, Namespace, Queue, SessionId, WorkerId},
     job::LossCause,
 };
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::{Ended, Held, Session, State, Worker};
-use crate::timers::{Conditions, Timer};
+use crate::{
+    timers::{Conditions, Timer},
+    windows::{Slot, Window, Windows},
+};
 
 /// A state without its clocks.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +26,28 @@ pub(crate) struct Saved {
     workers: Vec<SavedWorker>,
     sessions: Vec<SavedSession>,
     timers: Vec<SavedTimer>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    batches: Vec<SavedBatch>,
+}
+
+/// A member, the attempt that may be claimed, and who holds which.
+type SavedSlot = (u32, Option<Attempt>, Option<(Attempt, WorkerId, SessionId)>);
+
+/// A batch that is minded. Its members are known by their places.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct SavedBatch {
+    id: BatchId,
+    namespace: Namespace,
+    sequence: u64,
+    submitted: BatchSubmitted,
+    phase: Phase,
+    next: u32,
+    gone: BTreeSet<u32>,
+    slots: Vec<SavedSlot>,
+    pausing: BTreeSet<u32>,
+    again: BTreeSet<u32>,
+    ended: u32,
+    failures: u32,
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,11 +97,13 @@ impl State {
             workers: self.workers.iter().map(|(id, worker)| saved_worker(id, worker)).collect(),
             sessions: self.sessions.iter().map(|(key, session)| saved_session(key, session)).collect(),
             timers: self.timers.all().map(|(job, timer)| saved_timer(*job, timer)).collect(),
+            batches: self.windows.all().map(|(id, window)| saved_batch(*id, window)).collect(),
         };
         // The same state is the same snapshot.
         saved.workers.sort_unstable_by(|a, b| a.id.cmp(&b.id));
         saved.sessions.sort_unstable_by(|a, b| (&a.worker, a.id).cmp(&(&b.worker, b.id)));
         saved.timers.sort_unstable_by_key(|timer| timer.job);
+        saved.batches.sort_unstable_by_key(|batch| batch.id);
         saved
     }
 
@@ -104,6 +133,9 @@ impl State {
                     conditions,
                 },
             );
+        }
+        for batch in saved.batches {
+            state.windows.insert(batch.id, restored_batch(batch));
         }
         state
     }
@@ -168,5 +200,57 @@ fn saved_timer(job: JobId, timer: &Timer) -> SavedTimer {
         next: timer.next,
         holder: holder.map(|(attempt, (worker, session))| (attempt, worker, session)),
         after: conditions.map(|conditions| (conditions.open.keys().copied().collect(), conditions.not_before)),
+    }
+}
+
+fn saved_batch(id: BatchId, window: &Window) -> SavedBatch {
+    let slot = |(index, slot): (&u32, &Slot)| {
+        let holder = slot.holder.clone();
+        (
+            *index,
+            slot.next,
+            holder.map(|(attempt, (worker, session))| (attempt, worker, session)),
+        )
+    };
+    SavedBatch {
+        id,
+        namespace: window.namespace.clone(),
+        sequence: window.sequence,
+        // Only what is minded.
+        submitted: BatchSubmitted {
+            name: String::new(),
+            total: window.total,
+            parallel: window.parallel,
+            max_failures: window.max_failures,
+            fail_fast: window.fail_fast,
+            retry_of: None,
+            sha256: Digest::of(b""),
+        },
+        phase: window.phase.clone(),
+        next: window.next,
+        gone: window.gone.clone(),
+        slots: window.slots.iter().map(slot).collect(),
+        pausing: window.pausing.clone(),
+        again: window.again.clone(),
+        ended: window.ended,
+        failures: window.failures,
+    }
+}
+
+fn restored_batch(saved: SavedBatch) -> Window {
+    let slot = |(index, next, holder): SavedSlot| {
+        let holder = holder.map(|(attempt, worker, session)| (attempt, (worker, session)));
+        (index, Slot { next, holder })
+    };
+    Window {
+        phase: saved.phase,
+        next: saved.next,
+        gone: saved.gone,
+        slots: saved.slots.into_iter().map(slot).collect(),
+        pausing: saved.pausing,
+        again: saved.again,
+        ended: saved.ended,
+        failures: saved.failures,
+        ..Windows::blank(saved.namespace, saved.sequence, &saved.submitted)
     }
 }

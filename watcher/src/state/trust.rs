@@ -101,9 +101,9 @@ impl State {
         self.connections.next_due(now).into_iter().chain(timer()).min()
     }
 
-    /// Whether something is to be done for a job that waits.
+    /// Whether something is to be done for a job that waits, or for a batch.
     pub(crate) fn is_due(&self, now: Instant) -> bool {
-        self.wall(now).is_some_and(|wall| self.timers.is_due(wall))
+        self.windows.is_restless() || self.wall(now).is_some_and(|wall| self.timers.is_due(wall))
     }
 
     /// Whether the broker carries heartbeats, our own for one.

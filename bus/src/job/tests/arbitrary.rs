@@ -8,6 +8,7 @@ use proptest::{
 };
 
 use crate::{
+    batch::BatchMember,
     envelope::{Actor, Envelope},
     ids::{Attempt, Digest, EventId, JobId, SessionId, Token},
     job::{
@@ -88,7 +89,21 @@ fn retry() -> impl Strategy<Value = Retry> {
 fn start() -> impl Strategy<Value = Start> {
     let on = prop_oneof![Just(DependsOn::Succeeded), Just(DependsOn::Ended)];
     let dependency = (uuid().prop_map(JobId::from), on).prop_map(|(job, on)| Dependency { job, on });
-    (any::<Option<u64>>(), option::of(time()), vec(dependency, 0..3)).prop_map(|(delay_ms, at, after)| Start { delay_ms, at, after })
+    (any::<Option<u64>>(), option::of(time()), vec(dependency, 0..3), any::<bool>()).prop_map(|(delay_ms, at, after, window)| Start {
+        delay_ms,
+        at,
+        after,
+        window,
+    })
+}
+
+fn member() -> impl Strategy<Value = BatchMember> {
+    (uuid(), any::<u32>(), any::<String>(), option::of(uuid())).prop_map(|(batch, index, item, of)| BatchMember {
+        batch: batch.into(),
+        index,
+        item,
+        of: of.map(JobId::from),
+    })
 }
 
 fn spec() -> impl Strategy<Value = JobSpec> {
@@ -106,28 +121,31 @@ fn spec() -> impl Strategy<Value = JobSpec> {
     let files = (vec(input(), 0..3), map(), resources(), option::of(any::<u64>()), secrets);
     let clocks = any::<(Option<u64>, Option<u64>, Option<u64>, Option<u32>)>();
     let policies = (clocks, option::of(retry()), option::of(start()));
-    (names, files, (token(), priority, map(), text()), policies).prop_map(|(names, files, lane, (clocks, retry, start))| JobSpec {
-        queue_timeout_ms: clocks.0,
-        total_timeout_ms: clocks.1,
-        grace_ms: clocks.2,
-        max_losses: clocks.3,
-        retry,
-        start,
-        name: names.0,
-        command: names.1,
-        runtime: names.2,
-        image: names.3,
-        executor: names.4,
-        inputs: files.0,
-        env: files.1,
-        resources: files.2,
-        timeout_ms: files.3,
-        secrets: files.4,
-        queue: lane.0,
-        priority: lane.1,
-        labels: lane.2,
-        key: lane.3,
-    })
+    (names, files, (token(), priority, map(), text(), option::of(member())), policies).prop_map(
+        |(names, files, lane, (clocks, retry, start))| JobSpec {
+            queue_timeout_ms: clocks.0,
+            total_timeout_ms: clocks.1,
+            grace_ms: clocks.2,
+            max_losses: clocks.3,
+            retry,
+            start,
+            name: names.0,
+            command: names.1,
+            runtime: names.2,
+            image: names.3,
+            executor: names.4,
+            inputs: files.0,
+            env: files.1,
+            resources: files.2,
+            timeout_ms: files.3,
+            secrets: files.4,
+            queue: lane.0,
+            priority: lane.1,
+            labels: lane.2,
+            key: lane.3,
+            batch: lane.4,
+        },
+    )
 }
 
 fn outcome() -> impl Strategy<Value = Outcome> {

@@ -137,7 +137,13 @@ impl World {
                 };
                 let right = speaker(&self.actor(who), &event);
                 let forged = as_whom.map(|whom| self.actor(whom.index(WHO)));
-                let both_may = matches!((&event, &forged), (JobEvent::Cancelled(_), Some(Actor::Api | Actor::Watcher)));
+                let both_may = matches!(
+                    (&event, &forged),
+                    (
+                        JobEvent::CancelRequested(_) | JobEvent::Cancelled(_),
+                        Some(Actor::Api | Actor::Watcher)
+                    )
+                );
                 if forged != right && !both_may {
                     self.without_effect(forged, event)?;
                 }

@@ -79,7 +79,7 @@ fn who_waits_for_others_is_released_by_no_clock() {
     let start = Start {
         delay_ms: Some(1),
         after: after.clone(),
-        at: None,
+        ..Start::default()
     };
     let mut history = History::of(JobSpec {
         start: Some(start),

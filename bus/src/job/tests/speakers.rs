@@ -118,8 +118,7 @@ fn only_who_may_say_it_says_it_with_effect() {
         let may: Vec<Option<Actor>> = match event.kind() {
             "job.submitted.v1" | "job.rescheduled.v1" | "job.released.v1" | "job.requeued.v1" => vec![None],
             "job.claimed.v1" | "job.started.v1" | "job.finished.v1" => vec![Some(worker.actor())],
-            "job.cancel_requested.v1" => vec![Some(Actor::Api)],
-            "job.cancelled.v1" => vec![Some(Actor::Api), Some(Actor::Watcher)],
+            "job.cancel_requested.v1" | "job.cancelled.v1" => vec![Some(Actor::Api), Some(Actor::Watcher)],
             "job.died.v1" | "job.expired.v1" => vec![Some(Actor::Watcher)],
             kind => panic!("who may say {kind}?"),
         };

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use anyhow::Context as _;
 use bus::{
+    batch::{BatchAdvanced, BatchCancelled, BatchSealed, BatchStopped, BatchSubmitted},
     job::{CancelRequested, Cancelled, Claimed, Died, Expired, Finished, Released, Requeued, Rescheduled, Started, Submitted},
     manifest::Manifest,
     submission::Submission,
@@ -40,12 +41,24 @@ const JOB: [Kind; 11] = [
     Kind { kind: "job.started.v1", data: "Started", by: "its worker", means: "Its command runs." },
     Kind { kind: "job.finished.v1", data: "Finished", by: "its worker", means: "Its attempt ended on its worker, and what it made is committed. The job's last event, unless it names `retry_after_ms`." },
     Kind { kind: "job.rescheduled.v1", data: "Rescheduled", by: "the watcher, READY", means: "Its attempt was given up, and it waits for a worker again." },
-    Kind { kind: "job.cancel_requested.v1", data: "CancelRequested", by: "the API", means: "A user asked for its end while a worker had it. `job.finished.v1` follows." },
+    Kind { kind: "job.cancel_requested.v1", data: "CancelRequested", by: "the API; the watcher for a batch that fails fast", means: "Its end was asked for while a worker had it. `job.finished.v1` follows." },
     Kind { kind: "job.cancelled.v1", data: "Cancelled", by: "the API or the watcher", means: "It ended without running, or without its worker, because a user asked for that. The job's last event." },
     Kind { kind: "job.died.v1", data: "Died", by: "the watcher", means: "Its attempts are used up. The job's last event, unless it is requeued." },
     Kind { kind: "job.released.v1", data: "Released", by: "the watcher, READY", means: "What it waited for is true, or its pause after a failure is over; it waits for a worker." },
     Kind { kind: "job.expired.v1", data: "Expired", by: "the watcher", means: "It waited longer than it may, and ended as `timed_out`. The job's last event, unless it is requeued." },
     Kind { kind: "job.requeued.v1", data: "Requeued", by: "the API, READY", means: "An operator revived a dead or expired job; it waits for a worker again, with its losses, failures and clocks at zero." },
+];
+
+const BATCH_BY_API: &str = "the API, on `rgrid.evt.<namespace>.batch.<batch>`";
+const BATCH_BY_WATCHER: &str = "the watcher, on `rgrid.evt.<namespace>.batch.<batch>`";
+
+#[rustfmt::skip]
+const BATCH: [Kind; 5] = [
+    Kind { kind: "batch.submitted.v1", data: "BatchSubmitted", by: BATCH_BY_API, means: "Its members are about to be submitted." },
+    Kind { kind: "batch.sealed.v1", data: "BatchSealed", by: BATCH_BY_API, means: "All of its members are in the log. A batch without this was cut off half-way; the same one submitted again completes it." },
+    Kind { kind: "batch.advanced.v1", data: "BatchAdvanced", by: BATCH_BY_WATCHER, means: "Slots of its window were given to members; their `job.released.v1` follow at once." },
+    Kind { kind: "batch.stopped.v1", data: "BatchStopped", by: BATCH_BY_WATCHER, means: "Too many of its members failed; those that have not started are cancelled." },
+    Kind { kind: "batch.cancelled.v1", data: "BatchCancelled", by: BATCH_BY_API, means: "A user ended it; its members are cancelled." },
 ];
 
 #[rustfmt::skip]
@@ -81,6 +94,11 @@ impl Contract {
         add::<Released>(&mut generator);
         add::<Expired>(&mut generator);
         add::<Requeued>(&mut generator);
+        add::<BatchSubmitted>(&mut generator);
+        add::<BatchSealed>(&mut generator);
+        add::<BatchAdvanced>(&mut generator);
+        add::<BatchStopped>(&mut generator);
+        add::<BatchCancelled>(&mut generator);
         add::<Registered>(&mut generator);
         add::<Lost>(&mut generator);
         add::<Left>(&mut generator);
@@ -95,7 +113,7 @@ impl Contract {
 
     /// One JSON Schema document of all types, with the data type of each event.
     pub(super) fn schema(&self) -> Value {
-        let kinds = JOB.iter().chain(&WORKER);
+        let kinds = JOB.iter().chain(&BATCH).chain(&WORKER);
         let events: Map<String, Value> = kinds
             .map(|kind| (kind.kind.to_owned(), json!({ "$ref": format!("#/$defs/{}", kind.data) })))
             .collect();
@@ -124,7 +142,7 @@ impl Contract {
 
     /// The types that others refer to.
     fn types(&self) -> String {
-        let is_event = |name: &str| JOB.iter().chain(&WORKER).any(|kind| kind.data == name);
+        let is_event = |name: &str| JOB.iter().chain(&BATCH).chain(&WORKER).any(|kind| kind.data == name);
         let mut text = String::new();
         for (name, schema) in self
             .definitions
@@ -166,6 +184,7 @@ pub(super) fn markdown() -> anyhow::Result<String> {
             .trim_end()
             .to_owned(),
             Some(("events", "job")) => contract.events(&JOB)?,
+            Some(("events", "batch")) => contract.events(&BATCH)?,
             Some(("events", "worker")) => contract.events(&WORKER)?,
             None if marker == "types" => contract.types(),
             None if marker == "subjects" => render::subjects(),
@@ -182,7 +201,7 @@ pub(super) fn markdown() -> anyhow::Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use bus::{envelope::Event as _, ids::Attempt, job::JobEvent, worker::WorkerEvent};
+    use bus::{batch::BatchEvent, envelope::Event as _, ids::Attempt, job::JobEvent, worker::WorkerEvent};
 
     use super::*;
 
@@ -245,6 +264,13 @@ mod tests {
         for kind in &JOB {
             assert!(
                 matches!(JobEvent::decode(kind.kind, &raw), Err(bus::envelope::DecodeError::Data { .. })),
+                "{}",
+                kind.kind
+            );
+        }
+        for kind in &BATCH {
+            assert!(
+                matches!(BatchEvent::decode(kind.kind, &raw), Err(bus::envelope::DecodeError::Data { .. })),
                 "{}",
                 kind.kind
             );

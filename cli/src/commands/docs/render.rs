@@ -15,7 +15,7 @@ const STREAMS: [&str; 6] = [
 ];
 
 /// Subjects as [`bus::subjects`] spells them.
-const SUBJECTS: [(&str, &str); 8] = [
+const SUBJECTS: [(&str, &str); 9] = [
     ("rgrid.submit.<namespace>.<queue>", "submissions by any service: publish here"),
     ("rgrid.refused.<namespace>", "what was not accepted, and why"),
     (
@@ -29,6 +29,10 @@ const SUBJECTS: [(&str, &str); 8] = [
     (
         "rgrid.evt.<namespace>.job.<job>.by.<actor>",
         "in the log: every other event of a job, by who says it: `api`, `watcher`, `w-<worker>`",
+    ),
+    (
+        "rgrid.evt.<namespace>.batch.<batch>",
+        "in the log: events of a batch; `rgrid.fact.<namespace>.batch.<batch>` once stored",
     ),
     (
         "rgrid.evt.sys.worker.<worker>",

@@ -137,6 +137,7 @@ impl PolicyArgs {
             delay_ms: self.after.map(Span::millis),
             at: self.at.map(|moment| moment.0),
             after,
+            window: false,
         };
         Ok(Policies {
             timeout_ms: self.timeout.map(Span::millis),

@@ -145,10 +145,13 @@ fn what_is_read_of_each_event() {
         let id = JobId::new();
         let subject = match kind {
             "job.claimed.v1" | "job.started.v1" | "job.finished.v1" => format!("rgrid.evt.default.job.{id}.by.w-desk-1"),
-            "job.submitted.v1" if name.contains("delayed") || name.contains("policies") => format!("rgrid.evt.default.job.{id}.by.api"),
+            "job.submitted.v1" if name.contains("delayed") || name.contains("policies") || name.contains("member") => {
+                format!("rgrid.evt.default.job.{id}.by.api")
+            }
             "job.submitted.v1" | "job.rescheduled.v1" | "job.released.v1" | "job.requeued.v1" => {
                 format!("rgrid.evt.default.job.{id}.ready.default.normal-s")
             }
+            kind if kind.starts_with("batch.") => format!("rgrid.evt.default.batch.{id}"),
             kind if kind.starts_with("job.") => format!("rgrid.evt.default.job.{id}.by.watcher"),
             _ => "rgrid.evt.sys.worker.desk-1".to_owned(),
         };
@@ -156,6 +159,11 @@ fn what_is_read_of_each_event() {
         read.extend(seen.map(|_| kind.to_owned()));
     }
     let meant = [
+        "batch.advanced.v1",
+        "batch.cancelled.v1",
+        "batch.sealed.v1",
+        "batch.stopped.v1",
+        "batch.submitted.v1",
         "job.cancelled.v1",
         "job.claimed.v1",
         "job.died.v1",

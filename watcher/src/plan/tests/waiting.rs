@@ -232,8 +232,8 @@ fn apply(grid: &mut Grid, step: &Step) -> Result<(), TestCaseError> {
             });
             let start = Start {
                 delay_ms: *delay_ms,
-                at: None,
                 after: after.collect(),
+                ..Start::default()
             };
             spec.start = (!start.is_empty()).then_some(start);
             (spec.queue_timeout_ms, spec.total_timeout_ms) = (*queue, *total);
@@ -352,7 +352,7 @@ fn a_wrong_word_stops_no_clock() {
         let word = if retries {
             seen::Seen::Failed(end)
         } else {
-            seen::Seen::Finished(super::a_try("evil", end.session, id, 7))
+            seen::Seen::Finished(super::a_try("evil", end.session, id, 7), crate::Ending::Well)
         };
         grid.told.state.see(501, &word, now);
         grid.sequence = 600;

@@ -122,7 +122,7 @@ fn apply(told: &mut Told, model: &mut Model, step: &Step) -> Result<(), TestCase
             let mine = model.held.iter().find(|(_, (of, _))| *of == who).map(|(key, _)| *key);
             if let Some((job, session)) = mine {
                 model.held.remove(&(job, session));
-                told.see(now, &Seen::Finished(a_try(NAMES[who], session, job, 1)));
+                told.see(now, &Seen::Finished(a_try(NAMES[who], session, job, 1), crate::Ending::Well));
             }
         }
         Step::Forget(who) => {

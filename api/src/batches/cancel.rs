@@ -1,0 +1,70 @@
+//! `POST /v1/batches/{id}/cancel`
+
+use axum::{Json, extract::State, http::StatusCode};
+use bus::{
+    batch::{Batch, Command, Phase},
+    ids::JobId,
+    job,
+    stream::read,
+};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use serde_json::{Value, json};
+
+use super::{batch_id, find, store::say};
+use crate::{
+    app::{App, Shared},
+    error::Problem,
+    extract::{Path, Query, Whole},
+    jobs::{reason, say as say_of_job},
+};
+
+/// Members that are cancelled at once.
+const AT_ONCE: usize = 64;
+
+/// `POST /v1/batches/{id}/cancel`, with `{"reason":…}` or nothing: asked for 202, asked for before 200.
+///
+/// Where a watcher minds the batch, it is the one that ends the members; otherwise that is done here, before the answer.
+pub(crate) async fn cancel(
+    State(app): State<Shared>,
+    Path(id): Path<String>,
+    query: Query,
+    Whole(body): Whole,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    query.none()?;
+    let id = batch_id(&id)?;
+    let reason = reason(&body)?;
+    let batch = find(&app, id).await?;
+    let (batch, before) = say(&app, batch, Command::Cancel { reason: reason.clone() }).await?;
+    let reason = match &batch.phase {
+        Phase::Cancelled { reason } => reason.clone(),
+        _ => reason,
+    };
+    if !batch.is_minded() {
+        cancel_members(&app, &batch, reason).await?;
+    }
+    let status = if before.is_some() { StatusCode::OK } else { StatusCode::ACCEPTED };
+    Ok((status, Json(json!({ "id": id, "sequence": batch.sequence }))))
+}
+
+/// Ends every member that has not ended. One that is not in the log, because the batch was cut off half-way, is passed over.
+pub(super) async fn cancel_members(app: &App, batch: &Batch, reason: Option<String>) -> Result<(), Problem> {
+    let words = reason.map_or_else(
+        || "its batch was cancelled".to_owned(),
+        |reason| format!("its batch was cancelled: {reason}"),
+    );
+    let one = async |index: u32| {
+        let id = JobId::of_member(batch.id, index);
+        if read::job(&app.bus.js, id).await?.is_none_or(|job| job.state().is_end()) {
+            return Ok(());
+        }
+        let command = job::Command::Cancel {
+            reason: Some(words.clone()),
+        };
+        Box::pin(say_of_job(app, id, &command)).await.map(|_| ())
+    };
+    stream::iter(0..batch.submitted.total)
+        .map(one)
+        .buffer_unordered(AT_ONCE)
+        .try_collect::<()>()
+        .await
+}

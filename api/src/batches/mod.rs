@@ -1,0 +1,35 @@
+//! Batches over HTTP: handing them in, looking at them, ending them, trying them again.
+
+mod cancel;
+mod get;
+mod retry;
+mod store;
+mod submit;
+
+use bus::{batch::Batch, ids::BatchId, stream::read};
+
+pub(crate) use self::{
+    cancel::cancel,
+    get::{get, list, members},
+    retry::retry,
+    submit::submit,
+};
+use crate::{app::App, error::Problem};
+
+/// A batch as the log tells it.
+pub(crate) async fn find(app: &App, id: BatchId) -> Result<Batch, Problem> {
+    read::batch(&app.bus.js, id).await?.ok_or_else(|| unknown(id))
+}
+
+/// The problem of asking for a batch that is not there.
+fn unknown(id: BatchId) -> Problem {
+    Problem::not_found(format!(
+        "there is no batch {id}; `rgrid list --batches` shows the batches, and `rgrid run -d --batch …` prints the id of a new one"
+    ))
+}
+
+/// A batch's id in a path.
+fn batch_id(text: &str) -> Result<BatchId, Problem> {
+    text.parse()
+        .map_err(|error: bus::ids::ParseError| Problem::malformed(error.to_string()))
+}

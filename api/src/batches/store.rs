@@ -1,0 +1,145 @@
+//! A batch into the log: its beginning, its members, and the word that they are all there. Each step may be taken again.
+
+use bus::{
+    batch::{Batch, BatchSubmitted, Command, Phase, Rejection, decide},
+    envelope::{Actor, Envelope},
+    ids::{BatchId, JobId, Namespace},
+    spec::JobSpec,
+    stream::{
+        append::{self, Append},
+        read,
+    },
+};
+
+use super::cancel::cancel_members;
+use crate::{
+    app::App,
+    error::{Kind, Problem},
+    jobs::{NewJob, store_all},
+    view::{BatchAnswer, SubmittedOne},
+};
+
+/// How often a batch that others change is read and decided on again.
+const TRIES: usize = 16;
+
+/// A batch that is checked, and whose inputs are in the store.
+pub(super) struct NewBatch {
+    pub(super) id: BatchId,
+    pub(super) namespace: Namespace,
+    pub(super) submitted: BatchSubmitted,
+    /// The members in their order.
+    pub(super) specs: Vec<JobSpec>,
+}
+
+/// Puts a batch into the log, or completes one that was cut off half-way.
+pub(super) async fn store(app: &App, new: NewBatch) -> Result<BatchAnswer, Problem> {
+    let NewBatch {
+        id,
+        namespace,
+        submitted,
+        specs,
+    } = new;
+    let answer = |sequence, existed, warning| BatchAnswer {
+        id,
+        namespace: namespace.clone(),
+        total: submitted.total,
+        sequence,
+        existed,
+        warning,
+    };
+    let batch = begin(app, &namespace, id, &submitted).await?;
+    if batch.phase != Phase::Submitting {
+        return Ok(answer(batch.sequence, true, None));
+    }
+    let live = app.advice.live();
+    let jobs = specs.into_iter().zip(0..).map(|(spec, index)| {
+        let id = JobId::of_member(id, index);
+        Ok(NewJob::member(namespace.clone(), id, spec))
+    });
+    let mut warning = None;
+    for came in Box::pin(store_all(app, jobs.collect(), live.as_deref())).await {
+        match came {
+            SubmittedOne::Job(job) => warning = warning.or(job.warning),
+            SubmittedOne::Refused { problem } => return Err(problem),
+        }
+    }
+    let sequence = seal(app, batch).await?;
+    Ok(answer(sequence, false, warning))
+}
+
+/// The batch, begun now or before.
+async fn begin(app: &App, namespace: &Namespace, id: BatchId, submitted: &BatchSubmitted) -> Result<Batch, Problem> {
+    let command = || Command::Submit(submitted.clone());
+    let event = decide(None, command()).map_err(rejected)?;
+    let envelope = Envelope::new(Actor::Api, event);
+    match app.log.append(Append::batch(namespace, id, 0, &envelope)).await {
+        Ok(sequence) => {
+            let recorded = bus::batch::Recorded {
+                namespace: namespace.clone(),
+                batch: id,
+                sequence,
+                envelope,
+            };
+            Batch::evolve(None, &recorded).ok_or_else(|| super::unknown(id))
+        }
+        Err(append::Error::Conflict { .. }) => {
+            let batch = super::find(app, id).await?;
+            match decide(Some(&batch), command()) {
+                Err(Rejection::Exists) => Ok(batch),
+                Err(rejection) => Err(rejected(rejection)),
+                Ok(_) => Err(Problem::new(Kind::Internal, format!("batch {id} was submitted twice"))),
+            }
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Says that all members are in the log, unless it was said before.
+async fn seal(app: &App, batch: Batch) -> Result<u64, Problem> {
+    let id = batch.id;
+    match say(app, batch, Command::Seal).await? {
+        (batch, None | Some(Rejection::Sealed)) => Ok(batch.sequence),
+        // It was cancelled while its members were being submitted: those that came after that are not to run either.
+        (batch, Some(_)) => {
+            cancel_members(app, &batch, None).await?;
+            let detail = format!("batch {id} was cancelled while it was being submitted");
+            Err(Problem::new(Kind::Conflict, detail))
+        }
+    }
+}
+
+/// Decides on a batch as it stands and appends what that comes to; read and decided on again where others were first.
+pub(super) async fn say(app: &App, mut batch: Batch, command: Command) -> Result<(Batch, Option<Rejection>), Problem> {
+    let id = batch.id;
+    for _ in 0..TRIES {
+        let event = match decide(Some(&batch), command.clone()) {
+            Ok(event) => event,
+            Err(rejection) => return Ok((batch, Some(rejection))),
+        };
+        let envelope = Envelope::new(Actor::Api, event);
+        match app.log.append(Append::batch(&batch.namespace, id, batch.sequence, &envelope)).await {
+            Ok(sequence) => {
+                let namespace = batch.namespace.clone();
+                let recorded = bus::batch::Recorded {
+                    namespace,
+                    batch: id,
+                    sequence,
+                    envelope,
+                };
+                let batch = Batch::evolve(Some(batch), &recorded).ok_or_else(|| super::unknown(id))?;
+                return Ok((batch, None));
+            }
+            Err(append::Error::Conflict { .. }) => {
+                batch = read::batch(&app.bus.js, id).await?.ok_or_else(|| super::unknown(id))?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let detail = format!("others keep changing batch {id} at this moment; try again");
+    Err(Problem::new(Kind::Conflict, detail))
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "for `map_err`")]
+fn rejected(rejection: Rejection) -> Problem {
+    Problem::new(Kind::Conflict, rejection.to_string())
+}

@@ -1,0 +1,179 @@
+//! Batches and their members, as the tables have them.
+
+use std::collections::BTreeMap;
+
+use bus::{
+    batch::BatchMember,
+    ids::{BatchId, Namespace},
+    job::State,
+    spec::JobSpec,
+};
+use chrono::{DateTime, Utc};
+use sqlx::{FromRow, QueryBuilder, types::Json};
+use uuid::Uuid;
+
+use super::{Tables, away, jobs::JobRow, unsigned};
+use crate::{
+    error::Problem,
+    view::{BatchState, BatchView, MemberView},
+};
+
+/// Which batches are asked for.
+#[derive(Debug)]
+pub(crate) struct BatchFilter {
+    pub(crate) namespace: Namespace,
+    pub(crate) id: Option<BatchId>,
+    pub(crate) limit: i64,
+    /// Only batches that were submitted before this sequence.
+    pub(crate) before: Option<i64>,
+}
+
+/// Which members of a batch are asked for.
+#[derive(Debug)]
+pub(crate) struct MemberFilter {
+    pub(crate) batch: BatchId,
+    pub(crate) states: Vec<State>,
+    pub(crate) limit: i64,
+    /// Only members behind this place.
+    pub(crate) after: Option<i32>,
+}
+
+#[derive(FromRow)]
+struct BatchRow {
+    id: Uuid,
+    namespace: String,
+    submitted_sequence: i64,
+    name: String,
+    total: i32,
+    parallel: Option<i32>,
+    max_failures: Option<i32>,
+    retry_of: Option<Uuid>,
+    submitted_at: DateTime<Utc>,
+    sealed_at: Option<DateTime<Utc>>,
+    stopped_at: Option<DateTime<Utc>>,
+    cancelled_at: Option<DateTime<Utc>>,
+    cancel_reason: Option<String>,
+    counts: Option<Json<BTreeMap<String, u64>>>,
+    last_ended_at: Option<DateTime<Utc>>,
+}
+
+/// A batch with the counts of its members, which are few columns of an index's rows.
+const BATCHES: &str = "
+    SELECT b.*, c.counts, c.last_ended_at FROM batches b LEFT JOIN LATERAL (
+        SELECT json_object_agg(s.state, s.number) AS counts, max(s.ended) AS last_ended_at FROM (
+            SELECT state, count(*) AS number, max(ended_at) AS ended FROM jobs WHERE batch_id = b.id GROUP BY state) s) c ON true
+    WHERE b.namespace = ";
+
+const MEMBERS: &str = "
+    SELECT j.id, j.submitted_sequence, j.sequence, j.namespace, j.state, j.spec, j.submitted_at, j.started_at, j.ended_at,
+           j.cancel_requested_at, j.cancel_reason, j.attempt, j.worker, j.exit_code, j.outcome, j.due_at, a.files
+    FROM jobs j LEFT JOIN attempts a ON a.job_id = j.id AND a.number = j.attempt
+    WHERE j.batch_id = ";
+
+#[derive(FromRow)]
+struct MemberRow {
+    #[sqlx(flatten)]
+    job: JobRow,
+    files: Option<i64>,
+}
+
+impl Tables {
+    /// Batches, newest first, and the cursor of those that follow.
+    pub(crate) async fn batches(&self, filter: &BatchFilter) -> Result<(Vec<BatchView>, Option<String>), Problem> {
+        let mut query = QueryBuilder::new(BATCHES);
+        query.push_bind(filter.namespace.to_string());
+        if let Some(id) = filter.id {
+            query.push(" AND b.id = ").push_bind(id.uuid());
+        }
+        if let Some(before) = filter.before {
+            query.push(" AND b.submitted_sequence < ").push_bind(before);
+        }
+        query.push(" ORDER BY b.submitted_sequence DESC LIMIT ").push_bind(filter.limit);
+        let rows: Vec<BatchRow> = query.build_query_as().fetch_all(self.pool()?).await.map_err(away)?;
+        let full = usize::try_from(filter.limit).is_ok_and(|limit| rows.len() >= limit);
+        let next = rows.last().filter(|_| full).map(|row| row.submitted_sequence.to_string());
+        Ok((rows.into_iter().filter_map(BatchRow::view).collect(), next))
+    }
+
+    /// Members of a batch, in their order, and where those begin that follow.
+    pub(crate) async fn members(&self, filter: &MemberFilter) -> Result<(Vec<MemberView>, Option<u32>), Problem> {
+        let mut query = QueryBuilder::new(MEMBERS);
+        query.push_bind(filter.batch.uuid());
+        if !filter.states.is_empty() {
+            let states: Vec<String> = filter.states.iter().map(ToString::to_string).collect();
+            query.push(" AND j.state = ANY(").push_bind(states).push(")");
+        }
+        if let Some(after) = filter.after {
+            query.push(" AND j.batch_index > ").push_bind(after);
+        }
+        query.push(" ORDER BY j.batch_index LIMIT ").push_bind(filter.limit);
+        let rows: Vec<MemberRow> = query.build_query_as().fetch_all(self.pool()?).await.map_err(away)?;
+        let full = usize::try_from(filter.limit).is_ok_and(|limit| rows.len() >= limit);
+        let members: Vec<MemberView> = rows.into_iter().filter_map(MemberRow::view).collect();
+        let next = members.last().filter(|_| full).map(|member| member.index);
+        Ok((members, next))
+    }
+
+    /// What the members of a batch were to run, in their order; with `failed_only`, of those that did not end well.
+    pub(crate) async fn member_specs(&self, batch: BatchId, failed_only: bool) -> Result<Vec<(Uuid, JobSpec)>, Problem> {
+        let mut query = QueryBuilder::new("SELECT id, spec FROM jobs WHERE batch_id = ");
+        query.push_bind(batch.uuid());
+        if failed_only {
+            query.push(" AND state <> 'succeeded'");
+        }
+        query.push(" ORDER BY batch_index");
+        let rows: Vec<(Uuid, Json<JobSpec>)> = query.build_query_as().fetch_all(self.pool()?).await.map_err(away)?;
+        Ok(rows.into_iter().map(|(id, Json(spec))| (id, spec)).collect())
+    }
+}
+
+impl BatchRow {
+    /// Nothing for a row that no projector of ours writes.
+    fn view(self) -> Option<BatchView> {
+        let number = |number: i32| u32::try_from(number).unwrap_or(0);
+        let mut view = BatchView {
+            id: self.id.into(),
+            namespace: self.namespace.parse().ok()?,
+            name: self.name,
+            state: BatchState::Running,
+            total: number(self.total),
+            counts: self.counts.map(|Json(counts)| counts).unwrap_or_default(),
+            parallel: self.parallel.map(number),
+            max_failures: self.max_failures.map(number),
+            retry_of: self.retry_of.map(BatchId::from),
+            submitted_at: self.submitted_at,
+            ended_at: None,
+            reason: self.cancel_reason,
+            sequence: unsigned(self.submitted_sequence),
+        };
+        let there = view.counts.values().sum::<u64>();
+        // A batch that was cancelled half-way has no more members than it has.
+        let all = if self.sealed_at.is_some() { u64::from(view.total) } else { there };
+        let ended = view.ended() == all;
+        view.state = match (self.sealed_at, self.stopped_at, self.cancelled_at) {
+            (_, _, Some(_)) if ended => BatchState::Cancelled,
+            (_, _, Some(_)) => BatchState::Cancelling,
+            (None, _, None) => BatchState::Submitting,
+            (Some(_), _, None) if ended && view.count([State::Succeeded]) == all => BatchState::Succeeded,
+            (Some(_), _, None) if ended => BatchState::Failed,
+            (Some(_), Some(_), None) => BatchState::Stopping,
+            (Some(_), None, None) => BatchState::Running,
+        };
+        view.ended_at = self.last_ended_at.filter(|_| view.state.is_end());
+        Some(view)
+    }
+}
+
+impl MemberRow {
+    fn view(self) -> Option<MemberView> {
+        let job = self.job.view()?;
+        let BatchMember { index, item, of, .. } = job.batch.clone()?;
+        Some(MemberView {
+            index,
+            item,
+            of,
+            outputs: self.files.map_or(0, unsigned),
+            job,
+        })
+    }
+}

@@ -1,0 +1,128 @@
+//! Several events as one: all of them are stored, one behind the other, or none is.
+//!
+//! async-nats 0.51 has no such thing. The messages of an atomic batch carry its id and their place in it; the last one commits
+//! it, and is the only one that is answered. Every expected sequence is checked at the commit.
+
+use std::time::Instant;
+
+use async_nats::jetstream::response::Response;
+use rand::Rng as _;
+use tracing::warn;
+
+use super::append::{Append, Error, Log, PAUSE, sequence_in};
+use crate::ids::EventId;
+
+/// The most events of one batch that the server takes.
+pub const MOST: usize = 1_000;
+
+const BATCH_ID: &str = "Nats-Batch-Id";
+const BATCH_SEQUENCE: &str = "Nats-Batch-Sequence";
+const BATCH_COMMIT: &str = "Nats-Batch-Commit";
+
+/// The server's words for a sequence that is not the last (`JSStreamWrongLastSequence…Err`).
+const WRONG_LAST: [u64; 2] = [10071, 10164];
+/// One of the events is stored already, by an earlier try (`JSAtomicPublishContainsDuplicateMessageErr`).
+const DUPLICATE: u64 = 10201;
+
+/// The answer to a commit.
+#[derive(serde::Deserialize)]
+struct Committed {
+    /// The sequence of the last event.
+    seq: u64,
+}
+
+/// What came of one try.
+enum Try {
+    Stored(u64),
+    /// Others, or an earlier try of ours, were first; the last sequence as the server says.
+    Passed(u64),
+    /// Nobody knows.
+    Unknown(String),
+}
+
+impl Log {
+    /// Appends all of these events or none, and returns the sequence of the last one. The first must name what it expects: by its
+    /// filter it is found out whether a try that was not answered was stored.
+    ///
+    /// # Errors
+    /// See [`Error`]. A conflict may be of any of them; it names the first one's filter.
+    pub async fn append_all(&self, appends: &[Append]) -> Result<u64, Error> {
+        let (Some(first), Some(last)) = (appends.first(), appends.last()) else {
+            return Ok(0);
+        };
+        let (filter, expected) = first.expected.clone().unwrap_or_default();
+        let since = Instant::now();
+        let mut pause = PAUSE.0;
+        loop {
+            let words = match self.try_all(appends).await {
+                Try::Stored(sequence) => return Ok(sequence),
+                Try::Passed(known) => match self.find_own(first, known).await {
+                    // They stand one behind the other.
+                    Ok(Some(own)) => return Ok(own + appends.len() as u64 - 1),
+                    Ok(None) => return Err(Error::Conflict { filter, expected }),
+                    Err(error) => error.to_string(),
+                },
+                Try::Unknown(words) => words,
+            };
+            if words.contains("maximum bytes exceeded") || words.contains("insufficient") || words.contains("resource limits exceeded") {
+                return Err(Error::Full { reason: words });
+            }
+            let tried = since.elapsed();
+            if tried >= self.patience {
+                return Err(Error::Uncommitted {
+                    subject: last.subject.clone(),
+                    tried,
+                    reason: words,
+                });
+            }
+            warn!(
+                "{} events on {} are not stored yet ({words}); trying again",
+                appends.len(),
+                first.subject
+            );
+            let jitter = rand::rng().random_range(0.5..1.0);
+            tokio::time::sleep(pause.mul_f32(jitter)).await;
+            pause = (pause * 2).min(PAUSE.1);
+        }
+    }
+
+    async fn try_all(&self, appends: &[Append]) -> Try {
+        let client = self.js.client();
+        // Each try is another batch to the server; the events are the same.
+        let id = EventId::new().to_string();
+        for (place, append) in appends.iter().enumerate() {
+            let mut headers = append.headers();
+            headers.insert(BATCH_ID, id.as_str());
+            headers.insert(BATCH_SEQUENCE, (place + 1).to_string());
+            let (subject, payload) = (append.subject.clone(), append.payload.clone());
+            if place + 1 < appends.len() {
+                if let Err(error) = client.publish_with_headers(subject, headers, payload).await {
+                    return Try::Unknown(error.to_string());
+                }
+                continue;
+            }
+            headers.insert(BATCH_COMMIT, "1");
+            let answer = match client.request_with_headers(subject, headers, payload).await {
+                Ok(answer) => answer,
+                Err(error) => return Try::Unknown(error.to_string()),
+            };
+            return read(&answer.payload);
+        }
+        Try::Unknown("there is nothing to store".to_owned())
+    }
+}
+
+fn read(answer: &[u8]) -> Try {
+    match serde_json::from_slice::<Response<Committed>>(answer) {
+        Ok(Response::Ok(committed)) => Try::Stored(committed.seq),
+        Ok(Response::Err { error }) => {
+            let (words, code) = (error.to_string(), error.error_code().0);
+            if WRONG_LAST.contains(&code) || code == DUPLICATE {
+                Try::Passed(sequence_in(&words).unwrap_or(0))
+            } else {
+                Try::Unknown(words)
+            }
+        }
+        Err(error) => Try::Unknown(format!("the answer cannot be read: {error}")),
+    }
+}
