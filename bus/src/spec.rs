@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     batch::BatchMember,
-    ids::{Digest, ParseError, Queue, Token, default_token},
+    ids::{Digest, JobId, ParseError, Queue, Token, default_token},
     policy::{Retry, Start},
 };
 
@@ -231,6 +231,26 @@ impl fmt::Display for ExecutorKind {
     }
 }
 
+/// What a job repeats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Origin {
+    /// The earlier job.
+    pub job: JobId,
+    /// Why it is repeated.
+    pub kind: OriginKind,
+}
+
+/// Why a job is repeated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OriginKind {
+    /// To be made exactly as it was.
+    Rerun,
+    /// Because it failed.
+    Retry,
+}
+
 /// One job as it was accepted: everything that a worker needs to run it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct JobSpec {
@@ -293,6 +313,9 @@ pub struct JobSpec {
     /// The batch that it belongs to; absent: it was submitted by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch: Option<BatchMember>,
+    /// The job that it repeats; absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
     /// The idempotency key it was submitted under: the same key is the same job, for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
@@ -323,6 +346,7 @@ impl JobSpec {
             priority: Priority::default(),
             labels: BTreeMap::new(),
             batch: None,
+            origin: None,
             key: None,
         }
     }

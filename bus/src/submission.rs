@@ -10,7 +10,7 @@ use crate::{
     ids::{Queue, Token},
     policy::{Retry, Start},
     secrets,
-    spec::{ExecutorKind, InputFile, JobSpec, Priority, RelPath, Resources, is_false},
+    spec::{ExecutorKind, InputFile, JobSpec, Origin, Priority, RelPath, Resources, is_false},
 };
 
 /// The largest job, as JSON, in bytes: an event is small, and files are referenced.
@@ -89,6 +89,9 @@ pub struct Submission {
     /// The user's own marks, to find it by.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// The job that it repeats, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
     /// An idempotency key: the same key is the same job, for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
@@ -178,6 +181,7 @@ impl Submission {
             priority: self.priority,
             labels: self.labels,
             batch: None,
+            origin: self.origin,
             key: self.key,
         };
         let bytes = serde_json::to_vec(&spec)

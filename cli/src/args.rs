@@ -18,6 +18,7 @@ use crate::{
         list::ListArgs,
         logs::LogsArgs,
         requeue::RequeueArgs,
+        rerun::RerunArgs,
         run::{self, RunArgs},
         secret::SecretArgs,
         status::StatusArgs,
@@ -58,6 +59,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     Run(Box<RunArgs>),
+    Rerun(RerunArgs),
     List(ListArgs),
     Status(StatusArgs),
     Logs(LogsArgs),

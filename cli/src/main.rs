@@ -30,6 +30,7 @@ use crate::{
         list::list,
         logs::logs,
         requeue::requeue,
+        rerun::rerun,
         run::run,
         secret::secret,
         status::status,
@@ -75,6 +76,7 @@ fn start(verb: Verb) -> anyhow::Result<ExitCode> {
 fn running(verb: Verb) -> Running {
     match verb {
         Verb::Run(args) => Box::pin(run(*args)),
+        Verb::Rerun(args) => Box::pin(rerun(args)),
         Verb::List(args) => Box::pin(list(args)),
         Verb::Status(args) => Box::pin(status(args)),
         Verb::Logs(args) => Box::pin(logs(args)),

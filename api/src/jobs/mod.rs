@@ -5,6 +5,7 @@ mod follows;
 mod get;
 mod list;
 mod requeue;
+mod rerun;
 mod say;
 mod submit;
 
@@ -13,6 +14,7 @@ pub(crate) use self::{
     get::{get, history},
     list::{caught_up, list},
     requeue::{requeue, requeue_many},
+    rerun::rerun,
     say::{check_reason, reason, say},
     submit::{NewJob, check_alone, check_inputs, store_all, store_inline, submit},
 };

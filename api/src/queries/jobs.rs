@@ -190,6 +190,7 @@ impl JobRow {
             queue: spec.queue,
             priority: spec.priority,
             labels: spec.labels,
+            origin: spec.origin,
             resources: spec.resources,
             timeout_ms: spec.timeout_ms,
             queue_timeout_ms: spec.queue_timeout_ms,

@@ -7,7 +7,7 @@ use bus::{
     ids::{Attempt, JobId, Namespace, Queue, SessionId, WorkerId},
     job::{AttemptEnd, AttemptRecord, End, Job, LossCause, ManifestRef, Outcome, Phase, State, Usage},
     policy::{Clock, Dependency, Retry},
-    spec::{ExecutorKind, Priority, Resources},
+    spec::{ExecutorKind, Origin, Priority, Resources},
 };
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -40,6 +40,9 @@ pub struct JobView {
     /// The user's own marks.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// The job that it repeats, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
     /// What it asks of a worker.
     pub resources: Resources,
     /// How long one attempt may run, in milliseconds.
@@ -196,6 +199,7 @@ impl From<&Job> for JobView {
             queue: job.spec.queue.clone(),
             priority: job.spec.priority,
             labels: job.spec.labels.clone(),
+            origin: job.spec.origin,
             resources: job.spec.resources,
             timeout_ms: job.spec.timeout_ms,
             queue_timeout_ms: job.spec.queue_timeout_ms,

@@ -11,6 +11,7 @@ pub(crate) mod history;
 pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod requeue;
+pub(crate) mod rerun;
 pub(crate) mod run;
 pub(crate) mod secret;
 pub(crate) mod status;

@@ -16,7 +16,7 @@ use crate::{
         Rescheduled, Started, Submitted, Usage,
     },
     policy::{Clock, Dependency, DependsOn, Retry, Start},
-    spec::{ExecutorKind, InputFile, JobSpec, Priority, RelPath, Resources},
+    spec::{ExecutorKind, InputFile, JobSpec, Origin, OriginKind, Priority, RelPath, Resources},
     stream::read::{Fact, decode},
     subjects,
 };
@@ -106,6 +106,11 @@ fn member() -> impl Strategy<Value = BatchMember> {
     })
 }
 
+fn origin() -> impl Strategy<Value = Origin> {
+    let kind = prop_oneof![Just(OriginKind::Rerun), Just(OriginKind::Retry)];
+    (uuid().prop_map(JobId::from), kind).prop_map(|(job, kind)| Origin { job, kind })
+}
+
 fn spec() -> impl Strategy<Value = JobSpec> {
     let text = || option::of(any::<String>());
     let map = || btree_map(any::<String>(), any::<String>(), 0..3);
@@ -121,31 +126,31 @@ fn spec() -> impl Strategy<Value = JobSpec> {
     let files = (vec(input(), 0..3), map(), resources(), option::of(any::<u64>()), secrets);
     let clocks = any::<(Option<u64>, Option<u64>, Option<u64>, Option<u32>)>();
     let policies = (clocks, option::of(retry()), option::of(start()));
-    (names, files, (token(), priority, map(), text(), option::of(member())), policies).prop_map(
-        |(names, files, lane, (clocks, retry, start))| JobSpec {
-            queue_timeout_ms: clocks.0,
-            total_timeout_ms: clocks.1,
-            grace_ms: clocks.2,
-            max_losses: clocks.3,
-            retry,
-            start,
-            name: names.0,
-            command: names.1,
-            runtime: names.2,
-            image: names.3,
-            executor: names.4,
-            inputs: files.0,
-            env: files.1,
-            resources: files.2,
-            timeout_ms: files.3,
-            secrets: files.4,
-            queue: lane.0,
-            priority: lane.1,
-            labels: lane.2,
-            key: lane.3,
-            batch: lane.4,
-        },
-    )
+    let lane = (token(), priority, map(), text(), option::of(member()), option::of(origin()));
+    (names, files, lane, policies).prop_map(|(names, files, lane, (clocks, retry, start))| JobSpec {
+        queue_timeout_ms: clocks.0,
+        total_timeout_ms: clocks.1,
+        grace_ms: clocks.2,
+        max_losses: clocks.3,
+        retry,
+        start,
+        name: names.0,
+        command: names.1,
+        runtime: names.2,
+        image: names.3,
+        executor: names.4,
+        inputs: files.0,
+        env: files.1,
+        resources: files.2,
+        timeout_ms: files.3,
+        secrets: files.4,
+        origin: lane.5,
+        queue: lane.0,
+        priority: lane.1,
+        labels: lane.2,
+        key: lane.3,
+        batch: lane.4,
+    })
 }
 
 fn outcome() -> impl Strategy<Value = Outcome> {

@@ -63,7 +63,13 @@ pub(crate) async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         };
         eprintln!("rgrid: job {} {how}", submitted.id);
     }
-    follow(&client, &args, &submitted).await
+    let shown = Shown {
+        detach_on_interrupt: args.detach_on_interrupt,
+        no_download: args.no_download,
+        json: args.json,
+        verbose: args.verbose,
+    };
+    follow(&client, shown, &submitted).await
 }
 
 fn plan_of(args: &RunArgs, cwd: &std::path::Path) -> anyhow::Result<Plan> {
@@ -76,7 +82,25 @@ fn plan_of(args: &RunArgs, cwd: &std::path::Path) -> anyhow::Result<Plan> {
     plan(cwd, &args.words, &wishes)
 }
 
-async fn follow(client: &Client, args: &RunArgs, submitted: &Submitted) -> anyhow::Result<ExitCode> {
+/// How a job is shown while it runs and when it has ended.
+#[derive(Debug, Clone, Copy)]
+#[allow(clippy::struct_excessive_bools, reason = "each is an option")]
+pub(crate) struct Shown {
+    /// An interrupt detaches without asking.
+    pub(crate) detach_on_interrupt: bool,
+    /// Its outputs stay in the store.
+    pub(crate) no_download: bool,
+    /// As one JSON object on standard output.
+    pub(crate) json: bool,
+    /// With where it runs, and what came back.
+    pub(crate) verbose: bool,
+}
+
+/// Shows a job until it ends, fetches its outputs, and ends as it ended.
+///
+/// # Errors
+/// If it cannot be followed, or its outputs cannot be had.
+pub(crate) async fn follow(client: &Client, args: Shown, submitted: &Submitted) -> anyhow::Result<ExitCode> {
     let manner = Manner {
         detach_on_interrupt: args.detach_on_interrupt,
         on_stderr: args.json,
@@ -95,7 +119,7 @@ async fn follow(client: &Client, args: &RunArgs, submitted: &Submitted) -> anyho
 }
 
 /// The job ended: its outputs come here, and its end becomes ours.
-async fn end(client: &Client, args: &RunArgs, job: &JobView) -> anyhow::Result<ExitCode> {
+async fn end(client: &Client, args: Shown, job: &JobView) -> anyhow::Result<ExitCode> {
     let outputs = if args.no_download {
         Vec::new()
     } else {
@@ -115,7 +139,7 @@ async fn end(client: &Client, args: &RunArgs, job: &JobView) -> anyhow::Result<E
     Ok(exit_code(job))
 }
 
-async fn save(client: &Client, args: &RunArgs, job: &JobView) -> anyhow::Result<Vec<ArtifactView>> {
+async fn save(client: &Client, args: Shown, job: &JobView) -> anyhow::Result<Vec<ArtifactView>> {
     let left_any = job
         .attempts
         .last()

@@ -34,7 +34,8 @@ pub(super) struct Image {
 impl Image {
     /// The image and its digest, by which what ran can be had again.
     pub(super) fn environment(&self) -> String {
-        self.digest.clone().unwrap_or_else(|| format!("{}@{}", self.name, self.id))
+        let name = self.name.split_once('@').map_or(self.name.as_str(), |(name, _)| name);
+        self.digest.clone().unwrap_or_else(|| format!("{name}@{}", self.id))
     }
 }
 
@@ -67,7 +68,12 @@ impl Images {
             return Ok(Some(image.clone()));
         }
         check_name(name)?;
-        let inspected = match self.client.inspect_image(name).await {
+        let mut inspected = self.client.inspect_image(name).await;
+        // One that was built here has no registry's digest: what ran is named by its own id then.
+        if let (Err(DockerResponseServerError { status_code: 404, .. }), Some((_, id))) = (&inspected, name.split_once('@')) {
+            inspected = self.client.inspect_image(id).await;
+        }
+        let inspected = match inspected {
             Ok(inspected) => inspected,
             Err(DockerResponseServerError { status_code: 404, .. }) => return Ok(None),
             Err(DockerResponseServerError {

@@ -1,0 +1,60 @@
+//! `POST /v1/jobs/{id}/rerun`: the same once more, in what it ran in.
+
+use std::collections::HashSet;
+
+use axum::{Json, extract::State, http::StatusCode};
+use bus::{
+    job::Job,
+    spec::{ExecutorKind, JobSpec, Origin, OriginKind},
+};
+
+use super::submit::{NewJob, check_alone, check_inputs};
+use crate::{
+    app::Shared,
+    error::Problem,
+    extract::{Path, Query, job_id},
+    view::Submitted,
+    watch::{read_job, unknown},
+};
+
+/// `POST /v1/jobs/{id}/rerun`
+pub(crate) async fn rerun(
+    State(app): State<Shared>,
+    Path(id): Path<String>,
+    query: Query,
+) -> Result<(StatusCode, Json<Submitted>), Problem> {
+    query.none()?;
+    let id = job_id(&id)?;
+    let job = read_job(&app, id).await?.ok_or_else(|| unknown(id))?;
+    let spec = again(&job);
+    app.fill.admit(1, 0)?;
+    if let Some(missing) = check_inputs(&app.files, [&spec], &HashSet::new()).await?.first_of(&spec) {
+        return Err(missing);
+    }
+    check_alone(&app, &job.namespace, &spec).await?;
+    let submitted = Box::pin(NewJob::new(job.namespace, spec).store(&app)).await?;
+    Ok((StatusCode::CREATED, Json(submitted)))
+}
+
+/// What repeats a job exactly: at once, as a job of its own, by the executor and in the image (by its digest) that its last attempt
+/// ran in.
+fn again(job: &Job) -> JobSpec {
+    let ran = job.attempts.iter().rev().find(|attempt| attempt.environment.is_some());
+    let executor = ran.and_then(|attempt| attempt.executor);
+    let image = ran.and_then(|attempt| attempt.environment.clone());
+    JobSpec {
+        executor: executor.or(job.spec.executor),
+        image: match executor {
+            Some(ExecutorKind::Docker) => image,
+            _ => job.spec.image.clone(),
+        },
+        start: None,
+        batch: None,
+        key: None,
+        origin: Some(Origin {
+            job: job.id,
+            kind: OriginKind::Rerun,
+        }),
+        ..job.spec.clone()
+    }
+}
