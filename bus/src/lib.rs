@@ -14,4 +14,5 @@ pub mod spec;
 pub mod stream;
 pub mod subjects;
 pub mod submission;
+pub mod tree;
 pub mod worker;

@@ -9,6 +9,7 @@ use crate::{
     batch::BatchMember,
     ids::{Digest, JobId, ParseError, Queue, Token, default_token},
     policy::{Retry, Start},
+    tree::{Content, TreeRef},
 };
 
 /// A path below a job's work directory: relative, `/`-separated, without `.`, `..`, empty parts or NUL.
@@ -271,6 +272,12 @@ pub struct JobSpec {
     /// The files to lay into the work directory.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inputs: Vec<InputFile>,
+    /// More inputs, as a list in the store; for many, and for links and directories.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tree: Option<TreeRef>,
+    /// What its command reads from standard input; absent: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdin: Option<Content>,
     /// Environment variables, besides the ones every job has.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
@@ -332,6 +339,8 @@ impl JobSpec {
             image: None,
             executor: None,
             inputs: Vec::new(),
+            tree: None,
+            stdin: None,
             env: BTreeMap::new(),
             secrets: BTreeMap::new(),
             resources: Resources::default(),
@@ -358,6 +367,14 @@ impl JobSpec {
             priority: self.priority,
             size: Size::of(&self.resources),
         }
+    }
+
+    /// What it names in the store by itself: inputs, list of inputs, standard input; not what its list names.
+    pub fn contents(&self) -> impl Iterator<Item = Digest> {
+        let inputs = self.inputs.iter().map(|input| input.sha256);
+        inputs
+            .chain(self.tree.map(|tree| tree.sha256))
+            .chain(self.stdin.map(|stdin| stdin.sha256))
     }
 
     /// What to call this job in a list.

@@ -11,6 +11,7 @@ use crate::{
     policy::{Retry, Start},
     secrets,
     spec::{ExecutorKind, InputFile, JobSpec, Origin, Priority, RelPath, Resources, is_false},
+    tree::{Content, MAX_TREE_BYTES, TreeRef},
 };
 
 /// The largest job, as JSON, in bytes: an event is small, and files are referenced.
@@ -47,6 +48,12 @@ pub struct Submission {
     /// Files that are in the store already.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inputs: Vec<InputFile>,
+    /// More inputs, as a list in the store; for many, and for links and directories.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tree: Option<TreeRef>,
+    /// What its command reads from standard input; absent: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdin: Option<Content>,
     /// Small text files that come with the submission; they are stored before the job is accepted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<InlineFile>,
@@ -158,6 +165,14 @@ impl Submission {
                 key.len()
             )));
         }
+        if let Some(tree) = &self.tree
+            && tree.size > MAX_TREE_BYTES as u64
+        {
+            return Err(Refusal(format!(
+                "the list of inputs has {} bytes and may have {MAX_TREE_BYTES}; pack the files into an archive, and send that",
+                tree.size
+            )));
+        }
         let (inputs, to_store) = gather(self.inputs, self.files)?;
         check_paths(&inputs)?;
         let spec = JobSpec {
@@ -167,6 +182,8 @@ impl Submission {
             image: self.image,
             executor: self.executor,
             inputs,
+            tree: self.tree,
+            stdin: self.stdin,
             env: self.env,
             secrets,
             resources,
@@ -189,7 +206,7 @@ impl Submission {
             .len();
         if bytes > MAX_SPEC_BYTES {
             return Err(Refusal(format!(
-                "the job is {bytes} bytes long and may have {MAX_SPEC_BYTES}; put long arguments or many files into one file and pass that"
+                "the job is {bytes} bytes long and may have {MAX_SPEC_BYTES}; put long arguments into a file and pass that, and name many files in a list in the store (`tree`)"
             )));
         }
         Ok(Accepted { spec, to_store })

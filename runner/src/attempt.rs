@@ -250,7 +250,7 @@ async fn execute(
         Err(error) => return Ok(Err(Broken::Place(error))),
     };
     let laid = tokio::select! {
-        laid = stage::lay(&context.files, &place.work, &job.spec.inputs) => laid,
+        laid = stage::lay(&context.files, &place, &job.spec) => laid,
         cut = command::cut_early(entry, &job) => return nothing(cut.before_start()?),
     };
     let laid = match laid {

@@ -135,6 +135,7 @@ fn asked(context: &Context, place: &Place, job: &Job, attempt: Attempt, notice: 
         secrets: Values::default(),
         work_dir: place.work.clone(),
         scratch_dir: place.scratch.clone(),
+        stdin: spec.stdin.is_some().then(|| place.stdin()),
         limits: Limits {
             cpu_milli: spec.resources.cpu_limit.then_some(spec.resources.cpu_milli),
             memory_bytes: spec.resources.memory_bytes,

@@ -142,6 +142,11 @@ impl Dirs {
 }
 
 impl Place {
+    /// Where what the command reads from standard input is kept, if it reads any: beside its work directory.
+    pub(crate) fn stdin(&self) -> PathBuf {
+        self.root.join("stdin")
+    }
+
     /// Leaves it, with all that is in it, to the next runner.
     pub(crate) fn leave(mut self) -> PathBuf {
         self.dirs = None;

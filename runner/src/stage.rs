@@ -10,12 +10,13 @@ use std::{
 use bus::{
     files::{self, Files},
     ids::Digest,
-    spec::InputFile,
+    spec::{InputFile, JobSpec},
+    tree::{Link, MAX_TREE_BYTES, Tree, TreeRef, Unlayable},
 };
 use futures::{StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
 
-use crate::patience::patiently;
+use crate::{patience::patiently, places::Place};
 
 /// Files that are fetched at once.
 const AT_ONCE: usize = 8;
@@ -39,6 +40,9 @@ pub(crate) enum Error {
         /// What happened.
         source: files::Error,
     },
+    /// The list of inputs is not what the job says.
+    #[error(transparent)]
+    List(Unlayable),
 }
 
 /// An error with everything that caused it, in one line.
@@ -67,36 +71,87 @@ pub(crate) struct Laid {
     pub(crate) modified: Option<SystemTime>,
 }
 
-/// Fetches the inputs into a work directory, each verified against its hash; tells what was laid where.
+/// Lays a job's inputs into its work directory, each verified against its hash, and what it reads from standard input beside that;
+/// tells what was laid where.
 ///
 /// # Errors
 /// If the store lacks one, or the disk does not take it.
-pub(crate) async fn lay(files: &Files, work: &Path, inputs: &[InputFile]) -> Result<HashMap<PathBuf, Laid>, Error> {
-    futures::stream::iter(inputs.iter().cloned().map(|input| async move {
-        let relative = PathBuf::from(input.path.as_str());
-        let path = work.join(&relative);
-        let disk = |source| Error::Disk {
-            path: path.clone(),
+pub(crate) async fn lay(files: &Files, place: &Place, spec: &JobSpec) -> Result<HashMap<PathBuf, Laid>, Error> {
+    if let Some(stdin) = &spec.stdin {
+        fetch(files, &stdin.sha256, &place.stdin(), false, "standard input").await?;
+    }
+    let tree = match &spec.tree {
+        Some(reference) => list(files, reference, &spec.inputs).await?,
+        None => Tree::default(),
+    };
+    let work = &place.work;
+    for dir in &tree.dirs {
+        let path = work.join(dir.as_str());
+        std::fs::create_dir_all(&path).map_err(|source| Error::Disk { path, source })?;
+    }
+    let inputs: Vec<InputFile> = spec.inputs.iter().chain(&tree.files).cloned().collect();
+    let mut laid: HashMap<PathBuf, Laid> = futures::stream::iter(inputs.into_iter().map(|input| lay_one(files, work, input)))
+        .buffer_unordered(AT_ONCE)
+        .try_collect()
+        .await?;
+    // Last, so that no file is written through one.
+    for link in &tree.links {
+        lay_link(work, link).map_err(|source| Error::Disk {
+            path: work.join(link.path.as_str()),
             source,
-        };
-        if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent).map_err(disk)?;
-        }
-        patiently("fetch an input", || files.get_file(&input.sha256, &path, input.executable))
-            .await
-            .map_err(|source| Error::Fetch {
-                path: input.path.to_string(),
-                source,
-            })?;
-        let modified = std::fs::metadata(&path).map_err(disk)?.modified().ok();
-        let laid = Laid {
-            sha256: input.sha256,
-            size: input.size,
-            modified,
-        };
-        Ok((relative, laid))
-    }))
-    .buffer_unordered(AT_ONCE)
-    .try_collect()
-    .await
+        })?;
+    }
+    // What is reached by a link is as unchanged as the file itself.
+    let reached = tree.links.iter().filter_map(|link| {
+        let file = laid.get(Path::new(&link.leads_to()?))?;
+        Some((PathBuf::from(link.path.as_str()), *file))
+    });
+    let reached: Vec<_> = reached.collect();
+    laid.extend(reached);
+    Ok(laid)
+}
+
+async fn list(files: &Files, reference: &TreeRef, beside: &[InputFile]) -> Result<Tree, Error> {
+    let json = patiently("fetch the list of inputs", || files.get_bytes(&reference.sha256, MAX_TREE_BYTES)).await;
+    let json = json.map_err(|source| Error::Fetch {
+        path: "list of all of them".to_owned(),
+        source,
+    })?;
+    Tree::read(&json, beside).map_err(Error::List)
+}
+
+async fn lay_one(files: &Files, work: &Path, input: InputFile) -> Result<(PathBuf, Laid), Error> {
+    let relative = PathBuf::from(input.path.as_str());
+    let path = work.join(&relative);
+    let disk = |source| Error::Disk {
+        path: path.clone(),
+        source,
+    };
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).map_err(disk)?;
+    }
+    fetch(files, &input.sha256, &path, input.executable, input.path.as_str()).await?;
+    let modified = std::fs::metadata(&path).map_err(disk)?.modified().ok();
+    let laid = Laid {
+        sha256: input.sha256,
+        size: input.size,
+        modified,
+    };
+    Ok((relative, laid))
+}
+
+async fn fetch(files: &Files, sha256: &Digest, path: &Path, executable: bool, called: &str) -> Result<(), Error> {
+    let fetched = patiently("fetch an input", || files.get_file(sha256, path, executable)).await;
+    fetched.map(drop).map_err(|source| Error::Fetch {
+        path: called.to_owned(),
+        source,
+    })
+}
+
+fn lay_link(work: &Path, link: &Link) -> io::Result<()> {
+    let path = work.join(link.path.as_str());
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    std::os::unix::fs::symlink(&link.target, path)
 }

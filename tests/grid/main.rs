@@ -1,6 +1,7 @@
 mod again;
 mod api;
 mod batch;
+mod carry;
 mod chaos;
 mod cli;
 mod cluster;

@@ -97,6 +97,10 @@ impl Grid {
         if parts.contains(&Part::Api) {
             grid.api_answers().await?;
         }
+        if [Part::Api, Part::Projector].iter().all(|part| parts.contains(part)) {
+            // On a busy machine, the tables are made a while later.
+            grid.projected().await?;
+        }
         Ok(grid)
     }
 

@@ -3,6 +3,7 @@
 mod cancel;
 mod follows;
 mod get;
+mod inputs;
 mod list;
 mod requeue;
 mod rerun;
@@ -12,9 +13,10 @@ mod submit;
 pub(crate) use self::{
     cancel::cancel,
     get::{get, history},
+    inputs::check_inputs,
     list::{caught_up, list},
     requeue::{requeue, requeue_many},
     rerun::rerun,
     say::{check_reason, reason, say},
-    submit::{NewJob, check_alone, check_inputs, store_all, store_inline, submit},
+    submit::{NewJob, check_alone, store_all, store_inline, submit},
 };

@@ -8,7 +8,10 @@ use bus::{
     spec::{ExecutorKind, JobSpec, Origin, OriginKind},
 };
 
-use super::submit::{NewJob, check_alone, check_inputs};
+use super::{
+    inputs::check_inputs,
+    submit::{NewJob, check_alone},
+};
 use crate::{
     app::Shared,
     error::Problem,

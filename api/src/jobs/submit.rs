@@ -27,7 +27,7 @@ use futures::{
 };
 use serde_json::value::RawValue;
 
-use super::follows::check_follows;
+use super::{follows::check_follows, inputs::check_inputs};
 use crate::{
     advice,
     app::{App, Shared},
@@ -183,48 +183,6 @@ pub(crate) async fn check_alone(app: &App, namespace: &Namespace, spec: &JobSpec
     }
     let absent = check_follows(app, namespace, [spec]).await?;
     absent.first_of(spec, &HashSet::new()).map_or(Ok(()), Err)
-}
-
-/// Contents that jobs name and the store does not have.
-#[derive(Debug)]
-pub(crate) struct MissingInputs(HashSet<Digest>);
-
-impl MissingInputs {
-    /// The problem of a job that names some of them.
-    pub(crate) fn first_of(&self, spec: &JobSpec) -> Option<Problem> {
-        if self.0.is_empty() {
-            return None;
-        }
-        let mut missing: Vec<_> = spec
-            .inputs
-            .iter()
-            .map(|input| input.sha256)
-            .filter(|sha256| self.0.contains(sha256))
-            .collect();
-        missing.sort_unstable();
-        missing.dedup();
-        (!missing.is_empty()).then(|| Problem::missing(missing))
-    }
-}
-
-/// Looks for every content that these jobs name, each once, but those that were stored just now.
-pub(crate) async fn check_inputs<'a>(
-    files: &Files,
-    specs: impl IntoIterator<Item = &'a JobSpec>,
-    stored: &HashSet<Digest>,
-) -> Result<MissingInputs, Problem> {
-    let named: HashSet<Digest> = specs
-        .into_iter()
-        .flat_map(|spec| spec.inputs.iter().map(|input| input.sha256))
-        .filter(|sha256| !stored.contains(sha256))
-        .collect();
-    if named.is_empty() {
-        return Ok(MissingInputs(HashSet::new()));
-    }
-    let named: Vec<Digest> = named.into_iter().collect();
-    let missing = files.missing(&named).await;
-    let missing = missing.map_err(|error| Problem::unavailable("the store cannot be asked for the inputs", &error))?;
-    Ok(MissingInputs(missing.into_iter().collect()))
 }
 
 /// Stores what comes with submissions, each content once.

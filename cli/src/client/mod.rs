@@ -21,7 +21,7 @@ pub(crate) use self::{
     events::Events,
     find::{find_job, now, until_ended},
     follow::{Follow, Item, Wanted, bytes_of},
-    upload::{Hashed, hash, upload},
+    upload::{Hashed, hash, put_bytes, upload},
 };
 
 /// How long the server may take to accept a connection.

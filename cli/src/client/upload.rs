@@ -1,8 +1,10 @@
 //! Files on their way to the store: hashed, asked for, sent where they are missing.
 
 use std::{
+    collections::HashSet,
+    fmt,
     fs::File,
-    io::Read as _,
+    io::{IsTerminal as _, Read as _},
     path::{Path, PathBuf},
 };
 
@@ -15,10 +17,18 @@ use sha2::{Digest as _, Sha256};
 use tokio_util::io::ReaderStream;
 
 use super::{Client, Error};
-use crate::output::Bar;
+use crate::output::{Bar, size};
 
-/// Files that are sent at once.
+/// Files that are sent at once: large ones, and small ones.
 const AT_ONCE: usize = 4;
+const SMALL_AT_ONCE: usize = 32;
+/// Up to so many bytes a file is small.
+const SMALL: u64 = 256 << 10;
+/// Contents that the store is asked for at once, the most that the API takes.
+const ASKED_AT_ONCE: usize = 10_000;
+/// From so many bytes or files on, sending them takes a while.
+const WORTH_TELLING: u64 = 4 << 20;
+const MANY: usize = 100;
 /// Bytes that are read at once.
 const CHUNK: usize = 256 << 10;
 
@@ -65,29 +75,84 @@ fn hash_file(source: PathBuf, bar: &Bar) -> anyhow::Result<Hashed> {
     })
 }
 
-/// Sends the files that the store lacks.
+/// What became of files that were to be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sent {
+    /// How many contents there are.
+    files: usize,
+    /// How many of them the store had.
+    there: usize,
+    /// How many bytes were sent.
+    bytes: u64,
+}
+
+impl Sent {
+    /// Whether somebody who looks on a terminal wants to know of it.
+    pub(crate) fn is_much(&self) -> bool {
+        std::io::stderr().is_terminal() && (self.bytes >= WORTH_TELLING || self.files >= MANY)
+    }
+}
+
+impl fmt::Display for Sent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let files = if self.files == 1 {
+            "1 file"
+        } else {
+            &format!("{} files", self.files)
+        };
+        write!(f, "{files}, {} already there; {} sent", self.there, size(self.bytes))
+    }
+}
+
+/// Sends the files that the store lacks, each content once, and says what that came to.
 ///
 /// # Errors
-/// If one cannot be read or stored, or changed since it was hashed.
-pub(crate) async fn upload(client: &Client, mut files: Vec<Hashed>) -> anyhow::Result<()> {
+/// If one cannot be read or stored, or changed since it was hashed. What arrived is kept, and not sent again.
+pub(crate) async fn upload(client: &Client, mut files: Vec<Hashed>) -> anyhow::Result<Sent> {
     files.sort_by_key(|file| file.sha256);
     files.dedup_by_key(|file| file.sha256);
-    let asked = Hashes {
-        sha256: files.iter().map(|file| file.sha256).collect(),
+    let all = files.len();
+    let mut lacking = HashSet::new();
+    for some in files.chunks(ASKED_AT_ONCE) {
+        let sha256 = some.iter().map(|file| file.sha256).collect();
+        let answer: Missing = client.post("/v1/files/missing", &Hashes { sha256 }).await?;
+        lacking.extend(answer.missing);
+    }
+    files.retain(|file| lacking.contains(&file.sha256));
+    let sent = Sent {
+        files: all,
+        there: all - files.len(),
+        bytes: files.iter().map(|file| file.size).sum(),
     };
-    let Missing { missing } = client.post("/v1/files/missing", &asked).await?;
-    files.retain(|file| missing.contains(&file.sha256));
-    let bar = Bar::new("sending", files.iter().map(|file| file.size).sum());
-    let put_one = |file: Hashed| {
-        let bar = bar.clone();
-        async move { put(client, &file, &bar).await }
-    };
-    stream::iter(files)
-        .map(put_one)
-        .buffer_unordered(AT_ONCE)
-        .try_collect::<()>()
-        .await?;
+    let bar = Bar::new("sending", sent.bytes);
+    // A small one waits for its answer most of the time, a large one for the network.
+    let (small, large): (Vec<_>, Vec<_>) = files.into_iter().partition(|file| file.size <= SMALL);
+    for (files, at_once) in [(small, SMALL_AT_ONCE), (large, AT_ONCE)] {
+        let put_one = |file: Hashed| {
+            let bar = bar.clone();
+            async move { put(client, &file, &bar).await }
+        };
+        stream::iter(files)
+            .map(put_one)
+            .buffer_unordered(at_once)
+            .try_collect::<()>()
+            .await?;
+    }
     bar.finish();
+    Ok(sent)
+}
+
+/// Stores a content that is in memory.
+///
+/// # Errors
+/// If it cannot be stored.
+pub(crate) async fn put_bytes(client: &Client, sha256: Digest, content: Vec<u8>) -> anyhow::Result<()> {
+    let request = client
+        .request(Method::PUT, &format!("/v1/files/{sha256}"))
+        .header(header::CONTENT_LENGTH, content.len())
+        .header(header::CONTENT_TYPE, "application/octet-stream")
+        .body(content);
+    client.send(request).await.context("cannot store the list of inputs")?;
     Ok(())
 }
 

@@ -193,11 +193,15 @@ fn words_of_spec(spec: &JobSpec) -> String {
     if let Some(image) = &spec.image {
         let _ = write!(text, ", image {image}");
     }
-    let bytes = spec.inputs.iter().map(|input| input.size).sum();
-    match spec.inputs.len() {
+    let (listed, listed_bytes) = spec.tree.map_or((0, 0), |tree| (tree.files, tree.bytes));
+    let bytes = spec.inputs.iter().map(|input| input.size).sum::<u64>() + listed_bytes;
+    match spec.inputs.len() as u64 + listed {
         0 => {}
         1 => text.push_str(&format!(", 1 input ({})", size(bytes))),
         many => text.push_str(&format!(", {many} inputs ({})", size(bytes))),
+    }
+    if let Some(stdin) = &spec.stdin {
+        let _ = write!(text, ", standard input ({})", size(stdin.size));
     }
     let _ = write!(text, ", queue {}", spec.queue);
     if let Some(start) = &spec.start {

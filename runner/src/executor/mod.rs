@@ -46,6 +46,8 @@ pub struct Launch {
     pub work_dir: PathBuf,
     /// A directory for `TMPDIR` and `HOME`, beside the work directory; its content is thrown away.
     pub scratch_dir: PathBuf,
+    /// A file that the command reads as its standard input; absent: it reads nothing.
+    pub stdin: Option<PathBuf>,
     /// What it may use.
     pub limits: Limits,
     /// Where to say what the user may want to know while the command is not running yet: an image that is pulled. Sentences are

@@ -14,7 +14,7 @@ use super::here::{Came, Here};
 /// Arguments, the exit code, and what the message must say.
 type Case<'a> = (&'a [&'a str], i32, &'a [&'a str]);
 
-const BAD: [Case<'static>; 30] = [
+const BAD: [Case<'static>; 33] = [
     (&["run", "missing.py"], 2, &["there is no script `missing.py`"]),
     (
         &["run", "../missing\nin two.py"],
@@ -24,11 +24,22 @@ const BAD: [Case<'static>; 30] = [
     (&["run", "--cpus", "2", "s.py"], 2, &["has no option `--cpus`"]),
     (&["run", "data"], 2, &["`data` is a directory, not a script"]),
     (
-        &["run", "s.py", "data"],
+        &["run", "--include", "*.nothing", "s.py"],
         2,
-        &["`data` is a directory", "name the files", "--no-input data"],
+        &["--include `*.nothing` matches no file"],
     ),
-    (&["run", "s.py", "--in=data/"], 2, &["is a directory"]),
+    (&["run", "--exclude", "a[b", "s.py"], 2, &["--exclude `a[b` is not a glob"]),
+    (
+        &["run", "--input", "nowhere=x", "s.py"],
+        2,
+        &["there is no file or directory `nowhere`"],
+    ),
+    (
+        &["run", "-i", "nowhere", "s.py"],
+        2,
+        &["cannot read nowhere for standard input", "--stdin"],
+    ),
+    (&["run", "-i", "data", "s.py"], 2, &["data is no file"]),
     (&["run", "--no-input", "other", "s.py", "data"], 2, &["--no-input other"]),
     (&["run", "notes"], 2, &["cannot tell what runs `notes`", "--runtime"]),
     (&["run", "--memory", "-1", "s.py"], 2, &["--memory", "512MB"]),

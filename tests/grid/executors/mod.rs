@@ -51,6 +51,7 @@ impl Place {
             secrets: runner::secrets::Values::default(),
             work_dir: self.work(),
             scratch_dir: self.0.path().join("scratch"),
+            stdin: None,
             limits: Limits::default(),
             notice: None,
         }

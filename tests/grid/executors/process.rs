@@ -103,6 +103,7 @@ async fn the_environment_is_lean_and_holds_nothing_of_the_runner_s() -> anyhow::
             "HOME",
             "LANG",
             "PATH",
+            "PYTHONDONTWRITEBYTECODE",
             "PYTHONUNBUFFERED",
             "RGRID_JOB_ID",
             "RGRID_PROCESS_OF",

@@ -19,6 +19,7 @@ use crate::{
     spec::{ExecutorKind, InputFile, JobSpec, Origin, OriginKind, Priority, RelPath, Resources},
     stream::read::{Fact, decode},
     subjects,
+    tree::{Content, TreeRef},
 };
 
 fn uuid() -> impl Strategy<Value = uuid::Uuid> {
@@ -123,7 +124,15 @@ fn spec() -> impl Strategy<Value = JobSpec> {
         option::of(executor()),
     );
     let secrets = btree_map(any::<String>(), token(), 0..3);
-    let files = (vec(input(), 0..3), map(), resources(), option::of(any::<u64>()), secrets);
+    let content = || (digest(), any::<u64>()).prop_map(|(sha256, size)| Content { sha256, size });
+    let tree = (content(), any::<[u64; 2]>()).prop_map(|(list, [files, bytes])| TreeRef {
+        sha256: list.sha256,
+        size: list.size,
+        files,
+        bytes,
+    });
+    let inputs = (vec(input(), 0..3), option::of(tree), option::of(content()));
+    let files = (inputs, map(), resources(), option::of(any::<u64>()), secrets);
     let clocks = any::<(Option<u64>, Option<u64>, Option<u64>, Option<u32>)>();
     let policies = (clocks, option::of(retry()), option::of(start()));
     let lane = (token(), priority, map(), text(), option::of(member()), option::of(origin()));
@@ -139,7 +148,9 @@ fn spec() -> impl Strategy<Value = JobSpec> {
         runtime: names.2,
         image: names.3,
         executor: names.4,
-        inputs: files.0,
+        inputs: files.0.0,
+        tree: files.0.1,
+        stdin: files.0.2,
         env: files.1,
         resources: files.2,
         timeout_ms: files.3,

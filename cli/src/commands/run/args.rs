@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use bus::spec::{ExecutorKind, Priority};
 use clap::{Args, ValueEnum};
 
-use super::{environment::EnvArgs, layers::Heard, policy::PolicyArgs};
+use super::{environment::EnvArgs, files::FileArgs, layers::Heard, policy::PolicyArgs};
 use crate::{
     client::Connect,
     values::{ByteSize, Cpus, Pair, memory},
@@ -17,6 +17,8 @@ Examples:
   rgrid run --memory 2GB --timeout 10m train.py --epochs 5
   rgrid run --retries 3 --retry-on 75 fetch.py   again, up to three times, where it ends with 75
   rgrid run -d --at 22:00 --depends-on last nightly.py   tonight, if the last job has succeeded
+  rgrid run --workdir --exclude '*.zip' build.sh  with all that lies here, as git sees it
+  sort names.txt | rgrid run -i - count.py       what is piped in is its standard input
   rgrid run --image python:3.12 --cpu 0.5 report.py
   rgrid run --env TOKEN --env MODE=fast fetch.sh   TOKEN as it is set here
   id=$(rgrid run -d slow.py); rgrid logs -f $id; rgrid download $id
@@ -28,9 +30,9 @@ Options may also stand in the comment that a script begins with (`# rgrid: --cpu
 rgrid.toml here or above (`cpu = 2`). The command line goes before the environment, that before the script, that before rgrid.toml; \
 `--dry-run` says where each came from.
 
-Files: the script, and each argument that names an existing file (also as --option=FILE), go along. One from below the current \
-directory keeps its relative path, any other comes by its name alone, and the argument is changed accordingly. What the script \
-writes or changes in its current directory comes back, also when it fails.
+Files: the script, and each argument that names an existing file or directory (also as --option=FILE or key=FILE), go along, and with \
+a Python script the modules beside it that it imports. What lies below the current directory keeps its relative path, anything else comes \
+by its name alone, and the argument is changed accordingly. What is piped in is the script's standard input. What the script writes or changes in its current directory comes back, also when it fails.
 
 Exit codes: the script's own; 128 + N if signal N ended it; 124 timed out, 137 out of memory, 130 cancelled, 126 could not be \
 run. Of rgrid itself: 1 if something could not be done, 2 if something must be written otherwise.";
@@ -99,6 +101,9 @@ pub(crate) struct RunArgs {
     /// The memory that it may use, such as 512MB or 2GiB [default: not limited]
     #[arg(long, value_name = "SIZE", value_parser = memory, allow_hyphen_values = true, help_heading = "What it may use")]
     pub(super) memory: Option<ByteSize>,
+
+    #[command(flatten)]
+    pub(super) files: FileArgs,
 
     #[command(flatten)]
     pub(super) policy: PolicyArgs,

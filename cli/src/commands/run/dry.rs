@@ -42,6 +42,12 @@ pub(super) async fn show(client: &Client, args: &RunArgs, plan: Plan, policies: 
         ..submit::submission(args, policies)
     };
     submission.clone().accept().map_err(|refusal| usage(refusal.0))?;
+    let stdin = plan
+        .stdin
+        .as_ref()
+        .and_then(|path| std::fs::metadata(path).ok())
+        .map(|meta| meta.len());
+    let links = plan.links.len();
     let files = files(client, plan).await?;
     if args.json {
         let mut job = serde_json::to_value(&submission)?;
@@ -50,10 +56,12 @@ pub(super) async fn show(client: &Client, args: &RunArgs, plan: Plan, policies: 
             "namespace": args.namespace,
             "job": job,
             "files": files,
+            "links": links,
+            "stdin_bytes": stdin,
             "options": args.heard.origins,
         }))?;
     } else {
-        print(&words(client, args, &submission, &files))?;
+        print(&words(client, args, &submission, (&files, links, stdin)))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -81,7 +89,7 @@ async fn files(client: &Client, plan: Plan) -> anyhow::Result<Vec<Sent>> {
     Ok(sent.collect())
 }
 
-fn words(client: &Client, args: &RunArgs, job: &Submission, files: &[Sent]) -> String {
+fn words(client: &Client, args: &RunArgs, job: &Submission, (files, links, stdin): (&[Sent], usize, Option<u64>)) -> String {
     let mut lines = vec![format!("command:   {}", shell_words::join(&job.command))];
     let mut line = |name: &str, text: Option<String>| lines.extend(text.map(|text| format!("{:<11}{text}", format!("{name}:"))));
     line("runtime", job.runtime.clone());
@@ -100,6 +108,8 @@ fn words(client: &Client, args: &RunArgs, job: &Submission, files: &[Sent]) -> S
         format!("{} files", files.len())
     };
     line("files", Some(format!("{count}, {}, {there} there already", size(all))));
+    line("links", (links > 0).then(|| links.to_string()));
+    line("stdin", stdin.map(size));
     for file in files {
         let state = match file.on_grid {
             Some(true) => "there already",

@@ -1,8 +1,12 @@
 //! `rgrid run`: a script somewhere on the grid, as if it ran here.
 
 mod args;
+mod besides;
 mod dry;
 mod environment;
+mod files;
+mod gather;
+mod imports;
 mod interrupt;
 mod layers;
 mod place;
@@ -38,10 +42,13 @@ const UNREAD: u8 = 141;
 
 pub(crate) async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let cwd = env::current_dir().context("cannot tell which directory this is; change to one that exists")?;
-    let plan = plan_of(&args, &cwd)?;
+    let mut plan = plan_of(&args, &cwd)?;
     args.policy.check()?;
     let client = args.connect.client()?;
     let policies = args.policy.resolve(&client).await?;
+    // Held to the end: what was piped in is a temporary file.
+    let stdin = args.files.stdin().await?;
+    plan.stdin = stdin.as_ref().map(|stdin| stdin.path.clone());
     if args.dry_run {
         return dry::show(&client, &args, plan, &policies).await;
     }
@@ -78,6 +85,7 @@ fn plan_of(args: &RunArgs, cwd: &std::path::Path) -> anyhow::Result<Plan> {
         runtimes: args.runtimes.iter().map(|pair| (pair.key.clone(), pair.value.clone())).collect(),
         program: args.program,
         no_input: &args.no_input,
+        files: Some(&args.files),
     };
     plan(cwd, &args.words, &wishes)
 }

@@ -1,6 +1,7 @@
 //! From the words of the command line to the job's command and the files that go along.
 
 use std::{
+    collections::{HashMap, HashSet},
     ffi::{OsStr, OsString},
     fs::{File, Metadata},
     io::Read as _,
@@ -8,9 +9,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bus::spec::RelPath;
+use bus::{spec::RelPath, tree::Link};
+use globset::GlobSet;
 
 use super::{
+    files::FileArgs,
+    gather::{Choice, below, globs},
     place::{Look, Place, Taken, look, place},
     runtime::{Told, tell},
 };
@@ -28,6 +32,12 @@ pub(super) struct Plan {
     pub(super) runtime: Option<String>,
     /// The files that go along.
     pub(super) inputs: Vec<Input>,
+    /// The links that go along: where each will be, and what it says.
+    pub(super) links: Vec<Link>,
+    /// The directories that go along with nothing in them.
+    pub(super) dirs: Vec<RelPath>,
+    /// What it reads from standard input.
+    pub(super) stdin: Option<PathBuf>,
 }
 
 /// A file that goes along.
@@ -54,6 +64,8 @@ pub(super) struct Wishes<'a> {
     pub(super) program: bool,
     /// Arguments that are not to be sent along.
     pub(super) no_input: &'a [OsString],
+    /// What goes along besides; nothing: what the arguments name, alone.
+    pub(super) files: Option<&'a FileArgs>,
 }
 
 /// Plans a run from a directory.
@@ -78,9 +90,15 @@ pub(super) fn plan(cwd: &Path, words: &[OsString], wishes: &Wishes<'_>) -> anyho
     let mut planner = Planner {
         cwd,
         wishes,
+        exclude: globs("--exclude", wishes.files.map_or(&[][..], |files| &files.exclude), true)?,
         taken: Taken::default(),
+        sent: HashSet::new(),
+        aliases: HashMap::new(),
         inputs: Vec::new(),
+        links: Vec::new(),
+        dirs: Vec::new(),
     };
+    planner.aliases()?;
     // First those that keep their path, so that nothing from elsewhere takes it.
     words.iter().for_each(|word| planner.reserve(word));
     let (program, runtime) = if wishes.program {
@@ -92,10 +110,15 @@ pub(super) fn plan(cwd: &Path, words: &[OsString], wishes: &Wishes<'_>) -> anyho
     for word in arguments {
         command.push(planner.argument(word)?);
     }
+    planner.imports(script, runtime.as_deref(), &command[0])?;
+    planner.besides()?;
     Ok(Plan {
         command,
         runtime,
         inputs: planner.inputs,
+        links: planner.links,
+        dirs: planner.dirs,
+        stdin: None,
     })
 }
 
@@ -108,23 +131,31 @@ fn text(word: &OsStr) -> anyhow::Result<&str> {
     })
 }
 
-/// The names that a word may give to a file: all of it, or what stands behind `--option=`.
+/// The names that a word may give to a file: all of it, or what stands behind `--option=` or `key=`.
 fn named(word: &str) -> impl Iterator<Item = &str> {
-    let value = word.strip_prefix('-').and_then(|rest| rest.split_once('=')).map(|(_, value)| value);
+    let value = word.split_once('=').map(|(_, value)| value);
     std::iter::once(word).chain(value)
 }
 
-struct Planner<'a> {
-    cwd: &'a Path,
-    wishes: &'a Wishes<'a>,
-    taken: Taken,
-    inputs: Vec<Input>,
+/// A plan in the making.
+pub(super) struct Planner<'a> {
+    pub(super) cwd: &'a Path,
+    pub(super) wishes: &'a Wishes<'a>,
+    pub(super) exclude: GlobSet,
+    pub(super) taken: Taken,
+    /// The paths that something goes to already.
+    pub(super) sent: HashSet<String>,
+    /// What is to be called otherwise there, by what it is called here.
+    pub(super) aliases: HashMap<String, String>,
+    pub(super) inputs: Vec<Input>,
+    pub(super) links: Vec<Link>,
+    pub(super) dirs: Vec<RelPath>,
 }
 
 impl Planner<'_> {
     fn reserve(&mut self, word: &str) {
         for name in named(word) {
-            if let Look::File(_) = look(self.cwd, name)
+            if let Look::File(_) | Look::Directory = look(self.cwd, name)
                 && let Ok(Place::Inside { path, .. }) = place(self.cwd, name)
                 && !self.is_excluded(name)
             {
@@ -202,10 +233,8 @@ impl Planner<'_> {
                     return Ok(format!("{prefix}{}", self.send(name, &meta)?));
                 }
                 Look::Directory => {
-                    return Err(usage(format!(
-                        "`{shown}` is a directory, and only files can be sent along; name the files (for instance {}/*), or pass it as plain text with --no-input {shown}",
-                        shown.to_string().trim_end_matches('/')
-                    )));
+                    let prefix = &word[..word.len() - name.len()];
+                    return Ok(format!("{prefix}{}", self.send_dir(name)?));
                 }
                 Look::Pipe => {
                     return Err(usage(format!(
@@ -231,34 +260,59 @@ impl Planner<'_> {
     }
 
     /// Has a file sent along, and says what the job is to call it.
-    fn send(&mut self, word: &str, meta: &Metadata) -> anyhow::Result<String> {
-        let shown = word.escape_debug();
-        let (path, called, is_new) =
-            match place(self.cwd, word).map_err(|error| usage(format!("cannot send {shown}: {}", cause(&error))))? {
-                Place::Inside { path, plain } => {
-                    let is_new = !self.inputs.iter().any(|input| input.path.as_str() == path);
-                    let called = if plain { word.to_owned() } else { path.clone() };
-                    (path, called, is_new)
-                }
-                Place::Outside { real, name } => {
-                    let (path, is_new) = self.taken.outside(&real, &name);
-                    (path.clone(), path, is_new)
-                }
-            };
-        if is_new {
-            let path: RelPath = path.parse().map_err(|error| usage(format!("cannot send {shown}: {error}")))?;
-            self.inputs.push(Input {
-                source: self.cwd.join(word),
-                path,
-                executable: is_executable(meta),
-                size: meta.len(),
-            });
-        }
+    pub(super) fn send(&mut self, word: &str, meta: &Metadata) -> anyhow::Result<String> {
+        let (path, called) = self.settle(word)?;
+        self.add(&path, self.cwd.join(word), meta)?;
         Ok(called)
+    }
+
+    /// Has all of a directory sent along, and says what the job is to call it.
+    pub(super) fn send_dir(&mut self, word: &str) -> anyhow::Result<String> {
+        let (path, called) = self.settle(word)?;
+        let choice = Choice {
+            exclude: &self.exclude,
+            as_git: false,
+            only: None,
+        };
+        let found = below(&self.cwd.join(word), choice)?;
+        self.add_all(&path, found)?;
+        Ok(called)
+    }
+
+    /// Where something that is here will be there (nothing: the work directory itself), and what the job is to call it.
+    fn settle(&mut self, word: &str) -> anyhow::Result<(String, String)> {
+        if let Some(alias) = self.aliases.get(word) {
+            return Ok((alias.clone(), alias.clone()));
+        }
+        let shown = word.escape_debug();
+        Ok(
+            match place(self.cwd, word).map_err(|error| usage(format!("cannot send {shown}: {}", cause(&error))))? {
+                Place::Inside { path, plain } if plain => (path, word.to_owned()),
+                Place::Inside { path, .. } if path.is_empty() => (path, ".".to_owned()),
+                Place::Inside { path, .. } => (path.clone(), path),
+                Place::Outside { real, name } => {
+                    let (path, _) = self.taken.outside(&real, &name);
+                    (path.clone(), path)
+                }
+            },
+        )
     }
 }
 
-fn is_executable(meta: &Metadata) -> bool {
+pub(super) fn parsed(path: &str) -> anyhow::Result<RelPath> {
+    path.parse()
+        .map_err(|error| usage(format!("cannot send {}: {error}", path.escape_debug())))
+}
+
+pub(super) fn unreadable(path: &Path, error: &std::io::Error) -> anyhow::Error {
+    usage(format!(
+        "cannot read {}: {}; make it readable, or leave it out with --exclude",
+        path.display(),
+        cause(error)
+    ))
+}
+
+pub(super) fn is_executable(meta: &Metadata) -> bool {
     meta.permissions().mode() & 0o111 != 0
 }
 

@@ -107,18 +107,86 @@ fn what_cannot_be_meant_is_said() -> anyhow::Result<()> {
         rustix::fs::Mode::RWXU,
         0,
     )?;
-    let cases: [(&[&str], &str); 7] = [
+    let cases: [(&[&str], &str); 5] = [
         (&["missing.py"], "there is no script `missing.py`"),
         (&["--cpus"], "has no option `--cpus`"),
         (&["data"], "is a directory, not a script"),
         (&["notes"], "cannot tell what runs `notes`"),
-        (&["a.py", "data/"], "name the files (for instance data/*)"),
-        (&["a.py", "--in=data"], "with --no-input data"),
         (&["a.py", "pipe"], "is a pipe"),
     ];
     for (words, expected) in cases {
         let error = here.plan(words).expect_err("refused").to_string();
         assert!(error.contains(expected), "{words:?}: {error}");
+    }
+    Ok(())
+}
+
+#[test]
+fn directories_go_along_with_all_that_is_in_them() -> anyhow::Result<()> {
+    let here = Here::new(&["a.py", "data/x.csv", "data/deep/y.csv", "../far/z.csv", "far/w"])?;
+    let root = here.temp.path().join("here");
+    fs::create_dir(root.join("data/empty"))?;
+    std::os::unix::fs::symlink("x.csv", root.join("data/link"))?;
+    let plan = here.plan(&["a.py", "./data/", "--in=../far", "key=data/x.csv"])?;
+    assert_eq!(plan.command, ["a.py", "./data/", "--in=far", "key=data/x.csv"]);
+    assert_eq!(paths(&plan), ["a.py", "data/deep/y.csv", "data/x.csv", "far/z.csv"]);
+    let link = (plan.links[0].path.as_str(), plan.links[0].target.as_str());
+    assert_eq!((link, plan.dirs[0].as_str()), (("data/link", "x.csv"), "data/empty"));
+    let all = here.plan(&["a.py", "."])?;
+    assert_eq!(all.command, ["a.py", "."]);
+    assert_eq!(all.inputs.len(), 4);
+    Ok(())
+}
+
+#[test]
+fn what_is_wished_goes_along_too_and_stands_where_it_is_wished() -> anyhow::Result<()> {
+    let here = Here::new(&["a.py", "m.py", "conf/a.yaml", "conf/b.txt", "../secret/list", "big.tmp"])?;
+    fs::write(here.temp.path().join("here/a.py"), "import m")?;
+    let pair = |text: &str| text.parse().expect("a pair");
+    let mut files = FileArgs {
+        include: vec!["conf/*.yaml".to_owned()],
+        input: vec![pair("../secret/list=in/names.txt"), pair("conf=settings")],
+        ..FileArgs::default()
+    };
+    let wishes = Wishes {
+        files: Some(&files),
+        ..Wishes::default()
+    };
+    let plan = here.plan_with(&["a.py", "../secret/list"], &wishes)?;
+    assert_eq!(plan.command, ["a.py", "in/names.txt"]);
+    let mut found = paths(&plan);
+    found.sort_unstable();
+    assert_eq!(
+        found,
+        ["a.py", "conf/a.yaml", "in/names.txt", "m.py", "settings/a.yaml", "settings/b.txt"]
+    );
+    files = FileArgs {
+        workdir: true,
+        exclude: vec!["*.tmp".to_owned(), "conf".to_owned()],
+        ..FileArgs::default()
+    };
+    let wishes = Wishes {
+        files: Some(&files),
+        ..Wishes::default()
+    };
+    assert_eq!(paths(&here.plan_with(&["a.py"], &wishes)?), ["a.py", "m.py"]);
+    for (include, input, expected) in [
+        (Some("*.nothing"), None, "matches no file here"),
+        (Some("a[b"), None, "is not a glob"),
+        (None, Some("nowhere=x"), "there is no file or directory `nowhere`"),
+        (None, Some("conf=../x"), "cannot send ../x"),
+    ] {
+        let files = FileArgs {
+            include: include.map(str::to_owned).into_iter().collect(),
+            input: input.map(pair).into_iter().collect(),
+            ..FileArgs::default()
+        };
+        let wishes = Wishes {
+            files: Some(&files),
+            ..Wishes::default()
+        };
+        let error = here.plan_with(&["a.py"], &wishes).expect_err("refused").to_string();
+        assert!(error.contains(expected), "{expected}: {error}");
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! From a plan to a job: hash, send what is missing, submit.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeSet, HashMap},
     path::PathBuf,
 };
 
@@ -9,12 +9,17 @@ use api::view::Submitted;
 use bus::{
     spec::{InputFile, Resources},
     submission::Submission,
+    tree::{Content, MAX_INLINE_INPUTS, Tree, TreeRef},
 };
 use reqwest::Method;
 
-use super::{RunArgs, plan::Plan, policy::Policies};
+use super::{
+    RunArgs,
+    plan::{Input, Plan},
+    policy::Policies,
+};
 use crate::{
-    client::{Client, Hashed, hash, upload},
+    client::{Client, Hashed, hash, put_bytes, upload},
     output::Bar,
     values::{ByteSize, Cpus, Pair},
 };
@@ -37,36 +42,67 @@ pub(super) async fn submit(client: &Client, args: &RunArgs, plan: Plan, policies
 /// # Errors
 /// If a file cannot be read or sent.
 pub(super) async fn stage(client: &Client, args: &RunArgs, plans: Vec<Plan>, policies: &Policies) -> anyhow::Result<Vec<Submission>> {
-    let sizes: BTreeMap<&PathBuf, u64> = plans
+    let mut sources: BTreeSet<PathBuf> = plans
         .iter()
-        .flat_map(|plan| plan.inputs.iter().map(|input| (&input.source, input.size)))
+        .flat_map(|plan| plan.inputs.iter().map(|input| input.source.clone()))
         .collect();
-    let bar = Bar::new("reading", sizes.values().sum());
-    let hashed = hash(sizes.into_keys().cloned().collect(), &bar).await?;
+    sources.extend(plans.iter().filter_map(|plan| plan.stdin.clone()));
+    let size_of = |path: &PathBuf| std::fs::metadata(path).map_or(0, |meta| meta.len());
+    let bar = Bar::new("reading", sources.iter().map(size_of).sum());
+    let hashed = hash(sources.into_iter().collect(), &bar).await?;
     bar.finish();
     if !hashed.is_empty() {
-        upload(client, hashed.clone()).await?;
+        let sent = upload(client, hashed.clone()).await?;
+        if args.verbose || sent.is_much() {
+            eprintln!("rgrid: {sent}");
+        }
     }
     let hashed: HashMap<PathBuf, Hashed> = hashed.into_iter().map(|file| (file.source.clone(), file)).collect();
-    let as_submission = |plan: Plan| Submission {
-        command: plan.command,
-        runtime: plan.runtime,
-        inputs: plan
-            .inputs
-            .into_iter()
-            .filter_map(|input| {
-                let file = hashed.get(&input.source)?;
-                Some(InputFile {
-                    path: input.path,
-                    sha256: file.sha256,
-                    size: file.size,
-                    executable: input.executable,
-                })
-            })
-            .collect(),
-        ..submission(args, policies)
-    };
-    Ok(plans.into_iter().map(as_submission).collect())
+    let mut submissions = Vec::with_capacity(plans.len());
+    for plan in plans {
+        let stdin = plan.stdin.as_ref().and_then(|path| hashed.get(path));
+        let stdin = stdin.map(|file| Content {
+            sha256: file.sha256,
+            size: file.size,
+        });
+        let inputs: Vec<InputFile> = plan.inputs.into_iter().filter_map(|input| as_input(input, &hashed)).collect();
+        let many = inputs.len() > MAX_INLINE_INPUTS;
+        let (inputs, files) = if many { (Vec::new(), inputs) } else { (inputs, Vec::new()) };
+        let tree = Tree {
+            files,
+            links: plan.links,
+            dirs: plan.dirs,
+        };
+        submissions.push(Submission {
+            command: plan.command,
+            runtime: plan.runtime,
+            inputs,
+            tree: send_list(client, &tree).await?,
+            stdin,
+            ..submission(args, policies)
+        });
+    }
+    Ok(submissions)
+}
+
+fn as_input(input: Input, hashed: &HashMap<PathBuf, Hashed>) -> Option<InputFile> {
+    let file = hashed.get(&input.source)?;
+    Some(InputFile {
+        path: input.path,
+        sha256: file.sha256,
+        size: file.size,
+        executable: input.executable,
+    })
+}
+
+/// Stores a list of inputs; nothing where there is nothing to be listed.
+async fn send_list(client: &Client, tree: &Tree) -> anyhow::Result<Option<TreeRef>> {
+    if tree.is_empty() {
+        return Ok(None);
+    }
+    let (json, reference) = tree.to_json();
+    put_bytes(client, reference.sha256, json).await?;
+    Ok(Some(reference))
 }
 
 /// What the options say of the job; what it runs is left open.

@@ -107,6 +107,10 @@ pub(super) fn of(
         env: Some(environment(launch, has_init)),
         user: Some(format!("{}:{}", setting.user.0, setting.user.1)),
         working_dir: Some("/work".to_owned()),
+        // Open until what there is to read was sent, and then at its end.
+        open_stdin: Some(launch.stdin.is_some()),
+        stdin_once: Some(launch.stdin.is_some()),
+        attach_stdin: Some(launch.stdin.is_some()),
         attach_stdout: Some(true),
         attach_stderr: Some(true),
         labels: Some(labels.map(|(name, value)| (name.to_owned(), value)).collect()),
@@ -188,7 +192,14 @@ fn mount(target: &str, source: &Path) -> Result<Mount, Error> {
 }
 
 fn environment(launch: &Launch, has_init: bool) -> Vec<String> {
-    let mut variables = HashMap::from([("HOME", "/tmp"), ("TMPDIR", "/tmp"), ("LANG", "C.UTF-8"), ("PYTHONUNBUFFERED", "1")]);
+    let mut variables = HashMap::from([
+        ("HOME", "/tmp"),
+        ("TMPDIR", "/tmp"),
+        ("LANG", "C.UTF-8"),
+        ("PYTHONUNBUFFERED", "1"),
+        // Compiled modules are nobody's outputs.
+        ("PYTHONDONTWRITEBYTECODE", "1"),
+    ]);
     if has_init {
         // What asks a job to end asks all of it, not its first process alone.
         variables.insert("TINI_KILL_PROCESS_GROUP", "1");

@@ -262,7 +262,8 @@ impl Handle for ContainerHandle {
     }
 
     fn can_be_left(&self) -> bool {
-        self.tap.whole.load(Ordering::Relaxed) && self.ended.get().is_none() && *self.tap.standing.borrow() == Standing::Runs
+        let whole = self.tap.whole.load(Ordering::Relaxed) && self.tap.fed.load(Ordering::Acquire);
+        whole && self.ended.get().is_none() && *self.tap.standing.borrow() == Standing::Runs
     }
 
     async fn leave(&self) -> Option<Left> {

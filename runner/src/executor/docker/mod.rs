@@ -3,6 +3,8 @@
 //! As few round trips to the daemon as can be: create, attach, start, wait. Removal happens behind the job's back.
 
 use std::{
+    path::PathBuf,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -16,9 +18,12 @@ use bollard::{
     query_parameters::{AttachContainerOptions, CreateContainerOptions, InspectContainerOptions, StartContainerOptions},
 };
 use bus::{ids::WorkerId, spec::ExecutorKind};
-use tokio::time::timeout;
+use tokio::{
+    io::{AsyncWrite, AsyncWriteExt as _},
+    time::timeout,
+};
 use tokio_util::task::TaskTracker;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use self::{
     body::Setting,
@@ -200,9 +205,10 @@ impl Docker {
     }
 
     /// Attaches before the start, so that nothing of the output is lost.
-    async fn start(&self, container: &Container) -> Result<AttachContainerResults, bollard::errors::Error> {
+    async fn start(&self, container: &Container, launch: &Launch) -> Result<AttachContainerResults, bollard::errors::Error> {
         let options = AttachContainerOptions {
             stream: true,
+            stdin: launch.stdin.is_some(),
             stdout: true,
             stderr: true,
             ..AttachContainerOptions::default()
@@ -300,19 +306,23 @@ impl Docker {
         let image = self.image(launch).await?;
         body::hand_over(launch, &self.setting).await?;
         let mut container = self.create(launch, &image).await?;
-        let attached = match self.start(&container).await {
+        let attached = match self.start(&container, launch).await {
             Err(error) if error.to_string().contains("docker-init") && self.has_init.swap(false, Ordering::Relaxed) => {
                 warn!(
                     "the Docker daemon has no docker-init: a program that leaves signals to their default cannot be asked to end, only killed"
                 );
                 container.remove_now().await;
                 container = self.create(launch, &image).await?;
-                self.start(&container).await
+                self.start(&container, launch).await
             }
             other => other,
         };
         let attached = attached.map_err(|error| without_shell(launch, refused("start", &error)))?;
         let tap = Arc::new(Tap::new(None));
+        if let Some(stdin) = launch.stdin.clone() {
+            tap.fed.store(false, Ordering::Release);
+            self.tasks.spawn(feed(stdin, attached.input, Arc::clone(&tap)));
+        }
         let memory_limited = launch.limits.memory_bytes.is_some();
         let running = self.follow(container, tap, Some(attached.output), Counts::default(), memory_limited);
         Ok(Running {
@@ -330,6 +340,20 @@ fn without_shell(launch: &Launch, error: Error) -> Error {
         )),
         error => error,
     }
+}
+
+/// Sends a container what it is to read, and then the end of it. One that does not read holds this up until it is gone.
+async fn feed(from: PathBuf, mut input: Pin<Box<dyn AsyncWrite + Send>>, tap: Arc<Tap>) {
+    let sent = async {
+        let mut file = tokio::fs::File::open(&from).await?;
+        tokio::io::copy(&mut file, &mut input).await?;
+        input.shutdown().await
+    };
+    if let Err(error) = sent.await {
+        // It ended without reading all of it, as a program may.
+        debug!("a container did not take all of its standard input: {error}");
+    }
+    tap.fed.store(true, Ordering::Release);
 }
 
 /// What the daemon's refusal means: the job asks for what cannot be (4xx, or a program that is not in the image), or the worker is ill.

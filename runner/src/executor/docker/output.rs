@@ -52,6 +52,8 @@ pub(super) struct Tap {
     first: Mutex<Option<String>>,
     /// Whether what the daemon stored can still be counted from its beginning.
     pub(super) whole: AtomicBool,
+    /// Whether it has all that it is to read: what is still to be sent comes from us.
+    pub(super) fed: AtomicBool,
 }
 
 impl Tap {
@@ -61,6 +63,7 @@ impl Tap {
             leave: CancellationToken::new(),
             first: Mutex::new(first),
             whole: AtomicBool::new(true),
+            fed: AtomicBool::new(true),
         }
     }
 

@@ -13,6 +13,8 @@ pub(super) fn base(path: &OsStr, user: Option<OsString>) -> Vec<(OsString, OsStr
         ("PATH".into(), path.to_owned()),
         ("LANG".into(), "C.UTF-8".into()),
         ("PYTHONUNBUFFERED".into(), "1".into()),
+        // Compiled modules are nobody's outputs.
+        ("PYTHONDONTWRITEBYTECODE".into(), "1".into()),
     ];
     base.extend(user.map(|user| ("USER".into(), user)));
     base

@@ -204,6 +204,7 @@ impl Process {
             argv,
             env: environment::of(&self.base, &launch.scratch_dir, launch.variables(), &mark),
             directory: launch.work_dir.as_os_str().to_owned(),
+            stdin: launch.stdin.clone().unwrap_or_default().into_os_string(),
         })
     }
 

@@ -24,6 +24,8 @@ pub(super) struct Command {
     pub(super) env: Vec<(OsString, OsString)>,
     /// The current directory.
     pub(super) directory: OsString,
+    /// The file that it reads as standard input; empty: none.
+    pub(super) stdin: OsString,
 }
 
 /// What the runner asks of the helper.
@@ -89,6 +91,7 @@ impl Command {
     pub(super) fn encode(&self, to: &mut Vec<u8>) {
         put(to, &self.program);
         put(to, &self.directory);
+        put(to, &self.stdin);
         put_len(to, self.argv.len());
         self.argv.iter().for_each(|arg| put(to, arg));
         put_len(to, self.env.len());
@@ -103,6 +106,7 @@ impl Command {
         let mut from = Reader(bytes);
         let program = from.text()?;
         let directory = from.text()?;
+        let stdin = from.text()?;
         let argv = (0..from.len()?).map(|_| from.text()).collect::<Option<_>>()?;
         let env = (0..from.len()?)
             .map(|_| Some((from.text()?, from.text()?)))
@@ -112,6 +116,7 @@ impl Command {
             argv,
             env,
             directory,
+            stdin,
         })
     }
 }
@@ -254,6 +259,7 @@ mod tests {
             argv: vec!["python3".into(), "a b.py".into(), OsString::from_vec(vec![0xff, 0xfe])],
             env: vec![("PATH".into(), "/bin".into()), ("EMPTY".into(), "".into())],
             directory: "/work".into(),
+            stdin: "/stdin".into(),
         }
     }
 

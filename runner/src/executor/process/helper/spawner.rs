@@ -133,6 +133,10 @@ fn start(command: Option<Command>, files: Vec<OwnedFd>) -> io::Result<i32> {
         (None, None) => return Err(invalid()),
     };
     let (name, arguments) = command.argv.split_first().ok_or_else(invalid)?;
+    let stdin = match command.stdin.as_os_str() {
+        none if none.is_empty() => Stdio::inherit(),
+        path => File::open(path)?.into(),
+    };
     let child = std::process::Command::new(&command.program)
         .arg0(name)
         .args(arguments)
@@ -140,7 +144,7 @@ fn start(command: Option<Command>, files: Vec<OwnedFd>) -> io::Result<i32> {
         .envs(command.env)
         .current_dir(&command.directory)
         .process_group(0)
-        .stdin(Stdio::inherit())
+        .stdin(stdin)
         .stdout(stdout)
         .stderr(stderr)
         .spawn()?;

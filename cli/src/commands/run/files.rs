@@ -1,0 +1,110 @@
+//! The options that say which files go along, besides the arguments that name some.
+
+use std::{
+    fs::File,
+    io::{self, Seek as _},
+    os::fd::AsFd as _,
+    path::PathBuf,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use clap::Args;
+use rustix::fs::{FileType, fstat};
+use tempfile::NamedTempFile;
+
+use crate::{failure::usage, values::Pair};
+
+/// After so long without a byte, it is said that standard input is waited for: a pipe that never ends would be a riddle.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The options about files.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "What goes along")]
+pub(super) struct FileArgs {
+    /// Further files, by a glob from the current directory, such as 'conf/**/*.yaml'; may be given several times
+    #[arg(long, value_name = "GLOB")]
+    pub(super) include: Vec<String>,
+    /// The whole current directory, without .git and what .gitignore names
+    #[arg(long)]
+    pub(super) workdir: bool,
+    /// What to leave out of --workdir, --include, directories and modules, by a glob such as '*.tmp'; may be given several times
+    #[arg(long, value_name = "GLOB")]
+    pub(super) exclude: Vec<String>,
+    /// A file or directory of here that is to stand at another path there; may be given several times
+    #[arg(long, value_name = "PATH=ALIAS")]
+    pub(super) input: Vec<Pair>,
+    /// What the script reads from standard input: a file, `-` for what comes here, or none [default: `-`, if that is a pipe or a file]
+    #[arg(long, short = 'i', value_name = "FILE")]
+    pub(super) stdin: Option<PathBuf>,
+    /// Leave a Python script's own modules here; else those that it imports, and that lie beside it, go along
+    #[arg(long)]
+    pub(super) no_imports: bool,
+}
+
+/// What the script reads from standard input.
+#[derive(Debug)]
+pub(super) struct Stdin {
+    pub(super) path: PathBuf,
+    /// Removed with this.
+    _copy: Option<NamedTempFile>,
+}
+
+impl FileArgs {
+    /// What the script is to read from standard input; nothing where there is nothing. A pipe is read to its end.
+    ///
+    /// # Errors
+    /// If it cannot be read or kept.
+    pub(super) async fn stdin(&self) -> anyhow::Result<Option<Stdin>> {
+        match self.stdin.as_deref().and_then(|path| path.to_str()) {
+            Some("none") => Ok(None),
+            Some("-") => copied().await,
+            None if self.stdin.is_none() && !is_fed() => Ok(None),
+            None if self.stdin.is_none() => copied().await,
+            _ => self.stdin.clone().map_or(Ok(None), given),
+        }
+    }
+}
+
+fn given(path: PathBuf) -> anyhow::Result<Option<Stdin>> {
+    let shown = path.display();
+    let meta = File::open(&path).and_then(|file| file.metadata()).map_err(|error| {
+        usage(format!(
+            "cannot read {shown} for standard input: {error}; name a file, `-` or `none` with --stdin"
+        ))
+    })?;
+    if !meta.is_file() {
+        return Err(usage(format!(
+            "{shown} is no file, and cannot be the standard input; name a file, or pipe it in"
+        )));
+    }
+    Ok((meta.len() > 0).then_some(Stdin { path, _copy: None }))
+}
+
+/// Whether somebody feeds our standard input: a pipe or a file, and neither a terminal nor nothing (/dev/null).
+fn is_fed() -> bool {
+    fstat(io::stdin().as_fd()).is_ok_and(|stat| matches!(FileType::from_raw_mode(stat.st_mode), FileType::Fifo | FileType::RegularFile))
+}
+
+/// All that comes, in a file: its hash must be known before it is sent.
+async fn copied() -> anyhow::Result<Option<Stdin>> {
+    let copying = tokio::task::spawn_blocking(|| -> io::Result<(NamedTempFile, u64)> {
+        let mut copy = NamedTempFile::with_prefix("rgrid-stdin-")?;
+        let bytes = io::copy(&mut io::stdin().lock(), &mut copy)?;
+        copy.rewind()?;
+        Ok((copy, bytes))
+    });
+    let mut copying = std::pin::pin!(copying);
+    let copied = match tokio::time::timeout(PATIENCE, &mut copying).await {
+        Ok(copied) => copied,
+        Err(_) => {
+            eprintln!("rgrid: reading standard input to its end, for the script; without any: --stdin none");
+            copying.await
+        }
+    };
+    let (copy, bytes) = copied?.context("cannot keep a copy of standard input; make room in the directory for temporary files (TMPDIR)")?;
+    Ok((bytes > 0).then(|| Stdin {
+        path: copy.path().to_owned(),
+        _copy: Some(copy),
+    }))
+}

@@ -1,0 +1,5 @@
+//! What runs here runs there: scripts as people write them, side by side, with all that they read and leave.
+
+mod many;
+mod refused;
+mod scripts;
