@@ -7,6 +7,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use crate::{
     bench::BenchArgs,
     commands::{
+        attach::AttachArgs,
         cancel::CancelArgs,
         completions::CompletionsArgs,
         cordon::{CordonArgs, UncordonArgs},
@@ -19,6 +20,7 @@ use crate::{
         logs::LogsArgs,
         requeue::RequeueArgs,
         rerun::RerunArgs,
+        retry::RetryArgs,
         run::{self, RunArgs},
         secret::SecretArgs,
         status::StatusArgs,
@@ -60,11 +62,13 @@ pub(crate) struct Cli {
 pub(crate) enum Verb {
     Run(Box<RunArgs>),
     Rerun(RerunArgs),
+    Attach(AttachArgs),
     List(ListArgs),
     Status(StatusArgs),
     Logs(LogsArgs),
     Download(DownloadArgs),
     Cancel(CancelArgs),
+    Retry(RetryArgs),
     Requeue(RequeueArgs),
     History(HistoryArgs),
     Secret(SecretArgs),

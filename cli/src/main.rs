@@ -19,6 +19,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::{
     args::Verb,
     commands::{
+        attach::attach,
         cancel::cancel,
         completions::completions,
         cordon::{cordon, uncordon},
@@ -31,6 +32,7 @@ use crate::{
         logs::logs,
         requeue::requeue,
         rerun::rerun,
+        retry::retry,
         run::run,
         secret::secret,
         status::status,
@@ -77,11 +79,13 @@ fn running(verb: Verb) -> Running {
     match verb {
         Verb::Run(args) => Box::pin(run(*args)),
         Verb::Rerun(args) => Box::pin(rerun(args)),
+        Verb::Attach(args) => Box::pin(attach(args)),
         Verb::List(args) => Box::pin(list(args)),
         Verb::Status(args) => Box::pin(status(args)),
         Verb::Logs(args) => Box::pin(logs(args)),
         Verb::Download(args) => Box::pin(download(args)),
         Verb::Cancel(args) => Box::pin(cancel(args)),
+        Verb::Retry(args) => Box::pin(retry(args)),
         Verb::Requeue(args) => Box::pin(requeue(args)),
         Verb::History(args) => Box::pin(history(args)),
         Verb::Secret(args) => Box::pin(secret(args)),

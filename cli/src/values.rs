@@ -1,10 +1,14 @@
 //! Text from the command line becomes typed values here, or a sentence that says what to write instead.
 
+mod steps;
 mod times;
 
 use std::{fmt, str::FromStr};
 
-pub(crate) use self::times::{After, Moment, Patience, Span};
+pub(crate) use self::{
+    steps::Steps,
+    times::{After, Moment, Patience, Span},
+};
 
 /// An amount of memory or storage, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -108,6 +108,7 @@ fn spec(shared: &Submission, member: MemberSubmission, (batch, index): (BatchId,
         one.command = member.command;
     }
     one.inputs.extend(member.inputs);
+    one.tree = member.tree.or(one.tree);
     one.env.extend(member.env);
     let at = |Refusal(why)| {
         Problem::from(Refusal(format!(

@@ -7,6 +7,7 @@ use bus::{
     job::State,
     spec::InputFile,
     submission::Submission,
+    tree::TreeRef,
 };
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -48,6 +49,9 @@ pub struct MemberSubmission {
     /// Its files, besides those of all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inputs: Vec<InputFile>,
+    /// More of its files, as a list in the store; absent: those of all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tree: Option<TreeRef>,
     /// Its environment variables, besides those of all.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,

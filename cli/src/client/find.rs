@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use anyhow::bail;
-use api::view::{JobList, JobView, Projection};
-use bus::ids::JobId;
+use api::view::{BatchList, BatchView, JobList, JobView, MemberView, Members, Projection};
+use bus::ids::{BatchId, JobId};
 
 use super::Client;
 use crate::failure::usage;
@@ -50,6 +50,71 @@ pub(crate) async fn find_job(client: &Client, text: &str) -> anyhow::Result<JobI
                 several.len(),
                 ids.join(", ")
             )
+        }
+    }
+}
+
+/// The batch that a user names by its id; nothing where there is none of that id. `last` is the last one.
+///
+/// # Errors
+/// If the grid cannot be asked, or there is no last one.
+pub(crate) async fn find_batch(client: &Client, text: &str) -> anyhow::Result<Option<BatchView>> {
+    let min_sequence = ("min_sequence", now(client).await?.to_string());
+    if text == "last" {
+        let list: BatchList = client.get("/v1/batches", &[("limit", "1".to_owned()), min_sequence]).await?;
+        return Ok(list.batches.into_iter().next());
+    }
+    let Ok(id) = text.parse::<BatchId>() else { return Ok(None) };
+    match client.get(&format!("/v1/batches/{id}"), &[min_sequence]).await {
+        Ok(view) => Ok(Some(view)),
+        Err(super::Error::Problem(problem)) if problem.status == 404 => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// As [`find_batch`], where nothing but a batch is meant.
+///
+/// # Errors
+/// If there is no such batch.
+pub(crate) async fn the_batch(client: &Client, text: &str) -> anyhow::Result<BatchView> {
+    let found = find_batch(client, text).await?;
+    found.ok_or_else(|| {
+        usage(format!(
+            "`{text}` is no batch; give an id as `rgrid list --batches` shows it, or `last`"
+        ))
+    })
+}
+
+/// A batch, where its id is given and not a job's: `last` is the last job then.
+///
+/// # Errors
+/// If the grid cannot be asked.
+pub(crate) async fn batch_by_id(client: &Client, text: &str) -> anyhow::Result<Option<BatchView>> {
+    match text.parse::<BatchId>() {
+        Ok(_) => find_batch(client, text).await,
+        Err(_) => Ok(None),
+    }
+}
+
+/// All members of a batch in these states (all, where none is given), in their order.
+///
+/// # Errors
+/// If the grid cannot be asked.
+pub(crate) async fn members(client: &Client, batch: BatchId, states: &str) -> Result<Vec<MemberView>, super::Error> {
+    let (mut found, mut after) = (Vec::new(), None::<u32>);
+    let min_sequence = now(client).await?.to_string();
+    loop {
+        let mut query = vec![
+            ("limit", PAGE.to_string()),
+            ("state", states.to_owned()),
+            ("min_sequence", min_sequence.clone()),
+        ];
+        query.extend(after.map(|after| ("after", after.to_string())));
+        let page: Members = client.get(&format!("/v1/batches/{batch}/jobs"), &query).await?;
+        found.extend(page.members);
+        after = page.next;
+        if after.is_none() {
+            return Ok(found);
         }
     }
 }

@@ -19,7 +19,7 @@ pub(crate) use self::{
     download::save_outputs,
     error::Error,
     events::Events,
-    find::{find_job, now, until_ended},
+    find::{batch_by_id, find_job, members, now, the_batch, until_ended},
     follow::{Follow, Item, Wanted, bytes_of},
     upload::{Hashed, hash, put_bytes, upload},
 };

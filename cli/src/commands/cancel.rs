@@ -2,14 +2,17 @@
 
 use std::process::ExitCode;
 
-use api::view::JobView;
-use bus::{ids::JobId, job::State};
+use api::view::{BatchView, JobView};
+use bus::{
+    ids::{BatchId, JobId},
+    job::State,
+};
 use clap::Args;
 use futures::{StreamExt as _, stream};
 use serde_json::{Value, json};
 
 use crate::{
-    client::{Client, Connect, Error, find_job, until_ended},
+    client::{Client, Connect, Error, batch_by_id, find_job, until_ended},
     failure::sentence,
     output::{print_json, print_line},
 };
@@ -32,7 +35,7 @@ Exit codes: 0 if each job is cancelled (with --detach: or about to be), 1 if one
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct CancelArgs {
-    /// Which jobs: ids, parts of ids, or `last`
+    /// Which jobs: ids, parts of ids, or `last`; or ids of batches
     #[arg(value_name = "JOB", required = true)]
     jobs: Vec<String>,
     /// What to say of it in the job's history
@@ -50,14 +53,17 @@ pub(crate) struct CancelArgs {
 
 pub(crate) async fn cancel(args: CancelArgs) -> anyhow::Result<ExitCode> {
     let client = args.connect.client()?;
+    let batches = batches(&client, &args).await?;
+    let is_batch = |text: &String| batches.iter().any(|batch| text.parse() == Ok(batch.id));
+    let jobs: Vec<String> = args.jobs.iter().filter(|text| !is_batch(text)).cloned().collect();
     let cancel_one = async |text: String| {
         let came = one(&client, &text, &args).await;
         (text, came)
     };
     let mut all_well = true;
-    let mut answers: Vec<Value> = Vec::new();
+    let mut answers: Vec<Value> = batches.iter().map(serde_json::to_value).collect::<Result<_, _>>()?;
     // All are asked for before any is waited for long.
-    let mut ended = stream::iter(args.jobs.clone()).map(cancel_one).buffered(AT_ONCE);
+    let mut ended = stream::iter(jobs).map(cancel_one).buffered(AT_ONCE);
     while let Some((text, came)) = ended.next().await {
         match came {
             Ok(job) => {
@@ -79,6 +85,49 @@ pub(crate) async fn cancel(args: CancelArgs) -> anyhow::Result<ExitCode> {
         print_json(&answers)?;
     }
     Ok(if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Ends those that are batches.
+async fn batches(client: &Client, args: &CancelArgs) -> anyhow::Result<Vec<BatchView>> {
+    let mut cancelled = Vec::new();
+    for text in &args.jobs {
+        let Some(batch) = batch_by_id(client, text).await? else { continue };
+        let reason = json!({ "reason": args.reason });
+        let _asked: Value = client.post(&format!("/v1/batches/{}/cancel", batch.id), &reason).await?;
+        let view = if args.detach {
+            batch
+        } else {
+            until_batch_ended(client, batch.id).await?
+        };
+        if !args.json {
+            print_line(&if view.state.is_end() {
+                let cancelled = view.count([State::Cancelled]);
+                format!(
+                    "batch {} is {}; {cancelled} of its {} jobs were cancelled",
+                    view.id,
+                    view.state.as_str(),
+                    view.total
+                )
+            } else {
+                format!("batch {} is being cancelled", view.id)
+            })?;
+        }
+        cancelled.push(view);
+    }
+    Ok(cancelled)
+}
+
+/// A batch, once it has ended.
+async fn until_batch_ended(client: &Client, id: BatchId) -> Result<BatchView, Error> {
+    loop {
+        match client.get::<BatchView, _>(&format!("/v1/batches/{id}"), &()).await {
+            Ok(view) if view.state.is_end() => return Ok(view),
+            Ok(_) => {}
+            Err(error) if error.may_pass() => {}
+            Err(error) => return Err(error),
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
 }
 
 async fn one(client: &Client, text: &str, args: &CancelArgs) -> anyhow::Result<JobView> {

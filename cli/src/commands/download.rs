@@ -3,13 +3,18 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::bail;
-use api::view::{ArtifactView, Artifacts};
+use api::view::{ArtifactView, Artifacts, BatchView};
 use clap::Args;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use crate::{
-    client::{Connect, find_job, save_outputs},
+    client::{Client, Connect, batch_by_id, find_job, members, save_outputs},
+    commands::run::batch::{Homes, fetch},
     output::{Align, one_line, print, print_json, print_line, size, table},
 };
+
+/// Jobs of a batch whose outputs are fetched at once.
+const AT_ONCE: usize = 4;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -21,7 +26,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct DownloadArgs {
-    /// Which job: an id, a part of one, or `last`
+    /// Which job: an id, a part of one, or `last`; or a batch's id: into ./outputs/NAME/ for each of its jobs
     #[arg(value_name = "JOB")]
     job: String,
     /// Only show what there is
@@ -42,6 +47,9 @@ pub(crate) struct DownloadArgs {
 
 pub(crate) async fn download(args: DownloadArgs) -> anyhow::Result<ExitCode> {
     let client = args.connect.client()?;
+    if let Some(batch) = batch_by_id(&client, &args.job).await? {
+        return of_batch(&client, &args, &batch).await;
+    }
     let job = find_job(&client, &args.job).await?;
     let mut found: Artifacts = client.get(&format!("/v1/jobs/{job}/artifacts"), &()).await?;
     if let Some(absent) = args
@@ -78,6 +86,23 @@ pub(crate) async fn download(args: DownloadArgs) -> anyhow::Result<ExitCode> {
             print_line(&path.display().to_string())?;
         }
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn of_batch(client: &Client, args: &DownloadArgs, batch: &BatchView) -> anyhow::Result<ExitCode> {
+    if args.list || !args.file.is_empty() || args.json {
+        bail!("--list, --file and --json are for a single job; leave them out for a batch");
+    }
+    let all = members(client, batch.id, "").await?;
+    let names: Vec<String> = all.iter().map(|member| member.item.clone()).collect();
+    let root = args.output.clone().unwrap_or_else(|| PathBuf::from("outputs"));
+    let homes = Homes::new(&root, &names, false);
+    let left = all.iter().filter(|member| member.outputs > 0 && member.job.state.is_end());
+    let fetches = left.map(|member| fetch(client, member.job.id, member.index, &homes));
+    let fetches = fetches.collect::<Vec<_>>();
+    let fetched = fetches.len();
+    stream::iter(fetches).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
+    print_line(&format!("the outputs of {fetched} jobs are in {}", root.display()))?;
     Ok(ExitCode::SUCCESS)
 }
 

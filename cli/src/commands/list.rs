@@ -2,13 +2,14 @@
 
 use std::process::ExitCode;
 
-use api::view::{JobList, JobView};
+use api::view::{BatchList, JobList, JobView};
 use bus::job::State;
 use chrono::{DateTime, Utc};
 use clap::Args;
 
 use crate::{
     client::{Connect, now as log_end},
+    commands::batch_words,
     output::{Align, ago, duration, one_line, print, print_json, print_line, table, words_of_wait},
     values::Pair,
 };
@@ -46,6 +47,9 @@ pub(crate) struct ListArgs {
     /// Only jobs of this namespace
     #[arg(long, value_name = "NAME", env = "RGRID_NAMESPACE")]
     namespace: Option<String>,
+    /// The batches, and not the jobs
+    #[arg(long, conflicts_with_all = ["state", "queue", "label", "name", "worker", "all"])]
+    batches: bool,
     /// At most so many
     #[arg(long, short = 'n', value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
@@ -60,6 +64,9 @@ pub(crate) struct ListArgs {
 }
 
 pub(crate) async fn list(args: ListArgs) -> anyhow::Result<ExitCode> {
+    if args.batches {
+        return batches(&args).await;
+    }
     let jobs = fetch(&args).await?;
     if args.json {
         print_json(&jobs)?;
@@ -70,6 +77,24 @@ pub(crate) async fn list(args: ListArgs) -> anyhow::Result<ExitCode> {
         if jobs.next.is_some() {
             eprintln!("… and older ones: --limit N, or --all");
         }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn batches(args: &ListArgs) -> anyhow::Result<ExitCode> {
+    let client = args.connect.client()?;
+    let mut query = vec![
+        ("min_sequence", log_end(&client).await?.to_string()),
+        ("limit", args.limit.min(1_000).to_string()),
+    ];
+    query.extend(args.namespace.iter().map(|name| ("namespace", name.clone())));
+    let list: BatchList = client.get("/v1/batches", &query).await?;
+    if args.json {
+        print_json(&list)?;
+    } else if list.batches.is_empty() {
+        print_line("no batches")?;
+    } else {
+        print(&batch_words::batches(&list.batches))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,5 +1,7 @@
 //! What a client does, one verb a file.
 
+pub(crate) mod attach;
+pub(crate) mod batch_words;
 pub(crate) mod cancel;
 pub(crate) mod completions;
 pub(crate) mod cordon;
@@ -12,6 +14,7 @@ pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod requeue;
 pub(crate) mod rerun;
+pub(crate) mod retry;
 pub(crate) mod run;
 pub(crate) mod secret;
 pub(crate) mod status;

@@ -2,16 +2,20 @@
 
 use std::{fmt::Write as _, process::ExitCode};
 
-use api::view::{AttemptOutcome, AttemptView, JobView, LostAttempt, describe, describe_expiry, describe_loss};
+use api::view::{AttemptOutcome, AttemptView, BatchView, JobView, LostAttempt, describe, describe_expiry, describe_loss};
 use bus::job::Outcome;
 use chrono::Utc;
 use clap::Args;
 
 use crate::{
-    client::{Connect, find_job},
+    client::{Client, Connect, batch_by_id, find_job, members},
+    commands::batch_words,
     output::{clock, cpus, duration, one_line, print, print_json, size, typed, words_of_wait},
     up,
 };
+
+/// The states of members that did not succeed.
+const FAILED: &str = "failed,timed_out,out_of_memory,cancelled,dead";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -24,9 +28,12 @@ Exit codes: for the grid, 0 if all of it is up, 3 if not; for a job, 0.";
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct StatusArgs {
-    /// Which job: an id, a part of one, or `last`; absent: the grid itself
+    /// Which job: an id, a part of one, or `last`; or a batch's id; absent: the grid itself
     #[arg(value_name = "JOB")]
     job: Option<String>,
+    /// Of a batch, list the jobs that did not succeed
+    #[arg(long, requires = "job")]
+    failed: bool,
     /// Answer in JSON
     #[arg(long)]
     json: bool,
@@ -39,12 +46,36 @@ pub(crate) async fn status(args: StatusArgs) -> anyhow::Result<ExitCode> {
         return up::status(args.connect.data_dir.as_deref(), args.json).await;
     };
     let client = args.connect.client()?;
+    if let Some(batch) = batch_by_id(&client, text).await? {
+        return of_batch(&client, &args, &batch).await;
+    }
     let job = find_job(&client, text).await?;
     let view: JobView = client.get(&format!("/v1/jobs/{job}"), &()).await?;
     if args.json {
         print_json(&view)?;
     } else {
         print(&render(&view))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn of_batch(client: &Client, args: &StatusArgs, batch: &BatchView) -> anyhow::Result<ExitCode> {
+    let failed = if args.failed {
+        members(client, batch.id, FAILED).await?
+    } else {
+        Vec::new()
+    };
+    if args.json {
+        let mut value = serde_json::to_value(batch)?;
+        if args.failed {
+            value["failed"] = serde_json::to_value(&failed)?;
+        }
+        print_json(&value)?;
+    } else {
+        print(&batch_words::batch(batch))?;
+        if !failed.is_empty() {
+            print(&batch_words::failed(&failed))?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

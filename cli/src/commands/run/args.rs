@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use bus::spec::{ExecutorKind, Priority};
 use clap::{Args, ValueEnum};
 
-use super::{environment::EnvArgs, files::FileArgs, layers::Heard, policy::PolicyArgs};
+use super::{batch_args::BatchArgs, environment::EnvArgs, files::FileArgs, layers::Heard, policy::PolicyArgs};
 use crate::{
     client::Connect,
     values::{ByteSize, Cpus, Pair, memory},
@@ -19,6 +19,7 @@ Examples:
   rgrid run -d --at 22:00 --depends-on last nightly.py   tonight, if the last job has succeeded
   rgrid run --workdir --exclude '*.zip' build.sh  with all that lies here, as git sees it
   sort names.txt | rgrid run -i - count.py       what is piped in is its standard input
+  rgrid run --batch 'data/*.csv' --parallel 8 clean.py   a job for each file; what each leaves in outputs/NAME/
   rgrid run --image python:3.12 --cpu 0.5 report.py
   rgrid run --env TOKEN --env MODE=fast fetch.sh   TOKEN as it is set here
   id=$(rgrid run -d slow.py); rgrid logs -f $id; rgrid download $id
@@ -104,6 +105,9 @@ pub(crate) struct RunArgs {
 
     #[command(flatten)]
     pub(super) files: FileArgs,
+
+    #[command(flatten)]
+    pub(super) many: BatchArgs,
 
     #[command(flatten)]
     pub(super) policy: PolicyArgs,

@@ -1,6 +1,8 @@
 //! `rgrid run`: a script somewhere on the grid, as if it ran here.
 
 mod args;
+pub(crate) mod batch;
+mod batch_args;
 mod besides;
 mod dry;
 mod environment;
@@ -32,6 +34,7 @@ use self::{
 };
 use crate::{
     client::{Client, save_outputs},
+    failure::usage,
     output::{print_json, print_line, size},
 };
 
@@ -41,6 +44,14 @@ const INTERRUPTED: u8 = 130;
 const UNREAD: u8 = 141;
 
 pub(crate) async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
+    if args.many.asked() {
+        return Box::pin(batch::run(args)).await;
+    }
+    if let Some(option) = args.many.idle() {
+        return Err(usage(format!(
+            "{option} is for many jobs; say which with --batch, --each-line, --array or --param"
+        )));
+    }
     let cwd = env::current_dir().context("cannot tell which directory this is; change to one that exists")?;
     let mut plan = plan_of(&args, &cwd)?;
     args.policy.check()?;
@@ -80,14 +91,17 @@ pub(crate) async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn plan_of(args: &RunArgs, cwd: &std::path::Path) -> anyhow::Result<Plan> {
-    let wishes = Wishes {
+    plan(cwd, &args.words, &wishes(args))
+}
+
+fn wishes(args: &RunArgs) -> Wishes<'_> {
+    Wishes {
         runtime: args.runtime.as_deref(),
         runtimes: args.runtimes.iter().map(|pair| (pair.key.clone(), pair.value.clone())).collect(),
         program: args.program,
         no_input: &args.no_input,
         files: Some(&args.files),
-    };
-    plan(cwd, &args.words, &wishes)
+    }
 }
 
 /// How a job is shown while it runs and when it has ended.

@@ -1,0 +1,54 @@
+//! `rgrid retry`: runs the jobs of a batch again.
+
+use std::process::ExitCode;
+
+use api::view::BatchAnswer;
+use bus::ids::BatchId;
+use clap::Args;
+use serde_json::json;
+
+use crate::{
+    client::{Connect, now, the_batch},
+    output::{print_json, print_line},
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  rgrid retry last --failed-only && rgrid attach last
+
+The new batch has the same files, options and window, and is linked to the old one, as each of its jobs is.";
+
+/// Run the jobs of a batch that has ended again, as a new batch; prints its id
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct RetryArgs {
+    /// Which batch: an id, or `last`
+    #[arg(value_name = "BATCH")]
+    batch: String,
+    /// Only those that did not succeed
+    #[arg(long)]
+    failed_only: bool,
+    /// Answer in JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    connect: Connect,
+}
+
+pub(crate) async fn retry(args: RetryArgs) -> anyhow::Result<ExitCode> {
+    let client = args.connect.client()?;
+    let batch = the_batch(&client, &args.batch).await?;
+    let asked = json!({
+        "id": BatchId::new(),
+        "failed_only": args.failed_only,
+        "min_sequence": now(&client).await?,
+    });
+    let answer: BatchAnswer = client.post(&format!("/v1/batches/{}/retry", batch.id), &asked).await?;
+    if args.json {
+        print_json(&answer)?;
+    } else {
+        eprintln!("rgrid: {} jobs of batch {} run again", answer.total, batch.id);
+        print_line(&answer.id.to_string())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

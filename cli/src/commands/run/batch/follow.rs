@@ -1,0 +1,209 @@
+//! Following a batch to its end, over every broken connection, with a bar or with lines.
+
+use std::{
+    io::{self, IsTerminal as _},
+    time::{Duration, Instant},
+};
+
+use api::view::BatchView;
+use bus::ids::{BatchId, JobId};
+use futures::{StreamExt as _, stream::FuturesUnordered};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::json;
+
+use super::{
+    outputs::{Homes, fetch},
+    progress::{Progress, TYPES, Told},
+};
+use crate::{
+    client::{Client, Error, Events},
+    commands::run::interrupt::{Interrupts, Wish},
+};
+
+/// How often what is seen is shown: on a terminal, and in a pipe.
+const SHOW: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// How often a batch that is over is looked at: of one that was cut off half-way, not all members come.
+const LOOK: Duration = Duration::from_secs(1);
+/// The pause before the connection is made again.
+const AGAIN: Duration = Duration::from_millis(500);
+/// Members whose outputs are fetched at once.
+const FETCHES: usize = 4;
+
+/// How a batch is followed.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Manner {
+    /// An interrupt detaches without asking.
+    pub(crate) detach_on_interrupt: bool,
+}
+
+/// How following it ended.
+pub(crate) enum Followed {
+    /// All of its members have.
+    Ended(Progress),
+    /// The user let it go on.
+    Detached,
+}
+
+/// Follows a batch until all of its members have ended, and brings their outputs home where that is wanted.
+///
+/// # Errors
+/// If it cannot be followed for good, or an output cannot be saved.
+pub(crate) async fn follow(client: &Client, id: BatchId, total: u32, homes: Option<Homes>, manner: Manner) -> anyhow::Result<Followed> {
+    let mut interrupts = Interrupts::new(manner.detach_on_interrupt)?;
+    let mut shown = Shown::new(total);
+    let mut followed = Box::pin(to_the_end(client, id, total, homes, &mut shown));
+    let mut is_cancelling = false;
+    loop {
+        let signal = tokio::select! {
+            biased;
+            end = &mut followed => return Ok(Followed::Ended(end?)),
+            signal = interrupts.heard() => signal,
+        };
+        if is_cancelling {
+            return Ok(Followed::Detached);
+        }
+        match interrupts.wish(signal).await {
+            Wish::GoOn => {}
+            Wish::Detach => return Ok(Followed::Detached),
+            Wish::Cancel => {
+                is_cancelling = true;
+                let reason = json!({ "reason": "interrupted" });
+                let _answer: serde_json::Value = client.post(&format!("/v1/batches/{id}/cancel"), &reason).await?;
+            }
+        }
+    }
+}
+
+async fn to_the_end(client: &Client, id: BatchId, total: u32, homes: Option<Homes>, shown: &mut Shown) -> anyhow::Result<Progress> {
+    let mut progress = Progress::new(total);
+    let mut fetches = FuturesUnordered::new();
+    let mut waiting = std::collections::VecDeque::new();
+    let mut events = Followable::new(client, id);
+    let mut ticks = tokio::time::interval(SHOW.0);
+    let mut looked = Instant::now();
+    while !progress.is_done() {
+        tokio::select! {
+            told = events.next() => waiting.extend(progress.see(told?).filter(|_| homes.is_some())),
+            Some(fetched) = fetches.next() => { let () = fetched?; }
+            _ = ticks.tick() => {
+                shown.show(&progress, false);
+                if progress.over && looked.elapsed() >= LOOK {
+                    looked = Instant::now();
+                    let view: Result<BatchView, Error> = client.get(&format!("/v1/batches/{id}"), &()).await;
+                    if view.is_ok_and(|view| view.state.is_end()) {
+                        break;
+                    }
+                }
+            }
+        }
+        if let Some(homes) = &homes {
+            while fetches.len() < FETCHES {
+                let Some(index) = waiting.pop_front() else { break };
+                fetches.push(fetch(client, JobId::of_member(id, index), index, homes));
+            }
+        }
+    }
+    if let Some(homes) = &homes {
+        for index in waiting {
+            if fetches.len() >= FETCHES
+                && let Some(fetched) = fetches.next().await
+            {
+                let () = fetched?;
+            }
+            fetches.push(fetch(client, JobId::of_member(id, index), index, homes));
+        }
+    }
+    while let Some(fetched) = fetches.next().await {
+        let () = fetched?;
+    }
+    shown.show(&progress, true);
+    Ok(progress)
+}
+
+/// What happens to a batch, from its beginning, each event once.
+struct Followable<'a> {
+    client: &'a Client,
+    query: [(&'static str, String); 2],
+    events: Option<Events>,
+    last_id: Option<String>,
+    failures: u32,
+}
+
+impl<'a> Followable<'a> {
+    fn new(client: &'a Client, id: BatchId) -> Self {
+        Self {
+            client,
+            query: [("batch", id.to_string()), ("types", TYPES.to_owned())],
+            events: None,
+            last_id: None,
+            failures: 0,
+        }
+    }
+
+    async fn next(&mut self) -> anyhow::Result<Told> {
+        loop {
+            let Some(events) = self.events.as_mut() else {
+                match Events::open(self.client, "/v1/facts", &self.query, self.last_id.as_deref()).await {
+                    Ok(events) => self.events = Some(events),
+                    Err(error) if error.may_pass() => {
+                        self.failures += 1;
+                        if self.failures == 4 {
+                            eprintln!("rgrid: {error} Trying again; the batch goes on meanwhile.");
+                        }
+                        tokio::time::sleep(AGAIN).await;
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+                continue;
+            };
+            let Ok(Some(event)) = events.next().await else {
+                self.events = None;
+                tokio::time::sleep(AGAIN).await;
+                continue;
+            };
+            self.failures = 0;
+            if let Some(id) = events.last_id() {
+                self.last_id = Some(id.to_owned());
+            }
+            if let Ok(told) = serde_json::from_str(&event.data) {
+                return Ok(told);
+            }
+        }
+    }
+}
+
+/// A bar on a terminal; in a pipe, a line now and then.
+struct Shown {
+    bar: Option<ProgressBar>,
+    last: Instant,
+}
+
+impl Shown {
+    fn new(total: u32) -> Self {
+        let bar = io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::with_draw_target(Some(u64::from(total)), ProgressDrawTarget::stderr_with_hz(10));
+            if let Ok(style) = ProgressStyle::with_template("{bar:24} {msg}") {
+                bar.set_style(style);
+            }
+            bar
+        });
+        Self { bar, last: Instant::now() }
+    }
+
+    fn show(&mut self, progress: &Progress, last: bool) {
+        match &self.bar {
+            Some(bar) => {
+                bar.set_position(progress.done() as u64);
+                bar.set_message(progress.line());
+                if last {
+                    bar.finish_and_clear();
+                }
+            }
+            None if !last && self.last.elapsed() >= SHOW.1 => {
+                self.last = Instant::now();
+                eprintln!("rgrid: {}", progress.line());
+            }
+            None => {}
+        }
+    }
+}

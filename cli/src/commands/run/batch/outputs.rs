@@ -1,0 +1,142 @@
+//! Where the outputs of members come to lie.
+
+use std::{
+    collections::HashSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use api::view::{ArtifactView, Artifacts};
+use bus::ids::{Digest, JobId};
+use parking_lot::Mutex;
+use sha2::{Digest as _, Sha256};
+
+use crate::client::{Client, save_outputs};
+
+/// The longest name of a directory, in bytes.
+const NAME_MAX: usize = 200;
+
+/// A directory for each member, or one for all.
+#[derive(Debug)]
+pub(crate) struct Homes {
+    root: PathBuf,
+    names: Vec<String>,
+    /// With one for all: the paths that are taken.
+    flat: Option<Mutex<HashSet<String>>>,
+}
+
+impl Homes {
+    /// Below `root`, named after the members; with `flat`, `root` itself.
+    pub(crate) fn new(root: &Path, items: &[String], flat: bool) -> Self {
+        Self {
+            root: root.to_owned(),
+            names: names(items),
+            flat: flat.then(|| Mutex::new(HashSet::new())),
+        }
+    }
+
+    fn own(&self, index: u32) -> PathBuf {
+        let name = self.names.get(index as usize).cloned();
+        self.root.join(name.unwrap_or_else(|| index.to_string()))
+    }
+
+    /// Where these files of a member belong: with all others only if no other member left one of the same name.
+    fn of(&self, index: u32, files: &[ArtifactView]) -> PathBuf {
+        let Some(taken) = &self.flat else { return self.own(index) };
+        let mut taken = taken.lock();
+        if files.iter().any(|file| taken.contains(file.path.as_str())) {
+            let own = self.own(index);
+            eprintln!("rgrid: another job left files of the same names; these are in {}", own.display());
+            return own;
+        }
+        taken.extend(files.iter().map(|file| file.path.as_str().to_owned()));
+        self.root.clone()
+    }
+}
+
+/// A name for each that can be a directory's: the last part of a path, more of it where that is not enough, and its place where
+/// nothing else is.
+fn names(items: &[String]) -> Vec<String> {
+    let plain = |text: &str| {
+        let text: String = text
+            .chars()
+            .map(|c| if c == '/' || c == '\\' || c.is_control() { '_' } else { c })
+            .collect();
+        let mut end = text.len().min(NAME_MAX);
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        let text = &text[..end];
+        if text.is_empty() || text.starts_with('.') {
+            format!("_{text}")
+        } else {
+            text.to_owned()
+        }
+    };
+    let last = |item: &String| {
+        let path = item.split_once(' ').map_or(item.as_str(), |_| item);
+        plain(path.rsplit('/').next().unwrap_or(path))
+    };
+    let short: Vec<String> = items.iter().map(last).collect();
+    let mut counts = std::collections::HashMap::new();
+    for name in &short {
+        *counts.entry(name.clone()).or_insert(0_u32) += 1;
+    }
+    let mut taken = HashSet::new();
+    let chosen = items.iter().zip(short).enumerate().map(|(index, (item, short))| {
+        let wanted = if counts.get(&short) == Some(&1) { short } else { plain(item) };
+        if taken.insert(wanted.clone()) {
+            return wanted;
+        }
+        let numbered = format!("{wanted}-{index}");
+        taken.insert(numbered.clone());
+        numbered
+    });
+    chosen.collect()
+}
+
+/// Fetches what a member left, but for what is there already.
+///
+/// # Errors
+/// If it cannot be fetched or saved.
+pub(crate) async fn fetch(client: &Client, job: JobId, index: u32, homes: &Homes) -> anyhow::Result<()> {
+    let found: Artifacts = client.get(&format!("/v1/jobs/{job}/artifacts"), &()).await?;
+    if found.artifacts.is_empty() {
+        return Ok(());
+    }
+    let into = homes.of(index, &found.artifacts);
+    let missing = found.artifacts.into_iter().filter(|file| !is_there(&into, file)).collect();
+    save_outputs(client, job, missing, &into).await?;
+    Ok(())
+}
+
+/// Whether a file is there as it was stored.
+fn is_there(into: &Path, file: &ArtifactView) -> bool {
+    let path = into.join(file.path.as_str());
+    let same_size = fs::metadata(&path).is_ok_and(|meta| meta.is_file() && meta.len() == file.size);
+    let hash = || {
+        let mut hasher = Sha256::new();
+        std::io::copy(&mut fs::File::open(&path)?, &mut hasher)?;
+        std::io::Result::Ok(Digest::finish(hasher))
+    };
+    same_size && hash().is_ok_and(|hash| hash == file.sha256)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_short_distinct_and_never_lead_elsewhere() {
+        let items = ["data/a.csv", "more/a.csv", "b.csv", "..", "", "x y/z", "b.csv", "."].map(ToOwned::to_owned);
+        let names = names(&items);
+        assert_eq!(names[0..3], ["data_a.csv", "more_a.csv", "b.csv"]);
+        assert_eq!(names.iter().collect::<HashSet<_>>().len(), items.len());
+        assert!(
+            names
+                .iter()
+                .all(|name| !name.contains('/') && !name.starts_with('.') && !name.is_empty()),
+            "{names:?}"
+        );
+    }
+}

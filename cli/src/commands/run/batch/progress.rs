@@ -1,0 +1,190 @@
+//! How far a batch is: a fold of what happens to its members.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use serde::Deserialize;
+
+use crate::output::duration;
+
+/// The events that are asked for.
+pub(super) const TYPES: &str = "job.claimed,job.started,job.finished,job.rescheduled,job.cancelled,job.died,job.expired,job.requeued,\
+                                batch.stopped,batch.cancelled";
+
+/// What is read of an event.
+#[derive(Debug, Deserialize)]
+pub(super) struct Told {
+    r#type: String,
+    #[serde(default)]
+    index: Option<u32>,
+    #[serde(default)]
+    data: Data,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Data {
+    worker: Option<String>,
+    outcome: Option<Outcome>,
+    manifest: Option<Manifest>,
+    retry_after_ms: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Outcome {
+    kind: String,
+    #[serde(default)]
+    exit_code: Option<i32>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Manifest {
+    files: u64,
+}
+
+/// Where a member stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Stand {
+    /// A worker has it.
+    Runs(String),
+    /// It ended well.
+    Succeeded,
+    /// A user, or the end of its batch, ended it.
+    Cancelled,
+    /// It ended otherwise, in these words.
+    Failed(String),
+}
+
+/// How far a batch is.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    pub(super) total: u32,
+    stands: HashMap<u32, Stand>,
+    began: Instant,
+    /// Whether it was stopped or cancelled.
+    pub(super) over: bool,
+}
+
+impl Progress {
+    pub(super) fn new(total: u32) -> Self {
+        Self {
+            total,
+            stands: HashMap::new(),
+            began: Instant::now(),
+            over: false,
+        }
+    }
+
+    /// Folds an event; returns the member that has left files for us.
+    pub(super) fn see(&mut self, told: Told) -> Option<u32> {
+        let Some(index) = told.index else {
+            self.over = true;
+            return None;
+        };
+        match told.r#type.as_str() {
+            "job.claimed.v1" => {
+                self.stands.insert(index, Stand::Runs(told.data.worker.unwrap_or_default()));
+            }
+            "job.finished.v1" if told.data.retry_after_ms.is_some() => {
+                self.stands.remove(&index);
+            }
+            "job.finished.v1" => {
+                self.stands.insert(index, ended(told.data.outcome.as_ref()));
+                return told.data.manifest.filter(|manifest| manifest.files > 0).map(|_| index);
+            }
+            "job.rescheduled.v1" | "job.requeued.v1" => {
+                self.stands.remove(&index);
+            }
+            "job.cancelled.v1" => {
+                self.stands.insert(index, Stand::Cancelled);
+            }
+            "job.died.v1" => {
+                self.stands
+                    .insert(index, Stand::Failed("is dead: its attempts were lost".to_owned()));
+            }
+            "job.expired.v1" => {
+                self.stands.insert(index, Stand::Failed("waited longer than it may".to_owned()));
+            }
+            _ => {}
+        }
+        None
+    }
+
+    fn count(&self, which: impl Fn(&Stand) -> bool) -> usize {
+        self.stands.values().filter(|stand| which(stand)).count()
+    }
+
+    pub(super) fn running(&self) -> usize {
+        self.count(|stand| matches!(stand, Stand::Runs(_)))
+    }
+
+    pub(super) fn succeeded(&self) -> usize {
+        self.count(|stand| matches!(stand, Stand::Succeeded))
+    }
+
+    pub(super) fn cancelled(&self) -> usize {
+        self.count(|stand| matches!(stand, Stand::Cancelled))
+    }
+
+    pub(super) fn done(&self) -> usize {
+        self.stands.len() - self.running()
+    }
+
+    /// Those that failed, in their order, and how.
+    pub(super) fn failed(&self) -> Vec<(u32, &str)> {
+        let mut failed: Vec<(u32, &str)> = self
+            .stands
+            .iter()
+            .filter_map(|(index, stand)| match stand {
+                Stand::Failed(words) => Some((*index, words.as_str())),
+                _ => None,
+            })
+            .collect();
+        failed.sort_unstable();
+        failed
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.done() >= self.total as usize
+    }
+
+    /// All of it in a line.
+    pub(super) fn line(&self) -> String {
+        let workers: std::collections::HashSet<&str> = self
+            .stands
+            .values()
+            .filter_map(|stand| match stand {
+                Stand::Runs(worker) => Some(worker.as_str()),
+                _ => None,
+            })
+            .collect();
+        let (done, total, took) = (self.done(), self.total as usize, self.began.elapsed());
+        #[allow(clippy::cast_precision_loss, reason = "a rate for a person")]
+        let rate = done as f64 / took.as_secs_f64().max(0.001);
+        #[allow(clippy::cast_precision_loss, reason = "as above")]
+        let left = Duration::try_from_secs_f64(total.saturating_sub(done) as f64 / rate.max(0.001)).unwrap_or(Duration::MAX);
+        let eta = if done == 0 || done >= total {
+            String::new()
+        } else {
+            format!(", about {} left", duration(left))
+        };
+        format!(
+            "{done} of {total} done, {} running on {} workers, {} failed, {rate:.1}/s{eta}",
+            self.running(),
+            workers.len(),
+            self.failed().len()
+        )
+    }
+}
+
+fn ended(outcome: Option<&Outcome>) -> Stand {
+    match outcome.map(|outcome| (outcome.kind.as_str(), outcome.exit_code)) {
+        Some(("succeeded", _)) => Stand::Succeeded,
+        Some(("cancelled", _)) => Stand::Cancelled,
+        Some((_, Some(code))) => Stand::Failed(format!("ended with exit code {code}")),
+        Some((kind, None)) => Stand::Failed(format!("ended as {}", kind.replace('_', " "))),
+        None => Stand::Failed("ended".to_owned()),
+    }
+}

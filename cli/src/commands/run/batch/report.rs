@@ -1,0 +1,70 @@
+//! What is said when a batch has ended.
+
+use std::process::ExitCode;
+
+use api::view::BatchView;
+use bus::ids::{BatchId, JobId};
+use reqwest::Method;
+
+use super::progress::Progress;
+use crate::{
+    client::{Client, now},
+    output::{one_line, print_json},
+};
+
+/// Failures that are told one by one, and lines of what each printed.
+const TOLD: (usize, usize) = (5, 3);
+
+/// Says how a batch ended, and makes that our end: 0 only where all succeeded.
+pub(crate) async fn end(client: &Client, id: BatchId, progress: &Progress, names: &[String], json: bool) -> anyhow::Result<ExitCode> {
+    let failed = progress.failed();
+    for (index, words) in failed.iter().take(TOLD.0) {
+        let job = JobId::of_member(id, *index);
+        let name = names.get(*index as usize).map_or("", String::as_str);
+        eprintln!("rgrid: {} {words}; `rgrid logs {job}` shows what it printed", one_line(name, 60));
+        for line in last_lines(client, job).await {
+            eprintln!("    {}", one_line(&line, 160));
+        }
+    }
+    if failed.len() > TOLD.0 {
+        eprintln!(
+            "rgrid: … and {} more failed; `rgrid status {id} --failed` lists them",
+            failed.len() - TOLD.0
+        );
+    }
+    let (succeeded, cancelled, total) = (progress.succeeded(), progress.cancelled(), progress.total as usize);
+    let well = succeeded == total;
+    let mut words = format!("rgrid: {succeeded} of {total} succeeded");
+    if !failed.is_empty() {
+        words += &format!(", {} failed", failed.len());
+    }
+    if cancelled > 0 {
+        words += &format!(", {cancelled} were cancelled");
+    }
+    if !well {
+        words += &format!("; `rgrid retry {id} --failed-only` runs those again");
+    }
+    eprintln!("{words}");
+    if json {
+        let query = [("min_sequence", now(client).await?.to_string())];
+        let view: BatchView = client.get(&format!("/v1/batches/{id}"), &query).await?;
+        print_json(&view)?;
+    }
+    Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The end of what a job wrote to standard error; nothing where that cannot be had.
+async fn last_lines(client: &Client, job: JobId) -> Vec<String> {
+    let request = client
+        .request(Method::GET, &format!("/v1/jobs/{job}/logs"))
+        .query(&[("stream", "stderr")]);
+    let Ok(response) = client.send(request).await else {
+        return Vec::new();
+    };
+    let text = response.text().await.unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(TOLD.1)..]
+        .iter()
+        .map(ToString::to_string)
+        .collect()
+}
