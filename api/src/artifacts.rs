@@ -23,9 +23,12 @@ const MAX_MANIFEST_BYTES: usize = 64 << 20;
 pub(crate) async fn list(State(app): State<Shared>, Path(id): Path<String>, query: Query) -> Result<Json<Artifacts>, Problem> {
     query.none()?;
     let (_, committed) = committed(&app, job_id(&id)?).await?;
-    let (attempt, outputs) = committed.map_or((None, Vec::new()), |(attempt, manifest)| (Some(attempt), manifest.outputs));
-    let artifacts = outputs.into_iter().map(ArtifactView::from).collect();
-    Ok(Json(Artifacts { attempt, artifacts }))
+    let (attempt, manifest) = committed.map_or((None, Manifest::default()), |(attempt, manifest)| (Some(attempt), manifest));
+    Ok(Json(Artifacts {
+        attempt,
+        artifacts: manifest.outputs.into_iter().map(ArtifactView::from).collect(),
+        links: manifest.links,
+    }))
 }
 
 /// `GET /v1/jobs/{id}/artifacts/{*path}`
@@ -79,6 +82,7 @@ impl From<OutputFile> for ArtifactView {
             sha256: file.sha256,
             size: file.size,
             executable: file.executable,
+            mode: file.mode,
         }
     }
 }

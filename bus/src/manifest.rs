@@ -7,6 +7,7 @@ use crate::{
     ids::Digest,
     job::ManifestRef,
     spec::{RelPath, is_false},
+    tree::Link,
 };
 
 /// The outputs and the log segments of one attempt. `job.finished` names its SHA-256.
@@ -15,6 +16,9 @@ pub struct Manifest {
     /// The files that the command made or changed, by path.
     #[serde(default)]
     pub outputs: Vec<OutputFile>,
+    /// The symbolic links that the command made, all of which stay inside, by path.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<Link>,
     /// The log, in order: each segment an object of frames (see [`crate::frame`]).
     #[serde(default)]
     pub log: Vec<LogSegment>,
@@ -38,6 +42,9 @@ pub struct OutputFile {
     /// Whether it may be executed.
     #[serde(default, skip_serializing_if = "is_false")]
     pub executable: bool,
+    /// Its permission bits, where they are neither 0644 nor 0755.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<u32>,
 }
 
 /// A stretch of an attempt's log.
@@ -53,7 +60,7 @@ impl Manifest {
     /// Whether there is nothing in it that is worth storing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.outputs.is_empty() && self.log.is_empty()
+        self.outputs.is_empty() && self.links.is_empty() && self.log.is_empty()
     }
 
     /// The manifest as it is stored.
@@ -72,6 +79,7 @@ impl Manifest {
         ManifestRef {
             sha256,
             files: self.outputs.len() as u64,
+            links: self.links.len() as u64,
             bytes: self.outputs.iter().map(|file| file.size).sum(),
             stdout_bytes: self.stdout_bytes,
             stderr_bytes: self.stderr_bytes,

@@ -278,6 +278,9 @@ pub struct JobSpec {
     /// What its command reads from standard input; absent: nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stdin: Option<Content>,
+    /// Which of the files that it makes or changes are its outputs, as globs from its work directory; absent: all; empty: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outputs: Option<Vec<String>>,
     /// Environment variables, besides the ones every job has.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
@@ -341,6 +344,7 @@ impl JobSpec {
             inputs: Vec::new(),
             tree: None,
             stdin: None,
+            outputs: None,
             env: BTreeMap::new(),
             secrets: BTreeMap::new(),
             resources: Resources::default(),

@@ -54,6 +54,9 @@ pub struct Submission {
     /// What its command reads from standard input; absent: nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stdin: Option<Content>,
+    /// Which of the files that it makes or changes are its outputs, as globs from its work directory; absent: all; empty: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outputs: Option<Vec<String>>,
     /// Small text files that come with the submission; they are stored before the job is accepted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<InlineFile>,
@@ -131,6 +134,20 @@ pub struct Accepted {
     pub to_store: Vec<Bytes>,
 }
 
+/// A glob that names outputs. One without a `/` names files anywhere, as in .gitignore.
+///
+/// # Errors
+/// If it is none.
+pub fn output_glob(glob: &str) -> Result<globset::Glob, globset::Error> {
+    let path = glob.trim_start_matches("./");
+    let path = if path.contains('/') {
+        path.to_owned()
+    } else {
+        format!("**/{path}")
+    };
+    globset::GlobBuilder::new(&path).literal_separator(true).build()
+}
+
 /// Reads a submission from JSON.
 ///
 /// # Errors
@@ -165,6 +182,14 @@ impl Submission {
                 key.len()
             )));
         }
+        for glob in self.outputs.iter().flatten() {
+            output_glob(glob).map_err(|error| {
+                Refusal(format!(
+                    "the output glob `{glob}` is none: {}; write it as in 'out/*.csv'",
+                    error.kind()
+                ))
+            })?;
+        }
         if let Some(tree) = &self.tree
             && tree.size > MAX_TREE_BYTES as u64
         {
@@ -184,6 +209,7 @@ impl Submission {
             inputs,
             tree: self.tree,
             stdin: self.stdin,
+            outputs: self.outputs,
             env: self.env,
             secrets,
             resources,

@@ -264,10 +264,11 @@ async fn execute(
         &place.root,
         context.spool_bytes,
     );
+    let wanted = job.spec.outputs.as_deref();
     let started = match launch::launch(context, entry, &place, &mut logbook, &job, attempt).await {
         Ok(Ok(started)) => started,
-        Ok(Err(error)) => return collect(context, entry, &place, &laid, logbook, Err(error)).await,
-        Err(cut) => return collect(context, entry, &place, &laid, logbook, Ok(cut.before_start()?)).await,
+        Ok(Err(error)) => return collect(context, entry, &place, (&laid, wanted), logbook, Err(error)).await,
+        Err(cut) => return collect(context, entry, &place, (&laid, wanted), logbook, Ok(cut.before_start()?)).await,
     };
     to_its_end(context, scribe, entry, taken, (place, laid, logbook), started).await
 }
@@ -292,5 +293,6 @@ pub(crate) async fn to_its_end(
     };
     // What follows waits for the store and the log; the next command need not.
     drop(taken);
-    collect(context, entry, &place, &laid, logbook, ran).await
+    let wanted = scribe.job().spec.outputs.as_deref();
+    collect(context, entry, &place, (&laid, wanted), logbook, ran).await
 }

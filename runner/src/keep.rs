@@ -5,6 +5,7 @@ use std::{collections::HashMap, path::PathBuf};
 use bus::{
     job::{ManifestRef, Outcome, Usage},
     manifest::{Manifest, OutputFile},
+    tree::Link,
 };
 
 use crate::{
@@ -23,20 +24,20 @@ pub(crate) async fn collect(
     context: &Context,
     entry: &mut Entry,
     place: &Place,
-    laid: &HashMap<PathBuf, Laid>,
+    (laid, wanted): (&HashMap<PathBuf, Laid>, Option<&[String]>),
     logbook: Logbook,
     ran: Result<Done, Broken>,
 ) -> Result<Executed, Unfinished> {
     let keeping = async {
         match ran {
-            Ok(done) => keep(context, place, laid, logbook).await.map(|manifest| (done, manifest)),
+            Ok(done) => keep(context, place, (laid, wanted), logbook).await.map(|manifest| (done, manifest)),
             // What it said before it failed (an image that was pulled, the command's first lines) is kept all the same.
             Err(error) => {
                 let outcome = Outcome::Error {
                     message: error.to_string(),
                 };
                 let usage = Usage::default();
-                keep_log(context, Vec::new(), logbook)
+                keep_log(context, (Vec::new(), Vec::new()), logbook)
                     .await
                     .map(|manifest| (Done { outcome, usage }, manifest))
             }
@@ -62,22 +63,27 @@ async fn given_up(entry: &mut Entry) -> Stop {
 async fn keep(
     context: &Context,
     place: &Place,
-    laid: &HashMap<PathBuf, Laid>,
+    (laid, wanted): (&HashMap<PathBuf, Laid>, Option<&[String]>),
     mut logbook: Logbook,
 ) -> Result<Option<ManifestRef>, Broken> {
-    let found = output::find(&place.work, laid);
+    let found = output::find(&place.work, laid, wanted);
     for sentence in &found.left_out {
         logbook.note(sentence).await?;
     }
-    let outputs = found.store(&context.files).await?;
-    keep_log(context, outputs, logbook).await
+    let (outputs, links) = found.store(&context.files).await?;
+    keep_log(context, (outputs, links), logbook).await
 }
 
 /// Stores the log, then the list of it and of the outputs.
-async fn keep_log(context: &Context, outputs: Vec<OutputFile>, logbook: Logbook) -> Result<Option<ManifestRef>, Broken> {
+async fn keep_log(
+    context: &Context,
+    (outputs, links): (Vec<OutputFile>, Vec<Link>),
+    logbook: Logbook,
+) -> Result<Option<ManifestRef>, Broken> {
     let kept = logbook.finish().await?;
     let manifest = Manifest {
         outputs,
+        links,
         log: kept.segments,
         stdout_bytes: kept.stdout_bytes,
         stderr_bytes: kept.stderr_bytes,

@@ -11,8 +11,11 @@ use bus::{
     files::{self, Files},
     manifest::OutputFile,
     spec::RelPath,
+    submission::output_glob,
+    tree::Link,
 };
 use futures::{StreamExt as _, TryStreamExt as _};
+use globset::{GlobSet, GlobSetBuilder};
 use walkdir::WalkDir;
 
 use crate::{
@@ -21,7 +24,7 @@ use crate::{
 };
 
 /// Files that are stored at once.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 16;
 
 /// Why the outputs could not be kept.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +44,8 @@ pub(crate) enum Error {
 pub(crate) struct Found {
     /// Files that are new, or may have been changed.
     candidates: Vec<Candidate>,
+    /// Links that are new, and stay inside.
+    links: Vec<Link>,
     /// What is there and cannot be kept, each with a sentence why.
     pub(crate) left_out: Vec<String>,
 }
@@ -49,17 +54,22 @@ pub(crate) struct Found {
 struct Candidate {
     path: RelPath,
     source: PathBuf,
-    executable: bool,
+    mode: u32,
     laid: Option<Laid>,
 }
 
-/// Looks through a work directory. A directory that the command deleted holds nothing.
+/// Looks through a work directory for what these globs name, or for everything. A directory that the command deleted holds nothing.
 #[must_use]
-pub(crate) fn find(work: &Path, laid: &HashMap<PathBuf, Laid>) -> Found {
+pub(crate) fn find(work: &Path, laid: &HashMap<PathBuf, Laid>, wanted: Option<&[String]>) -> Found {
     let mut found = Found::default();
+    let wanted = wanted.map(globs);
+    if wanted.as_ref().is_some_and(GlobSet::is_empty) {
+        return found;
+    }
     for entry in WalkDir::new(work).min_depth(1).sort_by_file_name() {
         match entry {
-            Ok(entry) => look(&mut found, work, laid, &entry),
+            Ok(entry) if wanted.as_ref().is_none_or(|wanted| is_wanted(wanted, work, &entry)) => look(&mut found, work, laid, &entry),
+            Ok(_) => {}
             Err(error) if error.io_error().is_some_and(|error| error.kind() == io::ErrorKind::NotFound) => {}
             Err(error) => found.left_out.push(format!("cannot look for outputs: {error}")),
         }
@@ -67,10 +77,37 @@ pub(crate) fn find(work: &Path, laid: &HashMap<PathBuf, Laid>) -> Found {
     found
 }
 
+/// Globs that the submission was checked for.
+fn globs(wanted: &[String]) -> GlobSet {
+    let mut set = GlobSetBuilder::new();
+    for glob in wanted.iter().filter_map(|glob| output_glob(glob).ok()) {
+        set.add(glob);
+    }
+    set.build().unwrap_or_default()
+}
+
+fn is_wanted(wanted: &GlobSet, work: &Path, entry: &walkdir::DirEntry) -> bool {
+    entry.path().strip_prefix(work).is_ok_and(|path| wanted.is_match(path))
+}
+
+/// A link as it may be kept: one that says a relative path to what is inside. It was laid there, where its target is known as laid.
+fn as_link(relative: &Path, entry: &walkdir::DirEntry) -> Option<Link> {
+    let path = relative.to_str()?.parse().ok()?;
+    let target = std::fs::read_link(entry.path()).ok()?.to_str()?.to_owned();
+    let link = Link { path, target };
+    link.leads_to().is_some().then_some(link)
+}
+
 fn look(found: &mut Found, work: &Path, laid: &HashMap<PathBuf, Laid>, entry: &walkdir::DirEntry) {
     let Ok(relative) = entry.path().strip_prefix(work) else { return };
     let mut leave_out = |why: &str| found.left_out.push(format!("{}: {why}", relative.display()));
     let source = if entry.file_type().is_symlink() {
+        if let Some(link) = as_link(relative, entry) {
+            if !laid.contains_key(relative) {
+                found.links.push(link);
+            }
+            return;
+        }
         // A link is followed while it stays inside; one that leads out would carry the worker's own files away.
         match std::fs::canonicalize(entry.path()).and_then(|target| Ok((target, std::fs::canonicalize(work)?))) {
             Ok((target, work)) if target.starts_with(&work) && target.is_file() => target,
@@ -94,13 +131,8 @@ fn look(found: &mut Found, work: &Path, laid: &HashMap<PathBuf, Laid>, entry: &w
     if laid.is_some_and(|laid| laid.size == metadata.len() && laid.modified.is_some() && laid.modified == metadata.modified().ok()) {
         return;
     }
-    let executable = metadata.permissions().mode() & 0o111 != 0;
-    found.candidates.push(Candidate {
-        path,
-        source,
-        executable,
-        laid,
-    });
+    let mode = metadata.permissions().mode() & 0o777;
+    found.candidates.push(Candidate { path, source, mode, laid });
 }
 
 impl Found {
@@ -108,21 +140,17 @@ impl Found {
     ///
     /// # Errors
     /// If one cannot be stored.
-    pub(crate) async fn store(self, files: &Files) -> Result<Vec<OutputFile>, Error> {
+    pub(crate) async fn store(self, files: &Files) -> Result<(Vec<OutputFile>, Vec<Link>), Error> {
         let stored = futures::stream::iter(self.candidates.into_iter().map(|candidate| async move {
-            let Candidate {
-                path,
-                source,
-                executable,
-                laid,
-            } = candidate;
+            let Candidate { path, source, mode, laid } = candidate;
             match patiently("store an output", || files.put_file(&source)).await {
                 Ok((sha256, _)) if laid.is_some_and(|laid| laid.sha256 == sha256) => Ok(None),
                 Ok((sha256, size)) => Ok(Some(OutputFile {
                     path,
                     sha256,
                     size,
-                    executable,
+                    executable: mode & 0o111 != 0,
+                    mode: (!matches!(mode, 0o644 | 0o755)).then_some(mode),
                 })),
                 Err(source) => Err(Error::Store { path, source }),
             }
@@ -130,6 +158,6 @@ impl Found {
         .buffered(AT_ONCE)
         .try_collect::<Vec<_>>()
         .await?;
-        Ok(stored.into_iter().flatten().collect())
+        Ok((stored.into_iter().flatten().collect(), self.links))
     }
 }

@@ -59,6 +59,7 @@ async fn end(writer: &Writer, worker: &Worker, manifest: Option<bus::job::Manife
 fn manifest() -> Result<Manifest> {
     let file = |path: &str, executable| {
         Ok::<_, anyhow::Error>(OutputFile {
+            mode: None,
             path: path.parse()?,
             sha256: Digest::of(path.as_bytes()),
             size: path.len() as u64,
@@ -66,6 +67,7 @@ fn manifest() -> Result<Manifest> {
         })
     };
     Ok(Manifest {
+        links: Vec::new(),
         outputs: vec![file("out/täble.csv", false)?, file("run.sh", true)?],
         log: vec![LogSegment {
             sha256: Digest::of(b"log"),

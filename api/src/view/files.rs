@@ -3,6 +3,7 @@
 use bus::{
     ids::{Attempt, Digest},
     spec::RelPath,
+    tree::Link,
 };
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +14,9 @@ pub struct Artifacts {
     pub attempt: Option<Attempt>,
     /// The files, by path.
     pub artifacts: Vec<ArtifactView>,
+    /// Symbolic links, by path; each stays inside.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<Link>,
 }
 
 /// One output file.
@@ -27,6 +31,9 @@ pub struct ArtifactView {
     /// Whether it may be executed.
     #[serde(default)]
     pub executable: bool,
+    /// Its permission bits, where they are neither 0644 nor 0755.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<u32>,
 }
 
 /// Hashes of contents: those that are asked for in a request to `/v1/files/missing`.

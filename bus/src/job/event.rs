@@ -99,6 +99,9 @@ pub struct ManifestRef {
     pub sha256: Digest,
     /// How many output files it lists.
     pub files: u64,
+    /// How many symbolic links.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub links: u64,
     /// Their sizes together, in bytes.
     pub bytes: u64,
     /// Bytes written to standard output.
@@ -276,6 +279,12 @@ pub struct Requeued {
     /// What the operator said of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+}
+
+/// For `skip_serializing_if`.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+const fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 /// For `skip_serializing_if`.

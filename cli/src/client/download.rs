@@ -3,24 +3,30 @@
 use std::{
     collections::BTreeSet,
     fs::{self, Permissions},
-    io::Write as _,
-    os::unix::fs::PermissionsExt as _,
+    io::{Read as _, Seek as _, Write as _},
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Component, Path, PathBuf},
 };
 
 use anyhow::{Context as _, bail, ensure};
 use api::view::ArtifactView;
-use bus::ids::{Digest, JobId};
+use bus::{
+    ids::{Digest, JobId},
+    tree::Link,
+};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use reqwest::Method;
+use reqwest::{Method, StatusCode, header};
 use sha2::{Digest as _, Sha256};
-use tempfile::NamedTempFile;
 
-use super::{Client, encode_path};
+use super::Client;
 use crate::output::Bar;
 
 /// Files that are fetched at once.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 16;
+/// From so many bytes on, what came of a file is kept for the next try.
+const WORTH_KEEPING: u64 = 1 << 20;
+/// What stands at the name of a temporary file is not to be written through.
+const NO_FOLLOW: i32 = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
 
 /// What was saved.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +55,7 @@ pub(crate) async fn save_outputs(client: &Client, job: JobId, files: Vec<Artifac
     let save_one = |(file, target): (ArtifactView, PathBuf)| {
         let bar = bar.clone();
         async move {
-            save(client, job, &file, &target, &bar).await.with_context(|| {
+            save(client, &file, &target, &bar).await.with_context(|| {
                 format!(
                     "cannot save the output {}; fetch it again with `rgrid download {job}`",
                     target.display()
@@ -77,7 +83,7 @@ fn target(into: &Path, path: &str) -> anyhow::Result<PathBuf> {
     Ok(into.join(path))
 }
 
-async fn save(client: &Client, job: JobId, file: &ArtifactView, target: &Path, bar: &Bar) -> anyhow::Result<()> {
+async fn save(client: &Client, file: &ArtifactView, target: &Path, bar: &Bar) -> anyhow::Result<()> {
     // As the script itself would have done, a link is written through.
     let target = if target.is_symlink() {
         fs::canonicalize(target).unwrap_or_else(|_| target.to_owned())
@@ -86,42 +92,213 @@ async fn save(client: &Client, job: JobId, file: &ArtifactView, target: &Path, b
     };
     ensure!(!target.is_dir(), "a directory of that name is in the way");
     let dir = target.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mode = fs::metadata(&target).map_or(0o666, |meta| meta.permissions().mode() & 0o777) | if file.executable { 0o111 } else { 0 };
+    let plain = fs::metadata(&target).map_or(0o666, |meta| meta.permissions().mode() & 0o777) | if file.executable { 0o111 } else { 0 };
+    let mode = file.mode.map_or(plain, |mode| mode & 0o777);
     let was_there = target.exists();
-    let mut temp = tempfile::Builder::new()
-        .prefix(".rgrid-")
-        .permissions(Permissions::from_mode(mode))
-        .tempfile_in(dir)?;
-    fetch(client, job, file, &mut temp, bar).await?;
-    if was_there {
-        // The umask may have taken bits from a mode that the user had chosen.
-        temp.as_file().set_permissions(Permissions::from_mode(mode))?;
+    let mut part = Part::open(dir, file)?;
+    part.fill(client, file, bar).await?;
+    if was_there || file.mode.is_some() {
+        // The umask takes no bits from a mode that somebody had chosen.
+        part.file.set_permissions(Permissions::from_mode(mode))?;
+    } else if file.executable {
+        let made = part.file.metadata()?.permissions().mode();
+        // Whoever may read it may execute it, as the umask has it.
+        part.file.set_permissions(Permissions::from_mode(made | (made & 0o444) >> 2))?;
     }
-    temp.persist(&target).map_err(|error| error.error)?;
+    fs::rename(&part.path, &target)?;
+    part.kept = true;
     Ok(())
 }
 
-async fn fetch(client: &Client, job: JobId, file: &ArtifactView, temp: &mut NamedTempFile, bar: &Bar) -> anyhow::Result<()> {
-    let path = format!("/v1/jobs/{job}/artifacts/{}", encode_path(file.path.as_str()));
-    let response = client.send(client.request(Method::GET, &path)).await?;
-    let (mut chunks, mut hasher) = (response.bytes_stream(), Sha256::new());
-    while let Some(chunk) = chunks.next().await {
-        let chunk = chunk.context("the connection broke")?;
-        bar.add(chunk.len() as u64);
-        // Hashing and writing a chunk of some 10 KB takes microseconds: not worth another thread's while.
-        hasher.update(&chunk);
-        temp.write_all(&chunk)?;
+/// A file on its way. What has come of a large one stays when that breaks off, and the next try goes on from there.
+struct Part {
+    path: PathBuf,
+    file: fs::File,
+    hasher: Sha256,
+    size: u64,
+    kept: bool,
+}
+
+impl Part {
+    fn open(dir: &Path, file: &ArtifactView) -> anyhow::Result<Self> {
+        // By its whole name, so that two files of one content do not meet.
+        let name = Digest::of(format!("{}\0{}", file.path, file.sha256).as_bytes()).to_string();
+        let path = dir.join(format!(".rgrid-{}.part", &name[..32]));
+        let mut part = Self {
+            file: fs::File::options()
+                .create(true)
+                .truncate(false)
+                .read(true)
+                .write(true)
+                .custom_flags(NO_FOLLOW)
+                .open(&path)?,
+            path,
+            hasher: Sha256::new(),
+            size: 0,
+            kept: false,
+        };
+        let mut buffer = vec![0; 256 << 10];
+        loop {
+            match part.file.read(&mut buffer)? {
+                0 => break,
+                read => {
+                    part.hasher.update(&buffer[..read]);
+                    part.size += read as u64;
+                }
+            }
+        }
+        if part.size > file.size {
+            part.restart()?;
+        }
+        Ok(part)
     }
-    temp.flush()?;
-    if Digest::finish(hasher) != file.sha256 {
-        bail!("what arrived is not what was stored (its SHA-256 differs)");
+
+    fn restart(&mut self) -> anyhow::Result<()> {
+        self.file.set_len(0)?;
+        self.file.rewind()?;
+        (self.hasher, self.size) = (Sha256::new(), 0);
+        Ok(())
+    }
+
+    /// Fetches what is missing, and checks the whole.
+    async fn fill(&mut self, client: &Client, file: &ArtifactView, bar: &Bar) -> anyhow::Result<()> {
+        bar.add(self.size);
+        if self.size < file.size || self.size == 0 {
+            let mut request = client.request(Method::GET, &format!("/v1/files/{}", file.sha256));
+            if self.size > 0 {
+                request = request.header(header::RANGE, format!("bytes={}-", self.size));
+            }
+            let response = client.send(request).await?;
+            if self.size > 0 && response.status() != StatusCode::PARTIAL_CONTENT {
+                self.restart()?;
+            }
+            let mut chunks = response.bytes_stream();
+            while let Some(chunk) = chunks.next().await {
+                let chunk = match chunk {
+                    Ok(chunk) => chunk,
+                    Err(error) => {
+                        self.kept = self.size >= WORTH_KEEPING;
+                        return Err(error).context("the connection broke");
+                    }
+                };
+                bar.add(chunk.len() as u64);
+                // Hashing and writing a chunk of some 10 KB takes microseconds: not worth another thread's while.
+                self.hasher.update(&chunk);
+                self.file.write_all(&chunk)?;
+                self.size += chunk.len() as u64;
+            }
+        }
+        self.file.flush()?;
+        if Digest::finish(std::mem::take(&mut self.hasher)) != file.sha256 {
+            bail!("what arrived is not what was stored (its SHA-256 differs)");
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        if !self.kept {
+            // It may be gone already.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Makes the symbolic links of a job's outputs, below the directory that its files were saved in. One that would lead out is not
+/// made, nor one where something stands that is no link.
+///
+/// # Errors
+/// If one cannot be made.
+pub(crate) fn save_links(links: &[Link], into: &Path) -> anyhow::Result<()> {
+    for link in links {
+        let target = target(into, link.path.as_str())?;
+        ensure!(
+            link.leads_to().is_some(),
+            "the job has a link named `{}` that leads out of its directory; it was not made",
+            link.path
+        );
+        let there = fs::read_link(&target).ok();
+        if there.as_deref() == Some(Path::new(&link.target)) {
+            continue;
+        }
+        let make = || {
+            if let Some(parent) = target.parent() {
+                fs::create_dir_all(parent)?;
+            }
+            if there.is_some() {
+                fs::remove_file(&target)?;
+            }
+            std::os::unix::fs::symlink(&link.target, &target)
+        };
+        make().with_context(|| format!("cannot make the link {}", target.display()))?;
     }
     Ok(())
+}
+
+/// How a file stands that an output would be saved to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum There {
+    /// There is none.
+    Nothing,
+    /// It is the same.
+    Same,
+    /// It is another.
+    Other,
+    /// Below a link that leads out of the directory.
+    Outside,
+}
+
+/// Looks at what stands where an output would be saved.
+///
+/// # Errors
+/// If its path leads out, or it cannot be read.
+pub(crate) fn there(file: &ArtifactView, into: &Path) -> anyhow::Result<There> {
+    let target = target(into, file.path.as_str())?;
+    let root = fs::canonicalize(if into.as_os_str().is_empty() { Path::new(".") } else { into }).unwrap_or_else(|_| into.to_owned());
+    let nearest = target.ancestors().find_map(|path| fs::canonicalize(path).ok());
+    if nearest.is_some_and(|real| !real.starts_with(&root)) && into.exists() {
+        return Ok(There::Outside);
+    }
+    match fs::metadata(&target) {
+        Err(_) => Ok(There::Nothing),
+        Ok(meta) if meta.len() != file.size => Ok(There::Other),
+        Ok(_) => {
+            let mut reader = fs::File::open(&target).with_context(|| format!("cannot read {}", target.display()))?;
+            let mut hasher = Sha256::new();
+            std::io::copy(&mut reader, &mut hasher)?;
+            Ok(if Digest::finish(hasher) == file.sha256 {
+                There::Same
+            } else {
+                There::Other
+            })
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_link_is_made_that_leads_out_or_where_a_file_stands() -> anyhow::Result<()> {
+        let temp = tempfile::tempdir()?;
+        let link = |path: &str, target: &str| -> anyhow::Result<Link> {
+            Ok(Link {
+                path: path.parse()?,
+                target: target.to_owned(),
+            })
+        };
+        for target in ["/etc", "../x", "a/../../x"] {
+            assert!(save_links(&[link("l", target)?], temp.path()).is_err(), "{target}");
+        }
+        fs::write(temp.path().join("mine"), "mine")?;
+        assert!(save_links(&[link("mine", "x")?], temp.path()).is_err());
+        save_links(&[link("d/l", "../mine")?], temp.path())?;
+        save_links(&[link("d/l", "other")?], temp.path())?;
+        assert_eq!(fs::read_link(temp.path().join("d/l"))?, Path::new("other"));
+        Ok(())
+    }
 
     #[test]
     fn nothing_is_saved_outside() {

@@ -16,7 +16,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 pub(crate) use self::{
     connect::Connect,
-    download::save_outputs,
+    download::{There, save_links, save_outputs, there},
     error::Error,
     events::Events,
     find::{batch_by_id, find_job, members, now, the_batch, until_ended},

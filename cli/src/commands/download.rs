@@ -1,6 +1,9 @@
 //! `rgrid download`: a job's output files.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::bail;
 use api::view::{ArtifactView, Artifacts, BatchView};
@@ -8,7 +11,7 @@ use clap::Args;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use crate::{
-    client::{Client, Connect, batch_by_id, find_job, members, save_outputs},
+    client::{Client, Connect, There, batch_by_id, find_job, members, save_links, save_outputs, there},
     commands::run::batch::{Homes, fetch},
     output::{Align, one_line, print, print_json, print_line, size, table},
 };
@@ -38,6 +41,9 @@ pub(crate) struct DownloadArgs {
     /// The directory to save into, each file under its own path [default: the current one]
     #[arg(long, short, value_name = "DIR")]
     output: Option<PathBuf>,
+    /// Replace files that are here and differ; without it, nothing is saved then
+    #[arg(long)]
+    overwrite: bool,
     /// Answer in JSON: the files
     #[arg(long)]
     json: bool,
@@ -76,9 +82,16 @@ pub(crate) async fn download(args: DownloadArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let into = args.output.clone().unwrap_or_default();
-    let saved = save_outputs(&client, job, found.artifacts.clone(), &into).await?;
+    let wanted = lacking(&found.artifacts, &into, args.overwrite)?;
+    let there = found.artifacts.len() - wanted.len();
+    let saved = save_outputs(&client, job, wanted, &into).await?;
+    if args.file.is_empty() {
+        save_links(&found.links, &into)?;
+    }
     if args.json {
         print_json(&found)?;
+    } else if there > 0 && saved.paths.is_empty() {
+        print_line(&format!("all {there} outputs are here already"))?;
     } else if saved.paths.is_empty() {
         print_line("the job has no outputs")?;
     } else {
@@ -104,6 +117,28 @@ async fn of_batch(client: &Client, args: &DownloadArgs, batch: &BatchView) -> an
     stream::iter(fetches).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
     print_line(&format!("the outputs of {fetched} jobs are in {}", root.display()))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The outputs that are not here. What is here and differs is somebody's, and is replaced only if that is meant.
+fn lacking(files: &[ArtifactView], into: &Path, overwrite: bool) -> anyhow::Result<Vec<ArtifactView>> {
+    let mut lacking = Vec::with_capacity(files.len());
+    for file in files {
+        let shown = into.join(file.path.as_str());
+        match there(file, into)? {
+            There::Same => {}
+            There::Nothing => lacking.push(file.clone()),
+            There::Other if overwrite => lacking.push(file.clone()),
+            There::Other => bail!(
+                "{} is here and differs, and nothing was saved; replace it with --overwrite, or save elsewhere with -o DIR",
+                shown.display()
+            ),
+            There::Outside => bail!(
+                "{} lies behind a link that leads out of the directory, and nothing was saved; save elsewhere with -o DIR",
+                shown.display()
+            ),
+        }
+    }
+    Ok(lacking)
 }
 
 fn render(files: &[ArtifactView]) -> String {

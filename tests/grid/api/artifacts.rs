@@ -41,6 +41,7 @@ async fn outputs_are_listed_and_read_once_they_are_committed() -> Result<()> {
         let sha256 = api.files().await?.put_bytes(name.to_owned().into()).await?;
         let (path, size) = (name.parse()?, name.len() as u64);
         manifest.outputs.push(OutputFile {
+            mode: None,
             path,
             sha256,
             size,

@@ -103,9 +103,10 @@ async fn outputs_wait_in_the_store_until_they_are_fetched() -> Result<()> {
     here.rgrid(&["download", "last", "--file", "out/a b.txt", "-o", "kept"])?.line()?;
     assert_eq!(here.read("kept/out/a b.txt")?, b"a");
     assert!(!here.path().join("kept/b.txt").exists());
-    // What is in the way is replaced, as the script would have.
+    // What is in the way is replaced only where that is said.
     here.write("b.txt", "old and longer")?;
-    let files = here.rgrid(&["download", "last", "--json"])?.json()?;
+    assert_eq!(here.rgrid(&["download", "last", "--json"])?.code, 1);
+    let files = here.rgrid(&["download", "last", "--json", "--overwrite"])?.json()?;
     assert_eq!(files["artifacts"].as_array().map(Vec::len), Some(2));
     assert_eq!((here.read("b.txt")?, here.read("out/a b.txt")?), (b"b".to_vec(), b"a".to_vec()));
     Ok(())

@@ -131,7 +131,8 @@ fn spec() -> impl Strategy<Value = JobSpec> {
         files,
         bytes,
     });
-    let inputs = (vec(input(), 0..3), option::of(tree), option::of(content()));
+    let outputs = option::of(vec(any::<String>(), 0..3));
+    let inputs = (vec(input(), 0..3), option::of(tree), option::of(content()), outputs);
     let files = (inputs, map(), resources(), option::of(any::<u64>()), secrets);
     let clocks = any::<(Option<u64>, Option<u64>, Option<u64>, Option<u32>)>();
     let policies = (clocks, option::of(retry()), option::of(start()));
@@ -151,6 +152,7 @@ fn spec() -> impl Strategy<Value = JobSpec> {
         inputs: files.0.0,
         tree: files.0.1,
         stdin: files.0.2,
+        outputs: files.0.3,
         env: files.1,
         resources: files.2,
         timeout_ms: files.3,
@@ -186,9 +188,10 @@ fn cause() -> impl Strategy<Value = LossCause> {
 }
 
 fn manifest() -> impl Strategy<Value = ManifestRef> {
-    (digest(), any::<[u64; 4]>()).prop_map(|(sha256, [files, bytes, stdout_bytes, stderr_bytes])| ManifestRef {
+    (digest(), any::<[u64; 5]>()).prop_map(|(sha256, [files, links, bytes, stdout_bytes, stderr_bytes])| ManifestRef {
         sha256,
         files,
+        links,
         bytes,
         stdout_bytes,
         stderr_bytes,

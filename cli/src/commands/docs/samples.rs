@@ -94,6 +94,7 @@ fn finished() -> anyhow::Result<Envelope<JobEvent>> {
         session: SessionId::from(uuid(2)),
         outcome: Outcome::Succeeded,
         manifest: Some(ManifestRef {
+            links: 0,
             sha256: Digest::of(b""),
             files: 1,
             bytes: 2048,

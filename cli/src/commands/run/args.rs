@@ -54,7 +54,7 @@ pub(crate) struct RunArgs {
     #[arg(long, env = "RGRID_DETACH_ON_INTERRUPT")]
     pub(super) detach_on_interrupt: bool,
     /// Leave the outputs in the store; `rgrid download` fetches them
-    #[arg(long, visible_alias = "no-outputs")]
+    #[arg(long)]
     pub(super) no_download: bool,
     /// The job as one JSON object on standard output when it ended (with -d: when it is submitted); what it prints goes to standard error
     #[arg(long)]

@@ -40,6 +40,12 @@ pub(super) struct FileArgs {
     /// Leave a Python script's own modules here; else those that it imports, and that lie beside it, go along
     #[arg(long)]
     pub(super) no_imports: bool,
+    /// Of what it makes or changes, only what this glob names comes back, such as 'out/**' or '*.csv'; may be given several times
+    #[arg(long, value_name = "GLOB", help_heading = "What comes back")]
+    pub(super) output: Vec<String>,
+    /// Nothing that it makes is kept
+    #[arg(long, conflicts_with = "output", help_heading = "What comes back")]
+    pub(super) no_outputs: bool,
 }
 
 /// What the script reads from standard input.
@@ -51,6 +57,11 @@ pub(super) struct Stdin {
 }
 
 impl FileArgs {
+    /// Which of its files are outputs, as a submission says it.
+    pub(super) fn outputs(&self) -> Option<Vec<String>> {
+        (self.no_outputs || !self.output.is_empty()).then(|| self.output.clone())
+    }
+
     /// What the script is to read from standard input; nothing where there is nothing. A pipe is read to its end.
     ///
     /// # Errors

@@ -20,7 +20,7 @@ const USERS_OWN: [&str; 6] = ["url", "key", "key-file", "data-dir", "dry-run", "
 /// Options that a script may not say either: it does not choose whose it is, nor pass on what stands in files or variables here.
 const NOT_A_SCRIPTS: [&str; 2] = ["namespace", "env-file"];
 /// Options whose values from all places come together; any other's are those of the first place.
-const ADDED: [&str; 7] = ["env", "env-file", "label", "secret", "include", "exclude", "input"];
+const ADDED: [&str; 8] = ["env", "env-file", "label", "secret", "include", "exclude", "input", "output"];
 /// Options whose value is nobody else's business.
 const HIDDEN: [&str; 2] = ["key", "env"];
 

@@ -33,7 +33,7 @@ use self::{
     wait::{Manner, Waited, wait},
 };
 use crate::{
-    client::{Client, save_outputs},
+    client::{Client, save_links, save_outputs},
     failure::usage,
     output::{print_json, print_line, size},
 };
@@ -166,12 +166,13 @@ async fn save(client: &Client, args: Shown, job: &JobView) -> anyhow::Result<Vec
         .attempts
         .last()
         .and_then(|attempt| attempt.manifest.as_ref())
-        .is_some_and(|manifest| manifest.files > 0);
+        .is_some_and(|manifest| manifest.files + manifest.links > 0);
     if !left_any {
         return Ok(Vec::new());
     }
     let found: Artifacts = client.get(&format!("/v1/jobs/{}/artifacts", job.id), &()).await?;
     let saved = save_outputs(client, job.id, found.artifacts.clone(), std::path::Path::new("")).await?;
+    save_links(&found.links, std::path::Path::new(""))?;
     if args.verbose {
         eprintln!("rgrid: {} outputs ({}) are here", saved.paths.len(), size(saved.bytes));
     }

@@ -112,6 +112,7 @@ pub(super) fn submission(args: &RunArgs, policies: &Policies) -> Submission {
         image: args.image.clone(),
         executor: args.executor.map(Into::into),
         name: args.name.clone(),
+        outputs: args.files.outputs(),
         env: args.heard.env.clone(),
         secrets: args.heard.secrets.clone(),
         resources: resources(args.cpu, args.memory),
