@@ -17,8 +17,9 @@ use crate::{
 
 /// Options that choose the grid, or are about these files themselves: they are the user's alone.
 const USERS_OWN: [&str; 6] = ["url", "key", "key-file", "data-dir", "dry-run", "no-defaults"];
-/// Options that a script may not say either: it does not choose whose it is, nor pass on what stands in files or variables here.
-const NOT_A_SCRIPTS: [&str; 2] = ["namespace", "env-file"];
+/// Options that a script may not say either: it does not choose whose it is or how many jobs it becomes, nor pass on what stands
+/// in files or variables here.
+const NOT_A_SCRIPTS: [&str; 7] = ["namespace", "env-file", "batch", "each-line", "zip", "param", "array"];
 /// Options whose values from all places come together; any other's are those of the first place.
 const ADDED: [&str; 8] = ["env", "env-file", "label", "secret", "include", "exclude", "input", "output"];
 /// Options whose value is nobody else's business.

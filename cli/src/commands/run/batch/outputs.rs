@@ -2,16 +2,14 @@
 
 use std::{
     collections::HashSet,
-    fs,
     path::{Path, PathBuf},
 };
 
 use api::view::{ArtifactView, Artifacts};
-use bus::ids::{Digest, JobId};
+use bus::ids::JobId;
 use parking_lot::Mutex;
-use sha2::{Digest as _, Sha256};
 
-use crate::client::{Client, save_outputs};
+use crate::client::{Client, There, save_links, save_outputs, there};
 
 /// The longest name of a directory, in bytes.
 const NAME_MAX: usize = 200;
@@ -101,25 +99,18 @@ fn names(items: &[String]) -> Vec<String> {
 /// If it cannot be fetched or saved.
 pub(crate) async fn fetch(client: &Client, job: JobId, index: u32, homes: &Homes) -> anyhow::Result<()> {
     let found: Artifacts = client.get(&format!("/v1/jobs/{job}/artifacts"), &()).await?;
-    if found.artifacts.is_empty() {
+    if found.artifacts.is_empty() && found.links.is_empty() {
         return Ok(());
     }
     let into = homes.of(index, &found.artifacts);
-    let missing = found.artifacts.into_iter().filter(|file| !is_there(&into, file)).collect();
+    let mut missing = Vec::with_capacity(found.artifacts.len());
+    for file in found.artifacts {
+        if there(&file, &into)? != There::Same {
+            missing.push(file);
+        }
+    }
     save_outputs(client, job, missing, &into).await?;
-    Ok(())
-}
-
-/// Whether a file is there as it was stored.
-fn is_there(into: &Path, file: &ArtifactView) -> bool {
-    let path = into.join(file.path.as_str());
-    let same_size = fs::metadata(&path).is_ok_and(|meta| meta.is_file() && meta.len() == file.size);
-    let hash = || {
-        let mut hasher = Sha256::new();
-        std::io::copy(&mut fs::File::open(&path)?, &mut hasher)?;
-        std::io::Result::Ok(Digest::finish(hasher))
-    };
-    same_size && hash().is_ok_and(|hash| hash == file.sha256)
+    save_links(&found.links, &into)
 }
 
 #[cfg(test)]

@@ -42,6 +42,8 @@ struct Outcome {
 #[derive(Debug, Deserialize)]
 struct Manifest {
     files: u64,
+    #[serde(default)]
+    links: u64,
 }
 
 /// Where a member stands.
@@ -92,7 +94,11 @@ impl Progress {
             }
             "job.finished.v1" => {
                 self.stands.insert(index, ended(told.data.outcome.as_ref()));
-                return told.data.manifest.filter(|manifest| manifest.files > 0).map(|_| index);
+                return told
+                    .data
+                    .manifest
+                    .filter(|manifest| manifest.files + manifest.links > 0)
+                    .map(|_| index);
             }
             "job.rescheduled.v1" | "job.requeued.v1" => {
                 self.stands.remove(&index);
