@@ -9,6 +9,7 @@ pub mod ids;
 pub mod job;
 pub mod manifest;
 pub mod policy;
+pub mod reuse;
 pub mod secrets;
 pub mod spec;
 pub mod stream;

@@ -28,6 +28,8 @@ pub(crate) struct NewJob {
     pub(crate) spec: String,
     /// Its batch, and its place there.
     pub(crate) batch: Option<(BatchId, u32)>,
+    /// What it is made of.
+    pub(crate) reuse_key: Option<Digest>,
     pub(crate) submitted_at: DateTime<Utc>,
     pub(crate) state: JobState,
 }
@@ -141,6 +143,7 @@ impl NewJob {
             labels: (!spec.labels.is_empty()).then(|| json(&clean(&spec.labels))),
             spec: json(spec),
             batch: spec.batch.as_ref().map(|member| (member.batch, member.index)),
+            reuse_key: bus::reuse::key(&job.namespace, spec),
             submitted_at: time(job.submitted_at),
             state: JobState::new(job),
         }

@@ -7,6 +7,7 @@ mod inputs;
 mod list;
 mod requeue;
 mod rerun;
+mod reuse;
 mod say;
 mod submit;
 

@@ -27,12 +27,12 @@ use futures::{
 };
 use serde_json::value::RawValue;
 
-use super::{follows::check_follows, inputs::check_inputs};
+use super::{follows::check_follows, inputs::check_inputs, reuse};
 use crate::{
     advice,
     app::{App, Shared},
     error::{Kind, Problem},
-    extract::{Query, Whole, header as text_of, json},
+    extract::{self, Query, Whole, header as text_of, json},
     load,
     secrets::check_secrets,
     view::{Submitted, SubmittedMany, SubmittedOne, WorkerView},
@@ -49,11 +49,24 @@ const LOOKS: (u32, std::time::Duration) = (40, std::time::Duration::from_millis(
 
 /// `POST /v1/jobs`
 pub(crate) async fn submit(State(app): State<Shared>, query: Query, headers: HeaderMap, Whole(body): Whole) -> Result<Response, Problem> {
-    let namespace = query.namespace_only()?;
+    let (mut namespace, mut reuse) = (bus::ids::default_token(), false);
+    query.each(|name, value| {
+        match name {
+            "namespace" => namespace = extract::namespace(&value)?,
+            "reuse" => reuse = extract::flag("reuse", &value)?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    })?;
     let key = text_of(&headers, "idempotency-key")?;
     let many = body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
     if !many {
-        return Box::pin(submit_one(&app, namespace, key, &body)).await;
+        return Box::pin(submit_one(&app, namespace, key, reuse, &body)).await;
+    }
+    if reuse {
+        return Err(Problem::malformed(
+            "`reuse` is for a single job; submit the jobs of an array one by one, or leave it out",
+        ));
     }
     if key.is_some() {
         return Err(Problem::malformed(
@@ -115,7 +128,7 @@ pub(crate) async fn store_all(app: &App, accepted: Vec<Result<NewJob, Problem>>,
     answers
 }
 
-async fn submit_one(app: &App, namespace: Namespace, key: Option<&str>, body: &[u8]) -> Result<Response, Problem> {
+async fn submit_one(app: &App, namespace: Namespace, key: Option<&str>, reuse: bool, body: &[u8]) -> Result<Response, Problem> {
     let mut submission: Submission = json("the job", body)?;
     match (&submission.key, key) {
         (Some(inside), Some(header)) if inside != header => {
@@ -132,6 +145,17 @@ async fn submit_one(app: &App, namespace: Namespace, key: Option<&str>, body: &[
         return Err(missing);
     }
     check_alone(app, &namespace, &accepted.spec).await?;
+    if reuse && let Some(job) = Box::pin(reuse::earlier(app, &namespace, &accepted.spec)).await? {
+        let submitted = Submitted {
+            id: job.id,
+            sequence: job.sequence,
+            namespace,
+            existed: true,
+            reused: true,
+            warning: None,
+        };
+        return Ok((StatusCode::OK, Json(submitted)).into_response());
+    }
     let submitted = NewJob::new(namespace, accepted.spec).store(app).await?;
     let status = if submitted.existed { StatusCode::OK } else { StatusCode::CREATED };
     let location = format!("/v1/jobs/{}", submitted.id);
@@ -269,6 +293,7 @@ impl Sent {
             sequence,
             namespace: self.namespace,
             existed,
+            reused: false,
             warning: self.warning,
         })
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bus::{
-    ids::{Attempt, JobId, Namespace},
+    ids::{Attempt, Digest, JobId, Namespace},
     job::State,
     spec::JobSpec,
 };
@@ -97,6 +97,19 @@ impl Tables {
         let full = usize::try_from(which.limit).is_ok_and(|limit| rows.len() >= limit);
         let next = rows.last().filter(|_| full).map(|(_, sequence)| *sequence);
         Ok((rows.into_iter().map(|(id, _)| id.into()).collect(), next))
+    }
+
+    /// The newest jobs that are made of the same and have succeeded.
+    pub(crate) async fn made_of(&self, key: &Digest, limit: i64) -> Result<Vec<JobId>, Problem> {
+        let rows: Vec<Uuid> = sqlx::query_scalar(
+            "SELECT id FROM jobs WHERE reuse_key = $1 AND ended_at IS NOT NULL AND failure IS NULL ORDER BY submitted_sequence DESC LIMIT $2",
+        )
+        .bind(key.as_bytes().to_vec())
+        .bind(limit)
+        .fetch_all(self.pool()?)
+        .await
+        .map_err(away)?;
+        Ok(rows.into_iter().map(Into::into).collect())
     }
 
     /// How many jobs can be revived.

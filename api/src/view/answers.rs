@@ -28,6 +28,9 @@ pub struct Submitted {
     pub namespace: Namespace,
     /// Whether it was submitted before, under the same key.
     pub existed: bool,
+    /// Whether it is an earlier job, made of the same, whose result is this one's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reused: bool,
     /// What the user should know: that nobody serves the queue, or that it fits no worker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,

@@ -13,14 +13,16 @@ const MOVE_CHECKPOINT: &str = "UPDATE projection_checkpoint SET sequence = $3 WH
 
 const INSERT_JOBS: &str = "
     INSERT INTO jobs (id, submitted_sequence, sequence, namespace, queue, name, state, failure, labels, spec, submitted_at, started_at,
-                      ended_at, cancel_requested_at, cancel_reason, attempt, worker, exit_code, outcome, due_at, batch_id, batch_index)
+                      ended_at, cancel_requested_at, cancel_reason, attempt, worker, exit_code, outcome, due_at, batch_id, batch_index,
+                      reuse_key)
     SELECT id, submitted_sequence, sequence, namespace, queue, name, state, failure, labels::jsonb, spec::json, submitted_at, started_at,
-           ended_at, cancel_requested_at, cancel_reason, attempt, worker, exit_code, outcome::json, due_at, batch_id, batch_index
+           ended_at, cancel_requested_at, cancel_reason, attempt, worker, exit_code, outcome::json, due_at, batch_id, batch_index,
+           reuse_key
     FROM UNNEST($1::uuid[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[],
                 $11::timestamptz[], $12::timestamptz[], $13::timestamptz[], $14::timestamptz[], $15::text[], $16::integer[], $17::text[],
-                $18::integer[], $19::text[], $20::timestamptz[], $21::uuid[], $22::integer[])
+                $18::integer[], $19::text[], $20::timestamptz[], $21::uuid[], $22::integer[], $23::bytea[])
       AS u (id, submitted_sequence, sequence, namespace, queue, name, state, failure, labels, spec, submitted_at, started_at, ended_at,
-            cancel_requested_at, cancel_reason, attempt, worker, exit_code, outcome, due_at, batch_id, batch_index)";
+            cancel_requested_at, cancel_reason, attempt, worker, exit_code, outcome, due_at, batch_id, batch_index, reuse_key)";
 
 const UPDATE_JOBS: &str = "
     UPDATE jobs SET sequence = u.sequence, state = u.state, failure = u.failure, started_at = u.started_at, ended_at = u.ended_at,
@@ -142,6 +144,7 @@ async fn insert_jobs(connection: &mut PgConnection, rows: &[NewJob]) -> Result<(
         .bind(column(rows, |row| row.state.due_at))
         .bind(column(rows, |row| row.batch.map(|(batch, _)| batch.uuid())))
         .bind(column(rows, |row| row.batch.map(|(_, index)| integer(index))))
+        .bind(column(rows, |row| row.reuse_key.map(|key| key.as_bytes().to_vec())))
         .execute(connection)
         .await?;
     Ok(())

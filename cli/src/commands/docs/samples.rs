@@ -61,6 +61,7 @@ fn answer() -> Answer {
         sequence: 1042,
         namespace: default_token(),
         existed: false,
+        reused: false,
         warning: None,
     }
 }

@@ -59,6 +59,9 @@ pub(crate) struct RunArgs {
     /// The job as one JSON object on standard output when it ended (with -d: when it is submitted); what it prints goes to standard error
     #[arg(long)]
     pub(super) json: bool,
+    /// Where the same was run before and succeeded (script, files, arguments, variables, runtime or image), take that job's result
+    #[arg(long, conflicts_with = "idempotency_key")]
+    pub(super) reuse: bool,
     /// Print what would be sent and run, and do neither
     #[arg(long)]
     pub(super) dry_run: bool,

@@ -64,6 +64,9 @@ pub(crate) async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         return dry::show(&client, &args, plan, &policies).await;
     }
     let submitted = Box::pin(submit::submit(&client, &args, plan, &policies)).await?;
+    if submitted.reused {
+        eprintln!("rgrid: the same ran before: this is the result of job {}", submitted.id);
+    }
     if args.detach {
         submitted.warning.iter().for_each(|warning| say::warning(warning));
         if args.json {
@@ -73,7 +76,7 @@ pub(crate) async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    if args.verbose {
+    if args.verbose && !submitted.reused {
         let how = if submitted.existed {
             "existed already, under this key"
         } else {

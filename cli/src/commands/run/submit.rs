@@ -33,6 +33,7 @@ pub(super) async fn submit(client: &Client, args: &RunArgs, plan: Plan, policies
     let request = client
         .request(Method::POST, "/v1/jobs")
         .query(&[("namespace", &args.namespace)])
+        .query(if args.reuse { &[("reuse", "true")][..] } else { &[] })
         .json(&submissions.first());
     Ok(client.json(request).await?)
 }

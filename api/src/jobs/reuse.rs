@@ -1,0 +1,53 @@
+//! The earlier job whose result a new one would have. The tables propose, the log and the store decide.
+
+use bus::{
+    ids::Namespace,
+    job::{Job, State},
+    reuse,
+    spec::JobSpec,
+};
+use tracing::debug;
+
+use crate::{app::App, artifacts, content::read_problem, error::Problem, watch::read_job};
+
+/// Earlier jobs that are looked at, newest first.
+const MOST: i64 = 4;
+
+/// The newest job of this namespace that was made of the same, succeeded, and whose result is there. Nothing where there is none, or
+/// where the tables are away: then the job is run.
+pub(super) async fn earlier(app: &App, namespace: &Namespace, spec: &JobSpec) -> Result<Option<Job>, Problem> {
+    let Some(key) = reuse::key(namespace, spec) else { return Ok(None) };
+    let candidates = match app.tables.made_of(&key, MOST).await {
+        Ok(candidates) => candidates,
+        Err(problem) => {
+            debug!("nothing is reused: {}", problem.detail);
+            return Ok(None);
+        }
+    };
+    for id in candidates {
+        let Some(job) = read_job(app, id).await? else { continue };
+        let is_it = job.state() == State::Succeeded && reuse::key(&job.namespace, &job.spec) == Some(key);
+        if is_it && whole(app, &job).await? {
+            return Ok(Some(job));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether everything that the job left behind is still in the store.
+async fn whole(app: &App, job: &Job) -> Result<bool, Problem> {
+    let Some(finished) = job.finished() else { return Ok(false) };
+    let Some(reference) = &finished.manifest else { return Ok(true) };
+    let gone = |missing: Vec<_>| !missing.is_empty();
+    let missing = app.files.missing(&[reference.sha256]).await.map_err(|error| read_problem(&error))?;
+    if gone(missing) {
+        return Ok(false);
+    }
+    let manifest = artifacts::manifest(app, &reference.sha256).await?;
+    let outputs = manifest.outputs.iter().map(|file| file.sha256);
+    let mut named: Vec<_> = outputs.chain(manifest.log.iter().map(|segment| segment.sha256)).collect();
+    named.sort_unstable();
+    named.dedup();
+    let missing = app.files.missing(&named).await.map_err(|error| read_problem(&error))?;
+    Ok(!gone(missing))
+}
