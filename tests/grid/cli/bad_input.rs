@@ -14,7 +14,7 @@ use super::here::{Came, Here};
 /// Arguments, the exit code, and what the message must say.
 type Case<'a> = (&'a [&'a str], i32, &'a [&'a str]);
 
-const BAD: [Case<'static>; 33] = [
+const BAD: [Case<'static>; 34] = [
     (&["run", "missing.py"], 2, &["there is no script `missing.py`"]),
     (
         &["run", "../missing\nin two.py"],

@@ -30,6 +30,11 @@ pub(in crate::commands::run) async fn run(args: RunArgs) -> anyhow::Result<ExitC
     if args.idempotency_key.is_some() {
         return Err(usage("--idempotency-key would make all jobs of a batch the same; leave it out"));
     }
+    if args.reuse {
+        return Err(usage(
+            "--reuse looks for one job; leave it out of a batch (`rgrid retry BATCH --failed-only` repeats only what failed)",
+        ));
+    }
     if args.dry_run {
         return Err(usage("--dry-run shows one job; leave out what makes it many, or name one file"));
     }
