@@ -41,6 +41,11 @@ const BAD: [Case<'static>; 34] = [
     ),
     (&["run", "-i", "data", "s.py"], 2, &["data is no file"]),
     (&["run", "--no-input", "other", "s.py", "data"], 2, &["--no-input other"]),
+    (
+        &["run", "--reuse", "--array", "1-2", "s.py"],
+        2,
+        &["--reuse looks for one job", "retry BATCH --failed-only"],
+    ),
     (&["run", "notes"], 2, &["cannot tell what runs `notes`", "--runtime"]),
     (&["run", "--memory", "-1", "s.py"], 2, &["--memory", "512MB"]),
     (&["run", "--memory", "12XB", "s.py"], 2, &["12XB", "--memory", "512MB"]),
