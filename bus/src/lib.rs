@@ -10,6 +10,7 @@ pub mod job;
 pub mod manifest;
 pub mod policy;
 pub mod reuse;
+pub mod runtime;
 pub mod secrets;
 pub mod spec;
 pub mod stream;

@@ -9,6 +9,7 @@ use crate::{
     batch::BatchMember,
     ids::{Digest, JobId, ParseError, Queue, Token, default_token},
     policy::{Retry, Start},
+    runtime::RuntimeRef,
     tree::{Content, TreeRef},
 };
 
@@ -260,9 +261,9 @@ pub struct JobSpec {
     pub name: Option<String>,
     /// The program or script, and its arguments, each exactly as given.
     pub command: Vec<String>,
-    /// The interpreter (`python`, `node`, `bash`, …) that the command is handed to; absent: the command is a program.
+    /// The interpreter (`python`, `node:22`, `bash`, …) that the command is handed to; absent: the command is a program.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub runtime: Option<Token>,
+    pub runtime: Option<RuntimeRef>,
     /// The container image to run in, instead of the runtime's own; requires Docker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     ids::{Queue, Token},
     policy::{Retry, Start},
+    runtime::RuntimeRef,
     secrets,
     spec::{ExecutorKind, InputFile, JobSpec, Origin, Priority, RelPath, Resources, is_false},
     tree::{Content, MAX_TREE_BYTES, TreeRef},
@@ -33,7 +34,7 @@ pub const MAX_KEY_BYTES: usize = 512;
 pub struct Submission {
     /// The program or script, and its arguments, each exactly as the command is to see it.
     pub command: Vec<String>,
-    /// The interpreter that the command is handed to (`python`, `node`, `bash`, …); absent: the command is a program.
+    /// The interpreter that the command is handed to (`python`, `node:22`, `bash`, …); absent: the command is a program.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime: Option<String>,
     /// The container image to run in; requires Docker.
@@ -169,7 +170,7 @@ impl Submission {
         check_env(&self.env)?;
         let secrets = secrets::checked(self.secrets, &self.env)?;
         check_labels(&self.labels)?;
-        let runtime = self.runtime.map(|text| token("runtime", &text)).transpose()?;
+        let runtime = self.runtime.map(|text| runtime(&text)).transpose()?;
         let queue: Queue = token("queue", self.queue.as_deref().unwrap_or("default"))?;
         if let Some(image) = &self.image {
             check_image(image, self.executor)?;
@@ -237,6 +238,10 @@ impl Submission {
         }
         Ok(Accepted { spec, to_store })
     }
+}
+
+fn runtime(text: &str) -> Result<RuntimeRef, Refusal> {
+    text.parse().map_err(|error| Refusal(format!("the runtime {error}")))
 }
 
 fn token(what: &str, text: &str) -> Result<Token, Refusal> {

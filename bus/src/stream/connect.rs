@@ -11,8 +11,11 @@ use tracing::{debug, info, warn};
 /// The oldest nats-server that will do: before it, bugs lose track of pending messages and of owners inside atomic batches.
 pub const MIN_SERVER: (u64, u64, u64) = (2, 14, 5);
 
-/// How long one publish waits for its acknowledgement before it is tried again.
-const ACK_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long one publish waits for its acknowledgement before it is tried again: short enough that, where the broker stood still
+/// for 6 s and what was sent meanwhile went down with the connection, the next try still comes within the API's patience.
+const ACK_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long any other request waits for its answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Publishes of one process that may wait for their acknowledgement at once.
 const MAX_IN_FLIGHT: usize = 8_192;
 /// The longest pause between two tries to reconnect (async-nats: 4 s), so that a restarted server is found at once.
@@ -96,7 +99,7 @@ impl Bus {
             return Err(Error::NoJetStream { servers: shown });
         }
         let js = ContextBuilder::new()
-            .timeout(ACK_TIMEOUT)
+            .timeout(ANSWER_TIMEOUT)
             .ack_timeout(ACK_TIMEOUT)
             .max_ack_inflight(MAX_IN_FLIGHT)
             .backpressure_on_inflight(true)

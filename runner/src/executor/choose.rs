@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bus::{
-    ids::Token,
+    runtime::RuntimeRef,
     spec::{ExecutorKind, JobSpec},
 };
 
@@ -27,7 +27,7 @@ pub struct Want<'a> {
     /// The executor it names.
     pub executor: Option<ExecutorKind>,
     /// Its runtime.
-    pub runtime: Option<&'a Token>,
+    pub runtime: Option<&'a RuntimeRef>,
     /// The image it names.
     pub image: Option<&'a str>,
 }
@@ -124,7 +124,7 @@ impl Executors {
         }
     }
 
-    async fn auto(&self, runtime: Option<&Token>) -> Result<Chosen<'_>, Error> {
+    async fn auto(&self, runtime: Option<&RuntimeRef>) -> Result<Chosen<'_>, Error> {
         match (&self.docker, &self.process) {
             (Ok(_), Err(_)) => self.docker("this worker may not run plain processes"),
             (Err(_), _) => self.process("there is no Docker on this machine"),

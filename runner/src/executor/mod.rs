@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
 use bus::{
-    ids::{Attempt, JobId, SessionId, Token},
+    ids::{Attempt, JobId, SessionId},
+    runtime::RuntimeRef,
     spec::ExecutorKind,
 };
 use tokio::{io::AsyncRead, sync::mpsc};
@@ -35,7 +36,7 @@ pub struct Launch {
     /// The program or script and its arguments, as the job names them.
     pub command: Vec<String>,
     /// The interpreter that the command is handed to, if any.
-    pub runtime: Option<Token>,
+    pub runtime: Option<RuntimeRef>,
     /// The image that the job names, if any.
     pub image: Option<String>,
     /// The job's environment variables: its own, and those every job has.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, str::FromStr};
 
-use bus::ids::Token;
+use bus::{ids::Token, runtime::RuntimeRef};
 
 use super::Error;
 
@@ -35,11 +35,16 @@ const LOCAL_IMAGE: &str = "rgrid/python:3";
 
 impl Default for RuntimeTable {
     fn default() -> Self {
-        let built_in: [(&str, &[&str], &[&str]); 4] = [
+        let built_in: [(&str, &[&str], &[&str]); 9] = [
             ("python", &["python3"], &[LOCAL_IMAGE, "python:3-slim"]),
             ("node", &["node"], &["node:lts-slim"]),
             ("bash", &["bash"], &[LOCAL_IMAGE, "debian:stable-slim"]),
             ("sh", &["sh"], &[LOCAL_IMAGE, "debian:stable-slim"]),
+            ("perl", &["perl"], &["perl:5-slim"]),
+            ("ruby", &["ruby"], &["ruby:3-slim"]),
+            ("php", &["php"], &["php:8-cli"]),
+            ("R", &["Rscript"], &["r-base:latest"]),
+            ("julia", &["julia"], &["scheme:1"]),
         ];
         let owned = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
         let mut table = Self {
@@ -125,19 +130,21 @@ impl RuntimeTable {
         }
     }
 
-    /// The images for a runtime, or for a command that needs none; the first one there is used.
+    /// The images for a runtime, or for a command that needs none; the first one there is used, and the last is pulled.
     ///
     /// # Errors
-    /// [`Error::Unrunnable`] if there is none.
-    pub fn images(&self, runtime: Option<&Token>) -> Result<&[String], Error> {
-        let Some(name) = runtime else {
-            return Ok(&self.program_images);
+    /// [`Error::Unrunnable`] if there is none, or none of versions.
+    pub fn images(&self, runtime: Option<&RuntimeRef>) -> Result<Vec<String>, Error> {
+        let Some(RuntimeRef { name, version }) = runtime else {
+            return Ok(self.program_images.clone());
         };
-        match self.get(name)?.images.as_slice() {
-            [] => Err(Error::Unrunnable(format!(
+        let images = &self.get(name)?.images;
+        match (images.last(), version) {
+            (None, _) => Err(Error::Unrunnable(format!(
                 "this worker has no image for runtime `{name}`: name one (`--image`), or run it as a process (`--executor process`)"
             ))),
-            images => Ok(images),
+            (Some(_), None) => Ok(images.clone()),
+            (Some(public), Some(version)) => versioned_images(name, public, version),
         }
     }
 
@@ -145,6 +152,20 @@ impl RuntimeTable {
     pub fn names(&self) -> impl Iterator<Item = &Token> {
         self.by_name.keys()
     }
+}
+
+/// The images of one version: one that was made for this grid, and the public one, whose tag begins with the version as
+/// those of the official images do (`python:3.12-slim`).
+fn versioned_images(name: &Token, public: &str, version: &str) -> Result<Vec<String>, Error> {
+    let at = public.rfind(':').filter(|at| !public[*at..].contains('/'));
+    let (repository, tag) = at.map_or((public, ""), |at| (&public[..at], &public[at + 1..]));
+    if !repository.ends_with(name.as_str()) {
+        return Err(Error::Unrunnable(format!(
+            "the images of runtime `{name}` are not told apart by its version: name the one that you mean (`--image`)"
+        )));
+    }
+    let slim = if tag.ends_with("-slim") { "-slim" } else { "" };
+    Ok(vec![format!("rgrid/{name}:{version}"), format!("{repository}:{version}{slim}")])
 }
 
 #[cfg(test)]
@@ -159,27 +180,39 @@ mod tests {
     fn an_entry_changes_only_what_it_names() {
         let table = RuntimeTable::default().with_entry("python=python3.12 -X dev").unwrap();
         assert_eq!(table.interpreter(&python()).unwrap(), ["python3.12", "-X", "dev"]);
-        assert_eq!(
-            table.images(Some(&python())).unwrap(),
-            RuntimeTable::default().images(Some(&python())).unwrap()
-        );
+        let python_images = |table: &RuntimeTable| table.images(Some(&python().into())).unwrap();
+        assert_eq!(python_images(&table), python_images(&RuntimeTable::default()));
         let table = table.with_entry("python@registry:5000/py:3").unwrap();
         assert_eq!(table.interpreter(&python()).unwrap(), ["python3.12", "-X", "dev"]);
-        assert_eq!(table.images(Some(&python())).unwrap(), ["registry:5000/py:3"]);
+        assert_eq!(python_images(&table), ["registry:5000/py:3"]);
     }
 
     #[test]
     fn a_new_runtime_may_be_an_image_only() {
-        let table = RuntimeTable::default().with_entry("julia@julia:1").unwrap();
-        let julia = "julia".parse().unwrap();
-        assert_eq!(table.images(Some(&julia)).unwrap(), ["julia:1"]);
-        assert!(table.interpreter(&julia).unwrap_err().to_string().contains("--executor docker"));
+        let table = RuntimeTable::default().with_entry("scheme@scheme:1").unwrap();
+        let scheme: Token = "scheme".parse().unwrap();
+        assert_eq!(table.images(Some(&scheme.clone().into())).unwrap(), ["scheme:1"]);
+        assert!(table.interpreter(&scheme).unwrap_err().to_string().contains("--executor docker"));
     }
 
     #[test]
     fn an_unknown_runtime_is_answered_with_those_there_are() {
         let error = RuntimeTable::default().get(&"cobol".parse().unwrap()).unwrap_err();
-        assert!(error.to_string().contains("bash, node, python, sh"), "{error}");
+        assert!(
+            error.to_string().contains("R, bash, julia, node, perl, php, python, ruby, sh"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_version_chooses_the_image() {
+        let images = |text: &str| RuntimeTable::default().images(Some(&text.parse().unwrap()));
+        assert_eq!(images("python:3.12").unwrap(), ["rgrid/python:3.12", "python:3.12-slim"]);
+        assert_eq!(images("julia:1.10").unwrap(), ["rgrid/julia:1.10", "julia:1.10"]);
+        assert!(images("bash:5").unwrap_err().to_string().contains("--image"));
+        let table = RuntimeTable::default().with_entry("python@registry:5000/lab/python").unwrap();
+        let images = table.images(Some(&"python:3".parse().unwrap())).unwrap();
+        assert_eq!(images[1], "registry:5000/lab/python:3");
     }
 
     #[test]

@@ -171,6 +171,15 @@ async fn a_runtime_s_interpreter_gets_the_script() -> anyhow::Result<()> {
     );
     let outcome = finish(running).await?;
     assert_eq!((outcome.stdout.as_str(), outcome.ended.exit), ("hello ['--flag']\n", Exit::Code(3)));
+    // The version that it is, by its first two parts.
+    let place = Place::new()?;
+    std::fs::write(place.work().join("v.py"), "import platform; print(platform.python_version())")?;
+    let mut launch = place.launch(&["v.py"]);
+    launch.runtime = Some("python".parse()?);
+    let version = run(&process, launch.clone()).await?.stdout;
+    let short: Vec<&str> = version.trim().split('.').take(2).collect();
+    launch.runtime = Some(format!("python:{}", short.join(".")).parse()?);
+    assert_eq!(run(&process, launch).await?.stdout, version);
     Ok(())
 }
 
@@ -210,6 +219,9 @@ async fn what_cannot_be_run_is_refused_with_what_to_do() -> anyhow::Result<()> {
         );
     }
     let mut launch = place.launch(&["x.js"]);
+    launch.runtime = Some("python:2.1".parse()?);
+    let refused = refusal(&process, launch.clone()).await?.to_string();
+    assert!(refused.contains("no runtime `python:2.1`: `python3` is 3."), "{refused}");
     launch.runtime = Some("cobol".parse()?);
     assert!(refusal(&process, launch).await?.to_string().contains("knows no runtime `cobol`"));
     Ok(())

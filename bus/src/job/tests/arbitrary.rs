@@ -16,6 +16,7 @@ use crate::{
         Rescheduled, Started, Submitted, Usage,
     },
     policy::{Clock, Dependency, DependsOn, Retry, Start},
+    runtime::RuntimeRef,
     spec::{ExecutorKind, InputFile, JobSpec, Origin, OriginKind, Priority, RelPath, Resources},
     stream::read::{Fact, decode},
     subjects,
@@ -44,6 +45,10 @@ fn actor() -> impl Strategy<Value = Actor> {
 
 fn executor() -> impl Strategy<Value = ExecutorKind> {
     prop_oneof![Just(ExecutorKind::Docker), Just(ExecutorKind::Process), Just(ExecutorKind::Noop)]
+}
+
+fn runtime() -> impl Strategy<Value = RuntimeRef> {
+    (token(), option::of("[A-Za-z0-9._-]{1,32}")).prop_map(|(name, version)| RuntimeRef { name, version })
 }
 
 fn digest() -> impl Strategy<Value = Digest> {
@@ -119,7 +124,7 @@ fn spec() -> impl Strategy<Value = JobSpec> {
     let names = (
         text(),
         vec(any::<String>(), 1..4),
-        option::of(token()),
+        option::of(runtime()),
         text(),
         option::of(executor()),
     );

@@ -72,7 +72,7 @@ pub(crate) struct RunArgs {
     #[arg(long, short)]
     pub(super) verbose: bool,
 
-    /// What runs the script: python, node, bash, sh, or what the worker's operator added [default: by its first line (#!) or extension]
+    /// What runs the script: python, node, bash, sh, ruby, perl, php, R, julia, or what the worker's operator added; with a version as in python:3.12; or image:IMAGE, as --image [default: by its first line (#!) or extension]
     #[arg(long, value_name = "NAME", help_heading = "How it runs")]
     pub(super) runtime: Option<String>,
     /// Which runtime an extension means, besides py, js, mjs, cjs, bash and sh; may be given several times
@@ -145,6 +145,18 @@ pub(crate) struct RunArgs {
 
     #[arg(skip)]
     pub(super) heard: Heard,
+}
+
+impl RunArgs {
+    /// The image that is named: by `--image`, or as `--runtime image:IMAGE`.
+    pub(super) fn named_image(&self) -> Option<&str> {
+        self.image.as_deref().or_else(|| self.runtime.as_deref()?.strip_prefix("image:"))
+    }
+
+    /// The runtime that is named, where that is no image.
+    pub(super) fn named_runtime(&self) -> Option<&str> {
+        self.runtime.as_deref().filter(|runtime| !runtime.starts_with("image:"))
+    }
 }
 
 /// Executors as the command line spells them.

@@ -99,7 +99,7 @@ fn plan_of(args: &RunArgs, cwd: &std::path::Path) -> anyhow::Result<Plan> {
 
 fn wishes(args: &RunArgs) -> Wishes<'_> {
     Wishes {
-        runtime: args.runtime.as_deref(),
+        runtime: args.named_runtime(),
         runtimes: args.runtimes.iter().map(|pair| (pair.key.clone(), pair.value.clone())).collect(),
         program: args.program,
         no_input: &args.no_input,

@@ -81,7 +81,7 @@ fn a_script_is_never_taken_for_an_option_or_a_program_of_that_name() -> anyhow::
     let here = Here::new(&["-v.py", "true"])?;
     assert_eq!(here.plan(&["-v.py"])?.command, ["./-v.py"]);
     let path = here.temp.path().join("here/true");
-    fs::write(&path, "#!/usr/bin/perl\n")?;
+    fs::write(&path, "#!/usr/bin/awk -f\n")?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
     let plan = here.plan(&["true"])?;
     assert_eq!(

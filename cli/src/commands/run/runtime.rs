@@ -3,7 +3,7 @@
 use std::path::Path;
 
 /// Which runtime an extension means.
-const EXTENSIONS: [(&str, &str); 7] = [
+const EXTENSIONS: [(&str, &str); 12] = [
     ("py", "python"),
     ("pyw", "python"),
     ("js", "node"),
@@ -11,6 +11,11 @@ const EXTENSIONS: [(&str, &str); 7] = [
     ("cjs", "node"),
     ("bash", "bash"),
     ("sh", "sh"),
+    ("rb", "ruby"),
+    ("pl", "perl"),
+    ("php", "php"),
+    ("r", "R"),
+    ("jl", "julia"),
 ];
 
 /// What a script's own bytes and name say about what runs it.
@@ -39,7 +44,7 @@ pub(super) fn tell(path: &Path, head: &[u8], executable: bool, extra: &[(String,
     }
     // As the kernel does it: the first line knows better than the name (many a `.sh` needs bash).
     if let Some(runtime) = interpreter(head).and_then(|program| runtime_of(&program)) {
-        return Told::Runtime(runtime.to_owned());
+        return Told::Runtime(runtime);
     }
     if let Some((_, runtime)) = EXTENSIONS.iter().find(|(known, _)| *known == extension) {
         return Told::Runtime((*runtime).to_owned());
@@ -64,15 +69,25 @@ fn interpreter(head: &[u8]) -> Option<String> {
     words.find(|word| !word.starts_with('-') && !word.contains('=')).map(name)
 }
 
-/// `python3.12` is Python, `dash` is a shell.
-fn runtime_of(program: &str) -> Option<&'static str> {
-    match program.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.') {
-        "python" => Some("python"),
-        "node" | "nodejs" => Some("node"),
-        "bash" => Some("bash"),
-        "sh" | "dash" => Some("sh"),
-        _ => None,
-    }
+/// `python3.12` is Python of that version, `dash` is a shell.
+fn runtime_of(program: &str) -> Option<String> {
+    let bare = program.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
+    let version = &program[bare.len()..];
+    let name = match bare {
+        "python" => "python",
+        "node" | "nodejs" => "node",
+        "bash" => "bash",
+        "sh" | "dash" => "sh",
+        "ruby" => "ruby",
+        "perl" => "perl",
+        "php" => "php",
+        "Rscript" => "R",
+        "julia" => "julia",
+        _ => return None,
+    };
+    // `python3` says no more than `python` does today.
+    let means_one = version.contains('.');
+    Some(if means_one { format!("{name}:{version}") } else { name.to_owned() })
 }
 
 #[cfg(test)]
@@ -98,7 +113,8 @@ mod tests {
             ("a.sh", "echo", runtime("sh")),
             ("a.sh", "#!/bin/bash\n", runtime("bash")),
             ("a.sh", "#!/bin/bash -e\n", runtime("bash")),
-            ("tool", "#!/usr/bin/env -S python3.12 -u\n", runtime("python")),
+            ("tool", "#!/usr/bin/env -S python3.12 -u\n", runtime("python:3.12")),
+            ("tool", "#!/usr/bin/python3\n", runtime("python")),
             ("tool", "#!/usr/bin/env A=b node\n", runtime("node")),
             ("tool", "#! /bin/dash", runtime("sh")),
             ("a.rb", "#!/bin/sh\n", runtime("ruby")),

@@ -110,7 +110,7 @@ async fn send_list(client: &Client, tree: &Tree) -> anyhow::Result<Option<TreeRe
 pub(super) fn submission(args: &RunArgs, policies: &Policies) -> Submission {
     let pairs = |pairs: &[Pair]| pairs.iter().map(|pair| (pair.key.clone(), pair.value.clone())).collect();
     Submission {
-        image: args.image.clone(),
+        image: args.named_image().map(str::to_owned),
         executor: args.executor.map(Into::into),
         name: args.name.clone(),
         outputs: args.files.outputs(),

@@ -82,7 +82,7 @@ pub(super) fn of(
     runner: ProcessId,
 ) -> Result<ContainerCreateBody, Error> {
     let interpreter = match &launch.runtime {
-        Some(name) => config.runtimes.get(name)?.process.as_slice(),
+        Some(runtime) => config.runtimes.get(&runtime.name)?.process.as_slice(),
         None => &[],
     };
     let note = config.note.as_ref().map(|note| (NOTE, note.display().to_string()));

@@ -17,7 +17,7 @@ use bollard::{
     container::AttachContainerResults,
     query_parameters::{AttachContainerOptions, CreateContainerOptions, InspectContainerOptions, StartContainerOptions},
 };
-use bus::{ids::WorkerId, spec::ExecutorKind};
+use bus::{ids::WorkerId, runtime::RuntimeRef, spec::ExecutorKind};
 use tokio::{
     io::{AsyncWrite, AsyncWriteExt as _},
     time::timeout,
@@ -136,11 +136,11 @@ impl Docker {
     }
 
     /// Whether an image for this runtime is there already, so that a job of it can start at once.
-    pub async fn has_image_for(&self, runtime: Option<&bus::ids::Token>) -> bool {
+    pub async fn has_image_for(&self, runtime: Option<&RuntimeRef>) -> bool {
         let Ok(names) = self.config.runtimes.images(runtime) else {
             return false;
         };
-        for name in names {
+        for name in &names {
             match timeout(LOOK_TIMEOUT, self.images.find(name)).await {
                 // It may be known from before: what counts is whether it can be used now.
                 Ok(Ok(Some(_))) => return self.answers().await,
@@ -165,13 +165,11 @@ impl Docker {
 
     /// The image a job runs in: its own, or the first of its runtime's that is there; pulled if none is.
     async fn image(&self, launch: &Launch) -> Result<Image, Error> {
-        let own = launch.image.as_slice();
-        let names = if own.is_empty() {
-            self.config.runtimes.images(launch.runtime.as_ref())?
-        } else {
-            own
+        let names = match &launch.image {
+            Some(own) => vec![own.clone()],
+            None => self.config.runtimes.images(launch.runtime.as_ref())?,
         };
-        for name in names {
+        for name in &names {
             if let Some(image) = self.images.find(name).await? {
                 return Ok(image);
             }

@@ -33,6 +33,7 @@ use self::{
     mark::{Mark, ProcessId},
     program::Programs,
     sampler::Sampler,
+    version::Versions,
     wire::Command,
 };
 use super::{Error, Executor, Launch, Limits, Running, runtimes::RuntimeTable};
@@ -48,6 +49,7 @@ pub(crate) mod mark;
 pub(crate) mod proc;
 mod program;
 mod sampler;
+mod version;
 mod wire;
 
 /// How plain processes are run.
@@ -97,6 +99,7 @@ pub struct Process {
     link: RwLock<Arc<Link>>,
     restart: tokio::sync::Mutex<()>,
     programs: Arc<Programs>,
+    versions: Versions,
     cgroups: Cgroups,
     sampler: Sampler,
     tasks: TaskTracker,
@@ -129,6 +132,7 @@ impl Process {
         Ok(Self {
             base: environment::base(&config.path, config.user.clone()),
             programs: Arc::new(Programs::on(config.path.clone())),
+            versions: Versions::default(),
             config,
             runner,
             link: RwLock::new(link),
@@ -180,18 +184,18 @@ impl Process {
     }
 
     /// The command that the helper is to start, and the path of what it executes.
-    fn command(&self, launch: &Launch, id: u64) -> Result<Command, Error> {
+    async fn command(&self, launch: &Launch, id: u64) -> Result<Command, Error> {
         let (first, arguments) = launch
             .command
             .split_first()
             .ok_or_else(|| Error::Unrunnable("the command is empty: name a program or a script".to_owned()))?;
         let interpreter = match &launch.runtime {
-            Some(name) => self.config.runtimes.interpreter(name)?,
+            Some(runtime) => self.config.runtimes.interpreter(&runtime.name)?,
             None => &[],
         };
         let argv: Vec<OsString> = interpreter.iter().chain([first]).chain(arguments).map(OsString::from).collect();
         let program = match interpreter.first() {
-            Some(program) => self.interpreter(launch, program)?.into_os_string(),
+            Some(program) => self.interpreter(launch, program).await?.into_os_string(),
             None => self.programs.resolve(first, &launch.work_dir)?.into_os_string(),
         };
         let mark = Mark {
@@ -208,7 +212,10 @@ impl Process {
         })
     }
 
-    fn interpreter(&self, launch: &Launch, program: &str) -> Result<PathBuf, Error> {
+    async fn interpreter(&self, launch: &Launch, program: &str) -> Result<PathBuf, Error> {
+        if let Some(runtime) = launch.runtime.as_ref().filter(|runtime| runtime.version.is_some()) {
+            return self.versions.find(&self.programs, program, runtime).await;
+        }
         let runtime = launch.runtime.as_ref().map(ToString::to_string).unwrap_or_default();
         self.programs.resolve(program, Path::new("/")).map_err(|_| {
             Error::Unrunnable(format!(
@@ -234,7 +241,7 @@ impl Executor for Process {
 
     async fn launch(&self, launch: Launch) -> Result<Running, Error> {
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        let mut command = self.command(&launch, id)?;
+        let mut command = self.command(&launch, id).await?;
         let program = PathBuf::from(&command.program);
         let broken = |what: &str, error: std::io::Error| Error::Broken(format!("{what}: {error}"));
         self.unenforced(launch.limits);

@@ -1,0 +1,100 @@
+//! Which version an interpreter is: by its own word, asked once.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::Arc,
+};
+
+use bus::runtime::RuntimeRef;
+use parking_lot::Mutex;
+use tokio::task::spawn_blocking;
+
+use super::program::Programs;
+use crate::executor::Error;
+
+/// The versions of interpreters that were asked. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Versions(Arc<Mutex<HashMap<PathBuf, Option<String>>>>);
+
+impl Versions {
+    /// The interpreter of a runtime of the version that is asked for: one that has it in its name (`python3.12`), or the runtime's own
+    /// `program` where it says that it is.
+    ///
+    /// # Errors
+    /// [`Error::Unrunnable`] if there is none, with what there is.
+    pub(super) async fn find(&self, programs: &Programs, program: &str, runtime: &RuntimeRef) -> Result<PathBuf, Error> {
+        let bare = program.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
+        let version = runtime.version.as_deref().unwrap_or_default();
+        let (mut there, mut asked) = (Vec::new(), Vec::new());
+        for name in [format!("{bare}{version}"), program.to_owned()] {
+            let Ok(file) = programs.resolve(&name, Path::new("/")) else {
+                continue;
+            };
+            if asked.contains(&file) {
+                continue;
+            }
+            let has = self.of(&file).await;
+            if has.as_deref().is_some_and(|has| runtime.is_met_by(has)) {
+                return Ok(file);
+            }
+            there.push(format!(
+                "`{name}` is {}",
+                has.as_deref().unwrap_or("of a version that it does not tell")
+            ));
+            asked.push(file);
+        }
+        let there = if there.is_empty() {
+            format!("it has no `{program}` at all")
+        } else {
+            there.join(", ")
+        };
+        Err(Error::Unrunnable(format!(
+            "this worker has no runtime `{runtime}`: {there}; install `{bare}{version}` on the worker, run the job with Docker (`--executor docker`), or ask for \
+             another version"
+        )))
+    }
+
+    async fn of(&self, file: &Path) -> Option<String> {
+        if let Some(known) = self.0.lock().get(file) {
+            return known.clone();
+        }
+        let asked = file.to_owned();
+        let says = spawn_blocking(move || Command::new(asked).arg("--version").env_clear().stdin(Stdio::null()).output()).await;
+        let says = says.ok().and_then(Result::ok)?;
+        let version = number(&String::from_utf8_lossy(&says.stdout)).or_else(|| number(&String::from_utf8_lossy(&says.stderr)));
+        self.0.lock().insert(file.to_owned(), version.clone());
+        version
+    }
+}
+
+/// The first word that is a version: `Python 3.11.7`, `v20.20.2`, `GNU bash, version 5.2.15(1)-release`, `(v5.36.0)`.
+fn number(says: &str) -> Option<String> {
+    says.split_whitespace().find_map(|word| {
+        let word = word.trim_start_matches(['(', 'v']);
+        let end = word.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(word.len());
+        let version = word[..end].trim_end_matches('.');
+        (version.contains('.') && version.starts_with(|c: char| c.is_ascii_digit())).then(|| version.to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interpreters_are_understood() {
+        for (says, expected) in [
+            ("Python 3.11.7\n", "3.11.7"),
+            ("v20.20.2\n", "20.20.2"),
+            ("GNU bash, version 5.2.15(1)-release (x86_64-pc-linux-gnu)", "5.2.15"),
+            ("\nThis is perl 5, version 36, subversion 0 (v5.36.0) built for", "5.36.0"),
+            ("ruby 3.1.2p20 (2022-04-12 revision 4491bb740a)", "3.1.2"),
+            ("Rscript (R) version 4.2.2 (2022-10-31)", "4.2.2"),
+        ] {
+            assert_eq!(number(says).as_deref(), Some(expected), "{says}");
+        }
+        assert_eq!(number("no version"), None);
+    }
+}
