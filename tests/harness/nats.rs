@@ -17,8 +17,6 @@ use crate::process::{Server, program};
 /// Who names no user is the grid's; only its system account hears of dead clients.
 const CONFIG: &str = "
 max_payload: 8MB
-# The streams' bounds are promises, and no test comes near them: however full this disk is, they may be given.
-jetstream { max_file_store: 1TB }
 accounts {
   RGRID { jetstream: enabled, users: [{ user: grid, password: grid }] }
   SYS { users: [{ user: system, password: system }] }

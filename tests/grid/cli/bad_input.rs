@@ -60,7 +60,7 @@ const BAD: [Case<'static>; 34] = [
         2,
         &["an image needs the docker executor"],
     ),
-    (&["run", "--runtime", "ruby", "s.py"], 126, &["knows no runtime `ruby`", "python"]),
+    (&["run", "--runtime", "cobol", "s.py"], 126, &["knows no runtime `cobol`", "python"]),
     (
         &["run", "--url", "http://127.0.0.1:9", "s.py"],
         1,
