@@ -96,7 +96,10 @@ async fn submissions_while_nats_hangs_wait_and_each_that_is_acknowledged_is_ther
             why = document["detail"].to_string();
         }
     }
-    assert!(acknowledged.len() + unsure == 200 && acknowledged.len() >= 100, "{unsure} of 200: {why}");
+    assert!(
+        acknowledged.len() + unsure == 200 && acknowledged.len() >= 100,
+        "{unsure} of 200: {why}"
+    );
     for job in &acknowledged {
         assert_eq!(api.writer.types(*job).await?, ["job.submitted.v1"]);
     }
