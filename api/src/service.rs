@@ -20,8 +20,9 @@ use tracing::{debug, info, warn};
 
 use crate::{advice, app::App, auth::Key, error::chain, fill, intake, queries::Tables, router::router, waiters::Waiters};
 
-/// How long an append is tried while nobody acknowledges it; then the caller is told.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long an append is tried while nobody acknowledges it; then the caller is told. A broker that stood still for some seconds needs
+/// some more on a busy machine, until its clients are back and what they sent is on disk.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// How long requests under way may take when the API stops.
 const GRACE: Duration = Duration::from_secs(5);
 /// The pause before something that did not answer at the start is tried again.

@@ -58,8 +58,12 @@ async fn what_an_intake_had_in_hand_when_it_was_killed_comes_back_within_seconds
     Ok(())
 }
 
+/// One frozen broker at a time: seen in whole runs, two that were frozen at once were not told apart (why is not known).
+static FROZEN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 #[tokio::test]
 async fn submissions_while_nats_hangs_wait_and_each_that_is_acknowledged_is_there_once() -> Result<()> {
+    let _alone = FROZEN.lock().await;
     let api = Served::start().await?;
     api.submit_any().await?;
     let submit = |number: usize| {
@@ -114,6 +118,7 @@ async fn submissions_while_nats_hangs_wait_and_each_that_is_acknowledged_is_ther
 
 #[tokio::test]
 async fn a_nats_that_stays_away_is_not_waited_for_without_bound() -> Result<()> {
+    let _alone = FROZEN.lock().await;
     let api = Served::start().await?;
     api.submit_any().await?;
     api.nats.freeze()?;
