@@ -66,7 +66,10 @@ pub struct Link {
 
 impl Link {
     /// Where it leads, in the tree that it stands in: the path as its words say it, whether or not anything is there. Nothing
-    /// where it leads out of the tree, or is absolute.
+    /// where it may lead out of the tree: where it is absolute, climbs too high, or climbs (`..`) after it has gone down.
+    ///
+    /// What goes down may go through another link, and `..` behind a link means the parent of where that one leads: with words
+    /// alone, `a/link/../x` cannot be judged. A climb at the beginning starts from the directory that the link itself stands in.
     #[must_use]
     pub fn leads_to(&self) -> Option<String> {
         let mut at: Vec<&str> = self.path.as_str().split('/').collect();
@@ -74,11 +77,16 @@ impl Link {
         if self.target.is_empty() || self.target.starts_with('/') || self.target.contains('\0') {
             return None;
         }
+        let mut down = false;
         for part in self.target.split('/') {
             match part {
                 "" | "." => {}
+                ".." if down => return None,
                 ".." => drop(at.pop()?),
-                name => at.push(name),
+                name => {
+                    down = true;
+                    at.push(name);
+                }
             }
         }
         Some(at.join("/"))
@@ -208,7 +216,7 @@ mod tests {
 
     #[test]
     fn no_link_leads_out() {
-        for target in ["/etc/passwd", "..", "../..", "../../x", "b/../../../x", "", "a\0b"] {
+        for target in ["/etc/passwd", "..", "../..", "../../x", "b/../../../x", "b/../x", "", "a\0b"] {
             let links = vec![link("d/l", target)];
             let refused = read(&Tree { links, ..Tree::default() }, &[]);
             let out = link("d/l", target).leads_to().is_none();

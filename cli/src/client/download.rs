@@ -37,10 +37,12 @@ pub(crate) struct Saved {
     pub(crate) bytes: u64,
 }
 
-/// Fetches output files of a job into a directory, each under its own relative path. What is there is replaced.
+/// Fetches output files of a job into a directory, each under its own relative path. What is there is replaced; nothing is written
+/// behind a link that leads out of the directory, whoever made it.
 ///
 /// # Errors
-/// At the first file that cannot be fetched or saved; those before it are there.
+/// Before anything is fetched, if one would be saved outside; and at the first file that cannot be fetched or saved: those before
+/// it are there.
 pub(crate) async fn save_outputs(client: &Client, job: JobId, files: Vec<ArtifactView>, into: &Path) -> anyhow::Result<Saved> {
     let bytes = files.iter().map(|file| file.size).sum();
     let bar = Bar::new("fetching", bytes);
@@ -48,6 +50,9 @@ pub(crate) async fn save_outputs(client: &Client, job: JobId, files: Vec<Artifac
         .iter()
         .map(|file| target(into, file.path.as_str()))
         .collect::<anyhow::Result<Vec<_>>>()?;
+    for target in &targets {
+        ensure_inside(into, target)?;
+    }
     let parents: BTreeSet<&Path> = targets.iter().filter_map(|target| target.parent()).collect();
     for parent in parents {
         fs::create_dir_all(parent).with_context(|| format!("cannot make the directory {}", parent.display()))?;
@@ -84,9 +89,9 @@ fn target(into: &Path, path: &str) -> anyhow::Result<PathBuf> {
 }
 
 async fn save(client: &Client, file: &ArtifactView, target: &Path, bar: &Bar) -> anyhow::Result<()> {
-    // As the script itself would have done, a link is written through.
+    // As the script itself would have done, a link is written through, if it stays inside.
     let target = if target.is_symlink() {
-        fs::canonicalize(target).unwrap_or_else(|_| target.to_owned())
+        fs::canonicalize(target).context("a link that leads nowhere is in the way")?
     } else {
         target.to_owned()
     };
@@ -106,7 +111,7 @@ async fn save(client: &Client, file: &ArtifactView, target: &Path, bar: &Bar) ->
         part.file.set_permissions(Permissions::from_mode(made | (made & 0o444) >> 2))?;
     }
     fs::rename(&part.path, &target)?;
-    part.kept = true;
+    part.placed = true;
     Ok(())
 }
 
@@ -116,7 +121,10 @@ struct Part {
     file: fs::File,
     hasher: Sha256,
     size: u64,
-    kept: bool,
+    /// Whether it has its own name now.
+    placed: bool,
+    /// Whether it is known to be wrong.
+    wrong: bool,
 }
 
 impl Part {
@@ -130,12 +138,14 @@ impl Part {
                 .truncate(false)
                 .read(true)
                 .write(true)
+                .mode(if file.mode.is_some() { 0o600 } else { 0o666 })
                 .custom_flags(NO_FOLLOW)
                 .open(&path)?,
             path,
             hasher: Sha256::new(),
             size: 0,
-            kept: false,
+            placed: false,
+            wrong: false,
         };
         let mut buffer = vec![0; 256 << 10];
         loop {
@@ -174,13 +184,7 @@ impl Part {
             }
             let mut chunks = response.bytes_stream();
             while let Some(chunk) = chunks.next().await {
-                let chunk = match chunk {
-                    Ok(chunk) => chunk,
-                    Err(error) => {
-                        self.kept = self.size >= WORTH_KEEPING;
-                        return Err(error).context("the connection broke");
-                    }
-                };
+                let chunk = chunk.context("the connection broke")?;
                 bar.add(chunk.len() as u64);
                 // Hashing and writing a chunk of some 10 KB takes microseconds: not worth another thread's while.
                 self.hasher.update(&chunk);
@@ -190,6 +194,7 @@ impl Part {
         }
         self.file.flush()?;
         if Digest::finish(std::mem::take(&mut self.hasher)) != file.sha256 {
+            self.wrong = true;
             bail!("what arrived is not what was stored (its SHA-256 differs)");
         }
         Ok(())
@@ -198,35 +203,49 @@ impl Part {
 
 impl Drop for Part {
     fn drop(&mut self) {
-        if !self.kept {
+        // However it broke off, a large one is gone on with.
+        if !self.placed && (self.wrong || self.size < WORTH_KEEPING) {
             // It may be gone already.
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-/// Makes the symbolic links of a job's outputs, below the directory that its files were saved in. One that would lead out is not
-/// made, nor one where something stands that is no link.
+/// Makes the symbolic links of a job's outputs, below the directory that its files were saved in. None is made that would lead out,
+/// or that would stand behind one, or where something stands that is no link; a link that differs is replaced if that is meant.
 ///
 /// # Errors
-/// If one cannot be made.
-pub(crate) fn save_links(links: &[Link], into: &Path) -> anyhow::Result<()> {
+/// Before any is made, if one may not be; and at the first that cannot be made.
+pub(crate) fn save_links(links: &[Link], into: &Path, overwrite: bool) -> anyhow::Result<()> {
+    let named: BTreeSet<&str> = links.iter().map(|link| link.path.as_str()).collect();
+    let mut missing = Vec::new();
     for link in links {
-        let target = target(into, link.path.as_str())?;
+        let (path, target) = (link.path.as_str(), target(into, link.path.as_str())?);
+        let behind = path.match_indices('/').any(|(at, _)| named.contains(&path[..at]));
         ensure!(
-            link.leads_to().is_some(),
-            "the job has a link named `{}` that leads out of its directory; it was not made",
-            link.path
+            link.leads_to().is_some() && !behind,
+            "the job has a link named `{path}` that may lead out of its directory; no link of it was made"
         );
+        ensure_inside(into, target.parent().unwrap_or(into))?;
         let there = fs::read_link(&target).ok();
         if there.as_deref() == Some(Path::new(&link.target)) {
             continue;
         }
+        ensure!(
+            there.is_none() || overwrite,
+            "{} is a link here that leads elsewhere; replace it with --overwrite, or save elsewhere with -o DIR",
+            target.display()
+        );
+        missing.push((link, target, there.is_some()));
+    }
+    for (link, target, replaces) in missing {
+        // What was made meanwhile, one of these perhaps.
+        ensure_inside(into, target.parent().unwrap_or(into))?;
         let make = || {
             if let Some(parent) = target.parent() {
                 fs::create_dir_all(parent)?;
             }
-            if there.is_some() {
+            if replaces {
                 fs::remove_file(&target)?;
             }
             std::os::unix::fs::symlink(&link.target, &target)
@@ -234,6 +253,29 @@ pub(crate) fn save_links(links: &[Link], into: &Path) -> anyhow::Result<()> {
         make().with_context(|| format!("cannot make the link {}", target.display()))?;
     }
     Ok(())
+}
+
+/// Refuses a path that would be reached through a link that leads out of the directory.
+fn ensure_inside(into: &Path, path: &Path) -> anyhow::Result<()> {
+    ensure!(
+        is_inside(into, path),
+        "{} lies behind a link that leads out of the directory, and was not saved; `rgrid download -o DIR` saves it elsewhere",
+        path.display()
+    );
+    Ok(())
+}
+
+/// Whether a path below a directory is really there, once every link on the way to it (and it itself, if it is one) is followed.
+fn is_inside(into: &Path, path: &Path) -> bool {
+    let into = if into.as_os_str().is_empty() { Path::new(".") } else { into };
+    // What is not there yet has no links in it.
+    let Ok(root) = fs::canonicalize(into) else { return true };
+    let path = into.join(path.strip_prefix(into).unwrap_or(path));
+    let below = path.ancestors().take_while(|at| *at != into && !at.as_os_str().is_empty());
+    below.into_iter().all(|at| match fs::symlink_metadata(at) {
+        Err(_) => true,
+        Ok(_) => fs::canonicalize(at).is_ok_and(|real| real.starts_with(&root)),
+    })
 }
 
 /// How a file stands that an output would be saved to.
@@ -255,9 +297,7 @@ pub(crate) enum There {
 /// If its path leads out, or it cannot be read.
 pub(crate) fn there(file: &ArtifactView, into: &Path) -> anyhow::Result<There> {
     let target = target(into, file.path.as_str())?;
-    let root = fs::canonicalize(if into.as_os_str().is_empty() { Path::new(".") } else { into }).unwrap_or_else(|_| into.to_owned());
-    let nearest = target.ancestors().find_map(|path| fs::canonicalize(path).ok());
-    if nearest.is_some_and(|real| !real.starts_with(&root)) && into.exists() {
+    if !is_inside(into, &target) {
         return Ok(There::Outside);
     }
     match fs::metadata(&target) {
@@ -290,13 +330,44 @@ mod tests {
             })
         };
         for target in ["/etc", "../x", "a/../../x"] {
-            assert!(save_links(&[link("l", target)?], temp.path()).is_err(), "{target}");
+            assert!(save_links(&[link("l", target)?], temp.path(), true).is_err(), "{target}");
         }
         fs::write(temp.path().join("mine"), "mine")?;
-        assert!(save_links(&[link("mine", "x")?], temp.path()).is_err());
-        save_links(&[link("d/l", "../mine")?], temp.path())?;
-        save_links(&[link("d/l", "other")?], temp.path())?;
+        assert!(save_links(&[link("mine", "x")?], temp.path(), true).is_err());
+        save_links(&[link("d/l", "../mine")?], temp.path(), false)?;
+        assert!(save_links(&[link("d/l", "other")?], temp.path(), false).is_err());
+        save_links(&[link("d/l", "other")?], temp.path(), true)?;
         assert_eq!(fs::read_link(temp.path().join("d/l"))?, Path::new("other"));
+        Ok(())
+    }
+
+    #[test]
+    fn links_that_lead_out_only_together_are_not_made_nor_written_behind() -> anyhow::Result<()> {
+        let temp = tempfile::tempdir()?;
+        let (into, outside) = (temp.path().join("to"), temp.path().join("outside"));
+        fs::create_dir_all(&into)?;
+        fs::create_dir_all(&outside)?;
+        let link = |path: &str, target: &str| Link {
+            path: path.parse().expect("a path"),
+            target: target.to_owned(),
+        };
+        let chains = [
+            // `..` behind a link is the parent of where that one leads.
+            vec![link("a/b/up", "../.."), link("l2", "a/b/up/../outside"), link("l2/planted", "x")],
+            vec![link("d", "e"), link("d/l", "../x")],
+        ];
+        for chain in chains {
+            assert!(save_links(&chain, &into, true).is_err(), "{chain:?}");
+        }
+        assert_eq!(fs::read_dir(&outside)?.count(), 0);
+        // One that is there already, whoever made it.
+        std::os::unix::fs::symlink("../outside", into.join("out"))?;
+        assert!(save_links(&[link("out/planted", "x")], &into, true).is_err());
+        assert!(!is_inside(&into, &into.join("out/file")) && !is_inside(&into, &into.join("out")));
+        assert!(is_inside(&into, &into.join("new/file")));
+        std::os::unix::fs::symlink("/nowhere", into.join("dangling"))?;
+        assert!(!is_inside(&into, &into.join("dangling")));
+        assert_eq!(fs::read_dir(&outside)?.count(), 0);
         Ok(())
     }
 

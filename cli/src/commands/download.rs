@@ -86,7 +86,7 @@ pub(crate) async fn download(args: DownloadArgs) -> anyhow::Result<ExitCode> {
     let there = found.artifacts.len() - wanted.len();
     let saved = save_outputs(&client, job, wanted, &into).await?;
     if args.file.is_empty() {
-        save_links(&found.links, &into)?;
+        save_links(&found.links, &into, args.overwrite)?;
     }
     if args.json {
         print_json(&found)?;
@@ -111,7 +111,7 @@ async fn of_batch(client: &Client, args: &DownloadArgs, batch: &BatchView) -> an
     let root = args.output.clone().unwrap_or_else(|| PathBuf::from("outputs"));
     let homes = Homes::new(&root, &names, false);
     let left = all.iter().filter(|member| member.outputs > 0 && member.job.state.is_end());
-    let fetches = left.map(|member| fetch(client, member.job.id, member.index, &homes));
+    let fetches = left.map(|member| fetch(client, member.job.id, member.index, &homes, args.overwrite));
     let fetches = fetches.collect::<Vec<_>>();
     let fetched = fetches.len();
     stream::iter(fetches).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
@@ -120,7 +120,10 @@ async fn of_batch(client: &Client, args: &DownloadArgs, batch: &BatchView) -> an
 }
 
 /// The outputs that are not here. What is here and differs is somebody's, and is replaced only if that is meant.
-fn lacking(files: &[ArtifactView], into: &Path, overwrite: bool) -> anyhow::Result<Vec<ArtifactView>> {
+///
+/// # Errors
+/// If something is in the way.
+pub(super) fn lacking(files: &[ArtifactView], into: &Path, overwrite: bool) -> anyhow::Result<Vec<ArtifactView>> {
     let mut lacking = Vec::with_capacity(files.len());
     for file in files {
         let shown = into.join(file.path.as_str());

@@ -175,7 +175,7 @@ async fn save(client: &Client, args: Shown, job: &JobView) -> anyhow::Result<Vec
     }
     let found: Artifacts = client.get(&format!("/v1/jobs/{}/artifacts", job.id), &()).await?;
     let saved = save_outputs(client, job.id, found.artifacts.clone(), std::path::Path::new("")).await?;
-    save_links(&found.links, std::path::Path::new(""))?;
+    save_links(&found.links, std::path::Path::new(""), true)?;
     if args.verbose {
         eprintln!("rgrid: {} outputs ({}) are here", saved.paths.len(), size(saved.bytes));
     }

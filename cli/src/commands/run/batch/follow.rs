@@ -99,7 +99,7 @@ async fn to_the_end(client: &Client, id: BatchId, total: u32, homes: Option<Home
         if let Some(homes) = &homes {
             while fetches.len() < FETCHES {
                 let Some(index) = waiting.pop_front() else { break };
-                fetches.push(fetch(client, JobId::of_member(id, index), index, homes));
+                fetches.push(fetch(client, JobId::of_member(id, index), index, homes, true));
             }
         }
     }
@@ -110,7 +110,7 @@ async fn to_the_end(client: &Client, id: BatchId, total: u32, homes: Option<Home
             {
                 let () = fetched?;
             }
-            fetches.push(fetch(client, JobId::of_member(id, index), index, homes));
+            fetches.push(fetch(client, JobId::of_member(id, index), index, homes, true));
         }
     }
     while let Some(fetched) = fetches.next().await {

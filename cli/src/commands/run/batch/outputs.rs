@@ -9,7 +9,10 @@ use api::view::{ArtifactView, Artifacts};
 use bus::ids::JobId;
 use parking_lot::Mutex;
 
-use crate::client::{Client, There, save_links, save_outputs, there};
+use crate::{
+    client::{Client, save_links, save_outputs},
+    commands::download::lacking,
+};
 
 /// The longest name of a directory, in bytes.
 const NAME_MAX: usize = 200;
@@ -93,24 +96,19 @@ fn names(items: &[String]) -> Vec<String> {
     chosen.collect()
 }
 
-/// Fetches what a member left, but for what is there already.
+/// Fetches what a member left, but for what is there already. What differs is replaced if that is meant.
 ///
 /// # Errors
 /// If it cannot be fetched or saved.
-pub(crate) async fn fetch(client: &Client, job: JobId, index: u32, homes: &Homes) -> anyhow::Result<()> {
+pub(crate) async fn fetch(client: &Client, job: JobId, index: u32, homes: &Homes, overwrite: bool) -> anyhow::Result<()> {
     let found: Artifacts = client.get(&format!("/v1/jobs/{job}/artifacts"), &()).await?;
     if found.artifacts.is_empty() && found.links.is_empty() {
         return Ok(());
     }
     let into = homes.of(index, &found.artifacts);
-    let mut missing = Vec::with_capacity(found.artifacts.len());
-    for file in found.artifacts {
-        if there(&file, &into)? != There::Same {
-            missing.push(file);
-        }
-    }
+    let missing = lacking(&found.artifacts, &into, overwrite)?;
     save_outputs(client, job, missing, &into).await?;
-    save_links(&found.links, &into)
+    save_links(&found.links, &into, overwrite)
 }
 
 #[cfg(test)]
