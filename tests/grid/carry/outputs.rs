@@ -8,7 +8,17 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use grid_tests::grid::Grid;
+use bus::{
+    ids::{Attempt, Digest},
+    job::{Command, Outcome, Usage},
+    manifest::{Manifest, OutputFile},
+    tree::Link,
+};
+use grid_tests::{
+    grid::{Grid, Part},
+    writer::{Worker, Writer},
+};
+use reqwest::Method;
 
 use crate::cli::here::Here;
 
@@ -112,6 +122,99 @@ async fn nothing_is_saved_behind_a_link_that_leads_out() -> Result<()> {
         came.err()
     );
     ensure!(!here.path().join("elsewhere/x").exists(), "nothing was saved");
+    Ok(())
+}
+
+/// Ends a job as a worker may that means harm: with a manifest that it made up.
+async fn committed(grid: &Grid, manifest: &Manifest) -> Result<String> {
+    let writer = Writer::connect(grid.nats.url()).await?;
+    let worker = Worker::register(&writer, "hostile").await?;
+    let (job, json) = (writer.submit().await?, manifest.to_json());
+    let digest = Digest::of(&json);
+    for content in [&json[..], b"evil"] {
+        let request = grid.request(Method::PUT, &format!("files/{}", Digest::of(content)));
+        ensure!(request.body(content.to_vec()).send().await?.status().is_success(), "stored");
+    }
+    worker.claim(job).await?;
+    let finish = Command::Finish {
+        attempt: Attempt::FIRST,
+        session: worker.session,
+        outcome: Outcome::Succeeded,
+        manifest: Some(manifest.reference(digest)),
+        usage: Usage::default(),
+    };
+    writer.say(job, &worker.actor(), finish).await?;
+    Ok(job.to_string())
+}
+
+#[tokio::test]
+async fn a_manifest_that_means_harm_writes_nothing_outside() -> Result<()> {
+    let grid = Grid::start_only(&[Part::Api, Part::Projector]).await?;
+    let here = Here::of(&grid)?;
+    fs::create_dir_all(here.path().join("../outside"))?;
+    let link = |path: &str, target: &str| -> Result<Link> {
+        Ok(Link {
+            path: path.parse()?,
+            target: target.to_owned(),
+        })
+    };
+    let evil = |path: &str| -> Result<OutputFile> {
+        Ok(OutputFile {
+            path: path.parse()?,
+            sha256: Digest::of(b"evil"),
+            size: 4,
+            executable: true,
+            mode: None,
+        })
+    };
+    let chain = vec![
+        link("a/b/up", "../..")?,
+        link("l2", "a/b/up/../../outside")?,
+        link("l2/planted", "x")?,
+    ];
+    let manifests = [(Vec::new(), chain), (vec![evil("l3/planted")?], vec![link("l3", "/")?])];
+    for (number, (outputs, links)) in manifests.into_iter().enumerate() {
+        let manifest = Manifest {
+            outputs,
+            links,
+            ..Manifest::default()
+        };
+        let job = committed(&grid, &manifest).await?;
+        let came = here.rgrid(&["download", &job, "-o", &format!("to-{number}"), "--overwrite"])?;
+        ensure!(
+            came.code == 1 && came.err().contains("may lead out"),
+            "{}{}",
+            came.out(),
+            came.err()
+        );
+    }
+    // A link that an earlier job, or somebody else, had planted.
+    symlink("../outside", here.path().join("planted"))?;
+    let manifest = Manifest {
+        outputs: vec![evil("planted/x")?],
+        ..Manifest::default()
+    };
+    let job = committed(&grid, &manifest).await?;
+    let came = here.rgrid(&["download", &job, "--overwrite"])?;
+    ensure!(came.code == 1 && came.err().contains("leads out"), "{}", came.err());
+    assert_eq!(fs::read_dir(here.path().join("../outside"))?.count(), 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_a_run_leaves_is_not_saved_behind_a_link_that_leads_out() -> Result<()> {
+    let grid = Grid::start().await?;
+    let here = Here::of(&grid)?;
+    here.write("../outside/keep", "")?
+        .write("s.py", "import os\nos.makedirs('d', exist_ok=True)\nopen('d/x', 'w').write('x')\n")?;
+    symlink("../outside", here.path().join("d"))?;
+    let came = here.rgrid(&["run", "s.py"])?;
+    ensure!(
+        came.code == 1 && came.err().contains("leads out of the directory"),
+        "{}",
+        came.err()
+    );
+    assert_eq!(fs::read_dir(here.path().join("../outside"))?.count(), 1);
     Ok(())
 }
 
