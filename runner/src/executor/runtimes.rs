@@ -44,7 +44,7 @@ impl Default for RuntimeTable {
             ("ruby", &["ruby"], &["ruby:3-slim"]),
             ("php", &["php"], &["php:8-cli"]),
             ("R", &["Rscript"], &["r-base:latest"]),
-            ("julia", &["julia"], &["scheme:1"]),
+            ("julia", &["julia"], &["julia:1"]),
         ];
         let owned = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
         let mut table = Self {

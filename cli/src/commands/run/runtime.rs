@@ -128,8 +128,8 @@ mod tests {
     #[test]
     fn a_program_runs_itself_if_it_may() {
         assert_eq!(told("tool", "\x7fELF…", true), Told::Itself);
-        assert_eq!(told("tool", "#!/usr/bin/perl\n", true), Told::Itself);
-        assert_eq!(told("tool", "#!/usr/bin/perl\n", false), Told::Nothing);
+        assert_eq!(told("tool", "#!/usr/bin/tclsh\n", true), Told::Itself);
+        assert_eq!(told("tool", "#!/usr/bin/tclsh\n", false), Told::Nothing);
         assert_eq!(told("data.csv", "a,b", true), Told::Nothing);
         assert_eq!(told("tool", "#!", false), Told::Nothing);
     }
