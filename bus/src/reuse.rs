@@ -60,6 +60,7 @@ mod tests {
             sha256: Digest::of(content.as_bytes()),
             size: content.len() as u64,
             executable: false,
+            mode: None,
         }
     }
 
@@ -94,6 +95,7 @@ mod tests {
             of(&|spec| spec.command.push("x".to_owned())),
             of(&|spec| spec.inputs[0].sha256 = Digest::of(b"3")),
             of(&|spec| spec.inputs[0].executable = true),
+            of(&|spec| spec.inputs[0].mode = Some(0o600)),
             of(&|spec| spec.image = Some("python:3".to_owned())),
             of(&|spec| spec.runtime = None),
             of(&|spec| spec.executor = Some(ExecutorKind::Docker)),

@@ -71,6 +71,18 @@ pub struct InputFile {
     /// Whether it may be executed.
     #[serde(default, skip_serializing_if = "is_false")]
     pub executable: bool,
+    /// Its permission bits, where they are neither 0644 nor, if it may be executed, 0755.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<u32>,
+}
+
+impl InputFile {
+    /// The permission bits that it is to have.
+    #[must_use]
+    pub fn permissions(&self) -> u32 {
+        let usual = if self.executable { 0o755 } else { 0o644 };
+        self.mode.map_or(usual, |mode| mode & 0o777)
+    }
 }
 
 /// What a job asks of a worker.

@@ -384,6 +384,7 @@ fn gather(mut inputs: Vec<InputFile>, files: Vec<InlineFile>) -> Result<(Vec<Inp
             sha256: crate::ids::Digest::of(&content),
             size: content.len() as u64,
             executable: file.executable,
+            mode: None,
         });
         to_store.push(content);
     }

@@ -12,6 +12,8 @@ use crate::{
 
 /// The most files that a job names itself, rather than in a list in the store: some 50 KB of its event.
 pub const MAX_INLINE_INPUTS: usize = 300;
+/// The most bytes that the paths of these files have together; more stand in a list too.
+pub const MAX_INLINE_PATHS: usize = 64 << 10;
 /// The largest list, in bytes: about 300,000 files.
 pub const MAX_TREE_BYTES: usize = 64 << 20;
 
@@ -174,6 +176,7 @@ mod tests {
             sha256: Digest::of(b""),
             size: 0,
             executable: false,
+            mode: None,
         }
     }
 

@@ -1,9 +1,7 @@
 //! One attempt, from its claim to its commit.
 
 use std::{
-    collections::HashMap,
     io,
-    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -34,7 +32,7 @@ use crate::{
     scribe::{self, Scribe},
     secrets,
     sessions::{Attempts, Entry, Stop},
-    stage::{self, Laid, chain},
+    stage::{self, Layout, chain},
     taken::Taken,
 };
 
@@ -279,7 +277,7 @@ pub(crate) async fn to_its_end(
     scribe: &mut Scribe,
     entry: &mut Entry,
     taken: Taken,
-    (place, laid, mut logbook): (Place, HashMap<PathBuf, Laid>, Logbook),
+    (place, laid, mut logbook): (Place, Layout, Logbook),
     started: Started,
 ) -> Result<Executed, Unfinished> {
     let ran = match command::follow(context, scribe, entry, &mut logbook, started).await {

@@ -1,8 +1,6 @@
 //! An attempt that goes from one runner of its worker to the next: left running, and taken up.
 
 use std::{
-    collections::HashMap,
-    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -24,7 +22,7 @@ use crate::{
     scribe::Scribe,
     secrets,
     sessions::{Entry, Stop},
-    stage::Laid,
+    stage::Layout,
     taken::Taken,
 };
 
@@ -36,7 +34,7 @@ pub(crate) async fn leave(
     context: &Context,
     (job, attempt): (JobId, Attempt),
     place: Place,
-    laid: HashMap<PathBuf, Laid>,
+    laid: Layout,
     logbook: Logbook,
     Leaving { handle, begun }: Leaving,
 ) {
@@ -50,7 +48,8 @@ pub(crate) async fn leave(
         job,
         attempt,
         root: place.leave(),
-        laid: laid.into_iter().collect(),
+        laid: laid.files.into_iter().collect(),
+        links: laid.links.into_iter().collect(),
         begun,
         log,
         command,
@@ -88,7 +87,10 @@ async fn take_up(
     if let Err(error) = masked(&mut logbook, &place) {
         return Ok(Err(error));
     }
-    let laid: HashMap<_, _> = left.laid.into_iter().collect();
+    let laid = Layout {
+        files: left.laid.into_iter().collect(),
+        links: left.links.into_iter().collect(),
+    };
     let running = match &context.executors.docker {
         Ok(docker) => docker.take_up(&left.command, seen).await,
         Err(why) => Err(executor::Error::Broken(why.clone())),

@@ -1,7 +1,5 @@
 //! Keeping what an attempt left behind: its outputs, its log, and the list of both.
 
-use std::{collections::HashMap, path::PathBuf};
-
 use bus::{
     job::{ManifestRef, Outcome, Usage},
     manifest::{Manifest, OutputFile},
@@ -16,7 +14,7 @@ use crate::{
     patience::patiently,
     places::Place,
     sessions::{Entry, Stop},
-    stage::Laid,
+    stage::Layout,
 };
 
 /// Keeps what a command left behind. A cancel that comes now ends that too, and nothing is kept.
@@ -24,7 +22,7 @@ pub(crate) async fn collect(
     context: &Context,
     entry: &mut Entry,
     place: &Place,
-    (laid, wanted): (&HashMap<PathBuf, Laid>, Option<&[String]>),
+    (laid, wanted): (&Layout, Option<&[String]>),
     logbook: Logbook,
     ran: Result<Done, Broken>,
 ) -> Result<Executed, Unfinished> {
@@ -63,7 +61,7 @@ async fn given_up(entry: &mut Entry) -> Stop {
 async fn keep(
     context: &Context,
     place: &Place,
-    (laid, wanted): (&HashMap<PathBuf, Laid>, Option<&[String]>),
+    (laid, wanted): (&Layout, Option<&[String]>),
     mut logbook: Logbook,
 ) -> Result<Option<ManifestRef>, Broken> {
     let found = output::find(&place.work, laid, wanted);

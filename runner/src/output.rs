@@ -1,7 +1,6 @@
 //! Collecting what an attempt made: every file in the work directory that was not laid there, or was changed.
 
 use std::{
-    collections::HashMap,
     io,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
@@ -20,7 +19,7 @@ use walkdir::WalkDir;
 
 use crate::{
     patience::patiently,
-    stage::{Laid, chain},
+    stage::{Laid, Layout, chain},
 };
 
 /// Files that are stored at once.
@@ -60,7 +59,7 @@ struct Candidate {
 
 /// Looks through a work directory for what these globs name, or for everything. A directory that the command deleted holds nothing.
 #[must_use]
-pub(crate) fn find(work: &Path, laid: &HashMap<PathBuf, Laid>, wanted: Option<&[String]>) -> Found {
+pub(crate) fn find(work: &Path, laid: &Layout, wanted: Option<&[String]>) -> Found {
     let mut found = Found::default();
     let wanted = wanted.map(globs);
     if wanted.as_ref().is_some_and(GlobSet::is_empty) {
@@ -98,12 +97,12 @@ fn as_link(relative: &Path, entry: &walkdir::DirEntry) -> Option<Link> {
     link.leads_to().is_some().then_some(link)
 }
 
-fn look(found: &mut Found, work: &Path, laid: &HashMap<PathBuf, Laid>, entry: &walkdir::DirEntry) {
+fn look(found: &mut Found, work: &Path, laid: &Layout, entry: &walkdir::DirEntry) {
     let Ok(relative) = entry.path().strip_prefix(work) else { return };
     let mut leave_out = |why: &str| found.left_out.push(format!("{}: {why}", relative.display()));
     let source = if entry.file_type().is_symlink() {
         if let Some(link) = as_link(relative, entry) {
-            if !laid.contains_key(relative) {
+            if laid.links.get(relative) != Some(&link.target) {
                 found.links.push(link);
             }
             return;
@@ -127,11 +126,15 @@ fn look(found: &mut Found, work: &Path, laid: &HashMap<PathBuf, Laid>, entry: &w
         return leave_out("a name that is not UTF-8 cannot be kept");
     };
     let Ok(metadata) = std::fs::metadata(&source) else { return };
-    let laid = laid.get(relative).copied();
-    if laid.is_some_and(|laid| laid.size == metadata.len() && laid.modified.is_some() && laid.modified == metadata.modified().ok()) {
+    let laid = laid.files.get(relative).copied();
+    let mode = metadata.permissions().mode() & 0o777;
+    let untouched = |laid: Laid| {
+        let as_written = laid.size == metadata.len() && laid.modified.is_some() && laid.modified == metadata.modified().ok();
+        as_written && laid.has_mode(mode)
+    };
+    if laid.is_some_and(untouched) {
         return;
     }
-    let mode = metadata.permissions().mode() & 0o777;
     found.candidates.push(Candidate { path, source, mode, laid });
 }
 
@@ -144,7 +147,7 @@ impl Found {
         let stored = futures::stream::iter(self.candidates.into_iter().map(|candidate| async move {
             let Candidate { path, source, mode, laid } = candidate;
             match patiently("store an output", || files.put_file(&source)).await {
-                Ok((sha256, _)) if laid.is_some_and(|laid| laid.sha256 == sha256) => Ok(None),
+                Ok((sha256, _)) if laid.is_some_and(|laid| laid.sha256 == sha256 && laid.has_mode(mode)) => Ok(None),
                 Ok((sha256, size)) => Ok(Some(OutputFile {
                     path,
                     sha256,

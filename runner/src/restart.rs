@@ -61,6 +61,9 @@ pub(crate) struct LeftAttempt {
     pub(crate) root: PathBuf,
     /// The inputs that were laid there.
     pub(crate) laid: Vec<(PathBuf, Laid)>,
+    /// The links that were laid there.
+    #[serde(default)]
+    pub(crate) links: Vec<(PathBuf, String)>,
     /// When its command began.
     pub(crate) begun: DateTime<Utc>,
     /// Its log up to there.

@@ -2,7 +2,9 @@
 
 use std::{
     collections::HashMap,
+    fs::Permissions,
     io,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -69,6 +71,25 @@ pub(crate) struct Laid {
     pub(crate) size: u64,
     /// When it was last written.
     pub(crate) modified: Option<SystemTime>,
+    /// Its permission bits; nothing where an earlier version laid it.
+    #[serde(default)]
+    pub(crate) mode: Option<u32>,
+}
+
+impl Laid {
+    /// Whether it was laid with these permission bits.
+    pub(crate) fn has_mode(&self, mode: u32) -> bool {
+        self.mode.is_none_or(|laid| laid == mode)
+    }
+}
+
+/// What was laid into a work directory, by its path there.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Layout {
+    /// Files, also as they are reached by a laid link.
+    pub(crate) files: HashMap<PathBuf, Laid>,
+    /// What links say.
+    pub(crate) links: HashMap<PathBuf, String>,
 }
 
 /// Lays a job's inputs into its work directory, each verified against its hash, and what it reads from standard input beside that;
@@ -76,12 +97,12 @@ pub(crate) struct Laid {
 ///
 /// # Errors
 /// If the store lacks one, or the disk does not take it.
-pub(crate) async fn lay(files: &Files, place: &Place, spec: &JobSpec) -> Result<HashMap<PathBuf, Laid>, Error> {
+pub(crate) async fn lay(store: &Files, place: &Place, spec: &JobSpec) -> Result<Layout, Error> {
     if let Some(stdin) = &spec.stdin {
-        fetch(files, &stdin.sha256, &place.stdin(), false, "standard input").await?;
+        fetch(store, &stdin.sha256, &place.stdin(), false, "standard input").await?;
     }
     let tree = match &spec.tree {
-        Some(reference) => list(files, reference, &spec.inputs).await?,
+        Some(reference) => list(store, reference, &spec.inputs).await?,
         None => Tree::default(),
     };
     let work = &place.work;
@@ -90,7 +111,7 @@ pub(crate) async fn lay(files: &Files, place: &Place, spec: &JobSpec) -> Result<
         std::fs::create_dir_all(&path).map_err(|source| Error::Disk { path, source })?;
     }
     let inputs: Vec<InputFile> = spec.inputs.iter().chain(&tree.files).cloned().collect();
-    let mut laid: HashMap<PathBuf, Laid> = futures::stream::iter(inputs.into_iter().map(|input| lay_one(files, work, input)))
+    let mut files: HashMap<PathBuf, Laid> = futures::stream::iter(inputs.into_iter().map(|input| lay_one(store, work, input)))
         .buffer_unordered(AT_ONCE)
         .try_collect()
         .await?;
@@ -103,12 +124,16 @@ pub(crate) async fn lay(files: &Files, place: &Place, spec: &JobSpec) -> Result<
     }
     // What is reached by a link is as unchanged as the file itself.
     let reached = tree.links.iter().filter_map(|link| {
-        let file = laid.get(Path::new(&link.leads_to()?))?;
+        let file = files.get(Path::new(&link.leads_to()?))?;
         Some((PathBuf::from(link.path.as_str()), *file))
     });
     let reached: Vec<_> = reached.collect();
-    laid.extend(reached);
-    Ok(laid)
+    files.extend(reached);
+    let links = tree.links.into_iter().map(|link| (PathBuf::from(link.path.as_str()), link.target));
+    Ok(Layout {
+        files,
+        links: links.collect(),
+    })
 }
 
 async fn list(files: &Files, reference: &TreeRef, beside: &[InputFile]) -> Result<Tree, Error> {
@@ -131,11 +156,16 @@ async fn lay_one(files: &Files, work: &Path, input: InputFile) -> Result<(PathBu
         std::fs::create_dir_all(parent).map_err(disk)?;
     }
     fetch(files, &input.sha256, &path, input.executable, input.path.as_str()).await?;
+    let mode = input.permissions();
+    if input.mode.is_some() {
+        std::fs::set_permissions(&path, Permissions::from_mode(mode)).map_err(disk)?;
+    }
     let modified = std::fs::metadata(&path).map_err(disk)?.modified().ok();
     let laid = Laid {
         sha256: input.sha256,
         size: input.size,
         modified,
+        mode: Some(mode),
     };
     Ok((relative, laid))
 }

@@ -10,10 +10,7 @@ use std::{
 
 use anyhow::{Context as _, bail, ensure};
 use api::view::ArtifactView;
-use bus::{
-    ids::{Digest, JobId},
-    tree::Link,
-};
+use bus::ids::{Digest, JobId};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use reqwest::{Method, StatusCode, header};
 use sha2::{Digest as _, Sha256};
@@ -78,7 +75,7 @@ pub(crate) async fn save_outputs(client: &Client, job: JobId, files: Vec<Artifac
 }
 
 /// Where an output belongs. Its path was checked when it was read; this is the last gate before the disk.
-fn target(into: &Path, path: &str) -> anyhow::Result<PathBuf> {
+pub(super) fn target(into: &Path, path: &str) -> anyhow::Result<PathBuf> {
     let inside = !path.is_empty() && Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));
     ensure!(
         inside,
@@ -211,52 +208,8 @@ impl Drop for Part {
     }
 }
 
-/// Makes the symbolic links of a job's outputs, below the directory that its files were saved in. None is made that would lead out,
-/// or that would stand behind one, or where something stands that is no link; a link that differs is replaced if that is meant.
-///
-/// # Errors
-/// Before any is made, if one may not be; and at the first that cannot be made.
-pub(crate) fn save_links(links: &[Link], into: &Path, overwrite: bool) -> anyhow::Result<()> {
-    let named: BTreeSet<&str> = links.iter().map(|link| link.path.as_str()).collect();
-    let mut missing = Vec::new();
-    for link in links {
-        let (path, target) = (link.path.as_str(), target(into, link.path.as_str())?);
-        let behind = path.match_indices('/').any(|(at, _)| named.contains(&path[..at]));
-        ensure!(
-            link.leads_to().is_some() && !behind,
-            "the job has a link named `{path}` that may lead out of its directory; no link of it was made"
-        );
-        ensure_inside(into, target.parent().unwrap_or(into))?;
-        let there = fs::read_link(&target).ok();
-        if there.as_deref() == Some(Path::new(&link.target)) {
-            continue;
-        }
-        ensure!(
-            there.is_none() || overwrite,
-            "{} is a link here that leads elsewhere; replace it with --overwrite, or save elsewhere with -o DIR",
-            target.display()
-        );
-        missing.push((link, target, there.is_some()));
-    }
-    for (link, target, replaces) in missing {
-        // What was made meanwhile, one of these perhaps.
-        ensure_inside(into, target.parent().unwrap_or(into))?;
-        let make = || {
-            if let Some(parent) = target.parent() {
-                fs::create_dir_all(parent)?;
-            }
-            if replaces {
-                fs::remove_file(&target)?;
-            }
-            std::os::unix::fs::symlink(&link.target, &target)
-        };
-        make().with_context(|| format!("cannot make the link {}", target.display()))?;
-    }
-    Ok(())
-}
-
 /// Refuses a path that would be reached through a link that leads out of the directory.
-fn ensure_inside(into: &Path, path: &Path) -> anyhow::Result<()> {
+pub(super) fn ensure_inside(into: &Path, path: &Path) -> anyhow::Result<()> {
     ensure!(
         is_inside(into, path),
         "{} lies behind a link that leads out of the directory, and was not saved; `rgrid download -o DIR` saves it elsewhere",
@@ -266,7 +219,7 @@ fn ensure_inside(into: &Path, path: &Path) -> anyhow::Result<()> {
 }
 
 /// Whether a path below a directory is really there, once every link on the way to it (and it itself, if it is one) is followed.
-fn is_inside(into: &Path, path: &Path) -> bool {
+pub(super) fn is_inside(into: &Path, path: &Path) -> bool {
     let into = if into.as_os_str().is_empty() { Path::new(".") } else { into };
     // What is not there yet has no links in it.
     let Ok(root) = fs::canonicalize(into) else { return true };
@@ -319,57 +272,6 @@ pub(crate) fn there(file: &ArtifactView, into: &Path) -> anyhow::Result<There> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn no_link_is_made_that_leads_out_or_where_a_file_stands() -> anyhow::Result<()> {
-        let temp = tempfile::tempdir()?;
-        let link = |path: &str, target: &str| -> anyhow::Result<Link> {
-            Ok(Link {
-                path: path.parse()?,
-                target: target.to_owned(),
-            })
-        };
-        for target in ["/etc", "../x", "a/../../x"] {
-            assert!(save_links(&[link("l", target)?], temp.path(), true).is_err(), "{target}");
-        }
-        fs::write(temp.path().join("mine"), "mine")?;
-        assert!(save_links(&[link("mine", "x")?], temp.path(), true).is_err());
-        save_links(&[link("d/l", "../mine")?], temp.path(), false)?;
-        assert!(save_links(&[link("d/l", "other")?], temp.path(), false).is_err());
-        save_links(&[link("d/l", "other")?], temp.path(), true)?;
-        assert_eq!(fs::read_link(temp.path().join("d/l"))?, Path::new("other"));
-        Ok(())
-    }
-
-    #[test]
-    fn links_that_lead_out_only_together_are_not_made_nor_written_behind() -> anyhow::Result<()> {
-        let temp = tempfile::tempdir()?;
-        let (into, outside) = (temp.path().join("to"), temp.path().join("outside"));
-        fs::create_dir_all(&into)?;
-        fs::create_dir_all(&outside)?;
-        let link = |path: &str, target: &str| Link {
-            path: path.parse().expect("a path"),
-            target: target.to_owned(),
-        };
-        let chains = [
-            // `..` behind a link is the parent of where that one leads.
-            vec![link("a/b/up", "../.."), link("l2", "a/b/up/../outside"), link("l2/planted", "x")],
-            vec![link("d", "e"), link("d/l", "../x")],
-        ];
-        for chain in chains {
-            assert!(save_links(&chain, &into, true).is_err(), "{chain:?}");
-        }
-        assert_eq!(fs::read_dir(&outside)?.count(), 0);
-        // One that is there already, whoever made it.
-        std::os::unix::fs::symlink("../outside", into.join("out"))?;
-        assert!(save_links(&[link("out/planted", "x")], &into, true).is_err());
-        assert!(!is_inside(&into, &into.join("out/file")) && !is_inside(&into, &into.join("out")));
-        assert!(is_inside(&into, &into.join("new/file")));
-        std::os::unix::fs::symlink("/nowhere", into.join("dangling"))?;
-        assert!(!is_inside(&into, &into.join("dangling")));
-        assert_eq!(fs::read_dir(&outside)?.count(), 0);
-        Ok(())
-    }
 
     #[test]
     fn nothing_is_saved_outside() {

@@ -6,6 +6,7 @@ mod error;
 mod events;
 mod find;
 mod follow;
+mod links;
 mod upload;
 
 use std::{sync::Arc, time::Duration};
@@ -16,11 +17,12 @@ use serde::{Serialize, de::DeserializeOwned};
 
 pub(crate) use self::{
     connect::Connect,
-    download::{There, save_links, save_outputs, there},
+    download::{There, save_outputs, there},
     error::Error,
     events::Events,
     find::{batch_by_id, find_job, members, now, the_batch, until_ended},
     follow::{Follow, Item, Wanted, bytes_of},
+    links::save_links,
     upload::{Hashed, hash, put_bytes, upload},
 };
 

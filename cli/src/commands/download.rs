@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::bail;
 use api::view::{ArtifactView, Artifacts, BatchView};
+use bus::spec::RelPath;
 use clap::Args;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
@@ -77,25 +78,27 @@ pub(crate) async fn download(args: DownloadArgs) -> anyhow::Result<ExitCode> {
         if args.json {
             print_json(&found)?;
         } else {
-            print(&render(&found.artifacts))?;
+            print(&render(&found))?;
         }
         return Ok(ExitCode::SUCCESS);
     }
     let into = args.output.clone().unwrap_or_default();
     let wanted = lacking(&found.artifacts, &into, args.overwrite)?;
-    let there = found.artifacts.len() - wanted.len();
-    let saved = save_outputs(&client, job, wanted, &into).await?;
-    if args.file.is_empty() {
-        save_links(&found.links, &into, args.overwrite)?;
+    let mut saved = save_outputs(&client, job, wanted, &into).await?.paths;
+    if !args.file.is_empty() {
+        found.links.clear();
     }
+    saved.extend(save_links(&found.links, &into, args.overwrite)?);
     if args.json {
         print_json(&found)?;
-    } else if there > 0 && saved.paths.is_empty() {
-        print_line(&format!("all {there} outputs are here already"))?;
-    } else if saved.paths.is_empty() {
-        print_line("the job has no outputs")?;
+    } else if saved.is_empty() {
+        print_line(&match found.artifacts.len() + found.links.len() {
+            0 => "the job has no outputs".to_owned(),
+            1 => "its output is here already".to_owned(),
+            there => format!("all {there} outputs are here already"),
+        })?;
     } else {
-        for path in &saved.paths {
+        for path in &saved {
             print_line(&path.display().to_string())?;
         }
     }
@@ -144,10 +147,16 @@ pub(super) fn lacking(files: &[ArtifactView], into: &Path, overwrite: bool) -> a
     Ok(lacking)
 }
 
-fn render(files: &[ArtifactView]) -> String {
+fn render(found: &Artifacts) -> String {
     let columns = [("SIZE", Align::Right), ("SHA-256", Align::Left), ("PATH", Align::Left)];
-    let rows = files
+    let shown = |path: &RelPath| one_line(path.as_str(), usize::MAX);
+    let files = found
+        .artifacts
         .iter()
-        .map(|file| vec![size(file.size), file.sha256.to_string(), one_line(file.path.as_str(), usize::MAX)]);
-    table(&columns, rows.collect())
+        .map(|file| vec![size(file.size), file.sha256.to_string(), shown(&file.path)]);
+    let links = found.links.iter().map(|link| {
+        let to = one_line(&link.target, usize::MAX);
+        vec![String::new(), "link".to_owned(), format!("{} -> {to}", shown(&link.path))]
+    });
+    table(&columns, files.chain(links).collect())
 }

@@ -24,6 +24,7 @@ fn file(path: &str, sha256: Digest, size: u64) -> Result<InputFile> {
         sha256,
         size,
         executable: false,
+        mode: None,
     })
 }
 

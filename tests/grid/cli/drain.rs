@@ -70,7 +70,8 @@ async fn a_drain_waits_for_what_runs_and_goes_on_without_who_waits() -> Result<(
         "{line}"
     );
     let pid = i32::try_from(waiting.id()).ok().and_then(Pid::from_raw).context("no pid")?;
-    kill_process(pid, Signal::INT)?;
+    // Not INT, which whoever started the tests may have set to be ignored.
+    kill_process(pid, Signal::TERM)?;
     assert!(!waiting.wait()?.success());
     let shown = async |words: &str| {
         let shown = here.rgrid(&["workers"]).ok()?.line().ok()?;

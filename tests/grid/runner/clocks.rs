@@ -137,6 +137,7 @@ async fn a_cancel_reaches_a_job_that_is_still_being_prepared() -> Result<()> {
                 sha256: digest,
                 size: 5,
                 executable: false,
+                mode: None,
             }],
             ..shell("cat input")
         })

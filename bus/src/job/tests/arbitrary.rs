@@ -58,11 +58,13 @@ fn digest() -> impl Strategy<Value = Digest> {
 fn input() -> impl Strategy<Value = InputFile> {
     let part = "[^/\\x00]{1,20}".prop_filter("a name", |part| part != "." && part != "..");
     let path = vec(part, 1..4).prop_map(|parts| parts.join("/").parse::<RelPath>().expect("a path"));
-    (path, digest(), any::<u64>(), any::<bool>()).prop_map(|(path, sha256, size, executable)| InputFile {
+    let mode = option::of(0..=0o777_u32);
+    (path, digest(), any::<u64>(), any::<bool>(), mode).prop_map(|(path, sha256, size, executable, mode)| InputFile {
         path,
         sha256,
         size,
         executable,
+        mode,
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File, Metadata},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use bus::tree::Link;
@@ -12,21 +12,40 @@ use super::{
     gather::{Choice, Gathered, below, globs},
     imports,
     place::{Look, look},
-    plan::{Input, Planner, is_executable, parsed, unreadable},
+    plan::{Input, Planner, mode, parsed, unreadable},
 };
 use crate::failure::usage;
+
+/// Refuses two files at one path: one would be lost.
+fn same(path: &str, there: &Path, source: &Path) -> anyhow::Result<()> {
+    let is_same =
+        there == source || fs::canonicalize(there).is_ok_and(|there| fs::canonicalize(source).is_ok_and(|source| there == source));
+    if is_same {
+        return Ok(());
+    }
+    let shown = path.escape_debug();
+    Err(usage(format!(
+        "{} and {} are both to stand at `{shown}`; give one of them another path, as with --input {}=other/{shown}",
+        there.display(),
+        source.display(),
+        source.display()
+    )))
+}
 
 impl Planner<'_> {
     /// Has a file sent along to a path, unless something goes there already.
     pub(super) fn add(&mut self, path: &str, source: PathBuf, meta: &Metadata) -> anyhow::Result<()> {
-        if !self.sent.insert(path.to_owned()) {
-            return Ok(());
+        if let Some(there) = self.sent.get(path) {
+            // What the user gave another path is meant to stand there instead.
+            let is_replaced = self.aliases.values().any(|alias| Path::new(path).starts_with(alias));
+            return if is_replaced { Ok(()) } else { same(path, there, &source) };
         }
+        self.sent.insert(path.to_owned(), source.clone());
         self.taken.inside(path);
         self.inputs.push(Input {
             path: parsed(path)?,
             source,
-            executable: is_executable(meta),
+            mode: mode(meta),
             size: meta.len(),
         });
         Ok(())
@@ -42,7 +61,8 @@ impl Planner<'_> {
         }
         for (path, target) in found.links {
             let path = joined(path);
-            if self.sent.insert(path.clone()) {
+            if !self.sent.contains_key(&path) {
+                self.sent.insert(path.clone(), PathBuf::from(&target));
                 self.links.push(Link {
                     path: parsed(&path)?,
                     target,
@@ -51,7 +71,8 @@ impl Planner<'_> {
         }
         let empty = found.dirs.into_iter().map(joined).collect::<Vec<_>>();
         for dir in empty {
-            if self.sent.insert(dir.clone()) {
+            if !self.sent.contains_key(&dir) {
+                self.sent.insert(dir.clone(), PathBuf::from(&dir));
                 self.dirs.push(parsed(&dir)?);
             }
         }
@@ -78,21 +99,15 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// The modules that a Python script imports from beside it.
-    pub(super) fn imports(&mut self, script: &str, runtime: Option<&str>, called: &str) -> anyhow::Result<()> {
+    /// The modules that a Python script imports from beside it, by their paths from there.
+    pub(super) fn modules(&self, script: &str, runtime: Option<&str>) -> anyhow::Result<Vec<(String, PathBuf)>> {
         let wanted = self.wishes.files.is_some_and(|files| !files.no_imports);
         let is_python = runtime.is_some_and(|runtime| runtime == "python" || runtime.starts_with("python:"));
-        if !wanted || !is_python {
-            return Ok(());
+        if wanted && is_python {
+            imports::beside(&self.cwd.join(script), &self.exclude)
+        } else {
+            Ok(Vec::new())
         }
-        let called = called.trim_start_matches("./");
-        let dir = called.rsplit_once('/').map_or("", |(dir, _)| dir);
-        let files = imports::beside(&self.cwd.join(script), &self.exclude)?;
-        let found = Gathered {
-            files,
-            ..Gathered::default()
-        };
-        self.add_all(dir, found)
     }
 
     /// What `--workdir` and `--include` name.

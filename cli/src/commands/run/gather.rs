@@ -26,6 +26,13 @@ pub(super) struct Gathered {
     pub(super) dirs: Vec<String>,
 }
 
+impl Gathered {
+    /// Files alone.
+    pub(super) fn of_files(files: Vec<(String, PathBuf)>) -> Self {
+        Self { files, ..Self::default() }
+    }
+}
+
 /// Which part of a directory is meant.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Choice<'a> {
@@ -68,15 +75,11 @@ pub(super) fn globs(option: &str, globs: &[String], anywhere: bool) -> anyhow::R
 pub(super) fn below(root: &Path, choice: Choice<'_>) -> anyhow::Result<Gathered> {
     let mut found = Gathered::default();
     let mut filled = BTreeSet::new();
-    let mut visited = BTreeSet::new();
-    let mut to_visit = vec![(root.to_owned(), String::new())];
-    while let Some((dir, prefix)) = to_visit.pop() {
-        // A link that leads into a directory it stands in would have no end.
-        if !visited.insert(dir.canonicalize().unwrap_or_else(|_| dir.clone())) {
-            continue;
-        }
-        visit(&dir, &prefix, choice, &mut found, &mut to_visit)?;
+    let mut to_visit = vec![Visit::of(root.to_owned(), String::new(), &[])];
+    while let Some(next) = to_visit.pop() {
+        visit(&next, choice, &mut found, &mut to_visit)?;
     }
+    follow_left_out(root, choice, &mut found);
     let paths = found
         .files
         .iter()
@@ -93,8 +96,54 @@ pub(super) fn below(root: &Path, choice: Choice<'_>) -> anyhow::Result<Gathered>
     Ok(found)
 }
 
-fn visit(dir: &Path, prefix: &str, choice: Choice<'_>, found: &mut Gathered, to_visit: &mut Vec<(PathBuf, String)>) -> anyhow::Result<()> {
-    let (root, before, exclude, as_git) = (dir.to_owned(), prefix.to_owned(), choice.exclude.clone(), choice.as_git);
+/// A directory to look through: the root, or what a link leads to.
+struct Visit {
+    dir: PathBuf,
+    /// What stands before the paths of what is in it.
+    prefix: String,
+    /// Where it really is, after those through whose links it is reached.
+    chain: Vec<PathBuf>,
+}
+
+impl Visit {
+    fn of(dir: PathBuf, prefix: String, before: &[PathBuf]) -> Self {
+        let real = dir.canonicalize().unwrap_or_else(|_| dir.clone());
+        let chain = before.iter().cloned().chain([real]).collect();
+        Self { dir, prefix, chain }
+    }
+
+    /// Whether a link at a path of this directory leads back into what it stands in, or is reached through: that has no end.
+    fn is_endless(&self, at: &Path) -> bool {
+        let Ok(target) = at.canonicalize() else { return false };
+        let stands_in = at.parent().and_then(|parent| parent.canonicalize().ok());
+        stands_in.is_some_and(|parent| parent.starts_with(&target)) || self.chain.contains(&target)
+    }
+}
+
+/// A link to a file that is not sent (.gitignore names it) would lead nowhere there: the file goes along in its place.
+fn follow_left_out(root: &Path, choice: Choice<'_>, found: &mut Gathered) {
+    if !choice.as_git {
+        return;
+    }
+    let sent: BTreeSet<&str> = found.files.iter().map(|(path, _)| path.as_str()).collect();
+    let is_left_out = |(path, target): &(String, String)| {
+        let link = path.parse().ok().map(|path| Link {
+            path,
+            target: target.clone(),
+        });
+        let led = link.and_then(|link| link.leads_to());
+        led.is_some_and(|to| !sent.contains(to.as_str()) && fs::symlink_metadata(root.join(to)).is_ok_and(|meta| meta.is_file()))
+    };
+    let (followed, kept) = std::mem::take(&mut found.links).into_iter().partition::<Vec<_>, _>(is_left_out);
+    found.links = kept;
+    found
+        .files
+        .extend(followed.into_iter().map(|(path, _)| (path.clone(), root.join(path))));
+}
+
+fn visit(at: &Visit, choice: Choice<'_>, found: &mut Gathered, to_visit: &mut Vec<Visit>) -> anyhow::Result<()> {
+    let Visit { dir, prefix, .. } = at;
+    let (root, before, exclude, as_git) = (dir.clone(), prefix.clone(), choice.exclude.clone(), choice.as_git);
     let walk = WalkBuilder::new(dir)
         .standard_filters(false)
         .git_ignore(as_git)
@@ -121,15 +170,15 @@ fn visit(dir: &Path, prefix: &str, choice: Choice<'_>, found: &mut Gathered, to_
         let path = text(prefix, relative)?;
         let kind = entry.file_type();
         if kind.is_some_and(|kind| kind.is_symlink()) {
-            link(entry.path(), path, choice, found, to_visit);
+            link(at, relative, path, choice, (found, to_visit));
         } else if kind.is_some_and(|kind| kind.is_dir()) {
             found.dirs.push(path);
         } else if kind.is_some_and(|kind| kind.is_file()) && is_meant(choice, &path) {
             found.files.push((path, entry.into_path()));
         }
-        if found.files.len() > MOST {
+        if found.files.len().max(found.dirs.len()) > MOST {
             return Err(usage(format!(
-                "{} has more than {MOST} files; leave some out with --exclude, or pass it as plain text with --no-input",
+                "{} has more than {MOST} files or directories; leave some out with --exclude, or pass it as plain text with --no-input",
                 dir.display()
             )));
         }
@@ -143,17 +192,28 @@ fn is_meant(choice: Choice<'_>, path: &str) -> bool {
 
 /// A link that stays inside stays a link; where one leads out, what it leads to goes along in its place. One that leads nowhere
 /// leads nowhere there either.
-fn link(at: &Path, path: String, choice: Choice<'_>, found: &mut Gathered, to_visit: &mut Vec<(PathBuf, String)>) {
-    let target = fs::read_link(at).ok().and_then(|target| target.to_str().map(str::to_owned));
-    let inside = path.parse().ok().zip(target.clone()).is_some_and(|(path, target)| {
-        let led = Link { path, target }.leads_to();
+fn link(within: &Visit, relative: &Path, path: String, choice: Choice<'_>, (found, to_visit): (&mut Gathered, &mut Vec<Visit>)) {
+    let at = within.dir.join(relative);
+    let target = fs::read_link(&at).ok().and_then(|target| target.to_str().map(str::to_owned));
+    // What its words say holds in the directory that it stands in here, which itself may stand elsewhere there.
+    let own = relative.to_str().and_then(|relative| relative.parse().ok());
+    let inside = own.zip(target.clone()).is_some_and(|(path, target)| {
+        let led = Link { path, target }.leads_to().map(|to| joined(&within.prefix, &to));
         led.is_some_and(|to| choice.only.is_none_or(|only| only.is_match(&to)) && !choice.exclude.is_match(&to))
     });
-    match (inside, target, fs::metadata(at)) {
+    match (inside, target, fs::metadata(&at)) {
         (true, Some(target), _) if is_meant(choice, &path) => found.links.push((path, target)),
-        (false, _, Ok(meta)) if meta.is_file() && is_meant(choice, &path) => found.files.push((path, at.to_owned())),
-        (false, _, Ok(meta)) if meta.is_dir() => to_visit.push((at.to_owned(), path)),
+        (false, _, Ok(meta)) if meta.is_file() && is_meant(choice, &path) => found.files.push((path, at)),
+        (false, _, Ok(meta)) if meta.is_dir() && !within.is_endless(&at) => to_visit.push(Visit::of(at, path, &within.chain)),
         (_, _, _) => {}
+    }
+}
+
+fn joined(prefix: &str, path: &str) -> String {
+    match (prefix, path) {
+        ("", path) => path.to_owned(),
+        (prefix, "") => prefix.to_owned(),
+        (prefix, path) => format!("{prefix}/{path}"),
     }
 }
 
@@ -164,11 +224,7 @@ fn text(prefix: &str, relative: &Path) -> anyhow::Result<String> {
             relative.display()
         ))
     })?;
-    Ok(if prefix.is_empty() {
-        relative.to_owned()
-    } else {
-        format!("{prefix}/{relative}")
-    })
+    Ok(joined(prefix, relative))
 }
 
 #[cfg(test)]
@@ -198,6 +254,14 @@ mod tests {
         symlink("../out", root.join("outside"))?;
         symlink("nowhere", root.join("dangling"))?;
         symlink("..", root.join("a/up"))?;
+        // Another way to the same, and what lies there: links that are of there, and one that leads back.
+        symlink("../../out", root.join("a/too"))?;
+        fs::write(temp.path().join("beside"), "beside")?;
+        symlink("far", temp.path().join("out/near"))?;
+        symlink("../beside", temp.path().join("out/up"))?;
+        symlink("../root", temp.path().join("out/back"))?;
+        symlink("../skip.tmp", root.join("a/skipped"))?;
+        symlink("../node_modules/x/y.js", root.join("a/ignored"))?;
         let exclude = globs("--exclude", &["*.tmp".to_owned()], true)?;
         let choice = Choice {
             exclude: &exclude,
@@ -207,11 +271,22 @@ mod tests {
         let found = below(&root, choice)?;
         assert_eq!(
             paths(&found.files),
-            [".gitignore", ".hidden", "a/1.csv", "a/b/2.csv", "outside/far"]
+            [
+                ".gitignore",
+                ".hidden",
+                "a/1.csv",
+                "a/b/2.csv",
+                "a/ignored",
+                "a/skipped",
+                "a/too/far",
+                "a/too/up",
+                "outside/far",
+                "outside/up"
+            ]
         );
         let mut links = paths(&found.links);
         links.sort_unstable();
-        assert_eq!(links, ["a/inside", "a/up", "dangling"]);
+        assert_eq!(links, ["a/inside", "a/too/near", "a/up", "dangling", "outside/near"]);
         assert_eq!(found.dirs, ["a/empty"]);
         let only = globs("--include", &["a/**/*.csv".to_owned()], false)?;
         let only = Choice {
@@ -220,7 +295,7 @@ mod tests {
         };
         assert_eq!(paths(&below(&root, only)?.files), ["a/1.csv", "a/b/2.csv"]);
         let everything = Choice { as_git: false, ..choice };
-        assert_eq!(below(&root, everything)?.files.len(), 7);
+        assert_eq!(below(&root, everything)?.files.len(), 11);
         Ok(())
     }
 }

@@ -60,7 +60,14 @@ fn module(dir: &Path, name: &str, exclude: &GlobSet) -> anyhow::Result<Vec<(Stri
         as_git: false,
         only: None,
     };
-    let files = below(&package, choice)?.files.into_iter().filter(|(path, _)| {
+    let found = below(&package, choice)?;
+    // What a link names goes along in its place.
+    let linked = found.links.into_iter().map(|(path, _)| {
+        let at = package.join(&path);
+        (path, at)
+    });
+    let all = found.files.into_iter().chain(linked.filter(|(_, at)| at.is_file()));
+    let files = all.filter(|(path, _)| {
         let compiled = path.split('/').any(|part| part == "__pycache__");
         // Without an __init__.py, it may be any directory.
         !compiled && (is_package || Path::new(path).extension().is_some_and(|kind| kind == "py"))

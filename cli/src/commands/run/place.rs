@@ -25,7 +25,8 @@ pub(super) enum Look {
 
 /// What a word names in a directory.
 pub(super) fn look(cwd: &Path, word: &str) -> Look {
-    if word.is_empty() {
+    // No program means all of the machine's files by a `/`: it is a separator, or a place of there.
+    if word.is_empty() || word.bytes().all(|byte| byte == b'/') {
         return Look::Nothing;
     }
     match fs::metadata(cwd.join(word)) {
@@ -78,10 +79,17 @@ pub(super) fn place(cwd: &Path, word: &str) -> std::io::Result<Place> {
     }
     // The last link is not followed: a link that lies here is a file that lies here.
     let absolute = cwd.join(path);
-    let (Some(parent), Some(name)) = (absolute.parent(), absolute.file_name()) else {
-        return Err(std::io::Error::new(ErrorKind::InvalidInput, "its path has no file name"));
+    let real = match (absolute.parent(), absolute.file_name()) {
+        (Some(parent), Some(name)) => parent.canonicalize()?.join(name),
+        // `..` has no name of its own.
+        _ => absolute.canonicalize()?,
     };
-    let real = parent.canonicalize()?.join(name);
+    let Some(name) = real.file_name() else {
+        return Err(std::io::Error::new(
+            ErrorKind::InvalidInput,
+            "it is the root of all files; name what is meant in it, or pass it as plain text with --no-input",
+        ));
+    };
     match real.strip_prefix(cwd.canonicalize()?) {
         Ok(inside) => Ok(Place::Inside {
             path: inside.to_str().ok_or_else(not_text)?.to_owned(),
@@ -89,7 +97,7 @@ pub(super) fn place(cwd: &Path, word: &str) -> std::io::Result<Place> {
         }),
         Err(_) => Ok(Place::Outside {
             name: name.to_str().ok_or_else(not_text)?.to_owned(),
-            real,
+            real: real.clone(),
         }),
     }
 }
@@ -109,18 +117,22 @@ impl Taken {
         self.files.insert(path.to_owned())
     }
 
-    /// Chooses a path for a file from elsewhere: its name, below a directory of its own where that is taken. The same file
-    /// gets the same path again.
-    pub(super) fn outside(&mut self, real: &Path, name: &str) -> (String, bool) {
+    /// Chooses a path for a file from elsewhere: its name, below a directory of its own where that is taken, or where what must
+    /// stand beside it would be in the way of something. The same file gets the same path again.
+    pub(super) fn outside(&mut self, real: &Path, name: &str, beside: &[String]) -> (String, bool) {
         if let Some(path) = self.outside.get(real) {
             return (path.clone(), false);
         }
-        let candidates = std::iter::once(name.to_owned()).chain((2..).map(|n| format!("rgrid-{n}/{name}")));
-        let is_free = |path: &String| {
+        let is_free = |path: &str| {
             let in_the_way = path.match_indices('/').any(|(at, _)| self.files.contains(&path[..at]));
             !in_the_way && !self.files.contains(path) && !self.dirs.contains(path)
         };
-        let path = candidates.into_iter().find(is_free).unwrap_or_default();
+        let candidates = std::iter::once(String::new()).chain((2..).map(|n| format!("rgrid-{n}/")));
+        let mut fitting = candidates.filter(|dir| {
+            let all = beside.iter().map(String::as_str).chain([name]);
+            all.map(|path| format!("{dir}{path}")).all(|path| is_free(&path))
+        });
+        let path = format!("{}{name}", fitting.next().unwrap_or_default());
         self.inside(&path);
         self.outside.insert(real.to_owned(), path.clone());
         (path, true)
@@ -136,11 +148,20 @@ mod tests {
         let mut taken = Taken::default();
         assert!(taken.inside("data/x.csv"));
         assert!(!taken.inside("data/x.csv"));
-        assert_eq!(taken.outside(Path::new("/a/x.csv"), "x.csv"), ("x.csv".to_owned(), true));
-        assert_eq!(taken.outside(Path::new("/b/x.csv"), "x.csv"), ("rgrid-2/x.csv".to_owned(), true));
-        assert_eq!(taken.outside(Path::new("/a/x.csv"), "x.csv"), ("x.csv".to_owned(), false));
+        assert_eq!(taken.outside(Path::new("/a/x.csv"), "x.csv", &[]), ("x.csv".to_owned(), true));
+        assert_eq!(
+            taken.outside(Path::new("/b/x.csv"), "x.csv", &[]),
+            ("rgrid-2/x.csv".to_owned(), true)
+        );
+        assert_eq!(taken.outside(Path::new("/a/x.csv"), "x.csv", &[]), ("x.csv".to_owned(), false));
         // A directory of the job has that name.
-        assert_eq!(taken.outside(Path::new("/a/data"), "data"), ("rgrid-2/data".to_owned(), true));
+        assert_eq!(taken.outside(Path::new("/a/data"), "data", &[]), ("rgrid-2/data".to_owned(), true));
+        // A script's modules stand beside it, also where only one of them would be in the way (as `rgrid-2/data` is).
+        let modules = ["m.py".to_owned(), "data/x.csv".to_owned()];
+        assert_eq!(
+            taken.outside(Path::new("/a/s.py"), "s.py", &modules),
+            ("rgrid-3/s.py".to_owned(), true)
+        );
     }
 
     #[test]
@@ -166,7 +187,10 @@ mod tests {
                 name: "y".to_owned()
             }
         );
+        assert!(matches!(place(&cwd, "..")?, Place::Outside { real, .. } if real == temp.path().canonicalize()?));
+        assert!(place(&cwd, "/..").is_err());
         assert!(matches!(look(&cwd, "data"), Look::Directory));
+        assert!(matches!(look(&cwd, "/"), Look::Nothing));
         assert!(matches!(look(&cwd, "nothing"), Look::Nothing));
         assert!(matches!(look(&cwd, "/dev/null"), Look::Nothing));
         Ok(())

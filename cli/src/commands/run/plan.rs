@@ -1,7 +1,7 @@
 //! From the words of the command line to the job's command and the files that go along.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     ffi::{OsStr, OsString},
     fs::{File, Metadata},
     io::Read as _,
@@ -14,7 +14,7 @@ use globset::GlobSet;
 
 use super::{
     files::FileArgs,
-    gather::{Choice, below, globs},
+    gather::{Choice, Gathered, below, globs},
     place::{Look, Place, Taken, look, place},
     runtime::{Told, tell},
 };
@@ -47,8 +47,8 @@ pub(super) struct Input {
     pub(super) source: PathBuf,
     /// Where it will be.
     pub(super) path: RelPath,
-    /// Whether it may be executed.
-    pub(super) executable: bool,
+    /// Its permission bits.
+    pub(super) mode: u32,
     /// Its size in bytes, at first sight.
     pub(super) size: u64,
 }
@@ -92,7 +92,7 @@ pub(super) fn plan(cwd: &Path, words: &[OsString], wishes: &Wishes<'_>) -> anyho
         wishes,
         exclude: globs("--exclude", wishes.files.map_or(&[][..], |files| &files.exclude), true)?,
         taken: Taken::default(),
-        sent: HashSet::new(),
+        sent: HashMap::new(),
         aliases: HashMap::new(),
         inputs: Vec::new(),
         links: Vec::new(),
@@ -110,7 +110,6 @@ pub(super) fn plan(cwd: &Path, words: &[OsString], wishes: &Wishes<'_>) -> anyho
     for word in arguments {
         command.push(planner.argument(word)?);
     }
-    planner.imports(script, runtime.as_deref(), &command[0])?;
     planner.besides()?;
     Ok(Plan {
         command,
@@ -143,8 +142,8 @@ pub(super) struct Planner<'a> {
     pub(super) wishes: &'a Wishes<'a>,
     pub(super) exclude: GlobSet,
     pub(super) taken: Taken,
-    /// The paths that something goes to already.
-    pub(super) sent: HashSet<String>,
+    /// The paths that something goes to already, and what that is.
+    pub(super) sent: HashMap<String, PathBuf>,
     /// What is to be called otherwise there, by what it is called here.
     pub(super) aliases: HashMap<String, String>,
     pub(super) inputs: Vec<Input>,
@@ -195,7 +194,7 @@ impl Planner<'_> {
             .map_err(|error| usage(format!("cannot read the script {shown}: {}", cause(&error))))?;
         let told = match self.wishes.runtime {
             Some(runtime) => Told::Runtime(runtime.to_owned()),
-            None => tell(Path::new(word), &head, is_executable(&meta), &self.wishes.runtimes),
+            None => tell(Path::new(word), &head, mode(&meta) & 0o111 != 0, &self.wishes.runtimes),
         };
         let runtime = match told {
             Told::Runtime(runtime) => Some(runtime),
@@ -206,7 +205,11 @@ impl Planner<'_> {
                 )));
             }
         };
-        let mut name = self.send(word, &meta)?;
+        let modules = self.modules(word, runtime.as_deref())?;
+        let beside: Vec<String> = modules.iter().map(|(path, _)| path.clone()).collect();
+        let (path, mut name) = self.settle(word, &beside)?;
+        self.add(&path, self.cwd.join(word), &meta)?;
+        self.add_all(path.rsplit_once('/').map_or("", |(dir, _)| dir), Gathered::of_files(modules))?;
         // Neither an interpreter nor the search in PATH may take the script's name for something else.
         if name.starts_with('-') || (runtime.is_none() && !name.contains('/')) {
             name.insert_str(0, "./");
@@ -261,14 +264,14 @@ impl Planner<'_> {
 
     /// Has a file sent along, and says what the job is to call it.
     pub(super) fn send(&mut self, word: &str, meta: &Metadata) -> anyhow::Result<String> {
-        let (path, called) = self.settle(word)?;
+        let (path, called) = self.settle(word, &[])?;
         self.add(&path, self.cwd.join(word), meta)?;
         Ok(called)
     }
 
     /// Has all of a directory sent along, and says what the job is to call it.
     pub(super) fn send_dir(&mut self, word: &str) -> anyhow::Result<String> {
-        let (path, called) = self.settle(word)?;
+        let (path, called) = self.settle(word, &[])?;
         let choice = Choice {
             exclude: &self.exclude,
             as_git: false,
@@ -279,8 +282,9 @@ impl Planner<'_> {
         Ok(called)
     }
 
-    /// Where something that is here will be there (nothing: the work directory itself), and what the job is to call it.
-    fn settle(&mut self, word: &str) -> anyhow::Result<(String, String)> {
+    /// Where something that is here will be there (nothing: the work directory itself), and what the job is to call it. What is
+    /// named by relative paths must find room beside it.
+    fn settle(&mut self, word: &str, beside: &[String]) -> anyhow::Result<(String, String)> {
         if let Some(alias) = self.aliases.get(word) {
             return Ok((alias.clone(), alias.clone()));
         }
@@ -291,7 +295,7 @@ impl Planner<'_> {
                 Place::Inside { path, .. } if path.is_empty() => (path, ".".to_owned()),
                 Place::Inside { path, .. } => (path.clone(), path),
                 Place::Outside { real, name } => {
-                    let (path, _) = self.taken.outside(&real, &name);
+                    let (path, _) = self.taken.outside(&real, &name, beside);
                     (path.clone(), path)
                 }
             },
@@ -312,8 +316,15 @@ pub(super) fn unreadable(path: &Path, error: &std::io::Error) -> anyhow::Error {
     ))
 }
 
-pub(super) fn is_executable(meta: &Metadata) -> bool {
-    meta.permissions().mode() & 0o111 != 0
+impl Input {
+    /// Whether it may be executed.
+    pub(super) const fn executable(&self) -> bool {
+        self.mode & 0o111 != 0
+    }
+}
+
+pub(super) fn mode(meta: &Metadata) -> u32 {
+    meta.permissions().mode() & 0o777
 }
 
 /// The cause of an error of the operating system, as the style of our sentences has it.

@@ -85,7 +85,7 @@ fn a_script_is_never_taken_for_an_option_or_a_program_of_that_name() -> anyhow::
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
     let plan = here.plan(&["true"])?;
     assert_eq!(
-        (plan.command, plan.runtime, plan.inputs[0].executable),
+        (plan.command, plan.runtime, plan.inputs[0].executable()),
         (vec!["./true".to_owned()], None, true)
     );
     let program = Wishes {

@@ -9,7 +9,7 @@ use api::view::Submitted;
 use bus::{
     spec::{InputFile, Resources},
     submission::Submission,
-    tree::{Content, MAX_INLINE_INPUTS, Tree, TreeRef},
+    tree::{Content, MAX_INLINE_INPUTS, MAX_INLINE_PATHS, Tree, TreeRef},
 };
 use reqwest::Method;
 
@@ -67,7 +67,8 @@ pub(super) async fn stage(client: &Client, args: &RunArgs, plans: Vec<Plan>, pol
             size: file.size,
         });
         let inputs: Vec<InputFile> = plan.inputs.into_iter().filter_map(|input| as_input(input, &hashed)).collect();
-        let many = inputs.len() > MAX_INLINE_INPUTS;
+        let named: usize = inputs.iter().map(|input| input.path.as_str().len()).sum();
+        let many = inputs.len() > MAX_INLINE_INPUTS || named > MAX_INLINE_PATHS;
         let (inputs, files) = if many { (Vec::new(), inputs) } else { (inputs, Vec::new()) };
         let tree = Tree {
             files,
@@ -89,10 +90,11 @@ pub(super) async fn stage(client: &Client, args: &RunArgs, plans: Vec<Plan>, pol
 fn as_input(input: Input, hashed: &HashMap<PathBuf, Hashed>) -> Option<InputFile> {
     let file = hashed.get(&input.source)?;
     Some(InputFile {
-        path: input.path,
         sha256: file.sha256,
         size: file.size,
-        executable: input.executable,
+        executable: input.executable(),
+        mode: (!matches!(input.mode, 0o644 | 0o755)).then_some(input.mode),
+        path: input.path,
     })
 }
 

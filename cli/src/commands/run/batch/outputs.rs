@@ -108,7 +108,8 @@ pub(crate) async fn fetch(client: &Client, job: JobId, index: u32, homes: &Homes
     let into = homes.of(index, &found.artifacts);
     let missing = lacking(&found.artifacts, &into, overwrite)?;
     save_outputs(client, job, missing, &into).await?;
-    save_links(&found.links, &into, overwrite)
+    save_links(&found.links, &into, overwrite)?;
+    Ok(())
 }
 
 #[cfg(test)]
