@@ -13,6 +13,8 @@ use crate::failure::usage;
 const MIN_PART: usize = 6;
 /// Jobs that are looked through for a part of an id, newest first.
 const DEPTH: usize = 5_000;
+/// The last batch, where `last` is the last job.
+const LAST_BATCH: &str = "last-batch";
 /// The pause before a job is looked at again where the grid was away.
 const AGAIN: Duration = Duration::from_millis(500);
 /// Jobs that are asked for at once.
@@ -32,7 +34,7 @@ pub(crate) async fn find_job(client: &Client, text: &str) -> anyhow::Result<JobI
     let part = text.to_ascii_lowercase();
     if part.len() < MIN_PART || !part.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-') {
         return Err(usage(format!(
-            "`{text}` is not a job; give an id as `rgrid list` shows it, its first or last {MIN_PART} or more characters, or `last`"
+            "`{text}` is not a job; give an id as `rgrid list` shows it, its first or last {MIN_PART} or more characters, or `last` (of a batch, all of its id, or `last-batch`)"
         )));
     }
     let found = search(client, &part).await?;
@@ -60,9 +62,13 @@ pub(crate) async fn find_job(client: &Client, text: &str) -> anyhow::Result<JobI
 /// If the grid cannot be asked, or there is no last one.
 pub(crate) async fn find_batch(client: &Client, text: &str) -> anyhow::Result<Option<BatchView>> {
     let min_sequence = ("min_sequence", now(client).await?.to_string());
-    if text == "last" {
+    if matches!(text, "last" | LAST_BATCH) {
         let list: BatchList = client.get("/v1/batches", &[("limit", "1".to_owned()), min_sequence]).await?;
-        return Ok(list.batches.into_iter().next());
+        let last = list.batches.into_iter().next();
+        return match last {
+            Some(last) => Ok(Some(last)),
+            None => bail!("there is no last batch: none was ever submitted; submit one with `rgrid run --batch`"),
+        };
     }
     let Ok(id) = text.parse::<BatchId>() else { return Ok(None) };
     match client.get(&format!("/v1/batches/{id}"), &[min_sequence]).await {
@@ -85,14 +91,15 @@ pub(crate) async fn the_batch(client: &Client, text: &str) -> anyhow::Result<Bat
     })
 }
 
-/// A batch, where its id is given and not a job's: `last` is the last job then.
+/// A batch, where its id is given and not a job's, or `last-batch`: `last` is the last job then.
 ///
 /// # Errors
 /// If the grid cannot be asked.
 pub(crate) async fn batch_by_id(client: &Client, text: &str) -> anyhow::Result<Option<BatchView>> {
-    match text.parse::<BatchId>() {
-        Ok(_) => find_batch(client, text).await,
-        Err(_) => Ok(None),
+    if text == LAST_BATCH || text.parse::<BatchId>().is_ok() {
+        find_batch(client, text).await
+    } else {
+        Ok(None)
     }
 }
 

@@ -35,7 +35,7 @@ Exit codes: 0 if each job is cancelled (with --detach: or about to be), 1 if one
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct CancelArgs {
-    /// Which jobs: ids, parts of ids, or `last`; or ids of batches
+    /// Which jobs: ids, parts of ids, or `last`; or ids of batches, or `last-batch`
     #[arg(value_name = "JOB", required = true)]
     jobs: Vec<String>,
     /// What to say of it in the job's history
@@ -54,14 +54,17 @@ pub(crate) struct CancelArgs {
 pub(crate) async fn cancel(args: CancelArgs) -> anyhow::Result<ExitCode> {
     let client = args.connect.client()?;
     let batches = batches(&client, &args).await?;
-    let is_batch = |text: &String| batches.iter().any(|batch| text.parse() == Ok(batch.id));
+    let is_batch = |text: &String| batches.iter().any(|(named, _)| named == text);
     let jobs: Vec<String> = args.jobs.iter().filter(|text| !is_batch(text)).cloned().collect();
     let cancel_one = async |text: String| {
         let came = one(&client, &text, &args).await;
         (text, came)
     };
     let mut all_well = true;
-    let mut answers: Vec<Value> = batches.iter().map(serde_json::to_value).collect::<Result<_, _>>()?;
+    let mut answers: Vec<Value> = batches
+        .iter()
+        .map(|(_, view)| serde_json::to_value(view))
+        .collect::<Result<_, _>>()?;
     // All are asked for before any is waited for long.
     let mut ended = stream::iter(jobs).map(cancel_one).buffered(AT_ONCE);
     while let Some((text, came)) = ended.next().await {
@@ -88,7 +91,7 @@ pub(crate) async fn cancel(args: CancelArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Ends those that are batches.
-async fn batches(client: &Client, args: &CancelArgs) -> anyhow::Result<Vec<BatchView>> {
+async fn batches(client: &Client, args: &CancelArgs) -> anyhow::Result<Vec<(String, BatchView)>> {
     let mut cancelled = Vec::new();
     for text in &args.jobs {
         let Some(batch) = batch_by_id(client, text).await? else { continue };
@@ -112,7 +115,7 @@ async fn batches(client: &Client, args: &CancelArgs) -> anyhow::Result<Vec<Batch
                 format!("batch {} is being cancelled", view.id)
             })?;
         }
-        cancelled.push(view);
+        cancelled.push((text.clone(), view));
     }
     Ok(cancelled)
 }

@@ -30,7 +30,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct DownloadArgs {
-    /// Which job: an id, a part of one, or `last`; or a batch's id: into ./outputs/NAME/ for each of its jobs
+    /// Which job: an id, a part of one, or `last`; or a batch's id, or `last-batch`: into ./outputs/NAME/ for each of its jobs
     #[arg(value_name = "JOB")]
     job: String,
     /// Only show what there is

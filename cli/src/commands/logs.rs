@@ -7,8 +7,8 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use crate::{
-    client::{Connect, Follow, Item, Wanted, find_job},
-    commands::run::say,
+    client::{Connect, Follow, Item, Wanted, batch_by_id, find_job},
+    commands::run::{batch, say},
     output::{Streams, print_json},
 };
 
@@ -17,14 +17,17 @@ Examples:
   rgrid logs last                    all that it printed until now
   rgrid logs -f last                 go on until it ends
   rgrid logs last --stream stderr
-  rgrid logs last --attempt 1        an attempt that was given up, as far as it got";
+  rgrid logs last --attempt 1        an attempt that was given up, as far as it got
+  rgrid logs -f last-batch           what all jobs of a batch print, each line after its job's file";
 
 /// Show what a job printed, exactly; standard output on ours, standard error on ours
+///
+/// Of a batch, each line stands after the name of its job: one job after the other, or, with --follow, as they come.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 #[allow(clippy::doc_markdown, reason = "it is the help text")]
 pub(crate) struct LogsArgs {
-    /// Which job: an id, a part of one, or `last`
+    /// Which job: an id, a part of one, or `last`; or a batch's id, or `last-batch`
     #[arg(value_name = "JOB")]
     job: String,
     /// Go on until the job ends
@@ -51,7 +54,6 @@ enum Which {
 
 pub(crate) async fn logs(args: LogsArgs) -> anyhow::Result<ExitCode> {
     let client = args.connect.client()?;
-    let job = find_job(&client, &args.job).await?;
     let stream = args.stream.map(|which| match which {
         Which::Stdout => Stream::Stdout,
         Which::Stderr => Stream::Stderr,
@@ -62,6 +64,11 @@ pub(crate) async fn logs(args: LogsArgs) -> anyhow::Result<ExitCode> {
         stream,
         to_the_end: args.follow,
     };
+    if let Some(batch) = batch_by_id(&client, &args.job).await? {
+        batch::logs(&client, &batch, wanted, args.json).await?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let job = find_job(&client, &args.job).await?;
     let mut follow = Follow::new(&client, job, wanted, say::connection_lost);
     let mut streams = Streams::new();
     loop {

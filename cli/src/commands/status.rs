@@ -28,7 +28,7 @@ Exit codes: for the grid, 0 if all of it is up, 3 if not; for a job, 0.";
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct StatusArgs {
-    /// Which job: an id, a part of one, or `last`; or a batch's id; absent: the grid itself
+    /// Which job: an id, a part of one, or `last`; or a batch's id, or `last-batch`; absent: the grid itself
     #[arg(value_name = "JOB")]
     job: Option<String>,
     /// Of a batch, list the jobs that did not succeed

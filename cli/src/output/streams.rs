@@ -41,10 +41,17 @@ impl Streams {
     /// If it cannot be written; [`super::Closed`] if nobody reads any more.
     pub(crate) async fn write(&mut self, piece: LogPiece) -> anyhow::Result<()> {
         let stream = piece.stream;
-        let bytes = bytes_of(piece);
+        self.write_bytes(stream, &bytes_of(piece)).await
+    }
+
+    /// Writes bytes to the stream that they belong to.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub(crate) async fn write_bytes(&mut self, stream: Stream, bytes: &[u8]) -> anyhow::Result<()> {
         match stream {
-            Stream::Stdout if self.apart => put(&mut self.out, &bytes).await.map_err(written),
-            Stream::Stdout | Stream::Stderr => put(&mut self.err, &bytes).await.map_err(written),
+            Stream::Stdout if self.apart => put(&mut self.out, bytes).await.map_err(written),
+            Stream::Stdout | Stream::Stderr => put(&mut self.err, bytes).await.map_err(written),
         }
     }
 }

@@ -1,11 +1,11 @@
 //! A user's batch, at the command line.
 
-use std::fs;
+use std::{fs, process::Stdio};
 
 use anyhow::{Result, ensure};
 use grid_tests::grid::Grid;
 
-use crate::cli::here::Here;
+use crate::cli::here::{Came, Here};
 
 #[tokio::test]
 async fn a_job_for_each_file_and_its_outputs_come_home() -> Result<()> {
@@ -76,5 +76,64 @@ async fn a_job_for_each_file_and_its_outputs_come_home() -> Result<()> {
         .line()?;
     let cancelled = here.rgrid(&["cancel", &id])?.line()?;
     ensure!(cancelled.contains("is cancelled; 50 of its 50"), "{cancelled}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_lines_of_all_jobs_come_each_after_its_name_and_never_mixed() -> Result<()> {
+    let grid = Grid::start().await?;
+    let here = Here::of(&grid)?;
+    let go = grid.dir().join("go");
+    let script = "import os, sys, time\nname = sys.argv[1]\nprint(name, 'begins', flush=True)\n\
+                  while name == 'b' and not os.path.exists(sys.argv[2]): time.sleep(0.01)\n\
+                  print('one\\ntwo', end='')\nprint('wrong', name, file=sys.stderr)\n";
+    here.write("say.py", script)?.write("names", "a\nb\nlonger\n")?;
+    let none = here.rgrid(&["logs", "last-batch"])?;
+    ensure!(none.code == 1 && none.err().contains("there is no last batch"), "{}", none.err());
+    let run = ["run", "-d", "--each-line", "names", "say.py", "{}", &go.display().to_string()];
+    let id = here.rgrid(&run)?.line()?;
+    let following = here
+        .command(&["logs", "-f", "last-batch"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    grid.eventually("the others have ended", async || {
+        let view = grid.get(&format!("batches/{id}")).await.ok()?;
+        (view["counts"]["succeeded"] == 2).then_some(())
+    })
+    .await?;
+    fs::write(&go, "")?;
+    let lines = |text: String| {
+        let mut lines: Vec<String> = text.lines().map(ToOwned::to_owned).collect();
+        lines.sort_unstable();
+        lines
+    };
+    let expected = [
+        "a      | a begins",
+        "a      | one",
+        "a      | two",
+        "b      | b begins",
+        "b      | one",
+        "b      | two",
+        "longer | longer begins",
+        "longer | one",
+        "longer | two",
+    ];
+    let wrong = ["a      | wrong a", "b      | wrong b", "longer | wrong longer"];
+    for came in [following.wait_with_output()?.into(), here.rgrid(&["logs", &id])?] {
+        let came: Came = came;
+        ensure!(came.code == 0, "{}", came.err());
+        assert_eq!(
+            (lines(came.out()), lines(came.err())),
+            (expected.map(Into::into).into(), wrong.map(Into::into).into())
+        );
+    }
+    let json = here.rgrid(&["logs", "--json", "--stream", "stderr", &id])?;
+    let pieces: Vec<serde_json::Value> = json.out().lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let of_last = pieces.iter().filter(|piece| piece["index"] == 2);
+    let text: String = of_last.filter_map(|piece| piece["text"].as_str()).collect();
+    ensure!(text == "wrong longer\n", "{pieces:?}");
+    let status = here.rgrid(&["status", "last-batch"])?.line()?;
+    ensure!(status.contains(&id), "{status}");
     Ok(())
 }

@@ -121,7 +121,7 @@ async fn to_the_end(client: &Client, id: BatchId, total: u32, homes: Option<Home
 }
 
 /// What happens to a batch, from its beginning, each event once.
-struct Followable<'a> {
+pub(super) struct Followable<'a> {
     client: &'a Client,
     query: [(&'static str, String); 2],
     events: Option<Events>,
@@ -130,7 +130,7 @@ struct Followable<'a> {
 }
 
 impl<'a> Followable<'a> {
-    fn new(client: &'a Client, id: BatchId) -> Self {
+    pub(super) fn new(client: &'a Client, id: BatchId) -> Self {
         Self {
             client,
             query: [("batch", id.to_string()), ("types", TYPES.to_owned())],
@@ -140,7 +140,7 @@ impl<'a> Followable<'a> {
         }
     }
 
-    async fn next(&mut self) -> anyhow::Result<Told> {
+    pub(super) async fn next(&mut self) -> anyhow::Result<Told> {
         loop {
             let Some(events) = self.events.as_mut() else {
                 match Events::open(self.client, "/v1/facts", &self.query, self.last_id.as_deref()).await {

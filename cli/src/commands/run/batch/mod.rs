@@ -2,6 +2,7 @@
 
 mod follow;
 mod items;
+mod logs;
 mod outputs;
 mod progress;
 pub(crate) mod report;
@@ -10,5 +11,6 @@ mod submit;
 pub(super) use self::submit::run;
 pub(crate) use self::{
     follow::{Followed, Manner, follow},
+    logs::logs,
     outputs::{Homes, fetch},
 };

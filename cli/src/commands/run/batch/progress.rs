@@ -23,6 +23,13 @@ pub(super) struct Told {
     data: Data,
 }
 
+impl Told {
+    /// The member that a worker has taken, if that is what it tells.
+    pub(super) fn claimed(&self) -> Option<u32> {
+        self.index.filter(|_| self.r#type == "job.claimed.v1")
+    }
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Data {
