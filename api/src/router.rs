@@ -29,6 +29,7 @@ pub(crate) fn router(app: Shared) -> Router {
         .route("/v1/jobs/{id}/cancel", post(jobs::cancel))
         .route("/v1/jobs/{id}/requeue", post(jobs::requeue))
         .route("/v1/batches", post(batches::submit).get(batches::list))
+        .route("/v1/batches/earlier", post(batches::earlier))
         .route("/v1/batches/{id}", get(batches::get))
         .route("/v1/batches/{id}/jobs", get(batches::members))
         .route("/v1/batches/{id}/cancel", post(batches::cancel))

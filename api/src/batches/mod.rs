@@ -1,6 +1,7 @@
 //! Batches over HTTP: handing them in, looking at them, ending them, trying them again.
 
 mod cancel;
+mod earlier;
 mod get;
 mod retry;
 mod store;
@@ -10,6 +11,7 @@ use bus::{batch::Batch, ids::BatchId, stream::read};
 
 pub(crate) use self::{
     cancel::cancel,
+    earlier::of_batch as earlier,
     get::{get, list, members},
     retry::retry,
     submit::submit,

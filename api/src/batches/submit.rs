@@ -50,15 +50,7 @@ async fn accept(app: &App, namespace: Namespace, submission: BatchSubmission, bo
     let total = u32::try_from(members.len()).unwrap_or(u32::MAX);
     let shared = serde_json::to_vec(&job).map_or(0, |bytes| bytes.len() as u64);
     app.fill.admit(u64::from(total), body.len() as u64 + shared * u64::from(total))?;
-    let shared = share(app, job, members.first()).await?;
-    let mut specs = Vec::with_capacity(members.len());
-    for (member, index) in members.into_iter().zip(0..) {
-        specs.push(spec(&shared, member, (id, index), parallel.is_some())?);
-        if index % 256 == 255 {
-            // Others have requests too.
-            tokio::task::yield_now().await;
-        }
-    }
+    let specs = members_of(app, id, parallel.is_some(), job, members).await?;
     let missing = check_inputs(&app.files, &specs, &std::collections::HashSet::new()).await?;
     if let Some(problem) = specs.iter().find_map(|spec| missing.first_of(spec)) {
         return Err(problem);
@@ -81,6 +73,32 @@ async fn accept(app: &App, namespace: Namespace, submission: BatchSubmission, bo
         submitted,
         specs,
     })
+}
+
+/// The jobs that a batch would have.
+pub(super) async fn specs(app: &App, submission: BatchSubmission) -> Result<Vec<JobSpec>, Problem> {
+    check(&submission)?;
+    let window = submission.parallel.is_some();
+    members_of(app, submission.id, window, submission.job, submission.members).await
+}
+
+async fn members_of(
+    app: &App,
+    id: BatchId,
+    window: bool,
+    job: Submission,
+    members: Vec<MemberSubmission>,
+) -> Result<Vec<JobSpec>, Problem> {
+    let shared = share(app, job, members.first()).await?;
+    let mut specs = Vec::with_capacity(members.len());
+    for (member, index) in members.into_iter().zip(0..) {
+        specs.push(spec(&shared, member, (id, index), window)?);
+        if index % 256 == 255 {
+            // Others have requests too.
+            tokio::task::yield_now().await;
+        }
+    }
+    Ok(specs)
 }
 
 /// What all members share, with the files that came with it in the store.

@@ -18,6 +18,7 @@ pub(crate) use self::{
     list::{caught_up, list},
     requeue::{requeue, requeue_many},
     rerun::rerun,
+    reuse::earlier,
     say::{check_reason, reason, say},
     submit::{NewJob, check_alone, store_all, store_inline, submit},
 };

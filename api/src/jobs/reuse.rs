@@ -15,7 +15,7 @@ const MOST: i64 = 4;
 
 /// The newest job of this namespace that was made of the same, succeeded, and whose result is there. Nothing where there is none, or
 /// where the tables are away: then the job is run.
-pub(super) async fn earlier(app: &App, namespace: &Namespace, spec: &JobSpec) -> Result<Option<Job>, Problem> {
+pub(crate) async fn earlier(app: &App, namespace: &Namespace, spec: &JobSpec) -> Result<Option<Job>, Problem> {
     let Some(key) = reuse::key(namespace, spec) else { return Ok(None) };
     let candidates = match app.tables.made_of(&key, MOST).await {
         Ok(candidates) => candidates,

@@ -57,6 +57,13 @@ pub struct MemberSubmission {
     pub env: BTreeMap<String, String>,
 }
 
+/// For each member that a batch would have, in their order, the earlier job whose result it would have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Earlier {
+    /// The jobs; nothing where there is none.
+    pub jobs: Vec<Option<JobId>>,
+}
+
 /// The answer to a batch that was handed in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BatchAnswer {

@@ -80,3 +80,35 @@ async fn without_tables_nothing_is_reused_and_everything_runs() -> Result<()> {
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn of_a_batch_only_what_is_new_runs() -> Result<()> {
+    let grid = Grid::start().await?;
+    let here = Here::of(&grid)?;
+    here.write("up.py", "import sys\nopen('up', 'w').write(open(sys.argv[1]).read().upper())\n")?;
+    for name in ["a", "b", "c"] {
+        here.write(&format!("data/{name}"), name)?;
+    }
+    let run = |options: &[&str]| here.rgrid(&[&["run", "--reuse", "--batch", "data/*"], options, &["up.py"]].concat());
+    let first = run(&[])?;
+    ensure!(first.code == 0 && !first.err().contains("ran before"), "{}", first.err());
+    grid.projected().await?;
+    assert_eq!(jobs(&grid).await?, 3);
+    // One that changed, one that is new, and the outputs of the others brought again.
+    here.write("data/b", "changed")?.write("data/d", "d")?;
+    fs::remove_dir_all(here.path().join("outputs"))?;
+    let second = run(&["--parallel", "2"])?;
+    ensure!(
+        second.code == 0 && second.err().contains("2 of 4 ran before") && second.err().contains("2 of 2 succeeded"),
+        "{}",
+        second.err()
+    );
+    for (name, content) in [("a", "A"), ("b", "CHANGED"), ("c", "C"), ("d", "D")] {
+        assert_eq!(here.read(&format!("outputs/{name}/up"))?, content.as_bytes(), "{name}");
+    }
+    assert_eq!(jobs(&grid).await?, 5);
+    let third = run(&["--json"])?;
+    ensure!(third.json()?["reused"].as_array().map(Vec::len) == Some(4), "{}", third.out());
+    assert_eq!(jobs(&grid).await?, 5, "nothing ran");
+    Ok(())
+}

@@ -14,7 +14,7 @@ use super::here::{Came, Here};
 /// Arguments, the exit code, and what the message must say.
 type Case<'a> = (&'a [&'a str], i32, &'a [&'a str]);
 
-const BAD: [Case<'static>; 34] = [
+const BAD: [Case<'static>; 33] = [
     (&["run", "missing.py"], 2, &["there is no script `missing.py`"]),
     (
         &["run", "../missing\nin two.py"],
@@ -41,11 +41,6 @@ const BAD: [Case<'static>; 34] = [
     ),
     (&["run", "-i", "data", "s.py"], 2, &["data is no file"]),
     (&["run", "--no-input", "other", "s.py", "data"], 2, &["--no-input other"]),
-    (
-        &["run", "--reuse", "--array", "1-2", "s.py"],
-        2,
-        &["--reuse looks for one job", "retry BATCH --failed-only"],
-    ),
     (&["run", "notes"], 2, &["cannot tell what runs `notes`", "--runtime"]),
     (&["run", "--memory", "-1", "s.py"], 2, &["--memory", "512MB"]),
     (&["run", "--memory", "12XB", "s.py"], 2, &["12XB", "--memory", "512MB"]),

@@ -6,6 +6,7 @@ mod logs;
 mod outputs;
 mod progress;
 pub(crate) mod report;
+mod reuse;
 mod submit;
 
 pub(super) use self::submit::run;

@@ -36,6 +36,12 @@ impl Homes {
         }
     }
 
+    /// For those of these places alone, which are counted anew.
+    pub(super) fn only(mut self, places: &[usize]) -> Self {
+        self.names = places.iter().filter_map(|place| self.names.get(*place).cloned()).collect();
+        self
+    }
+
     fn own(&self, index: u32) -> PathBuf {
         let name = self.names.get(index as usize).cloned();
         self.root.join(name.unwrap_or_else(|| index.to_string()))

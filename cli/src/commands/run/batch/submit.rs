@@ -11,7 +11,7 @@ use super::{
     follow::{Followed, Manner, follow},
     items::{Item, items},
     outputs::Homes,
-    report,
+    report, reuse,
 };
 use crate::{
     client::Client,
@@ -30,11 +30,6 @@ pub(in crate::commands::run) async fn run(args: RunArgs) -> anyhow::Result<ExitC
     if args.idempotency_key.is_some() {
         return Err(usage("--idempotency-key would make all jobs of a batch the same; leave it out"));
     }
-    if args.reuse {
-        return Err(usage(
-            "--reuse looks for one job; leave it out of a batch (`rgrid retry BATCH --failed-only` repeats only what failed)",
-        ));
-    }
     if args.dry_run {
         return Err(usage("--dry-run shows one job; leave out what makes it many, or name one file"));
     }
@@ -47,7 +42,17 @@ pub(in crate::commands::run) async fn run(args: RunArgs) -> anyhow::Result<ExitC
     let plans = items.iter().map(plan).collect::<anyhow::Result<Vec<_>>>()?;
     let submissions = stage(&client, &args, plans, &policies).await?;
     let names: Vec<String> = items.iter().map(Item::name).collect();
-    let batch = batch(&args, &items, submissions);
+    let mut batch = batch(&args, &items, submissions);
+    let mut homes = (!args.no_download).then(|| Homes::new(Path::new("outputs"), &names, args.many.flat));
+    let mut names = names;
+    if args.reuse {
+        let made = reuse::take(&client, &args.namespace, &mut batch, homes.as_ref()).await?;
+        if batch.members.is_empty() {
+            return reuse::all_made(&made, &args);
+        }
+        names = made.left_of(names);
+        homes = homes.map(|homes| homes.only(&made.left));
+    }
     let answer = send(&client, &args.namespace, &batch).await?;
     answer.warning.iter().for_each(|warning| say::warning(warning));
     if args.detach {
@@ -59,7 +64,6 @@ pub(in crate::commands::run) async fn run(args: RunArgs) -> anyhow::Result<ExitC
         return Ok(ExitCode::SUCCESS);
     }
     eprintln!("rgrid: batch {} of {} jobs is submitted", answer.id, answer.total);
-    let homes = (!args.no_download).then(|| Homes::new(Path::new("outputs"), &names, args.many.flat));
     let manner = Manner {
         detach_on_interrupt: args.detach_on_interrupt,
     };

@@ -1,0 +1,34 @@
+//! `POST /v1/batches/earlier`
+
+use std::sync::Arc;
+
+use axum::{Json, extract::State};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+
+use super::submit;
+use crate::{
+    app::Shared,
+    error::Problem,
+    extract::{Query, Whole, json},
+    jobs::earlier,
+    view::{BatchSubmission, Earlier},
+};
+
+/// Members that are looked for at once.
+const AT_ONCE: usize = 8;
+
+/// `POST /v1/batches/earlier?namespace=`: for each member that a batch would have, the job whose result it would have. Submits nothing.
+pub(crate) async fn of_batch(State(app): State<Shared>, query: Query, Whole(body): Whole) -> Result<Json<Earlier>, Problem> {
+    let namespace = query.namespace_only()?;
+    let submission: BatchSubmission = json("the batch", &body)?;
+    let specs = Box::pin(submit::specs(&app, submission)).await?;
+    let looked = stream::iter(specs).map(|spec| {
+        let (app, namespace) = (Arc::clone(&app), namespace.clone());
+        async move {
+            let job = Box::pin(earlier(&app, &namespace, &spec)).await?;
+            Ok::<_, Problem>(job.map(|job| job.id))
+        }
+    });
+    let jobs = looked.buffered(AT_ONCE).try_collect().await?;
+    Ok(Json(Earlier { jobs }))
+}
