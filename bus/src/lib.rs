@@ -2,6 +2,7 @@
 //! stored and read (`JetStream` streams, files by content).
 
 pub mod batch;
+pub mod dependencies;
 pub mod envelope;
 pub mod files;
 pub mod frame;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     batch::BatchMember,
+    dependencies::Dependencies,
     ids::{Digest, JobId, ParseError, Queue, Token, default_token},
     policy::{Retry, Start},
     runtime::RuntimeRef,
@@ -282,6 +283,9 @@ pub struct JobSpec {
     /// The executor that must be used; absent: what the worker chooses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub executor: Option<ExecutorKind>,
+    /// The packages that it needs; absent: what its runtime has by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dependencies: Option<Dependencies>,
     /// The files to lay into the work directory.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inputs: Vec<InputFile>,
@@ -354,6 +358,7 @@ impl JobSpec {
             runtime: None,
             image: None,
             executor: None,
+            dependencies: None,
             inputs: Vec::new(),
             tree: None,
             stdin: None,
@@ -386,12 +391,13 @@ impl JobSpec {
         }
     }
 
-    /// What it names in the store by itself: inputs, list of inputs, standard input; not what its list names.
+    /// What it names in the store by itself: inputs, list of inputs, standard input, what declares its packages; not what its list names.
     pub fn contents(&self) -> impl Iterator<Item = Digest> {
         let inputs = self.inputs.iter().map(|input| input.sha256);
         inputs
             .chain(self.tree.map(|tree| tree.sha256))
             .chain(self.stdin.map(|stdin| stdin.sha256))
+            .chain(self.dependencies.iter().flat_map(Dependencies::contents))
     }
 
     /// What to call this job in a list.

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    dependencies::Dependencies,
     ids::{Queue, Token},
     policy::{Retry, Start},
     runtime::RuntimeRef,
@@ -46,6 +47,9 @@ pub struct Submission {
     /// What to call it in lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// The packages that it needs, installed before it starts; absent: what its runtime has by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dependencies: Option<Dependencies>,
     /// Files that are in the store already.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inputs: Vec<InputFile>,
@@ -199,6 +203,9 @@ impl Submission {
                 tree.size
             )));
         }
+        if let Some(dependencies) = &self.dependencies {
+            dependencies.check(runtime.as_ref())?;
+        }
         let (inputs, to_store) = gather(self.inputs, self.files)?;
         check_paths(&inputs)?;
         let spec = JobSpec {
@@ -207,6 +214,7 @@ impl Submission {
             runtime,
             image: self.image,
             executor: self.executor,
+            dependencies: self.dependencies,
             inputs,
             tree: self.tree,
             stdin: self.stdin,
@@ -392,7 +400,7 @@ fn gather(mut inputs: Vec<InputFile>, files: Vec<InlineFile>) -> Result<(Vec<Inp
 }
 
 /// No path twice, and no file where another needs a directory.
-fn check_paths(inputs: &[InputFile]) -> Result<(), Refusal> {
+pub(crate) fn check_paths(inputs: &[InputFile]) -> Result<(), Refusal> {
     let mut paths = BTreeSet::new();
     if let Some(twice) = inputs.iter().find(|file| !paths.insert(file.path.as_str())) {
         return Err(Refusal(format!(

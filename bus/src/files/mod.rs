@@ -7,6 +7,7 @@ mod error;
 mod get;
 pub mod nats;
 mod open;
+mod packages;
 mod put;
 mod store;
 mod upload;
@@ -14,5 +15,6 @@ mod url;
 mod verify;
 
 pub use error::Error;
+pub use packages::{PACKAGES, PackagesEntry};
 pub use store::Files;
 pub use url::{InvalidUrl, StoreUrl};

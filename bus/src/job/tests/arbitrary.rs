@@ -9,6 +9,7 @@ use proptest::{
 
 use crate::{
     batch::BatchMember,
+    dependencies::{Dependencies, Kind},
     envelope::{Actor, Envelope},
     ids::{Attempt, Digest, EventId, JobId, SessionId, Token},
     job::{
@@ -119,6 +120,19 @@ fn origin() -> impl Strategy<Value = Origin> {
     (uuid().prop_map(JobId::from), kind).prop_map(|(job, kind)| Origin { job, kind })
 }
 
+fn dependencies() -> impl Strategy<Value = Dependencies> {
+    let kind = prop_oneof![Just(Kind::Pip), Just(Kind::Npm)];
+    (kind, any::<String>(), any::<u32>(), option::of(any::<String>()), vec(input(), 0..3)).prop_map(
+        |(kind, declared_in, packages, python, files)| Dependencies {
+            kind,
+            declared_in,
+            packages,
+            python,
+            files,
+        },
+    )
+}
+
 fn spec() -> impl Strategy<Value = JobSpec> {
     let text = || option::of(any::<String>());
     let map = || btree_map(any::<String>(), any::<String>(), 0..3);
@@ -140,6 +154,7 @@ fn spec() -> impl Strategy<Value = JobSpec> {
     });
     let outputs = option::of(vec(any::<String>(), 0..3));
     let inputs = (vec(input(), 0..3), option::of(tree), option::of(content()), outputs);
+    let inputs = (inputs, option::of(dependencies()));
     let files = (inputs, map(), resources(), option::of(any::<u64>()), secrets);
     let clocks = any::<(Option<u64>, Option<u64>, Option<u64>, Option<u32>)>();
     let policies = (clocks, option::of(retry()), option::of(start()));
@@ -156,10 +171,11 @@ fn spec() -> impl Strategy<Value = JobSpec> {
         runtime: names.2,
         image: names.3,
         executor: names.4,
-        inputs: files.0.0,
-        tree: files.0.1,
-        stdin: files.0.2,
-        outputs: files.0.3,
+        inputs: files.0.0.0,
+        tree: files.0.0.1,
+        stdin: files.0.0.2,
+        outputs: files.0.0.3,
+        dependencies: files.0.1,
         env: files.1,
         resources: files.2,
         timeout_ms: files.3,
