@@ -27,6 +27,7 @@ use crate::{
     launch,
     logbook::{self, Logbook},
     output,
+    packages::{self, Packages},
     places::{Place, Places},
     restart::LeftAttempt,
     scribe::{self, Scribe},
@@ -57,6 +58,8 @@ pub(crate) struct Context {
     pub(crate) attempts: Attempts,
     /// Where attempts have their directories.
     pub(crate) places: Places,
+    /// The packages that jobs need.
+    pub(crate) packages: Packages,
     /// What goes on without this runner, when it restarts.
     pub(crate) left: Mutex<Vec<LeftAttempt>>,
     /// What opens secrets, if the worker may.
@@ -100,6 +103,8 @@ pub(crate) enum Broken {
     Secrets(#[from] secrets::Error),
     #[error(transparent)]
     Executor(#[from] executor::Error),
+    #[error(transparent)]
+    Packages(packages::Error),
     #[error(transparent)]
     Log(#[from] logbook::Error),
     #[error(transparent)]
@@ -252,7 +257,7 @@ async fn execute(
         cut = command::cut_early(entry, &job) => return nothing(cut.before_start()?),
     };
     let laid = match laid {
-        Ok(laid) => laid,
+        Ok(laid) => packages::with_modules(laid, &job.spec),
         Err(error) => return Ok(Err(error.into())),
     };
     let mut logbook = Logbook::new(

@@ -85,8 +85,13 @@ pub(crate) async fn follow(
 ) -> Result<Result<Done, Broken>, Unfinished> {
     let job = scribe.job().clone();
     let Running {
-        stdout, stderr, handle, ..
+        stdout,
+        stderr,
+        handle,
+        held,
+        environment: _,
     } = started.running;
+    let _held = held;
     let limit = Limit::of(&job, started.begun, Utc::now());
     let grace = Grace::of(&job, context);
     let leave = CancellationToken::new();

@@ -49,6 +49,10 @@ pub struct Config {
     pub restart_deadline: Duration,
     /// What opens the grid's secrets; without it, jobs that need some fail here.
     pub secrets: Option<Key>,
+    /// How many bytes of installed packages are kept on disk while no job uses them.
+    pub cache_bytes: u64,
+    /// How long the installation of a job's packages may take.
+    pub install_timeout: Duration,
     /// How much of one attempt's log may wait on disk for the store, in bytes.
     pub spool_bytes: u64,
 }

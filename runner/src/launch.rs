@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 
 use bus::{
+    dependencies::Kind,
+    frame::Stream,
     ids::Attempt,
     job::{Command, Job},
     spec::ExecutorKind,
 };
+use bytes::Bytes;
 use chrono::Utc;
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
@@ -14,8 +17,9 @@ use tracing::{debug, warn};
 use crate::{
     attempt::{Broken, Context},
     command::{Cut, Started, cut_early},
-    executor::{Chosen, Error, Launch, Limits, Running},
+    executor::{Chosen, Error, Executor, Launch, Limits, Packages, Running},
     logbook::Logbook,
+    packages,
     places::Place,
     secrets::{self, Values},
     sessions::Entry,
@@ -41,16 +45,30 @@ pub(crate) async fn launch(
     let launching = by_executor(context, place, job, attempt, secrets, notice);
     let cut = cut_early(entry, job);
     tokio::pin!(launching, cut);
-    let (kind, running) = loop {
+    let launched = loop {
         tokio::select! {
-            launched = &mut launching => match launched {
-                Ok(launched) => break launched,
-                Err(error) => return Ok(Err(error.into())),
-            },
+            launched = &mut launching => break launched,
             cut = &mut cut => return Err(cut),
             Some(sentence) = notices.recv() => if let Err(error) = logbook.note(&sentence).await {
                 return Ok(Err(error.into()));
             },
+        }
+    };
+    // What was said last, before it succeeded or failed.
+    while let Ok(sentence) = notices.try_recv() {
+        if let Err(error) = logbook.note(&sentence).await {
+            return Ok(Err(error.into()));
+        }
+    }
+    let (kind, running) = match launched {
+        Ok(launched) => launched,
+        Err(error) => {
+            if let Broken::Packages(error) = &error
+                && let Err(error) = logbook.write(Stream::Stderr, Bytes::copy_from_slice(error.output())).await
+            {
+                return Ok(Err(error.into()));
+            }
+            return Ok(Err(error));
         }
     };
     let say = Command::Start {
@@ -85,7 +103,7 @@ async fn secrets(context: &Context, entry: &mut Entry, job: &Job, logbook: &mut 
     })
 }
 
-/// Chooses the executor and starts the command. What the job does not insist on is done otherwise where it fails.
+/// Chooses the executor, and starts the command with its packages. What the job does not insist on is done otherwise where it fails.
 async fn by_executor(
     context: &Context,
     place: &Place,
@@ -93,23 +111,60 @@ async fn by_executor(
     attempt: Attempt,
     secrets: Values,
     notice: mpsc::Sender<String>,
-) -> Result<(ExecutorKind, Running), Error> {
+) -> Result<(ExecutorKind, Running), Broken> {
     let Chosen { executor, why, instead } = context.executors.choose((&job.spec).into()).await?;
     debug!(job.id = %job.id, "executor {}: {why}", executor.kind());
     let asked = || Launch {
         secrets: secrets.clone(),
         ..asked(context, place, job, attempt, notice.clone())
     };
-    match (executor.launch(asked()).await, instead) {
-        (Ok(running), _) => Ok((executor.kind(), running)),
-        (Err(Error::Broken(why)), Some(other)) => {
+    let launched = with_packages(context, place, job, executor, asked(), &notice).await;
+    match (launched, instead) {
+        (Err(Broken::Executor(Error::Broken(why)) | Broken::Packages(packages::Error::Executor(Error::Broken(why)))), Some(other)) => {
             warn!(job.id = %job.id, "job {} runs by {} instead: {why}", job.id, other.kind());
             // Full of other sentences, it has said enough.
             let _ = notice.try_send(format!("{why}; running it as a plain process instead"));
-            Ok((other.kind(), other.launch(asked()).await?))
+            let running = with_packages(context, place, job, other, asked(), &notice).await?;
+            Ok((other.kind(), running))
         }
-        (Err(error), _) => Err(error),
+        (launched, _) => Ok((executor.kind(), launched?)),
     }
+}
+
+/// Starts a command, once its packages are there.
+async fn with_packages(
+    context: &Context,
+    place: &Place,
+    job: &Job,
+    executor: &dyn Executor,
+    mut launch: Launch,
+    notice: &mpsc::Sender<String>,
+) -> Result<Running, Broken> {
+    let dependencies = job.spec.dependencies.as_ref().filter(|_| executor.kind() != ExecutorKind::Noop);
+    let Some(dependencies) = dependencies else {
+        return Ok(executor.launch(launch).await?);
+    };
+    let ready = context
+        .packages
+        .ready(&context.files, executor, &launch, dependencies, notice)
+        .await;
+    let held = ready.map_err(Broken::Packages)?;
+    // A container may outlive this runner, and go on with what the next one finds.
+    if executor.kind() == ExecutorKind::Docker {
+        held.note(&place.root).map_err(Broken::Place)?;
+    }
+    if dependencies.kind == Kind::Npm {
+        packages::link_modules(&place.work, executor.kind(), &held).map_err(Broken::Place)?;
+    }
+    launch.packages = Some(Packages {
+        kind: dependencies.kind,
+        dir: held.dir(),
+    });
+    let running = executor.launch(launch).await?;
+    Ok(Running {
+        held: Some(Box::new(held)),
+        ..running
+    })
 }
 
 fn asked(context: &Context, place: &Place, job: &Job, attempt: Attempt, notice: mpsc::Sender<String>) -> Launch {
@@ -135,6 +190,8 @@ fn asked(context: &Context, place: &Place, job: &Job, attempt: Attempt, notice: 
         secrets: Values::default(),
         work_dir: place.work.clone(),
         scratch_dir: place.scratch.clone(),
+        packages: None,
+        installs: false,
         stdin: spec.stdin.is_some().then(|| place.stdin()),
         limits: Limits {
             cpu_milli: spec.resources.cpu_limit.then_some(spec.resources.cpu_milli),

@@ -18,6 +18,7 @@ mod mask;
 mod mode;
 mod open;
 mod output;
+mod packages;
 mod patience;
 mod places;
 mod presence;

@@ -101,6 +101,10 @@ fn look(found: &mut Found, work: &Path, laid: &Layout, entry: &walkdir::DirEntry
     let Ok(relative) = entry.path().strip_prefix(work) else { return };
     let mut leave_out = |why: &str| found.left_out.push(format!("{}: {why}", relative.display()));
     let source = if entry.file_type().is_symlink() {
+        // A link to the job's packages, which no command made.
+        if laid.links.get(relative).is_some_and(String::is_empty) {
+            return;
+        }
         if let Some(link) = as_link(relative, entry) {
             if laid.links.get(relative) != Some(&link.target) {
                 found.links.push(link);

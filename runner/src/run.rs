@@ -20,6 +20,7 @@ use crate::{
     config::Config,
     dispatcher::Room,
     open,
+    packages::Packages,
     patience::patiently,
     places::Places,
     presence::{self, Pulse},
@@ -92,6 +93,11 @@ pub async fn run(config: Config, stop: CancellationToken, restart: CancellationT
         path: config.work_dir.display().to_string(),
         source,
     })?;
+    let packages = Packages::below(&config.work_dir, config.cache_bytes, config.install_timeout, &roots);
+    let packages = packages.map_err(|source| Error::WorkDir {
+        path: config.work_dir.display().to_string(),
+        source,
+    })?;
     let executors = Arc::new(open::open(&config).await?);
     info!("{}", executors.explanation());
     let sweeping = CancellationToken::new();
@@ -144,6 +150,7 @@ pub async fn run(config: Config, stop: CancellationToken, restart: CancellationT
             session,
             attempts: Attempts::default(),
             places: places.clone(),
+            packages: packages.clone(),
             left: Mutex::new(Vec::new()),
             secrets: config.secrets.clone(),
             spool_bytes: config.spool_bytes,
@@ -160,6 +167,7 @@ pub async fn run(config: Config, stop: CancellationToken, restart: CancellationT
         };
         match serve(&config, &context, &told, resumed).await? {
             Ending::Stopped | Ending::Restarting => {
+                packages.settled(WIND_UP).await;
                 open::close(&executors, WIND_UP).await;
                 return Ok(());
             }

@@ -170,9 +170,18 @@ async fn lay_one(files: &Files, work: &Path, input: InputFile) -> Result<(PathBu
     Ok((relative, laid))
 }
 
+/// Fetches a content to a path, verified.
+///
+/// # Errors
+/// If the store lacks it, or the disk does not take it.
+pub(crate) async fn content(files: &Files, sha256: &Digest, path: &Path, executable: bool) -> Result<(), files::Error> {
+    patiently("fetch an input", || files.get_file(sha256, path, executable))
+        .await
+        .map(drop)
+}
+
 async fn fetch(files: &Files, sha256: &Digest, path: &Path, executable: bool, called: &str) -> Result<(), Error> {
-    let fetched = patiently("fetch an input", || files.get_file(sha256, path, executable)).await;
-    fetched.map(drop).map_err(|source| Error::Fetch {
+    content(files, sha256, path, executable).await.map_err(|source| Error::Fetch {
         path: called.to_owned(),
         source,
     })

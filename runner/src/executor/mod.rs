@@ -1,9 +1,10 @@
 //! How an attempt's command is executed: in a container, or as a plain process.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{any::Any, collections::BTreeMap, path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
 use bus::{
+    dependencies::Kind,
     ids::{Attempt, JobId, SessionId},
     runtime::RuntimeRef,
     spec::ExecutorKind,
@@ -49,6 +50,10 @@ pub struct Launch {
     pub scratch_dir: PathBuf,
     /// A file that the command reads as its standard input; absent: it reads nothing.
     pub stdin: Option<PathBuf>,
+    /// The packages that were installed for it, if it has any.
+    pub packages: Option<Packages>,
+    /// Whether it installs packages for the job, rather than being its command.
+    pub installs: bool,
     /// What it may use.
     pub limits: Limits,
     /// Where to say what the user may want to know while the command is not running yet: an image that is pulled. Sentences are
@@ -62,6 +67,44 @@ impl Launch {
         let open = self.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         open.chain(self.secrets.iter())
     }
+}
+
+/// Packages that a command finds, and cannot change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packages {
+    /// What installed them: a virtual environment, or a directory with `node_modules`.
+    pub kind: Kind,
+    /// Where they are on this machine.
+    pub dir: PathBuf,
+}
+
+impl Packages {
+    /// Where their programs are, from their directory.
+    #[must_use]
+    pub const fn bin(&self) -> &'static str {
+        match self.kind {
+            Kind::Pip => "bin",
+            Kind::Npm => "node_modules/.bin",
+        }
+    }
+
+    /// What a command finds in its environment for them, where they are seen at `dir` and programs are looked up along `path`.
+    pub(crate) fn variables(&self, dir: &str, path: &str) -> Vec<(&'static str, String)> {
+        let mut variables = vec![("PATH", format!("{dir}/{}:{path}", self.bin()))];
+        if self.kind == Kind::Pip {
+            variables.push(("VIRTUAL_ENV", dir.to_owned()));
+        }
+        variables
+    }
+}
+
+/// What packages are installed for: an interpreter on a platform.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// All that decides whether what was installed for one works for another.
+    pub text: String,
+    /// Where the interpreter is on this machine; nothing where that is known inside of the image only.
+    pub executable: Option<PathBuf>,
 }
 
 /// What a command may use. What is absent is not limited.
@@ -84,6 +127,8 @@ pub struct Running {
     pub handle: Box<dyn Handle>,
     /// What it runs in: the image and its digest, or the interpreter's path.
     pub environment: Option<String>,
+    /// What must stay for as long as it runs: its packages.
+    pub held: Option<Box<dyn Any + Send>>,
 }
 
 /// A command that runs, to be waited for and ended. Dropped before its end, it is killed.
@@ -170,6 +215,12 @@ pub enum Error {
 pub trait Executor: Send + Sync {
     /// Which one it is.
     fn kind(&self) -> ExecutorKind;
+
+    /// What the packages of a job are to be installed for.
+    ///
+    /// # Errors
+    /// If there is no such interpreter, or it does not tell.
+    async fn identity(&self, launch: &Launch, kind: Kind) -> Result<Identity, Error>;
 
     /// Starts a command.
     ///

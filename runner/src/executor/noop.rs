@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bus::spec::ExecutorKind;
+use bus::{dependencies::Kind, spec::ExecutorKind};
 
-use super::{Ended, Error, Executor, Exit, Handle, Launch, Running};
+use super::{Ended, Error, Executor, Exit, Handle, Identity, Launch, Running};
 
 /// Every command succeeds at once, and says nothing.
 #[derive(Debug, Clone, Copy, Default)]
@@ -17,12 +17,19 @@ impl Executor for Noop {
         ExecutorKind::Noop
     }
 
+    async fn identity(&self, _: &Launch, _: Kind) -> Result<Identity, Error> {
+        Err(Error::Unrunnable(
+            "the executor `noop` runs nothing, and needs no packages: leave them out".to_owned(),
+        ))
+    }
+
     async fn launch(&self, _: Launch) -> Result<Running, Error> {
         Ok(Running {
             stdout: Box::new(tokio::io::empty()),
             stderr: Box::new(tokio::io::empty()),
             handle: Box::new(Self),
             environment: None,
+            held: None,
         })
     }
 }

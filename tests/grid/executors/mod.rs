@@ -52,6 +52,8 @@ impl Place {
             work_dir: self.work(),
             scratch_dir: self.0.path().join("scratch"),
             stdin: None,
+            packages: None,
+            installs: false,
             limits: Limits::default(),
             notice: None,
         }

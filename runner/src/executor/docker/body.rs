@@ -3,15 +3,18 @@
 use std::{collections::HashMap, path::Path};
 
 use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountBindOptions, MountType, SystemInfo};
+use bus::dependencies::Kind;
 
 use super::{Config, image::Image};
 use crate::{
-    executor::{Error, Launch, process::mark::ProcessId},
+    executor::{Error, Launch, Packages, process::mark::ProcessId},
     secrets,
 };
 
 /// Where a container finds its secrets.
 const SECRETS: &str = "/run/rgrid-secrets";
+/// Where it finds its packages.
+pub(crate) const PACKAGES: &str = "/opt/rgrid/packages";
 /// The user and group of a job when the runner is root: `nobody`, who owns nothing.
 const NOBODY: u32 = 65534;
 
@@ -65,8 +68,9 @@ impl Setting {
 /// The container's name, for people who list them.
 pub(super) fn name(launch: &Launch) -> String {
     let session = launch.session.uuid().simple().to_string();
+    let purpose = if launch.installs { "-packages" } else { "" };
     // The end of a session's id is its random part.
-    format!("rgrid-{}-{}-{}", launch.job, launch.attempt, &session[24..])
+    format!("rgrid-{}-{}-{}{purpose}", launch.job, launch.attempt, &session[24..])
 }
 
 /// What to create.
@@ -81,10 +85,13 @@ pub(super) fn of(
     has_init: bool,
     runner: ProcessId,
 ) -> Result<ContainerCreateBody, Error> {
-    let interpreter = match &launch.runtime {
-        Some(runtime) => config.runtimes.get(&runtime.name)?.process.as_slice(),
-        None => &[],
+    let mut interpreter = match &launch.runtime {
+        Some(runtime) => config.runtimes.get(&runtime.name)?.process.clone(),
+        None => Vec::new(),
     };
+    if let (Some(Packages { kind: Kind::Pip, .. }), Some(program)) = (&launch.packages, interpreter.first_mut()) {
+        *program = format!("{PACKAGES}/bin/python");
+    }
     let note = config.note.as_ref().map(|note| (NOTE, note.display().to_string()));
     let labels = [
         ("rgrid.job", launch.job.to_string()),
@@ -101,10 +108,10 @@ pub(super) fn of(
         entrypoint: Some(vec![String::new()]),
         cmd: Some(
             handed_secrets(launch)
-                .chain(interpreter.iter().chain(&launch.command).cloned())
+                .chain(interpreter.into_iter().chain(launch.command.iter().cloned()))
                 .collect(),
         ),
-        env: Some(environment(launch, has_init)),
+        env: Some(environment(launch, image, has_init)),
         user: Some(format!("{}:{}", setting.user.0, setting.user.1)),
         working_dir: Some("/work".to_owned()),
         // Open until what there is to read was sent, and then at its end.
@@ -161,6 +168,12 @@ fn host_config(launch: &Launch, config: &Config, setting: &Setting, has_init: bo
 
 fn mounts(launch: &Launch) -> Result<Vec<Mount>, Error> {
     let mut mounts = vec![mount("/work", &launch.work_dir)?, mount("/tmp", &launch.scratch_dir)?];
+    if let Some(packages) = &launch.packages {
+        mounts.push(Mount {
+            read_only: Some(true),
+            ..mount(PACKAGES, &packages.dir)?
+        });
+    }
     if !launch.secrets.is_empty() {
         mounts.push(Mount {
             read_only: Some(true),
@@ -191,7 +204,7 @@ fn mount(target: &str, source: &Path) -> Result<Mount, Error> {
     })
 }
 
-fn environment(launch: &Launch, has_init: bool) -> Vec<String> {
+fn environment(launch: &Launch, image: &Image, has_init: bool) -> Vec<String> {
     let mut variables = HashMap::from([
         ("HOME", "/tmp"),
         ("TMPDIR", "/tmp"),
@@ -205,6 +218,13 @@ fn environment(launch: &Launch, has_init: bool) -> Vec<String> {
         variables.insert("TINI_KILL_PROCESS_GROUP", "1");
     }
     variables.extend(launch.env.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    let path = variables.get("PATH").copied().unwrap_or(&image.path);
+    let packages = launch
+        .packages
+        .as_ref()
+        .map(|packages| packages.variables(PACKAGES, path))
+        .unwrap_or_default();
+    variables.extend(packages.iter().map(|(name, value)| (*name, value.as_str())));
     variables.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
 }
 

@@ -20,6 +20,9 @@ const REMEMBERED: Duration = Duration::from_secs(30);
 /// How often the progress of a pull is told.
 const PROGRESS: Duration = Duration::from_secs(2);
 
+/// Where the daemon has a command look for programs if its image does not say.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// An image that is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Image {
@@ -27,6 +30,8 @@ pub(super) struct Image {
     pub(super) name: String,
     /// Its content: `sha256:…`.
     pub(super) id: String,
+    /// Where a command in it looks for programs.
+    pub(super) path: String,
     /// Its digest in the registry it came from: `name@sha256:…`.
     digest: Option<String>,
 }
@@ -84,6 +89,10 @@ impl Images {
         let image = Image {
             name: name.to_owned(),
             id: inspected.id.unwrap_or_default(),
+            path: inspected
+                .config
+                .and_then(|config| search_path(&config.env?))
+                .unwrap_or_else(|| PATH.to_owned()),
             digest: inspected.repo_digests.unwrap_or_default().into_iter().next(),
         };
         self.seen.lock().insert(name.to_owned(), (image.clone(), Instant::now()));
@@ -180,6 +189,12 @@ impl std::fmt::Display for Progress {
         let (current, total) = self.layers.values().fold((0, 0), |sum, layer| (sum.0 + layer.0, sum.1 + layer.1));
         write!(f, "{} of {} MiB so far", current / MIB, total / MIB)
     }
+}
+
+/// What an image's own environment says of where programs are.
+fn search_path(environment: &[String]) -> Option<String> {
+    let path = environment.iter().find_map(|variable| variable.strip_prefix("PATH="))?;
+    Some(path.to_owned())
 }
 
 /// The name travels in a URL's path: what cannot be an image's name is not sent.

@@ -17,7 +17,7 @@ use bollard::{
     container::AttachContainerResults,
     query_parameters::{AttachContainerOptions, CreateContainerOptions, InspectContainerOptions, StartContainerOptions},
 };
-use bus::{ids::WorkerId, runtime::RuntimeRef, spec::ExecutorKind};
+use bus::{dependencies::Kind, ids::WorkerId, runtime::RuntimeRef, spec::ExecutorKind};
 use tokio::{
     io::{AsyncWrite, AsyncWriteExt as _},
     time::timeout,
@@ -32,7 +32,7 @@ use self::{
     output::{Source, Tap},
 };
 use super::{
-    Error, Executor, Launch, Left, Running,
+    Error, Executor, Identity, Launch, Left, Running,
     process::{mark::ProcessId, proc},
     runtimes::RuntimeTable,
 };
@@ -44,6 +44,7 @@ mod output;
 mod stored;
 mod sweep;
 
+pub(crate) use self::body::PACKAGES;
 pub use self::stored::Counts;
 
 /// How long the daemon may take to say that it is there.
@@ -237,6 +238,7 @@ impl Docker {
             stdout: Box::new(stdout),
             stderr: Box::new(stderr),
             environment: None,
+            held: None,
             handle: Box::new(ContainerHandle::new(container, tap, memory_limited)),
         }
     }
@@ -267,6 +269,23 @@ impl Docker {
 impl Executor for Docker {
     fn kind(&self) -> ExecutorKind {
         ExecutorKind::Docker
+    }
+
+    async fn identity(&self, launch: &Launch, kind: Kind) -> Result<Identity, Error> {
+        let interpreter = match &launch.runtime {
+            Some(runtime) => self.config.runtimes.get(&runtime.name)?.process.as_slice(),
+            None => {
+                return Err(Error::Unrunnable(
+                    "packages are installed for a runtime, and the job names none".to_owned(),
+                ));
+            }
+        };
+        let image = self.image(launch).await?;
+        // All that counts is in the image; only its content is the same everywhere.
+        Ok(Identity {
+            text: format!("docker {kind} {} {}", image.id, interpreter.join(" ")),
+            executable: None,
+        })
     }
 
     async fn launch(&self, launch: Launch) -> Result<Running, Error> {

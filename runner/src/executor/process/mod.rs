@@ -15,7 +15,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use bus::{ids::WorkerId, spec::ExecutorKind};
+use bus::{dependencies::Kind, ids::WorkerId, spec::ExecutorKind};
 use parking_lot::RwLock;
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::net::unix::pipe::Receiver;
@@ -28,6 +28,7 @@ use tracing::warn;
 use self::{
     cgroup::Cgroups,
     handle::ProcessHandle,
+    identity::Identities,
     limits::Guard,
     link::Link,
     mark::{Mark, ProcessId},
@@ -36,13 +37,14 @@ use self::{
     version::Versions,
     wire::Command,
 };
-use super::{Error, Executor, Launch, Limits, Running, runtimes::RuntimeTable};
+use super::{Error, Executor, Identity, Launch, Limits, Running, runtimes::RuntimeTable};
 
 mod cgroup;
 mod ending;
 mod environment;
 mod handle;
 pub mod helper;
+mod identity;
 mod limits;
 mod link;
 pub(crate) mod mark;
@@ -100,6 +102,7 @@ pub struct Process {
     restart: tokio::sync::Mutex<()>,
     programs: Arc<Programs>,
     versions: Versions,
+    identities: Identities,
     cgroups: Cgroups,
     sampler: Sampler,
     tasks: TaskTracker,
@@ -133,6 +136,7 @@ impl Process {
             base: environment::base(&config.path, config.user.clone()),
             programs: Arc::new(Programs::on(config.path.clone())),
             versions: Versions::default(),
+            identities: Identities::default(),
             config,
             runner,
             link: RwLock::new(link),
@@ -193,11 +197,16 @@ impl Process {
             Some(runtime) => self.config.runtimes.interpreter(&runtime.name)?,
             None => &[],
         };
-        let argv: Vec<OsString> = interpreter.iter().chain([first]).chain(arguments).map(OsString::from).collect();
-        let program = match interpreter.first() {
+        let mut argv: Vec<OsString> = interpreter.iter().chain([first]).chain(arguments).map(OsString::from).collect();
+        let mut program = match interpreter.first() {
             Some(program) => self.interpreter(launch, program).await?.into_os_string(),
             None => self.programs.resolve(first, &launch.work_dir)?.into_os_string(),
         };
+        if let Some(packages) = launch.packages.as_ref().filter(|packages| packages.kind == Kind::Pip) {
+            program = packages.dir.join("bin/python").into_os_string();
+            // By its own path it knows where its packages are.
+            argv[0].clone_from(&program);
+        }
         let mark = Mark {
             worker: self.config.worker.clone(),
             runner: self.runner,
@@ -206,7 +215,11 @@ impl Process {
         Ok(Command {
             program,
             argv,
-            env: environment::of(&self.base, &launch.scratch_dir, launch.variables(), &mark),
+            env: {
+                let packages = packages_variables(launch, &self.config.path);
+                let packages = packages.iter().map(|(name, value)| (*name, value.as_str()));
+                environment::of(&self.base, &launch.scratch_dir, launch.variables().chain(packages), &mark)
+            },
             directory: launch.work_dir.as_os_str().to_owned(),
             stdin: launch.stdin.clone().unwrap_or_default().into_os_string(),
         })
@@ -233,10 +246,33 @@ impl Process {
     }
 }
 
+/// Where the packages of a plain process are, which needs a name in UTF-8.
+fn packages_variables(launch: &Launch, path: &std::ffi::OsStr) -> Vec<(&'static str, String)> {
+    let Some(packages) = &launch.packages else { return Vec::new() };
+    let own = launch.variables().filter(|(name, _)| *name == "PATH").last();
+    let path = own.map_or_else(|| path.to_string_lossy(), |(_, own)| own.into());
+    packages.variables(&packages.dir.to_string_lossy(), &path)
+}
+
 #[async_trait]
 impl Executor for Process {
     fn kind(&self) -> ExecutorKind {
         ExecutorKind::Process
+    }
+
+    async fn identity(&self, launch: &Launch, kind: Kind) -> Result<Identity, Error> {
+        let runtime = launch.runtime.as_ref().map(|runtime| &runtime.name);
+        let interpreter = match runtime {
+            Some(name) => self.config.runtimes.interpreter(name)?,
+            None => &[],
+        };
+        let Some((program, arguments)) = interpreter.split_first() else {
+            return Err(Error::Unrunnable(
+                "packages are installed for a runtime, and the job names none".to_owned(),
+            ));
+        };
+        let file = self.interpreter(launch, program).await?;
+        self.identities.of(&file, arguments, &self.config.path, kind).await
     }
 
     async fn launch(&self, launch: Launch) -> Result<Running, Error> {
@@ -269,6 +305,7 @@ impl Executor for Process {
             stdout: Box::new(stdout),
             stderr: Box::new(stderr),
             environment: Some(program.display().to_string()),
+            held: None,
             handle: Box::new(ProcessHandle {
                 id,
                 link,

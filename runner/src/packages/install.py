@@ -1,0 +1,127 @@
+"""Installs the packages of requirements.txt into a virtual environment beside it. Run by the interpreter of the job that needs
+them, in a directory of its own; what came of it is in .rgrid-result.json, and the installer's exit code is this program's."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+ENV = os.path.join(os.getcwd(), ".rgrid-env")
+PYTHON = os.path.join(ENV, "bin", "python")
+VERSION = "%d.%d.%d" % sys.version_info[:3]
+OLDEST_PIP = (22, 3)  # The first that installs for another interpreter (--python).
+RELOCATABLE = b"""#!/bin/sh
+'''exec' "$(dirname -- "$(realpath -- "$0")")/python" "$0" "$@"
+' '''
+"""
+
+
+def end(code, **result):
+    with open(".rgrid-result.json", "w") as file:
+        json.dump(result, file)
+    sys.exit(code)
+
+
+def is_met(specifier):
+    """Whether this Python is one that a specifier of PEP 440 (`>=3.11,<4`) allows. Its own version has no suffixes."""
+    own = tuple(sys.version_info[:3])
+
+    def one(clause):
+        match = re.match(r"^(~=|===?|!=|<=|>=|<|>)\s*v?(\d+(?:\.\d+)*)(\.\*)?$", clause.strip())
+        if not match:
+            end(1, wrong="cannot read `%s` in requires-python `%s`; write it as in `>=3.11,<4`" % (clause.strip(), specifier))
+        operator, text, any_below = match.groups()
+        parts = tuple(int(part) for part in text.split("."))
+        wanted = parts + (0,) * (3 - len(parts))
+        same = own[: len(parts)] == parts if any_below else own == wanted
+        return {
+            "~=": own >= wanted and own[: len(parts) - 1] == parts[:-1],
+            "==": same,
+            "===": same,
+            "!=": not same,
+            "<=": own <= wanted,
+            ">=": own >= wanted,
+            "<": own < wanted,
+            ">": own > wanted,
+        }[operator]
+
+    return all(one(clause) for clause in specifier.split(",") if clause.strip())
+
+
+def make_env():
+    base = getattr(sys, "_base_executable", None) or sys.executable
+    os.makedirs(os.path.join(ENV, "bin"))
+    os.symlink(base, PYTHON)
+    with open(os.path.join(ENV, "pyvenv.cfg"), "w") as file:
+        file.write("home = %s\ninclude-system-site-packages = false\nversion = %s\nrelocatable = true\n" % (os.path.dirname(base), VERSION))
+    with open(os.path.join(ENV, ".rgrid.json"), "w") as file:
+        json.dump({"executable": base, "python": VERSION}, file)
+
+
+def uv_command(uv):
+    # What the worker's operator told pip holds for uv too, unless uv was told otherwise.
+    for name in ("INDEX_URL", "EXTRA_INDEX_URL", "FIND_LINKS", "NO_INDEX"):
+        if "PIP_" + name in os.environ and "UV_" + name not in os.environ:
+            os.environ["UV_" + name] = os.environ["PIP_" + name]
+    os.environ.update(UV_LINK_MODE="copy", UV_PYTHON_DOWNLOADS="never")
+    if "UV_CACHE_DIR" not in os.environ:
+        os.environ["UV_NO_CACHE"] = "1"
+    return [uv, "pip", "install", "--no-progress", "--python", PYTHON, "-r", "requirements.txt"]
+
+
+def pip_command():
+    try:
+        import pip
+    except ImportError:
+        end(1, lacks="uv or pip")
+    has = tuple(int(part) for part in re.findall(r"\d+", pip.__version__)[:2])
+    if has < OLDEST_PIP:
+        end(1, lacks="uv, or pip of version %d.%d (it has %s)" % (OLDEST_PIP + (pip.__version__,)))
+    for name in ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER", "PIP_REQUIRE_VIRTUALENV"):
+        os.environ.pop(name, None)
+    options = ["--no-input", "--no-compile", "--disable-pip-version-check", "--progress-bar", "off"]
+    if "PIP_CACHE_DIR" not in os.environ:
+        options.append("--no-cache-dir")
+    return [sys.executable, "-m", "pip", "--python", PYTHON, "install", *options, "-r", "requirements.txt"]
+
+
+def relocate():
+    """Makes the console scripts find the interpreter beside them, wherever that is."""
+    own = re.compile(re.escape(ENV).encode() + rb"/bin/python[0-9.]*")
+    for entry in os.scandir(os.path.join(ENV, "bin")):
+        if entry.is_symlink() or not entry.is_file():
+            continue
+        with open(entry.path, "rb") as file:
+            text = file.read()
+        first = text.partition(b"\n")
+        if first[0].startswith(b"#!") and own.search(first[0]):
+            rest = first[2]
+        elif text.startswith(b"#!/bin/sh\n'''exec' ") and own.search(first[2].partition(b"\n")[0]):
+            rest = text.split(b"\n", 3)[3]
+        else:
+            continue
+        with open(entry.path, "wb") as file:
+            file.write(RELOCATABLE + rest)
+
+
+def main():
+    os.environ["RGRID_PACKAGES_DIR"] = os.getcwd()
+    specifier = sys.argv[1] if len(sys.argv) > 1 else ""
+    if not is_met(specifier):
+        end(1, wrong="it needs Python %s, and this is %s; choose another with --runtime python:VERSION" % (specifier, VERSION))
+    make_env()
+    uv = shutil.which("uv")
+    code = subprocess.call(uv_command(uv) if uv else pip_command(), stdin=subprocess.DEVNULL)
+    by = "uv" if uv else "pip"
+    if code != 0:
+        end(code if code > 0 else 128 - code, by=by)
+    relocate()
+    # By content, so that they hold wherever they are unpacked; a file that is no Python of this version is none of our business.
+    compiling = [PYTHON, "-m", "compileall", "-q", "-j", "0", "--invalidation-mode", "unchecked-hash", os.path.join(ENV, "lib")]
+    subprocess.call(compiling, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    end(0, by=by)
+
+
+main()

@@ -1,0 +1,199 @@
+//! Installing: the installer runs as a job's command would, in a directory of its own, by the job's own interpreter.
+
+use std::{path::Path, time::Duration};
+
+use bus::{dependencies::Kind, spec::ExecutorKind};
+use serde::Deserialize;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tracing::info;
+use walkdir::WalkDir;
+
+use super::{Asked, Error, disk, disk::New, variables};
+use crate::{
+    executor::{Ended, Exit, Launch, Limits, Running},
+    secrets::Values,
+    stage,
+};
+
+/// How much of what the installer says is shown where it fails, in bytes: the last of it.
+const SHOWN: usize = 64 << 10;
+/// How long its outputs may stay open once it is gone.
+const REST: Duration = Duration::from_secs(2);
+
+/// What runs the installer.
+const PYTHON: (&str, &str) = (".rgrid-install.py", include_str!("install.py"));
+const NODE: (&str, &str) = (".rgrid-install.cjs", include_str!("install.js"));
+/// What it made, and what it says of that.
+const MADE: &str = ".rgrid-env";
+const RESULT: &str = ".rgrid-result.json";
+
+/// What the installer's driver says of its end.
+#[derive(Debug, Default, Deserialize)]
+struct Said {
+    /// The installer that ran.
+    by: Option<String>,
+    /// What is not there to install with.
+    lacks: Option<String>,
+    /// What cannot be.
+    wrong: Option<String>,
+}
+
+/// Installs what a job asks for; says how many bytes that came to.
+///
+/// # Errors
+/// If the installer fails, or cannot be run. Nothing of it is left then.
+pub(super) async fn install(disk: &disk::Disk, patience: Duration, asked: &Asked<'_>) -> Result<(New, u64), Error> {
+    let called = asked.dependencies.called();
+    asked.tell(format!("installing {called}")).await;
+    let begun = std::time::Instant::now();
+    let new = disk.make().map_err(Error::Disk)?;
+    let launch = prepare(asked, &new).await?;
+    let running = asked.executor.launch(launch).await?;
+    let mut output = Vec::new();
+    let ended = tokio::time::timeout(patience, follow(running, &mut output)).await;
+    let failed = |why: String| Error::Failed {
+        sentence: format!("cannot install {called}: {why}"),
+        output: output.clone(),
+    };
+    // Dropped, it is killed.
+    let Ok(ended) = ended else {
+        let minutes = patience.as_secs().div_ceil(60);
+        return Err(failed(format!(
+            "it took longer than the {minutes} min that this worker grants (--install-timeout)"
+        )));
+    };
+    let said = said(&new.work());
+    if let Some(why) = trouble(asked, &said, ended?.exit) {
+        return Err(failed(why));
+    }
+    let env = new.env();
+    // A link would have everything that follows done to what it leads to.
+    if !std::fs::symlink_metadata(new.work().join(MADE)).is_ok_and(|meta| meta.is_dir()) {
+        return Err(failed("the installer left no directory of packages".to_owned()));
+    }
+    std::fs::rename(new.work().join(MADE), &env).map_err(Error::Disk)?;
+    let measuring = tokio::task::spawn_blocking(move || bytes(&env));
+    let bytes = measuring.await.map_err(|error| Error::Disk(std::io::Error::other(error)))?;
+    let seconds = begun.elapsed().as_secs_f64();
+    let by = said.by.unwrap_or_default();
+    info!("installed {called} by {by} in {seconds:.1} s, {bytes} bytes");
+    asked.tell(format!("installed {called} by {by} in {seconds:.1} s")).await;
+    Ok((new, bytes))
+}
+
+/// Lays out what declares the packages, and says what to run there.
+async fn prepare(asked: &Asked<'_>, new: &New) -> Result<Launch, Error> {
+    let work = new.work();
+    for file in &asked.dependencies.files {
+        let path = work.join(file.path.as_str());
+        std::fs::create_dir_all(path.parent().unwrap_or(&work)).map_err(Error::Disk)?;
+        stage::content(asked.files, &file.sha256, &path, file.executable).await?;
+    }
+    let (driver, text) = match asked.dependencies.kind {
+        Kind::Pip => PYTHON,
+        Kind::Npm => NODE,
+    };
+    std::fs::write(work.join(driver), text).map_err(Error::Disk)?;
+    let env = variables::of(asked.executor.kind(), &new.scratch(), std::env::vars_os()).map_err(Error::Disk)?;
+    let mut command = vec![driver.to_owned()];
+    command.extend(asked.dependencies.python.clone());
+    Ok(Launch {
+        command,
+        env,
+        secrets: Values::default(),
+        work_dir: work,
+        scratch_dir: new.scratch(),
+        stdin: None,
+        limits: Limits {
+            cpu_milli: asked.launch.limits.cpu_milli,
+            memory_bytes: None,
+        },
+        packages: None,
+        installs: true,
+        ..asked.launch.clone()
+    })
+}
+
+/// Waits for the installer's end, and keeps the last that it says.
+async fn follow(running: Running, output: &mut Vec<u8>) -> Result<Ended, crate::executor::Error> {
+    let Running {
+        mut stdout,
+        mut stderr,
+        handle,
+        ..
+    } = running;
+    let (mut out, mut err) = (vec![0; 8 << 10], vec![0; 8 << 10]);
+    let (mut out_open, mut err_open) = (true, true);
+    let mut ended = None;
+    let rest = tokio::time::sleep(Duration::MAX);
+    tokio::pin!(rest);
+    loop {
+        tokio::select! {
+            read = read(&mut stdout, &mut out), if out_open => out_open = take(output, read, &out),
+            read = read(&mut stderr, &mut err), if err_open => err_open = take(output, read, &err),
+            end = handle.wait(), if ended.is_none() => {
+                ended = Some(end?);
+                rest.as_mut().reset(tokio::time::Instant::now() + REST);
+            }
+            () = &mut rest, if ended.is_some() => (out_open, err_open) = (false, false),
+        }
+        if let Some(ended) = ended.filter(|_| !out_open && !err_open) {
+            return Ok(ended);
+        }
+    }
+}
+
+async fn read(from: &mut (impl AsyncRead + Unpin), buffer: &mut [u8]) -> usize {
+    // A pipe that broke says nothing more.
+    from.read(buffer).await.unwrap_or(0)
+}
+
+/// Takes what was read; says whether there may be more.
+fn take(output: &mut Vec<u8>, read: usize, buffer: &[u8]) -> bool {
+    output.extend_from_slice(&buffer[..read]);
+    if output.len() > 2 * SHOWN {
+        output.drain(..output.len() - SHOWN);
+    }
+    read > 0
+}
+
+fn said(work: &Path) -> Said {
+    let path = work.join(RESULT);
+    let json = disk::own_file(&path).and_then(std::fs::read).unwrap_or_default();
+    serde_json::from_slice(&json).unwrap_or_default()
+}
+
+/// Why the packages are not installed, in the second half of a sentence; nothing where they are.
+fn trouble(asked: &Asked<'_>, said: &Said, exit: Exit) -> Option<String> {
+    if let Some(lacks) = &said.lacks {
+        let there = match asked.executor.kind() {
+            ExecutorKind::Docker => "the image in which the job runs",
+            ExecutorKind::Process | ExecutorKind::Noop => "this worker",
+        };
+        return Some(format!(
+            "{there} has no {lacks}; install it there, or leave the packages out with --no-requirements"
+        ));
+    }
+    if let Some(wrong) = &said.wrong {
+        return Some(wrong.clone());
+    }
+    let by = said.by.as_deref().unwrap_or("the installer");
+    let ended = match exit {
+        Exit::Code(0) if said.by.is_some() => return None,
+        Exit::Code(code) => format!("ended with exit code {code}"),
+        Exit::Signal(signal) => format!("was ended by signal {signal}"),
+        Exit::OutOfMemory => "ran out of memory".to_owned(),
+    };
+    Some(format!(
+        "{by} {ended}; what it said is in the job's log (standard error). Correct {}, or leave the packages out with --no-requirements",
+        asked.dependencies.declared_in
+    ))
+}
+
+fn bytes(env: &Path) -> u64 {
+    let sizes = WalkDir::new(env)
+        .into_iter()
+        .filter_map(|entry| entry.ok()?.metadata().ok())
+        .filter(std::fs::Metadata::is_file);
+    sizes.map(|meta| meta.len()).sum()
+}
