@@ -12,6 +12,7 @@ mod intake;
 mod lifecycle;
 mod log;
 mod outages;
+mod packages;
 mod projector;
 mod runner;
 mod secrets;

@@ -152,7 +152,7 @@ pub(crate) async fn put_bytes(client: &Client, sha256: Digest, content: Vec<u8>)
         .header(header::CONTENT_LENGTH, content.len())
         .header(header::CONTENT_TYPE, "application/octet-stream")
         .body(content);
-    client.send(request).await.context("cannot store the list of inputs")?;
+    client.send(request).await.context("cannot store what the job is made of")?;
     Ok(())
 }
 

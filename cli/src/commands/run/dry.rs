@@ -3,7 +3,7 @@
 use std::{collections::HashSet, process::ExitCode};
 
 use api::view::{Hashes, Missing};
-use bus::{ids::Digest, submission::Submission};
+use bus::{dependencies::Dependencies, ids::Digest, submission::Submission};
 use serde::Serialize;
 use serde_json::json;
 
@@ -36,7 +36,12 @@ struct Sent {
 /// # Errors
 /// If a file cannot be read, or the job could not be submitted so.
 pub(super) async fn show(client: &Client, args: &RunArgs, plan: Plan, policies: &Policies) -> anyhow::Result<ExitCode> {
+    let declared = plan.dependencies.as_ref();
+    let sources = declared.iter().flat_map(|declared| declared.sources().cloned()).collect();
+    let hashed = hash(sources, &Bar::new("reading", 0)).await?;
+    let hashed = hashed.into_iter().map(|file| (file.source.clone(), file)).collect();
     let submission = Submission {
+        dependencies: declared.map(|declared| declared.resolve(&hashed)),
         command: plan.command.clone(),
         runtime: plan.runtime.clone(),
         ..submit::submission(args, policies)
@@ -93,6 +98,11 @@ fn words(client: &Client, args: &RunArgs, job: &Submission, (files, links, stdin
     let mut lines = vec![format!("command:   {}", shell_words::join(&job.command))];
     let mut line = |name: &str, text: Option<String>| lines.extend(text.map(|text| format!("{:<11}{text}", format!("{name}:"))));
     line("runtime", job.runtime.clone());
+    line("packages", job.dependencies.as_ref().map(Dependencies::called));
+    line(
+        "python",
+        job.dependencies.as_ref().and_then(|dependencies| dependencies.python.clone()),
+    );
     line("image", job.image.clone());
     line("executor", job.executor.map(|executor| executor.to_string()));
     line("grid", Some(client.url().to_owned()));

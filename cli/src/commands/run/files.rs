@@ -40,6 +40,13 @@ pub(super) struct FileArgs {
     /// Leave a Python script's own modules here; else those that it imports, and that lie beside it, go along
     #[arg(long)]
     pub(super) no_imports: bool,
+    /// What names the packages that the script needs: a requirements.txt, pyproject.toml or package.json [default: the script's own head
+    /// (PEP 723), else such a file beside it, or above it up to here]
+    #[arg(long, value_name = "FILE", conflicts_with = "no_requirements")]
+    pub(super) requirements: Option<PathBuf>,
+    /// Install no packages: what runs the script has them
+    #[arg(long)]
+    pub(super) no_requirements: bool,
     /// Of what it makes or changes, only what this glob names comes back, such as 'out/**' or '*.csv'; may be given several times
     #[arg(long, value_name = "GLOB", help_heading = "What comes back")]
     pub(super) output: Vec<String>,

@@ -4,6 +4,7 @@ mod args;
 pub(crate) mod batch;
 mod batch_args;
 mod besides;
+mod dependencies;
 mod dry;
 mod environment;
 mod files;

@@ -13,6 +13,7 @@ use bus::{spec::RelPath, tree::Link};
 use globset::GlobSet;
 
 use super::{
+    dependencies::Declared,
     files::FileArgs,
     gather::{Choice, Gathered, below, globs},
     place::{Look, Place, Taken, look, place},
@@ -36,6 +37,8 @@ pub(super) struct Plan {
     pub(super) links: Vec<Link>,
     /// The directories that go along with nothing in them.
     pub(super) dirs: Vec<RelPath>,
+    /// The packages that it needs.
+    pub(super) dependencies: Option<Declared>,
     /// What it reads from standard input.
     pub(super) stdin: Option<PathBuf>,
 }
@@ -111,12 +114,14 @@ pub(super) fn plan(cwd: &Path, words: &[OsString], wishes: &Wishes<'_>) -> anyho
         command.push(planner.argument(word)?);
     }
     planner.besides()?;
+    let dependencies = planner.dependencies(script, runtime.as_deref(), &command[0])?;
     Ok(Plan {
         command,
         runtime,
         inputs: planner.inputs,
         links: planner.links,
         dirs: planner.dirs,
+        dependencies,
         stdin: None,
     })
 }

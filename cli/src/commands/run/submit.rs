@@ -7,6 +7,7 @@ use std::{
 
 use api::view::Submitted;
 use bus::{
+    ids::Digest,
     spec::{InputFile, Resources},
     submission::Submission,
     tree::{Content, MAX_INLINE_INPUTS, MAX_INLINE_PATHS, Tree, TreeRef},
@@ -15,6 +16,7 @@ use reqwest::Method;
 
 use super::{
     RunArgs,
+    dependencies::Declared,
     plan::{Input, Plan},
     policy::Policies,
 };
@@ -48,6 +50,9 @@ pub(super) async fn stage(client: &Client, args: &RunArgs, plans: Vec<Plan>, pol
         .flat_map(|plan| plan.inputs.iter().map(|input| input.source.clone()))
         .collect();
     sources.extend(plans.iter().filter_map(|plan| plan.stdin.clone()));
+    let declared = || plans.iter().filter_map(|plan| plan.dependencies.as_ref());
+    sources.extend(declared().flat_map(Declared::sources).cloned());
+    let made: BTreeSet<Vec<u8>> = declared().flat_map(Declared::made).cloned().collect();
     let size_of = |path: &PathBuf| std::fs::metadata(path).map_or(0, |meta| meta.len());
     let bar = Bar::new("reading", sources.iter().map(size_of).sum());
     let hashed = hash(sources.into_iter().collect(), &bar).await?;
@@ -57,6 +62,9 @@ pub(super) async fn stage(client: &Client, args: &RunArgs, plans: Vec<Plan>, pol
         if args.verbose || sent.is_much() {
             eprintln!("rgrid: {sent}");
         }
+    }
+    for content in made {
+        put_bytes(client, Digest::of(&content), content).await?;
     }
     let hashed: HashMap<PathBuf, Hashed> = hashed.into_iter().map(|file| (file.source.clone(), file)).collect();
     let mut submissions = Vec::with_capacity(plans.len());
@@ -78,6 +86,7 @@ pub(super) async fn stage(client: &Client, args: &RunArgs, plans: Vec<Plan>, pol
         submissions.push(Submission {
             command: plan.command,
             runtime: plan.runtime,
+            dependencies: plan.dependencies.map(|declared| declared.resolve(&hashed)),
             inputs,
             tree: send_list(client, &tree).await?,
             stdin,

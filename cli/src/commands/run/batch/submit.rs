@@ -41,6 +41,11 @@ pub(in crate::commands::run) async fn run(args: RunArgs) -> anyhow::Result<ExitC
     let plan = |item: &Item| crate::commands::run::plan::plan(&cwd, &item.words(&args.words)?, &wishes(&args));
     let plans = items.iter().map(plan).collect::<anyhow::Result<Vec<_>>>()?;
     let submissions = stage(&client, &args, plans, &policies).await?;
+    if submissions.iter().any(|one| one.dependencies != submissions[0].dependencies) {
+        return Err(usage(
+            "the jobs of a batch have the same packages, and these scripts name different ones; name those of all with --requirements, or run them one by one",
+        ));
+    }
     let names: Vec<String> = items.iter().map(Item::name).collect();
     let mut batch = batch(&args, &items, submissions);
     let mut homes = (!args.no_download).then(|| Homes::new(Path::new("outputs"), &names, args.many.flat));

@@ -1,0 +1,196 @@
+//! The packages that a script needs: where they are declared, and what of that goes along.
+//!
+//! What is said nearest counts: `--requirements`, the script's own head (PEP 723), a requirements.txt, a pyproject.toml; for Node a
+//! package.json. Files are looked for beside the script, then above it up to the current directory.
+
+mod inline;
+mod node;
+mod pyproject;
+mod requirements;
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
+
+use bus::{
+    dependencies::{Dependencies, Kind},
+    ids::Digest,
+    spec::{InputFile, RelPath},
+};
+
+use super::plan::{Planner, parsed};
+use crate::{client::Hashed, failure::usage};
+
+/// Packages, as they are declared here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Declared {
+    /// What installs them.
+    pub(super) kind: Kind,
+    /// Where they are declared, in the user's words.
+    pub(super) declared_in: String,
+    /// How many are named.
+    pub(super) packages: u32,
+    /// The versions of Python that they need.
+    pub(super) python: Option<String>,
+    /// What the installer needs.
+    pub(super) files: Vec<(RelPath, Content)>,
+}
+
+/// What a file for the installer holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Content {
+    /// This.
+    Made(Vec<u8>),
+    /// What a file here does.
+    Of(PathBuf),
+}
+
+impl Declared {
+    fn pip(declared_in: String, python: Option<String>, read: requirements::Read) -> Option<Self> {
+        (read.packages > 0).then_some(Self {
+            kind: Kind::Pip,
+            declared_in,
+            packages: read.packages,
+            python,
+            files: read.files,
+        })
+    }
+
+    /// The files here whose content goes along.
+    pub(super) fn sources(&self) -> impl Iterator<Item = &PathBuf> {
+        self.files.iter().filter_map(|(_, content)| match content {
+            Content::Of(source) => Some(source),
+            Content::Made(_) => None,
+        })
+    }
+
+    /// What goes along that is no file here.
+    pub(super) fn made(&self) -> impl Iterator<Item = &Vec<u8>> {
+        self.files.iter().filter_map(|(_, content)| match content {
+            Content::Made(bytes) => Some(bytes),
+            Content::Of(_) => None,
+        })
+    }
+
+    /// As a job says it, where the files here are known by their content.
+    pub(super) fn resolve(&self, hashed: &HashMap<PathBuf, Hashed>) -> Dependencies {
+        let files = self.files.iter().filter_map(|(path, content)| {
+            let (sha256, size) = match content {
+                Content::Made(bytes) => (Digest::of(bytes), bytes.len() as u64),
+                Content::Of(source) => hashed.get(source).map(|file| (file.sha256, file.size))?,
+            };
+            Some(InputFile {
+                path: path.clone(),
+                sha256,
+                size,
+                executable: false,
+                mode: None,
+            })
+        });
+        Dependencies {
+            kind: self.kind,
+            declared_in: self.declared_in.clone(),
+            packages: self.packages,
+            python: self.python.clone(),
+            files: files.collect(),
+        }
+    }
+}
+
+impl Planner<'_> {
+    /// The packages that a script needs, if it needs any. A script for Node also gets the package.json that says how it is to be read.
+    ///
+    /// # Errors
+    /// A usage error where they are declared as they cannot be sent.
+    pub(super) fn dependencies(&mut self, script: &str, runtime: Option<&str>, called: &str) -> anyhow::Result<Option<Declared>> {
+        let Some(files) = self.wishes.files else { return Ok(None) };
+        let script = self.cwd.join(script);
+        let language = runtime.map(|runtime| runtime.split(':').next().unwrap_or(runtime));
+        let package = (language == Some("node")).then(|| self.above(&script, "package.json")).flatten();
+        if let Some(package) = &package {
+            self.send_package(package, called)?;
+        }
+        if files.no_requirements {
+            return Ok(None);
+        }
+        if let Some(named) = &files.requirements {
+            let Some(_) = runtime else {
+                return Err(usage(
+                    "--requirements names packages for a script's runtime; a program brings its own",
+                ));
+            };
+            return self.named(named).map(Some);
+        }
+        match (language, package) {
+            (Some("python"), _) => self.of_python(&script),
+            // Packages that the user brings are those that are meant.
+            (Some("node"), Some(package)) if !self.sent.keys().any(|path| path.starts_with("node_modules/")) => {
+                node::read(&package, self.shown(&package))
+            }
+            (_, _) => Ok(None),
+        }
+    }
+
+    fn named(&self, named: &Path) -> anyhow::Result<Declared> {
+        let path = self.cwd.join(named);
+        let shown = named.display().to_string();
+        let declared = match path.file_name().and_then(|name| name.to_str()) {
+            Some("package.json") => node::read(&path, shown.clone()),
+            Some("pyproject.toml") => pyproject::read(&path, shown.clone(), self.cwd),
+            _ => requirements::read(&path, &shown, self.cwd).map(|read| Declared::pip(shown.clone(), None, read)),
+        };
+        declared?.ok_or_else(|| usage(format!("--requirements {shown}: it names no packages; leave it out, or correct it")))
+    }
+
+    fn of_python(&self, script: &Path) -> anyhow::Result<Option<Declared>> {
+        let shown = self.shown(script);
+        if let Some(found) = inline::read(script, &shown)? {
+            let dir = script.parent().unwrap_or(self.cwd);
+            let read = requirements::of_text(&found.dependencies, &shown, dir, self.cwd)?;
+            // A block without any says that none are needed.
+            return Ok(Declared::pip(shown, found.requires_python, read));
+        }
+        if let Some(path) = self.above(script, "requirements.txt") {
+            let shown = self.shown(&path);
+            let read = requirements::read(&path, &shown, self.cwd)?;
+            return Ok(Declared::pip(shown, None, read));
+        }
+        match self.above(script, "pyproject.toml") {
+            Some(path) => pyproject::read(&path, self.shown(&path), self.cwd),
+            None => Ok(None),
+        }
+    }
+
+    /// A file of that name beside a script, or above it up to the current directory.
+    fn above(&self, script: &Path, name: &str) -> Option<PathBuf> {
+        let (script, cwd) = (script.canonicalize().ok()?, self.cwd.canonicalize().ok()?);
+        let beside = script.parent()?;
+        let dirs = beside
+            .ancestors()
+            .take_while(|dir| *dir == beside || (beside.starts_with(&cwd) && dir.starts_with(&cwd)));
+        dirs.map(|dir| dir.join(name)).find(|path| path.is_file())
+    }
+
+    /// A path as the user would write it.
+    fn shown(&self, path: &Path) -> String {
+        let cwd = self.cwd.canonicalize().unwrap_or_default();
+        let relative = path.strip_prefix(&cwd).or_else(|_| path.strip_prefix(self.cwd)).unwrap_or(path);
+        relative.display().to_string()
+    }
+
+    /// Has a package.json sent along to where Node looks for it: at the same place from the script.
+    fn send_package(&mut self, package: &Path, called: &str) -> anyhow::Result<()> {
+        let meta = std::fs::metadata(package).map_err(|error| super::plan::unreadable(package, &error))?;
+        let cwd = self.cwd.canonicalize().unwrap_or_default();
+        let at = match package.strip_prefix(&cwd) {
+            Ok(inside) => inside.display().to_string(),
+            Err(_) => match called.trim_start_matches("./").rsplit_once('/') {
+                Some((dir, _)) => format!("{dir}/package.json"),
+                None => "package.json".to_owned(),
+            },
+        };
+        parsed(&at)?;
+        self.add(&at, package.to_owned(), &meta)
+    }
+}

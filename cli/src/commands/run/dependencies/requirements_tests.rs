@@ -1,0 +1,106 @@
+use super::*;
+
+struct Here(tempfile::TempDir);
+
+impl Here {
+    fn new(files: &[(&str, &str)]) -> anyhow::Result<Self> {
+        let here = Self(tempfile::tempdir()?);
+        for (path, text) in files {
+            let path = here.0.path().join(path);
+            fs::create_dir_all(path.parent().expect("a parent"))?;
+            fs::write(path, text)?;
+        }
+        Ok(here)
+    }
+
+    fn read(&self, path: &str) -> anyhow::Result<Read> {
+        read(&self.0.path().join(path), path, self.0.path())
+    }
+}
+
+fn names(read: &Read) -> Vec<&str> {
+    read.files.iter().map(|(path, _)| path.as_str()).collect()
+}
+
+fn text(read: &Read, name: &str) -> String {
+    let (_, content) = read.files.iter().find(|(path, _)| path.as_str() == name).expect("it goes along");
+    match content {
+        Content::Made(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        Content::Of(path) => panic!("{path:?} is not read"),
+    }
+}
+
+#[test]
+fn lines_that_name_nothing_of_this_machine_stay_as_they_are() -> anyhow::Result<()> {
+    let lines = "# comment\n\nsix==1.17.0  # why\nrequests[socks] >= 2.8 ; python_version < '4'\n--index-url http://127.0.0.1:1/simple\n\
+                 -i https://index.example/simple\npip @ https://host.example/pip-1.whl\nhttps://host.example/a-1.tar.gz\n\
+                 git+https://host.example/lib@v1#egg=lib\nnumpy==1 \\\n    --hash=sha256:00\n-r https://host.example/more.txt\n\
+                 lib @ git+ssh://git@host.example/lib.git\n--pre\n${WHEELS}/a.whl\n";
+    let here = Here::new(&[("requirements.txt", lines)])?;
+    let read = here.read("requirements.txt")?;
+    assert_eq!(text(&read, "requirements.txt"), lines);
+    assert_eq!((read.packages, names(&read)), (8, vec!["requirements.txt"]));
+    Ok(())
+}
+
+#[test]
+fn what_lines_name_goes_along_and_the_lines_follow() -> anyhow::Result<()> {
+    let here = Here::new(&[
+        (
+            "app/requirements.txt",
+            "-r more/base.txt\n--constraint=../limits.txt\n./wheels/a-1-py3-none-any.whl[fast] ; python_version > '3'\nb @ file://HERE/b-1.tar.gz\n\
+             wheels/a-1-py3-none-any.whl\nc\n-f wheels\n",
+        ),
+        ("app/more/base.txt", "d\n-r ../requirements.txt\n"),
+        ("limits.txt", "d<2\ne<3\n"),
+        ("app/wheels/a-1-py3-none-any.whl", "a"),
+        ("app/wheels/readme.md", "no archive"),
+        ("b-1.tar.gz", "b"),
+    ])?;
+    let file = here.0.path().join("app/requirements.txt");
+    let said = fs::read_to_string(&file)?.replace("HERE", &here.0.path().display().to_string());
+    fs::write(&file, said)?;
+    let read = here.read("app/requirements.txt")?;
+    assert_eq!(
+        text(&read, "requirements.txt"),
+        "-r list-1.txt\n-c list-2.txt\n./archive-3/a-1-py3-none-any.whl[fast] ; python_version > '3'\n\
+         b @ file://${RGRID_PACKAGES_DIR}/archive-4/b-1.tar.gz\n./archive-3/a-1-py3-none-any.whl\nc\n--find-links ./links-5\n"
+    );
+    assert_eq!(text(&read, "list-1.txt"), "d\n-r requirements.txt\n");
+    assert_eq!(text(&read, "list-2.txt"), "d<2\ne<3\n");
+    assert_eq!(
+        names(&read),
+        [
+            "list-1.txt",
+            "list-2.txt",
+            "archive-3/a-1-py3-none-any.whl",
+            "archive-4/b-1.tar.gz",
+            "links-5/a-1-py3-none-any.whl",
+            "requirements.txt"
+        ]
+    );
+    assert_eq!(read.packages, 5, "constraints name none");
+    Ok(())
+}
+
+#[test]
+fn what_cannot_be_sent_is_said_with_the_line() -> anyhow::Result<()> {
+    for (line, expected) in [
+        ("-e ../lib", "pip wheel"),
+        ("--editable git+https://host.example/lib", "a URL without -e"),
+        (".", "the directory `.`"),
+        ("./lib", "pip wheel --no-deps ./lib"),
+        ("./gone.whl", "is not there"),
+        ("-r gone.txt", "is not there"),
+        ("--find-links gone", "is not there"),
+    ] {
+        let here = Here::new(&[("requirements.txt", &format!("six\n{line}\n")), ("lib/setup.py", "")])?;
+        let error = here.read("requirements.txt").expect_err(line).to_string();
+        assert!(error.starts_with("requirements.txt, line 2"), "{error}");
+        assert!(
+            error.contains(expected) || (line == "-e ../lib" && error.contains("build a wheel")),
+            "{line}: {error}"
+        );
+    }
+    Ok(())
+}
