@@ -4,9 +4,12 @@ use std::sync::Arc;
 
 use bus::{
     files::Files,
+    runtimes::RuntimesSet,
     secrets::PublicKey,
     stream::{append::Log, connect::Bus},
+    submission::{Refusal, Submission},
 };
+use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{advice::Advice, auth::Key, fill::Fill, queries::Tables, waiters::Waiters};
@@ -28,6 +31,8 @@ pub(crate) struct App {
     pub(crate) waiters: Arc<Waiters>,
     /// How full the log is.
     pub(crate) fill: Arc<Fill>,
+    /// What the deployment says of runtimes.
+    pub(crate) deployed: watch::Sender<Arc<RuntimesSet>>,
     /// Which workers there are, for warnings.
     pub(crate) advice: Arc<Advice>,
     /// The key.
@@ -40,6 +45,16 @@ pub(crate) struct App {
     pub(crate) tasks: TaskTracker,
     /// Ends whatever waits.
     pub(crate) stop: CancellationToken,
+}
+
+impl App {
+    /// Puts what a submission's alias means in its place.
+    ///
+    /// # Errors
+    /// If that cannot be had with what else it asks for.
+    pub(crate) fn resolve(&self, submission: &mut Submission) -> Result<(), Refusal> {
+        self.deployed.borrow().resolve(submission)
+    }
 }
 
 /// The one [`App`].

@@ -170,8 +170,14 @@ impl Wanted {
                 }
                 format!(r#""namespace":"{namespace}","batch":"{batch}""#)
             }
-            EventSubject::Worker(_) if self.namespace.is_some() || self.batch.is_some() => return None,
+            EventSubject::Worker(_) | EventSubject::Runtimes | EventSubject::Image(_)
+                if self.namespace.is_some() || self.batch.is_some() =>
+            {
+                return None;
+            }
             EventSubject::Worker(worker) => format!(r#""worker":"{worker}""#),
+            EventSubject::Runtimes => r#""of":"runtimes""#.to_owned(),
+            EventSubject::Image(name) => format!(r#""image":"{name}""#),
         };
         let head: Head<'_> = serde_json::from_slice(payload).ok()?;
         if !self.types.is_empty() && !self.wants(&head.r#type) {

@@ -21,6 +21,7 @@ mod logs;
 mod produce;
 mod queries;
 mod router;
+pub mod runtimes;
 mod secrets;
 mod service;
 mod sse;

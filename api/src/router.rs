@@ -18,7 +18,7 @@ use crate::{
     artifacts, auth, batches, doctor,
     error::{Kind, Problem},
     extract::MAX_BODY_BYTES,
-    facts, grid, jobs, logs, secrets, uploads, workers,
+    facts, grid, jobs, logs, runtimes, secrets, uploads, workers,
 };
 
 pub(crate) fn router(app: Shared) -> Router {
@@ -44,6 +44,8 @@ pub(crate) fn router(app: Shared) -> Router {
         .route("/v1/secrets", get(secrets::list))
         .route("/v1/secrets/key", get(secrets::key))
         .route("/v1/secrets/{name}", put(secrets::set).delete(secrets::remove))
+        .route("/v1/runtimes", get(runtimes::deployed))
+        .route("/v1/runtimes/workers", get(runtimes::of_workers))
         .route("/v1/workers", get(grid::list))
         .route("/v1/workers/{id}/cordon", post(workers::cordon))
         .route("/v1/workers/{id}/drain", post(workers::drain))

@@ -1,6 +1,6 @@
 //! The API as a service: started, served, stopped.
 
-use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use axum::serve::ListenerExt as _;
 use bus::{
@@ -10,15 +10,15 @@ use bus::{
         EVENTS,
         append::Log,
         connect::{self, Bus},
-        setup,
+        setup, sys,
     },
     subjects,
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info, warn};
 
-use crate::{advice, app::App, auth::Key, error::chain, fill, intake, queries::Tables, router::router, waiters::Waiters};
+use crate::{advice, app::App, auth::Key, error::chain, fill, intake, queries::Tables, router::router, runtimes, waiters::Waiters};
 
 /// How long an append is tried while nobody acknowledges it; then the caller is told. A broker that stood still for some seconds needs
 /// some more on a busy machine, until its clients are back and what they sent is on disk.
@@ -47,6 +47,8 @@ pub struct Config {
     pub secrets_key: Option<PublicKey>,
     /// The largest file that may be uploaded, in bytes.
     pub max_upload_bytes: u64,
+    /// The deployment's `runtimes.toml`, if this API is to say what stands in it.
+    pub runtimes: Option<PathBuf>,
 }
 
 impl Config {
@@ -95,6 +97,9 @@ pub enum Error {
     /// The store cannot be used.
     #[error("cannot use the file store")]
     Store(#[source] files::Error),
+    /// The deployment's runtimes cannot be meant.
+    #[error(transparent)]
+    Runtimes(#[from] runtimes::Wrong),
     /// The database's URL is none.
     #[error("the database URL cannot be read; write postgres://user:password@host:5432/database")]
     DatabaseUrl(#[source] sqlx::Error),
@@ -130,6 +135,8 @@ pub async fn bind(config: Config) -> Result<Bound, Error> {
         return Err(Error::NoKey);
     }
     let store = config.store.parse()?;
+    // Who starts it sees at once what is wrong there; the log is told later.
+    config.runtimes.as_deref().map(runtimes::load).transpose()?;
     let tables = Tables::at(config.database_url.as_deref()).map_err(Error::DatabaseUrl)?;
     let listen = config.listen;
     let failed = |source| Error::Listen { listen, source };
@@ -181,6 +188,7 @@ async fn start(config: &Config, store: &StoreUrl, tables: Tables, stop: Cancella
         waiters,
         fill: Arc::default(),
         advice: Arc::default(),
+        deployed: watch::Sender::default(),
         key: Key::new(&config.key),
         secrets_key: config.secrets_key.clone(),
         max_upload_bytes: config.max_upload_bytes,
@@ -199,9 +207,35 @@ async fn start(config: &Config, store: &StoreUrl, tables: Tables, stop: Cancella
             stop,
         ));
     }
+    start_runtimes(&app, config.runtimes.clone()).await;
     app.tasks.spawn(sweep(app.files.clone(), app.stop.clone()));
     app.tasks.spawn(intake::run(Arc::clone(&app)));
     Ok(app)
+}
+
+/// Learns what the log says of runtimes before anybody is answered, and keeps knowing it; says what the deployment's file says.
+async fn start_runtimes(app: &Arc<App>, file: Option<PathBuf>) {
+    let mut told = false;
+    while !app.stop.is_cancelled() {
+        match sys::runtimes(&app.bus.js).await {
+            Ok((set, _)) => {
+                app.deployed.send_replace(Arc::new(set));
+                break;
+            }
+            Err(error) if !std::mem::replace(&mut told, true) => warn!("{}; waiting for it", chain(&error)),
+            Err(_) => {}
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    let keeper = Arc::clone(app);
+    app.tasks.spawn(async move {
+        let keeping = sys::keep_runtimes(&keeper.bus.js, &keeper.deployed);
+        keeper.stop.run_until_cancelled(keeping).await;
+    });
+    if let Some(file) = file {
+        let following = runtimes::follow(file, app.log.clone());
+        app.tasks.spawn(app.stop.clone().run_until_cancelled_owned(following));
+    }
 }
 
 /// Makes or checks the streams, and returns the last sequence of the log.

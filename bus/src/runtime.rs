@@ -16,6 +16,32 @@ pub struct RuntimeRef {
     pub version: Option<String>,
 }
 
+/// The runtimes that are built in, and the extensions of the scripts that each runs.
+pub const BUILT_IN: [(&str, &[&str]); 9] = [
+    ("python", &["py", "pyw"]),
+    ("node", &["js", "mjs", "cjs"]),
+    ("bash", &["bash"]),
+    ("sh", &["sh"]),
+    ("perl", &["pl"]),
+    ("ruby", &["rb"]),
+    ("php", &["php"]),
+    ("R", &["r"]),
+    ("julia", &["jl"]),
+];
+
+/// The built-in runtime that runs scripts with this extension.
+#[must_use]
+pub fn of_extension(extension: &str) -> Option<&'static str> {
+    let runs = |extensions: &[&str]| extensions.iter().any(|known| known.eq_ignore_ascii_case(extension));
+    BUILT_IN.iter().find(|(_, extensions)| runs(extensions)).map(|(name, _)| *name)
+}
+
+/// Whether a runtime of this name is built in.
+#[must_use]
+pub fn is_built_in(name: &str) -> bool {
+    BUILT_IN.iter().any(|(known, _)| *known == name)
+}
+
 /// The longest version, in bytes.
 const VERSION_MAX: usize = 32;
 

@@ -5,6 +5,8 @@
 //! rgrid.evt.<ns>.job.<job>.by.<actor>              every other event of a job
 //! rgrid.evt.<ns>.batch.<batch>                     events of a batch
 //! rgrid.evt.sys.worker.<worker>                    events of a worker
+//! rgrid.evt.sys.runtimes                           which runtimes the deployment has
+//! rgrid.evt.sys.image.<name>                       events of an image that the grid keeps; a `.` of its name is a `=`
 //! rgrid.fact.…                                     all of these again, once they are stored
 //! rgrid.hb.<worker>                                a worker's last beat
 //! rgrid.log.<ns>.<job>.<attempt>                   what an attempt prints, as frames
@@ -16,6 +18,7 @@
 use crate::{
     envelope::Actor,
     ids::{Attempt, BatchId, JobId, Namespace, Queue, SessionId, Token, WorkerId},
+    image::ImageName,
     spec::Class,
 };
 
@@ -25,6 +28,12 @@ pub const EVENTS: &str = "rgrid.evt.>";
 pub const JOB_EVENTS: &str = "rgrid.evt.*.job.>";
 /// Every worker's events.
 pub const WORKER_EVENTS: &str = "rgrid.evt.sys.worker.*";
+/// Which runtimes the deployment has.
+pub const RUNTIMES: &str = "rgrid.evt.sys.runtimes";
+/// The same, once it is stored.
+pub const RUNTIMES_FACT: &str = "rgrid.fact.sys.runtimes";
+/// The events of every image that the grid keeps.
+pub const IMAGES: &str = "rgrid.evt.sys.image.*";
 /// Every stored event, again: what followers subscribe to.
 pub const FACTS: &str = "rgrid.fact.>";
 /// Every worker's beats.
@@ -95,6 +104,12 @@ pub fn work(queue: &Queue, class: Class) -> String {
 #[must_use]
 pub fn worker(worker: &WorkerId) -> String {
     format!("rgrid.evt.sys.worker.{worker}")
+}
+
+/// The events of an image that the grid keeps.
+#[must_use]
+pub fn image(name: &ImageName) -> String {
+    format!("rgrid.evt.sys.image.{}", name.token())
 }
 
 /// A worker's stored events, again.
@@ -198,6 +213,10 @@ pub enum EventSubject {
     },
     /// An event of a worker.
     Worker(WorkerId),
+    /// What the deployment's runtimes are.
+    Runtimes,
+    /// An event of an image that the grid keeps.
+    Image(ImageName),
 }
 
 impl EventSubject {
@@ -209,6 +228,8 @@ impl EventSubject {
         let namespace = tokens.next()?;
         match tokens.next()? {
             "worker" if namespace == SYSTEM => Some(Self::Worker(tokens.next()?.parse().ok()?)),
+            "runtimes" if namespace == SYSTEM => Some(Self::Runtimes),
+            "image" if namespace == SYSTEM => Some(Self::Image(ImageName::of_token(tokens.next()?)?)),
             "batch" => Some(Self::Batch {
                 namespace: namespace.parse().ok()?,
                 batch: tokens.next()?.parse().ok()?,
@@ -254,6 +275,9 @@ mod tests {
             EventSubject::parse(&worker(&namespace)),
             Some(EventSubject::Worker(namespace.clone()))
         );
+        assert_eq!(EventSubject::parse(RUNTIMES_FACT), Some(EventSubject::Runtimes));
+        let name: ImageName = "lab.example:5000/py:3.11".parse().expect("a name");
+        assert_eq!(EventSubject::parse(&image(&name)), Some(EventSubject::Image(name)));
         let id = BatchId::new();
         let of_batch = EventSubject::Batch {
             namespace: namespace.clone(),

@@ -361,8 +361,13 @@ fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), Refusal> {
     }
 }
 
+/// Whether an image can have this name, as far as its letters tell.
+pub(crate) fn is_image(name: &str) -> bool {
+    !name.is_empty() && !name.starts_with('-') && !name.chars().any(|c| c.is_whitespace() || c.is_control())
+}
+
 fn check_image(image: &str, executor: Option<ExecutorKind>) -> Result<(), Refusal> {
-    if image.is_empty() || image.starts_with('-') || image.chars().any(|c| c.is_whitespace() || c.is_control()) {
+    if !is_image(image) {
         return Err(Refusal(format!(
             "`{}` is not an image's name; write it as for `docker run`, for instance python:3.12",
             image.escape_debug()

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     envelope::{DecodeError, Envelope, Event, data},
-    ids::{Attempt, JobId, Queue, SessionId, WorkerId},
+    ids::{Attempt, JobId, Queue, SessionId, Token, WorkerId},
     spec::ExecutorKind,
 };
 
@@ -29,6 +29,8 @@ pub enum WorkerEvent {
     Cordoned(Cordoned),
     /// An operator lets it take work again.
     Uncordoned(Uncordoned),
+    /// Its runner says what it can run scripts by.
+    Equipped(Equipped),
 }
 
 /// `worker.registered.v1`
@@ -104,6 +106,33 @@ pub struct Cordoned {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Uncordoned {}
 
+/// `worker.equipped.v1`: what it can run scripts by, all of it; said once a session is registered, and when it changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Equipped {
+    /// The session that says so.
+    pub session: SessionId,
+    /// The runtimes that it knows, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub runtimes: BTreeMap<Token, Equipment>,
+    /// The images that it has, by name, each with Docker's own id.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub images: BTreeMap<String, String>,
+    /// What its containers run on (`linux/amd64`); absent: it runs none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<String>,
+}
+
+/// What a worker has of a runtime.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Equipment {
+    /// The versions of its interpreters, the one that is taken where a job names none first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub versions: Vec<String>,
+    /// The images for it: the first that is there is used, and the last is pulled.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<String>,
+}
+
 impl Event for WorkerEvent {
     fn kind(&self) -> &'static str {
         match self {
@@ -113,6 +142,7 @@ impl Event for WorkerEvent {
             Self::Restarting(_) => "worker.restarting.v1",
             Self::Cordoned(_) => "worker.cordoned.v1",
             Self::Uncordoned(_) => "worker.uncordoned.v1",
+            Self::Equipped(_) => "worker.equipped.v1",
         }
     }
 
@@ -124,6 +154,7 @@ impl Event for WorkerEvent {
             "worker.restarting.v1" => Self::Restarting(data(kind, raw)?),
             "worker.cordoned.v1" => Self::Cordoned(data(kind, raw)?),
             "worker.uncordoned.v1" => Self::Uncordoned(data(kind, raw)?),
+            "worker.equipped.v1" => Self::Equipped(data(kind, raw)?),
             _ => return Err(DecodeError::UnknownType { kind: kind.to_owned() }),
         })
     }
@@ -145,7 +176,11 @@ pub fn cordon<'a>(events: impl IntoIterator<Item = &'a WorkerEvent>) -> Option<&
     events.into_iter().fold(None, |cordon, event| match event {
         WorkerEvent::Cordoned(cordoned) => Some(cordoned),
         WorkerEvent::Uncordoned(_) => None,
-        WorkerEvent::Registered(_) | WorkerEvent::Lost(_) | WorkerEvent::Left(_) | WorkerEvent::Restarting(_) => cordon,
+        WorkerEvent::Registered(_)
+        | WorkerEvent::Lost(_)
+        | WorkerEvent::Left(_)
+        | WorkerEvent::Restarting(_)
+        | WorkerEvent::Equipped(_) => cordon,
     })
 }
 

@@ -6,19 +6,23 @@ use std::{collections::BTreeSet, fs};
 use bus::{
     batch::BatchEvent,
     envelope::{Envelope, Event},
+    image::ImageEvent,
     job::{JobEvent, LossCause, Outcome},
+    runtimes::RuntimesEvent,
     worker::WorkerEvent,
 };
 
 const DIR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
 
 /// Every type that this program writes.
-const TYPES: [&str; 22] = [
+const TYPES: [&str; 26] = [
     "batch.advanced.v1",
     "batch.cancelled.v1",
     "batch.sealed.v1",
     "batch.stopped.v1",
     "batch.submitted.v1",
+    "image.pushed.v1",
+    "image.removed.v1",
     "job.cancel_requested.v1",
     "job.cancelled.v1",
     "job.claimed.v1",
@@ -30,7 +34,9 @@ const TYPES: [&str; 22] = [
     "job.rescheduled.v1",
     "job.started.v1",
     "job.submitted.v1",
+    "runtimes.set.v1",
     "worker.cordoned.v1",
+    "worker.equipped.v1",
     "worker.left.v1",
     "worker.lost.v1",
     "worker.registered.v1",
@@ -57,6 +63,10 @@ fn every_event_that_was_ever_stored_is_read() {
             check::<JobEvent>(&name, &bytes)
         } else if name.starts_with("batch.") {
             check::<BatchEvent>(&name, &bytes)
+        } else if name.starts_with("image.") {
+            check::<ImageEvent>(&name, &bytes)
+        } else if name.starts_with("runtimes.") {
+            check::<RuntimesEvent>(&name, &bytes)
         } else {
             check::<WorkerEvent>(&name, &bytes)
         };

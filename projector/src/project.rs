@@ -38,6 +38,8 @@ pub(crate) enum What {
     Batch(Box<batch::Recorded>),
     /// Something about a worker.
     Worker(Box<worker::Recorded>),
+    /// Something that is not in the tables.
+    Elsewhere,
     /// Nothing that this program can read, and why.
     Unreadable(String),
 }
@@ -48,6 +50,8 @@ impl Item {
             Ok(Some(Fact::Job(recorded))) => What::Job(recorded),
             Ok(Some(Fact::Batch(recorded))) => What::Batch(recorded),
             Ok(Some(Fact::Worker(recorded))) => What::Worker(recorded),
+            // Few and small: whoever asks reads them from the log.
+            Ok(Some(Fact::Runtimes(_) | Fact::Image(_))) => What::Elsewhere,
             Ok(None) => What::Unreadable("its subject is of a kind that this rgrid does not know".to_owned()),
             Err(error) => What::Unreadable(chain(&error)),
         };
@@ -162,6 +166,7 @@ impl Fold {
                         workers.push(&recorded.worker);
                     }
                 }
+                What::Elsewhere => {}
                 What::Unreadable(reason) => changes.skipped.push(Skipped::new(item.sequence, &item.subject, reason)),
             }
         }

@@ -8,7 +8,7 @@ use bus::{
     ids::{Attempt, BatchId, Digest, JobId, SessionId, WorkerId},
     job::{AttemptEnd, AttemptRecord, End, Job, JobEvent, ManifestRef, Outcome, Phase, State, Usage},
     spec::{ExecutorKind, JobSpec},
-    worker::{Recorded, WorkerEvent},
+    worker::{Equipped, Recorded, WorkerEvent},
 };
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -87,6 +87,8 @@ pub(crate) struct WorkerRow {
     /// Until when its session may be silent, because its runner restarts.
     pub(crate) restarting_until: Option<DateTime<Utc>>,
     pub(crate) cordon: Option<Cordon>,
+    /// What its session can run scripts by.
+    pub(crate) equipment: Option<String>,
     pub(crate) sequence: u64,
 }
 
@@ -278,6 +280,7 @@ impl WorkerRow {
                 registered_at: time(*at),
                 ended_at: None,
                 restarting_until: None,
+                equipment: None,
                 cordon: worker.and_then(|worker| worker.cordon.clone()),
                 sequence: recorded.sequence,
             }),
@@ -298,6 +301,14 @@ impl WorkerRow {
                 sequence: recorded.sequence,
                 ..worker?.clone()
             }),
+            WorkerEvent::Equipped(event) => {
+                let mut row = worker?.clone();
+                if row.session == event.session {
+                    row.equipment = Some(json(&equipment(event)));
+                }
+                row.sequence = recorded.sequence;
+                Some(row)
+            }
             WorkerEvent::Uncordoned(_) => Some(Self {
                 cordon: None,
                 sequence: recorded.sequence,
@@ -334,6 +345,22 @@ pub(crate) fn bigint(number: u64) -> i64 {
 /// A number that Postgres takes.
 pub(crate) fn integer(number: u32) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+/// What a worker has, as `jsonb` takes it: without NUL, and without the session, which is the row's.
+fn equipment(event: &Equipped) -> serde_json::Value {
+    let cleaned = |texts: &[String]| texts.iter().map(|one| text(one)).collect::<Vec<_>>();
+    let runtimes: BTreeMap<_, _> = event
+        .runtimes
+        .iter()
+        .map(|(name, one)| {
+            (
+                name.as_str(),
+                serde_json::json!({ "versions": cleaned(&one.versions), "images": cleaned(&one.images) }),
+            )
+        })
+        .collect();
+    serde_json::json!({ "runtimes": runtimes, "images": clean(&event.images), "platform": event.platform.as_deref().map(text) })
 }
 
 /// Marks that `jsonb` takes: without NUL.

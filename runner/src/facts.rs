@@ -92,7 +92,11 @@ fn of_worker(event: WorkerEvent, session: SessionId) -> Option<Word> {
         WorkerEvent::Registered(other) if other.session != session => Some(Word::Ends(Ending::Replaced(other.session))),
         WorkerEvent::Cordoned(cordoned) => Some(Word::Cordon(Some(cordoned))),
         WorkerEvent::Uncordoned(_) => Some(Word::Cordon(None)),
-        WorkerEvent::Lost(_) | WorkerEvent::Registered(_) | WorkerEvent::Left(_) | WorkerEvent::Restarting(_) => None,
+        WorkerEvent::Lost(_)
+        | WorkerEvent::Registered(_)
+        | WorkerEvent::Left(_)
+        | WorkerEvent::Restarting(_)
+        | WorkerEvent::Equipped(_) => None,
     }
 }
 
@@ -131,7 +135,7 @@ pub(crate) fn is_open(events: &[(u64, WorkerEvent)], session: SessionId) -> bool
         WorkerEvent::Registered(registered) => registered.session == session,
         WorkerEvent::Left(left) => open && left.session != session,
         WorkerEvent::Lost(lost) => open && lost.session != session,
-        WorkerEvent::Restarting(_) | WorkerEvent::Cordoned(_) | WorkerEvent::Uncordoned(_) => open,
+        WorkerEvent::Restarting(_) | WorkerEvent::Cordoned(_) | WorkerEvent::Uncordoned(_) | WorkerEvent::Equipped(_) => open,
     })
 }
 

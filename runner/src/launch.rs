@@ -17,6 +17,7 @@ use tracing::{debug, warn};
 use crate::{
     attempt::{Broken, Context},
     command::{Cut, Started, cut_early},
+    equip,
     executor::{Chosen, Error, Executor, Launch, Limits, Packages, Running},
     logbook::Logbook,
     packages,
@@ -112,6 +113,13 @@ async fn by_executor(
     secrets: Values,
     notice: mpsc::Sender<String>,
 ) -> Result<(ExecutorKind, Running), Broken> {
+    if let Some(runtime) = &job.spec.runtime
+        && !context.executors.runtimes.table().knows(&runtime.name)
+        && let Err(error) = equip::learn(context).await
+    {
+        // It was added a moment ago, or never: without the log nobody can tell.
+        debug!(job.id = %job.id, "cannot read which runtimes the deployment has: {error}");
+    }
     let Chosen { executor, why, instead } = context.executors.choose((&job.spec).into()).await?;
     debug!(job.id = %job.id, "executor {}: {why}", executor.kind());
     let asked = || Launch {

@@ -5,6 +5,7 @@ mod clock;
 mod command;
 mod config;
 mod dispatcher;
+mod equip;
 pub mod executor;
 mod facts;
 mod fence;

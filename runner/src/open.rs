@@ -6,7 +6,7 @@ use tracing::warn;
 
 use crate::{
     config::Config,
-    executor::{Docker, Executors, Noop, Preference, Process, docker, process},
+    executor::{Docker, Executors, Noop, Preference, Process, Runtimes, docker, process},
     restart,
 };
 
@@ -20,12 +20,12 @@ pub struct Error {
 
 /// Finds the executors: connects to Docker, starts the spawn helper.
 pub(crate) async fn open(config: &Config) -> Result<Executors, Error> {
-    let runtimes = Arc::new(config.runtimes.clone());
+    let runtimes = Runtimes::from(config.runtimes.clone());
     let docker = match config.executor {
         Preference::Process => Err("it was started with `--executor process`".to_owned()),
         Preference::Auto | Preference::Docker => Docker::connect(docker::Config {
             note: Some(config.work_dir.join(restart::FILE)),
-            ..docker::Config::new(config.worker.clone(), Arc::clone(&runtimes))
+            ..docker::Config::new(config.worker.clone(), runtimes.clone())
         })
         .await
         .map_err(|error| error.to_string()),
@@ -35,7 +35,7 @@ pub(crate) async fn open(config: &Config) -> Result<Executors, Error> {
     } else if !config.allow_process && !is_local(&config.nats) {
         Err("the grid reaches beyond this machine, and the runner was not started with `--allow-process`".to_owned())
     } else {
-        Process::start(process::Config::new(config.worker.clone(), runtimes))
+        Process::start(process::Config::new(config.worker.clone(), runtimes.clone()))
             .await
             .map_err(|error| error.to_string())
     };
@@ -46,6 +46,7 @@ pub(crate) async fn open(config: &Config) -> Result<Executors, Error> {
             docker,
             process,
             noop: Noop,
+            runtimes,
         }),
     }
 }

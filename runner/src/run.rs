@@ -13,13 +13,13 @@ use bus::{
 };
 use parking_lot::Mutex;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::{
     attempt::Context,
     config::Config,
     dispatcher::Room,
-    open,
+    equip, open,
     packages::Packages,
     patience::patiently,
     places::Places,
@@ -240,6 +240,11 @@ async fn serve(config: &Config, context: &Arc<Context>, told: &Told, resumed: Op
             limit.as_secs_f32()
         );
     }
+    // What the deployment calls what is known before the first job.
+    if let Err(error) = equip::learn(context).await {
+        debug!("cannot read yet which runtimes the deployment has: {error}");
+    }
+    tracker.spawn(quiet.clone().run_until_cancelled_owned(equip::keep(Arc::clone(context))));
     let beats = presence::beat(Arc::clone(context), config.clone(), free, pulse, quiet.clone());
     let beats = tracker.spawn(beats);
     info!(

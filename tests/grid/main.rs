@@ -15,6 +15,7 @@ mod outages;
 mod packages;
 mod projector;
 mod runner;
+mod runtimes;
 mod secrets;
 mod up;
 mod watcher;

@@ -1,6 +1,7 @@
 //! `rgrid up`, `down` and `status`: the embedded grid, its supervisor, and what goes wrong.
 
 mod disk;
+mod runtimes;
 
 use std::{
     fs,

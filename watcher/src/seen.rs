@@ -226,7 +226,7 @@ pub fn read(subject: &str, payload: &[u8]) -> Result<Option<Seen>, DecodeError> 
             Ok(Some(Seen::Batch { namespace, batch, event }))
         }
         Some(EventSubject::Worker(worker)) => of_worker(worker, payload).map(Some),
-        None => Ok(None),
+        Some(EventSubject::Runtimes | EventSubject::Image(_)) | None => Ok(None),
     }
 }
 
@@ -357,6 +357,6 @@ fn of_worker(worker: WorkerId, payload: &[u8]) -> Result<Seen, DecodeError> {
             session: restarting.session,
             until: restarting.deadline.min(time.checked_add_signed(AWAY_MAX).unwrap_or(time)),
         },
-        WorkerEvent::Cordoned(_) | WorkerEvent::Uncordoned(_) => Seen::Said { worker },
+        WorkerEvent::Cordoned(_) | WorkerEvent::Uncordoned(_) | WorkerEvent::Equipped(_) => Seen::Said { worker },
     })
 }

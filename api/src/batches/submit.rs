@@ -5,6 +5,7 @@ use bus::{
     batch::{BatchMember, BatchSubmitted, MAX_MEMBERS},
     ids::{BatchId, Digest, Namespace},
     policy::Start,
+    runtimes::RuntimesSet,
     spec::JobSpec,
     submission::{Refusal, Submission},
 };
@@ -90,9 +91,11 @@ async fn members_of(
     members: Vec<MemberSubmission>,
 ) -> Result<Vec<JobSpec>, Problem> {
     let shared = share(app, job, members.first()).await?;
+    // One table for all of them, whatever is edited meanwhile.
+    let deployed = app.deployed.borrow().clone();
     let mut specs = Vec::with_capacity(members.len());
     for (member, index) in members.into_iter().zip(0..) {
-        specs.push(spec(&shared, member, (id, index), window)?);
+        specs.push(spec(&deployed, &shared, member, (id, index), window)?);
         if index % 256 == 255 {
             // Others have requests too.
             tokio::task::yield_now().await;
@@ -120,7 +123,13 @@ async fn share(app: &App, mut job: Submission, first: Option<&MemberSubmission>)
 }
 
 /// The job that a member is.
-fn spec(shared: &Submission, member: MemberSubmission, (batch, index): (BatchId, u32), window: bool) -> Result<JobSpec, Problem> {
+fn spec(
+    deployed: &RuntimesSet,
+    shared: &Submission,
+    member: MemberSubmission,
+    (batch, index): (BatchId, u32),
+    window: bool,
+) -> Result<JobSpec, Problem> {
     let mut one = shared.clone();
     if !member.command.is_empty() {
         one.command = member.command;
@@ -134,6 +143,7 @@ fn spec(shared: &Submission, member: MemberSubmission, (batch, index): (BatchId,
             member.item.escape_debug()
         )))
     };
+    deployed.resolve(&mut one).map_err(at)?;
     let mut spec = one.accept().map_err(at)?.spec;
     if window {
         spec.start = Some(Start {

@@ -141,6 +141,7 @@ async fn submit(app: &App, letter: &Letter, body: &[u8]) -> Result<Submitted, Pr
         );
         return Err(Refusal(detail).into());
     }
+    app.resolve(&mut submission)?;
     let accepted = submission.accept()?;
     app.fill.admit(1, body.len() as u64)?;
     let own = store_inline(&app.files, &accepted.to_store).await?;

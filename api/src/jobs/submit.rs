@@ -139,6 +139,7 @@ async fn submit_one(app: &App, namespace: Namespace, key: Option<&str>, reuse: b
         (_, _) => {}
     }
     app.fill.admit(1, body.len() as u64)?;
+    app.resolve(&mut submission)?;
     let accepted = submission.accept()?;
     let own = store_inline(&app.files, &accepted.to_store).await?;
     if let Some(missing) = check_inputs(&app.files, [&accepted.spec], &own).await?.first_of(&accepted.spec) {
@@ -167,7 +168,10 @@ async fn accept_all(app: &App, namespace: &Namespace, raw: &[&RawValue]) -> Resu
     let mut accepted: Vec<Result<Accepted, Problem>> = Vec::with_capacity(raw.len());
     for (place, one) in raw.iter().enumerate() {
         let submission: Result<Submission, _> = json(&format!("job {place} of the array"), one.get().as_bytes());
-        accepted.push(submission.and_then(|submission| Ok(submission.accept()?)));
+        accepted.push(submission.and_then(|mut submission| {
+            app.resolve(&mut submission)?;
+            Ok(submission.accept()?)
+        }));
         if place % 256 == 255 {
             // Others have requests too.
             tokio::task::yield_now().await;

@@ -2,15 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use bus::ids::{Attempt, JobId};
+use bus::{
+    ids::{Attempt, JobId, Token},
+    worker::Equipment,
+};
 use chrono::{DateTime, Utc};
+use serde::Deserialize;
 use sqlx::{FromRow, types::Json};
 use uuid::Uuid;
 
 use super::{Tables, away, small, unsigned};
 use crate::{
     error::Problem,
-    view::{Running, WorkerView},
+    view::{Running, RuntimesOfWorker, WorkerView},
 };
 
 #[derive(FromRow)]
@@ -45,7 +49,47 @@ const WORKERS: &str = "SELECT w.id, w.session, w.state, w.cpu_milli, w.memory_by
      w.restarting_until, w.cordoned_at, w.cordon_reason, w.cordon_drain, w.cordon_deadline \
      FROM workers w LEFT JOIN worker_heartbeats h ON h.worker = w.id AND h.session = w.session ORDER BY w.id";
 
+/// What the live ones have of runtimes.
+const EQUIPMENT: &str = "SELECT id, executors, equipment FROM workers WHERE state = 'live' ORDER BY id";
+
+#[derive(FromRow)]
+struct EquipmentRow {
+    id: String,
+    executors: Vec<String>,
+    equipment: Option<Json<Has>>,
+}
+
+#[derive(Default, Deserialize)]
+struct Has {
+    runtimes: BTreeMap<Token, Equipment>,
+    images: BTreeMap<String, String>,
+    platform: Option<String>,
+}
+
+impl EquipmentRow {
+    fn view(self) -> Option<RuntimesOfWorker> {
+        let Has {
+            runtimes,
+            images,
+            platform,
+        } = self.equipment.map(|Json(has)| has).unwrap_or_default();
+        Some(RuntimesOfWorker {
+            worker: self.id.parse().ok()?,
+            runtimes,
+            images,
+            platform,
+            process: self.executors.iter().any(|executor| executor == "process"),
+        })
+    }
+}
+
 impl Tables {
+    /// What every live worker can run scripts by, by the worker's name.
+    pub(crate) async fn equipment(&self) -> Result<Vec<RuntimesOfWorker>, Problem> {
+        let rows: Vec<EquipmentRow> = sqlx::query_as(EQUIPMENT).fetch_all(self.pool()?).await.map_err(away)?;
+        Ok(rows.into_iter().filter_map(EquipmentRow::view).collect())
+    }
+
     /// Every worker, by name.
     pub(crate) async fn workers(&self) -> Result<Vec<WorkerView>, Problem> {
         let rows: Vec<WorkerRow> = sqlx::query_as(WORKERS).fetch_all(self.pool()?).await.map_err(away)?;

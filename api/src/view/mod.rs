@@ -8,6 +8,7 @@ mod grid;
 mod history;
 mod job;
 mod log;
+mod runtimes;
 mod secrets;
 mod words;
 
@@ -21,6 +22,7 @@ pub use self::{
     history::{History, HistoryEvent},
     job::{AttemptOutcome, AttemptView, JobView, LostAttempt},
     log::{LogAttempt, LogGap, LogPiece},
+    runtimes::{Runtimes, RuntimesOfWorker, RuntimesOfWorkers},
     secrets::{PublicKey, SecretView, Secrets, SetSecret},
     words::{describe, describe_expiry, describe_loss},
 };

@@ -19,7 +19,9 @@ use crate::{
     batch::BatchEvent,
     envelope::{Envelope, Event},
     ids::{BatchId, EventId, JobId, Namespace, WorkerId},
+    image::{ImageEvent, ImageName},
     job::JobEvent,
+    runtimes::RuntimesEvent,
     subjects,
     worker::WorkerEvent,
 };
@@ -114,6 +116,20 @@ impl Append {
         Self::new(subject.clone(), after.map(|after| (subject, after)), envelope)
     }
 
+    /// What the deployment's runtimes are, to follow the event at `after` (0: to be the first).
+    #[must_use]
+    pub fn runtimes(after: u64, envelope: &Envelope<RuntimesEvent>) -> Self {
+        let subject = subjects::RUNTIMES.to_owned();
+        Self::new(subject.clone(), Some((subject, after)), envelope)
+    }
+
+    /// An event of an image that the grid keeps, to follow the event at `after` (0: to be the first).
+    #[must_use]
+    pub fn image(name: &ImageName, after: u64, envelope: &Envelope<ImageEvent>) -> Self {
+        let subject = subjects::image(name);
+        Self::new(subject.clone(), Some((subject, after)), envelope)
+    }
+
     fn new<E: Event>(subject: String, expected: Option<(String, u64)>, envelope: &Envelope<E>) -> Self {
         Self {
             subject,
@@ -161,6 +177,12 @@ impl Log {
     #[must_use]
     pub const fn new(js: jetstream::Context, patience: Duration) -> Self {
         Self { js, patience }
+    }
+
+    /// What it appends over, to read from.
+    #[must_use]
+    pub const fn js(&self) -> &jetstream::Context {
+        &self.js
     }
 
     /// Appends an event, and returns its sequence once it is stored.

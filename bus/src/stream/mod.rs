@@ -9,6 +9,7 @@ pub mod puller;
 pub mod read;
 pub mod secrets;
 pub mod setup;
+pub mod sys;
 pub mod work;
 
 /// The stream of all events.

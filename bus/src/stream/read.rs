@@ -19,7 +19,9 @@ use crate::{
     batch::{self, Batch},
     envelope::{DecodeError, Envelope},
     ids::{BatchId, JobId, WorkerId},
+    image,
     job::{self, Job, JobEvent},
+    runtimes::RuntimesEvent,
     subjects::{self, EventSubject},
     worker::{self, WorkerEvent},
 };
@@ -134,6 +136,10 @@ pub enum Fact {
     Batch(Box<batch::Recorded>),
     /// Of a worker.
     Worker(Box<worker::Recorded>),
+    /// Of the deployment's runtimes.
+    Runtimes(Box<Envelope<RuntimesEvent>>),
+    /// Of an image that the grid keeps.
+    Image(Box<image::Recorded>),
 }
 
 /// Reads a stored event; nothing for a subject whose kind this program does not know.
@@ -170,6 +176,11 @@ pub fn decode(subject: &str, sequence: u64, payload: &[u8]) -> Result<Option<Fac
                 envelope,
             })))
         }
+        Some(EventSubject::Runtimes) => Some(Fact::Runtimes(Box::new(Envelope::from_json(payload).map_err(failed)?))),
+        Some(EventSubject::Image(name)) => {
+            let envelope = Envelope::from_json(payload).map_err(failed)?;
+            Some(Fact::Image(Box::new(image::Recorded { name, sequence, envelope })))
+        }
         None => None,
     })
 }
@@ -198,12 +209,12 @@ pub async fn back_to(js: &jetstream::Context, stream: &str, filter: &str, after:
 }
 
 /// Whether there are replicas, which may be behind.
-fn clustered(js: &jetstream::Context) -> bool {
+pub(super) fn clustered(js: &jetstream::Context) -> bool {
     js.client().server_info().cluster.is_some()
 }
 
 /// A stream to be read from.
-async fn handle(js: &jetstream::Context, stream: &str, clustered: bool) -> Result<Stream<()>, Error> {
+pub(super) async fn handle(js: &jetstream::Context, stream: &str, clustered: bool) -> Result<Stream<()>, Error> {
     let mut js = js.clone();
     if clustered {
         js.set_timeout(ASK);
@@ -226,7 +237,7 @@ where
 
 /// The last message under a filter. With replicas, the stream's leader is asked: any other may not have heard of it, and who
 /// decides on an old state decides in vain.
-async fn last(stream: &Stream<()>, filter: &str, clustered: bool) -> Result<Option<Stored>, Error> {
+pub(super) async fn last(stream: &Stream<()>, filter: &str, clustered: bool) -> Result<Option<Stored>, Error> {
     let failed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Read {
         what: filter.to_owned(),
         source,
@@ -286,7 +297,7 @@ pub async fn everything(js: &jetstream::Context, id: JobId) -> Result<Vec<Stored
 }
 
 /// The events under a filter, oldest first, linked or not, up to and with the one at `last`, which must be one of them.
-async fn up_to(js: &jetstream::Context, filter: String, last: u64) -> Result<Vec<Stored>, Error> {
+pub(super) async fn up_to(js: &jetstream::Context, filter: String, last: u64) -> Result<Vec<Stored>, Error> {
     let mut follower = Follower::new(js, EVENTS, vec![filter.clone()], 0);
     let mut stored: Vec<Stored> = Vec::new();
     while stored.last().is_none_or(|message| message.sequence < last) {

@@ -38,7 +38,7 @@ impl Work {
         let sequence = message.info().map_or(0, |info| info.stream_sequence);
         Ok(match read::decode(&message.subject, sequence, &message.payload)? {
             Some(Fact::Job(recorded)) => Some(*recorded),
-            Some(Fact::Batch(_) | Fact::Worker(_)) | None => None,
+            Some(Fact::Batch(_) | Fact::Worker(_) | Fact::Runtimes(_) | Fact::Image(_)) | None => None,
         })
     }
 

@@ -16,6 +16,7 @@ pub(crate) mod requeue;
 pub(crate) mod rerun;
 pub(crate) mod retry;
 pub(crate) mod run;
+pub(crate) mod runtimes;
 pub(crate) mod secret;
 pub(crate) mod status;
 pub(crate) mod version;

@@ -42,6 +42,9 @@ pub(crate) struct ApiArgs {
     /// The largest file that may be uploaded
     #[arg(long, value_name = "SIZE", env = "RGRID_MAX_UPLOAD", default_value = "1TiB")]
     max_upload: ByteSize,
+    /// The deployment's runtimes.toml: runtimes and aliases, for every worker and client; an edit counts at once [default: what was said last]
+    #[arg(long, value_name = "FILE", env = "RGRID_RUNTIMES_FILE")]
+    runtimes: Option<PathBuf>,
     #[command(flatten)]
     common: Common,
     #[command(flatten)]
@@ -63,6 +66,7 @@ pub(crate) async fn api(args: ApiArgs) -> anyhow::Result<ExitCode> {
         key: key.trim().to_owned(),
         secrets_key: settings::secrets_key(args.secrets_key_file.as_deref())?,
         max_upload_bytes: args.max_upload.0,
+        runtimes: args.runtimes,
     };
     if args.common.print_config {
         settings::print(&json!({
@@ -74,6 +78,7 @@ pub(crate) async fn api(args: ApiArgs) -> anyhow::Result<ExitCode> {
             "key": if config.key.is_empty() { "" } else { "***" },
             "secrets_key_file": args.secrets_key_file,
             "max_upload_bytes": config.max_upload_bytes,
+            "runtimes": config.runtimes,
         }))?;
         return Ok(ExitCode::SUCCESS);
     }

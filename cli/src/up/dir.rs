@@ -77,6 +77,11 @@ impl DataDir {
         self.root.join("secrets.key")
     }
 
+    /// What the grid's runtimes are, for its operator to edit.
+    pub(super) fn runtimes(&self) -> PathBuf {
+        self.root.join("runtimes.toml")
+    }
+
     pub(super) fn run(&self) -> PathBuf {
         self.root.join("run")
     }

@@ -125,6 +125,7 @@ impl Launcher {
             command.env("RGRID_API_LISTEN", format!("127.0.0.1:{port}"));
             command.env("RGRID_API_KEY", &grid.api_key);
             command.env("RGRID_SECRETS_KEY_FILE", self.dir.secrets_key());
+            command.env("RGRID_RUNTIMES_FILE", self.dir.runtimes());
         }
         if part == Part::Watcher {
             command.env("RGRID_NATS_SYSTEM", grid.nats_system_url.as_str());

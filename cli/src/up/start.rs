@@ -99,6 +99,17 @@ fn secrets_key(dir: &DataDir) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Makes the file that the grid's runtimes are written in, once; and reads it, so that what is wrong there is said here.
+fn runtimes(dir: &DataDir) -> anyhow::Result<()> {
+    let path = dir.runtimes();
+    if !path.exists() {
+        replace(&path, api::runtimes::TEMPLATE.as_bytes(), false).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    api::runtimes::read(&path, &text)?;
+    Ok(())
+}
+
 /// Finds the programs, stops what an earlier supervisor left, and settles addresses and credentials.
 async fn launcher(args: &UpArgs, dir: &DataDir, report: &mut Report) -> anyhow::Result<Launcher> {
     postgres::prepare(dir)?;
@@ -118,6 +129,7 @@ async fn launcher(args: &UpArgs, dir: &DataDir, report: &mut Report) -> anyhow::
     };
     let (grid, ports) = GridFile::settle(dir, &wishes)?;
     secrets_key(dir)?;
+    runtimes(dir)?;
     let first = if postgres::cluster_major(dir).is_none() {
         " (a new grid: creating its database)"
     } else {

@@ -25,7 +25,8 @@ const JOBS: &str = "
 
 const WORKERS: &str = "
     SELECT id, session, state, cpu_milli, memory_bytes, queues, executors, labels::text AS labels, versions::text AS versions,
-           host, pid, registered_at, ended_at, restarting_until, cordoned_at, cordon_reason, cordon_drain, cordon_deadline, sequence
+           host, pid, registered_at, ended_at, restarting_until, cordoned_at, cordon_reason, cordon_drain, cordon_deadline, sequence,
+           equipment::text AS equipment
     FROM workers";
 
 #[derive(FromRow)]
@@ -65,6 +66,7 @@ struct WorkerColumns {
     registered_at: DateTime<Utc>,
     ended_at: Option<DateTime<Utc>>,
     restarting_until: Option<DateTime<Utc>>,
+    equipment: Option<String>,
     cordoned_at: Option<DateTime<Utc>>,
     cordon_reason: Option<String>,
     cordon_drain: bool,
@@ -187,6 +189,7 @@ fn worker(row: WorkerColumns) -> Result<WorkerRow, sqlx::Error> {
         registered_at: row.registered_at,
         ended_at: row.ended_at,
         restarting_until: row.restarting_until,
+        equipment: row.equipment,
         cordon: row.cordoned_at.map(|at| Cordon {
             at,
             reason: row.cordon_reason,

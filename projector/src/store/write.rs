@@ -58,14 +58,15 @@ const UPDATE_ATTEMPTS: &str = "
 
 const UPSERT_WORKER: &str = "
     INSERT INTO workers (id, session, state, cpu_milli, memory_bytes, queues, executors, labels, versions, host, pid, registered_at, ended_at,
-                         sequence, restarting_until, cordoned_at, cordon_reason, cordon_drain, cordon_deadline)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8::text::jsonb, $9::text::jsonb, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
+                         sequence, restarting_until, cordoned_at, cordon_reason, cordon_drain, cordon_deadline, equipment)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8::text::jsonb, $9::text::jsonb, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20::text::jsonb)
     ON CONFLICT (id) DO UPDATE SET
         session = EXCLUDED.session, state = EXCLUDED.state, cpu_milli = EXCLUDED.cpu_milli, memory_bytes = EXCLUDED.memory_bytes,
         queues = EXCLUDED.queues, executors = EXCLUDED.executors, labels = EXCLUDED.labels, versions = EXCLUDED.versions,
         host = EXCLUDED.host, pid = EXCLUDED.pid, registered_at = EXCLUDED.registered_at, ended_at = EXCLUDED.ended_at,
         sequence = EXCLUDED.sequence, restarting_until = EXCLUDED.restarting_until, cordoned_at = EXCLUDED.cordoned_at,
-        cordon_reason = EXCLUDED.cordon_reason, cordon_drain = EXCLUDED.cordon_drain, cordon_deadline = EXCLUDED.cordon_deadline";
+        cordon_reason = EXCLUDED.cordon_reason, cordon_drain = EXCLUDED.cordon_drain, cordon_deadline = EXCLUDED.cordon_deadline,
+        equipment = EXCLUDED.equipment";
 
 const INSERT_ARTIFACTS: &str = "
     INSERT INTO artifacts (job_id, attempt, position, path, sha256, size, executable)
@@ -226,6 +227,7 @@ async fn upsert_worker(connection: &mut PgConnection, row: &WorkerRow) -> Result
         .bind(row.cordon.as_ref().and_then(|cordon| cordon.reason.as_deref()))
         .bind(row.cordon.as_ref().is_some_and(|cordon| cordon.drain))
         .bind(row.cordon.as_ref().and_then(|cordon| cordon.deadline))
+        .bind(row.equipment.as_deref())
         .execute(connection)
         .await?;
     Ok(())

@@ -7,7 +7,7 @@ use bus::{
     spec::{ExecutorKind, JobSpec},
 };
 
-use super::{Docker, Error, Executor, Noop, Process};
+use super::{Docker, Error, Executor, Noop, Process, Runtimes};
 
 /// What the worker's operator prefers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -62,6 +62,8 @@ pub struct Executors {
     pub process: Result<Process, String>,
     /// For measuring.
     pub noop: Noop,
+    /// What runtimes mean, which the executors share.
+    pub runtimes: Runtimes,
 }
 
 impl Executors {
@@ -71,6 +73,14 @@ impl Executors {
         let docker = self.docker.is_ok().then_some(ExecutorKind::Docker);
         let process = self.process.is_ok().then_some(ExecutorKind::Process);
         docker.into_iter().chain(process).chain([ExecutorKind::Noop]).collect()
+    }
+
+    /// Waits until there is an image more, or less, by our doing.
+    pub async fn images_changed(&self) {
+        match &self.docker {
+            Ok(docker) => docker.images_changed().await,
+            Err(_) => std::future::pending().await,
+        }
     }
 
     /// Versions of what the executors stand on, for the worker's registration.
@@ -175,6 +185,7 @@ mod tests {
             docker: Err("no Docker daemon answers".to_owned()),
             process: Err("not allowed".to_owned()),
             noop: Noop,
+            runtimes: crate::executor::RuntimeTable::default().into(),
         }
     }
 

@@ -22,7 +22,7 @@ pub use self::{
     docker::Docker,
     noop::Noop,
     process::Process,
-    runtimes::{ParseError, Runtime, RuntimeTable},
+    runtimes::{ParseError, Runtime, RuntimeTable, Runtimes},
 };
 
 /// Everything an executor needs to run one attempt's command.

@@ -1,8 +1,9 @@
 //! Runtimes: what `python` means, as a program of the worker and as an image.
 
-use std::{collections::BTreeMap, str::FromStr};
+use std::{collections::BTreeMap, str::FromStr, sync::Arc};
 
-use bus::{ids::Token, runtime::RuntimeRef};
+use bus::{ids::Token, runtime::RuntimeRef, runtimes::RuntimesSet};
+use parking_lot::RwLock;
 
 use super::Error;
 
@@ -21,6 +22,32 @@ pub struct RuntimeTable {
     by_name: BTreeMap<Token, Runtime>,
     /// The images for a command without a runtime.
     program_images: Vec<String>,
+    /// What the worker's operator says, which counts more than what the deployment does.
+    own: Vec<(Token, Vec<String>, Option<String>)>,
+}
+
+/// The runtimes that a worker knows, as the deployment's operator changes them. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Runtimes(Arc<RwLock<Arc<RuntimeTable>>>);
+
+impl From<RuntimeTable> for Runtimes {
+    fn from(table: RuntimeTable) -> Self {
+        Self(Arc::new(RwLock::new(Arc::new(table))))
+    }
+}
+
+impl Runtimes {
+    /// The table as it stands.
+    #[must_use]
+    pub fn table(&self) -> Arc<RuntimeTable> {
+        Arc::clone(&self.0.read())
+    }
+
+    /// Takes in what the deployment says.
+    pub fn deployed(&self, set: &RuntimesSet) {
+        let table = self.table().deployed(set);
+        *self.0.write() = Arc::new(table);
+    }
 }
 
 /// An entry of the table that could not be read.
@@ -50,6 +77,7 @@ impl Default for RuntimeTable {
         let mut table = Self {
             by_name: BTreeMap::new(),
             program_images: owned(&[LOCAL_IMAGE, "debian:stable-slim"]),
+            own: Vec::new(),
         };
         for (name, process, images) in built_in {
             if let Ok(name) = name.parse() {
@@ -70,17 +98,47 @@ impl RuntimeTable {
     /// The table with one runtime more, or another meaning of one that it has: what is empty stays as it was.
     #[must_use]
     pub fn with(mut self, name: Token, process: Vec<String>, image: Option<String>) -> Self {
+        self.mean(name.clone(), &process, image.as_slice());
+        self.own.push((name, process, image));
+        self
+    }
+
+    /// What is built in, with what the deployment says of it, and then what the worker's operator does.
+    #[must_use]
+    pub fn deployed(&self, set: &RuntimesSet) -> Self {
+        let mut table = Self::default();
+        for (name, meaning) in &set.runtimes {
+            table.mean(name.clone(), &meaning.interpreter, &meaning.images);
+        }
+        for (name, process, image) in &self.own {
+            table.mean(name.clone(), process, image.as_slice());
+        }
+        table.own.clone_from(&self.own);
+        table
+    }
+
+    fn mean(&mut self, name: Token, process: &[String], images: &[String]) {
         let runtime = self.by_name.entry(name).or_insert_with(|| Runtime {
             process: Vec::new(),
             images: Vec::new(),
         });
         if !process.is_empty() {
-            runtime.process = process;
+            runtime.process = process.to_vec();
         }
-        if let Some(image) = image {
-            runtime.images = vec![image];
+        if !images.is_empty() {
+            runtime.images = images.to_vec();
         }
-        self
+    }
+
+    /// Whether there is a runtime of this name.
+    #[must_use]
+    pub fn knows(&self, name: &Token) -> bool {
+        self.by_name.contains_key(name)
+    }
+
+    /// All runtimes, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&Token, &Runtime)> {
+        self.by_name.iter()
     }
 
     /// The table with what a configuration says: `name=interpreter argument…`, `name@image` or `name=interpreter argument…@image`.
@@ -111,7 +169,7 @@ impl RuntimeTable {
         self.by_name.get(name).ok_or_else(|| {
             let known: Vec<&str> = self.by_name.keys().map(Token::as_str).collect();
             Error::Unrunnable(format!(
-                "this worker knows no runtime `{name}`: it knows {}; the worker's operator can add it",
+                "this worker knows no runtime `{name}`: it knows {}; the deployment's operator can add it (runtimes.toml), or the worker's (--runtime)",
                 known.join(", ")
             ))
         })
@@ -185,6 +243,30 @@ mod tests {
         let table = table.with_entry("python@registry:5000/py:3").unwrap();
         assert_eq!(table.interpreter(&python()).unwrap(), ["python3.12", "-X", "dev"]);
         assert_eq!(python_images(&table), ["registry:5000/py:3"]);
+    }
+
+    #[test]
+    fn the_deployment_changes_what_is_built_in_and_the_worker_has_the_last_word() {
+        let set = |json: &str| serde_json::from_str::<RuntimesSet>(json).unwrap();
+        let said =
+            r#"{"runtimes":{"python":{"interpreter":["pypy3"],"images":["lab/a:1","lab/b:1"]},"racket":{"interpreter":["racket"]}}}"#;
+        let runtimes = Runtimes::from(RuntimeTable::default().with_entry("python@own:1").unwrap());
+        runtimes.deployed(&set(said));
+        let table = runtimes.table();
+        assert_eq!(table.interpreter(&python()).unwrap(), ["pypy3"]);
+        assert_eq!(table.images(Some(&python().into())).unwrap(), ["own:1"]);
+        assert!(table.knows(&"racket".parse().unwrap()));
+        runtimes.deployed(&set("{}"));
+        assert_eq!(runtimes.table().interpreter(&python()).unwrap(), ["python3"]);
+        assert!(!runtimes.table().knows(&"racket".parse().unwrap()));
+        assert_eq!(runtimes.table().images(Some(&python().into())).unwrap(), ["own:1"]);
+    }
+
+    #[test]
+    fn every_runtime_that_is_built_in_has_a_meaning() {
+        let table = RuntimeTable::default();
+        let names = bus::runtime::BUILT_IN.map(|(name, _)| name.parse::<Token>().unwrap());
+        assert!(names.iter().all(|name| table.knows(name)) && table.names().count() == names.len());
     }
 
     #[test]

@@ -80,6 +80,7 @@ impl Served {
             key: KEY.to_owned(),
             secrets_key: None,
             max_upload_bytes: api::Config::MAX_UPLOAD_BYTES,
+            runtimes: None,
         };
         change(&mut config);
         let writer = Writer::connect(nats.url()).await?;

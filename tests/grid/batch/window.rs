@@ -64,7 +64,7 @@ async fn most_at_once(grid: &Grid) -> Result<(usize, usize)> {
                 }
                 _ => {}
             },
-            Some(Fact::Worker(_)) | None => {}
+            Some(Fact::Worker(_) | Fact::Runtimes(_) | Fact::Image(_)) | None => {}
         }
         most = most.max(held.len());
         if message.pending == 0 {

@@ -3,7 +3,6 @@
 use std::{
     collections::HashSet,
     os::unix::fs::MetadataExt as _,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -17,7 +16,7 @@ use super::{Place, finish, line, processes, run};
 const MIB: u64 = 1 << 20;
 
 async fn docker(change: impl FnOnce(&mut Config)) -> anyhow::Result<Docker> {
-    let mut config = Config::new("tests".parse()?, Arc::new(RuntimeTable::default()));
+    let mut config = Config::new("tests".parse()?, RuntimeTable::default().into());
     change(&mut config);
     let docker = Docker::connect(config)
         .await
@@ -236,6 +235,7 @@ async fn auto_takes_docker_where_the_runtime_s_image_is() -> anyhow::Result<()> 
         docker: Ok(docker(|_| ()).await?),
         process: Ok(processes().await?),
         noop: Noop,
+        runtimes: RuntimeTable::default().into(),
     };
     let (python, node) = ("python".parse()?, "node".parse()?);
     let kind = async |want| executors.choose(want).await.map(|chosen| chosen.executor.kind().to_string());

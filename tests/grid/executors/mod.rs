@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -76,7 +75,7 @@ fn rgrid() -> anyhow::Result<PathBuf> {
 fn config() -> anyhow::Result<Config> {
     Ok(Config {
         helper: vec![rgrid()?.into(), helper::VERB.into()],
-        ..Config::new("tests".parse()?, Arc::new(RuntimeTable::default()))
+        ..Config::new("tests".parse()?, RuntimeTable::default().into())
     })
 }
 

@@ -132,7 +132,7 @@ impl Reader {
             Ok(Some(Fact::Job(recorded))) => self.of_job(&recorded),
             Ok(Some(Fact::Batch(recorded))) => What::OfBatch(recorded.batch),
             Ok(Some(Fact::Worker(recorded))) => of_worker(recorded.worker, &recorded.envelope.event),
-            Ok(None) => return None,
+            Ok(Some(Fact::Runtimes(_) | Fact::Image(_)) | None) => return None,
             Err(error) => What::Unreadable(error.to_string()),
         };
         Some(Event { sequence, at, what })

@@ -61,7 +61,7 @@ impl Broker {
     pub(super) fn history(&self, id: JobId) -> Vec<job::Recorded> {
         let of_it = |stored: &Stored| match &stored.fact {
             Fact::Job(recorded) if recorded.job == id => Some((**recorded).clone()),
-            Fact::Job(_) | Fact::Batch(_) | Fact::Worker(_) => None,
+            Fact::Job(_) | Fact::Batch(_) | Fact::Worker(_) | Fact::Runtimes(_) | Fact::Image(_) => None,
         };
         self.log.iter().filter_map(of_it).collect()
     }
@@ -78,7 +78,7 @@ impl Broker {
         let index = usize::try_from(*sequence - 1).ok()?;
         match &self.log.get(index)?.fact {
             Fact::Job(recorded) => Some((**recorded).clone()),
-            Fact::Batch(_) | Fact::Worker(_) => None,
+            Fact::Batch(_) | Fact::Worker(_) | Fact::Runtimes(_) | Fact::Image(_) => None,
         }
     }
 
@@ -151,6 +151,7 @@ impl Sim {
         let what = match fact {
             Fact::Job(recorded) => self.broker.reader.of_job(recorded),
             Fact::Batch(recorded) => What::OfBatch(recorded.batch),
+            Fact::Runtimes(_) | Fact::Image(_) => return,
             Fact::Worker(recorded) => match &recorded.envelope.event {
                 WorkerEvent::Lost(lost) => What::Lost(recorded.worker.clone(), lost.session),
                 _ => What::OfWorker(recorded.worker.clone()),

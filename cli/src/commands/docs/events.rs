@@ -5,10 +5,12 @@ use std::fmt::Write as _;
 use anyhow::Context as _;
 use bus::{
     batch::{BatchAdvanced, BatchCancelled, BatchSealed, BatchStopped, BatchSubmitted},
+    image::{ImagePushed, ImageRemoved},
     job::{CancelRequested, Cancelled, Claimed, Died, Expired, Finished, Released, Requeued, Rescheduled, Started, Submitted},
     manifest::Manifest,
+    runtimes::RuntimesSet,
     submission::Submission,
-    worker::{Beat, Cordoned, Left, Lost, Registered, Restarting, Uncordoned},
+    worker::{Beat, Cordoned, Equipped, Left, Lost, Registered, Restarting, Uncordoned},
 };
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
@@ -62,13 +64,21 @@ const BATCH: [Kind; 5] = [
 ];
 
 #[rustfmt::skip]
-const WORKER: [Kind; 6] = [
+const WORKER: [Kind; 7] = [
     Kind { kind: "worker.registered.v1", data: "Registered", by: "the worker", means: "A runner began a session for it. Attempts of any other session of this worker are over." },
     Kind { kind: "worker.lost.v1", data: "Lost", by: "the watcher", means: "Its heartbeats lapsed. Its attempts are rescheduled." },
     Kind { kind: "worker.left.v1", data: "Left", by: "the worker", means: "Its runner ended the session in good order." },
     Kind { kind: "worker.restarting.v1", data: "Restarting", by: "the worker", means: "Its runner is about to restart, and comes back to the containers that it leaves running. Until the deadline its silence does not count." },
     Kind { kind: "worker.cordoned.v1", data: "Cordoned", by: "the API", means: "An operator wants it to take no new work, over all its sessions; with `drain`, what it executes is to leave it as well." },
     Kind { kind: "worker.uncordoned.v1", data: "Uncordoned", by: "the API", means: "An operator lets it take work again." },
+    Kind { kind: "worker.equipped.v1", data: "Equipped", by: "the worker", means: "What it can run scripts by, all of it: said once its session is registered, and when it changes." },
+];
+
+#[rustfmt::skip]
+const SYS: [Kind; 3] = [
+    Kind { kind: "runtimes.set.v1", data: "RuntimesSet", by: "the API, on `rgrid.evt.sys.runtimes`", means: "The deployment's `runtimes.toml` is this from now on." },
+    Kind { kind: "image.pushed.v1", data: "ImagePushed", by: "the API, on `rgrid.evt.sys.image.<name>`", means: "The grid keeps an image under this name, in place of any before it." },
+    Kind { kind: "image.removed.v1", data: "ImageRemoved", by: "the API, on `rgrid.evt.sys.image.<name>`", means: "The grid does not keep it any more." },
 ];
 
 /// What the types say.
@@ -105,6 +115,10 @@ impl Contract {
         add::<Restarting>(&mut generator);
         add::<Cordoned>(&mut generator);
         add::<Uncordoned>(&mut generator);
+        add::<Equipped>(&mut generator);
+        add::<RuntimesSet>(&mut generator);
+        add::<ImagePushed>(&mut generator);
+        add::<ImageRemoved>(&mut generator);
         add::<bus::envelope::Actor>(&mut generator);
         Self {
             definitions: generator.take_definitions(true),
@@ -113,7 +127,7 @@ impl Contract {
 
     /// One JSON Schema document of all types, with the data type of each event.
     pub(super) fn schema(&self) -> Value {
-        let kinds = JOB.iter().chain(&BATCH).chain(&WORKER);
+        let kinds = JOB.iter().chain(&BATCH).chain(&WORKER).chain(&SYS);
         let events: Map<String, Value> = kinds
             .map(|kind| (kind.kind.to_owned(), json!({ "$ref": format!("#/$defs/{}", kind.data) })))
             .collect();
@@ -142,7 +156,7 @@ impl Contract {
 
     /// The types that others refer to.
     fn types(&self) -> String {
-        let is_event = |name: &str| JOB.iter().chain(&BATCH).chain(&WORKER).any(|kind| kind.data == name);
+        let is_event = |name: &str| JOB.iter().chain(&BATCH).chain(&WORKER).chain(&SYS).any(|kind| kind.data == name);
         let mut text = String::new();
         for (name, schema) in self
             .definitions
@@ -186,6 +200,7 @@ pub(super) fn markdown() -> anyhow::Result<String> {
             Some(("events", "job")) => contract.events(&JOB)?,
             Some(("events", "batch")) => contract.events(&BATCH)?,
             Some(("events", "worker")) => contract.events(&WORKER)?,
+            Some(("events", "sys")) => contract.events(&SYS)?,
             None if marker == "types" => contract.types(),
             None if marker == "subjects" => render::subjects(),
             None if marker == "streams" => render::streams()?,
@@ -201,7 +216,10 @@ pub(super) fn markdown() -> anyhow::Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use bus::{batch::BatchEvent, envelope::Event as _, ids::Attempt, job::JobEvent, worker::WorkerEvent};
+    use bus::{
+        batch::BatchEvent, envelope::Event as _, ids::Attempt, image::ImageEvent, job::JobEvent, runtimes::RuntimesEvent,
+        worker::WorkerEvent,
+    };
 
     use super::*;
 
@@ -231,6 +249,7 @@ mod tests {
             WorkerEvent::Restarting(_) => "Restarting",
             WorkerEvent::Cordoned(_) => "Cordoned",
             WorkerEvent::Uncordoned(_) => "Uncordoned",
+            WorkerEvent::Equipped(_) => "Equipped",
         }
     }
 
@@ -271,6 +290,16 @@ mod tests {
         for kind in &BATCH {
             assert!(
                 matches!(BatchEvent::decode(kind.kind, &raw), Err(bus::envelope::DecodeError::Data { .. })),
+                "{}",
+                kind.kind
+            );
+        }
+        for kind in &SYS {
+            let runtimes = RuntimesEvent::decode(kind.kind, &raw);
+            let image = ImageEvent::decode(kind.kind, &raw);
+            assert!(
+                matches!(runtimes, Err(bus::envelope::DecodeError::Data { .. }))
+                    || matches!(image, Err(bus::envelope::DecodeError::Data { .. })),
                 "{}",
                 kind.kind
             );

@@ -15,7 +15,7 @@ const STREAMS: [&str; 6] = [
 ];
 
 /// Subjects as [`bus::subjects`] spells them.
-const SUBJECTS: [(&str, &str); 9] = [
+const SUBJECTS: [(&str, &str); 11] = [
     ("rgrid.submit.<namespace>.<queue>", "submissions by any service: publish here"),
     ("rgrid.refused.<namespace>", "what was not accepted, and why"),
     (
@@ -37,6 +37,14 @@ const SUBJECTS: [(&str, &str); 9] = [
     (
         "rgrid.evt.sys.worker.<worker>",
         "in the log: events of a worker; `rgrid.fact.sys.worker.<worker>` once stored",
+    ),
+    (
+        "rgrid.evt.sys.runtimes",
+        "in the log: which runtimes and aliases the deployment has",
+    ),
+    (
+        "rgrid.evt.sys.image.<name>",
+        "in the log: events of an image that the grid keeps; a `.` of its name is a `=`",
     ),
     ("rgrid.log.<namespace>.<job>.<attempt>", "what an attempt prints, as frames"),
     ("rgrid.hb.<worker>", "a worker's heartbeats"),

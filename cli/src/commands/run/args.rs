@@ -72,7 +72,7 @@ pub(crate) struct RunArgs {
     #[arg(long, short)]
     pub(super) verbose: bool,
 
-    /// What runs the script: python, node, bash, sh, ruby, perl, php, R, julia, or what the worker's operator added; with a version as in python:3.12; or image:IMAGE, as --image [default: by its first line (#!) or extension]
+    /// What runs the script: python, node, bash, sh, ruby, perl, php, R, julia, or what the grid's operator added (`rgrid runtimes`); with a version as in python:3.12; or image:IMAGE, as --image [default: by its first line (#!) or extension]
     #[arg(long, value_name = "NAME", help_heading = "How it runs")]
     pub(super) runtime: Option<String>,
     /// Which runtime an extension means, besides py, js, mjs, cjs, bash and sh; may be given several times

@@ -5,6 +5,7 @@ pub(crate) mod batch;
 mod batch_args;
 mod besides;
 mod dependencies;
+mod deployed;
 mod dry;
 mod environment;
 mod files;
@@ -44,7 +45,8 @@ const INTERRUPTED: u8 = 130;
 /// The exit code of a program whose output nobody reads, 128 + SIGPIPE.
 const UNREAD: u8 = 141;
 
-pub(crate) async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(mut args: RunArgs) -> anyhow::Result<ExitCode> {
+    deployed::resolve(&mut args).await?;
     if args.many.asked() {
         return Box::pin(batch::run(args)).await;
     }

@@ -2,21 +2,7 @@
 
 use std::path::Path;
 
-/// Which runtime an extension means.
-const EXTENSIONS: [(&str, &str); 12] = [
-    ("py", "python"),
-    ("pyw", "python"),
-    ("js", "node"),
-    ("mjs", "node"),
-    ("cjs", "node"),
-    ("bash", "bash"),
-    ("sh", "sh"),
-    ("rb", "ruby"),
-    ("pl", "perl"),
-    ("php", "php"),
-    ("r", "R"),
-    ("jl", "julia"),
-];
+use bus::runtime::of_extension;
 
 /// What a script's own bytes and name say about what runs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,8 +32,8 @@ pub(super) fn tell(path: &Path, head: &[u8], executable: bool, extra: &[(String,
     if let Some(runtime) = interpreter(head).and_then(|program| runtime_of(&program)) {
         return Told::Runtime(runtime);
     }
-    if let Some((_, runtime)) = EXTENSIONS.iter().find(|(known, _)| *known == extension) {
-        return Told::Runtime((*runtime).to_owned());
+    if let Some(runtime) = of_extension(&extension) {
+        return Told::Runtime(runtime.to_owned());
     }
     if executable && (head.starts_with(b"#!") || head.starts_with(b"\x7fELF")) {
         Told::Itself

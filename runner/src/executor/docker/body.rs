@@ -85,8 +85,9 @@ pub(super) fn of(
     has_init: bool,
     runner: ProcessId,
 ) -> Result<ContainerCreateBody, Error> {
+    let table = config.runtimes.table();
     let mut interpreter = match &launch.runtime {
-        Some(runtime) => config.runtimes.get(&runtime.name)?.process.clone(),
+        Some(runtime) => table.get(&runtime.name)?.process.clone(),
         None => Vec::new(),
     };
     if let (Some(Packages { kind: Kind::Pip, .. }), Some(program)) = (&launch.packages, interpreter.first_mut()) {

@@ -1,15 +1,22 @@
 //! Images: which are there, and getting those that are not.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use bollard::{errors::Error::DockerResponseServerError, models::CreateImageInfo, query_parameters::CreateImageOptions};
+use bollard::{
+    errors::Error::DockerResponseServerError,
+    models::CreateImageInfo,
+    query_parameters::{CreateImageOptions, ListImagesOptions},
+};
 use futures::TryStreamExt as _;
 use parking_lot::Mutex;
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::timeout,
+};
 use tracing::info;
 
 use crate::executor::Error;
@@ -50,6 +57,7 @@ pub(super) struct Images {
     stall: Duration,
     seen: Mutex<HashMap<String, (Image, Instant)>>,
     pulls: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    changed: Notify,
 }
 
 impl Images {
@@ -59,6 +67,7 @@ impl Images {
             stall,
             seen: Mutex::default(),
             pulls: Mutex::default(),
+            changed: Notify::new(),
         }
     }
 
@@ -97,6 +106,25 @@ impl Images {
         };
         self.seen.lock().insert(name.to_owned(), (image.clone(), Instant::now()));
         Ok(Some(image))
+    }
+
+    /// All images that have names, each with its id.
+    ///
+    /// # Errors
+    /// [`Error::Broken`] if the daemon does not answer.
+    pub(super) async fn list(&self) -> Result<BTreeMap<String, String>, Error> {
+        let listed = self.client.list_images(None::<ListImagesOptions>).await;
+        let listed = listed.map_err(|error| Error::Broken(format!("Docker could not list its images: {error}")))?;
+        let named = listed.into_iter().flat_map(|image| {
+            let id = image.id;
+            image.repo_tags.into_iter().map(move |name| (name, id.clone()))
+        });
+        Ok(named.filter(|(name, _)| !name.contains('<')).collect())
+    }
+
+    /// Waits until an image was pulled or loaded.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
     }
 
     /// An image of that name may be gone.
@@ -154,6 +182,7 @@ impl Images {
                 tell(format!("pulling image {name}: {progress}"));
             }
         }
+        self.changed.notify_one();
         tell(format!("pulled image {name} in {:.1} s", started.elapsed().as_secs_f64()));
         self.find(name)
             .await?
@@ -195,6 +224,16 @@ impl std::fmt::Display for Progress {
 fn search_path(environment: &[String]) -> Option<String> {
     let path = environment.iter().find_map(|variable| variable.strip_prefix("PATH="))?;
     Some(path.to_owned())
+}
+
+/// What images run on, as their own configuration spells it: the kernel's name for a machine is another.
+pub(super) fn platform(os: &str, arch: &str) -> String {
+    let arch = match arch {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    format!("{}/{arch}", os.to_ascii_lowercase())
 }
 
 /// The name travels in a URL's path: what cannot be an image's name is not sent.

@@ -3,6 +3,7 @@
 //! As few round trips to the daemon as can be: create, attach, start, wait. Removal happens behind the job's back.
 
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
     pin::Pin,
     sync::{
@@ -34,7 +35,7 @@ use self::{
 use super::{
     Error, Executor, Identity, Launch, Left, Running,
     process::{mark::ProcessId, proc},
-    runtimes::RuntimeTable,
+    runtimes::Runtimes,
 };
 
 mod body;
@@ -63,7 +64,7 @@ pub struct Config {
     /// The worker they are run for.
     pub worker: WorkerId,
     /// Which image a runtime is.
-    pub runtimes: Arc<RuntimeTable>,
+    pub runtimes: Runtimes,
     /// The network they are in; absent: the daemon's own choice.
     pub network: Option<String>,
     /// How many processes and threads one may have: more than a job needs, fewer than a fork bomb.
@@ -77,7 +78,7 @@ pub struct Config {
 impl Config {
     /// The daemon's network, 4,096 processes, and a minute for a pull that stands still.
     #[must_use]
-    pub fn new(worker: WorkerId, runtimes: Arc<RuntimeTable>) -> Self {
+    pub fn new(worker: WorkerId, runtimes: Runtimes) -> Self {
         Self {
             worker,
             runtimes,
@@ -96,6 +97,7 @@ pub struct Docker {
     images: Images,
     setting: Setting,
     version: String,
+    platform: String,
     /// Whether the daemon has an init process to give (`docker-init`); believed until it says otherwise.
     has_init: AtomicBool,
     runner: ProcessId,
@@ -117,11 +119,13 @@ impl Docker {
             .map_err(broken)?;
         let client = client.with_timeout(ANSWER_TIMEOUT);
         let info = timeout(CONNECT_TIMEOUT, client.info()).await.map_err(silent)?.map_err(broken)?;
+        let server = timeout(CONNECT_TIMEOUT, client.version()).await.map_err(silent)?.map_err(broken)?;
         let runner = proc::this_process().map_err(|error| Error::Broken(error.to_string()))?;
         Ok(Self {
             images: Images::new(client.clone(), config.pull_stall),
             setting: Setting::of(&info),
             version: info.server_version.unwrap_or_default(),
+            platform: image::platform(&server.os.unwrap_or_default(), &server.arch.unwrap_or_default()),
             has_init: AtomicBool::new(true),
             runner,
             tasks: TaskTracker::new(),
@@ -136,9 +140,29 @@ impl Docker {
         &self.version
     }
 
+    /// What its containers run on: `linux/amd64`.
+    #[must_use]
+    pub fn platform(&self) -> &str {
+        &self.platform
+    }
+
+    /// The images that are there, by name, each with its id.
+    ///
+    /// # Errors
+    /// [`Error::Broken`] if the daemon does not answer.
+    pub async fn local_images(&self) -> Result<BTreeMap<String, String>, Error> {
+        let listed = timeout(LOOK_TIMEOUT, self.images.list()).await;
+        listed.unwrap_or_else(|_| Err(Error::Broken("Docker does not list its images".to_owned())))
+    }
+
+    /// Waits until an image was pulled or loaded.
+    pub async fn images_changed(&self) {
+        self.images.changed().await;
+    }
+
     /// Whether an image for this runtime is there already, so that a job of it can start at once.
     pub async fn has_image_for(&self, runtime: Option<&RuntimeRef>) -> bool {
-        let Ok(names) = self.config.runtimes.images(runtime) else {
+        let Ok(names) = self.config.runtimes.table().images(runtime) else {
             return false;
         };
         for name in &names {
@@ -168,7 +192,7 @@ impl Docker {
     async fn image(&self, launch: &Launch) -> Result<Image, Error> {
         let names = match &launch.image {
             Some(own) => vec![own.clone()],
-            None => self.config.runtimes.images(launch.runtime.as_ref())?,
+            None => self.config.runtimes.table().images(launch.runtime.as_ref())?,
         };
         for name in &names {
             if let Some(image) = self.images.find(name).await? {
@@ -272,8 +296,9 @@ impl Executor for Docker {
     }
 
     async fn identity(&self, launch: &Launch, kind: Kind) -> Result<Identity, Error> {
+        let table = self.config.runtimes.table();
         let interpreter = match &launch.runtime {
-            Some(runtime) => self.config.runtimes.get(&runtime.name)?.process.as_slice(),
+            Some(runtime) => table.get(&runtime.name)?.process.as_slice(),
             None => {
                 return Err(Error::Unrunnable(
                     "packages are installed for a runtime, and the job names none".to_owned(),

@@ -37,7 +37,7 @@ use self::{
     version::Versions,
     wire::Command,
 };
-use super::{Error, Executor, Identity, Launch, Limits, Running, runtimes::RuntimeTable};
+use super::{Error, Executor, Identity, Launch, Limits, Running, runtimes::Runtimes};
 
 mod cgroup;
 mod ending;
@@ -51,6 +51,7 @@ pub(crate) mod mark;
 pub(crate) mod proc;
 mod program;
 mod sampler;
+mod stock;
 mod version;
 mod wire;
 
@@ -62,7 +63,7 @@ pub struct Config {
     /// The spawn helper's program and arguments.
     pub helper: Vec<OsString>,
     /// Which interpreter a runtime is.
-    pub runtimes: Arc<RuntimeTable>,
+    pub runtimes: Runtimes,
     /// Where programs are looked up; `PATH` of every command.
     pub path: OsString,
     /// `USER` of every command.
@@ -78,7 +79,7 @@ impl Config {
     /// The runner's own binary as helper (found even if it was replaced on disk), its path and user, and control groups where
     /// they are writable.
     #[must_use]
-    pub fn new(worker: WorkerId, runtimes: Arc<RuntimeTable>) -> Self {
+    pub fn new(worker: WorkerId, runtimes: Runtimes) -> Self {
         Self {
             worker,
             helper: vec!["/proc/self/exe".into(), helper::VERB.into()],
@@ -193,8 +194,9 @@ impl Process {
             .command
             .split_first()
             .ok_or_else(|| Error::Unrunnable("the command is empty: name a program or a script".to_owned()))?;
+        let table = self.config.runtimes.table();
         let interpreter = match &launch.runtime {
-            Some(runtime) => self.config.runtimes.interpreter(&runtime.name)?,
+            Some(runtime) => table.interpreter(&runtime.name)?,
             None => &[],
         };
         let mut argv: Vec<OsString> = interpreter.iter().chain([first]).chain(arguments).map(OsString::from).collect();
@@ -262,8 +264,9 @@ impl Executor for Process {
 
     async fn identity(&self, launch: &Launch, kind: Kind) -> Result<Identity, Error> {
         let runtime = launch.runtime.as_ref().map(|runtime| &runtime.name);
+        let table = self.config.runtimes.table();
         let interpreter = match runtime {
-            Some(name) => self.config.runtimes.interpreter(name)?,
+            Some(name) => table.interpreter(name)?,
             None => &[],
         };
         let Some((program, arguments)) = interpreter.split_first() else {

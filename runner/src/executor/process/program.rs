@@ -45,6 +45,15 @@ impl Programs {
         Some(found)
     }
 
+    /// The names of all files on the search path.
+    pub(super) fn names(&self) -> impl Iterator<Item = String> {
+        std::env::split_paths(&self.path)
+            .filter(|directory| directory.is_absolute())
+            .filter_map(|directory| std::fs::read_dir(directory).ok())
+            .flatten()
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+    }
+
     /// Forgets where a program was: it is not there any more.
     pub(super) fn forget(&self, file: &Path) {
         self.found.lock().retain(|_, found| **found != *file);

@@ -11,7 +11,10 @@ use bus::runtime::RuntimeRef;
 use parking_lot::Mutex;
 use tokio::task::spawn_blocking;
 
-use super::program::Programs;
+use super::{
+    program::Programs,
+    stock::{bare, siblings},
+};
 use crate::executor::Error;
 
 /// The versions of interpreters that were asked. Cheap to clone.
@@ -25,7 +28,7 @@ impl Versions {
     /// # Errors
     /// [`Error::Unrunnable`] if there is none, with what there is.
     pub(super) async fn find(&self, programs: &Programs, program: &str, runtime: &RuntimeRef) -> Result<PathBuf, Error> {
-        let bare = program.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
+        let bare = bare(program);
         let version = runtime.version.as_deref().unwrap_or_default();
         let (mut there, mut asked) = (Vec::new(), Vec::new());
         for name in [format!("{bare}{version}"), program.to_owned()] {
@@ -56,6 +59,29 @@ impl Versions {
         )))
     }
 
+    /// The versions of a program that are there, its own first. One that does not tell its version is `?`.
+    pub(super) async fn all(&self, programs: &Programs, program: &str) -> Vec<String> {
+        let others = if program.contains('/') {
+            Vec::new()
+        } else {
+            siblings(programs.names(), program).into_iter().collect()
+        };
+        let mut versions = Vec::new();
+        for name in std::iter::once(program.to_owned()).chain(others) {
+            let Ok(file) = programs.resolve(&name, Path::new("/")) else {
+                continue;
+            };
+            let version = self.of(&file).await.unwrap_or_else(|| "?".to_owned());
+            if !versions.contains(&version) {
+                versions.push(version);
+            }
+        }
+        if let Some(others) = versions.get_mut(1..) {
+            others.sort_by_key(|version| std::cmp::Reverse(parts(version)));
+        }
+        versions
+    }
+
     async fn of(&self, file: &Path) -> Option<String> {
         if let Some(known) = self.0.lock().get(file) {
             return known.clone();
@@ -67,6 +93,11 @@ impl Versions {
         self.0.lock().insert(file.to_owned(), version.clone());
         version
     }
+}
+
+/// A version as numbers, to be sorted by.
+fn parts(version: &str) -> Vec<u32> {
+    version.split('.').map(|part| part.parse().unwrap_or(0)).collect()
 }
 
 /// The first word that is a version: `Python 3.11.7`, `v20.20.2`, `GNU bash, version 5.2.15(1)-release`, `(v5.36.0)`.

@@ -152,6 +152,8 @@ fn what_is_read_of_each_event() {
                 format!("rgrid.evt.default.job.{id}.ready.default.normal-s")
             }
             kind if kind.starts_with("batch.") => format!("rgrid.evt.default.batch.{id}"),
+            "runtimes.set.v1" => subjects::RUNTIMES.to_owned(),
+            kind if kind.starts_with("image.") => "rgrid.evt.sys.image.lab/py:3".to_owned(),
             kind if kind.starts_with("job.") => format!("rgrid.evt.default.job.{id}.by.watcher"),
             _ => "rgrid.evt.sys.worker.desk-1".to_owned(),
         };
@@ -174,6 +176,7 @@ fn what_is_read_of_each_event() {
         "job.rescheduled.v1",
         "job.submitted.v1",
         "worker.cordoned.v1",
+        "worker.equipped.v1",
         "worker.left.v1",
         "worker.lost.v1",
         "worker.registered.v1",

@@ -1,0 +1,301 @@
+//! `runtimes.toml`, read: pure, and strict, because one edit serves the whole grid.
+
+use std::{collections::BTreeMap, ops::Range, path::Path, str::FromStr};
+
+use bus::{
+    ids::Token,
+    runtime,
+    runtimes::{Alias, Meaning, RuntimesSet},
+};
+use toml::{
+    Spanned,
+    de::{DeString, DeTable, DeValue},
+};
+
+/// What a new grid's file says: nothing, with examples.
+pub const TEMPLATE: &str = "\
+# The runtimes of this grid. An edit counts at once, on every worker and for every client; `rgrid runtimes` shows what came of it.
+# Built in: python, node, bash, sh, perl, ruby, php, R, julia. What is left out of an entry stays as it is built in.
+
+# [runtimes.racket]
+# interpreter = \"racket -W error\"             # the program on the workers' PATH, and its own arguments
+# images = [\"lab/racket:8\", \"racket/racket:8\"]  # the first that a worker has is used, and the last is pulled
+# extensions = [\"rkt\"]                        # rgrid run x.rkt
+
+# [aliases]
+# py311 = \"python:3.11\"                       # rgrid run --runtime py311 x.py
+# science = \"image:lab/science:2\"
+";
+
+/// Why a file cannot be meant: with its line, and with what to write.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Wrong(pub(super) String);
+
+/// Reads the text of a `runtimes.toml`; messages name it as `path`.
+///
+/// # Errors
+/// [`Wrong`] at the first thing that cannot be meant.
+pub fn read(path: &Path, text: &str) -> Result<RuntimesSet, Wrong> {
+    let reader = Reader { path, text };
+    let table = DeTable::parse(text).map_err(|error| reader.wrong(&error.span().unwrap_or_default(), error.message().trim()))?;
+    let mut set = RuntimesSet::default();
+    for (key, value) in table.get_ref() {
+        match (key.get_ref().as_ref(), value.get_ref()) {
+            ("runtimes", DeValue::Table(runtimes)) => set.runtimes = reader.runtimes(runtimes)?,
+            ("aliases", DeValue::Table(_)) => {}
+            (name, _) => {
+                let sentence = format!(
+                    "`{name}` cannot stand here; there are tables `[runtimes.NAME]` and `[aliases]`, as in `py311 = \"python:3.11\"`"
+                );
+                return Err(reader.wrong(&key.span(), &sentence));
+            }
+        }
+    }
+    // Behind the runtimes, wherever they stand: an alias may not have the name of one.
+    if let Some(DeValue::Table(aliases)) = table.get_ref().get("aliases").map(Spanned::get_ref) {
+        set.aliases = reader.aliases(aliases, &set.runtimes)?;
+    }
+    Ok(set)
+}
+
+struct Reader<'a> {
+    path: &'a Path,
+    text: &'a str,
+}
+
+type Key<'a> = Spanned<DeString<'a>>;
+
+impl Reader<'_> {
+    fn wrong(&self, span: &Range<usize>, sentence: &str) -> Wrong {
+        let before = self.text.as_bytes().get(..span.start).unwrap_or_default();
+        let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+        Wrong(format!("{}, line {line}: {sentence}", self.path.display()))
+    }
+
+    fn name(&self, what: &str, key: &Key<'_>) -> Result<Token, Wrong> {
+        Token::from_str(key.get_ref()).map_err(|_| {
+            let sentence = format!(
+                "`{}` cannot be {what}'s name; take 1 to 64 letters, digits, `_` and `-`",
+                key.get_ref().escape_debug()
+            );
+            self.wrong(&key.span(), &sentence)
+        })
+    }
+
+    fn runtimes(&self, table: &DeTable<'_>) -> Result<BTreeMap<Token, Meaning>, Wrong> {
+        let mut runtimes: BTreeMap<Token, Meaning> = BTreeMap::new();
+        for (key, value) in table {
+            let name = self.name("a runtime", key)?;
+            let DeValue::Table(fields) = value.get_ref() else {
+                let sentence = format!("`{name}` is a table: `[runtimes.{name}]`, and below it `interpreter = \"…\"`");
+                return Err(self.wrong(&key.span(), &sentence));
+            };
+            let meaning = self.meaning(&name, fields, &runtimes)?;
+            if meaning.interpreter.is_empty() && !runtime::is_built_in(name.as_str()) {
+                let sentence =
+                    format!("the runtime `{name}` needs an interpreter, on workers and in images alike: `interpreter = \"{name}\"`");
+                return Err(self.wrong(&key.span(), &sentence));
+            }
+            runtimes.insert(name, meaning);
+        }
+        Ok(runtimes)
+    }
+
+    fn meaning(&self, name: &Token, fields: &DeTable<'_>, before: &BTreeMap<Token, Meaning>) -> Result<Meaning, Wrong> {
+        let mut meaning = Meaning::default();
+        for (key, value) in fields {
+            match key.get_ref().as_ref() {
+                "interpreter" => {
+                    meaning.interpreter = match value.get_ref() {
+                        DeValue::String(words) => words.split_whitespace().map(ToOwned::to_owned).collect(),
+                        _ => self.texts(key, value)?,
+                    };
+                    if meaning.interpreter.is_empty() {
+                        return Err(self.wrong(
+                            &key.span(),
+                            "`interpreter` is empty; name a program, as in `interpreter = \"racket\"`",
+                        ));
+                    }
+                }
+                "images" => {
+                    meaning.images = self.texts(key, value)?;
+                    if let Some(image) = meaning
+                        .images
+                        .iter()
+                        .find(|image| format!("image:{image}").parse::<Alias>().is_err())
+                    {
+                        let sentence = format!("`{image}` is not an image's name; write it as for `docker run`, as in `racket/racket:8`");
+                        return Err(self.wrong(&key.span(), &sentence));
+                    }
+                }
+                "extensions" => {
+                    meaning.extensions = self.texts(key, value)?;
+                    for extension in &mut meaning.extensions {
+                        *extension = self.extension(name, key, extension, before)?;
+                    }
+                }
+                other => {
+                    let sentence =
+                        format!("`{other}` cannot stand in `[runtimes.{name}]`; there are `interpreter`, `images` and `extensions`");
+                    return Err(self.wrong(&key.span(), &sentence));
+                }
+            }
+        }
+        Ok(meaning)
+    }
+
+    fn extension(&self, name: &Token, key: &Key<'_>, given: &str, before: &BTreeMap<Token, Meaning>) -> Result<String, Wrong> {
+        let extension = given.trim_start_matches('.').to_ascii_lowercase();
+        if extension.is_empty() || extension.contains(['.', '/']) || extension.contains(char::is_whitespace) {
+            let sentence = format!(
+                "`{}` is not an extension; write it without the dot, as in `\"rkt\"`",
+                given.escape_debug()
+            );
+            return Err(self.wrong(&key.span(), &sentence));
+        }
+        let ours = before
+            .iter()
+            .find(|(_, meaning)| meaning.extensions.contains(&extension))
+            .map(|(name, _)| name.as_str());
+        match runtime::of_extension(&extension).or(ours) {
+            Some(other) if other != name.as_str() => {
+                let sentence = format!(
+                    "`.{extension}` files are run by `{other}` already; leave the extension out, or give `{other}` another meaning"
+                );
+                Err(self.wrong(&key.span(), &sentence))
+            }
+            _ => Ok(extension),
+        }
+    }
+
+    fn texts(&self, key: &Key<'_>, value: &Spanned<DeValue<'_>>) -> Result<Vec<String>, Wrong> {
+        let text = |value: &Spanned<DeValue<'_>>| match value.get_ref() {
+            DeValue::String(text) if !text.is_empty() => Some(text.to_string()),
+            _ => None,
+        };
+        let texts = match value.get_ref() {
+            DeValue::Array(values) => values.iter().map(text).collect(),
+            _ => text(value).map(|text| vec![text]),
+        };
+        texts.ok_or_else(|| {
+            let name = key.get_ref();
+            self.wrong(
+                &key.span(),
+                &format!("`{name}` is a text, or a list of texts: `{name} = [\"…\", \"…\"]`"),
+            )
+        })
+    }
+
+    fn aliases(&self, table: &DeTable<'_>, runtimes: &BTreeMap<Token, Meaning>) -> Result<BTreeMap<Token, Alias>, Wrong> {
+        let mut aliases = BTreeMap::new();
+        for (key, value) in table {
+            let name = self.name("an alias", key)?;
+            if runtimes.contains_key(&name) || runtime::is_built_in(name.as_str()) {
+                let sentence =
+                    format!("`{name}` is a runtime, and cannot be an alias as well; give the alias another name, as in `my-{name}`");
+                return Err(self.wrong(&key.span(), &sentence));
+            }
+            let alias = match value.get_ref() {
+                DeValue::String(text) => text
+                    .parse::<Alias>()
+                    .map_err(|error| self.wrong(&value.span(), &error.to_string()))?,
+                _ => {
+                    return Err(self.wrong(
+                        &key.span(),
+                        &format!("`{name}` is a text: `{name} = \"python:3.11\"`, or `\"image:NAME:TAG\"`"),
+                    ));
+                }
+            };
+            if let Alias::Runtime(target) = &alias
+                && !runtimes.contains_key(&target.name)
+                && !runtime::is_built_in(target.name.as_str())
+            {
+                let sentence = format!(
+                    "`{name}` stands for `{target}`, and there is no runtime `{}`; name one that is built in, or add `[runtimes.{}]`",
+                    target.name, target.name
+                );
+                return Err(self.wrong(&value.span(), &sentence));
+            }
+            aliases.insert(name, alias);
+        }
+        Ok(aliases)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_becomes_what_the_log_keeps() {
+        let text = "[aliases]\npy311 = \"python:3.11\"\nscience = \"image:lab/science:2\"\nscheme = \"racket\"\n\n[runtimes.racket]\n\
+                    interpreter = \"racket -W error\"\nimages = [\"lab/racket:8\", \"racket/racket:8\"]\nextensions = \".RKT\"\n\n\
+                    [runtimes.python]\nimages = \"lab/python:3\"\n";
+        let set = read(Path::new("runtimes.toml"), text).expect("it is well-formed");
+        let json = serde_json::to_string(&set).expect("JSON");
+        assert_eq!(
+            json,
+            r#"{"runtimes":{"python":{"images":["lab/python:3"]},"racket":{"interpreter":["racket","-W","error"],"images":["lab/racket:8","racket/racket:8"],"extensions":["rkt"]}},"aliases":{"py311":"python:3.11","scheme":"racket","science":"image:lab/science:2"}}"#
+        );
+        assert_eq!(read(Path::new("x"), TEMPLATE), Ok(RuntimesSet::default()));
+        let example = TEMPLATE.replace("\n# [", "\n[").replace("\n# i", "\ni").replace("\n# e", "\ne");
+        let example = example.replace("\n# py", "\npy").replace("\n# sc", "\nsc");
+        assert_eq!(
+            read(Path::new("x"), &example).map(|set| (set.runtimes.len(), set.aliases.len())),
+            Ok((1, 2))
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_said_with_its_line_and_what_to_write() {
+        for (text, words) in [
+            ("\nrkt = 1\n", "line 2: `rkt` cannot stand here; there are tables"),
+            ("[runtimes.racket\n", "line 1: "),
+            (
+                "[runtimes]\nracket = \"racket\"\n",
+                "line 2: `racket` is a table: `[runtimes.racket]`",
+            ),
+            ("[runtimes.\"a b\"]\n", "line 1: `a b` cannot be a runtime's name; take"),
+            (
+                "[runtimes.racket]\nimages = [\"x\"]\n",
+                "line 1: the runtime `racket` needs an interpreter",
+            ),
+            (
+                "[runtimes.racket]\ninterpreter = \" \"\n",
+                "line 2: `interpreter` is empty; name a program",
+            ),
+            (
+                "[runtimes.python]\nimages = [\"a b\"]\n",
+                "line 2: `a b` is not an image's name; write",
+            ),
+            ("[runtimes.python]\nimages = [1]\n", "line 2: `images` is a text, or a list"),
+            (
+                "[runtimes.python]\nversion = \"3\"\n",
+                "line 2: `version` cannot stand in `[runtimes.python]`; there are",
+            ),
+            (
+                "[runtimes.python]\nextensions = [\"rb\"]\n",
+                "line 2: `.rb` files are run by `ruby` already; leave",
+            ),
+            (
+                "[runtimes.node]\nextensions = [\"a.b\"]\n",
+                "line 2: `a.b` is not an extension; write",
+            ),
+            (
+                "[aliases]\n\npython = \"node\"\n",
+                "line 3: `python` is a runtime, and cannot be an alias as well; give",
+            ),
+            (
+                "[aliases]\npy = \"cobol\"\n",
+                "line 2: `py` stands for `cobol`, and there is no runtime `cobol`; name",
+            ),
+            ("[aliases]\npy = \"python:\"\n", "line 2: `python:` is not a runtime"),
+            ("[aliases]\npy = \"image:\"\n", "line 2: `image:` is not an image"),
+            ("[aliases]\npy = 3\n", "line 2: `py` is a text: `py = "),
+        ] {
+            let error = read(Path::new("runtimes.toml"), text).expect_err(text).to_string();
+            assert!(error.starts_with("runtimes.toml, ") && error.contains(words), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! `GET /v1/runtimes`: what the deployment says of runtimes, and what its workers have of them.
+
+use axum::{Json, extract::State};
+
+use crate::{
+    app::Shared,
+    error::Problem,
+    extract::{Query, parameter},
+    jobs::caught_up,
+    view::{Runtimes, RuntimesOfWorkers},
+};
+
+mod file;
+mod publish;
+
+pub use self::file::{TEMPLATE, Wrong, read};
+pub(crate) use self::publish::{follow, load};
+
+/// `GET /v1/runtimes`: without the tables.
+pub(crate) async fn deployed(State(app): State<Shared>, query: Query) -> Result<Json<Runtimes>, Problem> {
+    query.none()?;
+    let set = app.deployed.borrow().as_ref().clone();
+    Ok(Json(Runtimes {
+        runtimes: set.runtimes,
+        aliases: set.aliases,
+    }))
+}
+
+/// `GET /v1/runtimes/workers?min_sequence=`
+pub(crate) async fn of_workers(State(app): State<Shared>, query: Query) -> Result<Json<RuntimesOfWorkers>, Problem> {
+    let mut min_sequence = 0;
+    query.each(|name, value| {
+        if name == "min_sequence" {
+            min_sequence = parameter(name, &value)?;
+        }
+        Ok(name == "min_sequence")
+    })?;
+    caught_up(&app, min_sequence).await?;
+    let workers = app.tables.equipment().await?;
+    Ok(Json(RuntimesOfWorkers { workers }))
+}

@@ -1,0 +1,134 @@
+//! `rgrid runtimes`: what scripts can be run by, and which worker has it.
+
+use std::{collections::BTreeSet, path::PathBuf, process::ExitCode};
+
+use anyhow::Context as _;
+use api::view::{Runtimes, RuntimesOfWorker, RuntimesOfWorkers};
+use bus::{ids::Token, runtimes::RuntimesSet, worker::Equipment};
+use clap::Args;
+use serde_json::json;
+
+use crate::{
+    client::{Connect, now as log_end},
+    failure::usage,
+    output::{Align, print, print_json, print_line, table},
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  rgrid runtimes                        each runtime, and what each live worker has of it
+  rgrid runtimes --json | jq .aliases
+  rgrid runtimes --check runtimes.toml  whether the file can be meant, before it is put in its place
+
+As a container, the first image that a worker has is used, and the last is pulled. `here`: the worker has it; `grid`: it comes from \
+the grid's own store (`rgrid image list`); `pull`: it must come from a registry.";
+
+/// List the runtimes: as which version each worker has them, in which images, and what the grid's aliases mean
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct RuntimesArgs {
+    /// Answer in JSON
+    #[arg(long)]
+    json: bool,
+    /// Only look through a runtimes.toml, and say what is wrong with it
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    check: Option<PathBuf>,
+    #[command(flatten)]
+    connect: Connect,
+}
+
+pub(crate) async fn runtimes(args: RuntimesArgs) -> anyhow::Result<ExitCode> {
+    if let Some(file) = &args.check {
+        check(file)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let client = args.connect.client()?;
+    let deployed: Runtimes = client.get("/v1/runtimes", &()).await?;
+    let query = [("min_sequence", log_end(&client).await?)];
+    let RuntimesOfWorkers { workers } = client.get("/v1/runtimes/workers", &query).await?;
+    if args.json {
+        print_json(&json!({ "runtimes": deployed.runtimes, "aliases": deployed.aliases, "workers": workers }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    show(&deployed, &workers)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check(file: &PathBuf) -> anyhow::Result<()> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let RuntimesSet { runtimes, aliases } = api::runtimes::read(file, &text).map_err(|wrong| usage(wrong.to_string()))?;
+    print_line(&format!(
+        "{} can be meant: {} runtimes, {} aliases",
+        file.display(),
+        runtimes.len(),
+        aliases.len()
+    ))
+}
+
+fn show(deployed: &Runtimes, workers: &[RuntimesOfWorker]) -> anyhow::Result<()> {
+    if workers.is_empty() {
+        print_line("no worker is live; start one with `rgrid runner`")?;
+    } else {
+        print(&overview(workers))?;
+    }
+    if !deployed.aliases.is_empty() {
+        let rows = deployed
+            .aliases
+            .iter()
+            .map(|(name, alias)| vec![name.to_string(), alias.to_string()]);
+        let columns = [("ALIAS", Align::Left), ("MEANS", Align::Left)];
+        print_line("")?;
+        print(&table(&columns, rows.collect()))?;
+    }
+    Ok(())
+}
+
+/// A line for each runtime and worker that has it in some way.
+fn overview(workers: &[RuntimesOfWorker]) -> String {
+    let names: BTreeSet<&Token> = workers.iter().flat_map(|worker| worker.runtimes.keys()).collect();
+    let mut rows = Vec::new();
+    for name in names {
+        for worker in workers {
+            if let Some(equipment) = worker.runtimes.get(name) {
+                rows.push(row(name, worker, equipment));
+            }
+        }
+    }
+    let silent = workers.iter().filter(|worker| worker.runtimes.is_empty());
+    rows.extend(silent.map(|worker| vec!["?".to_owned(), worker.worker.to_string(), "not said yet".to_owned(), "-".to_owned()]));
+    let columns = [
+        ("RUNTIME", Align::Left),
+        ("WORKER", Align::Left),
+        ("AS A PROCESS", Align::Left),
+        ("AS A CONTAINER", Align::Left),
+    ];
+    table(&columns, rows)
+}
+
+fn row(name: &Token, worker: &RuntimesOfWorker, equipment: &Equipment) -> Vec<String> {
+    let dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
+    let here = |image: &&String| worker.images.contains_key(*image);
+    // The images of other versions are as good, where a job names the version.
+    let others = worker
+        .images
+        .keys()
+        .filter(|image| image.starts_with(&format!("rgrid/{name}:")) && !equipment.images.contains(image));
+    let mut images: Vec<String> = equipment
+        .images
+        .iter()
+        .filter(here)
+        .chain(others)
+        .map(|image| format!("{image} (here)"))
+        .collect();
+    if images.is_empty()
+        && let Some(last) = equipment.images.last()
+    {
+        images.push(format!("{last} (pull)"));
+    }
+    vec![
+        name.to_string(),
+        worker.worker.to_string(),
+        dash(equipment.versions.join(", ")),
+        dash(images.join(", ")),
+    ]
+}
