@@ -1,5 +1,6 @@
 //! The tables are the fold of the log: at every moment, whatever is killed, and again when they are made anew.
 
+mod batches;
 mod random;
 mod rebuild;
 mod world;

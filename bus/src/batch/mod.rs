@@ -107,10 +107,9 @@ impl Batch {
         };
         batch.sequence = recorded.sequence;
         match (&recorded.envelope.event, &batch.phase) {
-            (BatchEvent::Submitted(_), _) | (_, Phase::Cancelled { .. }) => {}
-            // A window moves only where all is submitted.
-            (BatchEvent::Sealed(_) | BatchEvent::Advanced(_), Phase::Submitting) => batch.phase = Phase::Sealed,
-            (BatchEvent::Sealed(_) | BatchEvent::Advanced(_), Phase::Sealed | Phase::Stopped) => {}
+            (BatchEvent::Submitted(_) | BatchEvent::Advanced(_), _) | (_, Phase::Cancelled { .. }) => {}
+            (BatchEvent::Sealed(_), Phase::Submitting) => batch.phase = Phase::Sealed,
+            (BatchEvent::Sealed(_), Phase::Sealed | Phase::Stopped) => {}
             (BatchEvent::Stopped(_), _) => batch.phase = Phase::Stopped,
             (BatchEvent::Cancelled(event), _) => {
                 batch.phase = Phase::Cancelled {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use bus::{
-    envelope::{Actor, Envelope},
+    envelope::{Actor, Envelope, Event},
     ids::{Attempt, JobId, SessionId, WorkerId},
     job::{
         CancelRequested, Cancelled, Claimed, Command, Died, Finished, Job, JobEvent, LossCause, Outcome, Phase, Recorded, Rescheduled,
@@ -17,11 +17,14 @@ use bus::{
 use grid_tests::writer::{Writer, namespace, spec};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 
-/// Says random things about a few jobs at a time.
+use super::batches::Batches;
+
+/// Says random things about a few jobs, and batches, at a time.
 pub(super) struct Babbler {
     dice: StdRng,
     workers: Vec<(WorkerId, SessionId)>,
     jobs: Vec<(JobId, Option<Job>)>,
+    batches: Batches,
 }
 
 impl Babbler {
@@ -31,6 +34,7 @@ impl Babbler {
             dice: StdRng::seed_from_u64(seed),
             workers: workers.collect::<Result<_>>()?,
             jobs: (0..20).map(|_| (JobId::new(), None)).collect(),
+            batches: Batches::new(),
         })
     }
 
@@ -38,6 +42,11 @@ impl Babbler {
     pub(super) async fn say(&mut self, writer: &Writer, count: usize) -> Result<()> {
         let mut stored = Vec::new();
         for _ in 0..count {
+            if self.dice.random_bool(0.15) {
+                let (subject, envelope) = self.batches.next(&mut self.dice);
+                stored.push(writer.bus.js.send_publish(subject, message(&envelope)).await?);
+                continue;
+            }
             let which = self.dice.random_range(0..self.jobs.len());
             let (speaker, event) = self.next(which);
             let (id, job) = &mut self.jobs[which];
@@ -120,6 +129,11 @@ impl Babbler {
                 delay_ms: Some(1_000),
                 ..Start::default()
             }),
+            batch: if self.dice.random_bool(0.3) {
+                self.batches.member(&mut self.dice)
+            } else {
+                None
+            },
             ..spec()
         };
         let speaker = spec.start.as_ref().map(|_| Actor::Api);
@@ -182,7 +196,7 @@ impl Babbler {
     }
 }
 
-fn message(envelope: &Envelope<JobEvent>) -> async_nats::jetstream::message::PublishMessage {
+fn message<E: Event>(envelope: &Envelope<E>) -> async_nats::jetstream::message::PublishMessage {
     async_nats::jetstream::message::PublishMessage::build().payload(envelope.to_json().into())
 }
 

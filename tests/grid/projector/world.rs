@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use bus::{
-    ids::JobId,
+    batch::Batch,
+    ids::{BatchId, JobId},
     job::{AttemptEnd, AttemptRecord, End, Job, Phase, Recorded},
     stream::{
         EVENTS,
@@ -23,6 +24,8 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
+
+use super::batches::{self, BatchRow};
 
 /// How long anything may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -109,14 +112,14 @@ impl World {
     }
 
     /// Everything in the log that can be read, oldest first.
-    pub(super) async fn events(&self) -> Result<Vec<Recorded>> {
+    async fn events(&self) -> Result<Vec<Fact>> {
         let last = self.last().await?;
         let mut follower = Follower::new(&self.writer.bus.js, EVENTS, Vec::new(), 0);
         let mut events = Vec::new();
         loop {
             let message = timeout(PATIENCE, follower.next()).await?;
-            if let Ok(Some(Fact::Job(recorded))) = read::decode(&message.subject, message.sequence, &message.payload) {
-                events.push(*recorded);
+            if let Ok(Some(fact)) = read::decode(&message.subject, message.sequence, &message.payload) {
+                events.push(fact);
             }
             if message.sequence >= last {
                 return Ok(events);
@@ -127,8 +130,16 @@ impl World {
     /// That the tables hold exactly what `Job::replay` makes of the log, and nothing else. Returns how many jobs that are.
     pub(super) async fn check(&self) -> Result<usize> {
         let mut histories = BTreeMap::<JobId, Vec<Recorded>>::new();
-        for recorded in self.events().await? {
-            histories.entry(recorded.job).or_default().push(recorded);
+        let mut batches = BTreeMap::<BatchId, Option<Batch>>::new();
+        for fact in self.events().await? {
+            match fact {
+                Fact::Job(recorded) => histories.entry(recorded.job).or_default().push(*recorded),
+                Fact::Batch(recorded) => {
+                    let batch = batches.entry(recorded.batch).or_default();
+                    *batch = Batch::evolve(batch.take(), &recorded);
+                }
+                _ => {}
+            }
         }
         let jobs: Vec<Job> = histories.values().filter_map(Job::replay).collect();
         let mut wanted: Vec<JobColumns> = jobs.iter().map(JobColumns::of).collect();
@@ -144,6 +155,12 @@ impl World {
         wanted.sort_by_key(|row| (row.job_id, row.number));
         found.sort_by_key(|row| (row.job_id, row.number));
         same("attempts", &wanted, &found)?;
+        let mut wanted: Vec<String> = batches.values().flatten().map(batches::wanted).collect::<Result<_>>()?;
+        let found: Vec<BatchRow> = sqlx::query_as("SELECT * FROM batches").fetch_all(&self.pool).await?;
+        let mut found: Vec<String> = found.iter().map(BatchRow::says).collect();
+        wanted.sort_unstable();
+        found.sort_unstable();
+        same("batches", &wanted, &found)?;
         Ok(jobs.len())
     }
 }
@@ -197,6 +214,8 @@ struct JobColumns {
     worker: Option<String>,
     exit_code: Option<i32>,
     outcome: Option<Value>,
+    batch_id: Option<Uuid>,
+    batch_index: Option<i32>,
 }
 
 #[derive(Debug, PartialEq, FromRow)]
@@ -257,6 +276,8 @@ impl JobColumns {
             worker: last.map(|last| last.worker.to_string()),
             exit_code,
             outcome,
+            batch_id: job.spec.batch.as_ref().map(|member| member.batch.uuid()),
+            batch_index: job.spec.batch.as_ref().map(|member| member.index.cast_signed()),
         }
     }
 }
