@@ -77,6 +77,10 @@ typed_id!(
 );
 
 typed_id!(
+    /// One pass of the collection of what is no longer used.
+    PassId, "a collection's id (a UUID)"
+);
+typed_id!(
     /// Jobs that were submitted together.
     BatchId, "a batch id (a UUID, as `rgrid run -d --batch …` prints it)"
 );

@@ -13,6 +13,8 @@
 //! rgrid.submit.<ns>.<queue>                        submissions by any service
 //! rgrid.refused.<ns>                               what was not accepted, and why
 //! rgrid.secret.<ns>.<name>                         a secret, sealed
+//! rgrid.mark.<xx>                                  which contents, of those whose hashes begin so, nothing refers to
+//! rgrid.mark.lease                                 who collects them
 //! ```
 
 use crate::{
@@ -44,6 +46,8 @@ pub const SUBMISSIONS: &str = "rgrid.submit.*.*";
 pub const REFUSALS: &str = "rgrid.refused.*";
 /// Where refusals are recorded whose namespace cannot be read.
 pub const REFUSED_NOWHERE: &str = "rgrid.refused.sys";
+/// Where it stands who collects what is no longer used.
+pub const COLLECTOR: &str = "rgrid.mark.lease";
 /// What the token of a watcher begins with, which beats as workers do.
 const WATCHER: &str = "watcher_";
 /// What stored events' subjects begin with; `rgrid.fact` is what their republished ones begin with.
@@ -184,6 +188,12 @@ pub fn secret(namespace: &Namespace, name: Option<&Token>) -> String {
 pub fn parse_secret(subject: &str) -> Option<Token> {
     let (_, name) = subject.strip_prefix("rgrid.secret.")?.split_once('.')?;
     name.parse().ok()
+}
+
+/// Where the marks of one shard of contents stand.
+#[must_use]
+pub fn marks(shard: u8) -> String {
+    format!("rgrid.mark.{shard:02x}")
 }
 
 /// Where refusals are recorded.

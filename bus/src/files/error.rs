@@ -79,6 +79,20 @@ pub enum Error {
         /// Why it failed.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The content is on its way out: nothing referred to it. It can be put again when it is gone.
+    #[error("content {digest} is being removed just now, as nothing referred to it; it can be stored again in a moment")]
+    Going {
+        /// The content.
+        digest: Digest,
+    },
+    /// The marks on unused contents cannot be read or written.
+    #[error("failed to {doing} of unused contents")]
+    Marks {
+        /// What was tried.
+        doing: &'static str,
+        /// Why it failed.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The bucket in `JetStream` cannot be used.
     #[error(transparent)]
     Nats(#[from] nats::Error),
@@ -97,7 +111,10 @@ impl Error {
     /// Whether asking again later may help: the store was out of reach, rather than the content wrong.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
-        matches!(self, Self::Store { transient: true, .. } | Self::Nats(nats::Error::Request { .. }))
+        matches!(
+            self,
+            Self::Store { transient: true, .. } | Self::Nats(nats::Error::Request { .. }) | Self::Going { .. } | Self::Marks { .. }
+        )
     }
 
     /// The error of a store's operation.

@@ -5,10 +5,13 @@
 
 mod error;
 mod get;
+mod hold;
+pub mod marks;
 pub mod nats;
 mod open;
 mod packages;
 mod put;
+mod remove;
 mod store;
 mod upload;
 mod url;
@@ -16,5 +19,6 @@ mod verify;
 
 pub use error::Error;
 pub use packages::{PACKAGES, PackagesEntry};
+pub use remove::{Entry, Removed};
 pub use store::Files;
 pub use url::{InvalidUrl, StoreUrl};

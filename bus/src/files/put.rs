@@ -34,9 +34,9 @@ impl Files {
     /// The store fails.
     pub async fn put_bytes(&self, content: Bytes) -> Result<Digest, Error> {
         let digest = Digest::of(&content);
-        if self.has(&digest).await? {
+        let Some(absent) = self.absent(digest).await? else {
             return Ok(digest);
-        }
+        };
         if content.len() <= SINGLE_MAX {
             put_single(self, digest, content.into()).await?;
         } else {
@@ -48,6 +48,7 @@ impl Files {
             }
             upload.finish().await?;
         }
+        self.stored(digest, &absent).await?;
         Ok(digest)
     }
 
@@ -74,8 +75,9 @@ impl Files {
                 Ok((self.put_bytes(content).await?, size))
             }
             Found::Large { digest, size } => {
-                if !self.has(&digest).await? {
+                if let Some(absent) = self.absent(digest).await? {
                     self.send_file(path, digest, size).await?;
+                    self.stored(digest, &absent).await?;
                 }
                 Ok((digest, size))
             }
@@ -122,9 +124,9 @@ impl Files {
         S: Stream<Item = Result<Bytes, E>> + Send,
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        if self.has(&digest).await? {
+        let Some(absent) = self.absent(digest).await? else {
             return Ok(());
-        }
+        };
         let mut sink = Sink::new(self, digest, size);
         pin_mut!(content);
         while let Some(chunk) = content.next().await {
@@ -136,7 +138,8 @@ impl Files {
                 }
             }
         }
-        sink.finish().await
+        sink.finish().await?;
+        self.stored(digest, &absent).await
     }
 }
 

@@ -3,19 +3,16 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_nats::jetstream;
-use futures::{StreamExt as _, TryStreamExt as _, stream};
-use object_store::{ObjectStore, ObjectStoreExt as _, path::Path as Key};
+use object_store::{ObjectStore, path::Path as Key};
 use tokio_util::task::TaskTracker;
 
 use super::{
     Error, StoreUrl,
+    marks::Marks,
     nats::Nats,
     open::{self, Opened},
 };
 use crate::ids::Digest;
-
-/// How many questions are asked of the store at once.
-const QUESTIONS_MAX: usize = 32;
 
 /// One MiB in bytes.
 pub(super) const MIB: usize = 1024 * 1024;
@@ -30,7 +27,9 @@ pub struct Files {
     /// Takes back uploads that were dropped half-way.
     pub(super) cleanups: TaskTracker,
     /// The store, if it is in NATS.
-    nats: Option<Nats>,
+    pub(super) nats: Option<Nats>,
+    /// The marks on what nothing refers to; nothing where nothing is ever removed.
+    pub(super) marks: Option<Marks>,
     url: Arc<StoreUrl>,
 }
 
@@ -47,8 +46,19 @@ impl Files {
             part_size,
             cleanups: TaskTracker::new(),
             nats,
+            marks: None,
             url: Arc::new(url.clone()),
         })
+    }
+
+    /// Heeds these marks: whoever is told that a content is there has it for a grace from then on. Every process must do so that
+    /// stores contents, or asks for them, where others remove what is not used.
+    #[must_use]
+    pub fn heeding(self, marks: Marks) -> Self {
+        Self {
+            marks: Some(marks),
+            ..self
+        }
     }
 
     /// Where the files are.
@@ -90,31 +100,6 @@ impl Files {
             Some(nats) => Ok(nats.sweep(age).await?),
             None => Ok(0),
         }
-    }
-
-    /// Whether the content is in the store.
-    ///
-    /// # Errors
-    /// The store does not answer.
-    pub async fn has(&self, digest: &Digest) -> Result<bool, Error> {
-        match self.store.head(&key(digest)).await {
-            Ok(_) => Ok(true),
-            Err(object_store::Error::NotFound { .. }) => Ok(false),
-            Err(source) => Err(Error::store("look into the store", source)),
-        }
-    }
-
-    /// Those of `digests` that are not in the store, in their order.
-    ///
-    /// # Errors
-    /// The store does not answer.
-    pub async fn missing(&self, digests: &[Digest]) -> Result<Vec<Digest>, Error> {
-        stream::iter(digests.to_vec())
-            .map(|digest| async move { self.has(&digest).await.map(|has| (!has).then_some(digest)) })
-            .buffered(QUESTIONS_MAX)
-            .try_filter_map(|missing| std::future::ready(Ok(missing)))
-            .try_collect()
-            .await
     }
 }
 

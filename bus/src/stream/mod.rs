@@ -24,6 +24,8 @@ pub const INBOX: &str = "RGRID_INBOX";
 pub const REFUSED: &str = "RGRID_REFUSED";
 /// The stream of sealed secrets.
 pub const SECRETS: &str = "RGRID_SECRETS";
+/// The stream of the marks on contents that nothing refers to.
+pub const MARKS: &str = "RGRID_MARKS";
 
 /// The header that carries the sequence which a writer expects to be the job's last one, and that links a stored event to
 /// the one before it.

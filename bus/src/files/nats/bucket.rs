@@ -136,7 +136,7 @@ impl Bucket {
             }
             let expected = current.as_ref().map_or(0, |(_, sequence)| *sequence);
             match self.publish_info(info, expected).await {
-                Ok(()) => {
+                Ok(_) => {
                     let replaced = current.map(|(info, _)| info).filter(|info| !info.deleted);
                     return Ok(Committed::Stored { replaced });
                 }
@@ -156,7 +156,7 @@ impl Bucket {
         }
     }
 
-    async fn publish_info(&self, info: &ObjectInfo, expected: u64) -> Result<(), jetstream::context::PublishError> {
+    async fn publish_info(&self, info: &ObjectInfo, expected: u64) -> Result<u64, jetstream::context::PublishError> {
         let json =
             serde_json::to_vec(info).map_err(|error| jetstream::context::PublishError::with_source(PublishErrorKind::Other, error))?;
         let message = PublishMessage::build()
@@ -164,14 +164,31 @@ impl Bucket {
             .header("Nats-Rollup", "sub")
             .expected_stream(&self.stream_name)
             .expected_last_subject_sequence(expected);
-        self.context.send_publish(self.meta_subject(&info.name), message).await?.await?;
-        Ok(())
+        let ack = self.context.send_publish(self.meta_subject(&info.name), message).await?.await?;
+        Ok(ack.sequence)
     }
 
-    /// Marks an object as deleted, and returns what it was. Its chunks are still there.
-    pub(super) async fn remove(&self, object: &str) -> Result<ObjectInfo, Error> {
+    /// Marks an object as deleted, and returns what it was, and where the marker stands. Its chunks are still there.
+    pub(super) async fn remove(&self, object: &str) -> Result<(ObjectInfo, u64), Error> {
         let current = self.info_of_leader(object).await?.filter(|(info, _)| !info.deleted);
         let (info, sequence) = current.ok_or_else(|| Error::NotFound { name: object.to_owned() })?;
+        self.remove_version(info, sequence).await
+    }
+
+    /// As [`Self::remove`], if the object is this version still.
+    pub(super) async fn remove_if(&self, object: &str, nuid: &str) -> Result<Option<(ObjectInfo, u64)>, Error> {
+        let current = self.info_of_leader(object).await?;
+        match current.filter(|(info, _)| !info.deleted && info.nuid == nuid) {
+            Some((info, sequence)) => match self.remove_version(info, sequence).await {
+                Ok(removed) => Ok(Some(removed)),
+                Err(Error::Stale { .. }) => Ok(None),
+                Err(error) => Err(error),
+            },
+            None => Ok(None),
+        }
+    }
+
+    async fn remove_version(&self, info: ObjectInfo, sequence: u64) -> Result<(ObjectInfo, u64), Error> {
         let marker = ObjectInfo {
             deleted: true,
             size: 0,
@@ -181,10 +198,18 @@ impl Bucket {
             ..info.clone()
         };
         match self.publish_info(&marker, sequence).await {
-            Ok(()) => Ok(info),
-            Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => Err(Error::Stale { name: object.to_owned() }),
+            Ok(marked) => Ok((info, marked)),
+            Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => Err(Error::Stale { name: info.name }),
             Err(error) => Err(Error::request("mark an object as deleted")(error.into())),
         }
+    }
+
+    /// Forgets that an object was deleted, up to the marker that says so: a name that nothing has any more costs no memory.
+    pub(super) async fn forget(&self, object: &str, marker: u64) -> Result<(), Error> {
+        let purge = self.stream.purge().filter(self.meta_subject(object)).sequence(marker + 1).await;
+        purge
+            .map(drop)
+            .map_err(|error| Error::request("forget a deleted object")(error.into()))
     }
 
     pub(super) async fn purge_chunks(&self, nuid: &str) -> Result<(), Error> {

@@ -71,6 +71,20 @@ impl Nats {
         sweep::sweep(&self.bucket, age).await
     }
 
+    /// Removes an object that is still the version of this tag, and every trace of it; says whether it did.
+    ///
+    /// # Errors
+    /// The server does not answer. The object may be removed, and its chunks left for [`Self::sweep`].
+    pub async fn remove(&self, location: &Path, tag: &str) -> Result<bool, Error> {
+        let name = location.as_ref();
+        let Some((info, marker)) = self.bucket.remove_if(name, tag).await? else {
+            return Ok(false);
+        };
+        self.bucket.purge_chunks(&info.nuid).await?;
+        self.bucket.forget(name, marker).await?;
+        Ok(true)
+    }
+
     async fn found(&self, location: &Path) -> Result<ObjectInfo> {
         match self.bucket.info(location.as_ref()).await? {
             Some((info, _)) if !info.deleted => Ok(info),
@@ -111,7 +125,7 @@ impl Nats {
     }
 
     async fn delete(&self, location: &Path) -> Result<()> {
-        let info = self.bucket.remove(location.as_ref()).await?;
+        let (info, _) = self.bucket.remove(location.as_ref()).await?;
         Ok(self.bucket.purge_chunks(&info.nuid).await?)
     }
 }
