@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bus::{
-    files::Files,
+    files::{Files, marks::Marks},
     runtimes::RuntimesSet,
     secrets::PublicKey,
     stream::{append::Log, connect::Bus},
@@ -12,7 +12,7 @@ use bus::{
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{advice::Advice, auth::Key, fill::Fill, queries::Tables, waiters::Waiters};
+use crate::{advice::Advice, auth::Key, fill::Fill, queries::Tables, storage::Storing, waiters::Waiters};
 
 /// What every request has at hand.
 #[derive(Debug)]
@@ -25,6 +25,10 @@ pub(crate) struct App {
     pub(crate) log: Log,
     /// The store of contents.
     pub(crate) files: Files,
+    /// The marks on contents that nothing refers to.
+    pub(crate) marks: Marks,
+    /// How the store is kept.
+    pub(crate) storing: Storing,
     /// The read models.
     pub(crate) tables: Tables,
     /// Who waits for what.

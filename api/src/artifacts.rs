@@ -6,6 +6,7 @@ use bus::{
     job::Job,
     manifest::{Manifest, OutputFile},
 };
+use chrono::{DateTime, SecondsFormat, Utc};
 
 use crate::{
     app::{App, Shared},
@@ -22,12 +23,15 @@ const MAX_MANIFEST_BYTES: usize = 64 << 20;
 /// `GET /v1/jobs/{id}/artifacts`
 pub(crate) async fn list(State(app): State<Shared>, Path(id): Path<String>, query: Query) -> Result<Json<Artifacts>, Problem> {
     query.none()?;
-    let (_, committed) = committed(&app, job_id(&id)?).await?;
+    let (job, committed) = committed(&app, job_id(&id)?).await?;
+    let expires_at = expiry(&app, &job);
     let (attempt, manifest) = committed.map_or((None, Manifest::default()), |(attempt, manifest)| (Some(attempt), manifest));
     Ok(Json(Artifacts {
         attempt,
         artifacts: manifest.outputs.into_iter().map(ArtifactView::from).collect(),
         links: manifest.links,
+        expired: expires_at.is_some_and(|until| until <= Utc::now()),
+        expires_at,
     }))
 }
 
@@ -50,7 +54,24 @@ pub(crate) async fn get(
         let detail = format!("job {} has no output `{}`{so_far}", job.id, path.escape_debug());
         return Err(Problem::not_found(detail));
     };
+    if let Some(until) = expiry(&app, &job).filter(|until| *until <= Utc::now()) {
+        return Err(expired(&job, until));
+    }
     content::serve(&app.files, file.sha256, &headers, Some(&path)).await
+}
+
+/// When the outputs of a job expire that has ended; nothing: never.
+pub(crate) fn expiry(app: &App, job: &Job) -> Option<DateTime<Utc>> {
+    app.storing.keeping.outputs_until(&job.spec, job.ended_at?)
+}
+
+fn expired(job: &Job, until: DateTime<Utc>) -> Problem {
+    let until = until.to_rfc3339_opts(SecondsFormat::Secs, true);
+    let detail = format!(
+        "the outputs of job {} expired at {until}, and are no longer kept; its log and its history are, and `rgrid rerun {}` makes them again",
+        job.id, job.id
+    );
+    Problem::new(Kind::Gone, detail)
 }
 
 /// A job, and what its last attempt left behind, if it did.

@@ -41,6 +41,8 @@ pub(crate) enum Kind {
     Unauthorized,
     /// No such job, file or page.
     NotFound,
+    /// It was there, and its time is over.
+    Gone,
     /// The page is there, and takes other methods.
     Method,
     /// What is asked for cannot be any more, or contradicts what was said before.
@@ -71,6 +73,7 @@ impl Kind {
             Self::Malformed => ("malformed", StatusCode::BAD_REQUEST, "The request cannot be read"),
             Self::Unauthorized => ("unauthorized", StatusCode::UNAUTHORIZED, "The key is missing or wrong"),
             Self::NotFound => ("not-found", StatusCode::NOT_FOUND, "There is no such thing"),
+            Self::Gone => ("gone", StatusCode::GONE, "This is no longer kept"),
             Self::Method => ("method", StatusCode::METHOD_NOT_ALLOWED, "This method cannot be used here"),
             Self::Conflict => ("conflict", StatusCode::CONFLICT, "This contradicts what is there"),
             Self::LengthRequired => ("length-required", StatusCode::LENGTH_REQUIRED, "The length must be said"),

@@ -25,6 +25,7 @@ pub mod runtimes;
 mod secrets;
 mod service;
 mod sse;
+mod storage;
 mod uploads;
 pub mod view;
 mod waiters;
@@ -32,3 +33,4 @@ mod watch;
 mod workers;
 
 pub use service::{Bound, Config, Error, bind, run};
+pub use storage::{Keeping, Storing};

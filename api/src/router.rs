@@ -18,7 +18,7 @@ use crate::{
     artifacts, auth, batches, doctor,
     error::{Kind, Problem},
     extract::MAX_BODY_BYTES,
-    facts, grid, jobs, logs, runtimes, secrets, uploads, workers,
+    facts, grid, jobs, logs, runtimes, secrets, storage, uploads, workers,
 };
 
 pub(crate) fn router(app: Shared) -> Router {
@@ -41,6 +41,8 @@ pub(crate) fn router(app: Shared) -> Router {
         .route("/v1/jobs/{id}/artifacts/{*path}", get(artifacts::get))
         .route("/v1/files/missing", post(uploads::missing))
         .route("/v1/files/{sha256}", get(uploads::get).put(uploads::put))
+        .route("/v1/storage", get(storage::storage))
+        .route("/v1/storage/gc", post(storage::gc))
         .route("/v1/secrets", get(secrets::list))
         .route("/v1/secrets/key", get(secrets::key))
         .route("/v1/secrets/{name}", put(secrets::set).delete(secrets::remove))

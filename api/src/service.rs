@@ -4,7 +4,7 @@ use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use axum::serve::ListenerExt as _;
 use bus::{
-    files::{self, Files, InvalidUrl, StoreUrl},
+    files::{self, Files, InvalidUrl, StoreUrl, marks::Marks},
     secrets::PublicKey,
     stream::{
         EVENTS,
@@ -18,7 +18,18 @@ use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info, warn};
 
-use crate::{advice, app::App, auth::Key, error::chain, fill, intake, queries::Tables, router::router, runtimes, waiters::Waiters};
+use crate::{
+    advice,
+    app::App,
+    auth::Key,
+    error::chain,
+    fill, intake,
+    queries::Tables,
+    router::router,
+    runtimes,
+    storage::{Storing, keep_clean},
+    waiters::Waiters,
+};
 
 /// How long an append is tried while nobody acknowledges it; then the caller is told. A broker that stood still for some seconds needs
 /// some more on a busy machine, until its clients are back and what they sent is on disk.
@@ -49,6 +60,8 @@ pub struct Config {
     pub max_upload_bytes: u64,
     /// The deployment's `runtimes.toml`, if this API is to say what stands in it.
     pub runtimes: Option<PathBuf>,
+    /// How the store is kept: what goes when.
+    pub storing: Storing,
 }
 
 impl Config {
@@ -64,6 +77,7 @@ impl fmt::Debug for Config {
             .field("database", &self.database_url.is_some())
             .field("listen", &self.listen)
             .field("max_upload_bytes", &self.max_upload_bytes)
+            .field("storing", &self.storing)
             .finish_non_exhaustive()
     }
 }
@@ -176,7 +190,8 @@ impl Bound {
 async fn start(config: &Config, store: &StoreUrl, tables: Tables, stop: CancellationToken) -> Result<Arc<App>, Error> {
     let bus = connect::patiently(&config.nats, "api").await?;
     let begin = prepare(&bus, config.replicas).await?;
-    let files = open(config, store).await?;
+    let marks = Marks::open(&bus.js).await.map_err(Error::Store)?;
+    let files = open(config, store).await?.heeding(marks.clone());
     let waiters = Waiters::new(begin);
     let facts = subscribe(&bus).await;
     let app = Arc::new(App {
@@ -184,6 +199,8 @@ async fn start(config: &Config, store: &StoreUrl, tables: Tables, stop: Cancella
         bus,
         replicas: config.replicas,
         files,
+        marks,
+        storing: config.storing,
         tables,
         waiters,
         fill: Arc::default(),
@@ -209,6 +226,7 @@ async fn start(config: &Config, store: &StoreUrl, tables: Tables, stop: Cancella
     }
     start_runtimes(&app, config.runtimes.clone()).await;
     app.tasks.spawn(sweep(app.files.clone(), app.stop.clone()));
+    app.tasks.spawn(keep_clean(Arc::clone(&app)));
     app.tasks.spawn(intake::run(Arc::clone(&app)));
     Ok(app)
 }

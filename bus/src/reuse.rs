@@ -22,6 +22,7 @@ pub fn key(namespace: &Namespace, spec: &JobSpec) -> Option<Digest> {
     }
     let mut made_of = JobSpec {
         name: None,
+        keep_outputs_ms: None,
         resources: Resources::default(),
         timeout_ms: None,
         queue_timeout_ms: None,
@@ -85,6 +86,7 @@ mod tests {
         assert_eq!(of(&|spec| spec.inputs.reverse()), same);
         assert_eq!(of(&|spec| spec.labels = pair()), same);
         assert_eq!(of(&|spec| spec.name = Some("x".to_owned())), same);
+        assert_eq!(of(&|spec| spec.keep_outputs_ms = Some(1)), same);
         assert_eq!(of(&|spec| (spec.timeout_ms, spec.priority) = (Some(1), Priority::High)), same);
         assert_eq!(
             of(&|spec| (spec.key, spec.resources.cpu_limit) = (Some("k".to_owned()), true)),

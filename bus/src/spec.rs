@@ -298,6 +298,9 @@ pub struct JobSpec {
     /// Which of the files that it makes or changes are its outputs, as globs from its work directory; absent: all; empty: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outputs: Option<Vec<String>>,
+    /// How long its outputs are kept after its end, in milliseconds; absent: as long as the grid keeps them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_outputs_ms: Option<u64>,
     /// Environment variables, besides the ones every job has.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
@@ -363,6 +366,7 @@ impl JobSpec {
             tree: None,
             stdin: None,
             outputs: None,
+            keep_outputs_ms: None,
             env: BTreeMap::new(),
             secrets: BTreeMap::new(),
             resources: Resources::default(),

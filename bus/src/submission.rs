@@ -62,6 +62,9 @@ pub struct Submission {
     /// Which of the files that it makes or changes are its outputs, as globs from its work directory; absent: all; empty: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outputs: Option<Vec<String>>,
+    /// How long its outputs are kept after its end, in milliseconds; absent: as long as the grid keeps them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_outputs_ms: Option<u64>,
     /// Small text files that come with the submission; they are stored before the job is accepted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<InlineFile>,
@@ -219,6 +222,7 @@ impl Submission {
             tree: self.tree,
             stdin: self.stdin,
             outputs: self.outputs,
+            keep_outputs_ms: self.keep_outputs_ms,
             env: self.env,
             secrets,
             resources,
@@ -300,6 +304,11 @@ fn check_policies(submission: &Submission) -> Result<(), Refusal> {
             "total_timeout_ms",
             submission.total_timeout_ms,
             "let the job take as long as it likes",
+        ),
+        (
+            "keep_outputs_ms",
+            submission.keep_outputs_ms,
+            "keep the outputs as long as the grid does, or give `outputs` as [] to have none",
         ),
     ];
     if let Some((clock, _, otherwise)) = clocks.into_iter().find(|(_, limit, _)| *limit == Some(0)) {

@@ -273,7 +273,7 @@ async fn execute(
         Ok(Err(error)) => return collect(context, entry, &place, (&laid, wanted), logbook, Err(error)).await,
         Err(cut) => return collect(context, entry, &place, (&laid, wanted), logbook, Ok(cut.before_start()?)).await,
     };
-    to_its_end(context, scribe, entry, taken, (place, laid, logbook), started).await
+    Box::pin(to_its_end(context, scribe, entry, taken, (place, laid, logbook), started)).await
 }
 
 /// Follows a command to its end and keeps what it left behind; or leaves it to the next runner.

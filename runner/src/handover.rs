@@ -114,7 +114,7 @@ async fn take_up(
         begun: left.begun,
         say,
     };
-    to_its_end(context, scribe, entry, taken, (place, laid, logbook), started).await
+    Box::pin(to_its_end(context, scribe, entry, taken, (place, laid, logbook), started)).await
 }
 
 /// Has the log keep to itself what the last runner gave the command.

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bus::{
-    files::{self, Files, StoreUrl},
+    files::{self, Files, StoreUrl, marks::Marks},
     ids::SessionId,
     stream::{
         append::{self, Log},
@@ -141,10 +141,14 @@ pub async fn run(config: Config, stop: CancellationToken, restart: CancellationT
             store: config.store.to_string(),
             source,
         })?;
+        let marks = Marks::open(&bus.js).await.map_err(|source| Error::Store {
+            store: config.store.to_string(),
+            source,
+        })?;
         let context = Arc::new(Context {
             log: Log::new(bus.js.clone(), PATIENCE),
             js: bus.js.clone(),
-            files,
+            files: files.heeding(marks),
             executors: Arc::clone(&executors),
             worker: config.worker.clone(),
             session,

@@ -17,5 +17,6 @@ mod projector;
 mod runner;
 mod runtimes;
 mod secrets;
+mod storage;
 mod up;
 mod watcher;

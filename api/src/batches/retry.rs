@@ -1,5 +1,7 @@
 //! `POST /v1/batches/{id}/retry`: the members of a batch again, as a new batch that is linked to it.
 
+use std::collections::HashSet;
+
 use axum::{Json, extract::State, http::StatusCode};
 use bus::{
     batch::{BatchMember, BatchSubmitted},
@@ -15,7 +17,7 @@ use crate::{
     app::Shared,
     error::{Kind, Problem},
     extract::{Path, Query, Whole, json},
-    jobs::caught_up,
+    jobs::{caught_up, check_inputs},
     queries::BatchFilter,
     view::BatchAnswer,
 };
@@ -85,6 +87,10 @@ pub(crate) async fn retry(
         .and_then(|spec| serde_json::to_vec(spec).ok())
         .map_or(0, |spec| spec.len() as u64);
     app.fill.admit(u64::from(total), bytes * u64::from(total))?;
+    let missing = check_inputs(&app.files, &specs, &HashSet::new()).await?;
+    if let Some(problem) = specs.iter().find_map(|spec| missing.first_of(spec)) {
+        return Err(problem);
+    }
     let new = NewBatch {
         id: asked.id,
         namespace: old.namespace,

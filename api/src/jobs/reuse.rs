@@ -6,6 +6,7 @@ use bus::{
     reuse,
     spec::JobSpec,
 };
+use chrono::Utc;
 use tracing::debug;
 
 use crate::{app::App, artifacts, content::read_problem, error::Problem, watch::read_job};
@@ -27,7 +28,8 @@ pub(crate) async fn earlier(app: &App, namespace: &Namespace, spec: &JobSpec) ->
     for id in candidates {
         let Some(job) = read_job(app, id).await? else { continue };
         let is_it = job.state() == State::Succeeded && reuse::key(&job.namespace, &job.spec) == Some(key);
-        if is_it && whole(app, &job).await? {
+        let expired = artifacts::expiry(app, &job).is_some_and(|until| until <= Utc::now());
+        if is_it && !expired && whole(app, &job).await? {
             return Ok(Some(job));
         }
     }

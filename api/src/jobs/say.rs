@@ -1,5 +1,7 @@
 //! Deciding on a job as it stands, and saying what is decided, however many others speak meanwhile.
 
+use std::collections::HashSet;
+
 use bus::{
     envelope::{Actor, Envelope},
     ids::JobId,
@@ -9,6 +11,7 @@ use bus::{
 
 use serde::Deserialize;
 
+use super::inputs::check_inputs;
 use crate::{
     app::App,
     error::{Kind, Problem},
@@ -40,6 +43,11 @@ pub(crate) async fn say(app: &App, id: JobId, command: &Command) -> Result<Said,
             Ok(event) => event,
             Err(rejection) => return Ok(Said::Nothing(job, rejection)),
         };
+        if matches!(command, Command::Requeue { .. })
+            && let Some(missing) = check_inputs(&app.files, [&job.spec], &HashSet::new()).await?.first_of(&job.spec)
+        {
+            return Err(missing);
+        }
         let mut envelope = Envelope::new(Actor::Api, event);
         envelope.correlation_id = Some(first);
         match app.log.append(Append::job(&job.namespace, id, job.sequence, &envelope)).await {

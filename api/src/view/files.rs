@@ -5,6 +5,7 @@ use bus::{
     spec::RelPath,
     tree::Link,
 };
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 /// The output files of a job.
@@ -17,6 +18,12 @@ pub struct Artifacts {
     /// Symbolic links, by path; each stays inside.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub links: Vec<Link>,
+    /// Until when the files are kept; none: for ever. Their list stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<DateTime<Utc>>,
+    /// Whether that time is over.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub expired: bool,
 }
 
 /// One output file.

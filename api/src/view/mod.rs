@@ -10,6 +10,7 @@ mod job;
 mod log;
 mod runtimes;
 mod secrets;
+mod storage;
 mod words;
 
 pub(crate) use self::words::message_of;
@@ -24,5 +25,6 @@ pub use self::{
     log::{LogAttempt, LogGap, LogPiece},
     runtimes::{Runtimes, RuntimesOfWorker, RuntimesOfWorkers},
     secrets::{PublicKey, SecretView, Secrets, SetSecret},
+    storage::{Amount, BatchUse, GcReport, Going, HeldBy, JobUse, Kept, StorageView, Uses},
     words::{describe, describe_expiry, describe_loss},
 };

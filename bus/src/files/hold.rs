@@ -71,7 +71,7 @@ impl Files {
 
     async fn hold(&self, digests: &[Digest]) -> Result<Option<Held>, Error> {
         match &self.marks {
-            Some(marks) => marks.hold(digests).await.map(Some),
+            Some(marks) => Box::pin(marks.hold(digests)).await.map(Some),
             None => Ok(None),
         }
     }

@@ -70,6 +70,8 @@ async fn s3(bucket: &str, endpoint: Option<&Url>, region: Option<&str>, credenti
         retry_timeout: S3_PATIENCE,
         ..RetryConfig::default()
     });
+    // MinIO answers a request to delete several with what names none of them (tried: JuiceFS's gateway), and some servers have no such thing.
+    builder = builder.with_disable_bulk_delete(true);
     for (key, value) in client {
         builder = builder.with_config(AmazonS3ConfigKey::Client(key), value);
     }

@@ -72,11 +72,11 @@ impl Files {
         {
             Found::Small(content) => {
                 let size = content.len() as u64;
-                Ok((self.put_bytes(content).await?, size))
+                Ok((Box::pin(self.put_bytes(content)).await?, size))
             }
             Found::Large { digest, size } => {
                 if let Some(absent) = self.absent(digest).await? {
-                    self.send_file(path, digest, size).await?;
+                    Box::pin(self.send_file(path, digest, size)).await?;
                     self.stored(digest, &absent).await?;
                 }
                 Ok((digest, size))

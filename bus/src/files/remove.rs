@@ -1,7 +1,8 @@
 //! What is in a store, and taking contents out of it.
 
+use bytes::Bytes;
 use futures::{Stream, TryStreamExt as _};
-use object_store::{ObjectMeta, ObjectStoreExt as _};
+use object_store::{ObjectMeta, ObjectStoreExt as _, path::Path};
 
 use super::{Error, Files, store::key};
 use crate::ids::Digest;
@@ -49,6 +50,19 @@ impl Files {
             .list(None)
             .map_ok(Entry::from)
             .map_err(|source| Error::store("list the store", source))
+    }
+
+    /// An object that is not kept by content; nothing where there is none of that name. For small ones: it is held in memory.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn object(&self, name: &str) -> Result<Option<Bytes>, Error> {
+        let unread = |source| Error::store("read from the store", source);
+        match self.store.get(&Path::from(name)).await {
+            Ok(found) => found.bytes().await.map(Some).map_err(unread),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(source) => Err(unread(source)),
+        }
     }
 
     /// Takes a content out of the store. In NATS it is done only to the version that was listed; elsewhere, to whatever is there.

@@ -14,7 +14,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use crate::{
     client::{Client, Connect, There, batch_by_id, find_job, members, save_links, save_outputs, there},
     commands::run::batch::{Homes, fetch},
-    output::{Align, one_line, print, print_json, print_line, size, table},
+    output::{Align, clock, one_line, print, print_json, print_line, size, table},
 };
 
 /// Jobs of a batch whose outputs are fetched at once.
@@ -81,6 +81,12 @@ pub(crate) async fn download(args: DownloadArgs) -> anyhow::Result<ExitCode> {
             print(&render(&found))?;
         }
         return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(until) = found.expires_at.filter(|_| found.expired && !found.artifacts.is_empty()) {
+        bail!(
+            "the outputs of job {job} expired at {}, and are no longer kept; `rgrid rerun {job}` makes them again",
+            clock(until)
+        );
     }
     let into = args.output.clone().unwrap_or_default();
     let wanted = lacking(&found.artifacts, &into, args.overwrite)?;

@@ -19,5 +19,6 @@ pub(crate) mod run;
 pub(crate) mod runtimes;
 pub(crate) mod secret;
 pub(crate) mod status;
+pub(crate) mod storage;
 pub(crate) mod version;
 pub(crate) mod workers;

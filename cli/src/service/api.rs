@@ -10,7 +10,7 @@ use super::{
     settings::{self, Common, Storage, redacted},
     stop::serve,
 };
-use crate::values::ByteSize;
+use crate::values::{ByteSize, Patience, Span};
 
 /// Run the API: HTTP for users and programs, and the intake of submissions over NATS
 ///
@@ -46,9 +46,42 @@ pub(crate) struct ApiArgs {
     #[arg(long, value_name = "FILE", env = "RGRID_RUNTIMES_FILE")]
     runtimes: Option<PathBuf>,
     #[command(flatten)]
+    keeping: Keeping,
+    #[command(flatten)]
     common: Common,
     #[command(flatten)]
     storage: Storage,
+}
+
+/// What goes when.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Storage")]
+struct Keeping {
+    /// How often what nothing refers to is removed from the store; 0: never by itself
+    #[arg(long, value_name = "TIME", env = "RGRID_GC_EVERY", default_value = "6h")]
+    gc_every: Patience,
+    /// How long a file stays that nothing refers to, from when that is found
+    #[arg(long, value_name = "TIME", env = "RGRID_GC_GRACE", default_value = "7d")]
+    gc_grace: Patience,
+    /// How long the inputs of a job that has ended are kept, so that it can be run again
+    #[arg(long, value_name = "TIME", env = "RGRID_KEEP_INPUTS", default_value = "30d")]
+    keep_inputs: Patience,
+    /// How long the outputs of a job are kept that does not say it itself [default: for ever]
+    #[arg(long, value_name = "TIME", env = "RGRID_KEEP_OUTPUTS")]
+    keep_outputs: Option<Span>,
+}
+
+impl Keeping {
+    fn storing(&self) -> api::Storing {
+        api::Storing {
+            every: Some(self.gc_every.0).filter(|every| !every.is_zero()),
+            grace: self.gc_grace.0,
+            keeping: api::Keeping {
+                inputs: self.keep_inputs.0,
+                outputs: self.keep_outputs.map(|span| span.0),
+            },
+        }
+    }
 }
 
 pub(crate) async fn api(args: ApiArgs) -> anyhow::Result<ExitCode> {
@@ -67,6 +100,7 @@ pub(crate) async fn api(args: ApiArgs) -> anyhow::Result<ExitCode> {
         secrets_key: settings::secrets_key(args.secrets_key_file.as_deref())?,
         max_upload_bytes: args.max_upload.0,
         runtimes: args.runtimes,
+        storing: args.keeping.storing(),
     };
     if args.common.print_config {
         settings::print(&json!({
@@ -79,6 +113,10 @@ pub(crate) async fn api(args: ApiArgs) -> anyhow::Result<ExitCode> {
             "secrets_key_file": args.secrets_key_file,
             "max_upload_bytes": config.max_upload_bytes,
             "runtimes": config.runtimes,
+            "gc_every_ms": config.storing.every.map(|every| every.as_millis()),
+            "gc_grace_ms": config.storing.grace.as_millis(),
+            "keep_inputs_ms": config.storing.keeping.inputs.as_millis(),
+            "keep_outputs_ms": config.storing.keeping.outputs.map(|span| span.as_millis()),
         }))?;
         return Ok(ExitCode::SUCCESS);
     }

@@ -81,6 +81,7 @@ impl Served {
             secrets_key: None,
             max_upload_bytes: api::Config::MAX_UPLOAD_BYTES,
             runtimes: None,
+            storing: api::Storing::default(),
         };
         change(&mut config);
         let writer = Writer::connect(nats.url()).await?;

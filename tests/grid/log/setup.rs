@@ -80,6 +80,7 @@ async fn the_definitions_can_be_sent_as_they_are() -> Result<()> {
         "RGRID_HEARTBEATS",
         "RGRID_INBOX",
         "RGRID_LOGS",
+        "RGRID_MARKS",
         "RGRID_PRESENCE",
         "RGRID_REFUSED",
         "RGRID_SECRETS",

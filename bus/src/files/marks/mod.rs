@@ -175,10 +175,14 @@ impl Marks {
             }
             let json = serde_json::to_vec(&marks).map_err(|error| failed("write the marks", error))?;
             if write(&self.js, subjects::marks(shard), json.into(), sequence).await?.is_some() {
+                self.view.lock().shards.insert(shard, Arc::new(marks));
                 return Ok(outcome);
             }
         }
-        Err(failed("change the marks", std::io::Error::other("others change them at this moment")))
+        Err(failed(
+            "change the marks",
+            std::io::Error::other("others change them at this moment"),
+        ))
     }
 }
 

@@ -13,7 +13,10 @@ use clap::Args;
 use rustix::fs::{FileType, fstat};
 use tempfile::NamedTempFile;
 
-use crate::{failure::usage, values::Pair};
+use crate::{
+    failure::usage,
+    values::{Pair, Span},
+};
 
 /// After so long without a byte, it is said that standard input is waited for: a pipe that never ends would be a riddle.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -53,6 +56,9 @@ pub(super) struct FileArgs {
     /// Nothing that it makes is kept
     #[arg(long, conflicts_with = "output", help_heading = "What comes back")]
     pub(super) no_outputs: bool,
+    /// How long what it makes is kept on the grid after its end, such as 30d [default: as long as the grid keeps it]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, help_heading = "What comes back")]
+    pub(super) keep_outputs: Option<Span>,
 }
 
 /// What the script reads from standard input.

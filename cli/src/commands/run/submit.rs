@@ -23,7 +23,7 @@ use super::{
 use crate::{
     client::{Client, Hashed, hash, put_bytes, upload},
     output::Bar,
-    values::{ByteSize, Cpus, Pair},
+    values::{ByteSize, Cpus, Pair, Span},
 };
 
 /// Submits a job, with its files in the store.
@@ -125,6 +125,7 @@ pub(super) fn submission(args: &RunArgs, policies: &Policies) -> Submission {
         executor: args.executor.map(Into::into),
         name: args.name.clone(),
         outputs: args.files.outputs(),
+        keep_outputs_ms: args.files.keep_outputs.map(Span::millis),
         env: args.heard.env.clone(),
         secrets: args.heard.secrets.clone(),
         resources: resources(args.cpu, args.memory),

@@ -1,0 +1,75 @@
+//! What is in the store, what uses it, and the removal of what nothing does.
+
+mod fold;
+mod http;
+mod pass;
+mod survey;
+mod task;
+mod top;
+
+pub use self::fold::Keeping;
+pub(crate) use self::{
+    http::{gc, storage},
+    task::keep_clean,
+};
+
+use std::time::Duration;
+
+use bus::files;
+
+/// How the store is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Storing {
+    /// How often a pass removes what nothing refers to; nothing: only when it is asked for.
+    pub every: Option<Duration>,
+    /// How long a content stays that nothing refers to, from when that is found.
+    pub grace: Duration,
+    /// How long what jobs name is kept after they have ended.
+    pub keeping: Keeping,
+}
+
+impl Default for Storing {
+    /// Every six hours, with a grace of seven days.
+    fn default() -> Self {
+        Self {
+            every: Some(Self::EVERY),
+            grace: Self::GRACE,
+            keeping: Keeping {
+                inputs: Keeping::INPUTS,
+                outputs: None,
+            },
+        }
+    }
+}
+
+impl Storing {
+    /// How often a pass is made unless it is said otherwise.
+    pub const EVERY: Duration = Duration::from_secs(6 * 3600);
+    /// The grace unless another is given: longer than any transfer, and than a long weekend.
+    pub const GRACE: Duration = Duration::from_secs(7 * 24 * 3600);
+}
+
+/// Why it is not known what is used, and nothing is removed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The log cannot be read to its end.
+    #[error("the log cannot be read to its end")]
+    Log(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A list of contents cannot be read.
+    #[error("{what} cannot be read, and without it nobody knows what is used: nothing is removed before it is there again")]
+    List {
+        /// Which list, and what it says.
+        what: String,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The store or the marks do not answer.
+    #[error(transparent)]
+    Files(#[from] files::Error),
+    /// Another pass is under way.
+    #[error("another pass is under way, and gave its last sign of life at {0}; wait for its end")]
+    Busy(chrono::DateTime<chrono::Utc>),
+    /// It was taken for dead.
+    #[error("the pass stood still for so long that another may have begun; it stopped where it was")]
+    Overtaken,
+}

@@ -1,0 +1,256 @@
+//! One pass: everything that nothing refers to is marked, and what was marked long enough is removed.
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::{Duration, Instant},
+};
+
+use bus::{
+    files::{
+        Files, Removed,
+        marks::{LIFE, Lease, MARGIN, Marks, REMOVING, due},
+    },
+    ids::Digest,
+};
+use chrono::{DateTime, TimeDelta, Utc};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use tracing::{info, warn};
+
+use super::{
+    Error, Storing,
+    survey::{Survey, Unused, survey},
+};
+use crate::{
+    error::chain,
+    view::{GcReport, Going, HeldBy},
+};
+
+/// Contents that are taken out of use together, and removed at once.
+const TOGETHER: usize = 64;
+const AT_ONCE: usize = 8;
+/// How often a pass gives a sign of life.
+const SIGN: Duration = Duration::from_secs(30);
+/// Shards that are read at once.
+const SHARDS: usize = 16;
+/// Removed contents that a report names.
+const NAMED: usize = 100;
+
+/// What a pass works on.
+pub(super) struct Grounds<'a> {
+    pub(super) js: &'a async_nats::jetstream::Context,
+    pub(super) files: &'a Files,
+    pub(super) marks: &'a Marks,
+    pub(super) storing: Storing,
+}
+
+impl Grounds<'_> {
+    /// Makes a pass, and says what it came to; also of one that stopped on its way, which the report tells then.
+    ///
+    /// # Errors
+    /// Another pass is under way, or nobody can know.
+    pub(super) async fn pass(&self) -> Result<GcReport, Error> {
+        let clock = Instant::now();
+        let mut lease = self.marks.begin().await?.map_err(Error::Busy)?;
+        let mut report = blank(&self.storing, lease.started);
+        report.pass = Some(lease.pass);
+        if let Err(error) = self.remove(&mut lease, &mut report).await {
+            report.stopped = Some(chain(&error));
+        }
+        report.took_ms = millis(clock.elapsed());
+        lease.end(&report).await?;
+        tell(&report);
+        Ok(report)
+    }
+
+    /// Looks what a pass would do.
+    ///
+    /// # Errors
+    /// The log, a list, the store or the marks cannot be read.
+    pub(super) async fn rehearse(&self) -> Result<GcReport, Error> {
+        let clock = Instant::now();
+        let mut report = blank(&self.storing, Utc::now());
+        report.dry_run = true;
+        let found = survey(self.js, self.files, self.storing.keeping, report.started_at).await?;
+        let limit = self.limit(&found, &mut report);
+        let (going, contents) = self.going(&found, limit).await?;
+        (report.removed, report.found, report.next) = (going.due, going.found_next, going.first);
+        report.contents = contents;
+        report.took_ms = millis(clock.elapsed());
+        Ok(report)
+    }
+
+    async fn remove(&self, lease: &mut Lease, report: &mut GcReport) -> Result<(), Error> {
+        let found = survey(self.js, self.files, self.storing.keeping, lease.started).await?;
+        let limit = self.limit(&found, report);
+        let mut signed = Instant::now();
+        for shard in 0..=u8::MAX {
+            let unused = found.unused.get(&shard).cloned().unwrap_or_default();
+            let (marked, _) = self.marks.read(shard).await?;
+            if unused.is_empty() && marked.is_empty() {
+                continue;
+            }
+            for (_, one) in unused.iter().filter(|(digest, _)| !marked.names(digest)) {
+                report.found.add(one.size);
+            }
+            let digests: HashSet<Digest> = unused.keys().copied().collect();
+            loop {
+                if signed.elapsed() > SIGN {
+                    if !lease.keep().await? {
+                        return Err(Error::Overtaken);
+                    }
+                    signed = Instant::now();
+                }
+                if !self.some(lease, (shard, &digests), limit, &unused, report).await? {
+                    break;
+                }
+            }
+            self.note_next(shard, limit, report).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes some contents of a shard that are due; says whether there were any.
+    async fn some(
+        &self,
+        lease: &Lease,
+        (shard, digests): (u8, &HashSet<Digest>),
+        limit: DateTime<Utc>,
+        unused: &HashMap<Digest, Unused>,
+        report: &mut GcReport,
+    ) -> Result<bool, Error> {
+        let (clock, time) = (Instant::now(), Utc::now());
+        let taken = self.marks.amend(shard, |marks| {
+            marks.align(digests);
+            marks.take(lease.pass, limit, time - LIFE, TOGETHER)
+        });
+        let taken = taken.await?;
+        if taken.is_empty() {
+            return Ok(false);
+        }
+        let patience = TimeDelta::from_std(REMOVING).unwrap_or(TimeDelta::zero());
+        let removed: Vec<Digest> = stream::iter(taken.clone())
+            .map(|digest| async move {
+                // By both clocks: one stands still while the machine sleeps.
+                if clock.elapsed() >= REMOVING || Utc::now() - time >= patience {
+                    return Err(Error::Overtaken);
+                }
+                let tag = unused.get(&digest).and_then(|unused| unused.tag.as_deref());
+                let gone = self.files.remove(&digest, tag).await? == Removed::Gone;
+                Ok(gone.then_some(digest))
+            })
+            .buffer_unordered(AT_ONCE)
+            .try_filter_map(|removed| std::future::ready(Ok(removed)))
+            .try_collect()
+            .await?;
+        for digest in &removed {
+            report.removed.add(unused.get(digest).map_or(0, |unused| unused.size));
+            if report.contents.len() < NAMED {
+                report.contents.push(*digest);
+            }
+        }
+        self.marks.amend(shard, |marks| marks.gone(lease.pass, &taken)).await?;
+        Ok(true)
+    }
+
+    /// Notes when the next content of a shard may go.
+    async fn note_next(&self, shard: u8, limit: DateTime<Utc>, report: &mut GcReport) -> Result<(), Error> {
+        let (marks, _) = self.marks.read(shard).await?;
+        let first = marks.unused().map(|(_, since)| since).filter(|since| *since > limit).min();
+        if let Some(goes) = first.and_then(|since| since.checked_add_signed(self.span())) {
+            report.next = Some(report.next.map_or(goes, |next| next.min(goes)));
+        }
+        Ok(())
+    }
+
+    /// What is due, what waits, and what is not marked yet; and the first contents of those that are due.
+    pub(super) async fn going(&self, found: &Survey, limit: DateTime<Utc>) -> Result<(Going, Vec<Digest>), Error> {
+        let (mut going, mut contents) = (Going::default(), Vec::new());
+        let numbers: Vec<u8> = found.unused.keys().copied().collect();
+        let mut shards = stream::iter(numbers)
+            .map(|shard| async move { Ok::<_, Error>((self.marks.read(shard).await?.0, shard)) })
+            .buffered(SHARDS);
+        while let Some((marks, shard)) = shards.try_next().await? {
+            let Some(unused) = found.unused.get(&shard) else { continue };
+            let since: HashMap<Digest, DateTime<Utc>> = marks.unused().collect();
+            for (digest, one) in unused {
+                let Some(since) = since.get(digest) else {
+                    going.found_next.add(one.size);
+                    continue;
+                };
+                if *since <= limit {
+                    going.due.add(one.size);
+                    if contents.len() < NAMED {
+                        contents.push(*digest);
+                    }
+                    continue;
+                }
+                going.waiting.add(one.size);
+                if let Some(goes) = since.checked_add_signed(self.span()) {
+                    going.first = Some(going.first.map_or(goes, |first| first.min(goes)));
+                    going.last = Some(going.last.map_or(goes, |last| last.max(goes)));
+                }
+            }
+        }
+        Ok((going, contents))
+    }
+
+    /// What was marked before this may go.
+    fn limit(&self, found: &Survey, report: &mut GcReport) -> DateTime<Utc> {
+        (report.events, report.all, report.unused) = (found.events, found.all, found.uses.unused);
+        report.held_by = found.oldest_claim.map(|(job, claimed_at)| HeldBy { job, claimed_at });
+        self.limit_at(found, report.started_at)
+    }
+
+    pub(super) fn limit_at(&self, found: &Survey, started: DateTime<Utc>) -> DateTime<Utc> {
+        due(started, found.oldest_claim.map(|(_, claimed)| claimed), self.storing.grace)
+    }
+
+    fn span(&self) -> TimeDelta {
+        TimeDelta::from_std(self.storing.grace.saturating_add(MARGIN)).unwrap_or(TimeDelta::MAX)
+    }
+}
+
+fn blank(storing: &Storing, started_at: DateTime<Utc>) -> GcReport {
+    GcReport {
+        pass: None,
+        started_at,
+        took_ms: 0,
+        dry_run: false,
+        grace_ms: millis(storing.grace),
+        events: 0,
+        all: Default::default(),
+        unused: Default::default(),
+        found: Default::default(),
+        removed: Default::default(),
+        contents: Vec::new(),
+        next: None,
+        held_by: None,
+        stopped: None,
+    }
+}
+
+fn tell(report: &GcReport) {
+    let (files, bytes) = (report.removed.files, report.removed.bytes);
+    if let Some(why) = &report.stopped {
+        warn!("the collection of unused files stopped after {files} files: {why}");
+        return;
+    }
+    info!(
+        storage.events = report.events,
+        storage.files = report.all.files,
+        storage.bytes = report.all.bytes,
+        storage.unused_files = report.unused.files,
+        storage.unused_bytes = report.unused.bytes,
+        storage.found_files = report.found.files,
+        storage.removed_files = files,
+        storage.removed_bytes = bytes,
+        storage.took_ms = report.took_ms,
+        "removed {files} files ({bytes} bytes) that nothing referred to; {} more are unused",
+        report.unused.files.saturating_sub(files)
+    );
+}
+
+/// Whole milliseconds.
+pub(super) fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}

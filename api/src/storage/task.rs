@@ -1,0 +1,37 @@
+//! The pass that is made by itself.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::Utc;
+use tracing::{debug, warn};
+
+use super::{Error, http::grounds};
+use crate::{app::App, error::chain, view::GcReport};
+
+/// How often it is looked whether a pass is to be made, at most.
+const LOOK: Duration = Duration::from_secs(600);
+
+/// Makes a pass whenever the last one, of any API, is long enough ago; until the API stops.
+pub(crate) async fn keep_clean(app: Arc<App>) {
+    let Some(every) = app.storing.every else { return };
+    let stop = app.stop.clone();
+    while stop.run_until_cancelled(tokio::time::sleep(every.min(LOOK))).await.is_some() {
+        let pass = Box::pin(async {
+            if recently(&app, every).await? {
+                return Ok(());
+            }
+            grounds(&app, app.storing).pass().await.map(drop)
+        });
+        match stop.run_until_cancelled(pass).await {
+            None => return,
+            Some(Ok(())) => {}
+            Some(Err(error @ Error::Busy(_))) => debug!("{error}"),
+            Some(Err(error)) => warn!("unused files cannot be collected: {}; trying again later", chain(&error)),
+        }
+    }
+}
+
+async fn recently(app: &App, every: Duration) -> Result<bool, Error> {
+    let last = app.marks.last_pass::<GcReport>().await?;
+    Ok(last.is_some_and(|(_, ended)| Utc::now().signed_duration_since(ended).to_std().is_ok_and(|ago| ago < every)))
+}
