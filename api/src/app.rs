@@ -12,7 +12,7 @@ use bus::{
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{advice::Advice, auth::Key, fill::Fill, queries::Tables, storage::Storing, waiters::Waiters};
+use crate::{advice::Advice, auth::Key, direct::Direct, fill::Fill, queries::Tables, storage::Storing, waiters::Waiters};
 
 /// What every request has at hand.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub(crate) struct App {
     pub(crate) log: Log,
     /// The store of contents.
     pub(crate) files: Files,
+    /// What lets clients at the store themselves.
+    pub(crate) direct: Direct,
     /// The marks on contents that nothing refers to.
     pub(crate) marks: Marks,
     /// How the store is kept.

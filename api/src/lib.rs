@@ -8,6 +8,7 @@ mod artifacts;
 mod auth;
 mod batches;
 mod content;
+mod direct;
 mod doctor;
 pub mod error;
 mod extract;

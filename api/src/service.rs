@@ -22,6 +22,7 @@ use crate::{
     advice,
     app::App,
     auth::Key,
+    direct::Direct,
     error::chain,
     fill, intake,
     queries::Tables,
@@ -198,6 +199,7 @@ async fn start(config: &Config, store: &StoreUrl, tables: Tables, stop: Cancella
         log: Log::new(bus.js.clone(), PATIENCE),
         bus,
         replicas: config.replicas,
+        direct: Direct::new(&files),
         files,
         marks,
         storing: config.storing,
@@ -226,6 +228,7 @@ async fn start(config: &Config, store: &StoreUrl, tables: Tables, stop: Cancella
     }
     start_runtimes(&app, config.runtimes.clone()).await;
     app.tasks.spawn(sweep(app.files.clone(), app.stop.clone()));
+    app.tasks.spawn(app.direct.clone().learn(app.files.clone(), app.stop.clone()));
     app.tasks.spawn(keep_clean(Arc::clone(&app)));
     app.tasks.spawn(intake::run(Arc::clone(&app)));
     Ok(app)

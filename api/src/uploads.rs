@@ -1,23 +1,26 @@
 //! Contents over HTTP: asked for, stored, read, each by its SHA-256.
 
-use std::io;
+use std::{
+    collections::{BTreeMap, HashMap},
+    io,
+};
 
 use axum::{
     Json,
     body::Body,
     extract::State,
     http::{HeaderMap, StatusCode, header},
-    response::Response,
+    response::{IntoResponse as _, Redirect, Response},
 };
 use bus::{files::Error, ids::Digest};
 use futures::{StreamExt as _, TryStreamExt as _};
 
 use crate::{
-    app::Shared,
+    app::{App, Shared},
     content,
     error::{Kind, Problem, chain},
-    extract::{Path, Query, Whole, json},
-    view::{Hashes, Missing},
+    extract::{Path, Query, Whole, flag, json},
+    view::{Hashes, Missing, Upload},
 };
 
 /// The most hashes in one question.
@@ -34,11 +37,44 @@ pub(crate) async fn missing(State(app): State<Shared>, query: Query, Whole(body)
         );
         return Err(Problem::new(Kind::TooLarge, detail));
     }
+    let sizes = sizes(&asked)?;
     asked.sha256.sort_unstable();
     asked.sha256.dedup();
     let missing = app.files.missing(&asked.sha256).await;
     let missing = missing.map_err(|error| Problem::unavailable("the store cannot be asked", &error))?;
-    Ok(Json(Missing { missing }))
+    let uploads = uploads(&app, &missing, &sizes).await?;
+    Ok(Json(Missing { missing, uploads }))
+}
+
+/// The size of each content, where they are told.
+fn sizes(asked: &Hashes) -> Result<HashMap<Digest, u64>, Problem> {
+    let (hashes, sizes) = (asked.sha256.len(), asked.sizes.len());
+    if sizes > 0 && sizes != hashes {
+        let detail = format!("`sizes` has {sizes} entries, and `sha256` {hashes}; give one for each, or leave `sizes` out");
+        return Err(Problem::malformed(detail));
+    }
+    Ok(asked.sha256.iter().copied().zip(asked.sizes.iter().copied()).collect())
+}
+
+/// How those of known sizes can be stored without us.
+async fn uploads(app: &App, missing: &[Digest], sizes: &HashMap<Digest, u64>) -> Result<BTreeMap<Digest, Upload>, Problem> {
+    let mut uploads = BTreeMap::new();
+    if sizes.is_empty() || missing.is_empty() {
+        return Ok(uploads);
+    }
+    // What is just being removed is put by us, who wait until that is over.
+    let going = app.files.going(missing).await;
+    let going = going.map_err(|error| Problem::unavailable("the store cannot be asked", &error))?;
+    for digest in missing.iter().filter(|digest| !going.contains(digest)) {
+        let Some(size) = sizes.get(digest).filter(|size| **size <= app.max_upload_bytes) else {
+            continue;
+        };
+        match app.direct.upload(digest, *size).await {
+            Some(upload) => drop(uploads.insert(*digest, upload)),
+            None => break,
+        }
+    }
+    Ok(uploads)
 }
 
 /// `PUT /v1/files/{sha256}`: 201 when it is stored, 200 when it was.
@@ -90,15 +126,28 @@ async fn drain(body: Body) {
     while let Some(Ok(_)) = data.next().await {}
 }
 
-/// `GET` and `HEAD /v1/files/{sha256}`
+/// `GET` and `HEAD /v1/files/{sha256}?direct=`: with `direct`, the answer may lead to the store itself (307).
 pub(crate) async fn get(
     State(app): State<Shared>,
     Path(sha256): Path<String>,
     query: Query,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    query.none()?;
-    content::serve(&app.files, digest(&sha256)?, &headers, None).await
+    let mut direct = false;
+    query.each(|name, value| {
+        if name == "direct" {
+            direct = flag(name, &value)?;
+        }
+        Ok(name == "direct")
+    })?;
+    let digest = digest(&sha256)?;
+    if direct && let Some(url) = app.direct.download(&digest).await {
+        let there = app.files.has(&digest).await;
+        if there.map_err(|error| Problem::unavailable("the store cannot be asked", &error))? {
+            return Ok(Redirect::temporary(&url).into_response());
+        }
+    }
+    content::serve(&app.files, digest, &headers, None).await
 }
 
 fn digest(text: &str) -> Result<Digest, Problem> {

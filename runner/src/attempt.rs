@@ -189,7 +189,7 @@ async fn carry(
     taken: Taken,
 ) -> Result<bus::job::State, Unfinished> {
     let begun = Instant::now();
-    let executed = execute(context, scribe, &mut entry, attempt, taken).await?;
+    let executed = Box::pin(execute(context, scribe, &mut entry, attempt, taken)).await?;
     commit(context, scribe, entry, attempt, begun, executed).await
 }
 

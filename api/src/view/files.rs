@@ -1,5 +1,7 @@
 //! Contents, and the outputs of jobs.
 
+use std::collections::BTreeMap;
+
 use bus::{
     ids::{Attempt, Digest},
     spec::RelPath,
@@ -7,6 +9,7 @@ use bus::{
 };
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 /// The output files of a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +52,9 @@ pub struct ArtifactView {
 pub struct Hashes {
     /// The contents' SHA-256s.
     pub sha256: Vec<Digest>,
+    /// Their sizes in bytes, in the same order: with them, the answer says how those that are missing can be stored without the API.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sizes: Vec<u64>,
 }
 
 /// Contents that are not in the store.
@@ -56,4 +62,18 @@ pub struct Hashes {
 pub struct Missing {
     /// Their SHA-256s.
     pub missing: Vec<Digest>,
+    /// How some of those can be stored without the API, each by one `PUT`; the others are sent to `PUT /v1/files/{sha256}`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub uploads: BTreeMap<Digest, Upload>,
+}
+
+/// A request that stores one content in the store itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upload {
+    /// Where to.
+    pub url: Url,
+    /// The headers that it must carry, exactly so: they are signed.
+    pub headers: BTreeMap<String, String>,
+    /// Until when it may begin.
+    pub expires_at: DateTime<Utc>,
 }

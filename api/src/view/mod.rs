@@ -18,7 +18,7 @@ pub use self::{
     answers::{JobList, LeftDead, RequeuedMany, Submitted, SubmittedMany, SubmittedOne},
     batch::{BatchAnswer, BatchList, BatchState, BatchSubmission, BatchView, Earlier, MemberSubmission, MemberView, Members},
     doctor::{Diagnosis, Finding, Severity, Summary},
-    files::{ArtifactView, Artifacts, Hashes, Missing},
+    files::{ArtifactView, Artifacts, Hashes, Missing, Upload},
     grid::{Cordon, Health, Projection, Running, WorkerView, Workers},
     history::{History, HistoryEvent},
     job::{AttemptOutcome, AttemptView, JobView, LostAttempt},

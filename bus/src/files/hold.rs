@@ -32,7 +32,7 @@ impl Files {
     /// # Errors
     /// The store, or where its marks are, does not answer.
     pub async fn missing(&self, digests: &[Digest]) -> Result<Vec<Digest>, Error> {
-        let going = self.hold(digests).await?.map_or_else(HashSet::new, |held| held.going);
+        let going = self.going(digests).await?;
         let going = &going;
         stream::iter(digests.to_vec())
             .map(|digest| async move {
@@ -43,6 +43,14 @@ impl Files {
             .try_filter_map(|missing| std::future::ready(Ok(missing)))
             .try_collect()
             .await
+    }
+
+    /// Those of `digests` that are on their way out: they can be put only when that is over.
+    ///
+    /// # Errors
+    /// Where the marks are, nobody answers.
+    pub async fn going(&self, digests: &[Digest]) -> Result<HashSet<Digest>, Error> {
+        Ok(self.hold(digests).await?.map_or_else(HashSet::new, |held| held.going))
     }
 
     /// Nothing if the content is there, and is held; waits for its removal, if that is under way.

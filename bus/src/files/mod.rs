@@ -10,6 +10,7 @@ pub mod marks;
 pub mod nats;
 mod open;
 mod packages;
+pub mod presign;
 mod put;
 mod remove;
 mod store;

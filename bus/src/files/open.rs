@@ -11,7 +11,7 @@ use object_store::{
 };
 use url::Url;
 
-use super::{Error, StoreUrl, nats::Nats, store::MIB};
+use super::{Error, StoreUrl, nats::Nats, presign::Presigner, store::MIB, url::Public};
 
 /// How long a request to S3 is repeated that the server does not answer, or not well.
 const S3_PATIENCE: Duration = Duration::from_secs(20);
@@ -23,6 +23,8 @@ pub(super) struct Opened {
     pub(super) part_size: usize,
     /// The same store again, if it is in NATS.
     pub(super) nats: Option<Nats>,
+    /// What signs requests to it for others, if it is in S3.
+    pub(super) presigner: Option<Presigner>,
 }
 
 pub(super) async fn open(url: &StoreUrl, context: Option<jetstream::Context>) -> Result<Opened, Error> {
@@ -35,6 +37,7 @@ pub(super) async fn open(url: &StoreUrl, context: Option<jetstream::Context>) ->
                 store,
                 part_size: MIB,
                 nats: Some(nats),
+                presigner: None,
             })
         }
         StoreUrl::S3 {
@@ -42,13 +45,15 @@ pub(super) async fn open(url: &StoreUrl, context: Option<jetstream::Context>) ->
             endpoint,
             region,
             credentials,
+            public,
         } => {
-            let store = s3(bucket, endpoint.as_ref(), region.as_deref(), credentials.as_ref()).await?;
+            let (store, presigner) = s3(bucket, (endpoint.as_ref(), public), region.as_deref(), credentials.as_ref()).await?;
             // S3 takes at most 10,000 parts, of 5 MiB or more.
             Ok(Opened {
                 store: Arc::new(store),
                 part_size: 8 * MIB,
                 nats: None,
+                presigner,
             })
         }
         StoreUrl::File { dir } => {
@@ -57,12 +62,18 @@ pub(super) async fn open(url: &StoreUrl, context: Option<jetstream::Context>) ->
                 store: Arc::new(store),
                 part_size: 4 * MIB,
                 nats: None,
+                presigner: None,
             })
         }
     }
 }
 
-async fn s3(bucket: &str, endpoint: Option<&Url>, region: Option<&str>, credentials: Option<&(String, String)>) -> Result<AmazonS3, Error> {
+async fn s3(
+    bucket: &str,
+    (endpoint, public): (Option<&Url>, &Public),
+    region: Option<&str>,
+    credentials: Option<&(String, String)>,
+) -> Result<(AmazonS3, Option<Presigner>), Error> {
     // A large body may take its time, as long as it comes.
     let client = [(ClientConfigKey::Timeout, "1 day"), (ClientConfigKey::ReadTimeout, "30 seconds")];
     let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket).with_retry(RetryConfig {
@@ -87,11 +98,28 @@ async fn s3(bucket: &str, endpoint: Option<&Url>, region: Option<&str>, credenti
     if let Some((key, secret)) = credentials {
         builder = builder.with_access_key_id(key).with_secret_access_key(secret);
     }
+    let region = builder.get_config_value(&AmazonS3ConfigKey::Region);
+    let region = region.unwrap_or_else(|| "us-east-1".to_owned());
+    let named = builder.get_config_value(&AmazonS3ConfigKey::Endpoint);
+    let own = named.unwrap_or_else(|| format!("https://s3.{region}.amazonaws.com"));
+    let server = match public {
+        Public::None => None,
+        Public::At(url) => Some(url.as_str()),
+        Public::AsHere => Some(own.as_str()),
+    };
+    let bucket_at = |server: &str| format!("{}/{bucket}", server.trim_end_matches('/')).parse::<Url>().ok();
+    let addresses = server.and_then(bucket_at).zip(bucket_at(&own));
     let store = builder.build().map_err(|source| Error::store("set up the S3 store", source))?;
+    let presigner = addresses.map(|(bucket, own)| Presigner {
+        credentials: Arc::clone(store.credentials()),
+        bucket,
+        own,
+        region,
+    });
     // A wrong key or an absent bucket should be said now, by a question that costs little: nothing has this prefix.
     let answer = store.list_with_delimiter(Some(&Key::from("sha256/none"))).await;
     answer
-        .map(|_| store)
+        .map(|_| (store, presigner))
         .map_err(|source| Error::store("open the S3 bucket; check its name, its endpoint and the credentials", source))
 }
 

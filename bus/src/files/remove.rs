@@ -65,6 +65,17 @@ impl Files {
         }
     }
 
+    /// Takes an object out of the store that is not kept by content; it need not be there.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn discard(&self, name: &str) -> Result<(), Error> {
+        match self.store.delete(&Path::from(name)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(source) => Err(Error::store("remove from the store", source)),
+        }
+    }
+
     /// Takes a content out of the store. In NATS it is done only to the version that was listed; elsewhere, to whatever is there.
     ///
     /// # Errors

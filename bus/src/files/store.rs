@@ -11,6 +11,7 @@ use super::{
     marks::Marks,
     nats::Nats,
     open::{self, Opened},
+    presign::Presigner,
 };
 use crate::ids::Digest;
 
@@ -30,6 +31,7 @@ pub struct Files {
     pub(super) nats: Option<Nats>,
     /// The marks on what nothing refers to; nothing where nothing is ever removed.
     pub(super) marks: Option<Marks>,
+    presigner: Option<Presigner>,
     url: Arc<StoreUrl>,
 }
 
@@ -40,13 +42,19 @@ impl Files {
     /// # Errors
     /// The store cannot be reached or used, or `nats` is missing for a `nats://` store.
     pub async fn open(url: &StoreUrl, nats: Option<jetstream::Context>) -> Result<Self, Error> {
-        let Opened { store, part_size, nats } = open::open(url, nats).await?;
+        let Opened {
+            store,
+            part_size,
+            nats,
+            presigner,
+        } = open::open(url, nats).await?;
         Ok(Self {
             store,
             part_size,
             cleanups: TaskTracker::new(),
             nats,
             marks: None,
+            presigner,
             url: Arc::new(url.clone()),
         })
     }
@@ -65,6 +73,12 @@ impl Files {
     #[must_use]
     pub fn url(&self) -> &StoreUrl {
         &self.url
+    }
+
+    /// What signs requests to the store for those who have no credentials; nothing where there is nobody who would take them.
+    #[must_use]
+    pub const fn presigner(&self) -> Option<&Presigner> {
+        self.presigner.as_ref()
     }
 
     /// What stands behind, for what goes beyond single contents: listing, deleting.

@@ -27,12 +27,26 @@ pub enum StoreUrl {
         region: Option<String>,
         /// The access key and its secret, from the URL's user info; else the usual `AWS_…` variables count.
         credentials: Option<(String, String)>,
+        /// Whether clients send and fetch files there themselves, by presigned URLs.
+        public: Public,
     },
     /// `file:///<dir>`: a directory, made if it is absent.
     File {
         /// The directory, absolute.
         dir: PathBuf,
     },
+}
+
+/// Where clients find an S3 store, who have no credentials for it.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub enum Public {
+    /// Where the services do: at the endpoint.
+    #[default]
+    AsHere,
+    /// At another address: `public=<url>`.
+    At(Box<Url>),
+    /// Nowhere: `public=none`. Every file goes through the API.
+    None,
 }
 
 /// A URL that names no store.
@@ -103,10 +117,12 @@ fn parse_s3(url: &Url) -> Result<StoreUrl, Cow<'static, str>> {
     if url.port().is_some() || !matches!(url.path(), "" | "/") {
         return Err("after `s3://` comes a bucket and nothing more; the server goes into `?endpoint=`".into());
     }
-    let (mut endpoint, mut region) = (None, None);
+    let (mut endpoint, mut region, mut public) = (None, None, Public::AsHere);
     for (key, value) in url.query_pairs() {
         match &*key {
             "endpoint" => endpoint = Some(endpoint_of(&value)?),
+            "public" if value == "none" => public = Public::None,
+            "public" => public = Public::At(Box::new(endpoint_of(&value)?)),
             "region" => region = Some(value.into_owned()),
             other => return Err(format!("`s3://` knows no option `{other}`").into()),
         }
@@ -127,6 +143,7 @@ fn parse_s3(url: &Url) -> Result<StoreUrl, Cow<'static, str>> {
         endpoint,
         region,
         credentials,
+        public,
     })
 }
 
@@ -194,6 +211,7 @@ mod tests {
             endpoint,
             region,
             credentials,
+            public,
         } = &s3
         else {
             panic!("{s3} is S3")
@@ -201,6 +219,16 @@ mod tests {
         assert_eq!((bucket.as_str(), region.as_deref()), ("bucket", Some("eu")));
         assert_eq!(endpoint.as_ref().map(Url::as_str), Some("http://127.0.0.1:9000/"));
         assert_eq!(credentials, &Some(("key".to_owned(), "se/cret".to_owned())));
+        assert!(*public == Public::AsHere);
+        for (text, expected) in [
+            ("none", Public::None),
+            ("https://files.example", Public::At(Box::new("https://files.example".parse()?))),
+        ] {
+            let StoreUrl::S3 { public, .. } = format!("s3://b?public={text}").parse()? else {
+                panic!("{text} is S3")
+            };
+            assert!(public == expected, "{text}");
+        }
         assert!(!format!("{s3:?}").contains("cret"), "no secret is shown");
         Ok(())
     }
@@ -217,6 +245,7 @@ mod tests {
             ("s3://b/prefix", "nothing more"),
             ("s3://b?endpoint=minio:9000", "neither `http://`"),
             ("s3://key@b", "credentials are"),
+            ("s3://b?public=minio:9000", "neither `http://`"),
         ] {
             let error = text.parse::<StoreUrl>().expect_err("refused").to_string();
             assert!(error.contains(why), "{text}: {error}");

@@ -12,10 +12,10 @@ use anyhow::{Context as _, bail, ensure};
 use api::view::ArtifactView;
 use bus::ids::{Digest, JobId};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use reqwest::{Method, StatusCode, header};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, header};
 use sha2::{Digest as _, Sha256};
 
-use super::Client;
+use super::{Client, direct::innermost};
 use crate::output::Bar;
 
 /// Files that are fetched at once.
@@ -171,11 +171,7 @@ impl Part {
     async fn fill(&mut self, client: &Client, file: &ArtifactView, bar: &Bar) -> anyhow::Result<()> {
         bar.add(self.size);
         if self.size < file.size || self.size == 0 {
-            let mut request = client.request(Method::GET, &format!("/v1/files/{}", file.sha256));
-            if self.size > 0 {
-                request = request.header(header::RANGE, format!("bytes={}-", self.size));
-            }
-            let response = client.send(request).await?;
+            let response = fetch(client, file, self.size).await?;
             if self.size > 0 && response.status() != StatusCode::PARTIAL_CONTENT {
                 self.restart()?;
             }
@@ -196,6 +192,35 @@ impl Part {
         }
         Ok(())
     }
+}
+
+/// A content from this byte on: from the store itself where that is worth a question, and can be.
+async fn fetch(client: &Client, file: &ArtifactView, from: u64) -> anyhow::Result<Response> {
+    let ranged = |request: RequestBuilder| match from {
+        0 => request,
+        from => request.header(header::RANGE, format!("bytes={from}-")),
+    };
+    let path = format!("/v1/files/{}", file.sha256);
+    if file.size >= WORTH_KEEPING && client.is_direct() {
+        let answer = client
+            .send(ranged(client.request(Method::GET, &path).query(&[("direct", "true")])))
+            .await?;
+        let Some(url) = leads_to(&answer) else { return Ok(answer) };
+        if let Some(request) = client.store_request(Method::GET, &url) {
+            match ranged(request).send().await {
+                Ok(answer) if answer.status().is_success() => return Ok(answer),
+                Ok(answer) => client.give_up_direct(&url, &format!("it answered {}", answer.status())),
+                Err(error) => client.give_up_direct(&url, &innermost(&error)),
+            }
+        }
+    }
+    Ok(client.send(ranged(client.request(Method::GET, &path))).await?)
+}
+
+/// Where an answer leads, if it leads anywhere.
+fn leads_to(answer: &Response) -> Option<Url> {
+    let location = answer.headers().get(header::LOCATION)?.to_str().ok()?;
+    location.parse().ok()
 }
 
 impl Drop for Part {

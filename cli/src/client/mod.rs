@@ -1,6 +1,7 @@
 //! The grid as its HTTP API shows it.
 
 mod connect;
+mod direct;
 mod download;
 mod error;
 mod events;
@@ -12,7 +13,7 @@ mod upload;
 use std::{sync::Arc, time::Duration};
 
 use api::error::Problem;
-use reqwest::{Method, RequestBuilder, Response, Url};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::{Serialize, de::DeserializeOwned};
 
 pub(crate) use self::{
@@ -35,6 +36,7 @@ pub(crate) struct Client {
     http: reqwest::Client,
     base: Arc<str>,
     key: Option<Arc<str>>,
+    direct: Arc<direct::Direct>,
 }
 
 impl Client {
@@ -42,7 +44,10 @@ impl Client {
     pub(crate) fn new(url: &Url, key: Option<&str>) -> Result<Self, Error> {
         // A provider that is installed already is the same one.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut builder = reqwest::Client::builder().connect_timeout(CONNECT_PATIENCE).tcp_nodelay(true);
+        let mut builder = reqwest::Client::builder()
+            .connect_timeout(CONNECT_PATIENCE)
+            .tcp_nodelay(true)
+            .redirect(reqwest::redirect::Policy::none());
         if url.scheme() == "http" {
             // Nothing to verify: the machine's certificates, which may be absent, are not read.
             builder = builder.tls_certs_only([]);
@@ -55,6 +60,7 @@ impl Client {
             http,
             base: url.as_str().trim_end_matches('/').into(),
             key: key.map(Into::into),
+            direct: Arc::default(),
         })
     }
 
@@ -79,7 +85,7 @@ impl Client {
             cause,
         };
         let response = request.send().await.map_err(unreachable)?;
-        if response.status().is_success() {
+        if response.status().is_success() || response.status() == StatusCode::TEMPORARY_REDIRECT {
             return Ok(response);
         }
         let status = response.status();

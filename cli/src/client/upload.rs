@@ -1,22 +1,23 @@
 //! Files on their way to the store: hashed, asked for, sent where they are missing.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     fmt,
     fs::File,
     io::{IsTerminal as _, Read as _},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use anyhow::Context as _;
-use api::view::{Hashes, Missing};
+use api::view::{Hashes, Missing, Upload};
 use bus::ids::Digest;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use reqwest::{Body, Method, header};
+use reqwest::{Body, Method, StatusCode, header};
 use sha2::{Digest as _, Sha256};
 use tokio_util::io::ReaderStream;
 
-use super::{Client, Error};
+use super::{Client, Error, direct::innermost};
 use crate::output::{Bar, size};
 
 /// Files that are sent at once: large ones, and small ones.
@@ -84,6 +85,8 @@ pub(crate) struct Sent {
     there: usize,
     /// How many bytes were sent.
     bytes: u64,
+    /// How many of those went to the store itself.
+    straight: u64,
 }
 
 impl Sent {
@@ -100,7 +103,12 @@ impl fmt::Display for Sent {
         } else {
             &format!("{} files", self.files)
         };
-        write!(f, "{files}, {} already there; {} sent", self.there, size(self.bytes))
+        write!(f, "{files}, {} already there; {} sent", self.there, size(self.bytes))?;
+        match self.straight {
+            0 => Ok(()),
+            all if all == self.bytes => f.write_str(" straight to the store"),
+            some => write!(f, ", {} of it straight to the store", size(some)),
+        }
     }
 }
 
@@ -112,25 +120,36 @@ pub(crate) async fn upload(client: &Client, mut files: Vec<Hashed>) -> anyhow::R
     files.sort_by_key(|file| file.sha256);
     files.dedup_by_key(|file| file.sha256);
     let all = files.len();
-    let mut lacking = HashSet::new();
+    let (mut lacking, mut direct) = (HashSet::new(), HashMap::new());
     for some in files.chunks(ASKED_AT_ONCE) {
-        let sha256 = some.iter().map(|file| file.sha256).collect();
-        let answer: Missing = client.post("/v1/files/missing", &Hashes { sha256 }).await?;
+        let (sha256, sizes) = some.iter().map(|file| (file.sha256, file.size)).unzip();
+        let answer: Missing = client.post("/v1/files/missing", &Hashes { sha256, sizes }).await?;
         lacking.extend(answer.missing);
+        direct.extend(answer.uploads);
     }
     files.retain(|file| lacking.contains(&file.sha256));
-    let sent = Sent {
+    let mut sent = Sent {
         files: all,
         there: all - files.len(),
         bytes: files.iter().map(|file| file.size).sum(),
+        straight: 0,
     };
+    let (direct, straight) = (&direct, &AtomicU64::new(0));
     let bar = Bar::new("sending", sent.bytes);
     // A small one waits for its answer most of the time, a large one for the network.
     let (small, large): (Vec<_>, Vec<_>) = files.into_iter().partition(|file| file.size <= SMALL);
     for (files, at_once) in [(small, SMALL_AT_ONCE), (large, AT_ONCE)] {
         let put_one = |file: Hashed| {
             let bar = bar.clone();
-            async move { put(client, &file, &bar).await }
+            async move {
+                if let Some(upload) = direct.get(&file.sha256)
+                    && put_straight(client, upload, &file, &bar).await?
+                {
+                    straight.fetch_add(file.size, Ordering::Relaxed);
+                    return Ok(());
+                }
+                put(client, &file, &bar).await
+            }
         };
         stream::iter(files)
             .map(put_one)
@@ -139,6 +158,7 @@ pub(crate) async fn upload(client: &Client, mut files: Vec<Hashed>) -> anyhow::R
             .await?;
     }
     bar.finish();
+    sent.straight = straight.load(Ordering::Relaxed);
     Ok(sent)
 }
 
@@ -154,6 +174,40 @@ pub(crate) async fn put_bytes(client: &Client, sha256: Digest, content: Vec<u8>)
         .body(content);
     client.send(request).await.context("cannot store what the job is made of")?;
     Ok(())
+}
+
+/// Sends one file to the store itself; says whether it is there now. If not, the API takes it, or says what is wrong with it.
+async fn put_straight(client: &Client, upload: &Upload, file: &Hashed, bar: &Bar) -> anyhow::Result<bool> {
+    if !client.is_direct() {
+        return Ok(false);
+    }
+    let Some(mut request) = client.store_request(Method::PUT, &upload.url) else {
+        return Ok(false);
+    };
+    let open = tokio::fs::File::open(&file.source)
+        .await
+        .with_context(|| format!("cannot read {}", file.source.display()))?;
+    for (name, value) in &upload.headers {
+        request = request.header(name, value);
+    }
+    let body = Body::wrap_stream(ReaderStream::with_capacity(open, CHUNK));
+    match request.body(body).send().await {
+        Ok(answer) if answer.status().is_success() => {
+            bar.add(file.size);
+            Ok(true)
+        }
+        // Other bytes than were announced: the file changed, which the API finds too, and says in our words.
+        Ok(answer) if answer.status() == StatusCode::BAD_REQUEST => Ok(false),
+        Ok(answer) => {
+            client.give_up_direct(&upload.url, &format!("it answered {}", answer.status()));
+            Ok(false)
+        }
+        Err(_) if changed(file) => Ok(false),
+        Err(error) => {
+            client.give_up_direct(&upload.url, &innermost(&error));
+            Ok(false)
+        }
+    }
 }
 
 /// Sends one file, whether it is missing or not.

@@ -1,6 +1,7 @@
 //! What is kept, what goes, and that nothing goes which somebody needs.
 
 mod collect;
+mod direct;
 mod keep;
 mod race;
 mod verb;

@@ -78,7 +78,7 @@ async fn files(client: &Client, plan: Plan) -> anyhow::Result<Vec<Sent>> {
     let mut missing: Option<HashSet<Digest>> = Some(HashSet::new());
     for some in hashed.chunks(AT_ONCE) {
         let sha256 = some.iter().map(|file| file.sha256).collect();
-        let answer: Result<Missing, _> = client.post("/v1/files/missing", &Hashes { sha256 }).await;
+        let answer: Result<Missing, _> = client.post("/v1/files/missing", &Hashes { sha256, sizes: Vec::new() }).await;
         match (answer, &mut missing) {
             (Ok(answer), Some(missing)) => missing.extend(answer.missing),
             _ => missing = None,
