@@ -16,7 +16,7 @@ const SEAL: &str = "UPDATE batches SET sealed_at = $3 WHERE id = $1 AND namespac
 const STOP: &str = "UPDATE batches SET stopped_at = $3 WHERE id = $1 AND namespace = $2 AND stopped_at IS NULL AND cancelled_at IS NULL";
 const CANCEL: &str = "UPDATE batches SET cancelled_at = $3, cancel_reason = $4 WHERE id = $1 AND namespace = $2 AND cancelled_at IS NULL";
 
-/// Something that happened to a batch and shows in its row. How its window moves does not: its members' rows tell that.
+/// Something that happened to a batch and shows in its row. Of how its window moves only that it does: its members' rows tell the rest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct BatchChange {
     id: BatchId,
@@ -35,20 +35,26 @@ enum Kind {
 
 impl BatchChange {
     /// What this event changes.
-    pub(crate) fn of(recorded: &Recorded) -> Option<Self> {
+    pub(crate) fn of(recorded: &Recorded) -> Self {
         let kind = match &recorded.envelope.event {
             BatchEvent::Submitted(submitted) => Kind::New(submitted.clone(), recorded.sequence),
-            BatchEvent::Sealed(_) => Kind::Sealed,
-            BatchEvent::Advanced(_) => return None,
+            // A window moves only where all is submitted.
+            BatchEvent::Sealed(_) | BatchEvent::Advanced(_) => Kind::Sealed,
             BatchEvent::Stopped(_) => Kind::Stopped,
             BatchEvent::Cancelled(event) => Kind::Cancelled(event.reason.as_deref().map(text)),
         };
-        Some(Self {
+        Self {
             id: recorded.batch,
             namespace: recorded.namespace.clone(),
             at: time(recorded.envelope.time),
             kind,
-        })
+        }
+    }
+
+    /// Whether it only says again what was said last of its batch: that all is submitted, as every move of a window does.
+    pub(crate) fn repeats(&self, before: &[Self]) -> bool {
+        let last = before.iter().rfind(|before| before.id == self.id);
+        self.kind == Kind::Sealed && last.is_some_and(|last| last.kind == Kind::Sealed && last.namespace == self.namespace)
     }
 
     /// Changes the row.

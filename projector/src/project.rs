@@ -159,7 +159,12 @@ impl Fold {
                     order.push(recorded.job);
                     changes.manifests.extend(touched.fold(recorded, &item.subject));
                 }
-                What::Batch(recorded) => changes.batches.extend(BatchChange::of(recorded)),
+                What::Batch(recorded) => {
+                    let change = BatchChange::of(recorded);
+                    if !change.repeats(&changes.batches) {
+                        changes.batches.push(change);
+                    }
+                }
                 What::Worker(recorded) => {
                     if let Some(worker) = WorkerRow::evolve(self.workers.get(&recorded.worker), recorded) {
                         self.workers.insert(recorded.worker.clone(), worker);

@@ -107,9 +107,10 @@ impl Batch {
         };
         batch.sequence = recorded.sequence;
         match (&recorded.envelope.event, &batch.phase) {
-            (BatchEvent::Submitted(_) | BatchEvent::Advanced(_), _) | (_, Phase::Cancelled { .. }) => {}
-            (BatchEvent::Sealed(_), Phase::Submitting) => batch.phase = Phase::Sealed,
-            (BatchEvent::Sealed(_), Phase::Sealed | Phase::Stopped) => {}
+            (BatchEvent::Submitted(_), _) | (_, Phase::Cancelled { .. }) => {}
+            // A window moves only where all is submitted: who reads the first and the last event alone knows it from that.
+            (BatchEvent::Sealed(_) | BatchEvent::Advanced(_), Phase::Submitting) => batch.phase = Phase::Sealed,
+            (BatchEvent::Sealed(_) | BatchEvent::Advanced(_), Phase::Sealed | Phase::Stopped) => {}
             (BatchEvent::Stopped(_), _) => batch.phase = Phase::Stopped,
             (BatchEvent::Cancelled(event), _) => {
                 batch.phase = Phase::Cancelled {
