@@ -1,6 +1,6 @@
 //! Answering with a stored content: whole or a range of it, in constant memory.
 
-use std::ops::Range;
+use std::{io, ops::Range};
 
 use axum::{
     body::Body,
@@ -12,9 +12,12 @@ use bus::{
     ids::Digest,
 };
 use bytes::Bytes;
-use futures::{Stream, TryStreamExt as _, stream};
+use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 
-use crate::error::{Kind, Problem};
+use crate::{
+    compression,
+    error::{Kind, Problem},
+};
 
 /// How much of a range is read at once, in bytes.
 const STEP: u64 = 4 << 20;
@@ -45,6 +48,7 @@ pub(crate) async fn serve(files: &Files, digest: Digest, request: &HeaderMap, na
         Some(_) | None => Asked::Whole,
     };
     let mut response = match asked {
+        Asked::Whole if range.is_none() && size >= compression::MIN_BYTES && accepts_zstd(request) => whole(size, content).await?,
         Asked::Whole => respond(StatusCode::OK, size, Body::from_stream(content)),
         Asked::Part(range) => {
             drop(content);
@@ -76,6 +80,44 @@ pub(crate) async fn serve(files: &Files, digest: Digest, request: &HeaderMap, na
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         set(headers, header::CONTENT_DISPOSITION, &disposition(name));
     }
+    Ok(response)
+}
+
+/// Whether who asks names zstd, with a weight that is not 0 (RFC 9110, 12.5.3).
+fn accepts_zstd(request: &HeaderMap) -> bool {
+    let lists = request.get_all(header::ACCEPT_ENCODING);
+    let lists = lists.into_iter().filter_map(|value| value.to_str().ok());
+    let is_it = |coding: &str| {
+        let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));
+        let weight = weight.trim().strip_prefix("q=").and_then(|weight| weight.parse::<f32>().ok());
+        name.trim() == compression::ZSTD && weight != Some(0.0)
+    };
+    lists.flat_map(|list| list.split(',')).any(is_it)
+}
+
+/// A whole content, compressed if its beginning shrinks.
+async fn whole(size: u64, content: impl Stream<Item = Result<Bytes, Error>> + Send + 'static) -> Result<Response, Problem> {
+    let mut content = Box::pin(content);
+    let first = content.try_next().await.map_err(|error| read_problem(&error))?.unwrap_or_default();
+    let is_compressed = compression::pays(&first);
+    let all = stream::once(async { Ok(first) }).chain(content);
+    let mut response = if is_compressed {
+        let mut response = respond(
+            StatusCode::OK,
+            size,
+            Body::from_stream(compression::encode(all.map_err(io::Error::other))),
+        );
+        let headers = response.headers_mut();
+        headers.remove(header::CONTENT_LENGTH);
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(compression::ZSTD));
+        headers.insert(compression::DECODED_LENGTH, HeaderValue::from(size));
+        response
+    } else {
+        respond(StatusCode::OK, size, Body::from_stream(all))
+    };
+    response
+        .headers_mut()
+        .insert(header::VARY, HeaderValue::from_static("accept-encoding"));
     Ok(response)
 }
 

@@ -7,6 +7,7 @@ mod app;
 mod artifacts;
 mod auth;
 mod batches;
+pub mod compression;
 mod content;
 mod direct;
 mod doctor;

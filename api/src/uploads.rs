@@ -9,20 +9,27 @@ use axum::{
     Json,
     body::Body,
     extract::State,
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, StatusCode},
     response::{IntoResponse as _, Redirect, Response},
 };
 use bus::{files::Error, ids::Digest};
-use futures::{StreamExt as _, TryStreamExt as _};
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _, TryStreamExt as _};
 
 use crate::{
     app::{App, Shared},
-    content,
+    compression, content,
     error::{Kind, Problem, chain},
     extract::{Path, Query, Whole, flag, json},
     view::{Hashes, Missing, Upload},
 };
 
+/// A body, as it comes.
+trait Incoming: Stream<Item = io::Result<Bytes>> + Send {}
+impl<S: Stream<Item = io::Result<Bytes>> + Send> Incoming for S {}
+
+/// How much of a body is taken that is refused, in bytes.
+const DRAINED: usize = 16 << 20;
 /// The most hashes in one question.
 const MAX_HASHES: usize = 10_000;
 
@@ -87,15 +94,16 @@ pub(crate) async fn put(
 ) -> Result<StatusCode, Problem> {
     query.none()?;
     let sha256 = digest(&sha256)?;
-    let length = headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    let Some(length) = length else {
-        return Err(Problem::new(
-            Kind::LengthRequired,
-            "the header `Content-Length` is missing; say how long the file is",
-        ));
-    };
+    let mut body = body.into_data_stream().map_err(io::Error::other);
+    let stored = store(&app, sha256, &headers, &mut body).await;
+    // An answer before its end would reach many a client as a broken connection.
+    drain(&mut body, if stored.is_ok() { usize::MAX } else { DRAINED }).await;
+    stored
+}
+
+/// Stores what comes, as far as it must be read for that.
+async fn store(app: &App, sha256: Digest, headers: &HeaderMap, body: &mut (impl Incoming + Unpin)) -> Result<StatusCode, Problem> {
+    let (length, is_compressed) = length(headers)?;
     if length > app.max_upload_bytes {
         let detail = format!(
             "the file has {length} bytes, and this grid takes files of at most {} bytes",
@@ -105,10 +113,13 @@ pub(crate) async fn put(
     }
     let had = app.files.has(&sha256).await;
     if had.map_err(|error| Problem::unavailable("the store cannot be asked", &error))? {
-        drain(body).await;
         return Ok(StatusCode::OK);
     }
-    let content = body.into_data_stream().map_err(io::Error::other);
+    let content = if is_compressed {
+        compression::decode(body).boxed()
+    } else {
+        body.boxed()
+    };
     match Box::pin(app.files.put_stream(sha256, Some(length), content)).await {
         Ok(()) => Ok(StatusCode::CREATED),
         Err(error @ Error::Mismatch { .. }) => Err(Problem::new(
@@ -120,10 +131,40 @@ pub(crate) async fn put(
     }
 }
 
-/// Takes a body that is not needed. An answer before its end would reach many a client as a broken connection.
-async fn drain(body: Body) {
-    let mut data = body.into_data_stream();
-    while let Some(Ok(_)) = data.next().await {}
+/// How long a content is that is about to come, and whether it comes compressed.
+fn length(headers: &HeaderMap) -> Result<(u64, bool), Problem> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let (name, is_compressed) = match text("content-encoding") {
+        None | Some("identity") => ("content-length", false),
+        Some(compression::ZSTD) => (compression::DECODED_LENGTH, true),
+        Some(other) => {
+            let detail = format!(
+                "the body is `{}`, which is not understood here; send it as it is, or as `zstd`",
+                other.escape_debug()
+            );
+            return Err(Problem::malformed(detail));
+        }
+    };
+    match text(name).and_then(|value| value.parse().ok()) {
+        Some(length) => Ok((length, is_compressed)),
+        None if is_compressed => Err(Problem::new(
+            Kind::LengthRequired,
+            "the header `Rgrid-Content-Length` is missing; say how long the file is when it is decompressed",
+        )),
+        None => Err(Problem::new(
+            Kind::LengthRequired,
+            "the header `Content-Length` is missing; say how long the file is",
+        )),
+    }
+}
+
+/// Takes what is left of a body that is not needed, up to so many bytes.
+async fn drain(body: &mut (impl Incoming + Unpin), most: usize) {
+    let mut left = most;
+    while let Some(Ok(chunk)) = body.next().await {
+        let Some(less) = left.checked_sub(chunk.len()) else { return };
+        left = less;
+    }
 }
 
 /// `GET` and `HEAD /v1/files/{sha256}?direct=`: with `direct`, the answer may lead to the store itself (307).

@@ -30,6 +30,9 @@ pub(crate) struct Connect {
     /// The data directory of the grid that `rgrid up` started
     #[arg(long, env = "RGRID_DATA_DIR", value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
+    /// Whether files travel compressed where they shrink [default: to another machine]
+    #[arg(long, env = "RGRID_COMPRESS", value_name = "BOOL", hide = true)]
+    pub(crate) compress: Option<bool>,
 }
 
 impl Connect {
@@ -39,7 +42,11 @@ impl Connect {
     /// If none is named and none is up here, or the key cannot be read.
     pub(crate) fn client(&self) -> anyhow::Result<Client> {
         let (url, key) = self.address()?;
-        Ok(Client::new(&url, key.as_deref())?)
+        let client = Client::new(&url, key.as_deref())?;
+        Ok(match self.compress {
+            Some(compress) => client.compressing(compress),
+            None => client,
+        })
     }
 
     fn address(&self) -> anyhow::Result<(Url, Option<String>)> {

@@ -3,13 +3,13 @@
 use std::{
     collections::BTreeSet,
     fs::{self, Permissions},
-    io::{Read as _, Seek as _, Write as _},
+    io::{self, Read as _, Seek as _, Write as _},
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Component, Path, PathBuf},
 };
 
 use anyhow::{Context as _, bail, ensure};
-use api::view::ArtifactView;
+use api::{compression, view::ArtifactView};
 use bus::ids::{Digest, JobId};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, header};
@@ -175,7 +175,13 @@ impl Part {
             if self.size > 0 && response.status() != StatusCode::PARTIAL_CONTENT {
                 self.restart()?;
             }
-            let mut chunks = response.bytes_stream();
+            let is_compressed = response.headers().contains_key(header::CONTENT_ENCODING);
+            let chunks = response.bytes_stream().map_err(io::Error::other);
+            let mut chunks = if is_compressed {
+                compression::decode(chunks).boxed()
+            } else {
+                chunks.boxed()
+            };
             while let Some(chunk) = chunks.next().await {
                 let chunk = chunk.context("the connection broke")?;
                 bar.add(chunk.len() as u64);
@@ -214,7 +220,11 @@ async fn fetch(client: &Client, file: &ArtifactView, from: u64) -> anyhow::Resul
             }
         }
     }
-    Ok(client.send(ranged(client.request(Method::GET, &path))).await?)
+    let mut request = ranged(client.request(Method::GET, &path));
+    if client.compresses && from == 0 {
+        request = request.header(header::ACCEPT_ENCODING, compression::ZSTD);
+    }
+    Ok(client.send(request).await?)
 }
 
 /// Where an answer leads, if it leads anywhere.

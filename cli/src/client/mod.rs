@@ -37,6 +37,7 @@ pub(crate) struct Client {
     base: Arc<str>,
     key: Option<Arc<str>>,
     direct: Arc<direct::Direct>,
+    compresses: bool,
 }
 
 impl Client {
@@ -61,7 +62,14 @@ impl Client {
             base: url.as_str().trim_end_matches('/').into(),
             key: key.map(Into::into),
             direct: Arc::default(),
+            compresses: !is_here(url),
         })
+    }
+
+    /// Has files travel compressed where they shrink, or as they are. Unless it is said, they do to another machine.
+    pub(crate) const fn compressing(mut self, compresses: bool) -> Self {
+        self.compresses = compresses;
+        self
     }
 
     /// Where the API is.

@@ -10,7 +10,10 @@ use std::{
 };
 
 use anyhow::Context as _;
-use api::view::{Hashes, Missing, Upload};
+use api::{
+    compression,
+    view::{Hashes, Missing, Upload},
+};
 use bus::ids::Digest;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use reqwest::{Body, Method, StatusCode, header};
@@ -219,9 +222,15 @@ pub(crate) async fn put(client: &Client, file: &Hashed, bar: &Bar) -> anyhow::Re
     let bytes = ReaderStream::with_capacity(open, CHUNK).inspect_ok(move |chunk| bar.add(chunk.len() as u64));
     let request = client
         .request(Method::PUT, &format!("/v1/files/{}", file.sha256))
-        .header(header::CONTENT_LENGTH, file.size)
-        .header(header::CONTENT_TYPE, "application/octet-stream")
-        .body(Body::wrap_stream(bytes));
+        .header(header::CONTENT_TYPE, "application/octet-stream");
+    let request = if client.compresses && shrinks(file) {
+        request
+            .header(header::CONTENT_ENCODING, compression::ZSTD)
+            .header(compression::DECODED_LENGTH, file.size)
+            .body(Body::wrap_stream(compression::encode(bytes)))
+    } else {
+        request.header(header::CONTENT_LENGTH, file.size).body(Body::wrap_stream(bytes))
+    };
     match client.send(request).await {
         Ok(_) => Ok(()),
         Err(error) if changed(file) => Err(error).with_context(|| {
@@ -238,6 +247,16 @@ pub(crate) async fn put(client: &Client, file: &Hashed, bar: &Bar) -> anyhow::Re
         }),
         Err(error) => Err(error).with_context(|| format!("cannot store {}", file.source.display())),
     }
+}
+
+fn shrinks(file: &Hashed) -> bool {
+    let mut beginning = Vec::with_capacity(compression::SAMPLE);
+    let mut read = || {
+        File::open(&file.source)?
+            .take(compression::SAMPLE as u64)
+            .read_to_end(&mut beginning)
+    };
+    file.size >= compression::MIN_BYTES && read().is_ok() && compression::pays(&beginning)
 }
 
 fn changed(file: &Hashed) -> bool {
