@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use super::{MIB, content, objects};
 
-pub(super) async fn all(files: &Files) -> Result<()> {
+pub(crate) async fn all(files: &Files) -> Result<()> {
     a_refused_stream_leaves_nothing(files)
         .await
         .context("a refused stream leaves nothing")?;

@@ -1,6 +1,6 @@
 //! Files by content: the same behaviour over every kind of store, and what is particular to the bucket in `JetStream`.
 
-mod behaviour;
+pub(crate) mod behaviour;
 mod bucket;
 
 use anyhow::{Result, ensure};

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// What the API says of a content that is missing, once it knows how the store is told what to check.
-async fn plan(api: &Served, content: &[u8]) -> Result<Value> {
+pub(super) async fn plan(api: &Served, content: &[u8]) -> Result<Value> {
     let digest = Digest::of(content);
     let asked = json!({ "sha256": [digest], "sizes": [content.len()] });
     let mut planned = Value::Null;
@@ -35,7 +35,7 @@ async fn plan(api: &Served, content: &[u8]) -> Result<Value> {
 }
 
 /// Does as planned, with these bytes.
-async fn follow(planned: &Value, bytes: &'static [u8]) -> Result<StatusCode> {
+pub(super) async fn follow(planned: &Value, bytes: &'static [u8]) -> Result<StatusCode> {
     let mut request = Client::new().put(planned["url"].as_str().context("a URL")?);
     for (name, value) in planned["headers"].as_object().context("headers")? {
         if name != "content-length" {

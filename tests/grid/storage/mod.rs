@@ -2,6 +2,7 @@
 
 mod collect;
 mod direct;
+mod inprocess;
 mod keep;
 mod race;
 mod verb;
