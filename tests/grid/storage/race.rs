@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
-use bus::ids::{Digest, JobId};
+use bus::ids::JobId;
 use grid_tests::minio::Minio;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -12,10 +12,12 @@ use tokio::task::JoinSet;
 use super::{naming, put, served};
 use crate::api::served::Served;
 
-/// How many submit at once, how often each, and over how many contents.
+/// How many submit at once, how often each, and how many jobs each time.
 const CLIENTS: usize = 6;
-const ROUNDS: usize = 60;
-const CONTENTS: usize = 8;
+const ROUNDS: usize = 5;
+const JOBS: usize = 8;
+/// When a content that was just put becomes due, within this span: its grace of a second, and the margin.
+const DUE_MS: std::ops::Range<u64> = 3_950..4_500;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn in_nats_no_accepted_job_loses_a_file_to_a_pass() -> Result<()> {
@@ -53,39 +55,33 @@ async fn race(api: Served) -> Result<()> {
     Ok(())
 }
 
-/// Stores a content if it is not there, submits a job of it, looks whether the job has its file, and cancels it.
+/// Stores contents, lets them be found unused, and submits jobs of them just when they may go: each is refused, or has its file.
 async fn submit_again_and_again(api: Arc<Served>, client: usize) -> Result<usize> {
-    let files = api.files().await?;
     let mut accepted = 0;
     for round in 0..ROUNDS {
-        let text = format!("content {}", (client * 7 + round * 3) % CONTENTS);
-        let digest = Digest::of(text.as_bytes());
-        let asked = api.post("/v1/files/missing", &json!({ "sha256": [digest] })).await?;
-        let asked: Value = asked.error_for_status()?.json().await?;
-        if asked["missing"] != json!([]) {
-            put(&api, &text).await?;
-        }
-        let answer = api.post("/v1/jobs", &naming(&[digest])).await?;
-        if answer.status() == StatusCode::UNPROCESSABLE_ENTITY {
-            // It went between two questions; it is said, and the client would put it again.
-            continue;
-        }
-        let job: Value = answer.error_for_status()?.json().await?;
-        let job: JobId = job["id"].as_str().context("an id")?.parse()?;
-        accepted += 1;
-        let read = files.get_bytes(&digest, 100).await;
-        ensure!(read.is_ok(), "job {job} lost {digest}: {read:?}");
-        // Now and then for longer than the grace and the margin.
-        if round % 20 == 10 {
-            tokio::time::sleep(std::time::Duration::from_millis(4_500)).await;
-            let read = files.get_bytes(&digest, 100).await;
-            ensure!(read.is_ok(), "job {job} lost {digest} while it waited: {read:?}");
-        }
-        api.post(&format!("/v1/jobs/{job}/cancel"), &json!({})).await?.error_for_status()?;
-        if round % 10 == 5 {
-            // Let it become due.
-            tokio::time::sleep(std::time::Duration::from_millis(4_500)).await;
-        }
+        let jobs = (0..JOBS).map(|job| submit_when_due(&api, format!("content {client} {round} {job}")));
+        let jobs = futures::future::try_join_all(jobs).await?;
+        accepted += jobs.into_iter().filter(|accepted| *accepted).count();
     }
     Ok(accepted)
+}
+
+async fn submit_when_due(api: &Served, text: String) -> Result<bool> {
+    let (digest, _) = put(api, &text).await?;
+    tokio::time::sleep(std::time::Duration::from_millis(rand::random_range(DUE_MS))).await;
+    let answer = api.post("/v1/jobs", &naming(&[digest])).await?;
+    if answer.status() == StatusCode::UNPROCESSABLE_ENTITY {
+        // It went before; that is said, and a client would put it again.
+        return Ok(false);
+    }
+    let job: Value = answer.error_for_status()?.json().await?;
+    let job: JobId = job["id"].as_str().context("an id")?.parse()?;
+    let files = api.files().await?;
+    // Until after whatever pass was under way, and longer than the grace and the margin.
+    for wait in [0, 500, 4_500] {
+        tokio::time::sleep(std::time::Duration::from_millis(wait)).await;
+        let read = files.get_bytes(&digest, 100).await;
+        ensure!(read.is_ok(), "job {job} lost {digest}: {read:?}");
+    }
+    Ok(true)
 }
