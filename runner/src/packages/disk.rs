@@ -285,9 +285,12 @@ pub(super) fn dress(env: &Path, executable: Option<&Path>) -> io::Result<()> {
     let made: MadeWith = serde_json::from_slice(&fs::read(own_file(&env.join(MADE_WITH))?)?)?;
     let executable = executable.unwrap_or(&made.executable);
     let (bin, home) = (env.join("bin"), executable.parent().unwrap_or(Path::new("/")));
-    if !fs::symlink_metadata(&bin).is_ok_and(|meta| meta.is_dir()) {
-        // An archive without scripts has none; whatever else is there is nobody's to write behind.
-        fs::create_dir(&bin)?;
+    match fs::symlink_metadata(&bin) {
+        Ok(meta) if meta.is_dir() => {}
+        // Whatever it is, nothing is written behind it.
+        Ok(_) => return Err(io::Error::other("the environment's `bin` is no directory")),
+        // An archive without scripts has none.
+        Err(_) => fs::create_dir(&bin)?,
     }
     let minor: Vec<&str> = made.python.splitn(3, '.').take(2).collect();
     let links = [("python", executable), ("python3", Path::new("python"))];

@@ -65,6 +65,8 @@ def uv_command(uv):
     for name in ("INDEX_URL", "EXTRA_INDEX_URL", "FIND_LINKS", "NO_INDEX"):
         if "PIP_" + name in os.environ and "UV_" + name not in os.environ:
             os.environ["UV_" + name] = os.environ["PIP_" + name]
+    if "PIP_CERT" in os.environ:
+        os.environ.setdefault("SSL_CERT_FILE", os.environ["PIP_CERT"])
     os.environ.update(UV_LINK_MODE="copy", UV_PYTHON_DOWNLOADS="never")
     if "UV_CACHE_DIR" not in os.environ:
         os.environ["UV_NO_CACHE"] = "1"

@@ -4,7 +4,9 @@
 
 mod cache;
 mod declared;
+mod docker;
 mod failures;
+mod index;
 mod node;
 
 use std::{
@@ -19,6 +21,7 @@ use grid_tests::grid::{Grid, Part};
 use crate::cli::here::Here;
 
 /// What writes a wheel: a module of one name with a function `said`, a program of that name with `-cli`, and what it needs.
+/// Python imports it at each of its starts where it begins by saying so.
 const WHEEL: &str = r"
 import sys, zipfile
 path, name, version, needs = sys.argv[1:5]
@@ -32,6 +35,8 @@ files = {
     f'{info}/entry_points.txt': f'[console_scripts]\n{name}-cli = {name}.__main__:main\n',
 }
 files[f'{name}/__main__.py'] = f'import {name}\ndef main(): print({name}.said())\nif __name__ == \'__main__\': main()\n'
+if body.startswith('# at each start'):
+    files[f'{name}.pth'] = f'import {name}\n'
 files[f'{info}/RECORD'] = ''.join(f'{file},,\n' for file in [*files, f'{info}/RECORD'])
 with zipfile.ZipFile(path, 'w') as archive:
     for file, text in files.items():

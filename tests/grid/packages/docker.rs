@@ -1,0 +1,124 @@
+//! Packages in containers. These tests need a Docker daemon and the image `rgrid/python:3`, and fail without.
+
+use std::{fs, os::unix::fs::PermissionsExt as _, process::Command};
+
+use anyhow::{Result, ensure};
+use grid_tests::grid::{Grid, Part};
+
+use super::{INSTALLED, STORED, logged, saying, wheel};
+use crate::cli::here::Here;
+
+const SCRIPT: &str = "import hail, os, subprocess, sys\nprint(hail.said())\nsubprocess.run([sys.executable, '-m', 'hail'], check=True)\n\
+                      subprocess.run(['hail-cli'], check=True)\ntry:\n    open(hail.__file__ + '.new', 'w')\nexcept OSError as error:\n    print(error.strerror)\n";
+
+async fn grid(worker: u8) -> Result<Grid> {
+    let mut grid = Grid::start_only(&[Part::Api, Part::Projector, Part::Watcher]).await?;
+    grid.run_with(Part::Runner(worker), &["--executor", "docker"])?;
+    Ok(grid)
+}
+
+/// An image that is this test's alone.
+struct Image(String);
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        let _ = Command::new("docker").args(["rmi", &self.0]).output();
+    }
+}
+
+fn docker(words: &[&str]) -> Result<()> {
+    let output = Command::new("docker").args(words).output()?;
+    ensure!(
+        output.status.success(),
+        "docker {words:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}
+
+/// The usual image after a command in it.
+fn image_after(script: &str) -> Result<Image> {
+    let name = format!("rgrid-tests-{}", uuid::Uuid::now_v7().simple());
+    docker(&["run", "--name", &name, "rgrid/python:3", "sh", "-c", script])?;
+    let committed = docker(&["commit", &name, &name]);
+    docker(&["rm", &name])?;
+    committed?;
+    Ok(Image(name))
+}
+
+#[tokio::test]
+async fn a_container_finds_its_packages_and_cannot_change_them() -> Result<()> {
+    let mut grid = grid(1).await?;
+    let here = Here::of(&grid)?;
+    let file = saying(&here, "hail", "hello")?;
+    here.write("s.py", SCRIPT)?
+        .write("requirements.txt", format!("--no-index\n./wheels/{file}\n"))?;
+    let first = here.rgrid(&["run", "s.py"])?;
+    assert_eq!(
+        (first.code, first.out().as_str()),
+        (0, "hello\nhello\nhello\nRead-only file system\n"),
+        "{}",
+        first.err()
+    );
+    ensure!(
+        first.err().starts_with("rgrid: installing 1 package (requirements.txt)\n"),
+        "{}",
+        first.err()
+    );
+    let second = here.rgrid(&["run", "s.py"])?;
+    assert_eq!((second.code, second.out(), second.err().as_str()), (0, first.out(), ""));
+    logged(&grid, Part::Runner(1), STORED, 1).await?;
+    grid.kill(Part::Runner(1))?;
+    grid.run_with(Part::Runner(2), &["--executor", "docker"])?;
+    let elsewhere = here.rgrid(&["run", "s.py"])?;
+    assert_eq!((elsewhere.code, elsewhere.out()), (0, first.out()), "{}", elsewhere.err());
+    ensure!(!grid.log(Part::Runner(2)).contains(INSTALLED));
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_image_that_has_no_installer_is_told_what_it_lacks() -> Result<()> {
+    let bare = image_after("rm -r /usr/lib/python3/dist-packages/pip")?;
+    let grid = grid(1).await?;
+    let here = Here::of(&grid)?;
+    let file = saying(&here, "hail", "hello")?;
+    here.write("s.py", SCRIPT)?
+        .write("requirements.txt", format!("--no-index\n./wheels/{file}\n"))?;
+    let came = here.rgrid(&["run", "--image", &bare.0, "s.py"])?;
+    let expected = "cannot install 1 package (requirements.txt): the image in which the job runs has no uv or pip";
+    ensure!(came.code == 126 && came.err().contains(expected), "{}", came.err());
+    Ok(())
+}
+
+/// What is installed runs code in the container, and may leave links for the runner to follow, which is root.
+#[tokio::test]
+async fn an_installation_that_means_harm_reaches_nothing_outside_its_container() -> Result<()> {
+    let grid = grid(1).await?;
+    let here = Here::of(&grid)?;
+    here.write("s.py", "print('it ran')\n")?.write("victim/pyvenv.cfg", "theirs")?;
+    let victim = here.path().join("victim");
+    fs::set_permissions(&victim, fs::Permissions::from_mode(0o755))?;
+    for (place, harmed, expected) in [
+        (".rgrid-env", "", "left no directory"),
+        (".rgrid-env/bin", "", "is no directory"),
+        (".rgrid-env/.rgrid.json", "/pyvenv.cfg", "is no file"),
+    ] {
+        // Python runs this at each of its starts, the last time after all is installed.
+        let body = format!(
+            "# at each start\nimport os\nplace = '/work/{place}'\nif os.path.exists('/work/.rgrid-install.py') and os.path.exists(place) and not os.path.islink(place):\n    \
+             os.rename(place, '/work/gone')\n    os.symlink({:?}, place)\n",
+            format!("{}{harmed}", victim.display())
+        );
+        let file = wheel(&here.path().join("wheels"), "harm", "1.0", &body, "")?;
+        here.write("requirements.txt", format!("--no-index\n./wheels/{file}\n"))?;
+        let came = here.rgrid(&["run", "s.py"])?;
+        ensure!(came.code == 126 && came.out().is_empty(), "{place}: {}{}", came.out(), came.err());
+        ensure!(came.err().contains(expected), "{place}: {}", came.err());
+        let names: Vec<_> = fs::read_dir(&victim)?.map(|entry| Ok(entry?.file_name())).collect::<Result<_>>()?;
+        assert_eq!(names, ["pyvenv.cfg"], "{place}");
+        assert_eq!(fs::read_to_string(victim.join("pyvenv.cfg"))?, "theirs");
+        assert_eq!(fs::metadata(&victim)?.permissions().mode() & 0o777, 0o755);
+        assert_eq!(fs::metadata(victim.join("pyvenv.cfg"))?.permissions().mode() & 0o777, 0o644);
+    }
+    Ok(())
+}
