@@ -8,5 +8,5 @@ pub mod minio;
 mod model;
 pub mod nats;
 pub mod postgres;
-mod process;
+pub mod process;
 pub mod writer;

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use async_nats::{ServerAddr, jetstream};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde::Deserialize;
 use tempfile::TempDir;
 
@@ -99,8 +99,7 @@ impl NatsServer {
     }
 
     fn signal(&self, signal: Signal) -> Result<()> {
-        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw).context("no such process")?;
-        Ok(kill_process(pid, signal)?)
+        self.server.signal(signal)
     }
 
     /// Starts it again, on the same port and with the same store. Kills it first if it still runs.

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::{Instant, sleep};
 
@@ -36,8 +36,7 @@ impl Server {
     }
 
     pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
-        let pid = i32::try_from(self.id()).ok().and_then(Pid::from_raw).context("no such process")?;
-        Ok(kill_process(pid, signal)?)
+        signal_to(self.id(), signal)
     }
 
     /// How it ended, if it did.
@@ -100,4 +99,33 @@ pub(crate) fn program(name: &str) -> PathBuf {
 /// A port that was free a moment ago, for programs that cannot choose one themselves.
 pub(crate) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// How long a process may take to stop on a machine that is busy with everything else.
+const STOPPED: Duration = Duration::from_secs(30);
+
+/// Sends a process a signal. Where that is SIGSTOP, it stands still on return: the kernel stops a process only once the thread that it
+/// picked for the signal has had a CPU, and on a busy machine the other threads answer requests until then.
+pub fn signal_to(pid: u32, signal: Signal) -> Result<()> {
+    let target = i32::try_from(pid).ok().and_then(Pid::from_raw).context("no such process")?;
+    kill_process(target, signal)?;
+    let begun = Instant::now();
+    while signal == Signal::STOP && !stands_still(pid)? {
+        ensure!(begun.elapsed() < STOPPED, "process {pid} goes on for {STOPPED:?} after SIGSTOP");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}
+
+/// Whether every thread of a process is stopped, or gone.
+fn stands_still(pid: u32) -> Result<bool> {
+    for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        // `123 (its name) T …`, and nothing for a thread that ended just now.
+        let stat = std::fs::read_to_string(task?.path().join("stat")).unwrap_or_default();
+        let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+        if !matches!(state, None | Some('T' | 'Z' | 'X')) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }

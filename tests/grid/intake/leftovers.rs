@@ -8,9 +8,12 @@ use bus::{
     stream::{EVENTS, INBOX, setup::INTAKE},
 };
 use futures::future::join_all;
-use grid_tests::grid::{Grid, Part};
+use grid_tests::{
+    grid::{Grid, Part},
+    process::signal_to,
+};
 use reqwest::{Method, StatusCode};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -35,8 +38,7 @@ async fn what_an_intake_had_in_hand_when_it_was_killed_comes_back_within_seconds
     // It has asked for messages, and is stopped before it can take any.
     grid.eventually("the intake asks", async || (in_hand(&grid).await.ok()? == 0).then_some(()))
         .await?;
-    let pid = i32::try_from(grid.pid(Part::Api)?).ok().and_then(Pid::from_raw).context("no pid")?;
-    kill_process(pid, Signal::STOP)?;
+    signal_to(grid.pid(Part::Api)?, Signal::STOP)?;
     for number in 0..20 {
         let body = json!({ "command": ["x"], "key": format!("k{number}") }).to_string();
         js.publish(SUBJECT, body.into()).await?.await?;
@@ -58,7 +60,7 @@ async fn what_an_intake_had_in_hand_when_it_was_killed_comes_back_within_seconds
     Ok(())
 }
 
-/// One frozen broker at a time: seen in whole runs, two that were frozen at once were not told apart (why is not known).
+/// One frozen broker at a time: what comes after its thaw is a burst, and two of them at once wait for each other.
 static FROZEN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 #[tokio::test]
