@@ -16,6 +16,7 @@ mod extract;
 mod facts;
 mod fill;
 mod grid;
+mod images;
 mod intake;
 mod jobs;
 mod load;

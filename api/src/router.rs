@@ -18,7 +18,7 @@ use crate::{
     artifacts, auth, batches, doctor,
     error::{Kind, Problem},
     extract::MAX_BODY_BYTES,
-    facts, grid, jobs, logs, runtimes, secrets, storage, uploads, workers,
+    facts, grid, images, jobs, logs, runtimes, secrets, storage, uploads, workers,
 };
 
 pub(crate) fn router(app: Shared) -> Router {
@@ -46,6 +46,8 @@ pub(crate) fn router(app: Shared) -> Router {
         .route("/v1/secrets", get(secrets::list))
         .route("/v1/secrets/key", get(secrets::key))
         .route("/v1/secrets/{name}", put(secrets::set).delete(secrets::remove))
+        .route("/v1/images", get(images::list))
+        .route("/v1/images/{*name}", get(images::get).put(images::put).delete(images::remove))
         .route("/v1/runtimes", get(runtimes::deployed))
         .route("/v1/runtimes/workers", get(runtimes::of_workers))
         .route("/v1/workers", get(grid::list))

@@ -19,7 +19,9 @@ use crate::{
     attempt::Context,
     config::Config,
     dispatcher::Room,
-    equip, open,
+    equip,
+    executor::docker::catalogue::Catalogue,
+    open,
     packages::Packages,
     patience::patiently,
     places::Places,
@@ -160,6 +162,13 @@ pub async fn run(config: Config, stop: CancellationToken, restart: CancellationT
             spool_bytes: config.spool_bytes,
             grace: config.grace,
         });
+        if let Ok(docker) = &executors.docker {
+            let catalogue = Catalogue::new(bus.js.clone(), context.files.clone(), &config.work_dir);
+            docker.use_catalogue(catalogue.map_err(|source| Error::WorkDir {
+                path: config.work_dir.display().to_string(),
+                source,
+            })?);
+        }
         if let Some(sweep) = sweep.take() {
             TaskTracker::new().spawn(sweep);
         }

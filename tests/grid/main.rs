@@ -8,6 +8,7 @@ mod cluster;
 mod crash;
 mod executors;
 mod files;
+mod images;
 mod intake;
 mod lifecycle;
 mod log;

@@ -6,6 +6,7 @@ mod doctor;
 mod files;
 mod grid;
 mod history;
+mod images;
 mod job;
 mod log;
 mod runtimes;
@@ -21,6 +22,7 @@ pub use self::{
     files::{ArtifactView, Artifacts, Hashes, Missing, Upload},
     grid::{Cordon, Health, Projection, Running, WorkerView, Workers},
     history::{History, HistoryEvent},
+    images::{ImageView, Images},
     job::{AttemptOutcome, AttemptView, JobView, LostAttempt},
     log::{LogAttempt, LogGap, LogPiece},
     runtimes::{Runtimes, RuntimesOfWorker, RuntimesOfWorkers},

@@ -93,6 +93,11 @@ pub(crate) struct Sent {
 }
 
 impl Sent {
+    /// How many bytes were sent.
+    pub(crate) const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Whether somebody who looks on a terminal wants to know of it.
     pub(crate) fn is_much(&self) -> bool {
         std::io::stderr().is_terminal() && (self.bytes >= WORTH_TELLING || self.files >= MANY)

@@ -10,6 +10,7 @@ pub(crate) mod doctor;
 pub(crate) mod download;
 pub(crate) mod drain;
 pub(crate) mod history;
+pub(crate) mod image;
 pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod requeue;

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
-use api::view::{Runtimes, RuntimesOfWorker, RuntimesOfWorkers};
+use api::view::{Images, Runtimes, RuntimesOfWorker, RuntimesOfWorkers};
 use bus::{ids::Token, runtimes::RuntimesSet, worker::Equipment};
 use clap::Args;
 use serde_json::json;
@@ -44,13 +44,16 @@ pub(crate) async fn runtimes(args: RuntimesArgs) -> anyhow::Result<ExitCode> {
     }
     let client = args.connect.client()?;
     let deployed: Runtimes = client.get("/v1/runtimes", &()).await?;
+    let kept: Images = client.get("/v1/images", &()).await?;
     let query = [("min_sequence", log_end(&client).await?)];
     let RuntimesOfWorkers { workers } = client.get("/v1/runtimes/workers", &query).await?;
     if args.json {
-        print_json(&json!({ "runtimes": deployed.runtimes, "aliases": deployed.aliases, "workers": workers }))?;
+        print_json(&json!({
+            "runtimes": deployed.runtimes, "aliases": deployed.aliases, "images": kept.images, "workers": workers,
+        }))?;
         return Ok(ExitCode::SUCCESS);
     }
-    show(&deployed, &workers)?;
+    show(&deployed, &workers, &kept)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -65,11 +68,11 @@ fn check(file: &PathBuf) -> anyhow::Result<()> {
     ))
 }
 
-fn show(deployed: &Runtimes, workers: &[RuntimesOfWorker]) -> anyhow::Result<()> {
+fn show(deployed: &Runtimes, workers: &[RuntimesOfWorker], kept: &Images) -> anyhow::Result<()> {
     if workers.is_empty() {
         print_line("no worker is live; start one with `rgrid runner`")?;
     } else {
-        print(&overview(workers))?;
+        print(&overview(workers, kept))?;
     }
     if !deployed.aliases.is_empty() {
         let rows = deployed
@@ -84,13 +87,13 @@ fn show(deployed: &Runtimes, workers: &[RuntimesOfWorker]) -> anyhow::Result<()>
 }
 
 /// A line for each runtime and worker that has it in some way.
-fn overview(workers: &[RuntimesOfWorker]) -> String {
+fn overview(workers: &[RuntimesOfWorker], kept: &Images) -> String {
     let names: BTreeSet<&Token> = workers.iter().flat_map(|worker| worker.runtimes.keys()).collect();
     let mut rows = Vec::new();
     for name in names {
         for worker in workers {
             if let Some(equipment) = worker.runtimes.get(name) {
-                rows.push(row(name, worker, equipment));
+                rows.push(row(name, worker, equipment, kept));
             }
         }
     }
@@ -105,21 +108,23 @@ fn overview(workers: &[RuntimesOfWorker]) -> String {
     table(&columns, rows)
 }
 
-fn row(name: &Token, worker: &RuntimesOfWorker, equipment: &Equipment) -> Vec<String> {
+fn row(name: &Token, worker: &RuntimesOfWorker, equipment: &Equipment, kept: &Images) -> Vec<String> {
     let dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
-    let here = |image: &&String| worker.images.contains_key(*image);
-    // The images of other versions are as good, where a job names the version.
-    let others = worker
-        .images
-        .keys()
-        .filter(|image| image.starts_with(&format!("rgrid/{name}:")) && !equipment.images.contains(image));
-    let mut images: Vec<String> = equipment
-        .images
-        .iter()
-        .filter(here)
-        .chain(others)
-        .map(|image| format!("{image} (here)"))
-        .collect();
+    // Those of versions are as good, where a job names the version.
+    let own = format!("rgrid/{}:", name.as_str().to_ascii_lowercase());
+    let known = |image: &str| equipment.images.iter().any(|name| name == image) || image.starts_with(&own);
+    let mut images: Vec<String> = Vec::new();
+    if let Some(platform) = &worker.platform {
+        let here = worker.images.keys().filter(|image| known(image));
+        images.extend(here.map(|image| format!("{image} (here)")));
+        let grid = kept
+            .images
+            .iter()
+            .filter(|image| image.pushed.platform == *platform)
+            .map(|image| image.name.as_str());
+        let grid = grid.filter(|image| known(image) && !worker.images.contains_key(*image));
+        images.extend(grid.map(|image| format!("{image} (grid)")));
+    }
     if images.is_empty()
         && let Some(last) = equipment.images.last()
     {

@@ -121,16 +121,20 @@ async fn set(NamedArgs { name, whose }: NamedArgs) -> anyhow::Result<()> {
     let value = value(&name)?;
     let sealed = secrets::seal(&key, &whose.namespace, &name, &value)
         .map_err(|error| usage(format!("the value of `{name}` cannot be kept: {error}")))?;
-    let by = std::env::var("USER")
-        .or_else(|_| std::env::var("LOGNAME"))
-        .unwrap_or_else(|_| "somebody".to_owned());
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let body = SetSecret {
         sealed,
-        by: Some(format!("{by}@{host}")),
+        by: Some(whoever()),
     };
     let _: SecretView = client.json(whose.request(&client, Method::PUT, Some(&name)).json(&body)).await?;
     Ok(())
+}
+
+/// Who the user says to be, for others to know whom to ask: `ada@desk`.
+pub(crate) fn whoever() -> String {
+    let by = std::env::var("USER")
+        .or_else(|_| std::env::var("LOGNAME"))
+        .unwrap_or_else(|_| "somebody".to_owned());
+    format!("{by}@{}", rustix::system::uname().nodename().to_string_lossy())
 }
 
 /// The value: asked for without an echo, or all of standard input but the newline that `echo` adds.

@@ -57,20 +57,23 @@ impl Runtimes {
 )]
 pub struct ParseError(String);
 
+/// What the names of images begin with that are made for this grid (`rgrid image build`), and that no registry has.
+pub(crate) const OWN: &str = "rgrid/";
+
 /// The image that `make` builds from the machine's own files; it has Python and the shells.
 const LOCAL_IMAGE: &str = "rgrid/python:3";
 
 impl Default for RuntimeTable {
     fn default() -> Self {
         let built_in: [(&str, &[&str], &[&str]); 9] = [
-            ("python", &["python3"], &[LOCAL_IMAGE, "python:3-slim"]),
-            ("node", &["node"], &["node:lts-slim"]),
+            ("python", &["python3"], &[LOCAL_IMAGE, "rgrid/python:latest", "python:3-slim"]),
+            ("node", &["node"], &["rgrid/node:latest", "node:lts-slim"]),
             ("bash", &["bash"], &[LOCAL_IMAGE, "debian:stable-slim"]),
             ("sh", &["sh"], &[LOCAL_IMAGE, "debian:stable-slim"]),
-            ("perl", &["perl"], &["perl:5-slim"]),
-            ("ruby", &["ruby"], &["ruby:3-slim"]),
-            ("php", &["php"], &["php:8-cli"]),
-            ("R", &["Rscript"], &["r-base:latest"]),
+            ("perl", &["perl"], &["rgrid/perl:latest", "perl:5-slim"]),
+            ("ruby", &["ruby"], &["rgrid/ruby:latest", "ruby:3-slim"]),
+            ("php", &["php"], &["rgrid/php:latest", "php:8-cli"]),
+            ("R", &["Rscript"], &["rgrid/r:latest", "r-base:latest"]),
             ("julia", &["julia"], &["julia:1"]),
         ];
         let owned = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
@@ -191,7 +194,7 @@ impl RuntimeTable {
     /// The images for a runtime, or for a command that needs none; the first one there is used, and the last is pulled.
     ///
     /// # Errors
-    /// [`Error::Unrunnable`] if there is none, or none of versions.
+    /// [`Error::Unrunnable`] if there is none.
     pub fn images(&self, runtime: Option<&RuntimeRef>) -> Result<Vec<String>, Error> {
         let Some(RuntimeRef { name, version }) = runtime else {
             return Ok(self.program_images.clone());
@@ -202,7 +205,7 @@ impl RuntimeTable {
                 "this worker has no image for runtime `{name}`: name one (`--image`), or run it as a process (`--executor process`)"
             ))),
             (Some(_), None) => Ok(images.clone()),
-            (Some(public), Some(version)) => versioned_images(name, public, version),
+            (Some(public), Some(version)) => Ok(versioned_images(name, public, version)),
         }
     }
 
@@ -212,18 +215,17 @@ impl RuntimeTable {
     }
 }
 
-/// The images of one version: one that was made for this grid, and the public one, whose tag begins with the version as
-/// those of the official images do (`python:3.12-slim`).
-fn versioned_images(name: &Token, public: &str, version: &str) -> Result<Vec<String>, Error> {
+/// The images of one version: one that was made for this grid, and, where its tags begin with the version as those of the official
+/// images do (`python:3.12-slim`), the public one.
+fn versioned_images(name: &Token, public: &str, version: &str) -> Vec<String> {
+    let own = format!("{OWN}{}:{version}", name.as_str().to_ascii_lowercase());
     let at = public.rfind(':').filter(|at| !public[*at..].contains('/'));
     let (repository, tag) = at.map_or((public, ""), |at| (&public[..at], &public[at + 1..]));
     if !repository.ends_with(name.as_str()) {
-        return Err(Error::Unrunnable(format!(
-            "the images of runtime `{name}` are not told apart by its version: name the one that you mean (`--image`)"
-        )));
+        return vec![own];
     }
     let slim = if tag.ends_with("-slim") { "-slim" } else { "" };
-    Ok(vec![format!("rgrid/{name}:{version}"), format!("{repository}:{version}{slim}")])
+    vec![own, format!("{repository}:{version}{slim}")]
 }
 
 #[cfg(test)]
@@ -291,7 +293,9 @@ mod tests {
         let images = |text: &str| RuntimeTable::default().images(Some(&text.parse().unwrap()));
         assert_eq!(images("python:3.12").unwrap(), ["rgrid/python:3.12", "python:3.12-slim"]);
         assert_eq!(images("julia:1.10").unwrap(), ["rgrid/julia:1.10", "julia:1.10"]);
-        assert!(images("bash:5").unwrap_err().to_string().contains("--image"));
+        // Those of a public image that is not told apart by this version are never pulled.
+        assert_eq!(images("bash:5.2").unwrap(), ["rgrid/bash:5.2"]);
+        assert_eq!(images("R:4.2").unwrap(), ["rgrid/r:4.2"]);
         let table = RuntimeTable::default().with_entry("python@registry:5000/lab/python").unwrap();
         let images = table.images(Some(&"python:3".parse().unwrap())).unwrap();
         assert_eq!(images[1], "registry:5000/lab/python:3");

@@ -127,6 +127,16 @@ impl Images {
         self.changed.notified().await;
     }
 
+    /// An image was pulled or loaded.
+    pub(super) fn changed_now(&self) {
+        self.changed.notify_one();
+    }
+
+    /// The daemon.
+    pub(super) const fn client(&self) -> &bollard::Docker {
+        &self.client
+    }
+
     /// An image of that name may be gone.
     pub(super) fn forget(&self, name: &str) {
         self.seen.lock().remove(name);
@@ -137,10 +147,18 @@ impl Images {
     /// # Errors
     /// [`Error::Unrunnable`] if it cannot be had, with the daemon's words.
     pub(super) async fn pull(&self, name: &str, notice: Option<&mpsc::Sender<String>>) -> Result<Image, Error> {
+        self.once(name, async || self.pull_now(name, notice).await).await
+    }
+
+    /// Gets an image by `get`, unless it is there by now: of those that want the same one, one gets it, and the others wait.
+    ///
+    /// # Errors
+    /// As `get` has it.
+    pub(super) async fn once(&self, name: &str, get: impl AsyncFnOnce() -> Result<Image, Error>) -> Result<Image, Error> {
         let turn = Arc::clone(self.pulls.lock().entry(name.to_owned()).or_default());
         let pulling = turn.lock().await;
         let result = match self.find(name).await {
-            Ok(None) => self.pull_now(name, notice).await,
+            Ok(None) => get().await,
             Ok(Some(image)) => Ok(image),
             Err(error) => Err(error),
         };
@@ -182,7 +200,7 @@ impl Images {
                 tell(format!("pulling image {name}: {progress}"));
             }
         }
-        self.changed.notify_one();
+        self.changed_now();
         tell(format!("pulled image {name} in {:.1} s", started.elapsed().as_secs_f64()));
         self.find(name)
             .await?

@@ -3,7 +3,6 @@
 //! As few round trips to the daemon as can be: create, attach, start, wait. Removal happens behind the job's back.
 
 use std::{
-    collections::BTreeMap,
     path::PathBuf,
     pin::Pin,
     sync::{
@@ -18,7 +17,8 @@ use bollard::{
     container::AttachContainerResults,
     query_parameters::{AttachContainerOptions, CreateContainerOptions, InspectContainerOptions, StartContainerOptions},
 };
-use bus::{dependencies::Kind, ids::WorkerId, runtime::RuntimeRef, spec::ExecutorKind};
+use bus::{dependencies::Kind, ids::WorkerId, spec::ExecutorKind};
+use parking_lot::Mutex;
 use tokio::{
     io::{AsyncWrite, AsyncWriteExt as _},
     time::timeout,
@@ -28,6 +28,7 @@ use tracing::{debug, warn};
 
 use self::{
     body::Setting,
+    catalogue::Catalogue,
     container::{Container, ContainerHandle},
     image::{Image, Images},
     output::{Source, Tap},
@@ -39,11 +40,13 @@ use super::{
 };
 
 mod body;
+pub(crate) mod catalogue;
 mod container;
 mod image;
 mod output;
 mod stored;
 mod sweep;
+mod which;
 
 pub(crate) use self::body::PACKAGES;
 pub use self::stored::Counts;
@@ -95,6 +98,7 @@ pub struct Docker {
     config: Config,
     client: bollard::Docker,
     images: Images,
+    catalogue: Mutex<Option<Catalogue>>,
     setting: Setting,
     version: String,
     platform: String,
@@ -123,6 +127,7 @@ impl Docker {
         let runner = proc::this_process().map_err(|error| Error::Broken(error.to_string()))?;
         Ok(Self {
             images: Images::new(client.clone(), config.pull_stall),
+            catalogue: Mutex::default(),
             setting: Setting::of(&info),
             version: info.server_version.unwrap_or_default(),
             platform: image::platform(&server.os.unwrap_or_default(), &server.arch.unwrap_or_default()),
@@ -140,43 +145,6 @@ impl Docker {
         &self.version
     }
 
-    /// What its containers run on: `linux/amd64`.
-    #[must_use]
-    pub fn platform(&self) -> &str {
-        &self.platform
-    }
-
-    /// The images that are there, by name, each with its id.
-    ///
-    /// # Errors
-    /// [`Error::Broken`] if the daemon does not answer.
-    pub async fn local_images(&self) -> Result<BTreeMap<String, String>, Error> {
-        let listed = timeout(LOOK_TIMEOUT, self.images.list()).await;
-        listed.unwrap_or_else(|_| Err(Error::Broken("Docker does not list its images".to_owned())))
-    }
-
-    /// Waits until an image was pulled or loaded.
-    pub async fn images_changed(&self) {
-        self.images.changed().await;
-    }
-
-    /// Whether an image for this runtime is there already, so that a job of it can start at once.
-    pub async fn has_image_for(&self, runtime: Option<&RuntimeRef>) -> bool {
-        let Ok(names) = self.config.runtimes.table().images(runtime) else {
-            return false;
-        };
-        for name in &names {
-            match timeout(LOOK_TIMEOUT, self.images.find(name)).await {
-                // It may be known from before: what counts is whether it can be used now.
-                Ok(Ok(Some(_))) => return self.answers().await,
-                Ok(Ok(None) | Err(Error::Unrunnable(_))) => {}
-                // It has none that can be used now.
-                Ok(Err(Error::Broken(_))) | Err(_) => return false,
-            }
-        }
-        false
-    }
-
     /// Whether the daemon is there.
     async fn answers(&self) -> bool {
         matches!(timeout(LOOK_TIMEOUT, self.client.ping()).await, Ok(Ok(_)))
@@ -186,23 +154,6 @@ impl Docker {
     pub async fn close(&self, grace: Duration) -> bool {
         self.tasks.close();
         timeout(grace, self.tasks.wait()).await.is_ok()
-    }
-
-    /// The image a job runs in: its own, or the first of its runtime's that is there; pulled if none is.
-    async fn image(&self, launch: &Launch) -> Result<Image, Error> {
-        let names = match &launch.image {
-            Some(own) => vec![own.clone()],
-            None => self.config.runtimes.table().images(launch.runtime.as_ref())?,
-        };
-        for name in &names {
-            if let Some(image) = self.images.find(name).await? {
-                return Ok(image);
-            }
-        }
-        match names.last() {
-            Some(name) => self.images.pull(name, launch.notice.as_ref()).await,
-            None => Err(Error::Unrunnable("there is no image to run this job in".to_owned())),
-        }
     }
 
     async fn create(&self, launch: &Launch, image: &Image) -> Result<Container, Error> {
