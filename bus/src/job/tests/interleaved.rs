@@ -9,7 +9,7 @@ use super::{
 use crate::{
     envelope::Actor,
     ids::Attempt,
-    job::{AttemptEnd, Command, Job, JobEvent, LossCause, Outcome, Phase, decide},
+    job::{AttemptEnd, Command, Job, JobEvent, LossCause, Outcome, Phase, Recorded, decide},
     policy::MAX_LOSSES,
     stream::read::{Fact, decode},
     subjects,
@@ -242,11 +242,60 @@ fn check_prefix(history: &History, end: usize) -> Result<(), TestCaseError> {
     prop_assert_eq!(Job::replay(&read), Job::replay(prefix));
     let (job, last) = (Job::replay(prefix).expect("submitted"), &prefix[end]);
     if let (Some(met), Phase::Queued { .. }, None) = (Job::from_ready(last), &job.phase, &last.speaker) {
+        let before = Job::replay(&prefix[..end]);
+        let is_late = before.is_some_and(|before| before.phase == job.phase) && met.phase != job.phase;
+        if is_late {
+            return in_vain(prefix, &met, &job);
+        }
         let claim = Worker::new("c").claim();
         prop_assert_eq!((&met.phase, &met.spec, met.sequence), (&job.phase, &job.spec, job.sequence));
         prop_assert_eq!(decide(Some(&met), claim.clone()), decide(Some(&job), claim));
     }
     Ok(())
+}
+
+/// A late word on a ready subject that nothing stopped (our own programs' are stopped by their expected sequence): it changed nothing,
+/// and who believes it claims, and ends, in vain. Who reads the job goes on with the right attempt.
+fn in_vain(prefix: &[Recorded], met: &Job, job: &Job) -> Result<(), TestCaseError> {
+    let mut history = History {
+        id: job.id,
+        events: prefix.to_vec(),
+    };
+    let (deceived, honest) = (Worker::new("c"), Worker::new("d"));
+    let claimed = decide(Some(met), deceived.claim()).expect("it is queued, as far as that one knows");
+    history.push(speaker(&deceived.actor(), &claimed), claimed);
+    let believed = Job::evolve(Some(met.clone()), history.events.last().expect("its claim"));
+    let attempt = believed.as_ref().and_then(Job::live_attempt).map_or(0, |live| live.number.0);
+    let finished = decide(believed.as_ref(), deceived.finish(attempt, Outcome::Succeeded)).expect("it runs, as far as that one knows");
+    history.push(speaker(&deceived.actor(), &finished), finished);
+    let unchanged = Job {
+        sequence: history.last(),
+        ..job.clone()
+    };
+    prop_assert_eq!(&history.job(), &unchanged);
+    prop_assert!(history.say(&honest.actor(), honest.claim()).is_ok());
+    Ok(())
+}
+
+/// The case that the interleavings met once in thousands.
+#[test]
+fn who_believes_a_late_word_on_a_ready_subject_claims_in_vain() {
+    let (mut history, worker) = (History::submitted(), Worker::new("a"));
+    let mut late = None;
+    for attempt in 1..=2 {
+        history.say(&worker.actor(), worker.claim()).expect("queued");
+        let event = decide(Some(&history.job()), worker.give_up(attempt)).expect("live");
+        late.get_or_insert(event.clone());
+        history.push(None, event);
+    }
+    history.push(None, late.expect("two were given up"));
+    assert_eq!(history.job().phase, Phase::Queued { next: Attempt(3) });
+    let end = history.events.len() - 1;
+    assert_eq!(
+        Job::from_ready(&history.events[end]).map(|met| met.phase),
+        Some(Phase::Queued { next: Attempt(2) })
+    );
+    check_prefix(&history, end).expect("in vain");
 }
 
 /// From wherever it stands, a worker that lives ends it; and so do watchers alone, if every worker dies.
