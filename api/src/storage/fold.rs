@@ -19,23 +19,32 @@ use chrono::{DateTime, TimeDelta, Utc};
 /// The length of a SHA-256 in hexadecimal digits.
 const DIGITS: usize = 64;
 
-/// How long what jobs name is kept after they have ended.
+/// How long what jobs name is kept after they have ended, and what is kept for them besides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Keeping {
     /// Their inputs, so that they can be run again.
     pub inputs: Duration,
     /// Their outputs, where they do not say themselves; nothing: for ever.
     pub outputs: Option<Duration>,
+    /// Installed packages, after their last use.
+    pub packages: Duration,
 }
 
 impl Keeping {
     /// How long inputs are kept unless another time is given: 30 days.
     pub const INPUTS: Duration = Duration::from_secs(30 * 24 * 3600);
+    /// How long unused packages are kept unless another time is given: 90 days.
+    pub const PACKAGES: Duration = Duration::from_secs(90 * 24 * 3600);
 
     /// When the outputs of a job of this spec expire that ended at `ended`; nothing: never.
     pub(crate) fn outputs_until(&self, spec: &JobSpec, ended: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let span = spec.keep_outputs_ms.map(Duration::from_millis).or(self.outputs)?;
         later(ended, span)
+    }
+
+    /// Whether packages that were used last at `used` are to be forgotten: whoever needs them installs them again.
+    pub(crate) fn forgets(&self, used: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+        later(used, self.packages).is_some_and(|until| until < now)
     }
 }
 

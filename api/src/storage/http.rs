@@ -29,6 +29,8 @@ struct Asked {
     grace_ms: Option<u64>,
     /// Another time for which the inputs of jobs that have ended are kept, in milliseconds.
     keep_inputs_ms: Option<u64>,
+    /// Another time for which installed packages are kept after their last use, in milliseconds.
+    keep_packages_ms: Option<u64>,
 }
 
 /// `GET /v1/storage`: everything is looked at, which may take a while.
@@ -58,6 +60,7 @@ async fn view(app: &App) -> Result<StorageView, Problem> {
             grace_ms: millis(storing.grace),
             inputs_ms: millis(storing.keeping.inputs),
             outputs_ms: storing.keeping.outputs.map(millis),
+            packages_ms: millis(storing.keeping.packages),
             every_ms: storing.every.map(millis),
         },
         held_by: found.oldest_claim.map(|(job, claimed_at)| HeldBy { job, claimed_at }),
@@ -65,8 +68,8 @@ async fn view(app: &App) -> Result<StorageView, Problem> {
     })
 }
 
-/// `POST /v1/storage/gc`, with `{"dry_run":…,"grace_ms":…,"keep_inputs_ms":…}` or nothing: answered when the pass is over. It goes on
-/// if nobody waits for it any more.
+/// `POST /v1/storage/gc`, with `{"dry_run":…,"grace_ms":…,"keep_inputs_ms":…,"keep_packages_ms":…}` or nothing: answered when the
+/// pass is over. It goes on if nobody waits for it any more.
 pub(crate) async fn gc(State(app): State<Shared>, query: Query, Whole(body): Whole) -> Result<Json<GcReport>, Problem> {
     query.none()?;
     let asked: Asked = if body.is_empty() {
@@ -80,6 +83,9 @@ pub(crate) async fn gc(State(app): State<Shared>, query: Query, Whole(body): Who
     }
     if let Some(inputs) = asked.keep_inputs_ms {
         storing.keeping.inputs = Duration::from_millis(inputs);
+    }
+    if let Some(packages) = asked.keep_packages_ms {
+        storing.keeping.packages = Duration::from_millis(packages);
     }
     let own = Arc::clone(&app);
     let pass = app.tasks.spawn(async move {

@@ -37,6 +37,7 @@ impl Default for Storing {
             keeping: Keeping {
                 inputs: Keeping::INPUTS,
                 outputs: None,
+                packages: Keeping::PACKAGES,
             },
         }
     }

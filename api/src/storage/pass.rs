@@ -82,6 +82,9 @@ impl Grounds<'_> {
     async fn remove(&self, lease: &mut Lease, report: &mut GcReport) -> Result<(), Error> {
         let found = survey(self.js, self.files, self.storing.keeping, lease.started).await?;
         let limit = self.limit(&found, report);
+        for name in &found.forgotten {
+            self.files.discard(name).await?;
+        }
         let mut signed = Instant::now();
         for shard in 0..=u8::MAX {
             let unused = found.unused.get(&shard).cloned().unwrap_or_default();
@@ -197,6 +200,7 @@ impl Grounds<'_> {
     /// What was marked before this may go.
     fn limit(&self, found: &Survey, report: &mut GcReport) -> DateTime<Utc> {
         (report.events, report.all, report.unused) = (found.events, found.all, found.uses.unused);
+        report.packages = found.forgotten.len() as u64;
         report.held_by = found.oldest_claim.map(|(job, claimed_at)| HeldBy { job, claimed_at });
         self.limit_at(found, report.started_at)
     }
@@ -222,6 +226,7 @@ fn blank(storing: &Storing, started_at: DateTime<Utc>) -> GcReport {
         unused: Default::default(),
         found: Default::default(),
         removed: Default::default(),
+        packages: 0,
         contents: Vec::new(),
         next: None,
         held_by: None,

@@ -6,12 +6,13 @@ use std::{
 };
 
 use bus::{
-    files::{self, Entry, Files, marks::Shard},
+    files::{self, Entry, Files, PackagesEntry, marks::Shard},
     ids::{Digest, JobId},
     manifest::Manifest,
     stream::{EVENTS, follow::Follower},
     tree::MAX_TREE_BYTES,
 };
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
@@ -59,6 +60,8 @@ pub(super) struct Survey {
     /// What nothing refers to, by shard.
     pub(super) unused: HashMap<u8, HashMap<Digest, Unused>>,
     pub(super) oldest_claim: Option<(JobId, DateTime<Utc>)>,
+    /// Indices of packages that nobody has used for long: what they name counts as unused.
+    pub(super) forgotten: Vec<String>,
     /// What is left of jobs whose outputs have not expired, or whose logs are there.
     pub(super) left: Vec<(Left, u64)>,
     pub(super) events: u64,
@@ -82,13 +85,14 @@ pub(super) async fn survey(
         other: Amount::default(),
         unused: HashMap::new(),
         oldest_claim: fold.oldest_claim(),
+        forgotten: Vec::new(),
         left: Vec::new(),
         events: fold.events,
     };
     let size = |left: &Left| left.log + left.outputs.filter(|_| fold.keeps(left)).unwrap_or(0);
     survey.left = fold.left.iter().map(|left| (*left, size(left))).collect();
     drop(fold);
-    list(files, &used, &mut survey).await?;
+    list(files, &used, &mut survey, |used| keeping.forgets(used, now)).await?;
     Ok(survey)
 }
 
@@ -199,7 +203,12 @@ async fn walk_manifests(files: &Files, fold: &Fold, used: &mut HashMap<Digest, u
 }
 
 /// Goes through the store, and tells what is used from what is not.
-async fn list(files: &Files, used: &HashMap<Digest, u8>, survey: &mut Survey) -> Result<(), Error> {
+async fn list(
+    files: &Files,
+    used: &HashMap<Digest, u8>,
+    survey: &mut Survey,
+    forgets: impl Fn(DateTime<Utc>) -> bool,
+) -> Result<(), Error> {
     let mut entries = std::pin::pin!(files.entries());
     let mut indices = Vec::new();
     while let Some(entry) = entries.try_next().await? {
@@ -221,7 +230,12 @@ async fn list(files: &Files, used: &HashMap<Digest, u8>, survey: &mut Survey) ->
         }
     }
     for name in indices {
-        for digest in read_index(files, &name).await? {
+        let index = read_index(files, &name).await?;
+        if PackagesEntry::read(&name, &index).is_some_and(|entry| forgets(entry.used_at)) {
+            survey.forgotten.push(name);
+            continue;
+        }
+        for digest in digests_in(&index).collect::<HashSet<_>>() {
             let found = survey.unused.get_mut(&Shard::of(&digest)).and_then(|shard| shard.remove(&digest));
             if let Some(found) = found {
                 survey.uses.caches.add(found.size);
@@ -234,13 +248,13 @@ async fn list(files: &Files, used: &HashMap<Digest, u8>, survey: &mut Survey) ->
     Ok(())
 }
 
-/// What an index names. One that went meanwhile names nothing.
-async fn read_index(files: &Files, name: &str) -> Result<HashSet<Digest>, Error> {
+/// What stands in an index. In one that went meanwhile stands nothing.
+async fn read_index(files: &Files, name: &str) -> Result<Bytes, Error> {
     let found = files.object(name).await.map_err(|source| Error::List {
         what: format!("the index {name}"),
         source: source.into(),
     })?;
-    Ok(found.map_or_else(HashSet::new, |text| digests_in(&text).collect()))
+    Ok(found.unwrap_or_default())
 }
 
 fn of(kinds: u8, uses: &mut Uses) -> &mut Amount {

@@ -117,6 +117,9 @@ pub struct Kept {
     pub inputs_ms: u64,
     /// How long the outputs of a job that does not say so itself, in milliseconds; none: for ever.
     pub outputs_ms: Option<u64>,
+    /// How long installed packages that nobody uses, in milliseconds.
+    #[serde(default)]
+    pub packages_ms: u64,
     /// How often a pass is made by itself, in milliseconds; none: never.
     pub every_ms: Option<u64>,
 }
@@ -155,7 +158,10 @@ pub struct GcReport {
     pub found: Amount,
     /// What it removed; of a dry run, what it would have.
     pub removed: Amount,
-    /// The first of those.
+    /// Installed packages that it forgot, since nobody had used them for long; what they were stored as goes after the grace.
+    #[serde(default)]
+    pub packages: u64,
+    /// The first of the removed contents.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub contents: Vec<Digest>,
     /// When the next content may go.

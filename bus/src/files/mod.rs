@@ -19,7 +19,7 @@ mod url;
 mod verify;
 
 pub use error::Error;
-pub use packages::{PACKAGES, PackagesEntry};
+pub use packages::{NOTED, PACKAGES, PackagesEntry};
 pub use remove::{Entry, Removed};
 pub use store::Files;
 pub use url::{InvalidUrl, StoreUrl};

@@ -16,7 +16,7 @@ pub const PACKAGES: &str = "packages";
 /// The largest entry, in bytes.
 const LARGEST: u64 = 4096;
 /// How old the note of the last use may become before it is renewed: the store is not written to for each job.
-const NOTED: TimeDelta = TimeDelta::hours(12);
+pub const NOTED: TimeDelta = TimeDelta::hours(12);
 
 /// Installed packages in the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,8 +29,18 @@ pub struct PackagesEntry {
     pub unpacked: u64,
     /// When it was made.
     pub made_at: DateTime<Utc>,
-    /// When a worker last fetched it; not before `made_at`, and up to half a day late.
+    /// When a worker last used it; not before `made_at`, and up to half a day late.
     pub used_at: DateTime<Utc>,
+}
+
+impl PackagesEntry {
+    /// The entry that an object of the store is, by its name and its text; nothing where it is none.
+    #[must_use]
+    pub fn read(name: &str, text: &[u8]) -> Option<Self> {
+        let key = name.strip_prefix(PACKAGES)?.strip_prefix('/')?;
+        key.parse::<Digest>().ok()?;
+        serde_json::from_slice(text).ok()
+    }
 }
 
 fn path(key: &Digest) -> Path {
@@ -69,13 +79,14 @@ impl Files {
         put.map(drop).map_err(|source| Error::store("note stored packages", source))
     }
 
-    /// Notes that packages are still used, where that was last said long ago.
+    /// Notes that packages are still used, where that was last said long ago and their archive is there.
     ///
     /// # Errors
     /// If the store does not take it.
     pub async fn use_packages(&self, key: &Digest, entry: PackagesEntry) -> Result<(), Error> {
         let now = Utc::now();
-        if now - entry.used_at < NOTED {
+        // To ask for the archive keeps it for its grace, so that no pass takes it before it sees the entry.
+        if now - entry.used_at < NOTED || !self.has(&entry.archive).await? {
             return Ok(());
         }
         self.put_packages(key, &PackagesEntry { used_at: now, ..entry }).await
@@ -100,8 +111,16 @@ mod tests {
             made_at: long_ago,
             used_at: long_ago,
         };
+        let text = serde_json::to_vec(&entry)?;
+        assert_eq!(PackagesEntry::read(path(&key).as_ref(), &text).as_ref(), Some(&entry));
+        for (name, text) in [("packages/x", &text[..]), ("other/packages", &text), (path(&key).as_ref(), b"{}")] {
+            assert_eq!(PackagesEntry::read(name, text), None, "{name}");
+        }
         files.put_packages(&key, &entry).await?;
         assert_eq!(files.packages(&key).await?.as_ref(), Some(&entry));
+        files.use_packages(&key, entry.clone()).await?;
+        assert_eq!(files.packages(&key).await?.as_ref(), Some(&entry), "there is no archive");
+        files.put_bytes(Bytes::from_static(b"archive")).await?;
         files.use_packages(&key, entry).await?;
         let used = files.packages(&key).await?.ok_or("it is gone")?;
         assert!(used.used_at > long_ago && used.made_at == long_ago);

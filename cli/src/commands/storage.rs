@@ -60,6 +60,9 @@ struct GcArgs {
     /// How long the inputs of jobs are kept that have ended [default: as the API is set]
     #[arg(long, value_name = "TIME")]
     keep_inputs: Option<Patience>,
+    /// How long installed packages are kept that no worker fetches [default: as the API is set]
+    #[arg(long, value_name = "TIME")]
+    keep_packages: Option<Patience>,
     #[command(flatten)]
     show: ShowArgs,
 }
@@ -84,6 +87,7 @@ async fn gc(args: GcArgs) -> anyhow::Result<ExitCode> {
         "dry_run": args.dry_run,
         "grace_ms": args.grace.map(Patience::millis),
         "keep_inputs_ms": args.keep_inputs.map(Patience::millis),
+        "keep_packages_ms": args.keep_packages.map(Patience::millis),
     });
     let report: GcReport = client.post("/v1/storage/gc", &asked).await?;
     if args.show.json {
@@ -111,6 +115,11 @@ fn files(amount: Amount) -> String {
 fn words_of(report: &GcReport, now: DateTime<Utc>) -> String {
     let did = if report.dry_run { "would remove" } else { "removed" };
     let mut text = format!("{did} {}, of {} in the store", files(report.removed), files(report.all));
+    if report.packages > 0 {
+        let would = if report.dry_run { "would forget" } else { "forgot" };
+        let them = if report.packages == 1 { "environment" } else { "environments" };
+        text.push_str(&format!("; {would} {} unused {them} of packages", report.packages));
+    }
     let left = Amount {
         files: report.unused.files.saturating_sub(report.removed.files),
         bytes: report.unused.bytes.saturating_sub(report.removed.bytes),
@@ -152,7 +161,14 @@ fn render(view: &StorageView, now: DateTime<Utc>) -> String {
             ),
         ),
         ("logs, and lists of outputs", uses.logs, "for ever".to_owned()),
-        ("caches", uses.caches, "while an index names them".to_owned()),
+        (
+            "caches",
+            uses.caches,
+            format!(
+                "while an index names them; packages, {} after their last use",
+                span(kept.packages_ms)
+            ),
+        ),
         (
             "inputs of jobs that have ended",
             uses.ended_inputs,

@@ -69,6 +69,9 @@ struct Keeping {
     /// How long the outputs of a job are kept that does not say it itself [default: for ever]
     #[arg(long, value_name = "TIME", env = "RGRID_KEEP_OUTPUTS")]
     keep_outputs: Option<Span>,
+    /// How long installed packages stay in the store that no worker fetches
+    #[arg(long, value_name = "TIME", env = "RGRID_KEEP_PACKAGES", default_value = "90d")]
+    keep_packages: Patience,
 }
 
 impl Keeping {
@@ -79,6 +82,7 @@ impl Keeping {
             keeping: api::Keeping {
                 inputs: self.keep_inputs.0,
                 outputs: self.keep_outputs.map(|span| span.0),
+                packages: self.keep_packages.0,
             },
         }
     }
@@ -117,6 +121,7 @@ pub(crate) async fn api(args: ApiArgs) -> anyhow::Result<ExitCode> {
             "gc_grace_ms": config.storing.grace.as_millis(),
             "keep_inputs_ms": config.storing.keeping.inputs.as_millis(),
             "keep_outputs_ms": config.storing.keeping.outputs.map(|span| span.as_millis()),
+            "keep_packages_ms": config.storing.keeping.packages.as_millis(),
         }))?;
         return Ok(ExitCode::SUCCESS);
     }

@@ -11,13 +11,20 @@ mod install;
 mod key;
 mod variables;
 
-use std::{collections::HashMap, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    io,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use bus::{
     dependencies::{Dependencies, Kind},
-    files::Files,
+    files::{Files, NOTED},
     spec::{ExecutorKind, JobSpec},
 };
+use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
@@ -45,6 +52,8 @@ struct Inner {
     patience: Duration,
     /// Those that are being fetched or installed, so that others wait for them.
     flights: Mutex<HashMap<Key, Arc<tokio::sync::Mutex<()>>>>,
+    /// When the store was last told that packages are used of which we have our own copy.
+    noted: Mutex<HashMap<Key, DateTime<Utc>>>,
     /// Packages on their way to the store.
     tasks: TaskTracker,
 }
@@ -76,6 +85,7 @@ impl Packages {
             disk: Disk::open(&work_dir.join("packages"), max_bytes, roots)?,
             patience,
             flights: Mutex::default(),
+            noted: Mutex::default(),
             tasks: TaskTracker::new(),
         })))
     }
@@ -95,6 +105,7 @@ impl Packages {
         let identity = executor.identity(launch, dependencies.kind).await?;
         let key = Key::of(dependencies, &identity);
         if let Some(held) = self.0.disk.hold(&key) {
+            self.note_use(files, key);
             return Ok(held);
         }
         let asked = Asked {
@@ -162,6 +173,27 @@ impl Packages {
             debug!("the use of packages {key} is not noted: {error}");
         }
         self.0.disk.admit(new, key, bytes).await.map(Some).map_err(Error::Disk)
+    }
+
+    /// Has the store know, now and then, that packages are used of which this worker has its own copy.
+    fn note_use(&self, files: &Files, key: Key) {
+        let now = Utc::now();
+        match self.0.noted.lock().entry(key) {
+            Entry::Occupied(noted) if now - noted.get() < NOTED => return,
+            noted => drop(noted.insert_entry(now)),
+        }
+        let files = files.clone();
+        self.0.tasks.spawn(async move {
+            let noting = async {
+                match files.packages(key.digest()).await? {
+                    Some(entry) => files.use_packages(key.digest(), entry).await,
+                    None => Ok(()),
+                }
+            };
+            if let Err(error) = noting.await {
+                debug!("the use of packages {key} is not noted: {error}");
+            }
+        });
     }
 
     /// Gives packages to the store, while the job that wanted them runs.

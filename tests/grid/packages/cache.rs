@@ -3,6 +3,7 @@
 use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
+use bus::files::PackagesEntry;
 use grid_tests::grid::{Grid, Part};
 
 use super::{INSTALLED, STORED, logged, saying, wheel};
@@ -78,4 +79,30 @@ async fn stored_packages_that_are_damaged_are_installed_anew() -> Result<()> {
         grid.kill(Part::Runner(number))?;
     }
     Ok(())
+}
+
+#[tokio::test]
+async fn a_worker_that_uses_its_own_copy_keeps_the_stored_one() -> Result<()> {
+    let store = tempfile::TempDir::new()?;
+    let env = vec![("RGRID_STORE", format!("file://{}", store.path().display()))];
+    let mut grid = Grid::start_with(&[Part::Api, Part::Projector, Part::Watcher], env).await?;
+    grid.run(Part::Runner(1))?;
+    let here = Here::of(&grid)?;
+    let file = saying(&here, "hail", "hello")?;
+    here.write("s.py", "import hail\nprint(hail.said())\n")?
+        .write("requirements.txt", format!("--no-index\n./wheels/{file}\n"))?;
+    ensure!(here.rgrid(&["run", "s.py"])?.code == 0);
+    logged(&grid, Part::Runner(1), STORED, 1).await?;
+    let entry = fs::read_dir(store.path().join("packages"))?.next().context("an entry")??.path();
+    let read = || -> Result<PackagesEntry> { Ok(serde_json::from_slice(&fs::read(&entry)?)?) };
+    let long_ago = chrono::Utc::now() - chrono::TimeDelta::days(60);
+    let old = PackagesEntry {
+        used_at: long_ago,
+        ..read()?
+    };
+    fs::write(&entry, serde_json::to_vec(&old)?)?;
+    let came = here.rgrid(&["run", "s.py"])?;
+    ensure!(came.code == 0 && came.err().is_empty(), "its own copy: {}", came.err());
+    grid.eventually("its use is noted", async || (read().ok()?.used_at > long_ago).then_some(()))
+        .await
 }

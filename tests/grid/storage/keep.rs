@@ -2,7 +2,8 @@
 //! it cannot be known.
 
 use anyhow::{Result, ensure};
-use bus::ids::Digest;
+use bus::{files::PackagesEntry, ids::Digest};
+use chrono::{TimeDelta, Utc};
 use object_store::ObjectStoreExt as _;
 use reqwest::StatusCode;
 use serde_json::json;
@@ -163,4 +164,39 @@ async fn a_job_whose_inputs_went_is_not_revived_without_them() -> Result<()> {
     put(&api, "input").await?;
     let answer = api.post(&format!("/v1/jobs/{job}/requeue"), &json!({})).await?;
     body(answer, StatusCode::ACCEPTED).await.map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn packages_that_nobody_uses_are_forgotten_and_then_their_archives_go() -> Result<()> {
+    let api = served(None).await?;
+    let files = api.files().await?;
+    let now = Utc::now();
+    let mut archives = Vec::new();
+    for (name, days) in [("old", 100), ("new", 80)] {
+        let (archive, _) = put(&api, name).await?;
+        let used_at = now - TimeDelta::days(days);
+        let entry = PackagesEntry {
+            archive,
+            size: 3,
+            unpacked: 3,
+            made_at: used_at,
+            used_at,
+        };
+        files.put_packages(&Digest::of(name.as_bytes()), &entry).await?;
+        archives.push(archive);
+    }
+    let there = async |name: &str| anyhow::Ok(files.packages(&Digest::of(name.as_bytes())).await?.is_some());
+    let looked = gc(&api, &json!({ "dry_run": true })).await?;
+    ensure!(looked["packages"] == 1 && there("old").await?, "{looked}");
+    let passed = gc(&api, &json!({})).await?;
+    ensure!(passed["packages"] == 1 && passed["found"]["files"] == 1, "{passed}");
+    ensure!(
+        !there("old").await? && there("new").await?,
+        "the one is forgotten, and the other is not"
+    );
+    gone(&api, &archives[..1]).await?;
+    ensure!(files.has(&archives[1]).await?, "its entry names it");
+    let passed = gc(&api, &json!({ "keep_packages_ms": 1000 })).await?;
+    ensure!(passed["packages"] == 1 && !there("new").await?, "{passed}");
+    Ok(())
 }

@@ -33,6 +33,7 @@ impl Log {
         let keeping = Keeping {
             inputs: span(inputs),
             outputs: outputs.map(span),
+            packages: Keeping::PACKAGES,
         };
         Self {
             fold: Fold::new(keeping, time(NOW)),
