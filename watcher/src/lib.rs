@@ -21,6 +21,7 @@ mod state;
 mod timers;
 mod watch;
 mod watchdog;
+mod window;
 mod windows;
 
 pub use self::{

@@ -5,6 +5,7 @@ use bus::{
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
+use crate::state::Key;
 
 /// A batch that does what its windows want.
 struct Told {
