@@ -71,6 +71,18 @@ impl Query {
         Ok(())
     }
 
+    /// Only the sequence that the tables must have reached may be given; 0 unless it is.
+    pub(crate) fn min_sequence_only(self) -> Result<u64, Problem> {
+        let mut min_sequence = 0;
+        self.each(|name, value| {
+            if name == "min_sequence" {
+                min_sequence = parameter(name, &value)?;
+            }
+            Ok(name == "min_sequence")
+        })?;
+        Ok(min_sequence)
+    }
+
     /// Only the namespace may be given.
     pub(crate) fn namespace_only(self) -> Result<Namespace, Problem> {
         let mut namespace = bus::ids::default_token();

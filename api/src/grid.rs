@@ -7,21 +7,14 @@ use bus::stream::EVENTS;
 use crate::{
     app::Shared,
     error::Problem,
-    extract::{Query, parameter},
+    extract::Query,
     jobs::caught_up,
     view::{Health, Projection, Workers},
 };
 
 /// `GET /v1/workers?min_sequence=`
 pub(crate) async fn list(State(app): State<Shared>, query: Query) -> Result<Json<Workers>, Problem> {
-    let mut min_sequence = 0;
-    query.each(|name, value| {
-        if name == "min_sequence" {
-            min_sequence = parameter(name, &value)?;
-        }
-        Ok(name == "min_sequence")
-    })?;
-    caught_up(&app, min_sequence).await?;
+    caught_up(&app, query.min_sequence_only()?).await?;
     let workers = app.tables.workers().await?;
     app.advice.note(&workers);
     Ok(Json(Workers { workers }))

@@ -5,7 +5,7 @@ use axum::{Json, extract::State};
 use crate::{
     app::Shared,
     error::Problem,
-    extract::{Query, parameter},
+    extract::Query,
     jobs::caught_up,
     view::{Runtimes, RuntimesOfWorkers},
 };
@@ -28,14 +28,7 @@ pub(crate) async fn deployed(State(app): State<Shared>, query: Query) -> Result<
 
 /// `GET /v1/runtimes/workers?min_sequence=`
 pub(crate) async fn of_workers(State(app): State<Shared>, query: Query) -> Result<Json<RuntimesOfWorkers>, Problem> {
-    let mut min_sequence = 0;
-    query.each(|name, value| {
-        if name == "min_sequence" {
-            min_sequence = parameter(name, &value)?;
-        }
-        Ok(name == "min_sequence")
-    })?;
-    caught_up(&app, min_sequence).await?;
+    caught_up(&app, query.min_sequence_only()?).await?;
     let workers = app.tables.equipment().await?;
     Ok(Json(RuntimesOfWorkers { workers }))
 }

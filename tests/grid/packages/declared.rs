@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use grid_tests::grid::{Grid, Part};
 
-use super::{INSTALLED, STORED, logged, saying, wheel};
+use super::{INSTALLED, STORED, installed_first, logged, saying, wheel};
 use crate::cli::here::Here;
 
 const SCRIPT: &str = "import hail, os, subprocess, sys\nprint(hail.said())\nsubprocess.run([sys.executable, '-m', 'hail'], check=True)\n\
@@ -14,21 +14,7 @@ const SCRIPT: &str = "import hail, os, subprocess, sys\nprint(hail.said())\nsubp
 async fn a_requirements_file_is_installed_once_and_found_by_every_worker() -> Result<()> {
     let mut grid = Grid::start().await?;
     let here = Here::of(&grid)?;
-    let file = saying(&here, "hail", "hello")?;
-    here.write("s.py", SCRIPT)?
-        .write("requirements.txt", format!("--no-index\n./wheels/{file}\n"))?;
-    let first = here.rgrid(&["run", "s.py"])?;
-    assert_eq!(
-        (first.code, first.out().as_str()),
-        (0, "hello\nhello\nhello\nTrue False\n"),
-        "{}",
-        first.err()
-    );
-    ensure!(
-        first.err().starts_with("rgrid: installing 1 package (requirements.txt)\n"),
-        "{}",
-        first.err()
-    );
+    let first = installed_first(&here, SCRIPT, "hello\nhello\nhello\nTrue False\n")?;
     assert_eq!(here.read("out.txt")?, b"hello");
 
     // The second time as if there were nothing to install, whatever is said of it in comments elsewhere.

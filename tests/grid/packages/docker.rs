@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _, process::Command};
 use anyhow::{Result, ensure};
 use grid_tests::grid::{Grid, Part};
 
-use super::{INSTALLED, STORED, logged, saying, wheel};
+use super::{INSTALLED, STORED, installed_first, logged, saying, wheel};
 use crate::cli::here::Here;
 
 const SCRIPT: &str = "import hail, os, subprocess, sys\nprint(hail.said())\nsubprocess.run([sys.executable, '-m', 'hail'], check=True)\n\
@@ -50,21 +50,7 @@ fn image_after(script: &str) -> Result<Image> {
 async fn a_container_finds_its_packages_and_cannot_change_them() -> Result<()> {
     let mut grid = grid(1).await?;
     let here = Here::of(&grid)?;
-    let file = saying(&here, "hail", "hello")?;
-    here.write("s.py", SCRIPT)?
-        .write("requirements.txt", format!("--no-index\n./wheels/{file}\n"))?;
-    let first = here.rgrid(&["run", "s.py"])?;
-    assert_eq!(
-        (first.code, first.out().as_str()),
-        (0, "hello\nhello\nhello\nRead-only file system\n"),
-        "{}",
-        first.err()
-    );
-    ensure!(
-        first.err().starts_with("rgrid: installing 1 package (requirements.txt)\n"),
-        "{}",
-        first.err()
-    );
+    let first = installed_first(&here, SCRIPT, "hello\nhello\nhello\nRead-only file system\n")?;
     let second = here.rgrid(&["run", "s.py"])?;
     assert_eq!((second.code, second.out(), second.err().as_str()), (0, first.out(), ""));
     logged(&grid, Part::Runner(1), STORED, 1).await?;

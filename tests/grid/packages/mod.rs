@@ -18,7 +18,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use grid_tests::grid::{Grid, Part};
 
-use crate::cli::here::Here;
+use crate::cli::here::{Came, Here};
 
 /// What writes a wheel: a module of one name with a function `said`, a program of that name with `-cli`, and what it needs.
 /// Python imports it at each of its starts where it begins by saying so.
@@ -69,6 +69,21 @@ fn saying(here: &Here, name: &str, word: &str) -> Result<String> {
         &format!("def said(): return '{word}'\n"),
         "",
     )
+}
+
+/// Runs a script for the first time that needs one package, which says `hello`: it is installed, that is told, and this is printed.
+fn installed_first(here: &Here, script: &str, printed: &str) -> Result<Came> {
+    let file = saying(here, "hail", "hello")?;
+    here.write("s.py", script)?
+        .write("requirements.txt", format!("--no-index\n./wheels/{file}\n"))?;
+    let first = here.rgrid(&["run", "s.py"])?;
+    assert_eq!((first.code, first.out().as_str()), (0, printed), "{}", first.err());
+    ensure!(
+        first.err().starts_with("rgrid: installing 1 package (requirements.txt)\n"),
+        "{}",
+        first.err()
+    );
+    Ok(first)
 }
 
 /// Waits until a runner has logged something so many times.
