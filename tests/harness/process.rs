@@ -1,14 +1,16 @@
 //! A server program as a child of the test.
 
 use std::{
+    collections::BTreeSet,
     env,
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus},
+    sync::Mutex,
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::{Instant, sleep};
 
@@ -96,9 +98,23 @@ pub(crate) fn program(name: &str) -> PathBuf {
         .unwrap_or_else(|| name.into())
 }
 
-/// A port that was free a moment ago, for programs that cannot choose one themselves.
+/// A port for a program that cannot choose one itself: free a moment ago, never given to anybody else here, and none of those that
+/// the kernel gives to whoever connects or binds without a wish, which would soon be taken.
 pub(crate) fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range")?;
+    let kernels = range.split_whitespace().next().context("a range has a beginning")?.parse::<u16>()?;
+    for _ in 0..1_000 {
+        let port = rand::random_range(10_000..kernels.max(20_000));
+        let is_new = GIVEN
+            .lock()
+            .map_err(|_| anyhow!("a test broke while it chose a port"))?
+            .insert(port);
+        if is_new && TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no port below {kernels} is free")
 }
 
 /// How long a process may take to stop on a machine that is busy with everything else.

@@ -8,9 +8,9 @@ use std::{
     },
 };
 
-use reqwest::{Method, RequestBuilder, Url, redirect};
+use reqwest::{Method, RequestBuilder, Url};
 
-use super::{CONNECT_PATIENCE, Client, is_here};
+use super::{Client, http};
 
 /// Whether, and how, the store is reached without the API.
 #[derive(Debug, Default)]
@@ -36,19 +36,7 @@ impl Client {
 
     /// A request to the store; nothing if none can be made.
     pub(super) fn store_request(&self, method: Method, url: &Url) -> Option<RequestBuilder> {
-        let http = self.direct.http.get_or_init(|| {
-            let mut builder = reqwest::Client::builder()
-                .connect_timeout(CONNECT_PATIENCE)
-                .tcp_nodelay(true)
-                .redirect(redirect::Policy::none());
-            if url.scheme() == "http" {
-                builder = builder.tls_certs_only([]);
-            }
-            if is_here(url) {
-                builder = builder.no_proxy();
-            }
-            builder.build().ok()
-        });
+        let http = self.direct.http.get_or_init(|| http(url).ok());
         Some(http.as_ref()?.request(method, url.clone()))
     }
 }

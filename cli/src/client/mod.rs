@@ -45,18 +45,7 @@ impl Client {
     pub(crate) fn new(url: &Url, key: Option<&str>) -> Result<Self, Error> {
         // A provider that is installed already is the same one.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut builder = reqwest::Client::builder()
-            .connect_timeout(CONNECT_PATIENCE)
-            .tcp_nodelay(true)
-            .redirect(reqwest::redirect::Policy::none());
-        if url.scheme() == "http" {
-            // Nothing to verify: the machine's certificates, which may be absent, are not read.
-            builder = builder.tls_certs_only([]);
-        }
-        if is_here(url) {
-            builder = builder.no_proxy();
-        }
-        let http = builder.build().map_err(Error::Setup)?;
+        let http = http(url).map_err(Error::Setup)?;
         Ok(Self {
             http,
             base: url.as_str().trim_end_matches('/').into(),
@@ -131,6 +120,22 @@ impl Client {
     pub(crate) async fn post<T: DeserializeOwned, B: Serialize + ?Sized>(&self, path: &str, body: &B) -> Result<T, Error> {
         self.json(self.request(Method::POST, path).json(body)).await
     }
+}
+
+/// A client for the server of a URL, without anything of ours in its requests.
+fn http(url: &Url) -> reqwest::Result<reqwest::Client> {
+    let mut builder = reqwest::Client::builder()
+        .connect_timeout(CONNECT_PATIENCE)
+        .tcp_nodelay(true)
+        .redirect(reqwest::redirect::Policy::none());
+    if url.scheme() == "http" {
+        // Nothing to verify: the machine's certificates, which may be absent, are not read.
+        builder = builder.tls_certs_only([]);
+    }
+    if is_here(url) {
+        builder = builder.no_proxy();
+    }
+    builder.build()
 }
 
 /// Whether a URL names this machine, which no proxy can reach for us.
