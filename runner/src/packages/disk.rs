@@ -7,7 +7,7 @@ use std::{
     collections::{HashMap, HashSet},
     fs::{self, Permissions},
     io,
-    os::unix::fs::{PermissionsExt as _, symlink},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::SystemTime,
@@ -18,7 +18,10 @@ use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 use walkdir::WalkDir;
 
-use super::key::Key;
+use super::{
+    key::Key,
+    remove::{remove, remove_behind},
+};
 
 /// What packages being made begin with.
 const NEW: &str = "new-";
@@ -28,20 +31,11 @@ const ENV: &str = "env";
 const ABOUT: &str = "about.json";
 /// Beside an attempt's work directory: the key of the packages that it uses.
 const USED: &str = "packages";
-/// In a virtual environment: which interpreter it was made with.
-pub(super) const MADE_WITH: &str = ".rgrid.json";
 
 /// What is noted of an environment.
 #[derive(Debug, Serialize, Deserialize)]
 struct About {
     bytes: u64,
-}
-
-/// What a virtual environment was made with.
-#[derive(Debug, Deserialize)]
-struct MadeWith {
-    executable: PathBuf,
-    python: String,
 }
 
 /// Packages on disk. Cheap to clone.
@@ -280,44 +274,6 @@ fn whole(path: &Path) -> Option<(Key, u64, SystemTime)> {
     path.join(ENV).is_dir().then_some((key, about.bytes, used))
 }
 
-/// Gives a virtual environment its interpreter: this one, or the one that it was made with.
-pub(super) fn dress(env: &Path, executable: Option<&Path>) -> io::Result<()> {
-    let made: MadeWith = serde_json::from_slice(&fs::read(own_file(&env.join(MADE_WITH))?)?)?;
-    let executable = executable.unwrap_or(&made.executable);
-    let (bin, home) = (env.join("bin"), executable.parent().unwrap_or(Path::new("/")));
-    match fs::symlink_metadata(&bin) {
-        Ok(meta) if meta.is_dir() => {}
-        // Whatever it is, nothing is written behind it.
-        Ok(_) => return Err(io::Error::other("the environment's `bin` is no directory")),
-        // An archive without scripts has none.
-        Err(_) => fs::create_dir(&bin)?,
-    }
-    let minor: Vec<&str> = made.python.splitn(3, '.').take(2).collect();
-    let links = [("python", executable), ("python3", Path::new("python"))];
-    let versioned = format!("python{}", minor.join("."));
-    for (name, target) in links.into_iter().chain([(versioned.as_str(), Path::new("python"))]) {
-        remove(&bin.join(name))?;
-        symlink(target, bin.join(name))?;
-    }
-    let config = format!(
-        "home = {}\ninclude-system-site-packages = false\nversion = {}\n",
-        home.display(),
-        made.python
-    );
-    let path = env.join("pyvenv.cfg");
-    remove(&path)?;
-    fs::write(path, config)
-}
-
-/// A path at which a file stands, and no link: what was made in a container may mean harm.
-pub(super) fn own_file(path: &Path) -> io::Result<&Path> {
-    if fs::symlink_metadata(path)?.is_file() {
-        Ok(path)
-    } else {
-        Err(io::Error::other(format!("{} is no file", path.display())))
-    }
-}
-
 /// Takes everybody's right to write, and what is neither file, directory nor link.
 fn seal(env: &Path) -> io::Result<()> {
     for entry in WalkDir::new(env) {
@@ -335,34 +291,6 @@ fn seal(env: &Path) -> io::Result<()> {
         fs::set_permissions(entry.path(), Permissions::from_mode(mode))?;
     }
     Ok(())
-}
-
-/// Removes whatever is there, read-only directories too.
-fn remove(path: &Path) -> io::Result<()> {
-    let Ok(meta) = fs::symlink_metadata(path) else { return Ok(()) };
-    if !meta.is_dir() {
-        return fs::remove_file(path);
-    }
-    for entry in WalkDir::new(path) {
-        let entry = entry?;
-        if entry.file_type().is_dir() {
-            fs::set_permissions(entry.path(), Permissions::from_mode(0o755))?;
-        }
-    }
-    fs::remove_dir_all(path)
-}
-
-/// Removes what nobody sees any more, and lets nobody wait for that. What cannot be removed goes at the next start.
-fn remove_behind(path: PathBuf) {
-    let remove = move || {
-        if let Err(error) = remove(&path) {
-            warn!("cannot remove {}: {error}", path.display());
-        }
-    };
-    match tokio::runtime::Handle::try_current() {
-        Ok(runtime) => drop(runtime.spawn_blocking(remove)),
-        Err(_) => remove(),
-    }
 }
 
 #[cfg(test)]
@@ -439,23 +367,6 @@ mod tests {
         );
         let next = Disk::open(&base, 50, &[])?;
         assert!(next.hold(&key("a")).is_none());
-        Ok(())
-    }
-
-    #[test]
-    fn a_virtual_environment_gets_the_interpreter_of_this_worker() -> io::Result<()> {
-        let dir = tempfile::tempdir()?;
-        fs::write(dir.path().join(MADE_WITH), r#"{"executable":"/usr/bin/python3","python":"3.11.2"}"#)?;
-        for (given, expected) in [
-            (None, "/usr/bin/python3"),
-            (Some(Path::new("/opt/py/bin/python3.11")), "/opt/py/bin/python3.11"),
-        ] {
-            dress(dir.path(), given)?;
-            assert_eq!(fs::read_link(dir.path().join("bin/python"))?, Path::new(expected));
-            assert_eq!(fs::read_link(dir.path().join("bin/python3.11"))?, Path::new("python"));
-            let home = format!("home = {}\n", Path::new(expected).parent().expect("a parent").display());
-            assert!(fs::read_to_string(dir.path().join("pyvenv.cfg"))?.starts_with(&home));
-        }
         Ok(())
     }
 }

@@ -8,7 +8,12 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tracing::info;
 use walkdir::WalkDir;
 
-use super::{Asked, Error, disk, disk::New, variables};
+use super::{
+    Asked, Error,
+    disk::{Disk, New},
+    dress::own_file,
+    variables,
+};
 use crate::{
     executor::{Ended, Exit, Launch, Limits, Running},
     secrets::Values,
@@ -42,7 +47,7 @@ struct Said {
 ///
 /// # Errors
 /// If the installer fails, or cannot be run. Nothing of it is left then.
-pub(super) async fn install(disk: &disk::Disk, patience: Duration, asked: &Asked<'_>) -> Result<(New, u64), Error> {
+pub(super) async fn install(disk: &Disk, patience: Duration, asked: &Asked<'_>) -> Result<(New, u64), Error> {
     let called = asked.dependencies.called();
     asked.tell(format!("installing {called}")).await;
     let begun = std::time::Instant::now();
@@ -159,7 +164,7 @@ fn take(output: &mut Vec<u8>, read: usize, buffer: &[u8]) -> bool {
 
 fn said(work: &Path) -> Said {
     let path = work.join(RESULT);
-    let json = disk::own_file(&path).and_then(std::fs::read).unwrap_or_default();
+    let json = own_file(&path).and_then(std::fs::read).unwrap_or_default();
     serde_json::from_slice(&json).unwrap_or_default()
 }
 

@@ -6,9 +6,11 @@
 
 mod archive;
 mod disk;
+mod dress;
 mod error;
 mod install;
 mod key;
+mod remove;
 mod variables;
 
 use std::{
@@ -229,7 +231,7 @@ impl Packages {
 /// Gives a virtual environment the interpreter of this worker, or of the image.
 fn dress(new: &New, identity: &Identity, kind: Kind) -> io::Result<()> {
     match kind {
-        Kind::Pip => disk::dress(&new.env(), identity.executable.as_deref()),
+        Kind::Pip => dress::dress(&new.env(), identity.executable.as_deref()),
         Kind::Npm => Ok(()),
     }
 }
