@@ -12,7 +12,9 @@ use bus::{
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{advice::Advice, auth::Key, direct::Direct, fill::Fill, queries::Tables, storage::Storing, waiters::Waiters};
+use crate::{
+    advice::Advice, arrivals::Arrivals, auth::Key, direct::Direct, fill::Fill, queries::Tables, storage::Storing, waiters::Waiters,
+};
 
 /// What every request has at hand.
 #[derive(Debug)]
@@ -25,6 +27,8 @@ pub(crate) struct App {
     pub(crate) log: Log,
     /// The store of contents.
     pub(crate) files: Files,
+    /// Contents on their way to it.
+    pub(crate) arrivals: Arc<Arrivals>,
     /// What lets clients at the store themselves.
     pub(crate) direct: Direct,
     /// The marks on contents that nothing refers to.

@@ -4,6 +4,7 @@
 
 mod advice;
 mod app;
+mod arrivals;
 mod artifacts;
 mod auth;
 mod batches;

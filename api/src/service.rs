@@ -1,6 +1,6 @@
 //! The API as a service: started, served, stopped.
 
-use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, net::SocketAddr, os::fd::AsFd, path::PathBuf, sync::Arc, time::Duration};
 
 use axum::serve::ListenerExt as _;
 use bus::{
@@ -13,6 +13,10 @@ use bus::{
         setup, sys,
     },
     subjects,
+};
+use rustix::{
+    io::Errno,
+    net::sockopt::{set_socket_keepalive, set_tcp_keepcnt, set_tcp_keepidle, set_tcp_keepintvl},
 };
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -85,6 +89,10 @@ impl fmt::Debug for Config {
 
 /// How often unfinished uploads are looked for, and how old they must be: far older than any upload that lives.
 const SWEEP: (Duration, Duration) = (Duration::from_secs(3600), Duration::from_secs(24 * 3600));
+
+/// After how long a connection of which nothing comes is asked whether its other end is still there, how often it is asked again, and
+/// how often in all.
+const IDLE: (Duration, Duration, u32) = (Duration::from_secs(60), Duration::from_secs(15), 4);
 
 /// What an operator must change before the API can run.
 #[derive(Debug, thiserror::Error)]
@@ -201,6 +209,7 @@ async fn start(config: &Config, store: &StoreUrl, tables: Tables, stop: Cancella
         replicas: config.replicas,
         direct: Direct::new(&files),
         files,
+        arrivals: Arc::default(),
         marks,
         storing: config.storing,
         tables,
@@ -228,6 +237,7 @@ async fn start(config: &Config, store: &StoreUrl, tables: Tables, stop: Cancella
     }
     start_runtimes(&app, config.runtimes.clone()).await;
     app.tasks.spawn(sweep(app.files.clone(), app.stop.clone()));
+    app.tasks.spawn(Arc::clone(&app.arrivals).tidy(app.stop.clone()));
     app.tasks.spawn(app.direct.clone().learn(app.files.clone(), app.stop.clone()));
     app.tasks.spawn(keep_clean(Arc::clone(&app)));
     app.tasks.spawn(intake::run(Arc::clone(&app)));
@@ -320,6 +330,14 @@ async fn subscribe(bus: &Bus) -> async_nats::Subscriber {
     }
 }
 
+/// Has a connection asked whether its other end is there, so that one whose cable was pulled is not kept for ever.
+fn keep_alive(stream: impl AsFd) -> Result<(), Errno> {
+    set_tcp_keepidle(&stream, IDLE.0)?;
+    set_tcp_keepintvl(&stream, IDLE.1)?;
+    set_tcp_keepcnt(&stream, IDLE.2)?;
+    set_socket_keepalive(&stream, true)
+}
+
 /// Answers requests until `stop`, then for as long as those under way take, within bounds.
 async fn answer(listener: TcpListener, app: Arc<App>, stop: CancellationToken) -> Result<(), Error> {
     // Answers are small, and somebody waits for each.
@@ -327,8 +345,11 @@ async fn answer(listener: TcpListener, app: Arc<App>, stop: CancellationToken) -
         if let Err(error) = stream.set_nodelay(true) {
             debug!("a connection keeps Nagle's delay: {error}");
         }
+        if let Err(error) = keep_alive(&*stream) {
+            debug!("a connection whose other end vanishes is kept for hours: {error}");
+        }
     });
-    let tasks = app.tasks.clone();
+    let (tasks, files, arrivals) = (app.tasks.clone(), app.files.clone(), Arc::clone(&app.arrivals));
     let serving = axum::serve(listener, router(app)).with_graceful_shutdown(stop.clone().cancelled_owned());
     let overdue = async {
         stop.cancelled().await;
@@ -339,9 +360,13 @@ async fn answer(listener: TcpListener, app: Arc<App>, stop: CancellationToken) -
         () = overdue => info!("some requests did not end within {} s; closing their connections", GRACE.as_secs()),
     }
     stop.cancel();
+    arrivals.cut_all();
     tasks.close();
     if tokio::time::timeout(GRACE, tasks.wait()).await.is_err() {
         debug!("{} tasks of the API did not end in time", tasks.len());
+    }
+    if tokio::time::timeout(GRACE, files.settled()).await.is_err() {
+        debug!("some uploads were not taken back in time; the store's sweep finds them");
     }
     Ok(())
 }

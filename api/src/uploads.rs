@@ -12,21 +12,25 @@ use axum::{
     http::{HeaderMap, StatusCode},
     response::{IntoResponse as _, Redirect, Response},
 };
-use bus::{files::Error, ids::Digest};
+use bus::{
+    files::{Error, Incoming},
+    ids::Digest,
+};
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
 
 use crate::{
     app::{App, Shared},
+    arrivals::{Begun, Broke, WORTH_KEEPING},
     compression, content,
     error::{Kind, Problem, chain},
     extract::{Path, Query, Whole, flag, json},
-    view::{Hashes, Missing, Upload},
+    view::{Hashes, Missing, UPLOAD_OFFSET, Upload},
 };
 
 /// A body, as it comes.
-trait Incoming: Stream<Item = io::Result<Bytes>> + Send {}
-impl<S: Stream<Item = io::Result<Bytes>> + Send> Incoming for S {}
+trait Pieces: Stream<Item = io::Result<Bytes>> + Send {}
+impl<S: Stream<Item = io::Result<Bytes>> + Send> Pieces for S {}
 
 /// How much of a body is taken that is refused, in bytes.
 const DRAINED: usize = 16 << 20;
@@ -50,7 +54,20 @@ pub(crate) async fn missing(State(app): State<Shared>, query: Query, Whole(body)
     let missing = app.files.missing(&asked.sha256).await;
     let missing = missing.map_err(|error| Problem::unavailable("the store cannot be asked", &error))?;
     let uploads = uploads(&app, &missing, &sizes).await?;
-    Ok(Json(Missing { missing, uploads }))
+    let (mut begun, mut arriving) = (BTreeMap::new(), Vec::new());
+    for digest in &missing {
+        match sizes.get(digest).and_then(|size| app.arrivals.begun(*digest, *size)) {
+            Some(Begun::Waits(taken)) => drop(begun.insert(*digest, taken)),
+            Some(Begun::Arrives) => arriving.push(*digest),
+            None => {}
+        }
+    }
+    Ok(Json(Missing {
+        missing,
+        uploads,
+        begun,
+        arriving,
+    }))
 }
 
 /// The size of each content, where they are told.
@@ -95,40 +112,136 @@ pub(crate) async fn put(
     query.none()?;
     let sha256 = digest(&sha256)?;
     let mut body = body.into_data_stream().map_err(io::Error::other);
-    let stored = store(&app, sha256, &headers, &mut body).await;
-    // An answer before its end would reach many a client as a broken connection.
-    drain(&mut body, if stored.is_ok() { usize::MAX } else { DRAINED }).await;
-    stored
+    match store(&app, sha256, &headers, &mut body).await {
+        Ok(stored) => {
+            drain(&mut body, usize::MAX).await;
+            Ok(stored)
+        }
+        // Of who was cut off, nothing more comes.
+        Err(Refused::Cut) => Err(Problem::new(
+            Kind::Conflict,
+            "nothing came for a while, and somebody asked for the same file; ask how much of it waits, and send the rest",
+        )),
+        Err(Refused::Said(problem)) => {
+            // An answer before its end would reach many a client as a broken connection.
+            drain(&mut body, DRAINED).await;
+            Err(problem)
+        }
+    }
+}
+
+/// Why a body is not stored.
+enum Refused {
+    /// With these words.
+    Said(Problem),
+    /// Its sender was cut off.
+    Cut,
+}
+
+impl From<Problem> for Refused {
+    fn from(problem: Problem) -> Self {
+        Self::Said(problem)
+    }
 }
 
 /// Stores what comes, as far as it must be read for that.
-async fn store(app: &App, sha256: Digest, headers: &HeaderMap, body: &mut (impl Incoming + Unpin)) -> Result<StatusCode, Problem> {
+async fn store(app: &App, sha256: Digest, headers: &HeaderMap, body: &mut (impl Pieces + Unpin)) -> Result<StatusCode, Refused> {
     let (length, is_compressed) = length(headers)?;
-    if length > app.max_upload_bytes {
+    let taken = offset(headers)?;
+    let size = taken.saturating_add(length);
+    if size > app.max_upload_bytes {
         let detail = format!(
-            "the file has {length} bytes, and this grid takes files of at most {} bytes",
+            "the file has {size} bytes, and this grid takes files of at most {} bytes",
             app.max_upload_bytes
         );
-        return Err(Problem::new(Kind::TooLarge, detail));
+        return Err(Problem::new(Kind::TooLarge, detail).into());
     }
-    let had = app.files.has(&sha256).await;
-    if had.map_err(|error| Problem::unavailable("the store cannot be asked", &error))? {
+    let Some(incoming) = begin(app, sha256, size, taken).await? else {
         return Ok(StatusCode::OK);
-    }
+    };
     let content = if is_compressed {
         compression::decode(body).boxed()
     } else {
         body.boxed()
     };
-    match Box::pin(app.files.put_stream(sha256, Some(length), content)).await {
-        Ok(()) => Ok(StatusCode::CREATED),
-        Err(error @ Error::Mismatch { .. }) => Err(Problem::new(
+    let stored = if size < WORTH_KEEPING {
+        all(incoming, content).await.map_err(Broke::Files)
+    } else {
+        app.arrivals.take(&app.tasks, (sha256, size), incoming, content).await
+    };
+    let error = match stored {
+        Ok(()) => return Ok(StatusCode::CREATED),
+        Err(Broke::Cut) => return Err(Refused::Cut),
+        Err(error) => error,
+    };
+    let kept = if size < WORTH_KEEPING {
+        "nothing was stored"
+    } else {
+        "what came waits for the rest"
+    };
+    let problem = match error {
+        // Who sent the rest need not be who sent the beginning.
+        Broke::Files(error @ Error::Mismatch { .. }) if taken > 0 => Problem::new(
+            Kind::Conflict,
+            format!("{error}, together with the {taken} bytes that had come before; send it from its beginning, nothing was stored"),
+        ),
+        Broke::Files(error @ Error::Mismatch { .. }) => Problem::new(
             Kind::Refused,
             format!("{error}; send the bytes that the hash was made of, nothing was stored"),
-        )),
-        Err(error @ Error::Input(_)) => Err(Problem::malformed(format!("{}; nothing was stored", chain(&error)))),
-        Err(error) => Err(Problem::unavailable("the file cannot be stored", &error)),
+        ),
+        Broke::Files(error @ Error::Input(_)) => Problem::malformed(format!("{}; {kept}", chain(&error))),
+        Broke::Files(error) if error.is_transient() => Problem::unavailable("the file cannot be stored", &error),
+        error => {
+            let detail = format!("the file cannot be stored: {}", chain(&error));
+            tracing::error!("{detail}");
+            Problem::new(Kind::Internal, detail)
+        }
+    };
+    Err(problem.into())
+}
+
+/// Begins a content, or takes up one of which so many bytes came before; nothing if it is there.
+async fn begin(app: &App, sha256: Digest, size: u64, taken: u64) -> Result<Option<Incoming>, Problem> {
+    if taken > 0
+        && let Some(incoming) = app.arrivals.resume(sha256, size, taken)
+    {
+        return Ok(Some(incoming));
     }
+    let begun = app.files.begin(sha256, Some(size)).await;
+    match begun.map_err(|error| Problem::unavailable("the store cannot be asked", &error))? {
+        Some(_) if taken > 0 => Err(Problem::new(
+            Kind::Conflict,
+            format!(
+                "no {taken} bytes of {sha256} wait here for the rest of its {size}; ask POST /v1/files/missing how many do, \
+                 or send it from its beginning, without `Upload-Offset`"
+            ),
+        )),
+        begun => Ok(begun),
+    }
+}
+
+/// Stores a content that is not worth going on with.
+async fn all(mut incoming: Incoming, mut content: impl Pieces + Unpin) -> Result<(), Error> {
+    while let Some(piece) = content.next().await {
+        match piece {
+            Ok(bytes) => incoming.write(bytes).await?,
+            Err(error) => {
+                incoming.abort().await;
+                return Err(Error::Input(error.into()));
+            }
+        }
+    }
+    incoming.finish().await
+}
+
+/// How many of a content's bytes came before the body.
+fn offset(headers: &HeaderMap) -> Result<u64, Problem> {
+    let Some(value) = headers.get(UPLOAD_OFFSET) else { return Ok(0) };
+    value.to_str().ok().and_then(|value| value.parse().ok()).ok_or_else(|| {
+        Problem::malformed(
+            "the header `Upload-Offset` is no number of bytes; say how many of the file came before, as `POST /v1/files/missing` says",
+        )
+    })
 }
 
 /// How long a content is that is about to come, and whether it comes compressed.
@@ -159,7 +272,7 @@ fn length(headers: &HeaderMap) -> Result<(u64, bool), Problem> {
 }
 
 /// Takes what is left of a body that is not needed, up to so many bytes.
-async fn drain(body: &mut (impl Incoming + Unpin), most: usize) {
+async fn drain(body: &mut (impl Pieces + Unpin), most: usize) {
     let mut left = most;
     while let Some(Ok(chunk)) = body.next().await {
         let Some(less) = left.checked_sub(chunk.len()) else { return };

@@ -9,4 +9,5 @@ mod model;
 pub mod nats;
 pub mod postgres;
 pub mod process;
+pub mod wire;
 pub mod writer;

@@ -52,10 +52,15 @@ pub struct ArtifactView {
 pub struct Hashes {
     /// The contents' SHA-256s.
     pub sha256: Vec<Digest>,
-    /// Their sizes in bytes, in the same order: with them, the answer says how those that are missing can be stored without the API.
+    /// Their sizes in bytes, in the same order: with them, the answer says how those that are missing can be stored without the API, and
+    /// how far they have come already.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sizes: Vec<u64>,
 }
+
+/// The header that says how many of a content's bytes came before the body of a `PUT`. Its name is that of the IETF's
+/// draft-ietf-httpbis-resumable-upload, which has methods of its own besides.
+pub const UPLOAD_OFFSET: &str = "upload-offset";
 
 /// Contents that are not in the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +70,12 @@ pub struct Missing {
     /// How some of those can be stored without the API, each by one `PUT`; the others are sent to `PUT /v1/files/{sha256}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub uploads: BTreeMap<Digest, Upload>,
+    /// Of some of those whose sizes were told, how many bytes wait for the rest: a `PUT` with `Upload-Offset` sends it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub begun: BTreeMap<Digest, u64>,
+    /// Those of told sizes that somebody is sending, or was a moment ago: ask again soon how far they came.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub arriving: Vec<Digest>,
 }
 
 /// A request that stores one content in the store itself.

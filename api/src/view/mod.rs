@@ -19,7 +19,7 @@ pub use self::{
     answers::{JobList, LeftDead, RequeuedMany, Submitted, SubmittedMany, SubmittedOne},
     batch::{BatchAnswer, BatchList, BatchState, BatchSubmission, BatchView, Earlier, MemberSubmission, MemberView, Members},
     doctor::{Diagnosis, Finding, Severity, Summary},
-    files::{ArtifactView, Artifacts, Hashes, Missing, Upload},
+    files::{ArtifactView, Artifacts, Hashes, Missing, UPLOAD_OFFSET, Upload},
     grid::{Cordon, Health, Projection, Running, WorkerView, Workers},
     history::{History, HistoryEvent},
     images::{ImageView, Images},

@@ -6,6 +6,7 @@
 mod error;
 mod get;
 mod hold;
+mod incoming;
 pub mod marks;
 pub mod nats;
 mod open;
@@ -19,6 +20,7 @@ mod url;
 mod verify;
 
 pub use error::Error;
+pub use incoming::Incoming;
 pub use packages::{NOTED, PACKAGES, PackagesEntry};
 pub use remove::{Entry, Removed};
 pub use store::Files;

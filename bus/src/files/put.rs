@@ -124,22 +124,20 @@ impl Files {
         S: Stream<Item = Result<Bytes, E>> + Send,
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let Some(absent) = self.absent(digest).await? else {
+        let Some(mut incoming) = self.begin(digest, size).await? else {
             return Ok(());
         };
-        let mut sink = Sink::new(self, digest, size);
         pin_mut!(content);
         while let Some(chunk) = content.next().await {
             match chunk {
-                Ok(chunk) => sink.write(chunk).await?,
+                Ok(chunk) => incoming.write(chunk).await?,
                 Err(error) => {
-                    sink.abort().await;
+                    incoming.abort().await;
                     return Err(Error::Input(error.into()));
                 }
             }
         }
-        sink.finish().await?;
-        self.stored(digest, &absent).await
+        incoming.finish().await
     }
 }
 
@@ -188,79 +186,6 @@ fn read_again(path: &PathBuf, size: u64, blocks: &mpsc::Sender<Bytes>) -> io::Re
         }
     }
     Ok(meter.finish())
-}
-
-/// Takes content of a claimed digest: a small one is held until its end, a larger one is sent on in parts.
-struct Sink<'a> {
-    files: &'a Files,
-    digest: Digest,
-    size: Option<u64>,
-    meter: Meter,
-    held: Vec<Bytes>,
-    upload: Option<Upload>,
-}
-
-impl<'a> Sink<'a> {
-    fn new(files: &'a Files, digest: Digest, size: Option<u64>) -> Self {
-        Self {
-            files,
-            digest,
-            size,
-            meter: Meter::default(),
-            held: Vec::new(),
-            upload: None,
-        }
-    }
-
-    async fn write(&mut self, chunk: Bytes) -> Result<(), Error> {
-        self.meter.update(&chunk);
-        if let Some(size) = self.size.filter(|size| self.meter.size() > *size) {
-            // Without waiting for the rest, which may have no end.
-            self.give_up().await;
-            return Err(Error::Mismatch {
-                digest: self.digest,
-                why: format!("it is more than {size} bytes"),
-            });
-        }
-        if let Some(upload) = &mut self.upload {
-            return upload.write(chunk).await;
-        }
-        self.held.push(chunk);
-        if self.meter.size() > SINGLE_MAX as u64 {
-            let upload = self.upload.insert(Upload::begin(self.files, self.digest, self.size).await?);
-            for chunk in self.held.drain(..) {
-                upload.write(chunk).await?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn finish(mut self) -> Result<(), Error> {
-        let (actual, size) = std::mem::take(&mut self.meter).finish();
-        let why = match self.size {
-            Some(expected) if expected != size => Some(format!("it is {size} bytes instead of {expected}")),
-            _ if actual != self.digest => Some(format!("its {size} bytes have the SHA-256 {actual}")),
-            _ => None,
-        };
-        if let Some(why) = why {
-            self.give_up().await;
-            return Err(Error::Mismatch { digest: self.digest, why });
-        }
-        match self.upload {
-            Some(upload) => upload.finish().await,
-            None => put_single(self.files, self.digest, self.held.into_iter().collect()).await,
-        }
-    }
-
-    async fn give_up(&mut self) {
-        if let Some(upload) = self.upload.take() {
-            upload.abort().await;
-        }
-    }
-
-    async fn abort(mut self) {
-        self.give_up().await;
-    }
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, header};
 use sha2::{Digest as _, Sha256};
 
-use super::{Client, direct::innermost};
+use super::{Client, Error, direct::innermost, patience::Patience};
 use crate::output::Bar;
 
 /// Files that are fetched at once.
@@ -98,7 +98,19 @@ async fn save(client: &Client, file: &ArtifactView, target: &Path, bar: &Bar) ->
     let mode = file.mode.map_or(plain, |mode| mode & 0o777);
     let was_there = target.exists();
     let mut part = Part::open(dir, file)?;
-    part.fill(client, file, bar).await?;
+    bar.add(part.size);
+    let mut patience = Patience::from(part.size);
+    while let Err(error) = part.fill(client, file, bar).await {
+        if !breaks_off(&error) {
+            return Err(error);
+        }
+        patience.reached(part.size);
+        patience.pause(client, &error).await;
+        if !patience.holds() {
+            return Err(error);
+        }
+    }
+    client.is_well();
     if was_there || file.mode.is_some() {
         // The umask takes no bits from a mode that somebody had chosen.
         part.file.set_permissions(Permissions::from_mode(mode))?;
@@ -169,10 +181,10 @@ impl Part {
 
     /// Fetches what is missing, and checks the whole.
     async fn fill(&mut self, client: &Client, file: &ArtifactView, bar: &Bar) -> anyhow::Result<()> {
-        bar.add(self.size);
         if self.size < file.size || self.size == 0 {
             let response = fetch(client, file, self.size).await?;
             if self.size > 0 && response.status() != StatusCode::PARTIAL_CONTENT {
+                bar.take_back(self.size);
                 self.restart()?;
             }
             let is_compressed = response.headers().contains_key(header::CONTENT_ENCODING);
@@ -183,7 +195,7 @@ impl Part {
                 chunks.boxed()
             };
             while let Some(chunk) = chunks.next().await {
-                let chunk = chunk.context("the connection broke")?;
+                let chunk = chunk.map_err(Broke)?;
                 bar.add(chunk.len() as u64);
                 // Hashing and writing a chunk of some 10 KB takes microseconds: not worth another thread's while.
                 self.hasher.update(&chunk);
@@ -198,6 +210,16 @@ impl Part {
         }
         Ok(())
     }
+}
+
+/// A content stopped before its end.
+#[derive(Debug, thiserror::Error)]
+#[error("the connection broke")]
+struct Broke(#[source] io::Error);
+
+/// Whether a download that ended so may be gone on with.
+fn breaks_off(error: &anyhow::Error) -> bool {
+    error.is::<Broke>() || error.downcast_ref::<Error>().is_some_and(Error::breaks_off)
 }
 
 /// A content from this byte on: from the store itself where that is worth a question, and can be.

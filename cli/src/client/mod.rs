@@ -8,9 +8,14 @@ mod events;
 mod find;
 mod follow;
 mod links;
+mod patience;
+mod sending;
 mod upload;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use api::error::Problem;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
@@ -38,6 +43,8 @@ pub(crate) struct Client {
     key: Option<Arc<str>>,
     direct: Arc<direct::Direct>,
     compresses: bool,
+    /// Whether it was said that transfers break off.
+    in_trouble: Arc<AtomicBool>,
 }
 
 impl Client {
@@ -52,6 +59,7 @@ impl Client {
             key: key.map(Into::into),
             direct: Arc::default(),
             compresses: !is_here(url),
+            in_trouble: Arc::default(),
         })
     }
 

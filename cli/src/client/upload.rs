@@ -20,7 +20,11 @@ use reqwest::{Body, Method, StatusCode, header};
 use sha2::{Digest as _, Sha256};
 use tokio_util::io::ReaderStream;
 
-use super::{Client, Error, direct::innermost};
+use super::{
+    Client,
+    direct::innermost,
+    sending::{Before, send},
+};
 use crate::output::{Bar, size};
 
 /// Files that are sent at once: large ones, and small ones.
@@ -34,7 +38,7 @@ const ASKED_AT_ONCE: usize = 10_000;
 const WORTH_TELLING: u64 = 4 << 20;
 const MANY: usize = 100;
 /// Bytes that are read at once.
-const CHUNK: usize = 256 << 10;
+pub(super) const CHUNK: usize = 256 << 10;
 
 /// A file of this machine, and what it holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,6 +94,8 @@ pub(crate) struct Sent {
     bytes: u64,
     /// How many of those went to the store itself.
     straight: u64,
+    /// How many bytes besides had arrived before their sender was cut off.
+    before: u64,
 }
 
 impl Sent {
@@ -113,9 +119,13 @@ impl fmt::Display for Sent {
         };
         write!(f, "{files}, {} already there; {} sent", self.there, size(self.bytes))?;
         match self.straight {
+            0 => {}
+            all if all == self.bytes => f.write_str(" straight to the store")?,
+            some => write!(f, ", {} of it straight to the store", size(some))?,
+        }
+        match self.before {
             0 => Ok(()),
-            all if all == self.bytes => f.write_str(" straight to the store"),
-            some => write!(f, ", {} of it straight to the store", size(some)),
+            before => write!(f, ", after {} that had arrived before", size(before)),
         }
     }
 }
@@ -128,35 +138,39 @@ pub(crate) async fn upload(client: &Client, mut files: Vec<Hashed>) -> anyhow::R
     files.sort_by_key(|file| file.sha256);
     files.dedup_by_key(|file| file.sha256);
     let all = files.len();
-    let (mut lacking, mut direct) = (HashSet::new(), HashMap::new());
+    let (mut lacking, mut direct, mut before) = (HashSet::new(), HashMap::new(), HashMap::new());
     for some in files.chunks(ASKED_AT_ONCE) {
         let (sha256, sizes) = some.iter().map(|file| (file.sha256, file.size)).unzip();
         let answer: Missing = client.post("/v1/files/missing", &Hashes { sha256, sizes }).await?;
         lacking.extend(answer.missing);
         direct.extend(answer.uploads);
+        before.extend(answer.begun.into_iter().map(|(digest, bytes)| (digest, Before::Known(bytes))));
+        before.extend(answer.arriving.into_iter().map(|digest| (digest, Before::Arrives)));
     }
     files.retain(|file| lacking.contains(&file.sha256));
-    let mut sent = Sent {
-        files: all,
-        there: all - files.len(),
-        bytes: files.iter().map(|file| file.size).sum(),
-        straight: 0,
-    };
-    let (direct, straight) = (&direct, &AtomicU64::new(0));
-    let bar = Bar::new("sending", sent.bytes);
+    let there = all - files.len();
+    let bar = Bar::new("sending", files.iter().map(|file| file.size).sum());
+    let (direct, before) = (&direct, &before);
+    let [bytes, straight, earlier] = &[const { AtomicU64::new(0) }; 3];
     // A small one waits for its answer most of the time, a large one for the network.
     let (small, large): (Vec<_>, Vec<_>) = files.into_iter().partition(|file| file.size <= SMALL);
     for (files, at_once) in [(small, SMALL_AT_ONCE), (large, AT_ONCE)] {
         let put_one = |file: Hashed| {
             let bar = bar.clone();
             async move {
-                if let Some(upload) = direct.get(&file.sha256)
+                let before = before.get(&file.sha256).copied().unwrap_or(Before::Known(0));
+                if before == Before::Known(0)
+                    && let Some(upload) = direct.get(&file.sha256)
                     && put_straight(client, upload, &file, &bar).await?
                 {
                     straight.fetch_add(file.size, Ordering::Relaxed);
+                    bytes.fetch_add(file.size, Ordering::Relaxed);
                     return Ok(());
                 }
-                put(client, &file, &bar).await
+                let passed = send(client, &file, before, &bar).await?;
+                bytes.fetch_add(passed.sent, Ordering::Relaxed);
+                earlier.fetch_add(passed.before, Ordering::Relaxed);
+                anyhow::Ok(())
             }
         };
         stream::iter(files)
@@ -166,8 +180,14 @@ pub(crate) async fn upload(client: &Client, mut files: Vec<Hashed>) -> anyhow::R
             .await?;
     }
     bar.finish();
-    sent.straight = straight.load(Ordering::Relaxed);
-    Ok(sent)
+    let [bytes, straight, before] = [bytes, straight, earlier].map(|count| count.load(Ordering::Relaxed));
+    Ok(Sent {
+        files: all,
+        there,
+        bytes,
+        straight,
+        before,
+    })
 }
 
 /// Stores a content that is in memory.
@@ -218,43 +238,8 @@ async fn put_straight(client: &Client, upload: &Upload, file: &Hashed, bar: &Bar
     }
 }
 
-/// Sends one file, whether it is missing or not.
-pub(crate) async fn put(client: &Client, file: &Hashed, bar: &Bar) -> anyhow::Result<()> {
-    let open = tokio::fs::File::open(&file.source)
-        .await
-        .with_context(|| format!("cannot read {}", file.source.display()))?;
-    let bar = bar.clone();
-    let bytes = ReaderStream::with_capacity(open, CHUNK).inspect_ok(move |chunk| bar.add(chunk.len() as u64));
-    let request = client
-        .request(Method::PUT, &format!("/v1/files/{}", file.sha256))
-        .header(header::CONTENT_TYPE, "application/octet-stream");
-    let request = if client.compresses && shrinks(file) {
-        request
-            .header(header::CONTENT_ENCODING, compression::ZSTD)
-            .header(compression::DECODED_LENGTH, file.size)
-            .body(Body::wrap_stream(compression::encode(bytes)))
-    } else {
-        request.header(header::CONTENT_LENGTH, file.size).body(Body::wrap_stream(bytes))
-    };
-    match client.send(request).await {
-        Ok(_) => Ok(()),
-        Err(error) if changed(file) => Err(error).with_context(|| {
-            format!(
-                "{} changed while it was being sent; run again when it is at rest",
-                file.source.display()
-            )
-        }),
-        Err(error @ Error::Unreachable { .. }) => Err(error).with_context(|| {
-            format!(
-                "the connection broke while {} was being sent; run again: what has arrived is kept",
-                file.source.display()
-            )
-        }),
-        Err(error) => Err(error).with_context(|| format!("cannot store {}", file.source.display())),
-    }
-}
-
-fn shrinks(file: &Hashed) -> bool {
+/// Whether it pays to compress a file.
+pub(super) fn shrinks(file: &Hashed) -> bool {
     let mut beginning = Vec::with_capacity(compression::SAMPLE);
     let mut read = || {
         File::open(&file.source)?
@@ -264,7 +249,8 @@ fn shrinks(file: &Hashed) -> bool {
     file.size >= compression::MIN_BYTES && read().is_ok() && compression::pays(&beginning)
 }
 
-fn changed(file: &Hashed) -> bool {
+/// Whether a file is not as it was hashed.
+pub(super) fn changed(file: &Hashed) -> bool {
     size_of(&file.source) != Some(file.size)
 }
 

@@ -37,6 +37,13 @@ impl Bar {
         }
     }
 
+    /// So many bytes are not done after all.
+    pub(crate) fn take_back(&self, bytes: u64) {
+        if let Some(bar) = &self.0 {
+            bar.dec(bytes);
+        }
+    }
+
     /// Takes the bar away.
     pub(crate) fn finish(&self) {
         if let Some(bar) = &self.0 {

@@ -5,4 +5,5 @@ mod faithful;
 mod many;
 mod outputs;
 mod refused;
+mod resumed;
 mod scripts;

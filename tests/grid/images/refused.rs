@@ -62,7 +62,9 @@ async fn an_archive_of_something_else_is_refused() -> Result<()> {
     let put = |name: &str, body: &Value| grid.request(Method::PUT, &format!("images/{name}")).json(body).send();
     assert_eq!(put(&other.name, &pushed).await?.status(), 201);
     let message = told(&grid, &other.job()).await?;
-    assert!(message.contains("does not hold that image"), "{message}");
+    let words = format!("holds the image `{}`, and would give that name a new meaning here", shell.name);
+    assert!(message.contains(&words), "{message}");
+    assert!(!shell.is_here(), "Docker saw it");
 
     // And for another kind of machine.
     pushed["platform"] = json!("plan9/mips");

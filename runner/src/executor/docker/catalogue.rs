@@ -19,7 +19,10 @@ use tokio::{fs::File, io::BufReader, sync::mpsc, time::timeout};
 use tokio_util::io::ReaderStream;
 use tracing::info;
 
-use super::image::{Image, Images};
+use super::{
+    archive,
+    image::{Image, Images},
+};
 use crate::{executor::Error, patience::patiently, stage::chain};
 
 /// Bytes that are handed to the daemon at once.
@@ -92,16 +95,12 @@ impl Catalogue {
         let fetch = || self.files.get_file(&entry.pushed.archive, &path, false);
         let fetched = patiently("fetch an image's archive", fetch).await;
         fetched.map_err(|error| unfetched(name, error))?;
+        check(name, &path).await?;
         hand_over(images, name, &path).await?;
         drop(spool);
         images.forget(wanted);
         images.changed_now();
-        let refused = || {
-            Error::Unrunnable(format!(
-                "the archive of image `{name}` that the grid keeps does not hold that image: push it again (`rgrid image push {name}`)"
-            ))
-        };
-        let image = images.find(wanted).await?.ok_or_else(refused)?;
+        let image = images.find(wanted).await?.ok_or_else(|| other(name, "does not hold that image"))?;
         tell(format!("loaded image {name} in {:.1} s", begun.elapsed().as_secs_f64()));
         Ok(image)
     }
@@ -117,6 +116,29 @@ fn unfetched(name: &ImageName, error: files::Error) -> Error {
             "image `{name}`, which the grid keeps, could not be fetched: {}; make room on the worker's disk, or {again}",
             chain(&error)
         )),
+    }
+}
+
+fn other(name: &ImageName, words: &str) -> Error {
+    Error::Unrunnable(format!(
+        "the archive of image `{name}` that the grid keeps {words}: push it again (`rgrid image push {name}`)"
+    ))
+}
+
+/// Makes sure that an archive brings the image of this name and no other: Docker would give each name in it a new meaning here.
+async fn check(name: &ImageName, path: &Path) -> Result<(), Error> {
+    let path = path.to_owned();
+    let read = tokio::task::spawn_blocking(move || archive::names(zstd::Decoder::new(std::fs::File::open(path)?)?));
+    let read = read.await.map_err(io::Error::other).flatten();
+    let mut names = read.map_err(|error| other(name, &format!("cannot be read ({error})")))?;
+    let held = names.remove(name.as_str());
+    match names.first() {
+        Some(another) => Err(other(
+            name,
+            &format!("holds the image `{another}`, and would give that name a new meaning here"),
+        )),
+        None if held => Ok(()),
+        None => Err(other(name, "does not hold that image")),
     }
 }
 

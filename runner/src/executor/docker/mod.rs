@@ -39,6 +39,7 @@ use super::{
     runtimes::Runtimes,
 };
 
+mod archive;
 mod body;
 pub(crate) mod catalogue;
 mod container;

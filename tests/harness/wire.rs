@@ -1,0 +1,142 @@
+//! A wire to a server that can be cut: a relay that counts what passes, and breaks where a test says so.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use anyhow::Result;
+use parking_lot::Mutex;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+/// Which way bytes go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// To the server.
+    There,
+    /// From it.
+    Back,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    passed: [AtomicU64; 2],
+    /// Where connections are cut, by the bytes that have passed each way, over all connections; and whether both ends are.
+    cuts: [Mutex<Vec<(u64, Cut)>>; 2],
+}
+
+/// Which ends of a connection are cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// Both, as where the wire is.
+    Both,
+    /// The client's: the server's hangs in the air, and nobody tells it.
+    Near,
+}
+
+/// A relay on a port of its own, which ends with this handle.
+#[derive(Debug)]
+pub struct Wire {
+    address: SocketAddr,
+    state: Arc<State>,
+    _relays: JoinSet<()>,
+}
+
+impl Wire {
+    /// A wire to the server at this address (`host:port`).
+    pub async fn to(server: &str) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let (address, state) = (listener.local_addr()?, Arc::<State>::default());
+        let (shared, server) = (Arc::clone(&state), server.to_owned());
+        let relays = JoinSet::from_iter([async move {
+            let mut connections = JoinSet::new();
+            while let Ok((near, _)) = listener.accept().await {
+                let (state, server) = (Arc::clone(&shared), server.clone());
+                connections.spawn(async move {
+                    // A server that is away refuses, and so do we.
+                    if let Ok(far) = TcpStream::connect(server).await {
+                        relay(near, far, &state).await;
+                    }
+                });
+            }
+        }]);
+        Ok(Self {
+            address,
+            state,
+            _relays: relays,
+        })
+    }
+
+    /// Its near end, as a URL.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Cuts the connection over which the byte of this number goes, counted over all connections.
+    pub fn cut_at(&self, way: Way, byte: u64, cut: Cut) {
+        self.state.cuts[way as usize].lock().push((byte, cut));
+    }
+
+    /// How many bytes have come to it.
+    #[must_use]
+    pub fn passed(&self, way: Way) -> u64 {
+        self.state.passed[way as usize].load(Ordering::Relaxed)
+    }
+}
+
+/// Relays until both ways have ended, or the wire is cut. Held here, the server's end stays where only the client's is cut.
+async fn relay(near: TcpStream, far: TcpStream, state: &State) {
+    let cut = CancellationToken::new();
+    let ((mut near_in, mut near_out), (mut far_in, mut far_out)) = (near.into_split(), far.into_split());
+    let (there, _) = tokio::join!(
+        pass(Way::There, &mut near_in, &mut far_out, state, &cut),
+        pass(Way::Back, &mut far_in, &mut near_out, state, &cut),
+    );
+    if there == Some(Cut::Near) {
+        drop((near_in, near_out));
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Passes on what comes one way, until its end, or until the wire is cut.
+async fn pass(way: Way, from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf, state: &State, cut: &CancellationToken) -> Option<Cut> {
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let read = tokio::select! {
+            read = from.read(&mut buffer) => read.unwrap_or(0),
+            () = cut.cancelled() => return None,
+        };
+        let passed = state.passed[way as usize].fetch_add(read as u64, Ordering::Relaxed) + read as u64;
+        let due = {
+            let mut cuts = state.cuts[way as usize].lock();
+            let due = cuts.iter().find(|(at, _)| *at <= passed).map(|(_, cut)| *cut);
+            cuts.retain(|(at, _)| *at > passed);
+            due
+        };
+        if due.is_some() {
+            cut.cancel();
+            return due;
+        }
+        let written = tokio::select! {
+            written = to.write_all(&buffer[..read]) => written,
+            () = cut.cancelled() => return None,
+        };
+        if read == 0 || written.is_err() {
+            // Nothing more will come; the other way may go on.
+            let _closed = to.shutdown().await;
+            return None;
+        }
+    }
+}
