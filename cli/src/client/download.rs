@@ -34,13 +34,19 @@ pub(crate) struct Saved {
     pub(crate) bytes: u64,
 }
 
-/// Fetches output files of a job into a directory, each under its own relative path. What is there is replaced; nothing is written
-/// behind a link that leads out of the directory, whoever made it.
+/// Fetches output files of a job into a directory, each under its own relative path. What is there is replaced, where it is a link the
+/// file that it leads to, unless the link itself was the job's (`links`); nothing is written behind a link that leads out of the
+/// directory, whoever made it.
 ///
 /// # Errors
 /// Before anything is fetched, if one would be saved outside; and at the first file that cannot be fetched or saved: those before
 /// it are there.
-pub(crate) async fn save_outputs(client: &Client, job: JobId, files: Vec<ArtifactView>, into: &Path) -> anyhow::Result<Saved> {
+pub(crate) async fn save_outputs(
+    client: &Client,
+    job: JobId,
+    files: Vec<ArtifactView>,
+    (into, links): (&Path, &BTreeSet<String>),
+) -> anyhow::Result<Saved> {
     let bytes = files.iter().map(|file| file.size).sum();
     let bar = Bar::new("fetching", bytes);
     let targets = files
@@ -57,7 +63,8 @@ pub(crate) async fn save_outputs(client: &Client, job: JobId, files: Vec<Artifac
     let save_one = |(file, target): (ArtifactView, PathBuf)| {
         let bar = bar.clone();
         async move {
-            save(client, &file, &target, &bar).await.with_context(|| {
+            let replaces = links.contains(file.path.as_str());
+            save(client, &file, (&target, replaces), &bar).await.with_context(|| {
                 format!(
                     "cannot save the output {}; fetch it again with `rgrid download {job}`",
                     target.display()
@@ -85,9 +92,9 @@ pub(super) fn target(into: &Path, path: &str) -> anyhow::Result<PathBuf> {
     Ok(into.join(path))
 }
 
-async fn save(client: &Client, file: &ArtifactView, target: &Path, bar: &Bar) -> anyhow::Result<()> {
-    // As the script itself would have done, a link is written through, if it stays inside.
-    let target = if target.is_symlink() {
+async fn save(client: &Client, file: &ArtifactView, (target, replaces): (&Path, bool), bar: &Bar) -> anyhow::Result<()> {
+    // As the script itself would have done, a link is written through, if it stays inside. One that the job had was replaced by it.
+    let target = if target.is_symlink() && !replaces {
         fs::canonicalize(target).context("a link that leads nowhere is in the way")?
     } else {
         target.to_owned()

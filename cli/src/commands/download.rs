@@ -1,6 +1,7 @@
 //! `rgrid download`: a job's output files.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -90,7 +91,7 @@ pub(crate) async fn download(args: DownloadArgs) -> anyhow::Result<ExitCode> {
     }
     let into = args.output.clone().unwrap_or_default();
     let wanted = lacking(&found.artifacts, &into, args.overwrite)?;
-    let mut saved = save_outputs(&client, job, wanted, &into).await?.paths;
+    let mut saved = save_outputs(&client, job, wanted, (&into, &BTreeSet::new())).await?.paths;
     if !args.file.is_empty() {
         found.links.clear();
     }

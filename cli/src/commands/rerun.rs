@@ -11,7 +11,7 @@ use reqwest::Method;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-use super::run::{Shown, follow};
+use super::run::{Brought, Shown, follow};
 use crate::{
     client::{Client, Connect, find_job, until_ended},
     output::{one_line, print, print_json, print_line},
@@ -88,7 +88,7 @@ pub(crate) async fn rerun(args: RerunArgs) -> anyhow::Result<ExitCode> {
         json: args.json,
         verbose: args.verbose,
     };
-    Box::pin(follow(&client, shown, &submitted)).await
+    Box::pin(follow(&client, shown, &submitted, &Brought::default())).await
 }
 
 /// What a job came to.

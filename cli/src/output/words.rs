@@ -28,6 +28,11 @@ pub(crate) fn size(bytes: u64) -> String {
     format!("{value:.1} {}", UNITS[unit])
 }
 
+/// So many of something: `1 output`, `3 outputs`.
+pub(crate) fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 /// CPUs in thousandths: `2`, `0.5`.
 pub(crate) fn cpus(milli: u32) -> String {
     let text = format!("{}.{:03}", milli / 1000, milli % 1000);

@@ -11,7 +11,7 @@ use super::{
     files::FileArgs,
     gather::{Choice, Gathered, below, globs},
     imports,
-    place::{Look, look},
+    place::{Look, Place, look, place},
     plan::{Input, Planner, mode, parsed, unreadable},
 };
 use crate::failure::usage;
@@ -79,6 +79,76 @@ impl Planner<'_> {
         Ok(())
     }
 
+    /// Has a link that stays inside sent along as a link, with what it leads to. Says whether that is done.
+    pub(super) fn send_link(&mut self, path: &str, word: &str) -> anyhow::Result<bool> {
+        let at = self.cwd.join(word);
+        let Some(target) = fs::read_link(&at).ok().and_then(|target| target.to_str().map(ToOwned::to_owned)) else {
+            return Ok(false);
+        };
+        // Under another name, or from elsewhere, it would lead to something else.
+        if path.is_empty()
+            || self.cwd.join(path).parent().map(Path::canonicalize).transpose().ok() != at.parent().map(Path::canonicalize).transpose().ok()
+        {
+            return Ok(false);
+        }
+        let link = Link {
+            path: parsed(path)?,
+            target,
+        };
+        let leads_to = link.leads_to().filter(|to| {
+            let here = fs::canonicalize(self.cwd.join(to));
+            !to.is_empty() && here.is_ok_and(|here| fs::canonicalize(&at).is_ok_and(|there| here == there))
+        });
+        let Some(to) = leads_to else { return Ok(false) };
+        match look(self.cwd, &to) {
+            Look::File(meta) => drop(self.send(&to, &meta)?),
+            Look::Directory => drop(self.send_dir(&to)?),
+            _ => return Ok(false),
+        }
+        if !self.sent.contains_key(path) {
+            self.sent.insert(path.to_owned(), PathBuf::from(&link.target));
+            self.links.push(link);
+        }
+        Ok(true)
+    }
+
+    /// What a job is to call something that is not here, in a directory that is: it may be about to make it. Nothing for what is no such
+    /// path, or leads elsewhere.
+    pub(super) fn place_of_new(&mut self, name: &str) -> Option<String> {
+        if !name.contains('/') {
+            return None;
+        }
+        let path = Path::new(name);
+        let (parent, file) = (path.parent()?, path.file_name()?.to_str()?);
+        if !self.cwd.join(parent).is_dir() {
+            return None;
+        }
+        let Ok(Place::Inside { path: parent, plain }) = place(self.cwd, parent.to_str()?) else {
+            return None;
+        };
+        let called = if parent.is_empty() {
+            file.to_owned()
+        } else {
+            format!("{parent}/{file}")
+        };
+        if !parent.is_empty() {
+            self.parents.insert(parent);
+        }
+        Some(if plain { name.to_owned() } else { called })
+    }
+
+    /// Makes room for what the job may make: directories of here in which nothing goes along.
+    pub(super) fn room(&mut self) -> anyhow::Result<()> {
+        for dir in std::mem::take(&mut self.parents) {
+            let below = format!("{dir}/");
+            if !self.sent.keys().any(|path| *path == dir || path.starts_with(&below)) {
+                self.dirs.push(parsed(&dir)?);
+                self.sent.insert(dir.clone(), PathBuf::from(dir));
+            }
+        }
+        Ok(())
+    }
+
     /// What the user wants to stand elsewhere.
     pub(super) fn aliases(&mut self) -> anyhow::Result<()> {
         for pair in self.wishes.files.map_or(&[][..], |files: &FileArgs| &files.input) {
@@ -123,7 +193,9 @@ impl Planner<'_> {
             self.add_all("", found)?;
         }
         for text in &files.include {
-            let only = globs("--include", std::slice::from_ref(text), false)?;
+            let dir = text.trim_end_matches('/');
+            let all_of = (matches!(look(self.cwd, dir), Look::Directory)).then(|| format!("{dir}/**"));
+            let only = globs("--include", std::slice::from_ref(all_of.as_ref().unwrap_or(text)), false)?;
             let choice = Choice {
                 exclude: &self.exclude,
                 as_git: false,
@@ -131,9 +203,16 @@ impl Planner<'_> {
             };
             let found = below(self.cwd, choice)?;
             if found.files.is_empty() && found.links.is_empty() {
-                return Err(usage(format!(
-                    "--include `{text}` matches no file here; it is a glob from the current directory, such as 'conf/**/*.yaml'"
-                )));
+                let leads_out = text.starts_with('/') || text.split('/').any(|part| part == "..");
+                return Err(usage(if leads_out {
+                    format!(
+                        "--include `{text}` leads out of the current directory; send what is elsewhere with --input PATH=ALIAS, or run from above it"
+                    )
+                } else {
+                    format!(
+                        "--include `{text}` matches no file here; it is a directory or a glob from the current directory, such as 'conf/**/*.yaml'"
+                    )
+                }));
             }
             self.add_all("", found)?;
         }

@@ -31,6 +31,11 @@ impl Gathered {
     pub(super) fn of_files(files: Vec<(String, PathBuf)>) -> Self {
         Self { files, ..Self::default() }
     }
+
+    /// Whether there is nothing at all.
+    pub(super) fn is_empty(&self) -> bool {
+        self.files.is_empty() && self.links.is_empty() && self.dirs.is_empty()
+    }
 }
 
 /// Which part of a directory is meant.

@@ -10,9 +10,11 @@ mod dry;
 mod environment;
 mod files;
 mod gather;
+mod home;
 mod imports;
 mod interrupt;
 mod layers;
+mod missed;
 mod place;
 mod plan;
 mod policy;
@@ -22,7 +24,12 @@ mod script;
 mod submit;
 mod wait;
 
-use std::{env, process::ExitCode};
+use std::{
+    collections::BTreeSet,
+    env,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Context as _;
 use api::view::{ArtifactView, Artifacts, JobView, Submitted};
@@ -31,13 +38,15 @@ use serde_json::json;
 
 pub(crate) use self::{args::RunArgs, layers::hear};
 use self::{
+    home::Home,
+    missed::LastWords,
     plan::{Plan, Wishes, plan},
     wait::{Manner, Waited, wait},
 };
 use crate::{
     client::{Client, save_links, save_outputs},
     failure::usage,
-    output::{print_json, print_line, size},
+    output::{counted, print_json, print_line, size},
 };
 
 /// The exit code of an interrupted program, 128 + SIGINT.
@@ -66,6 +75,7 @@ pub(crate) async fn run(mut args: RunArgs) -> anyhow::Result<ExitCode> {
     if args.dry_run {
         return dry::show(&client, &args, plan, &policies).await;
     }
+    let brought = Brought::of(&mut plan, &cwd);
     let submitted = Box::pin(submit::submit(&client, &args, plan, &policies)).await?;
     if submitted.reused {
         eprintln!("rgrid: the same ran before: this is the result of job {}", submitted.id);
@@ -93,10 +103,10 @@ pub(crate) async fn run(mut args: RunArgs) -> anyhow::Result<ExitCode> {
         json: args.json,
         verbose: args.verbose,
     };
-    follow(&client, shown, &submitted).await
+    follow(&client, shown, &submitted, &brought).await
 }
 
-fn plan_of(args: &RunArgs, cwd: &std::path::Path) -> anyhow::Result<Plan> {
+fn plan_of(args: &RunArgs, cwd: &Path) -> anyhow::Result<Plan> {
     plan(cwd, &args.words, &wishes(args))
 }
 
@@ -107,6 +117,36 @@ fn wishes(args: &RunArgs) -> Wishes<'_> {
         program: args.program,
         no_input: &args.no_input,
         files: Some(&args.files),
+    }
+}
+
+/// What a job was given of this machine.
+#[derive(Debug, Default)]
+pub(crate) struct Brought {
+    /// What of it stands elsewhere there.
+    homes: Vec<Home>,
+    /// Its links.
+    links: BTreeSet<String>,
+    /// The paths of all of it, and the directory that they are from; nothing where that is not known.
+    sent: Option<(PathBuf, BTreeSet<String>)>,
+}
+
+impl Brought {
+    fn of(plan: &mut Plan, cwd: &Path) -> Self {
+        let paths = plan.inputs.iter().map(|input| &input.path);
+        let paths = paths.chain(plan.links.iter().map(|link| &link.path));
+        let sent = paths.map(ToString::to_string).collect();
+        Self {
+            homes: std::mem::take(&mut plan.homes),
+            links: plan.links.iter().map(|link| link.path.to_string()).collect(),
+            sent: Some((cwd.to_owned(), sent)),
+        }
+    }
+
+    /// What was not, and the job missed.
+    fn missed(&self, words: &LastWords) -> Vec<String> {
+        let sent = self.sent.as_ref();
+        sent.map_or_else(Vec::new, |(cwd, sent)| words.missed(sent, |name| cwd.join(name).exists()))
     }
 }
 
@@ -128,14 +168,14 @@ pub(crate) struct Shown {
 ///
 /// # Errors
 /// If it cannot be followed, or its outputs cannot be had.
-pub(crate) async fn follow(client: &Client, args: Shown, submitted: &Submitted) -> anyhow::Result<ExitCode> {
+pub(crate) async fn follow(client: &Client, args: Shown, submitted: &Submitted, brought: &Brought) -> anyhow::Result<ExitCode> {
     let manner = Manner {
         detach_on_interrupt: args.detach_on_interrupt,
         on_stderr: args.json,
         verbose: args.verbose,
     };
     match Box::pin(wait(client, submitted, manner)).await? {
-        Waited::Ended(job) => Box::pin(end(client, args, &job)).await,
+        Waited::Ended(job, words) => Box::pin(end(client, args, &job, (brought, &words))).await,
         Waited::Detached => {
             say::detached(submitted.id);
             // Not 0: what follows in a script must not believe that the job is done.
@@ -147,11 +187,11 @@ pub(crate) async fn follow(client: &Client, args: Shown, submitted: &Submitted) 
 }
 
 /// The job ended: its outputs come here, and its end becomes ours.
-async fn end(client: &Client, args: Shown, job: &JobView) -> anyhow::Result<ExitCode> {
+async fn end(client: &Client, args: Shown, job: &JobView, (brought, words): (&Brought, &LastWords)) -> anyhow::Result<ExitCode> {
     let outputs = if args.no_download {
         Vec::new()
     } else {
-        save(client, args, job).await?
+        save(client, args, job, brought).await?
     };
     if args.json {
         let mut value = serde_json::to_value(job)?;
@@ -164,10 +204,16 @@ async fn end(client: &Client, args: Shown, job: &JobView) -> anyhow::Result<Exit
     } else if job.exit_code.is_none() {
         eprintln!("rgrid: job {} is {}", job.id, job.state);
     }
+    if job.state != State::Succeeded && job.exit_code.is_some() {
+        for name in brought.missed(words) {
+            let quoted = shell_words::quote(&name);
+            eprintln!("rgrid: {name} is here, and was not sent along; --include {quoted} sends it");
+        }
+    }
     Ok(exit_code(job))
 }
 
-async fn save(client: &Client, args: Shown, job: &JobView) -> anyhow::Result<Vec<ArtifactView>> {
+async fn save(client: &Client, args: Shown, job: &JobView, brought: &Brought) -> anyhow::Result<Vec<ArtifactView>> {
     let left_any = job
         .attempts
         .last()
@@ -177,10 +223,16 @@ async fn save(client: &Client, args: Shown, job: &JobView) -> anyhow::Result<Vec
         return Ok(Vec::new());
     }
     let found: Artifacts = client.get(&format!("/v1/jobs/{}/artifacts", job.id), &()).await?;
-    let saved = save_outputs(client, job.id, found.artifacts.clone(), std::path::Path::new("")).await?;
-    save_links(&found.links, std::path::Path::new(""), true)?;
+    let (mut files, mut bytes) = (0, 0);
+    let (none, own) = (BTreeSet::new(), Path::new(""));
+    for (dir, back) in home::sort(&brought.homes, found.artifacts.clone(), found.links)? {
+        let links = if dir == own { &brought.links } else { &none };
+        let saved = save_outputs(client, job.id, back.files, (&dir, links)).await?;
+        save_links(&back.links, &dir, true)?;
+        (files, bytes) = (files + saved.paths.len(), bytes + saved.bytes);
+    }
     if args.verbose {
-        eprintln!("rgrid: {} outputs ({}) are here", saved.paths.len(), size(saved.bytes));
+        eprintln!("rgrid: {} ({}) here", counted(files, "output"), size(bytes));
     }
     Ok(found.artifacts)
 }

@@ -1,7 +1,7 @@
 //! From the words of the command line to the job's command and the files that go along.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     ffi::{OsStr, OsString},
     fs::{File, Metadata},
     io::Read as _,
@@ -16,6 +16,7 @@ use super::{
     dependencies::Declared,
     files::FileArgs,
     gather::{Choice, Gathered, below, globs},
+    home::Home,
     place::{Look, Place, Taken, look, place},
     runtime::{Told, tell},
 };
@@ -27,7 +28,7 @@ const HEAD: u64 = 256;
 /// What is to be run, with which files.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Plan {
-    /// The script as the job calls it, and its arguments.
+    /// What the script's first line tells its runtime, the script as the job calls it, and its arguments.
     pub(super) command: Vec<String>,
     /// What runs it; nothing for a program.
     pub(super) runtime: Option<String>,
@@ -41,6 +42,8 @@ pub(super) struct Plan {
     pub(super) dependencies: Option<Declared>,
     /// What it reads from standard input.
     pub(super) stdin: Option<PathBuf>,
+    /// What goes along from elsewhere, or to elsewhere.
+    pub(super) homes: Vec<Home>,
 }
 
 /// A file that goes along.
@@ -100,21 +103,24 @@ pub(super) fn plan(cwd: &Path, words: &[OsString], wishes: &Wishes<'_>) -> anyho
         inputs: Vec::new(),
         links: Vec::new(),
         dirs: Vec::new(),
+        parents: BTreeSet::new(),
+        homes: Vec::new(),
     };
     planner.aliases()?;
     // First those that keep their path, so that nothing from elsewhere takes it.
     words.iter().for_each(|word| planner.reserve(word));
-    let (program, runtime) = if wishes.program {
-        ((*script).to_owned(), None)
+    let (mut command, runtime) = if wishes.program {
+        (vec![(*script).to_owned()], None)
     } else {
         planner.script(script)?
     };
-    let mut command = vec![program];
+    let called = command.last().cloned().unwrap_or_default();
     for word in arguments {
         command.push(planner.argument(word)?);
     }
     planner.besides()?;
-    let dependencies = planner.dependencies(script, runtime.as_deref(), &command[0])?;
+    planner.room()?;
+    let dependencies = planner.dependencies(script, runtime.as_deref(), &called)?;
     Ok(Plan {
         command,
         runtime,
@@ -123,6 +129,7 @@ pub(super) fn plan(cwd: &Path, words: &[OsString], wishes: &Wishes<'_>) -> anyho
         dirs: planner.dirs,
         dependencies,
         stdin: None,
+        homes: planner.homes,
     })
 }
 
@@ -154,6 +161,9 @@ pub(super) struct Planner<'a> {
     pub(super) inputs: Vec<Input>,
     pub(super) links: Vec<Link>,
     pub(super) dirs: Vec<RelPath>,
+    /// Directories of here that arguments name something in that is not here: the job may make it there.
+    pub(super) parents: BTreeSet<String>,
+    pub(super) homes: Vec<Home>,
 }
 
 impl Planner<'_> {
@@ -172,7 +182,8 @@ impl Planner<'_> {
         self.wishes.no_input.iter().any(|path| path == name)
     }
 
-    fn script(&mut self, word: &str) -> anyhow::Result<(String, Option<String>)> {
+    /// Has the script sent along; says how its runtime is to be called with it, and which that is.
+    fn script(&mut self, word: &str) -> anyhow::Result<(Vec<String>, Option<String>)> {
         let shown = word.escape_debug();
         let meta = match look(self.cwd, word) {
             Look::File(meta) => meta,
@@ -198,15 +209,21 @@ impl Planner<'_> {
             .head(word)
             .map_err(|error| usage(format!("cannot read the script {shown}: {}", cause(&error))))?;
         let told = match self.wishes.runtime {
-            Some(runtime) => Told::Runtime(runtime.to_owned()),
+            Some(runtime) => Told::Runtime(runtime.to_owned(), Vec::new()),
             None => tell(Path::new(word), &head, mode(&meta) & 0o111 != 0, &self.wishes.runtimes),
         };
-        let runtime = match told {
-            Told::Runtime(runtime) => Some(runtime),
-            Told::Itself => None,
+        let (runtime, mut command) = match told {
+            Told::Runtime(runtime, options) => (Some(runtime), options),
+            Told::Itself => (None, Vec::new()),
             Told::Nothing => {
+                let executable = mode(&meta) & 0o111 != 0;
+                let otherwise = if executable {
+                    "begin it with a line such as #!/bin/sh"
+                } else {
+                    "make it executable"
+                };
                 return Err(usage(format!(
-                    "cannot tell what runs `{shown}`; name it, for instance with --runtime python, or make it executable"
+                    "cannot tell what runs `{shown}`; name it, for instance with --runtime python, or {otherwise}"
                 )));
             }
         };
@@ -219,7 +236,8 @@ impl Planner<'_> {
         if name.starts_with('-') || (runtime.is_none() && !name.contains('/')) {
             name.insert_str(0, "./");
         }
-        Ok((name, runtime))
+        command.push(name);
+        Ok((command, runtime))
     }
 
     fn argument(&mut self, word: &str) -> anyhow::Result<String> {
@@ -229,7 +247,12 @@ impl Planner<'_> {
                 return Ok(word.to_owned());
             }
             match look(self.cwd, name) {
-                Look::Nothing => {}
+                Look::Nothing => {
+                    if let Some(called) = self.place_of_new(name) {
+                        let prefix = &word[..word.len() - name.len()];
+                        return Ok(format!("{prefix}{called}"));
+                    }
+                }
                 Look::File(meta) => {
                     self.head(name).map_err(|error| {
                         usage(format!(
@@ -246,7 +269,7 @@ impl Planner<'_> {
                 }
                 Look::Pipe => {
                     return Err(usage(format!(
-                        "`{shown}` is a pipe, whose content cannot be sent along; save it in a file first, or pass it as plain text with --no-input {shown}"
+                        "`{shown}` is a pipe, whose content cannot be sent along; save it in a file first, or pipe it in and let the script read standard input"
                     )));
                 }
                 Look::Closed(error) => {
@@ -270,19 +293,27 @@ impl Planner<'_> {
     /// Has a file sent along, and says what the job is to call it.
     pub(super) fn send(&mut self, word: &str, meta: &Metadata) -> anyhow::Result<String> {
         let (path, called) = self.settle(word, &[])?;
-        self.add(&path, self.cwd.join(word), meta)?;
+        if !self.send_link(&path, word)? {
+            self.add(&path, self.cwd.join(word), meta)?;
+        }
         Ok(called)
     }
 
     /// Has all of a directory sent along, and says what the job is to call it.
     pub(super) fn send_dir(&mut self, word: &str) -> anyhow::Result<String> {
         let (path, called) = self.settle(word, &[])?;
+        if self.send_link(&path, word)? {
+            return Ok(called);
+        }
         let choice = Choice {
             exclude: &self.exclude,
             as_git: false,
             only: None,
         };
         let found = below(&self.cwd.join(word), choice)?;
+        if found.is_empty() && !path.is_empty() {
+            self.parents.insert(path.clone());
+        }
         self.add_all(&path, found)?;
         Ok(called)
     }
@@ -290,8 +321,11 @@ impl Planner<'_> {
     /// Where something that is here will be there (nothing: the work directory itself), and what the job is to call it. What is
     /// named by relative paths must find room beside it.
     fn settle(&mut self, word: &str, beside: &[String]) -> anyhow::Result<(String, String)> {
-        if let Some(alias) = self.aliases.get(word) {
-            return Ok((alias.clone(), alias.clone()));
+        if let Some(alias) = self.aliases.get(word).cloned() {
+            if let Ok(real) = self.cwd.join(word).canonicalize() {
+                self.has_home(&alias, real);
+            }
+            return Ok((alias.clone(), alias));
         }
         let shown = word.escape_debug();
         Ok(
@@ -301,6 +335,9 @@ impl Planner<'_> {
                 Place::Inside { path, .. } => (path.clone(), path),
                 Place::Outside { real, name } => {
                     let (path, _) = self.taken.outside(&real, &name, beside);
+                    if let Ok(real) = real.canonicalize() {
+                        self.has_home(&path, real);
+                    }
                     (path.clone(), path)
                 }
             },

@@ -7,8 +7,8 @@ use bus::runtime::of_extension;
 /// What a script's own bytes and name say about what runs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Told {
-    /// A runtime of this name.
-    Runtime(String),
+    /// A runtime of this name, with these options of its own before the script.
+    Runtime(String, Vec<String>),
     /// Itself: it is a program, or names an interpreter that is no runtime, and may be executed.
     Itself,
     /// Nothing.
@@ -26,14 +26,16 @@ pub(super) fn tell(path: &Path, head: &[u8], executable: bool, extra: &[(String,
         .iter()
         .find(|(known, _)| known.trim_start_matches('.').eq_ignore_ascii_case(&extension))
     {
-        return Told::Runtime(runtime.clone());
+        return Told::Runtime(runtime.clone(), Vec::new());
     }
-    // As the kernel does it: the first line knows better than the name (many a `.sh` needs bash).
-    if let Some(runtime) = interpreter(head).and_then(|program| runtime_of(&program)) {
-        return Told::Runtime(runtime);
+    // As the kernel does it: the first line knows better than the name (many a `.sh` needs bash), and says more (`-e`).
+    if let Some((program, options)) = interpreter(head)
+        && let Some(runtime) = runtime_of(&program)
+    {
+        return Told::Runtime(runtime, options);
     }
     if let Some(runtime) = of_extension(&extension) {
-        return Told::Runtime(runtime.to_owned());
+        return Told::Runtime(runtime.to_owned(), Vec::new());
     }
     if executable && (head.starts_with(b"#!") || head.starts_with(b"\x7fELF")) {
         Told::Itself
@@ -42,17 +44,17 @@ pub(super) fn tell(path: &Path, head: &[u8], executable: bool, extra: &[(String,
     }
 }
 
-/// The program that a first line names: `#!/usr/bin/env -S python3 -u` → `python3`.
-fn interpreter(head: &[u8]) -> Option<String> {
+/// The program that a first line names, and its options: `#!/usr/bin/env -S python3 -u` → `python3`, `-u`.
+fn interpreter(head: &[u8]) -> Option<(String, Vec<String>)> {
     let line = head.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
     let line = String::from_utf8_lossy(line);
     let mut words = line.split_whitespace();
     let name = |word: &str| word.rsplit('/').next().unwrap_or(word).to_owned();
-    let first = name(words.next()?);
-    if first != "env" {
-        return Some(first);
+    let mut program = name(words.next()?);
+    if program == "env" {
+        program = words.find(|word| !word.starts_with('-') && !word.contains('=')).map(name)?;
     }
-    words.find(|word| !word.starts_with('-') && !word.contains('=')).map(name)
+    Some((program, words.map(ToOwned::to_owned).collect()))
 }
 
 /// `python3.12` is Python of that version, `dash` is a shell.
@@ -91,15 +93,20 @@ mod tests {
 
     #[test]
     fn the_first_line_and_then_the_extension_tell_the_runtime() {
-        let runtime = |name: &str| Told::Runtime(name.to_owned());
+        let runtime = |name: &str| Told::Runtime(name.to_owned(), Vec::new());
+        let with = |name: &str, options: &[&str]| Told::Runtime(name.to_owned(), options.iter().map(ToString::to_string).collect());
         let cases = [
             ("a.py", "print(1)", runtime("python")),
             ("A.PY", "", runtime("python")),
             ("a.mjs", "", runtime("node")),
             ("a.sh", "echo", runtime("sh")),
             ("a.sh", "#!/bin/bash\n", runtime("bash")),
-            ("a.sh", "#!/bin/bash -e\n", runtime("bash")),
-            ("tool", "#!/usr/bin/env -S python3.12 -u\n", runtime("python:3.12")),
+            ("a.sh", "#!/bin/bash -e\n", with("bash", &["-e"])),
+            (
+                "tool",
+                "#!/usr/bin/env -S python3.12 -u -W error\n",
+                with("python:3.12", &["-u", "-W", "error"]),
+            ),
             ("tool", "#!/usr/bin/python3\n", runtime("python")),
             ("tool", "#!/usr/bin/env A=b node\n", runtime("node")),
             ("tool", "#! /bin/dash", runtime("sh")),

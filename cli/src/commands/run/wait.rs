@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use api::view::{JobView, LogAttempt, Submitted};
-use bus::ids::JobId;
+use bus::{frame::Stream, ids::JobId};
 
 use super::{
     interrupt::{Interrupts, Wish},
+    missed::LastWords,
     say,
 };
 use crate::{
-    client::{Client, Follow, Item, Wanted},
+    client::{Client, Follow, Item, Wanted, bytes_of},
     commands::cancel::request_cancel,
     output::{Closed, Streams},
 };
@@ -21,8 +22,8 @@ const WARN_AFTER: Duration = Duration::from_secs(2);
 /// How we stopped waiting.
 #[derive(Debug)]
 pub(super) enum Waited {
-    /// The job ended.
-    Ended(Box<JobView>),
+    /// The job ended, with these words.
+    Ended(Box<JobView>, LastWords),
     /// The user let it go on.
     Detached,
     /// The user did not want to wait for its cancellation, which is under way.
@@ -76,9 +77,9 @@ pub(super) async fn wait(client: &Client, submitted: &Submitted, manner: Manner)
     }
 }
 
-async fn read_end(client: &Client, job: JobId, end: anyhow::Result<Box<JobView>>) -> anyhow::Result<Waited> {
+async fn read_end(client: &Client, job: JobId, end: anyhow::Result<(Box<JobView>, LastWords)>) -> anyhow::Result<Waited> {
     match end {
-        Ok(view) => Ok(Waited::Ended(view)),
+        Ok((view, words)) => Ok(Waited::Ended(view, words)),
         Err(error) if error.is::<Closed>() => cancel(client, job).await.map(|()| Waited::Unread),
         Err(error) => Err(error),
     }
@@ -96,7 +97,8 @@ async fn cancel(client: &Client, job: JobId) -> anyhow::Result<()> {
     }
 }
 
-async fn show(client: &Client, submitted: &Submitted, manner: Manner) -> anyhow::Result<Box<JobView>> {
+async fn show(client: &Client, submitted: &Submitted, manner: Manner) -> anyhow::Result<(Box<JobView>, LastWords)> {
+    let mut words = LastWords::default();
     let job = submitted.id;
     let wanted = Wanted {
         from_first: true,
@@ -122,11 +124,17 @@ async fn show(client: &Client, submitted: &Submitted, manner: Manner) -> anyhow:
     };
     loop {
         match item {
-            Item::Piece(piece) => streams.write(piece).await?,
+            Item::Piece(piece) => {
+                let (stream, bytes) = (piece.stream, bytes_of(piece));
+                streams.write_bytes(stream, &bytes).await?;
+                if stream == Stream::Stderr {
+                    words.push(&bytes);
+                }
+            }
             Item::Attempt(begun) => say_attempt(client, job, begun, manner.verbose).await,
             Item::Waiting(job) => say::waiting(&job),
             Item::Gap(gap) => say::gap(job, gap.bytes),
-            Item::End(view) => return Ok(view),
+            Item::End(view) => return Ok((view, words)),
             Item::Stop => {}
         }
         item = follow.next().await?;

@@ -31,6 +31,11 @@ impl Programs {
         }
     }
 
+    /// Where it looks.
+    pub(super) fn path(&self) -> &OsStr {
+        &self.path
+    }
+
     /// A program by its name, without a `/`.
     pub(super) fn find(&self, name: &str) -> Option<Arc<Path>> {
         if let Some(found) = self.found.lock().get(name) {

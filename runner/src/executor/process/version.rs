@@ -38,7 +38,7 @@ impl Versions {
             if asked.contains(&file) {
                 continue;
             }
-            let has = self.of(&file).await;
+            let has = self.of(programs, &file).await;
             if has.as_deref().is_some_and(|has| runtime.is_met_by(has)) {
                 return Ok(file);
             }
@@ -71,7 +71,7 @@ impl Versions {
             let Ok(file) = programs.resolve(&name, Path::new("/")) else {
                 continue;
             };
-            let version = self.of(&file).await.unwrap_or_else(|| "?".to_owned());
+            let version = self.of(programs, &file).await.unwrap_or_else(|| "?".to_owned());
             if !versions.contains(&version) {
                 versions.push(version);
             }
@@ -82,14 +82,20 @@ impl Versions {
         versions
     }
 
-    async fn of(&self, file: &Path) -> Option<String> {
+    /// What a program says of itself; nothing where it cannot, as a version manager's stand-in for a version that it does not have.
+    async fn of(&self, programs: &Programs, file: &Path) -> Option<String> {
         if let Some(known) = self.0.lock().get(file) {
             return known.clone();
         }
-        let asked = file.to_owned();
-        let says = spawn_blocking(move || Command::new(asked).arg("--version").env_clear().stdin(Stdio::null()).output()).await;
+        let mut asked = Command::new(file);
+        asked.arg("--version").env_clear().env("PATH", programs.path()).stdin(Stdio::null());
+        let says = spawn_blocking(move || asked.output()).await;
         let says = says.ok().and_then(Result::ok)?;
-        let version = number(&String::from_utf8_lossy(&says.stdout)).or_else(|| number(&String::from_utf8_lossy(&says.stderr)));
+        let version = says
+            .status
+            .success()
+            .then(|| number(&String::from_utf8_lossy(&says.stdout)).or_else(|| number(&String::from_utf8_lossy(&says.stderr))))
+            .flatten();
         self.0.lock().insert(file.to_owned(), version.clone());
         version
     }

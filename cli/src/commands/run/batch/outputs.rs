@@ -1,7 +1,7 @@
 //! Where the outputs of members come to lie.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     path::{Path, PathBuf},
 };
 
@@ -113,7 +113,7 @@ pub(crate) async fn fetch(client: &Client, job: JobId, index: u32, homes: &Homes
     }
     let into = homes.of(index, &found.artifacts);
     let missing = lacking(&found.artifacts, &into, overwrite)?;
-    save_outputs(client, job, missing, &into).await?;
+    save_outputs(client, job, missing, (&into, &BTreeSet::new())).await?;
     save_links(&found.links, &into, overwrite)?;
     Ok(())
 }

@@ -17,7 +17,7 @@ use crate::{
     client::Client,
     commands::run::{RunArgs, say, submit::stage, wishes},
     failure::usage,
-    output::{print_json, print_line},
+    output::{counted, print_json, print_line},
 };
 
 /// The pause before a batch that did not arrive is sent again.
@@ -39,7 +39,15 @@ pub(in crate::commands::run) async fn run(args: RunArgs) -> anyhow::Result<ExitC
     let client = args.connect.client()?;
     let policies = args.policy.resolve(&client).await?;
     let plan = |item: &Item| crate::commands::run::plan::plan(&cwd, &item.words(&args.words)?, &wishes(&args));
-    let plans = items.iter().map(plan).collect::<anyhow::Result<Vec<_>>>()?;
+    let mut plans = items.iter().map(plan).collect::<anyhow::Result<Vec<_>>>()?;
+    // The same for each, where it is said: what happens to be piped in is not meant for many.
+    let stdin = match &args.files.stdin {
+        Some(_) => args.files.stdin().await?,
+        None => None,
+    };
+    for plan in &mut plans {
+        plan.stdin = stdin.as_ref().map(|stdin| stdin.path.clone());
+    }
     let submissions = stage(&client, &args, plans, &policies).await?;
     if submissions.iter().any(|one| one.dependencies != submissions[0].dependencies) {
         return Err(usage(
@@ -68,7 +76,8 @@ pub(in crate::commands::run) async fn run(args: RunArgs) -> anyhow::Result<ExitC
         }
         return Ok(ExitCode::SUCCESS);
     }
-    eprintln!("rgrid: batch {} of {} jobs is submitted", answer.id, answer.total);
+    let jobs = counted(answer.total as usize, "job");
+    eprintln!("rgrid: batch {} of {jobs} is submitted", answer.id);
     let manner = Manner {
         detach_on_interrupt: args.detach_on_interrupt,
     };
