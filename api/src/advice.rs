@@ -75,7 +75,11 @@ pub(crate) fn warning(spec: &JobSpec, live: &[WorkerView]) -> Option<String> {
     };
     (!serving.any(fits)).then(|| {
         let cpus = f64::from(cpu) / 1000.0;
-        let memory = if memory > 0 { format!(" with {memory} bytes of memory") } else { String::new() };
+        let memory = if memory > 0 {
+            format!(" with {memory} bytes of memory")
+        } else {
+            String::new()
+        };
         let executor = needed.map(|kind| format!(" and the {kind} executor")).unwrap_or_default();
         format!("no worker of queue {queue} offers {cpus} CPUs{memory}{executor}; the job waits until one does")
     })

@@ -56,6 +56,14 @@ pub(crate) async fn save_outputs(
     for target in &targets {
         ensure_inside(into, target)?;
     }
+    for file in files.iter().filter(|file| !links.is_empty() && file.path.as_str().contains('/')) {
+        // The job made a directory of a link that it had.
+        let above = file.path.as_str().match_indices('/').map(|(at, _)| &file.path.as_str()[..at]);
+        let mut replaced = above.filter(|above| links.contains(*above)).map(|above| into.join(above));
+        if let Some(link) = replaced.find(|link| link.is_symlink()) {
+            fs::remove_file(&link).with_context(|| format!("cannot replace the link {}", link.display()))?;
+        }
+    }
     let parents: BTreeSet<&Path> = targets.iter().filter_map(|target| target.parent()).collect();
     for parent in parents {
         fs::create_dir_all(parent).with_context(|| format!("cannot make the directory {}", parent.display()))?;

@@ -33,7 +33,7 @@ const NONE: Case = Case {
     lay: |_| Ok(()),
 };
 
-const CASES: [Case; 9] = [
+const CASES: [Case; 13] = [
     Case {
         name: "a file from elsewhere is changed there, and one of its name here is left alone",
         words: &["fix.py", "../other/config.json", "config.json"],
@@ -79,11 +79,67 @@ const CASES: [Case; 9] = [
         files: &[
             (
                 "here/write.py",
-                "import os, sys\nprint(os.readlink(sys.argv[1]), os.listdir(sys.argv[1]))\nopen(sys.argv[1] + '/b', 'w').write('b')\n",
+                "import os, sys\nprint(os.listdir(sys.argv[1]))\nopen(sys.argv[1] + '/b', 'w').write('b')\n",
             ),
             ("here/runs/1/a", "a"),
         ],
         lay: |top| Ok(symlink("runs/1", top.join("here/latest"))?),
+        ..NONE
+    },
+    Case {
+        name: "a converter that writes a name of elsewhere in its own directory, and one that writes beside what it was given",
+        words: &["conv.py", "../in/data.csv", "../site"],
+        files: &[
+            (
+                "here/conv.py",
+                "import os, sys\nn = os.path.basename(sys.argv[1])\nopen(n, 'w').write(open(sys.argv[1]).read().upper())\n\
+                 os.makedirs('site', exist_ok=True)\nopen('site/a', 'w').write('mine too')\n",
+            ),
+            ("in/data.csv", "abc"),
+            ("site/a", "a"),
+        ],
+        ..NONE
+    },
+    Case {
+        name: "links in a directory from elsewhere that are replaced",
+        words: &["turn.py", "../site"],
+        files: &[
+            (
+                "here/turn.py",
+                "import os, sys\nd = sys.argv[1]\nopen(d + '/t', 'w').write('v2')\nos.replace(d + '/t', d + '/cur')\n\
+                 os.unlink(d + '/latest')\nos.mkdir(d + '/latest')\nopen(d + '/latest/a', 'w').write('new')\n",
+            ),
+            ("site/v1.txt", "v1"),
+            ("site/runs/1/a", "a"),
+        ],
+        lay: |top| {
+            symlink("v1.txt", top.join("site/cur"))?;
+            Ok(symlink("runs/1", top.join("site/latest"))?)
+        },
+        ..NONE
+    },
+    Case {
+        name: "a link of one's own that leads out, and is named",
+        words: &["write.py", "c", "--out=results/new.txt"],
+        files: &[
+            (
+                "here/write.py",
+                "import sys\nopen(sys.argv[1], 'a').write('more')\nopen(sys.argv[2].split('=')[1], 'w').write('new')\n",
+            ),
+            ("o/c", "c"),
+            ("big/old", "old"),
+        ],
+        lay: |top| {
+            symlink("../o/c", top.join("here/c"))?;
+            Ok(symlink("../big", top.join("here/results"))?)
+        },
+        ..NONE
+    },
+    Case {
+        name: "a first line of which nothing counts, since it is not what runs it",
+        with: Some("bash"),
+        words: &["lax.sh"],
+        files: &[("here/lax.sh", "#!/bin/bash -e\nfalse\necho yes\n")],
         ..NONE
     },
     Case {
@@ -182,7 +238,7 @@ async fn what_a_script_does_to_what_is_about_it_it_does_here() -> Result<()> {
             }
             Some(program) => {
                 let mut command = Command::new(program);
-                command.arg("-B").args(case.words);
+                command.env("PYTHONDONTWRITEBYTECODE", "1").args(case.words);
                 command
             }
             None => Command::new(here.path().join("here").join(case.words[0])),
@@ -222,10 +278,48 @@ async fn an_absolute_path_to_something_new_is_this_directorys() -> Result<()> {
 }
 
 #[tokio::test]
+async fn nothing_is_written_through_a_link_from_elsewhere_nor_lost_behind_what_cannot_be_saved() -> Result<()> {
+    let grid = Grid::start().await?;
+    let here = Here::of(&grid)?;
+    here.write("../secret/keys", "keys")?
+        .write("../shared/plain", "p")?
+        .write("../z/f", "f")?
+        .write(
+            "w.py",
+            "import os, sys\nopen(sys.argv[1], 'a').write('!')\nif len(sys.argv) > 2:\n    os.symlink('../x', sys.argv[2] + '/l')\n    open(sys.argv[3], 'a').write('+')\n",
+        )?;
+    // Laid by somebody else, perhaps.
+    symlink("../secret/keys", here.path().join("../shared/in"))?;
+    for words in [
+        &["run", "w.py", "../shared/in"][..],
+        &["run", "--input", "../shared/in=x", "w.py", "../shared/in"],
+    ] {
+        let came = here.rgrid(words)?;
+        ensure!(came.code == 0, "{}", came.err());
+        ensure!(here.read("../secret/keys")? == b"keys", "{words:?}");
+    }
+    ensure!(here.read("rgrid-1/in")? == b"keys!" && here.read("x")? == b"keys!");
+    // A link that may not be made keeps nothing else from its place.
+    let came = here.rgrid(&["run", "w.py", "../shared/plain", "../shared", "../z/f"])?;
+    ensure!(came.code == 1 && came.err().contains("may lead out"), "{}", came.err());
+    ensure!(here.read("../shared/plain")? == b"p!" && here.read("../z/f")? == b"f+");
+    // What runs again runs without what is elsewhere being touched.
+    here.write("c.json", "mine")?.write("../other/c.json", "o")?;
+    let came = here.rgrid(&["run", "w.py", "../other/c.json"])?;
+    ensure!(came.code == 0, "{}", came.err());
+    let came = here.rgrid(&["rerun", "last"])?;
+    ensure!(came.code == 0, "{}", came.err());
+    ensure!(here.read("c.json")? == b"mine" && here.read("../other/c.json")? == b"o!");
+    Ok(())
+}
+
+#[tokio::test]
 async fn who_fails_for_want_of_a_file_that_is_here_is_told_so() -> Result<()> {
     let grid = Grid::start().await?;
     let here = Here::of(&grid)?;
     here.write("data/in put.txt", "x")?
+        .write("d[1]/f", "x")?
+        .write("odd.py", "open('d[1]/f')\n")?
         .write("lib.sh", "true\n")?
         .write("read.py", "open('data/in put.txt')\n")?
         .write("use.sh", "#!/bin/bash\nsource ./lib.sh\n")?
@@ -244,7 +338,13 @@ async fn who_fails_for_want_of_a_file_that_is_here_is_told_so() -> Result<()> {
     assert_eq!(told(&["run", "read.py"])?, [line("data/in put.txt", "'data/in put.txt'")]);
     assert_eq!(told(&["run", "use.sh"])?, [line("lib.sh", "lib.sh")]);
     assert!(told(&["run", "other.py"])?.is_empty());
-    let came = here.rgrid(&["run", "--include", "data/in put.txt", "read.py"])?;
-    ensure!(came.code == 0, "{}", came.err());
+    assert_eq!(told(&["run", "odd.py"])?, [line("d[1]/f", "'d[1]/f'")]);
+    assert!(told(&["run", "--workdir", "--exclude", "data", "read.py"])?.is_empty());
+    for (include, script) in [("data/in put.txt", "read.py"), ("d[1]/f", "odd.py"), ("d[1]", "odd.py")] {
+        let came = here.rgrid(&["run", "--include", include, script])?;
+        ensure!(came.code == 0, "{include}: {}", came.err());
+    }
+    let lines = here.command(&["run", "--each-line", "-", "-i", "-", "read.py"]).output()?;
+    ensure!(lines.status.code() == Some(2), "{}", String::from_utf8_lossy(&lines.stderr));
     Ok(())
 }

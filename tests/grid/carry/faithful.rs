@@ -52,10 +52,12 @@ async fn a_script_from_elsewhere_and_its_modules_stand_beside_each_other_and_in_
         .write("hh.py", "an argument")?;
     let came = here.rgrid(&["run", "../tools/t.py", "hh.py"])?;
     ensure!(came.out() == "the module an argument\n", "{}{}", came.out(), came.err());
+    let came = here.rgrid(&["run", "--workdir", "../tools/t.py", "hh.py"])?;
+    ensure!(came.out() == "the module an argument\n", "{}{}", came.out(), came.err());
     // Where two are meant for one path, none is lost in silence.
-    let came = here.rgrid(&["run", "--workdir", "../tools/t.py", "x"])?;
+    let came = here.rgrid(&["run", "--input", "../tools/hh.py=x.py", "--input", "hh.py=x.py", "../tools/t.py"])?;
     ensure!(
-        came.code == 2 && came.err().contains("both to stand at `hh.py`"),
+        came.code == 2 && came.err().contains("both to stand at `x.py`"),
         "{}{}",
         came.out(),
         came.err()

@@ -159,7 +159,7 @@ async fn a_script_on_the_grid_does_what_it_does_here() -> Result<()> {
 }
 
 #[tokio::test]
-async fn files_from_elsewhere_come_by_name_and_programs_run_themselves() -> Result<()> {
+async fn files_from_elsewhere_do_not_collide_and_programs_run_themselves() -> Result<()> {
     let grid = Grid::start().await?;
     let here = Here::of(&grid)?;
     here.write("../elsewhere/x.csv", "one")?
@@ -173,7 +173,7 @@ async fn files_from_elsewhere_come_by_name_and_programs_run_themselves() -> Resu
     let came = here.rgrid(&["run", "cat.py", "../elsewhere/x.csv", "../other/x.csv", &absolute])?;
     assert_eq!(
         (came.code, came.out()),
-        (0, "rgrid-2/x.csv one\nrgrid-3/x.csv two\nx.csv three\n".to_owned()),
+        (0, "rgrid-1/x.csv one\nrgrid-2/x.csv two\nx.csv three\n".to_owned()),
         "{}",
         came.err()
     );

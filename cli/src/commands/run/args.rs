@@ -32,8 +32,8 @@ rgrid.toml here or above (`cpu = 2`). The command line goes before the environme
 `--dry-run` says where each came from.
 
 Files: the script, and each argument that names an existing file or directory (also as --option=FILE or key=FILE), go along, and with \
-a Python script the modules beside it that it imports. What lies below the current directory keeps its relative path, anything else comes \
-by its name alone, and the argument is changed accordingly. What is piped in is the script's standard input. What the script writes or changes in its current directory comes back, also when it fails.
+a Python script the modules beside it that it imports. What lies below the current directory keeps its relative path, anything else stands \
+in a directory rgrid-1, rgrid-2 …, and the argument is changed accordingly. What is piped in is the script's standard input. What the script writes or changes in its current directory comes back, also when it fails.
 
 Exit codes: the script's own; 128 + N if signal N ended it; 124 timed out, 137 out of memory, 130 cancelled, 126 could not be \
 run. Of rgrid itself: 1 if something could not be done, 2 if something must be written otherwise.";

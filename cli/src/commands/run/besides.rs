@@ -37,7 +37,7 @@ impl Planner<'_> {
     pub(super) fn add(&mut self, path: &str, source: PathBuf, meta: &Metadata) -> anyhow::Result<()> {
         if let Some(there) = self.sent.get(path) {
             // What the user gave another path is meant to stand there instead.
-            let is_replaced = self.aliases.values().any(|alias| Path::new(path).starts_with(alias));
+            let is_replaced = !self.aliasing && self.aliases.values().any(|alias| Path::new(path).starts_with(alias));
             return if is_replaced { Ok(()) } else { same(path, there, &source) };
         }
         self.sent.insert(path.to_owned(), source.clone());
@@ -62,7 +62,7 @@ impl Planner<'_> {
         for (path, target) in found.links {
             let path = joined(path);
             if !self.sent.contains_key(&path) {
-                self.sent.insert(path.clone(), PathBuf::from(&target));
+                self.sent.insert(path.clone(), self.cwd.join(&path));
                 self.links.push(Link {
                     path: parsed(&path)?,
                     target,
@@ -79,7 +79,7 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// Has a link that stays inside sent along as a link, with what it leads to. Says whether that is done.
+    /// Has a link to a file that stays inside sent along as a link, with what it leads to. Says whether that is done.
     pub(super) fn send_link(&mut self, path: &str, word: &str) -> anyhow::Result<bool> {
         let at = self.cwd.join(word);
         let Some(target) = fs::read_link(&at).ok().and_then(|target| target.to_str().map(ToOwned::to_owned)) else {
@@ -100,13 +100,10 @@ impl Planner<'_> {
             !to.is_empty() && here.is_ok_and(|here| fs::canonicalize(&at).is_ok_and(|there| here == there))
         });
         let Some(to) = leads_to else { return Ok(false) };
-        match look(self.cwd, &to) {
-            Look::File(meta) => drop(self.send(&to, &meta)?),
-            Look::Directory => drop(self.send_dir(&to)?),
-            _ => return Ok(false),
-        }
+        let Look::File(meta) = look(self.cwd, &to) else { return Ok(false) };
+        self.send(&to, &meta)?;
         if !self.sent.contains_key(path) {
-            self.sent.insert(path.to_owned(), PathBuf::from(&link.target));
+            self.sent.insert(path.to_owned(), at);
             self.links.push(link);
         }
         Ok(true)
@@ -126,10 +123,12 @@ impl Planner<'_> {
         let Ok(Place::Inside { path: parent, plain }) = place(self.cwd, parent.to_str()?) else {
             return None;
         };
+        let slash = if name.ends_with('/') { "/" } else { "" };
         let called = if parent.is_empty() {
-            file.to_owned()
+            format!("{file}{slash}")
         } else {
-            format!("{parent}/{file}")
+            self.leads_out(&parent);
+            format!("{parent}/{file}{slash}")
         };
         if !parent.is_empty() {
             self.parents.insert(parent);
@@ -151,6 +150,7 @@ impl Planner<'_> {
 
     /// What the user wants to stand elsewhere.
     pub(super) fn aliases(&mut self) -> anyhow::Result<()> {
+        self.aliasing = true;
         for pair in self.wishes.files.map_or(&[][..], |files: &FileArgs| &files.input) {
             let (source, alias) = (&pair.key, pair.value.trim_start_matches("./").trim_end_matches('/'));
             parsed(alias)?;
@@ -166,6 +166,7 @@ impl Planner<'_> {
                 }
             }
         }
+        self.aliasing = false;
         Ok(())
     }
 
@@ -193,9 +194,15 @@ impl Planner<'_> {
             self.add_all("", found)?;
         }
         for text in &files.include {
-            let dir = text.trim_end_matches('/');
-            let all_of = (matches!(look(self.cwd, dir), Look::Directory)).then(|| format!("{dir}/**"));
-            let only = globs("--include", std::slice::from_ref(all_of.as_ref().unwrap_or(text)), false)?;
+            // Of what is here its name is meant, whatever a glob would make of it.
+            let own = self.cwd.to_str().and_then(|cwd| text.strip_prefix(cwd)?.strip_prefix('/'));
+            let text = own.unwrap_or(text).trim_end_matches('/');
+            let glob = match look(self.cwd, text) {
+                Look::Directory => format!("{}/**", globset::escape(text)),
+                Look::File(_) => globset::escape(text),
+                _ => text.to_owned(),
+            };
+            let only = globs("--include", &[glob], false)?;
             let choice = Choice {
                 exclude: &self.exclude,
                 as_git: false,

@@ -1,7 +1,8 @@
 //! Where what comes back belongs that stood elsewhere in the job's directory than here.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
+    fs,
     path::{Path, PathBuf},
 };
 
@@ -18,6 +19,8 @@ pub(super) struct Home {
     path: String,
     /// Where it is here, with every link resolved.
     real: PathBuf,
+    /// Whether it is a directory: what is below it is of it then.
+    is_dir: bool,
 }
 
 /// What comes back to one directory.
@@ -27,6 +30,8 @@ pub(super) struct Back {
     pub(super) files: Vec<ArtifactView>,
     /// Links, by theirs.
     pub(super) links: Vec<Link>,
+    /// The paths of links that went along from there.
+    pub(super) sent_links: BTreeSet<String>,
 }
 
 impl Home {
@@ -34,7 +39,7 @@ impl Home {
     fn place<'a>(&'a self, path: &'a str) -> Option<(&'a Path, &'a str)> {
         match path.strip_prefix(&self.path)? {
             "" => Some((self.real.parent()?, self.real.file_name()?.to_str()?)),
-            below => Some((&self.real, below.strip_prefix('/')?)),
+            below => self.is_dir.then_some(()).and(Some((&self.real, below.strip_prefix('/')?))),
         }
     }
 }
@@ -44,13 +49,16 @@ impl Home {
 ///
 /// # Errors
 /// If a path cannot be had here.
-pub(super) fn sort(homes: &[Home], files: Vec<ArtifactView>, links: Vec<Link>) -> anyhow::Result<BTreeMap<PathBuf, Back>> {
+pub(super) fn sort(
+    homes: &[Home],
+    (files, links): (Vec<ArtifactView>, Vec<Link>),
+    sent_links: &[RelPath],
+) -> anyhow::Result<BTreeMap<PathBuf, Back>> {
     let mut sorted: BTreeMap<PathBuf, Back> = BTreeMap::new();
     let place = |path: &RelPath| -> anyhow::Result<(PathBuf, RelPath)> {
-        let (dir, below) = homes
-            .iter()
-            .find_map(|home| home.place(path.as_str()))
-            .unwrap_or((Path::new(""), path.as_str()));
+        let places = homes.iter().filter_map(|home| Some((home.path.len(), home.place(path.as_str())?)));
+        let nearest = places.max_by_key(|(length, _)| *length).map(|(_, place)| place);
+        let (dir, below) = nearest.unwrap_or((Path::new(""), path.as_str()));
         let below = below.parse().with_context(|| format!("cannot save {path}"))?;
         Ok((dir.to_owned(), below))
     };
@@ -62,15 +70,42 @@ pub(super) fn sort(homes: &[Home], files: Vec<ArtifactView>, links: Vec<Link>) -
         let (dir, path) = place(&link.path)?;
         sorted.entry(dir).or_default().links.push(Link { path, ..link });
     }
+    for link in sent_links {
+        let (dir, path) = place(link)?;
+        if let Some(back) = sorted.get_mut(&dir) {
+            back.sent_links.insert(path.to_string());
+        }
+    }
     Ok(sorted)
 }
 
 impl Planner<'_> {
-    /// Notes where something is here that stands at another path there.
-    pub(super) fn has_home(&mut self, path: &str, real: PathBuf) {
+    /// Notes where something is here that stands at another path there. Not of a link: what is written there would be written to
+    /// whatever it leads to, and who laid it need not be who named it.
+    pub(super) fn has_home(&mut self, path: &str, at: &Path) {
+        let meta = fs::symlink_metadata(at).ok().filter(|meta| !meta.is_symlink());
+        if let (Some(meta), Ok(real)) = (meta, at.canonicalize()) {
+            self.note(path, real, meta.is_dir());
+        }
+    }
+
+    /// Notes where something of the current directory really is, if a link in its path leads out: the user's own link, and named.
+    pub(super) fn leads_out(&mut self, path: &str) {
+        let at = self.cwd.join(path);
+        let (Ok(cwd), Ok(real)) = (self.cwd.canonicalize(), at.canonicalize()) else {
+            return;
+        };
+        if !real.starts_with(cwd) {
+            let is_dir = real.is_dir();
+            self.note(path, real, is_dir);
+        }
+    }
+
+    fn note(&mut self, path: &str, real: PathBuf, is_dir: bool) {
         let home = Home {
             path: path.to_owned(),
             real,
+            is_dir,
         };
         if !self.homes.contains(&home) {
             self.homes.push(home);
@@ -87,24 +122,35 @@ mod tests {
         let home = |path: &str, real: &str| Home {
             path: path.to_owned(),
             real: real.into(),
+            is_dir: !real.ends_with(".txt"),
         };
         let homes = [
-            home("in.txt", "/data/in.txt"),
-            home("site", "/www/site"),
-            home("rgrid-2/in.txt", "/old/in.txt"),
+            home("rgrid-1/in.txt", "/data/in.txt"),
+            home("rgrid-2/site", "/www/site"),
+            // Within another, whichever was named first.
+            home("rgrid-2/site/sub", "/far/sub"),
         ];
         let file = |path: &str| -> anyhow::Result<ArtifactView> {
             Ok(serde_json::from_value(serde_json::json!({
                 "path": path, "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08", "size": 1
             }))?)
         };
-        let files = ["in.txt", "in.txt.bak", "site/a/b.md", "site2/x", "rgrid-2/in.txt", "new"].map(file);
-        let files = files.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
+        let files = [
+            "rgrid-1/in.txt",
+            "rgrid-1/in.txt.bak",
+            "rgrid-1/in.txt/odd",
+            "rgrid-2/site/a/b.md",
+            "rgrid-2/site/sub/c",
+            "rgrid-2/site2",
+            "new",
+        ];
+        let files = files.map(file).into_iter().collect::<anyhow::Result<Vec<_>>>()?;
         let links = vec![Link {
-            path: "site/latest".parse()?,
+            path: "rgrid-2/site/latest".parse()?,
             target: "a".to_owned(),
         }];
-        let sorted = sort(&homes, files, links)?;
+        let sorted = sort(&homes, (files, links), &["rgrid-2/site/cur".parse()?, "none/here".parse()?])?;
+        assert_eq!(sorted[Path::new("/www/site")].sent_links, BTreeSet::from(["cur".to_owned()]));
         let found: Vec<(String, Vec<String>)> = sorted
             .iter()
             .map(|(dir, back)| {
@@ -114,9 +160,9 @@ mod tests {
             })
             .collect();
         let expected = [
-            ("", vec!["in.txt.bak", "site2/x", "new"]),
+            ("", vec!["rgrid-1/in.txt.bak", "rgrid-1/in.txt/odd", "rgrid-2/site2", "new"]),
             ("/data", vec!["in.txt"]),
-            ("/old", vec!["in.txt"]),
+            ("/far/sub", vec!["c"]),
             ("/www/site", vec!["a/b.md", "latest"]),
         ];
         let expected = expected.map(|(dir, paths)| (dir.to_owned(), paths.into_iter().map(str::to_owned).collect()));

@@ -45,9 +45,17 @@ impl LastWords {
             if !NOT_FOUND.iter().any(|words| lower.contains(words)) {
                 continue;
             }
-            let quoted = line.split(|c: char| "'\"`‘’“”".contains(c));
-            let words = line.split(|c: char| c.is_whitespace() || "'\"`‘’“”(),;[]<>".contains(c));
-            let found = quoted.chain(words).filter_map(|word| named(word, sent, &is_here));
+            // That of "can't" is none.
+            let line = &line.replace("n't", "nt");
+            let is_quote = |c: char| "'\"`‘’“”".contains(c);
+            // What stands between quotation marks is a name; where there are none, any word may be.
+            let names: Vec<&str> = if line.contains(is_quote) {
+                line.split(is_quote).skip(1).step_by(2).collect()
+            } else {
+                line.split(|c: char| c.is_whitespace() || "(),;[]<>".contains(c)).collect()
+            };
+            let is_module = ["module", "locate", "import", "require"].iter().any(|word| lower.contains(word));
+            let found = names.into_iter().filter_map(|word| named(word, is_module, sent, &is_here));
             for name in found {
                 if !missed.contains(&name) && missed.len() < MOST {
                     missed.push(name);
@@ -59,22 +67,29 @@ impl LastWords {
 }
 
 /// What a word names of here that was not sent.
-fn named(word: &str, sent: &BTreeSet<String>, is_here: &impl Fn(&str) -> bool) -> Option<String> {
+fn named(word: &str, is_module: bool, sent: &BTreeSet<String>, is_here: &impl Fn(&str) -> bool) -> Option<String> {
     let word = word.trim_end_matches([':', '.']);
-    // The job's directory is called so, in a container and as a plain process.
-    let word = word.rsplit_once("/work/").map_or(word, |(_, below)| below).trim_start_matches("./");
+    // The job's directory, in a container and of a plain process.
+    let own = word.strip_prefix("/work/").or_else(|| {
+        let (_, attempt) = word.split_once("/attempts/")?;
+        attempt.split_once('/')?.1.strip_prefix("work/")
+    });
+    let is_relative = word.starts_with('.');
+    let word = own.unwrap_or(word).trim_start_matches("./");
     if word.is_empty() || word.starts_with('/') || word.split('/').any(|part| part == "..") {
         return None;
     }
-    let dotted = word.replace('.', "/");
-    let names = [word, dotted.as_str()];
+    // A bare name is a package's, from wherever those come.
+    let is_bare = own.is_none() && !is_relative && !word.contains(['/', '.']);
+    let (endings, dotted) = (if is_module { &ENDINGS[..] } else { &ENDINGS[..1] }, word.replace('.', "/"));
+    let names = if is_module { &[word, &dotted][..] } else { &[word][..] };
     let mut names = names
         .iter()
-        .flat_map(|name| ENDINGS.iter().map(move |ending| format!("{name}{ending}")));
+        .flat_map(|name| endings.iter().map(move |ending| format!("{name}{ending}")));
     names.find(|name| {
         let below = format!("{name}/");
         let is_sent = sent.contains(name) || sent.range(below.clone()..).next().is_some_and(|path| path.starts_with(&below));
-        !is_sent && is_here(name)
+        !(is_sent || is_module && is_bare && !name.ends_with(".py")) && is_here(name)
     })
 }
 
@@ -130,6 +145,9 @@ mod tests {
             "FileNotFoundError: No such file or directory: 'sent.txt'",
             "No such file or directory: '../data/in.txt'",
             "No such file or directory: '/etc/data/in.txt'",
+            "No such file or directory: '/srv/work/data/in.txt'",
+            "Error: Cannot find module 'conf'",
+            "FileNotFoundError: [Errno 2] No such file or directory: 'conf.d'",
         ] {
             assert!(missed(said).is_empty(), "{said}");
         }

@@ -33,7 +33,7 @@ use std::{
 
 use anyhow::Context as _;
 use api::view::{ArtifactView, Artifacts, JobView, Submitted};
-use bus::job::State;
+use bus::{job::State, spec::RelPath};
 use serde_json::json;
 
 pub(crate) use self::{args::RunArgs, layers::hear};
@@ -75,7 +75,7 @@ pub(crate) async fn run(mut args: RunArgs) -> anyhow::Result<ExitCode> {
     if args.dry_run {
         return dry::show(&client, &args, plan, &policies).await;
     }
-    let brought = Brought::of(&mut plan, &cwd);
+    let brought = Brought::of(&args, &mut plan, &cwd);
     let submitted = Box::pin(submit::submit(&client, &args, plan, &policies)).await?;
     if submitted.reused {
         eprintln!("rgrid: the same ran before: this is the result of job {}", submitted.id);
@@ -126,26 +126,30 @@ pub(crate) struct Brought {
     /// What of it stands elsewhere there.
     homes: Vec<Home>,
     /// Its links.
-    links: BTreeSet<String>,
+    links: Vec<RelPath>,
     /// The paths of all of it, and the directory that they are from; nothing where that is not known.
     sent: Option<(PathBuf, BTreeSet<String>)>,
+    /// Whether the user left things out, and knows.
+    leaves_out: bool,
 }
 
 impl Brought {
-    fn of(plan: &mut Plan, cwd: &Path) -> Self {
+    fn of(args: &RunArgs, plan: &mut Plan, cwd: &Path) -> Self {
         let paths = plan.inputs.iter().map(|input| &input.path);
-        let paths = paths.chain(plan.links.iter().map(|link| &link.path));
-        let sent = paths.map(ToString::to_string).collect();
+        let paths = paths.chain(plan.links.iter().map(|link| &link.path)).chain(&plan.dirs);
+        let kept = args.no_input.iter().filter_map(|path| path.to_str());
+        let sent = paths.map(ToString::to_string).chain(kept.map(ToOwned::to_owned)).collect();
         Self {
             homes: std::mem::take(&mut plan.homes),
-            links: plan.links.iter().map(|link| link.path.to_string()).collect(),
+            links: plan.links.iter().map(|link| link.path.clone()).collect(),
             sent: Some((cwd.to_owned(), sent)),
+            leaves_out: !args.files.exclude.is_empty(),
         }
     }
 
     /// What was not, and the job missed.
     fn missed(&self, words: &LastWords) -> Vec<String> {
-        let sent = self.sent.as_ref();
+        let sent = self.sent.as_ref().filter(|_| !self.leaves_out);
         sent.map_or_else(Vec::new, |(cwd, sent)| words.missed(sent, |name| cwd.join(name).exists()))
     }
 }
@@ -224,12 +228,17 @@ async fn save(client: &Client, args: Shown, job: &JobView, brought: &Brought) ->
     }
     let found: Artifacts = client.get(&format!("/v1/jobs/{}/artifacts", job.id), &()).await?;
     let (mut files, mut bytes) = (0, 0);
-    let (none, own) = (BTreeSet::new(), Path::new(""));
-    for (dir, back) in home::sort(&brought.homes, found.artifacts.clone(), found.links)? {
-        let links = if dir == own { &brought.links } else { &none };
-        let saved = save_outputs(client, job.id, back.files, (&dir, links)).await?;
-        save_links(&back.links, &dir, true)?;
-        (files, bytes) = (files + saved.paths.len(), bytes + saved.bytes);
+    let mut broke = None;
+    for (dir, back) in home::sort(&brought.homes, (found.artifacts.clone(), found.links), &brought.links)? {
+        // What cannot be saved in one place does not keep the rest from theirs.
+        match save_outputs(client, job.id, back.files, (&dir, &back.sent_links)).await {
+            Ok(saved) => (files, bytes) = (files + saved.paths.len(), bytes + saved.bytes),
+            Err(error) => broke = broke.or(Some(error)),
+        }
+        broke = save_links(&back.links, &dir, true).err().or(broke);
+    }
+    if let Some(error) = broke {
+        return Err(error);
     }
     if args.verbose {
         eprintln!("rgrid: {} ({}) here", counted(files, "output"), size(bytes));

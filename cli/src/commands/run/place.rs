@@ -54,7 +54,7 @@ pub(super) enum Place {
         /// Whether the word itself leads there in the job's directory too.
         plain: bool,
     },
-    /// Elsewhere: by its name alone.
+    /// Elsewhere.
     Outside {
         /// The file, with every link and `..` resolved.
         real: PathBuf,
@@ -107,7 +107,9 @@ pub(super) fn place(cwd: &Path, word: &str) -> std::io::Result<Place> {
 pub(super) struct Taken {
     files: BTreeSet<String>,
     dirs: BTreeSet<String>,
+    /// What is from elsewhere, and the directories that stand for those where it is.
     outside: BTreeMap<PathBuf, String>,
+    parents: BTreeMap<PathBuf, String>,
 }
 
 impl Taken {
@@ -117,25 +119,29 @@ impl Taken {
         self.files.insert(path.to_owned())
     }
 
-    /// Chooses a path for a file from elsewhere: its name, below a directory of its own where that is taken, or where what must
-    /// stand beside it would be in the way of something. The same file gets the same path again.
-    pub(super) fn outside(&mut self, real: &Path, name: &str, beside: &[String]) -> (String, bool) {
-        if let Some(path) = self.outside.get(real) {
-            return (path.clone(), false);
+    /// Chooses a path for something from elsewhere: its name, in a directory that stands for the one where it is, and that nothing
+    /// in the current directory has the name of. So nothing that the script makes in its own directory is taken for it, and the
+    /// other way round (docs/decisions/0006-inputs-from-elsewhere.md).
+    pub(super) fn outside(&mut self, cwd: &Path, real: &Path, name: &str) -> String {
+        let within = self.outside.iter().filter(|(known, _)| real.starts_with(known));
+        if let Some((known, path)) = within.max_by_key(|(known, _)| known.components().count()) {
+            let rest = real.strip_prefix(known).ok().and_then(Path::to_str).unwrap_or_default();
+            return if rest.is_empty() { path.clone() } else { format!("{path}/{rest}") };
         }
-        let is_free = |path: &str| {
-            let in_the_way = path.match_indices('/').any(|(at, _)| self.files.contains(&path[..at]));
-            !in_the_way && !self.files.contains(path) && !self.dirs.contains(path)
-        };
-        let candidates = std::iter::once(String::new()).chain((2..).map(|n| format!("rgrid-{n}/")));
-        let mut fitting = candidates.filter(|dir| {
-            let all = beside.iter().map(String::as_str).chain([name]);
-            all.map(|path| format!("{dir}{path}")).all(|path| is_free(&path))
+        let parent = real.parent().unwrap_or(real).to_owned();
+        let dir = self.parents.get(&parent).cloned().unwrap_or_else(|| {
+            let is_free = |dir: &String| {
+                let taken = self.files.contains(dir) || self.dirs.contains(dir);
+                !taken && fs::symlink_metadata(cwd.join(dir)).is_err()
+            };
+            let mut names = (1..).map(|n| format!("rgrid-{n}"));
+            names.find(is_free).unwrap_or_default()
         });
-        let path = format!("{}{name}", fitting.next().unwrap_or_default());
+        let path = format!("{dir}/{name}");
         self.inside(&path);
+        self.parents.insert(parent, dir);
         self.outside.insert(real.to_owned(), path.clone());
-        (path, true)
+        path
     }
 }
 
@@ -144,24 +150,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn same_names_from_elsewhere_do_not_collide() {
+    fn what_is_from_elsewhere_collides_with_nothing() -> anyhow::Result<()> {
+        let temp = tempfile::tempdir()?;
+        fs::create_dir(temp.path().join("rgrid-2"))?;
         let mut taken = Taken::default();
         assert!(taken.inside("data/x.csv"));
         assert!(!taken.inside("data/x.csv"));
-        assert_eq!(taken.outside(Path::new("/a/x.csv"), "x.csv", &[]), ("x.csv".to_owned(), true));
-        assert_eq!(
-            taken.outside(Path::new("/b/x.csv"), "x.csv", &[]),
-            ("rgrid-2/x.csv".to_owned(), true)
-        );
-        assert_eq!(taken.outside(Path::new("/a/x.csv"), "x.csv", &[]), ("x.csv".to_owned(), false));
-        // A directory of the job has that name.
-        assert_eq!(taken.outside(Path::new("/a/data"), "data", &[]), ("rgrid-2/data".to_owned(), true));
-        // A script's modules stand beside it, also where only one of them would be in the way (as `rgrid-2/data` is).
-        let modules = ["m.py".to_owned(), "data/x.csv".to_owned()];
-        assert_eq!(
-            taken.outside(Path::new("/a/s.py"), "s.py", &modules),
-            ("rgrid-3/s.py".to_owned(), true)
-        );
+        let mut outside = |real: &str| taken.outside(temp.path(), Path::new(real), real.rsplit('/').next().unwrap_or_default());
+        assert_eq!(outside("/a/x.csv"), "rgrid-1/x.csv");
+        // Here is a directory `rgrid-2`.
+        assert_eq!(outside("/b/x.csv"), "rgrid-3/x.csv");
+        assert_eq!(outside("/a/x.csv"), "rgrid-1/x.csv");
+        assert_eq!(outside("/a/data"), "rgrid-1/data");
+        assert_eq!(outside("/a/data/deep/y"), "rgrid-1/data/deep/y");
+        Ok(())
     }
 
     #[test]

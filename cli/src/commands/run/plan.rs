@@ -44,6 +44,8 @@ pub(super) struct Plan {
     pub(super) stdin: Option<PathBuf>,
     /// What goes along from elsewhere, or to elsewhere.
     pub(super) homes: Vec<Home>,
+    /// What to call it, where its command does not begin with the script.
+    pub(super) named: Option<String>,
 }
 
 /// A file that goes along.
@@ -100,6 +102,7 @@ pub(super) fn plan(cwd: &Path, words: &[OsString], wishes: &Wishes<'_>) -> anyho
         taken: Taken::default(),
         sent: HashMap::new(),
         aliases: HashMap::new(),
+        aliasing: false,
         inputs: Vec::new(),
         links: Vec::new(),
         dirs: Vec::new(),
@@ -107,14 +110,16 @@ pub(super) fn plan(cwd: &Path, words: &[OsString], wishes: &Wishes<'_>) -> anyho
         homes: Vec::new(),
     };
     planner.aliases()?;
-    // First those that keep their path, so that nothing from elsewhere takes it.
+    // First those that keep their path, so that nothing from elsewhere takes it; then whole directories, in which others may be.
     words.iter().for_each(|word| planner.reserve(word));
+    words.iter().for_each(|word| planner.reserve_outside(word));
     let (mut command, runtime) = if wishes.program {
         (vec![(*script).to_owned()], None)
     } else {
         planner.script(script)?
     };
     let called = command.last().cloned().unwrap_or_default();
+    let has_options = command.len() > 1;
     for word in arguments {
         command.push(planner.argument(word)?);
     }
@@ -130,6 +135,7 @@ pub(super) fn plan(cwd: &Path, words: &[OsString], wishes: &Wishes<'_>) -> anyho
         dependencies,
         stdin: None,
         homes: planner.homes,
+        named: has_options.then_some(called),
     })
 }
 
@@ -158,6 +164,8 @@ pub(super) struct Planner<'a> {
     pub(super) sent: HashMap<String, PathBuf>,
     /// What is to be called otherwise there, by what it is called here.
     pub(super) aliases: HashMap<String, String>,
+    /// Whether that is being sent now.
+    pub(super) aliasing: bool,
     pub(super) inputs: Vec<Input>,
     pub(super) links: Vec<Link>,
     pub(super) dirs: Vec<RelPath>,
@@ -174,6 +182,18 @@ impl Planner<'_> {
                 && !self.is_excluded(name)
             {
                 self.taken.inside(&path);
+            }
+        }
+    }
+
+    fn reserve_outside(&mut self, word: &str) {
+        for name in named(word) {
+            if let Look::Directory = look(self.cwd, name)
+                && let Ok(Place::Outside { real, name: called }) = place(self.cwd, name)
+                && !self.is_excluded(name)
+                && !self.aliases.contains_key(name)
+            {
+                self.taken.outside(self.cwd, &real, &called);
             }
         }
     }
@@ -213,6 +233,8 @@ impl Planner<'_> {
             None => tell(Path::new(word), &head, mode(&meta) & 0o111 != 0, &self.wishes.runtimes),
         };
         let (runtime, mut command) = match told {
+            // Who may not execute it runs it by its interpreter's name, to which the first line is a comment.
+            Told::Runtime(runtime, _) if mode(&meta) & 0o111 == 0 => (Some(runtime), Vec::new()),
             Told::Runtime(runtime, options) => (Some(runtime), options),
             Told::Itself => (None, Vec::new()),
             Told::Nothing => {
@@ -228,8 +250,7 @@ impl Planner<'_> {
             }
         };
         let modules = self.modules(word, runtime.as_deref())?;
-        let beside: Vec<String> = modules.iter().map(|(path, _)| path.clone()).collect();
-        let (path, mut name) = self.settle(word, &beside)?;
+        let (path, mut name) = self.settle(word)?;
         self.add(&path, self.cwd.join(word), &meta)?;
         self.add_all(path.rsplit_once('/').map_or("", |(dir, _)| dir), Gathered::of_files(modules))?;
         // Neither an interpreter nor the search in PATH may take the script's name for something else.
@@ -247,12 +268,7 @@ impl Planner<'_> {
                 return Ok(word.to_owned());
             }
             match look(self.cwd, name) {
-                Look::Nothing => {
-                    if let Some(called) = self.place_of_new(name) {
-                        let prefix = &word[..word.len() - name.len()];
-                        return Ok(format!("{prefix}{called}"));
-                    }
-                }
+                Look::Nothing => {}
                 Look::File(meta) => {
                     self.head(name).map_err(|error| {
                         usage(format!(
@@ -280,6 +296,12 @@ impl Planner<'_> {
                 }
             }
         }
+        for name in named(word) {
+            if let Some(called) = self.place_of_new(name) {
+                let prefix = &word[..word.len() - name.len()];
+                return Ok(format!("{prefix}{called}"));
+            }
+        }
         Ok(word.to_owned())
     }
 
@@ -292,7 +314,7 @@ impl Planner<'_> {
 
     /// Has a file sent along, and says what the job is to call it.
     pub(super) fn send(&mut self, word: &str, meta: &Metadata) -> anyhow::Result<String> {
-        let (path, called) = self.settle(word, &[])?;
+        let (path, called) = self.settle(word)?;
         if !self.send_link(&path, word)? {
             self.add(&path, self.cwd.join(word), meta)?;
         }
@@ -301,10 +323,7 @@ impl Planner<'_> {
 
     /// Has all of a directory sent along, and says what the job is to call it.
     pub(super) fn send_dir(&mut self, word: &str) -> anyhow::Result<String> {
-        let (path, called) = self.settle(word, &[])?;
-        if self.send_link(&path, word)? {
-            return Ok(called);
-        }
+        let (path, called) = self.settle(word)?;
         let choice = Choice {
             exclude: &self.exclude,
             as_git: false,
@@ -318,27 +337,27 @@ impl Planner<'_> {
         Ok(called)
     }
 
-    /// Where something that is here will be there (nothing: the work directory itself), and what the job is to call it. What is
-    /// named by relative paths must find room beside it.
-    fn settle(&mut self, word: &str, beside: &[String]) -> anyhow::Result<(String, String)> {
+    /// Where something that is here will be there (nothing: the work directory itself), and what the job is to call it.
+    fn settle(&mut self, word: &str) -> anyhow::Result<(String, String)> {
         if let Some(alias) = self.aliases.get(word).cloned() {
-            if let Ok(real) = self.cwd.join(word).canonicalize() {
-                self.has_home(&alias, real);
-            }
+            self.has_home(&alias, &self.cwd.join(word));
             return Ok((alias.clone(), alias));
         }
         let shown = word.escape_debug();
         Ok(
             match place(self.cwd, word).map_err(|error| usage(format!("cannot send {shown}: {}", cause(&error))))? {
-                Place::Inside { path, plain } if plain => (path, word.to_owned()),
+                Place::Inside { path, plain } if plain => {
+                    self.leads_out(&path);
+                    (path, word.to_owned())
+                }
                 Place::Inside { path, .. } if path.is_empty() => (path, ".".to_owned()),
                 Place::Inside { path, .. } => (path.clone(), path),
                 Place::Outside { real, name } => {
-                    let (path, _) = self.taken.outside(&real, &name, beside);
-                    if let Ok(real) = real.canonicalize() {
-                        self.has_home(&path, real);
-                    }
-                    (path.clone(), path)
+                    let path = self.taken.outside(self.cwd, &real, &name);
+                    self.has_home(&path, &real);
+                    // As it was written: with a `/` at its end, more may be put behind it.
+                    let slash = if word.ends_with('/') { "/" } else { "" };
+                    (path.clone(), format!("{path}{slash}"))
                 }
             },
         )

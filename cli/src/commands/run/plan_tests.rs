@@ -56,7 +56,7 @@ fn the_script_and_its_files_go_along_and_keep_their_names() -> anyhow::Result<()
 }
 
 #[test]
-fn files_from_elsewhere_come_by_name_and_are_called_so() -> anyhow::Result<()> {
+fn files_from_elsewhere_stand_in_directories_of_their_own_and_are_called_so() -> anyhow::Result<()> {
     let here = Here::new(&["a.py", "x.csv", "../other/x.csv", "../y.csv", "../z/y.csv"])?;
     let absolute = here.temp.path().join("here/x.csv").display().to_string();
     let plan = here.plan(&[
@@ -70,9 +70,17 @@ fn files_from_elsewhere_come_by_name_and_are_called_so() -> anyhow::Result<()> {
     ])?;
     assert_eq!(
         plan.command,
-        ["a.py", "rgrid-2/x.csv", "x.csv", "--a=y.csv", "rgrid-2/y.csv", "y.csv", "x.csv"]
+        [
+            "a.py",
+            "rgrid-1/x.csv",
+            "x.csv",
+            "--a=rgrid-2/y.csv",
+            "rgrid-3/y.csv",
+            "rgrid-2/y.csv",
+            "x.csv"
+        ]
     );
-    assert_eq!(paths(&plan), ["a.py", "rgrid-2/x.csv", "x.csv", "y.csv", "rgrid-2/y.csv"]);
+    assert_eq!(paths(&plan), ["a.py", "rgrid-1/x.csv", "x.csv", "rgrid-2/y.csv", "rgrid-3/y.csv"]);
     Ok(())
 }
 
@@ -122,14 +130,49 @@ fn what_cannot_be_meant_is_said() -> anyhow::Result<()> {
 }
 
 #[test]
+fn what_an_argument_means_is_told_by_what_is_here() -> anyhow::Result<()> {
+    let here = Here::new(&["a.py", "data.csv", "res/old", "../d/f", "runs/1/a"])?;
+    let root = here.temp.path().join("here");
+    std::os::unix::fs::symlink("runs/1", root.join("latest"))?;
+    std::os::unix::fs::symlink("data.csv", root.join("cur"))?;
+    let command = |words: &[&str]| here.plan(words).map(|plan| plan.command);
+    // What is there goes before what may be made there.
+    assert_eq!(paths(&here.plan(&["a.py", "res/k=data.csv"])?), ["a.py", "data.csv"]);
+    let new = format!("{}/res/new/", root.display());
+    assert_eq!(
+        command(&["a.py", &new, &format!("--o={new}")])?,
+        ["a.py", "res/new/", "--o=res/new/"]
+    );
+    assert_eq!(
+        command(&["a.py", "s/a/b/", "http://host/x", "none/such"])?,
+        ["a.py", "s/a/b/", "http://host/x", "none/such"]
+    );
+    // A file in a directory that goes along is in that.
+    let both = here.plan(&["a.py", "../d/f", "../d"])?;
+    assert_eq!((&both.command[1], paths(&both).len()), (&"rgrid-1/d/f".to_owned(), 2));
+    // A link to a directory is that directory, whatever is named in it.
+    for words in [
+        &["a.py", "latest", "latest/a"][..],
+        &["a.py", "latest", "--out=latest/sub/new"],
+        &["a.py", "latest", "--out=latest/new"],
+    ] {
+        let plan = here.plan(words)?;
+        assert!(plan.links.is_empty() && paths(&plan).contains(&"latest/a"), "{words:?}");
+    }
+    let cur = here.plan(&["a.py", "cur", "data.csv"])?;
+    assert_eq!((cur.links.len(), paths(&cur)), (1, vec!["a.py", "data.csv"]));
+    Ok(())
+}
+
+#[test]
 fn directories_go_along_with_all_that_is_in_them() -> anyhow::Result<()> {
     let here = Here::new(&["a.py", "data/x.csv", "data/deep/y.csv", "../far/z.csv", "far/w"])?;
     let root = here.temp.path().join("here");
     fs::create_dir(root.join("data/empty"))?;
     std::os::unix::fs::symlink("x.csv", root.join("data/link"))?;
     let plan = here.plan(&["a.py", "./data/", "--in=../far", "key=data/x.csv"])?;
-    assert_eq!(plan.command, ["a.py", "./data/", "--in=far", "key=data/x.csv"]);
-    assert_eq!(paths(&plan), ["a.py", "data/deep/y.csv", "data/x.csv", "far/z.csv"]);
+    assert_eq!(plan.command, ["a.py", "./data/", "--in=rgrid-1/far", "key=data/x.csv"]);
+    assert_eq!(paths(&plan), ["a.py", "data/deep/y.csv", "data/x.csv", "rgrid-1/far/z.csv"]);
     let link = (plan.links[0].path.as_str(), plan.links[0].target.as_str());
     assert_eq!((link, plan.dirs[0].as_str()), (("data/link", "x.csv"), "data/empty"));
     let all = here.plan(&["a.py", "."])?;

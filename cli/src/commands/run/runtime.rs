@@ -48,13 +48,28 @@ pub(super) fn tell(path: &Path, head: &[u8], executable: bool, extra: &[(String,
 fn interpreter(head: &[u8]) -> Option<(String, Vec<String>)> {
     let line = head.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
     let line = String::from_utf8_lossy(line);
-    let mut words = line.split_whitespace();
     let name = |word: &str| word.rsplit('/').next().unwrap_or(word).to_owned();
-    let mut program = name(words.next()?);
+    // Some write a comment behind it, for their editor.
+    let cut: Vec<String> = line.split_whitespace().map(ToOwned::to_owned).collect();
+    let words = if line.contains(['"', '\'']) {
+        shell_words::split(line.trim()).unwrap_or(cut)
+    } else {
+        cut
+    };
+    let mut words = words.into_iter().take_while(|word| !word.starts_with('#'));
+    let mut program = name(&words.next()?);
     if program == "env" {
-        program = words.find(|word| !word.starts_with('-') && !word.contains('=')).map(name)?;
+        loop {
+            let word = words.next()?;
+            if ["-u", "--unset", "-C", "--chdir"].contains(&word.as_str()) {
+                words.next()?;
+            } else if !word.starts_with('-') && !word.contains('=') {
+                program = name(&word);
+                break;
+            }
+        }
     }
-    Some((program, words.map(ToOwned::to_owned).collect()))
+    Some((program, words.collect()))
 }
 
 /// `python3.12` is Python of that version, `dash` is a shell.
@@ -107,6 +122,13 @@ mod tests {
                 "#!/usr/bin/env -S python3.12 -u -W error\n",
                 with("python:3.12", &["-u", "-W", "error"]),
             ),
+            ("tool", "#!/usr/bin/env python3 # -*- coding: utf-8 -*-\n", runtime("python")),
+            (
+                "tool",
+                "#!/usr/bin/env -S python3 -W \"error::X Y\"\n",
+                with("python", &["-W", "error::X Y"]),
+            ),
+            ("tool", "#!/usr/bin/env -S -u FOO A=b bash -e\r\n", with("bash", &["-e"])),
             ("tool", "#!/usr/bin/python3\n", runtime("python")),
             ("tool", "#!/usr/bin/env A=b node\n", runtime("node")),
             ("tool", "#! /bin/dash", runtime("sh")),

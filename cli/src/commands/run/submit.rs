@@ -90,6 +90,7 @@ pub(super) async fn stage(client: &Client, args: &RunArgs, plans: Vec<Plan>, pol
             inputs,
             tree: send_list(client, &tree).await?,
             stdin,
+            name: args.name.clone().or(plan.named),
             ..submission(args, policies)
         });
     }

@@ -76,6 +76,10 @@ impl Versions {
                 versions.push(version);
             }
         }
+        // A stand-in for what is not there says nothing.
+        if versions.len() > 1 {
+            versions.retain(|version| version != "?");
+        }
         if let Some(others) = versions.get_mut(1..) {
             others.sort_by_key(|version| std::cmp::Reverse(parts(version)));
         }

@@ -33,6 +33,13 @@ pub(in crate::commands::run) async fn run(args: RunArgs) -> anyhow::Result<ExitC
     if args.dry_run {
         return Err(usage("--dry-run shows one job; leave out what makes it many, or name one file"));
     }
+    let stdin = args.files.stdin.as_deref().map(Path::as_os_str);
+    if [stdin, args.many.each_line.as_deref()]
+        .iter()
+        .all(|name| name.is_some_and(|name| name == "-"))
+    {
+        return Err(usage("--each-line - and -i - both read standard input; give one of them a file"));
+    }
     let cwd = env::current_dir().context("cannot tell which directory this is; change to one that exists")?;
     let items = items(&args.many, &cwd)?;
     args.policy.check()?;
