@@ -28,6 +28,8 @@ pub struct Keeping {
     pub outputs: Option<Duration>,
     /// Installed packages, after their last use.
     pub packages: Duration,
+    /// Whether what a list of outputs named is given up with it, where that is lost for good; else nothing is removed until it is there again.
+    pub despite_lost: bool,
 }
 
 impl Keeping {

@@ -31,6 +31,8 @@ struct Asked {
     keep_inputs_ms: Option<u64>,
     /// Another time for which installed packages are kept after their last use, in milliseconds.
     keep_packages_ms: Option<u64>,
+    /// Give up what lists of outputs named that are lost for good.
+    despite_lost: bool,
 }
 
 /// `GET /v1/storage`: everything is looked at, which may take a while.
@@ -68,7 +70,7 @@ async fn view(app: &App) -> Result<StorageView, Problem> {
     })
 }
 
-/// `POST /v1/storage/gc`, with `{"dry_run":…,"grace_ms":…,"keep_inputs_ms":…,"keep_packages_ms":…}` or nothing: answered when the
+/// `POST /v1/storage/gc`, with `{"dry_run":…,"grace_ms":…,"keep_inputs_ms":…,"keep_packages_ms":…,"despite_lost":…}` or nothing: answered when the
 /// pass is over. It goes on if nobody waits for it any more.
 pub(crate) async fn gc(State(app): State<Shared>, query: Query, Whole(body): Whole) -> Result<Json<GcReport>, Problem> {
     query.none()?;
@@ -87,6 +89,7 @@ pub(crate) async fn gc(State(app): State<Shared>, query: Query, Whole(body): Who
     if let Some(packages) = asked.keep_packages_ms {
         storing.keeping.packages = Duration::from_millis(packages);
     }
+    storing.keeping.despite_lost = asked.despite_lost;
     let own = Arc::clone(&app);
     let pass = app.tasks.spawn(async move {
         let grounds = grounds(&own, storing);

@@ -38,6 +38,7 @@ impl Default for Storing {
                 inputs: Keeping::INPUTS,
                 outputs: None,
                 packages: Keeping::PACKAGES,
+                despite_lost: false,
             },
         }
     }
@@ -57,7 +58,9 @@ pub(crate) enum Error {
     #[error("the log cannot be read to its end")]
     Log(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A list of contents cannot be read.
-    #[error("{what} cannot be read, and without it nobody knows what is used: nothing is removed before it is there again")]
+    #[error(
+        "{what} cannot be read, and without it nobody knows what is used: nothing is removed before it is there again (one that is lost for good: `rgrid storage gc --despite-lost`)"
+    )]
     List {
         /// Which list, and what it says.
         what: String,

@@ -201,6 +201,7 @@ impl Grounds<'_> {
     fn limit(&self, found: &Survey, report: &mut GcReport) -> DateTime<Utc> {
         (report.events, report.all, report.unused) = (found.events, found.all, found.uses.unused);
         report.packages = found.forgotten.len() as u64;
+        report.lost.clone_from(&found.lost);
         report.held_by = found.oldest_claim.map(|(job, claimed_at)| HeldBy { job, claimed_at });
         self.limit_at(found, report.started_at)
     }
@@ -227,6 +228,7 @@ fn blank(storing: &Storing, started_at: DateTime<Utc>) -> GcReport {
         found: Default::default(),
         removed: Default::default(),
         packages: 0,
+        lost: Vec::new(),
         contents: Vec::new(),
         next: None,
         held_by: None,

@@ -60,6 +60,8 @@ pub(super) struct Survey {
     /// What nothing refers to, by shard.
     pub(super) unused: HashMap<u8, HashMap<Digest, Unused>>,
     pub(super) oldest_claim: Option<(JobId, DateTime<Utc>)>,
+    /// Jobs whose lists of outputs are lost.
+    pub(super) lost: Vec<JobId>,
     /// Indices of packages that nobody has used for long: what they name counts as unused.
     pub(super) forgotten: Vec<String>,
     /// What is left of jobs whose outputs have not expired, or whose logs are there.
@@ -78,13 +80,14 @@ pub(super) async fn survey(
     read_log(js, &mut fold).await?;
     let mut used = named(&fold);
     walk_trees(files, &fold, &mut used).await?;
-    walk_manifests(files, &fold, &mut used).await?;
+    let lost = walk_manifests(files, &fold, keeping.despite_lost, &mut used).await?;
     let mut survey = Survey {
         all: Amount::default(),
         uses: Uses::default(),
         other: Amount::default(),
         unused: HashMap::new(),
         oldest_claim: fold.oldest_claim(),
+        lost,
         forgotten: Vec::new(),
         left: Vec::new(),
         events: fold.events,
@@ -172,8 +175,8 @@ async fn read_tree(files: &Files, digest: Digest, kinds: u8) -> Result<HashSet<D
     }
 }
 
-/// Notes what attempts left behind, each list once.
-async fn walk_manifests(files: &Files, fold: &Fold, used: &mut HashMap<Digest, u8>) -> Result<(), Error> {
+/// Notes what attempts left behind, each list once; returns whose lists are lost, where it goes on despite that.
+async fn walk_manifests(files: &Files, fold: &Fold, despite_lost: bool, used: &mut HashMap<Digest, u8>) -> Result<Vec<JobId>, Error> {
     let mut manifests: HashMap<Digest, (bool, JobId)> = HashMap::new();
     for left in &fold.left {
         let (keeps, _) = manifests.entry(left.manifest).or_insert((false, left.job));
@@ -185,13 +188,24 @@ async fn walk_manifests(files: &Files, fold: &Fold, used: &mut HashMap<Digest, u
                 what: format!("content {digest}, which lists what job {job} left behind,"),
                 source,
             };
-            let text = files.get_bytes(&digest, MAX_MANIFEST_BYTES).await;
-            let text = text.map_err(|error| unread(error.into()))?;
+            let text = match files.get_bytes(&digest, MAX_MANIFEST_BYTES).await {
+                // Nobody can learn any more what it named, nor fetch that.
+                Err(files::Error::Missing { .. }) if despite_lost => return Ok(Err(job)),
+                text => text.map_err(|error| unread(error.into()))?,
+            };
             let manifest: Manifest = serde_json::from_slice(&text).map_err(|error| unread(error.into()))?;
-            Ok::<_, Error>((keeps, manifest))
+            Ok::<_, Error>(Ok((keeps, manifest)))
         })
         .buffer_unordered(LISTS);
-    while let Some((keeps, manifest)) = read.try_next().await? {
+    let mut lost = Vec::new();
+    while let Some(read) = read.try_next().await? {
+        let (keeps, manifest) = match read {
+            Ok(read) => read,
+            Err(job) => {
+                lost.push(job);
+                continue;
+            }
+        };
         for segment in &manifest.log {
             *used.entry(segment.sha256).or_insert(0) |= kind::LOG;
         }
@@ -199,7 +213,7 @@ async fn walk_manifests(files: &Files, fold: &Fold, used: &mut HashMap<Digest, u
             *used.entry(file.sha256).or_insert(0) |= kind::OUTPUT;
         }
     }
-    Ok(())
+    Ok(lost)
 }
 
 /// Goes through the store, and tells what is used from what is not.

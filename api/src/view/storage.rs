@@ -161,6 +161,9 @@ pub struct GcReport {
     /// Installed packages that it forgot, since nobody had used them for long; what they were stored as goes after the grace.
     #[serde(default)]
     pub packages: u64,
+    /// The jobs whose lists of outputs are lost, and with them what they named (`despite_lost`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<JobId>,
     /// The first of the removed contents.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub contents: Vec<Digest>,

@@ -63,6 +63,9 @@ struct GcArgs {
     /// How long installed packages are kept that no worker fetches [default: as the API is set]
     #[arg(long, value_name = "TIME")]
     keep_packages: Option<Patience>,
+    /// Go on where a job's list of outputs is lost for good, and give up what it named: nobody can fetch that any more
+    #[arg(long)]
+    despite_lost: bool,
     #[command(flatten)]
     show: ShowArgs,
 }
@@ -88,6 +91,7 @@ async fn gc(args: GcArgs) -> anyhow::Result<ExitCode> {
         "grace_ms": args.grace.map(Patience::millis),
         "keep_inputs_ms": args.keep_inputs.map(Patience::millis),
         "keep_packages_ms": args.keep_packages.map(Patience::millis),
+        "despite_lost": args.despite_lost,
     });
     let report: GcReport = client.post("/v1/storage/gc", &asked).await?;
     if args.show.json {
@@ -119,6 +123,13 @@ fn words_of(report: &GcReport, now: DateTime<Utc>) -> String {
         let would = if report.dry_run { "would forget" } else { "forgot" };
         let them = if report.packages == 1 { "environment" } else { "environments" };
         text.push_str(&format!("; {would} {} unused {them} of packages", report.packages));
+    }
+    if let Some(job) = report.lost.first() {
+        let more = match report.lost.len() {
+            1 => String::new(),
+            many => format!(" and {} more", many - 1),
+        };
+        text.push_str(&format!("; what job {job}{more} left is given up: the list of it is lost"));
     }
     let left = Amount {
         files: report.unused.files.saturating_sub(report.removed.files),

@@ -83,6 +83,7 @@ impl Keeping {
                 inputs: self.keep_inputs.0,
                 outputs: self.keep_outputs.map(|span| span.0),
                 packages: self.keep_packages.0,
+                despite_lost: false,
             },
         }
     }

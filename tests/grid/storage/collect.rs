@@ -1,12 +1,16 @@
 //! A pass over each kind of store.
 
 use anyhow::{Result, ensure};
-use bus::files::marks::{Marks, Shard};
+use bus::files::{
+    Files,
+    marks::{Marks, Shard},
+};
 use grid_tests::minio::Minio;
+use object_store::ObjectStoreExt as _;
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
-use super::{exist, gc, gone, job_of, number, put, served};
+use super::{ended, exist, gc, gone, job_of, number, put, served};
 use crate::api::served::{Served, eventually, problem};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -63,6 +67,28 @@ async fn goes_after_its_grace(api: &Served) -> Result<()> {
 
     api.post(&format!("/v1/jobs/{job}/cancel"), &json!({})).await?;
     gone(api, &[used, loose]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_is_lost_stops_a_pass_unless_it_is_given_up() -> Result<()> {
+    let api = served(None).await?;
+    let worker = api.worker("w1").await?;
+    let ((output, _), (loose, _)) = (put(&api, "output").await?, put(&api, "loose").await?);
+    let (job, list) = ended(&api, &worker, &json!({ "command": ["true"] }), &[output], &[]).await?;
+    let files = api.files().await?;
+    files.object_store().delete(&Files::key(&list)).await?;
+    let pass = json!({ "grace_ms": 0, "keep_inputs_ms": 0 });
+    let report = gc(&api, &pass).await?;
+    let why = report["stopped"].as_str().unwrap_or_default();
+    ensure!(why.contains(&job.to_string()) && why.contains("--despite-lost"), "{report}");
+    ensure!(exist(&files, &[output, loose]).await? == 2, "something went");
+    // Nothing goes within the margin.
+    eventually(async || {
+        let report = gc(&api, &json!({ "grace_ms": 0, "keep_inputs_ms": 0, "despite_lost": true })).await?;
+        ensure!(report["stopped"].is_null() && report["lost"] == json!([job]), "{report}");
+        Ok(exist(&files, &[output, loose]).await? == 0)
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]

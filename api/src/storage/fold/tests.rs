@@ -34,6 +34,7 @@ impl Log {
             inputs: span(inputs),
             outputs: outputs.map(span),
             packages: Keeping::PACKAGES,
+            despite_lost: false,
         };
         Self {
             fold: Fold::new(keeping, time(NOW)),

@@ -241,7 +241,7 @@ async fn save(client: &Client, args: Shown, job: &JobView, brought: &Brought) ->
         return Err(error);
     }
     if args.verbose {
-        eprintln!("rgrid: {} ({}) here", counted(files, "output"), size(bytes));
+        eprintln!("rgrid: {} ({}) came back", counted(files, "output"), size(bytes));
     }
     Ok(found.artifacts)
 }

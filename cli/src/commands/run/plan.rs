@@ -111,8 +111,9 @@ pub(super) fn plan(cwd: &Path, words: &[OsString], wishes: &Wishes<'_>) -> anyho
     };
     planner.aliases()?;
     // First those that keep their path, so that nothing from elsewhere takes it; then whole directories, in which others may be.
-    words.iter().for_each(|word| planner.reserve(word));
-    words.iter().for_each(|word| planner.reserve_outside(word));
+    for here in [true, false] {
+        words.iter().for_each(|word| planner.reserve(word, here));
+    }
     let (mut command, runtime) = if wishes.program {
         (vec![(*script).to_owned()], None)
     } else {
@@ -175,25 +176,15 @@ pub(super) struct Planner<'a> {
 }
 
 impl Planner<'_> {
-    fn reserve(&mut self, word: &str) {
-        for name in named(word) {
-            if let Look::File(_) | Look::Directory = look(self.cwd, name)
-                && let Ok(Place::Inside { path, .. }) = place(self.cwd, name)
-                && !self.is_excluded(name)
-            {
-                self.taken.inside(&path);
-            }
-        }
-    }
-
-    fn reserve_outside(&mut self, word: &str) {
-        for name in named(word) {
-            if let Look::Directory = look(self.cwd, name)
-                && let Ok(Place::Outside { real, name: called }) = place(self.cwd, name)
-                && !self.is_excluded(name)
-                && !self.aliases.contains_key(name)
-            {
-                self.taken.outside(self.cwd, &real, &called);
+    /// Takes the paths of what a word names: of what lies here, or of whole directories from elsewhere.
+    fn reserve(&mut self, word: &str, here: bool) {
+        for name in named(word).filter(|name| !self.wishes.no_input.iter().any(|path| path == name)) {
+            match (look(self.cwd, name), place(self.cwd, name)) {
+                (Look::File(_) | Look::Directory, Ok(Place::Inside { path, .. })) if here => drop(self.taken.inside(&path)),
+                (Look::Directory, Ok(Place::Outside { real, name: called })) if !here && !self.aliases.contains_key(name) => {
+                    self.taken.outside(self.cwd, &real, &called);
+                }
+                (_, _) => {}
             }
         }
     }
