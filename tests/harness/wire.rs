@@ -1,14 +1,8 @@
 //! A wire to a server that can be cut: a relay that counts what passes, and breaks where a test says so.
 
-use std::{
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use parking_lot::Mutex;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -16,9 +10,13 @@ use tokio::{
         TcpListener, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
+    sync::watch,
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
+
+/// How long bytes may take on a busy machine before they count as not coming.
+const SOON: Duration = Duration::from_secs(60);
 
 /// Which way bytes go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +29,7 @@ pub enum Way {
 
 #[derive(Debug, Default)]
 struct State {
-    passed: [AtomicU64; 2],
+    passed: [watch::Sender<u64>; 2],
     /// Where connections are cut, by the bytes that have passed each way, over all connections; and whether both ends are.
     cuts: [Mutex<Vec<(u64, Cut)>>; 2],
 }
@@ -92,7 +90,15 @@ impl Wire {
     /// How many bytes have come to it.
     #[must_use]
     pub fn passed(&self, way: Way) -> u64 {
-        self.state.passed[way as usize].load(Ordering::Relaxed)
+        *self.state.passed[way as usize].borrow()
+    }
+
+    /// Waits until so many have.
+    pub async fn reaches(&self, way: Way, bytes: u64) -> Result<()> {
+        let mut passed = self.state.passed[way as usize].subscribe();
+        let reached = tokio::time::timeout(SOON, passed.wait_for(|passed| *passed >= bytes)).await;
+        reached.with_context(|| format!("no {bytes} bytes came within {SOON:?}"))??;
+        Ok(())
     }
 }
 
@@ -118,7 +124,8 @@ async fn pass(way: Way, from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf, state
             read = from.read(&mut buffer) => read.unwrap_or(0),
             () = cut.cancelled() => return None,
         };
-        let passed = state.passed[way as usize].fetch_add(read as u64, Ordering::Relaxed) + read as u64;
+        state.passed[way as usize].send_modify(|passed| *passed += read as u64);
+        let passed = *state.passed[way as usize].borrow();
         let due = {
             let mut cuts = state.cuts[way as usize].lock();
             let due = cuts.iter().find(|(at, _)| *at <= passed).map(|(_, cut)| *cut);

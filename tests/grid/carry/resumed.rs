@@ -4,8 +4,7 @@ use std::{
     io::{Read as _, Write as _},
     net::TcpStream,
     path::PathBuf,
-    process::{Child, Command, Stdio},
-    time::Duration,
+    process::{Command, Stdio},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -47,8 +46,12 @@ fn over(here: &Here, wire: &Wire, words: &[&str]) -> Command {
     command
 }
 
-fn run(mut command: Command) -> Result<Came> {
-    Ok(command.output()?.into())
+/// Runs a copy of a file to its end, and looks whether it is one.
+fn copies(here: &Here, mut command: Command, content: &[u8]) -> Result<Came> {
+    let came: Came = command.output()?.into();
+    ensure!(came.code == 0, "{}", came.err());
+    ensure!(here.read("out.bin")? == content, "the output is another");
+    Ok(came)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -61,9 +64,7 @@ async fn a_file_goes_on_where_the_wire_was_cut_both_ways() -> Result<()> {
         wire.cut_at(Way::There, at * MIB, Cut::Both);
         wire.cut_at(Way::Back, at * MIB, Cut::Both);
     }
-    let came = run(over(&here, &wire, &["run", "--verbose", "copy.py", "big.bin"]))?;
-    ensure!(came.code == 0, "{}", came.err());
-    ensure!(here.read("out.bin")? == content, "the output is another");
+    copies(&here, over(&here, &wire, &["run", "--verbose", "copy.py", "big.bin"]), &content)?;
     for way in [Way::There, Way::Back] {
         let passed = wire.passed(way);
         ensure!(passed > 96 * MIB && passed < 96 * MIB + 2 * LOST, "{way:?}: {passed} bytes");
@@ -81,9 +82,7 @@ async fn so_it_does_compressed() -> Result<()> {
     wire.cut_at(Way::There, 30 * MIB, Cut::Both);
     let mut command = over(&here, &wire, &["run", "copy.py", "big.txt"]);
     command.env("RGRID_COMPRESS", "true");
-    let came = run(command)?;
-    ensure!(came.code == 0, "{}", came.err());
-    ensure!(here.read("out.bin")? == content.as_bytes(), "the output is another");
+    copies(&here, command, content.as_bytes())?;
     let passed = wire.passed(Way::There);
     ensure!(passed < 60 * MIB + LOST, "{passed} bytes");
     Ok(())
@@ -97,9 +96,7 @@ async fn what_broke_off_on_our_side_alone_is_waited_for() -> Result<()> {
     here.write("copy.py", COPY)?.write("big.bin", &content)?;
     // The server hears nothing of it, and holds what came until somebody asks.
     wire.cut_at(Way::There, 40 * MIB, Cut::Near);
-    let came = run(over(&here, &wire, &["run", "copy.py", "big.bin"]))?;
-    ensure!(came.code == 0, "{}", came.err());
-    ensure!(here.read("out.bin")? == content, "the output is another");
+    copies(&here, over(&here, &wire, &["run", "copy.py", "big.bin"]), &content)?;
     let passed = wire.passed(Way::There);
     ensure!(passed < 64 * MIB + LOST, "{passed} bytes");
     Ok(())
@@ -113,14 +110,12 @@ async fn a_run_that_was_killed_while_it_sent_goes_on_when_it_is_run_again() -> R
     here.write("copy.py", COPY)?.write("big.bin", &content)?;
     let words = ["run", "--verbose", "copy.py", "big.bin"];
     let mut first = over(&here, &wire, &words).stderr(Stdio::null()).spawn()?;
-    passes(&wire, 48 * MIB, &mut first).await?;
+    wire.reaches(Way::There, 48 * MIB).await?;
     signal_to(first.id(), Signal::KILL)?;
     first.wait()?;
     let before = wire.passed(Way::There);
-    let came = run(over(&here, &wire, &words))?;
-    ensure!(came.code == 0, "{}", came.err());
+    let came = copies(&here, over(&here, &wire, &words), &content)?;
     ensure!(came.err().contains("that had arrived before"), "{}", came.err());
-    ensure!(here.read("out.bin")? == content, "the output is another");
     let again = wire.passed(Way::There) - before;
     ensure!(again < 48 * MIB + LOST, "{again} bytes were sent again");
     Ok(())
@@ -133,8 +128,8 @@ async fn an_api_that_is_killed_meanwhile_gets_it_from_its_beginning() -> Result<
     let content = noise(64 * MIB);
     here.write("copy.py", COPY)?.write("big.bin", &content)?;
     let mut command = over(&here, &wire, &["run", "copy.py", "big.bin"]);
-    let mut child = command.stderr(Stdio::piped()).spawn()?;
-    passes(&wire, 32 * MIB, &mut child).await?;
+    let child = command.stderr(Stdio::piped()).spawn()?;
+    wire.reaches(Way::There, 32 * MIB).await?;
     grid.kill(Part::Api)?;
     grid.run(Part::Api)?;
     let came: Came = child.wait_with_output()?.into();
@@ -142,15 +137,6 @@ async fn an_api_that_is_killed_meanwhile_gets_it_from_its_beginning() -> Result<
     ensure!(here.read("out.bin")? == content, "the output is another");
     let passed = wire.passed(Way::There);
     ensure!(passed >= (32 + 64) * MIB, "{passed} bytes");
-    Ok(())
-}
-
-/// Waits until so many bytes of what a program sends have passed.
-async fn passes(wire: &Wire, bytes: u64, program: &mut Child) -> Result<()> {
-    while wire.passed(Way::There) < bytes {
-        ensure!(program.try_wait()?.is_none(), "it ended early");
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
     Ok(())
 }
 
@@ -281,31 +267,34 @@ async fn a_beginning_and_a_rest_that_do_not_fit_are_refused_and_nothing_is_store
 #[tokio::test]
 async fn a_sender_that_fell_silent_is_cut_off_for_who_goes_on() -> Result<()> {
     let grid = Grid::start_only(&[Part::Api]).await?;
-    let content = noise(16 * MIB);
-    let (digest, size) = (Digest::of(&content), content.len());
-    let mut silent = begin(&grid, digest, size, &content[..size / 2])?;
+    let (first, second) = (noise(16 * MIB), noise(16 * MIB));
+    let (half, size) = (first.len() / 2, first.len());
+    let (kept, digest) = (Digest::of(&first), Digest::of(&second));
+    let mut slow = begin(&grid, kept, size, &first[..half])?;
+    let mut silent = begin(&grid, digest, size, &second[..half])?;
     grid.eventually("it arrives", async || {
         let answer = asked(&grid, digest, size).await.ok()?;
         (answer["arriving"] == json!([digest])).then_some(())
     })
     .await?;
-    // Who tells no size does not mean to go on with it, and cuts nobody off.
-    tokio::time::sleep(Duration::from_secs(4)).await;
-    let only = grid.request(Method::POST, "files/missing").json(&json!({ "sha256": [digest] }));
-    let answer: Value = only.send().await?.json().await?;
-    ensure!(answer["begun"].is_null() && answer["arriving"].is_null(), "{answer}");
-    silent.write_all(&content[size / 2..size / 2 + 100])?;
     // Nobody says that its cable was pulled: it is known by its silence.
     let waits = grid
         .eventually("what came waits", async || begun(&grid, digest, size).await.ok().flatten())
         .await?;
-    ensure!(waits == size as u64 / 2 + 100, "{waits} bytes");
-    let rest = &content[usize::try_from(waits)?..];
-    let ended = put(&grid, digest, Some(&waits.to_string()), rest).await?;
+    ensure!(waits == half as u64, "{waits} bytes");
+    let ended = put(&grid, digest, Some(&waits.to_string()), &second[half..]).await?;
     ensure!(ended.status().as_u16() == 201, "{}", ended.text().await?);
     let mut told = String::new();
     silent.read_to_string(&mut told)?;
     ensure!(told.starts_with("HTTP/1.1 409") && told.contains("send the rest"), "{told}");
+    // The other has been silent for longer. Who tells no size does not mean to go on with it, and cuts nobody off.
+    let only = grid.request(Method::POST, "files/missing").json(&json!({ "sha256": [kept] }));
+    let answer: Value = only.send().await?.json().await?;
+    ensure!(answer["begun"].is_null() && answer["arriving"].is_null(), "{answer}");
+    slow.write_all(&first[half..])?;
+    let mut answer = [0; 12];
+    slow.read_exact(&mut answer)?;
+    ensure!(answer == *b"HTTP/1.1 201", "{}", String::from_utf8_lossy(&answer));
     Ok(())
 }
 

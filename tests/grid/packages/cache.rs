@@ -48,8 +48,8 @@ async fn what_is_too_much_goes_and_comes_back_from_the_store() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn stored_packages_that_are_damaged_are_installed_anew() -> Result<()> {
+/// A grid over a directory, whose worker has installed and stored a package for a script.
+async fn stored() -> Result<(tempfile::TempDir, Grid, Here)> {
     let store = tempfile::TempDir::new()?;
     let env = vec![("RGRID_STORE", format!("file://{}", store.path().display()))];
     let mut grid = Grid::start_with(&[Part::Api, Part::Projector, Part::Watcher], env).await?;
@@ -60,6 +60,12 @@ async fn stored_packages_that_are_damaged_are_installed_anew() -> Result<()> {
         .write("requirements.txt", format!("--no-index\n./wheels/{file}\n"))?;
     ensure!(here.rgrid(&["run", "s.py"])?.code == 0);
     logged(&grid, Part::Runner(1), STORED, 1).await?;
+    Ok((store, grid, here))
+}
+
+#[tokio::test]
+async fn stored_packages_that_are_damaged_are_installed_anew() -> Result<()> {
+    let (store, mut grid, here) = stored().await?;
     grid.kill(Part::Runner(1))?;
     for (number, damage) in [(2, None), (3, Some("no archive")), (4, Some("nothing"))] {
         let entry = fs::read_dir(store.path().join("packages"))?.next().context("an entry")??.path();
@@ -83,16 +89,7 @@ async fn stored_packages_that_are_damaged_are_installed_anew() -> Result<()> {
 
 #[tokio::test]
 async fn a_worker_that_uses_its_own_copy_keeps_the_stored_one() -> Result<()> {
-    let store = tempfile::TempDir::new()?;
-    let env = vec![("RGRID_STORE", format!("file://{}", store.path().display()))];
-    let mut grid = Grid::start_with(&[Part::Api, Part::Projector, Part::Watcher], env).await?;
-    grid.run(Part::Runner(1))?;
-    let here = Here::of(&grid)?;
-    let file = saying(&here, "hail", "hello")?;
-    here.write("s.py", "import hail\nprint(hail.said())\n")?
-        .write("requirements.txt", format!("--no-index\n./wheels/{file}\n"))?;
-    ensure!(here.rgrid(&["run", "s.py"])?.code == 0);
-    logged(&grid, Part::Runner(1), STORED, 1).await?;
+    let (store, grid, here) = stored().await?;
     let entry = fs::read_dir(store.path().join("packages"))?.next().context("an entry")??.path();
     let read = || -> Result<PackagesEntry> { Ok(serde_json::from_slice(&fs::read(&entry)?)?) };
     let long_ago = chrono::Utc::now() - chrono::TimeDelta::days(60);

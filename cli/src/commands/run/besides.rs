@@ -86,9 +86,7 @@ impl Planner<'_> {
             return Ok(false);
         };
         // Under another name, or from elsewhere, it would lead to something else.
-        if path.is_empty()
-            || self.cwd.join(path).parent().map(Path::canonicalize).transpose().ok() != at.parent().map(Path::canonicalize).transpose().ok()
-        {
+        if !matches!(place(self.cwd, word), Ok(Place::Inside { path: own, .. }) if own == path && !own.is_empty()) {
             return Ok(false);
         }
         let link = Link {

@@ -39,7 +39,8 @@ impl Home {
     fn place<'a>(&'a self, path: &'a str) -> Option<(&'a Path, &'a str)> {
         match path.strip_prefix(&self.path)? {
             "" => Some((self.real.parent()?, self.real.file_name()?.to_str()?)),
-            below => self.is_dir.then_some(()).and(Some((&self.real, below.strip_prefix('/')?))),
+            below if self.is_dir => Some((&self.real, below.strip_prefix('/')?)),
+            _ => None,
         }
     }
 }

@@ -127,10 +127,9 @@ pub(crate) struct Brought {
     homes: Vec<Home>,
     /// Its links.
     links: Vec<RelPath>,
-    /// The paths of all of it, and the directory that they are from; nothing where that is not known.
+    /// The paths of all of it, and the directory that they are from; nothing where that is not known, or the user left things out, and
+    /// knows.
     sent: Option<(PathBuf, BTreeSet<String>)>,
-    /// Whether the user left things out, and knows.
-    leaves_out: bool,
 }
 
 impl Brought {
@@ -142,14 +141,13 @@ impl Brought {
         Self {
             homes: std::mem::take(&mut plan.homes),
             links: plan.links.iter().map(|link| link.path.clone()).collect(),
-            sent: Some((cwd.to_owned(), sent)),
-            leaves_out: !args.files.exclude.is_empty(),
+            sent: args.files.exclude.is_empty().then(|| (cwd.to_owned(), sent)),
         }
     }
 
     /// What was not, and the job missed.
     fn missed(&self, words: &LastWords) -> Vec<String> {
-        let sent = self.sent.as_ref().filter(|_| !self.leaves_out);
+        let sent = self.sent.as_ref();
         sent.map_or_else(Vec::new, |(cwd, sent)| words.missed(sent, |name| cwd.join(name).exists()))
     }
 }

@@ -178,7 +178,10 @@ pub(super) struct Planner<'a> {
 impl Planner<'_> {
     /// Takes the paths of what a word names: of what lies here, or of whole directories from elsewhere.
     fn reserve(&mut self, word: &str, here: bool) {
-        for name in named(word).filter(|name| !self.wishes.no_input.iter().any(|path| path == name)) {
+        for name in named(word) {
+            if self.is_excluded(name) {
+                continue;
+            }
             match (look(self.cwd, name), place(self.cwd, name)) {
                 (Look::File(_) | Look::Directory, Ok(Place::Inside { path, .. })) if here => drop(self.taken.inside(&path)),
                 (Look::Directory, Ok(Place::Outside { real, name: called })) if !here && !self.aliases.contains_key(name) => {
