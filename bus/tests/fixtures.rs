@@ -15,7 +15,7 @@ use bus::{
 const DIR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
 
 /// Every type that this program writes.
-const TYPES: [&str; 26] = [
+const TYPES: [&str; 27] = [
     "batch.advanced.v1",
     "batch.cancelled.v1",
     "batch.sealed.v1",
@@ -32,6 +32,7 @@ const TYPES: [&str; 26] = [
     "job.released.v1",
     "job.requeued.v1",
     "job.rescheduled.v1",
+    "job.returned.v1",
     "job.started.v1",
     "job.submitted.v1",
     "runtimes.set.v1",

@@ -206,6 +206,8 @@ impl JobState {
 #[derive(Debug, Clone, Serialize, serde::Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub(crate) enum LostOutcome {
+    /// Its worker gave it back, unrun.
+    Returned,
     /// Nobody knows how it went on.
     Lost {
         /// Why it was given up.
@@ -225,6 +227,7 @@ impl AttemptRow {
         let (outcome, finished) = match &attempt.end {
             None => (None, None),
             Some(AttemptEnd::Finished(finished)) => (Some(json(&finished.outcome)), Some(finished)),
+            Some(AttemptEnd::Returned) => (Some(json(&LostOutcome::Returned)), None),
             Some(AttemptEnd::Lost(cause)) => (Some(json(&LostOutcome::Lost { cause: cause.clone() })), None),
             Some(AttemptEnd::Cancelled) => (Some(json(&Outcome::Cancelled)), None),
         };

@@ -34,7 +34,7 @@ use crate::{
     secrets,
     sessions::{Attempts, Entry, Stop},
     stage::{self, Layout, chain},
-    taken::Taken,
+    taken::{Share, Taken},
 };
 
 /// After how long a job may be offered again whose fenced attempt is still ending here.
@@ -87,6 +87,9 @@ pub(crate) enum Unfinished {
     /// It is not to be committed.
     #[error("the attempt was stopped")]
     Stopped(Stop),
+    /// There is no room for its command.
+    #[error("there is no room for it")]
+    NoRoom,
     /// Its command is to go on without us.
     #[error("the attempt goes on without this runner")]
     Leaving(Leaving),
@@ -115,7 +118,7 @@ pub(crate) enum Broken {
 
 /// Claims a job and carries its attempt through. Everything that goes wrong ends in an event, or in a log line that says why
 /// there is none.
-pub(crate) async fn run(context: Arc<Context>, work: Work, job: Job, ready: Envelope<JobEvent>, taken: Taken) {
+pub(crate) async fn run(context: Arc<Context>, work: Work, job: Job, ready: Envelope<JobEvent>, share: Share) {
     let Phase::Queued { next: attempt } = job.phase else {
         return work.taken().await;
     };
@@ -157,7 +160,7 @@ pub(crate) async fn run(context: Arc<Context>, work: Work, job: Job, ready: Enve
     }
     debug!(job.id = %id, "claimed job {id}, attempt {attempt}");
     let carried = tokio::select! {
-        carried = carry(&context, &mut scribe, entry, attempt, taken) => carried,
+        carried = carry(&context, &mut scribe, entry, attempt, share) => carried,
         never = fence::watch(&context, namespace, id, attempt) => match never {},
     };
     told(id, attempt, carried);
@@ -170,6 +173,7 @@ pub(crate) fn told(id: JobId, attempt: Attempt, carried: Result<bus::job::State,
         Err(Unfinished::Leaving(_) | Unfinished::Stopped(Stop::Leave)) => {
             info!(job.id = %id, "attempt {attempt} of job {id} is left to the next runner, or made again");
         }
+        Err(Unfinished::NoRoom) => debug!(job.id = %id, "gave job {id}, attempt {attempt}, back: there is no room for it"),
         Err(Unfinished::Stopped(stop)) => info!(job.id = %id, "gave up attempt {attempt} of job {id}: {stop:?}"),
         Err(Unfinished::Scribe(scribe::Error::Rejected(rejection @ Rejection::Stale { .. }))) => {
             info!(job.id = %id, "attempt {attempt} of job {id} was given to another worker; nothing of this one counts: {rejection}");
@@ -180,24 +184,31 @@ pub(crate) fn told(id: JobId, attempt: Attempt, carried: Result<bus::job::State,
     }
 }
 
-/// Runs a claimed attempt, and commits what came of it.
+/// Runs a claimed attempt, and commits what came of it; or gives it back.
 async fn carry(
     context: &Context,
     scribe: &mut Scribe,
     mut entry: Entry,
     attempt: Attempt,
-    taken: Taken,
+    share: Share,
 ) -> Result<bus::job::State, Unfinished> {
     let begun = Instant::now();
-    let executed = Box::pin(execute(context, scribe, &mut entry, attempt, taken)).await?;
-    commit(context, scribe, entry, attempt, begun, executed).await
+    match Box::pin(execute(context, scribe, &mut entry, attempt, share)).await {
+        Ok(executed) => commit(context, scribe, entry, attempt, begun, executed).await,
+        Err(Unfinished::NoRoom) => {
+            let session = context.session;
+            say_last(scribe, entry, Command::Return { attempt, session }).await?;
+            Err(Unfinished::NoRoom)
+        }
+        Err(unfinished) => Err(unfinished),
+    }
 }
 
 /// Commits what came of an attempt.
 pub(crate) async fn commit(
     context: &Context,
     scribe: &mut Scribe,
-    mut entry: Entry,
+    entry: Entry,
     attempt: Attempt,
     begun: Instant,
     executed: Executed,
@@ -225,23 +236,28 @@ pub(crate) async fn commit(
         manifest,
         usage,
     };
-    tokio::select! {
-        said = scribe.say(finish) => drop(said?),
-        stop = entry.fenced() => return Err(Unfinished::Stopped(stop)),
-    }
+    say_last(scribe, entry, finish).await?;
     Ok(scribe.job().state())
+}
+
+/// Says the last word on an attempt, while it is ours.
+async fn say_last(scribe: &mut Scribe, mut entry: Entry, word: Command) -> Result<(), Unfinished> {
+    tokio::select! {
+        said = scribe.say(word) => said.map(drop).map_err(Unfinished::from),
+        stop = entry.fenced() => Err(Unfinished::Stopped(stop)),
+    }
 }
 
 pub(crate) type Executed = Result<(Done, Option<ManifestRef>), Broken>;
 
-/// Stages, executes and collects. The outer error means that nothing is to be committed, the inner one that the attempt
+/// Stages, waits for room, executes and collects. The outer error means that nothing is to be committed, the inner one that the attempt
 /// ends in an error.
 async fn execute(
     context: &Context,
     scribe: &mut Scribe,
     entry: &mut Entry,
     attempt: Attempt,
-    taken: Taken,
+    share: Share,
 ) -> Result<Executed, Unfinished> {
     let job = scribe.job().clone();
     let nothing = |done| Ok(Ok((done, None)));
@@ -259,6 +275,11 @@ async fn execute(
     let laid = match laid {
         Ok(laid) => packages::with_modules(laid, &job.spec),
         Err(error) => return Ok(Err(error.into())),
+    };
+    let taken = tokio::select! {
+        biased;
+        taken = share.taken() => taken.ok_or(Unfinished::NoRoom)?,
+        cut = command::cut_early(entry, &job) => return nothing(cut.before_start()?),
     };
     let mut logbook = Logbook::new(
         &context.js,

@@ -4,8 +4,8 @@
 //!   free), and for no more messages than fit.
 //! - Where urgent and less urgent work waits, the urgent goes first without a round trip of its own: an ask that has been out
 //!   for [`QUIET`] and brought nothing shows that its class is empty, and only then is a lower priority asked.
-//! - While attempts are brisk ([`BRISK`]), as much as the machine runs at once is asked for ahead and held, unclaimed, for
-//!   [`HELD`] at most: a core that is free waits for nobody.
+//! - While attempts are brisk ([`BRISK`]), as much as the machine runs at once is asked for and claimed ahead, and held for room
+//!   for [`HELD`] at most: a core that is free waits for nobody. Where one gets none, attempts are not brisk after all.
 //! - A big job gets its room in bounded time: a class that did not fit for [`STARVED`] is looked up, and if work waits in it,
 //!   nothing smaller is asked for until it fits.
 
@@ -20,7 +20,7 @@ pub(crate) const QUIET: Duration = Duration::from_millis(5);
 pub(crate) const STARVED: Duration = Duration::from_secs(15);
 /// Attempts that end within this, on average, are brisk: asking for the next one takes a part of its time that counts.
 pub(crate) const BRISK: Duration = Duration::from_millis(50);
-/// How long work may be held for room before it is handed back: brisk work finds room long before.
+/// How long work may be held for room before it is given back: brisk work finds room long before.
 pub(crate) const HELD: Duration = Duration::from_millis(200);
 /// The most messages that are asked of one class at once.
 const MOST: usize = 64;
@@ -108,7 +108,8 @@ pub(crate) enum Response {
 pub(crate) enum Verdict {
     /// There is room, and it is taken now; [`Dispatcher::released`] gives it back.
     Run,
-    /// There is no room now, and there will be soon: it is held, until [`Dispatcher::held_fits`] or [`Dispatcher::handed_back`].
+    /// There is no room now, and there will be soon: it is held, until [`Dispatcher::held_fits`], [`Dispatcher::handed_back`] or
+    /// [`Dispatcher::waited_in_vain`].
     Hold,
     /// There is no room now.
     NoRoom,
@@ -272,9 +273,15 @@ impl Dispatcher {
         self.free.memory_bytes = self.free.memory_bytes.saturating_sub(room.memory_bytes);
     }
 
-    /// A held job was handed back.
+    /// A held job is held no more, for reasons that are not ours.
     pub(crate) fn handed_back(&mut self) {
         self.held = self.held.saturating_sub(1);
+    }
+
+    /// A held job got no room in time: what has the room now is not brisk, and until something ends here nothing more is held.
+    pub(crate) fn waited_in_vain(&mut self) {
+        self.handed_back();
+        self.took = None;
     }
 
     fn take(&mut self, wants: Room) -> bool {

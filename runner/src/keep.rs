@@ -10,7 +10,7 @@ use crate::{
     attempt::{Broken, Context, Done, Executed, Unfinished},
     command::Cut,
     logbook::Logbook,
-    output,
+    output::{self, Found},
     patience::patiently,
     places::Place,
     sessions::{Entry, Stop},
@@ -64,7 +64,11 @@ async fn keep(
     (laid, wanted): (&Layout, Option<&[String]>),
     mut logbook: Logbook,
 ) -> Result<Option<ManifestRef>, Broken> {
-    let found = output::find(&place.work, laid, wanted);
+    let found = if place.is_untouched() {
+        Found::default()
+    } else {
+        output::find(&place.work, laid, wanted)
+    };
     for sentence in &found.left_out {
         logbook.note(sentence).await?;
     }

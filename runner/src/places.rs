@@ -1,5 +1,6 @@
 //! The directories that attempts have to themselves. One that was left as it was given is given again: making and removing three
-//! directories costs a short job as much as its fork does.
+//! directories costs a short job as much as its fork does, and so does looking into them. A directory's status changes with every
+//! name that comes or goes there and with its rights (`ctime`, which nobody can set), so a look at that is enough for most.
 
 use std::{
     io,
@@ -9,13 +10,15 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use parking_lot::Mutex;
 
 /// Unused directories that are kept.
 const KEPT: usize = 256;
+/// A change shows in a status only if the last one before it is older than a tick of the kernel's clock (at most 10 ms).
+const TICKS: Duration = Duration::from_millis(100);
 
 /// Where attempts have their directories. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -34,8 +37,19 @@ struct Dirs {
     root: PathBuf,
     work: PathBuf,
     scratch: PathBuf,
-    /// Owner and mode that they were given with, where that is known.
-    given: Option<[(u32, u32, u32); 2]>,
+    /// How they were when they were given, where that is known.
+    given: Option<[Status; 3]>,
+    /// Whether any change since then shows in their status.
+    telling: bool,
+}
+
+/// A directory, as far as its status tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Status {
+    /// Owner, group and mode.
+    rights: (u32, u32, u32),
+    /// When it changed last, since 1970; nothing before that.
+    changed: Option<Duration>,
 }
 
 /// A private directory, until it is dropped.
@@ -86,6 +100,7 @@ impl Places {
             work: work.clone(),
             scratch: scratch.clone(),
             given: None,
+            telling: false,
         };
         Place {
             places: self.clone(),
@@ -102,10 +117,14 @@ impl Places {
     /// If the disk does not allow it.
     pub(crate) fn take(&self) -> io::Result<Place> {
         let unused = self.0.unused.lock().pop();
-        let dirs = match unused {
+        let mut dirs = match unused {
             Some(dirs) => dirs,
             None => self.make()?,
         };
+        let ago = SystemTime::now() - TICKS;
+        dirs.telling = dirs
+            .given
+            .is_some_and(|given| given.iter().all(|status| status.changed_before(ago)));
         Ok(Place {
             places: self.clone(),
             work: dirs.work.clone(),
@@ -121,23 +140,51 @@ impl Places {
         std::fs::create_dir(&root)?;
         std::fs::create_dir(&work)?;
         std::fs::create_dir(&scratch)?;
-        let given = Some([rights(&work)?, rights(&scratch)?]);
-        Ok(Dirs {
+        let mut dirs = Dirs {
             root,
             work,
             scratch,
-            given,
-        })
+            given: None,
+            telling: false,
+        };
+        dirs.given = Some(dirs.status()?);
+        Ok(dirs)
     }
 }
 
 impl Dirs {
-    /// Whether the next attempt would find nothing of the last one.
-    fn is_as_given(&self) -> bool {
+    fn status(&self) -> io::Result<[Status; 3]> {
+        Ok([Status::of(&self.work)?, Status::of(&self.scratch)?, Status::of(&self.root)?])
+    }
+
+    /// How they are now, where the next attempt would find nothing of the last one.
+    fn as_given(&self) -> Option<[Status; 3]> {
+        let (given, now) = (self.given?, self.status().ok()?);
         let holds = |path: &Path, names: usize| std::fs::read_dir(path).is_ok_and(|entries| entries.count() == names);
-        let as_given = |path: &Path, given: (u32, u32, u32)| rights(path).is_ok_and(|now| now == given) && holds(path, 0);
-        self.given
-            .is_some_and(|[work, scratch]| as_given(&self.work, work) && as_given(&self.scratch, scratch) && holds(&self.root, 2))
+        let untouched = self.telling && given == now;
+        let emptied = || {
+            let rights = |of: &[Status; 3]| [of[0].rights, of[1].rights];
+            rights(&given) == rights(&now) && holds(&self.work, 0) && holds(&self.scratch, 0) && holds(&self.root, 2)
+        };
+        (untouched || emptied()).then_some(now)
+    }
+}
+
+impl Status {
+    fn of(path: &Path) -> io::Result<Self> {
+        let metadata = std::fs::symlink_metadata(path)?;
+        Ok(Self {
+            rights: (metadata.uid(), metadata.gid(), metadata.mode()),
+            changed: u64::try_from(metadata.ctime())
+                .ok()
+                .zip(u32::try_from(metadata.ctime_nsec()).ok())
+                .map(|(seconds, nanoseconds)| Duration::new(seconds, nanoseconds)),
+        })
+    }
+
+    fn changed_before(&self, time: SystemTime) -> bool {
+        let time = time.duration_since(UNIX_EPOCH).ok();
+        self.changed.zip(time).is_some_and(|(changed, time)| changed < time)
     }
 }
 
@@ -145,6 +192,12 @@ impl Place {
     /// Where what the command reads from standard input is kept, if it reads any: beside its work directory.
     pub(crate) fn stdin(&self) -> PathBuf {
         self.root.join("stdin")
+    }
+
+    /// Whether nothing was ever put into its work directory. It may be so and not be known.
+    pub(crate) fn is_untouched(&self) -> bool {
+        let given = self.dirs.as_ref().filter(|dirs| dirs.telling).and_then(|dirs| dirs.given);
+        given.is_some_and(|[work, ..]| Status::of(&self.work).is_ok_and(|now| now == work))
     }
 
     /// Leaves it, with all that is in it, to the next runner.
@@ -166,8 +219,9 @@ fn remove(root: &Path) {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let Some(dirs) = self.dirs.take() else { return };
-        if dirs.is_as_given() {
+        let Some(mut dirs) = self.dirs.take() else { return };
+        if let Some(now) = dirs.as_given() {
+            dirs.given = Some(now);
             let mut unused = self.places.0.unused.lock();
             if unused.len() < KEPT {
                 return unused.push(dirs);
@@ -180,11 +234,6 @@ impl Drop for Place {
             Err(_) => remove(),
         }
     }
-}
-
-fn rights(path: &Path) -> io::Result<(u32, u32, u32)> {
-    let metadata = std::fs::symlink_metadata(path)?;
-    Ok((metadata.uid(), metadata.gid(), metadata.mode()))
 }
 
 #[cfg(test)]
@@ -206,6 +255,41 @@ mod tests {
         assert_ne!(places.take().expect("a place").root, left, "its name is not given again");
         drop(taken_up);
         assert!(!left.exists());
+    }
+
+    /// A place that was given before, once the clock tells it from the time that it was made.
+    fn telling(places: &Places) -> Place {
+        loop {
+            let place = places.take().expect("a place");
+            if place.is_untouched() {
+                return place;
+            }
+            std::thread::sleep(TICKS / 10);
+        }
+    }
+
+    #[test]
+    fn whatever_was_put_into_a_place_shows() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let places = Places::below(dir.path(), &[]).expect("places");
+        let new = places.take().expect("a place");
+        assert!(
+            !new.is_untouched(),
+            "it was made in this very tick, and something may have been put there since"
+        );
+        drop(new);
+        let place = telling(&places);
+        let root = place.root.clone();
+        std::fs::write(place.work.join("made"), "").expect("a file");
+        std::fs::remove_file(place.work.join("made")).expect("it is there");
+        assert!(!place.is_untouched(), "what was there is gone, and shows all the same");
+        drop(place);
+        let place = telling(&places);
+        assert_eq!(place.root, root, "nothing is left of it");
+        std::fs::write(place.scratch.join("left"), "").expect("a file");
+        assert!(place.is_untouched(), "that is not where outputs are");
+        drop(place);
+        assert_ne!(places.take().expect("a place").root, root);
     }
 
     #[test]

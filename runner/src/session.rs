@@ -17,7 +17,7 @@ use bus::{
         work::Work,
     },
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, error, warn};
 
@@ -32,7 +32,7 @@ use crate::{
     restart::LeftAttempt,
     scribe::Scribe,
     sessions::{Entry, Stop},
-    taken::{Freed, Taken},
+    taken::{Freed, Share, Taken},
 };
 
 /// After how long work that does not fit now may be offered again, to us or to another worker.
@@ -74,10 +74,10 @@ pub(crate) struct Session {
     facts: Facts,
     free: Free,
     freed: (mpsc::UnboundedSender<Freed>, mpsc::UnboundedReceiver<Freed>),
-    /// Work that waits here for room, the oldest first.
-    held: VecDeque<Offer>,
+    /// Attempts that were claimed ahead and wait for room, the oldest first.
+    held: VecDeque<Held>,
     tracker: TaskTracker,
-    /// Attempts that were started, and have their room still.
+    /// Attempts that have their room still.
     running: usize,
     /// How often the connection was made; facts that were said while it was not are read again.
     connects: u64,
@@ -176,17 +176,17 @@ impl Session {
         }
     }
 
-    /// Starts what has room, and asks for more; or for nothing, where no work is wanted.
+    /// Gives room to what waits for it, and asks for more; or for nothing, where no work is wanted.
     ///
     /// # Errors
     /// In words, if there is nobody to ask.
     async fn work(&mut self) -> Result<Option<Instant>, String> {
         if !self.mode.wants_work() {
-            // Dropped, the work goes back by its guard.
+            // Those who wait learn by it that they get no room, and go back.
             self.held.drain(..).for_each(|_| self.dispatcher.handed_back());
             return Ok(None);
         }
-        self.start_held();
+        self.make_way();
         let idle = self.idle();
         if !self.lanes.mend(idle).await? {
             return Ok(None);
@@ -197,7 +197,7 @@ impl Session {
     /// When to look at everything again although nothing happened.
     fn look_again(&self, dispatcher: Option<Instant>) -> Instant {
         let now = Instant::now();
-        let held_until = self.held.front().map(|offer| offer.since + HELD);
+        let held_until = self.held.front().map(|held| held.since + HELD);
         let quiet = if self.mode.closes() {
             LOOK
         } else if self.idle() {
@@ -299,12 +299,18 @@ impl Session {
             work,
             job,
             ready: recorded.envelope,
-            room,
-            since: Instant::now(),
         };
         match verdict {
-            Verdict::Run => self.start(offer),
-            Verdict::Hold => self.held.push_back(offer),
+            Verdict::Run => {
+                let taken = self.take(room);
+                self.start(offer, Share::Taken(taken));
+            }
+            Verdict::Hold => {
+                let (give, awaited) = oneshot::channel();
+                let since = Instant::now();
+                self.held.push_back(Held { room, since, give });
+                self.start(offer, Share::Awaited(awaited));
+            }
             Verdict::NoRoom => drop(self.tracker.spawn(offer.work.refuse(NO_ROOM_PAUSE))),
             Verdict::TooBig => {
                 if offer.work.deliveries() == 1 {
@@ -315,36 +321,43 @@ impl Session {
         }
     }
 
-    /// Makes an attempt of work whose room is taken.
-    fn start(&mut self, offer: Offer) {
-        self.running += 1;
+    /// Makes an attempt of work.
+    fn start(&self, offer: Offer, share: Share) {
         let context = Arc::clone(&self.context);
-        let taken = Taken::now(offer.room, self.freed.0.clone());
         self.tracker
-            .spawn(async move { Box::pin(attempt::run(context, offer.work, offer.job, offer.ready, taken)).await });
+            .spawn(async move { Box::pin(attempt::run(context, offer.work, offer.job, offer.ready, share)).await });
+    }
+
+    /// Room that the dispatcher has given, until it is dropped.
+    fn take(&mut self, room: Room) -> Taken {
+        self.running += 1;
+        Taken::now(room, self.freed.0.clone())
     }
 
     /// Goes on with an attempt that the last runner left to us.
     pub(crate) fn take_up(&mut self, left: LeftAttempt, scribe: Scribe, entry: Entry) {
         let room = Room::of(&scribe.job().spec.resources);
         self.dispatcher.taken_up(room);
-        self.running += 1;
-        let taken = Taken::now(room, self.freed.0.clone());
+        let taken = self.take(room);
         let context = Arc::clone(&self.context);
         self.tracker
             .spawn(async move { Box::pin(handover::resume(context, scribe, entry, left, taken)).await });
     }
 
-    /// Starts held work that has room now, and hands back what was held for too long.
-    fn start_held(&mut self) {
-        while let Some(offer) = self.held.pop_front() {
-            if self.dispatcher.held_fits(offer.room) {
-                self.start(offer);
-            } else if offer.since.elapsed() >= HELD {
-                // Dropped, the work goes back by its guard.
+    /// Gives room to those who wait for it, and none any more to those who waited for too long.
+    fn make_way(&mut self) {
+        while let Some(held) = self.held.pop_front() {
+            if held.give.is_closed() {
+                // Somebody else claimed it, or it was ended meanwhile.
                 self.dispatcher.handed_back();
+            } else if self.dispatcher.held_fits(held.room) {
+                let taken = self.take(held.room);
+                // Where it ended just now, its room comes back as that of any other.
+                let _ended = held.give.send(taken);
+            } else if held.since.elapsed() >= HELD {
+                self.dispatcher.waited_in_vain();
             } else {
-                return self.held.push_front(offer);
+                return self.held.push_front(held);
             }
         }
     }
@@ -374,8 +387,13 @@ struct Offer {
     work: Work,
     job: Job,
     ready: Envelope<JobEvent>,
+}
+
+/// An attempt that waits for room.
+struct Held {
     room: Room,
     since: Instant,
+    give: oneshot::Sender<Taken>,
 }
 
 fn connects(context: &Context) -> u64 {

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::dispatcher::Room;
 
 /// What an attempt gives back.
+#[derive(Debug)]
 pub(crate) struct Freed {
     /// What is free again.
     pub(crate) room: Room,
@@ -14,11 +15,31 @@ pub(crate) struct Freed {
     pub(crate) took: Duration,
 }
 
+/// The room of an attempt.
+#[derive(Debug)]
+pub(crate) enum Share {
+    /// It has it.
+    Taken(Taken),
+    /// It gets it here, or learns that it will not.
+    Awaited(oneshot::Receiver<Taken>),
+}
+
 /// The room that an attempt takes up; dropped when its command is gone, and however its task ends.
+#[derive(Debug)]
 pub(crate) struct Taken {
     room: Room,
     since: Instant,
     to: mpsc::UnboundedSender<Freed>,
+}
+
+impl Share {
+    /// The room, as soon as the attempt has it; nothing where it gets none.
+    pub(crate) async fn taken(self) -> Option<Taken> {
+        match self {
+            Self::Taken(taken) => Some(taken),
+            Self::Awaited(awaited) => awaited.await.ok(),
+        }
+    }
 }
 
 impl Taken {

@@ -30,7 +30,7 @@ pub enum Seen {
     Claimed(Try),
     /// A worker ended its attempt, and with it the job.
     Finished(Try, Ending),
-    /// A worker ended its attempt badly, and another is to be made.
+    /// A worker ended its attempt badly or gave it back, and another is to be made.
     Failed(Try),
     /// A job waits for a worker, or for something to become true.
     Waits(Box<Waits>),
@@ -267,6 +267,7 @@ fn of_job(job: JobId, speaker: Option<Actor>, slim: &Slim<'_>) -> Result<Option<
                 None => Seen::Finished(end, finished.ending()),
             })
         }
+        ("job.returned.v1", Some(Actor::Worker(worker))) => Some(Seen::Failed(slim.data::<Named<'_>>()?.of(job, worker))),
         ("job.cancelled.v1", Some(Actor::Api | Actor::Watcher)) => Some(Seen::Closed {
             job,
             attempt: None,
@@ -292,6 +293,7 @@ fn of_job(job: JobId, speaker: Option<Actor>, slim: &Slim<'_>) -> Result<Option<
             | "job.requeued.v1"
             | "job.claimed.v1"
             | "job.finished.v1"
+            | "job.returned.v1"
             | "job.cancelled.v1"
             | "job.died.v1"
             | "job.expired.v1",

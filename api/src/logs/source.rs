@@ -150,6 +150,7 @@ impl Source {
                 Some(manifest) if !reading.complete => self.stored(&manifest, reading).await,
                 Some(_) | None => Ok(()),
             },
+            Some(AttemptEnd::Returned) => Ok(()),
             Some(AttemptEnd::Lost(_) | AttemptEnd::Cancelled) | None => self.window(number, reading).await,
         }
     }

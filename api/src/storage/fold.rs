@@ -229,6 +229,7 @@ fn spec_of(event: &JobEvent) -> Option<&JobSpec> {
         JobEvent::Claimed(_)
         | JobEvent::Started(_)
         | JobEvent::Finished(_)
+        | JobEvent::Returned(_)
         | JobEvent::CancelRequested(_)
         | JobEvent::Cancelled(_)
         | JobEvent::Died(_)

@@ -65,7 +65,7 @@ pub struct JobView {
     pub waits_for: Vec<Dependency>,
     /// When it was accepted.
     pub submitted_at: DateTime<Utc>,
-    /// When a held job may start, or a failed one is tried again.
+    /// When a held job may start, or one is tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub due_at: Option<DateTime<Utc>>,
     /// When the command of its last attempt started.
@@ -133,13 +133,13 @@ pub struct AttemptView {
     pub manifest: Option<ManifestRef>,
 }
 
-/// How an attempt ended: on its worker, or given up. Both are told apart by `kind`.
+/// How an attempt ended: on its worker, or given back, or given up. Both are told apart by `kind`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum AttemptOutcome {
     /// On its worker.
     Finished(Outcome),
-    /// It was given up, or never came about.
+    /// It was given back or up, or never came about.
     Lost(LostAttempt),
 }
 
@@ -147,6 +147,8 @@ pub enum AttemptOutcome {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum LostAttempt {
+    /// Its worker gave it back, unrun.
+    Returned,
     /// Nobody knows how it went on.
     Lost {
         /// Why it was given up.
@@ -166,6 +168,7 @@ impl From<&AttemptRecord> for AttemptView {
         let (outcome, finished) = match &record.end {
             None => (None, None),
             Some(AttemptEnd::Finished(finished)) => (Some(AttemptOutcome::Finished(finished.outcome.clone())), Some(finished)),
+            Some(AttemptEnd::Returned) => (Some(AttemptOutcome::Lost(LostAttempt::Returned)), None),
             Some(AttemptEnd::Lost(cause)) => (Some(AttemptOutcome::Lost(LostAttempt::Lost { cause: cause.clone() })), None),
             Some(AttemptEnd::Cancelled) => (Some(AttemptOutcome::Finished(Outcome::Cancelled)), None),
         };

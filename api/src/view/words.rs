@@ -7,6 +7,9 @@ use bus::{
 
 use super::job::{AttemptOutcome, LostAttempt};
 
+/// What came of an attempt that its worker gave back.
+pub const RETURNED: &str = "given back, unrun: its worker had no room for it";
+
 /// What is to be said of a job's end, where its state alone does not say it.
 pub(super) fn message(job: &Job) -> Option<String> {
     let Phase::Ended(end) = &job.phase else { return None };
@@ -30,6 +33,7 @@ pub(crate) fn message_of(outcome: &AttemptOutcome, reason: Option<&str>, attempt
             Some(reason.map_or_else(|| "cancelled on request".to_owned(), |reason| format!("cancelled: {reason}")))
         }
         AttemptOutcome::Finished(other) => describe(other),
+        AttemptOutcome::Lost(LostAttempt::Returned) => Some(RETURNED.to_owned()),
         AttemptOutcome::Lost(LostAttempt::Expired { clock, limit_ms }) => Some(describe_expiry(*clock, *limit_ms)),
         AttemptOutcome::Lost(LostAttempt::Lost { cause }) => Some(format!("its {attempts} attempts are used up: {}", describe_loss(cause))),
     }

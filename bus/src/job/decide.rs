@@ -2,7 +2,7 @@
 
 use super::{
     AttemptRecord, CancelRequested, Cancelled, Claimed, Died, End, Expired, Finished, Job, JobEvent, LossCause, ManifestRef, Outcome,
-    Phase, Released, Requeued, Rescheduled, Started, Submitted, Usage,
+    Phase, Released, Requeued, Rescheduled, Returned, Started, Submitted, Usage,
 };
 use crate::{
     ids::{Attempt, SessionId, WorkerId},
@@ -48,6 +48,13 @@ pub enum Command {
         manifest: Option<ManifestRef>,
         /// What it used.
         usage: Usage,
+    },
+    /// Give it back, unrun.
+    Return {
+        /// Which try.
+        attempt: Attempt,
+        /// Whose.
+        session: SessionId,
     },
     /// Give an attempt up.
     GiveUp {
@@ -170,6 +177,7 @@ pub fn decide(job: Option<&Job>, command: Command) -> Result<JobEvent, Rejection
                 usage,
             })))
         }
+        (job, Command::Return { attempt, session }) => give_back(job, attempt, session),
         (job, Command::GiveUp { attempt, cause }) => {
             live(job, attempt, None)?;
             Ok(give_up(job, attempt, cause))
@@ -199,6 +207,23 @@ fn live(job: &Job, attempt: Attempt, session: Option<SessionId>) -> Result<&Atte
     job.live_attempt()
         .filter(|live| live.number == attempt && session.is_none_or(|session| live.session == session))
         .ok_or(Rejection::Stale { attempt })
+}
+
+/// A job that a user wants ended ends here: nobody else would come to know of that.
+fn give_back(job: &Job, attempt: Attempt, session: SessionId) -> Result<JobEvent, Rejection> {
+    live(job, attempt, Some(session))?;
+    match (&job.phase, &job.cancel_requested) {
+        (Phase::Claimed { .. }, None) => Ok(JobEvent::Returned(Returned { attempt, session })),
+        (Phase::Claimed { .. }, Some(_)) => Ok(JobEvent::Finished(Box::new(Finished {
+            attempt,
+            session,
+            outcome: Outcome::Cancelled,
+            manifest: None,
+            usage: Usage::default(),
+            retry_after_ms: None,
+        }))),
+        (_, _) => Err(Rejection::AlreadyStarted),
+    }
 }
 
 fn give_up(job: &Job, attempt: Attempt, cause: LossCause) -> JobEvent {

@@ -24,6 +24,8 @@ pub enum JobEvent {
     Started(Started),
     /// Its attempt ended on its worker; what it made is committed by this.
     Finished(Box<Finished>),
+    /// The worker that took it had no room for it after all, and gives it back.
+    Returned(Returned),
     /// Its attempt was given up, and another may be made.
     Rescheduled(Box<Rescheduled>),
     /// A user asked for its end while a worker had it.
@@ -179,6 +181,15 @@ impl Outcome {
     }
 }
 
+/// `job.returned.v1`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Returned {
+    /// The attempt that comes to nothing; its command never ran.
+    pub attempt: Attempt,
+    /// The session that claimed it.
+    pub session: SessionId,
+}
+
 /// `job.rescheduled.v1`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Rescheduled {
@@ -308,6 +319,7 @@ impl Event for JobEvent {
             Self::Claimed(_) => "job.claimed.v1",
             Self::Started(_) => "job.started.v1",
             Self::Finished(_) => "job.finished.v1",
+            Self::Returned(_) => "job.returned.v1",
             Self::Rescheduled(_) => "job.rescheduled.v1",
             Self::CancelRequested(_) => "job.cancel_requested.v1",
             Self::Cancelled(_) => "job.cancelled.v1",
@@ -324,6 +336,7 @@ impl Event for JobEvent {
             "job.claimed.v1" => Self::Claimed(data(kind, raw)?),
             "job.started.v1" => Self::Started(data(kind, raw)?),
             "job.finished.v1" => Self::Finished(data(kind, raw)?),
+            "job.returned.v1" => Self::Returned(data(kind, raw)?),
             "job.rescheduled.v1" => Self::Rescheduled(data(kind, raw)?),
             "job.cancel_requested.v1" => Self::CancelRequested(data(kind, raw)?),
             "job.cancelled.v1" => Self::Cancelled(data(kind, raw)?),

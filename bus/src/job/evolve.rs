@@ -127,6 +127,18 @@ impl Job {
                     }
                 }
             }
+            JobEvent::Returned(event) => {
+                // Who gives back a job that is to end would keep it from that.
+                if matches!(self.phase, Phase::Claimed { .. })
+                    && self.cancel_requested.is_none()
+                    && let Some(attempt) = self.spoken_for(event.attempt, Some(event.session), recorded)
+                {
+                    attempt.ended_at = Some(time);
+                    attempt.end = Some(AttemptEnd::Returned);
+                    let next = attempt.number.next();
+                    self.phase = Phase::Retrying { next, due: time };
+                }
+            }
             JobEvent::Rescheduled(event) => {
                 if let Some(attempt) = self.spoken_for(event.attempt, None, recorded) {
                     attempt.ended_at = Some(time);
@@ -236,11 +248,12 @@ fn may_say(recorded: &Recorded) -> bool {
         | (JobEvent::CancelRequested(_) | JobEvent::Cancelled(_), Some(Actor::Api | Actor::Watcher))
         | (JobEvent::Died(_) | JobEvent::Expired(_), Some(Actor::Watcher)) => true,
         (JobEvent::Claimed(claimed), Some(Actor::Worker(worker))) => claimed.worker == *worker,
-        (JobEvent::Started(_) | JobEvent::Finished(_), Some(Actor::Worker(_))) => true,
+        (JobEvent::Started(_) | JobEvent::Finished(_) | JobEvent::Returned(_), Some(Actor::Worker(_))) => true,
         (
             JobEvent::Claimed(_)
             | JobEvent::Started(_)
             | JobEvent::Finished(_)
+            | JobEvent::Returned(_)
             | JobEvent::Rescheduled(_)
             | JobEvent::CancelRequested(_)
             | JobEvent::Cancelled(_)

@@ -16,7 +16,7 @@ pub use self::{
     due::Due,
     event::{
         CancelRequested, Cancelled, Claimed, Died, Expired, Finished, JobEvent, LossCause, ManifestRef, Outcome, Released, Requeued,
-        Rescheduled, Started, Submitted, Usage,
+        Rescheduled, Returned, Started, Submitted, Usage,
     },
 };
 use crate::{
@@ -64,7 +64,7 @@ pub enum Phase {
         /// Which try it is.
         attempt: Attempt,
     },
-    /// It failed, and pauses before it is tried again.
+    /// It failed and pauses before it is tried again, or its worker gave it back.
     Retrying {
         /// The attempt that will be made.
         next: Attempt,
@@ -224,6 +224,8 @@ pub struct AttemptRecord {
 pub enum AttemptEnd {
     /// On its worker, with what it left behind.
     Finished(Box<Finished>),
+    /// Its worker gave it back before its command ran.
+    Returned,
     /// It was given up.
     Lost(LossCause),
     /// It was cancelled after its worker was lost.
@@ -292,7 +294,7 @@ impl Job {
     pub fn finished(&self) -> Option<&Finished> {
         match (&self.phase, self.attempts.last()?.end.as_ref()?) {
             (Phase::Ended(End::Finished(_)), AttemptEnd::Finished(finished)) => Some(finished),
-            (_, AttemptEnd::Finished(_) | AttemptEnd::Lost(_) | AttemptEnd::Cancelled) => None,
+            (_, AttemptEnd::Finished(_) | AttemptEnd::Returned | AttemptEnd::Lost(_) | AttemptEnd::Cancelled) => None,
         }
     }
 }

@@ -4,7 +4,7 @@ mod interleaved;
 mod policies;
 mod speakers;
 
-use super::{CancelRequested, Command, End, Job, JobEvent, LossCause, Outcome, Phase, Rejection, State, decide};
+use super::{AttemptEnd, CancelRequested, Command, End, Job, JobEvent, LossCause, Outcome, Phase, Rejection, State, decide};
 use crate::{
     envelope::Actor,
     ids::Attempt,
@@ -86,19 +86,20 @@ fn nothing_but_a_submission_begins_a_job() {
     }
 }
 
-/// Rows: where the job stands. Columns: claim, start, finish, give up (all of attempt 1, by its own worker), cancel.
+/// Rows: where the job stands. Columns: claim, start, finish, give back, give up (all of attempt 1, by its own worker), cancel.
 #[test]
 fn what_is_decided_where() {
     let stale = Rejection::Stale { attempt: Attempt(1) };
     let worker = Worker::new("w");
     let finish = || worker.finish(1, Outcome::Succeeded);
-    type Row = (&'static str, Vec<Command>, [Result<&'static str, Rejection>; 5]);
-    let table: [Row; 6] = [
+    type Row = (&'static str, Vec<Command>, [Result<&'static str, Rejection>; 6]);
+    let table: [Row; 7] = [
         (
             "queued",
             vec![],
             [
                 Ok("job.claimed.v1"),
+                Err(stale.clone()),
                 Err(stale.clone()),
                 Err(stale.clone()),
                 Err(stale.clone()),
@@ -112,6 +113,7 @@ fn what_is_decided_where() {
                 Err(Rejection::NotQueued),
                 Ok("job.started.v1"),
                 Ok("job.finished.v1"),
+                Ok("job.returned.v1"),
                 Ok("job.rescheduled.v1"),
                 Ok("job.cancel_requested.v1"),
             ],
@@ -123,6 +125,7 @@ fn what_is_decided_where() {
                 Err(Rejection::NotQueued),
                 Err(Rejection::AlreadyStarted),
                 Ok("job.finished.v1"),
+                Err(Rejection::AlreadyStarted),
                 Ok("job.rescheduled.v1"),
                 Ok("job.cancel_requested.v1"),
             ],
@@ -134,8 +137,22 @@ fn what_is_decided_where() {
                 Err(Rejection::NotQueued),
                 Ok("job.started.v1"),
                 Ok("job.finished.v1"),
+                // Nobody else would come to know that it is to end.
+                Ok("job.finished.v1"),
                 Ok("job.cancelled.v1"),
                 Err(Rejection::AlreadyCancelling),
+            ],
+        ),
+        (
+            "given back",
+            vec![worker.claim(), worker.give_back(1)],
+            [
+                Err(Rejection::NotQueued),
+                Err(stale.clone()),
+                Err(stale.clone()),
+                Err(stale.clone()),
+                Err(stale.clone()),
+                Ok("job.cancelled.v1"),
             ],
         ),
         (
@@ -143,6 +160,7 @@ fn what_is_decided_where() {
             vec![worker.claim(), worker.give_up(1)],
             [
                 Ok("job.claimed.v1"),
+                Err(stale.clone()),
                 Err(stale.clone()),
                 Err(stale.clone()),
                 Err(stale.clone()),
@@ -154,6 +172,7 @@ fn what_is_decided_where() {
             vec![worker.claim(), finish()],
             [
                 Err(Rejection::Ended),
+                Err(stale.clone()),
                 Err(stale.clone()),
                 Err(stale.clone()),
                 Err(stale),
@@ -170,6 +189,7 @@ fn what_is_decided_where() {
             worker.claim(),
             worker.start(1),
             finish(),
+            worker.give_back(1),
             worker.give_up(1),
             Command::Cancel { reason: None },
         ];
@@ -180,6 +200,29 @@ fn what_is_decided_where() {
             assert_eq!(decided.as_ref().map(JobEvent::kind).map_err(Clone::clone), decision, "{text}");
         }
     }
+}
+
+#[test]
+fn what_is_given_back_is_made_again_and_counts_against_nothing() {
+    let mut history = History::submitted();
+    let (full, idle) = (Worker::new("full"), Worker::new("idle"));
+    for attempt in 1..=2 * MAX_LOSSES {
+        history.say(&full.actor(), full.claim()).expect("queued");
+        history.say(&full.actor(), full.give_back(attempt)).expect("claimed");
+        assert_eq!(history.job().due().map(|due| due.command), Some(Command::Release), "at once");
+        history.say(&Actor::Watcher, Command::Release).expect("given back");
+    }
+    let job = history.job();
+    assert_eq!((job.failures, job.losses), (0, 0));
+    assert!(
+        job.attempts
+            .iter()
+            .all(|attempt| attempt.end == Some(AttemptEnd::Returned) && attempt.started_at.is_none())
+    );
+    history.say(&idle.actor(), idle.claim()).expect("queued");
+    let finish = idle.finish(2 * MAX_LOSSES + 1, Outcome::Succeeded);
+    history.say(&idle.actor(), finish).expect("live");
+    assert_eq!(history.state(), State::Succeeded);
 }
 
 #[test]

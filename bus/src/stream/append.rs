@@ -94,6 +94,7 @@ impl Append {
             | JobEvent::Claimed(_)
             | JobEvent::Started(_)
             | JobEvent::Finished(_)
+            | JobEvent::Returned(_)
             | JobEvent::CancelRequested(_)
             | JobEvent::Cancelled(_)
             | JobEvent::Died(_)

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use api::view::{AttemptOutcome, HistoryEvent, JobView, describe, describe_expiry, describe_loss};
+use api::view::{AttemptOutcome, HistoryEvent, JobView, RETURNED, describe, describe_expiry, describe_loss};
 use bus::{
     envelope::Event as _,
     ids::Attempt,
@@ -175,6 +175,7 @@ fn words_of_job(event: &JobEvent) -> String {
             format!("attempt {} started, executor {}{what}", started.attempt, started.executor)
         }
         JobEvent::Finished(finished) => words_of_end(finished),
+        JobEvent::Returned(event) => format!("attempt {} {RETURNED}", event.attempt),
         JobEvent::Rescheduled(event) => format!("attempt {} given up: {}; queued again", event.attempt, describe_loss(&event.cause)),
         JobEvent::CancelRequested(event) => with_reason("a user asked to cancel it", event.reason.as_deref()),
         JobEvent::Cancelled(event) => with_reason("cancelled", event.reason.as_deref()),
@@ -184,7 +185,7 @@ fn words_of_job(event: &JobEvent) -> String {
             describe_loss(&event.cause)
         ),
         JobEvent::Released(event) if event.attempt == Attempt::FIRST => "what it waited for is true; queued".to_owned(),
-        JobEvent::Released(_) => "its pause is over; queued again".to_owned(),
+        JobEvent::Released(_) => "queued again".to_owned(),
         JobEvent::Expired(event) => format!("given up: {}", describe_expiry(event.clock, event.limit_ms)),
         JobEvent::Requeued(event) => with_reason("requeued", event.reason.as_deref()),
     }

@@ -128,7 +128,9 @@ fn job(row: JobColumns) -> Result<Job, sqlx::Error> {
         }
         (State::TimedOut, Some(outcome)) => match serde_json::from_str(&outcome) {
             Ok(LostOutcome::Expired { clock, limit_ms }) => Phase::Ended(End::Expired { clock, limit_ms }),
-            Ok(LostOutcome::Lost { .. }) | Err(_) => Phase::Ended(End::Finished(serde_json::from_str(&outcome).map_err(foreign)?)),
+            Ok(LostOutcome::Returned | LostOutcome::Lost { .. }) | Err(_) => {
+                Phase::Ended(End::Finished(serde_json::from_str(&outcome).map_err(foreign)?))
+            }
         },
         (_, Some(outcome)) => Phase::Ended(End::Finished(serde_json::from_str::<Outcome>(&outcome).map_err(foreign)?)),
         (state, None) => return Err(foreign(format!("job {} is {state} without an outcome", row.id))),

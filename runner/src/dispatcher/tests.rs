@@ -140,6 +140,25 @@ fn brisk_work_is_held_for_room_and_slow_work_is_not() {
 }
 
 #[test]
+fn where_what_was_held_gets_no_room_nothing_more_is_held_until_something_ends() {
+    let now = Instant::now();
+    let mut dispatcher = settled(1, now);
+    let normal = lane(Priority::Normal, Size::S);
+    let brisk = |dispatcher: &mut Dispatcher| dispatcher.released(room(1000), Duration::from_millis(1));
+    assert_eq!(dispatcher.delivered(normal, room(1000)), Verdict::Run);
+    brisk(&mut dispatcher);
+    assert_eq!(dispatcher.delivered(normal, room(1000)), Verdict::Run);
+    assert_eq!(dispatcher.delivered(normal, room(1000)), Verdict::Hold);
+    dispatcher.waited_in_vain();
+    dispatcher.ended(normal, usize::MAX);
+    assert!(asked(&dispatcher.plan(now).0).is_empty(), "nothing is asked for ahead");
+    assert_eq!(dispatcher.delivered(normal, room(1000)), Verdict::NoRoom, "it was asked for before");
+    brisk(&mut dispatcher);
+    assert_eq!(dispatcher.delivered(normal, room(1000)), Verdict::Run);
+    assert_eq!(dispatcher.delivered(normal, room(1000)), Verdict::Hold);
+}
+
+#[test]
 fn a_big_job_gets_its_room_in_bounded_time() {
     let now = Instant::now();
     let mut dispatcher = settled(2, now);

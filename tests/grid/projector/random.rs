@@ -8,7 +8,7 @@ use bus::{
     ids::{Attempt, JobId, SessionId, WorkerId},
     job::{
         CancelRequested, Cancelled, Claimed, Command, Died, Finished, Job, JobEvent, LossCause, Outcome, Phase, Recorded, Rescheduled,
-        Started, Submitted, Usage, decide,
+        Returned, Started, Submitted, Usage, decide,
     },
     policy::{Clock, Start},
     spec::{ExecutorKind, JobSpec},
@@ -154,7 +154,8 @@ impl Babbler {
     fn lived(&mut self, attempt: Attempt, worker: WorkerId, session: SessionId) -> (Option<Actor>, JobEvent) {
         let cause = LossCause::WorkerLost { worker: worker.clone() };
         let by_worker = Some(Actor::Worker(worker));
-        match self.dice.random_range(0..10) {
+        match self.dice.random_range(0..11) {
+            10 => (by_worker, JobEvent::Returned(Returned { attempt, session })),
             0..4 => (by_worker, started(&mut self.dice, attempt, session)),
             4..7 => (by_worker, finished(&mut self.dice, attempt, session)),
             7 => (

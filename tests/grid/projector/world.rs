@@ -287,6 +287,7 @@ impl AttemptColumns {
         let (outcome, finished) = match &attempt.end {
             None => (None, None),
             Some(AttemptEnd::Finished(finished)) => (Some(json!(finished.outcome)), Some(finished)),
+            Some(AttemptEnd::Returned) => (Some(json!({ "kind": "returned" })), None),
             Some(AttemptEnd::Lost(cause)) => (Some(json!({ "kind": "lost", "cause": cause })), None),
             Some(AttemptEnd::Cancelled) => (Some(json!({ "kind": "cancelled" })), None),
         };

@@ -1,5 +1,6 @@
 //! A runner as a process of its own, over a real nats-server: what it does when it must end something, or itself.
 
+mod ahead;
 mod clocks;
 mod fence;
 mod leave;

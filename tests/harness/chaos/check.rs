@@ -221,6 +221,13 @@ fn one_trace(evidence: &Evidence, tale: &Tale, trace: &Trace, verdict: &mut Verd
             format!("attempt {} ran {early} ms before its claim", trace.attempt),
         );
     }
+    if one.returned.is_some() {
+        let what = format!(
+            "attempt {} ran (process {}), and was given back as one that did not",
+            trace.attempt, trace.pid
+        );
+        verdict.add(2, Kind::Disagreement, job, what);
+    }
     // A fenced attempt's command is ended as soon as its runner can know; a dead runner's, at once.
     if let Some(given_up) = one.given_up {
         verdict.unwanted += usize::from(trace.end.is_some());

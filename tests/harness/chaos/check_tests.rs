@@ -87,6 +87,11 @@ impl Story {
         self.say(at, Word::Rescheduled(Attempt(attempt)))
     }
 
+    fn returned(self, at: i64, attempt: u32) -> Self {
+        let session = self.sessions[usize::from(attempt > 1)];
+        self.say(at, Word::Returned(Attempt(attempt), session))
+    }
+
     fn lost(self, at: i64, number: usize) -> Self {
         let session = self.sessions[number - 1];
         self.event(at, What::Lost(worker(number), session))
@@ -163,11 +168,23 @@ fn zombie() -> Story {
         .finished(9_010, 2)
 }
 
+/// Its first worker had no room for it.
+fn given_back() -> Story {
+    Story::new()
+        .claimed(10, 1)
+        .returned(210, 1)
+        .say(215, Word::Released(Attempt(2)))
+        .claimed(220, 2)
+        .ran(2, 230, 500, true)
+        .finished(510, 2)
+}
+
 #[test]
 fn what_is_well_is_found_well() {
     plain().holds();
     moved().holds();
     zombie().holds();
+    given_back().holds();
     Story::new().say(5, Word::Cancelled).holds();
 }
 
@@ -193,6 +210,15 @@ fn two_results_are_found() {
     moved().finished(1_600, 1).breaks(Kind::Doubled);
     plain().say(600, Word::Cancelled).breaks(Kind::Doubled);
     plain().rescheduled(600, 1).breaks(Kind::Doubled);
+}
+
+#[test]
+fn an_attempt_that_ran_although_it_was_given_back_is_found() {
+    given_back().ran(1, 20, 30, true).breaks(Kind::Disagreement);
+    given_back().finished(520, 1).breaks(Kind::Doubled);
+    let began = Story::new().claimed(10, 1);
+    let started = Word::Started(Attempt(1), began.sessions[0]);
+    began.say(20, started).returned(30, 1).breaks(Kind::Doubled);
 }
 
 #[test]

@@ -54,13 +54,15 @@ pub struct Try {
     pub finished: Option<Micros>,
     /// When it was given up.
     pub given_up: Option<Micros>,
+    /// When its worker gave it back, unrun.
+    pub returned: Option<Micros>,
 }
 
 impl Try {
     /// When it was over.
     #[must_use]
     pub fn closed(&self) -> Option<Micros> {
-        self.finished.or(self.given_up)
+        self.finished.or(self.given_up).or(self.returned)
     }
 }
 
@@ -114,6 +116,7 @@ impl Tale {
                     started: None,
                     finished: None,
                     given_up: None,
+                    returned: None,
                 });
                 fits.then_some(()).ok_or("it was claimed while it was not queued for this attempt")
             }
@@ -153,6 +156,12 @@ impl Tale {
                 let waits = self.stand != Stand::Live;
                 self.end(at, End::Expired);
                 waits.then_some(()).ok_or("it expired while a worker had it")
+            }
+            Word::Returned(attempt, session) => {
+                let unrun = self.live(*attempt, Some(*session)).filter(|live| live.started.is_none());
+                let unrun = unrun.map(|live| live.returned = Some(at));
+                self.stand = Stand::Waiting(attempt.next());
+                unrun.ok_or("an attempt was given back that is not the live one, or that ran")
             }
             Word::Rescheduled(attempt) => {
                 let live = self.live(*attempt, None).map(|live| live.given_up = Some(at));

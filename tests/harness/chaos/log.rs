@@ -77,6 +77,8 @@ pub enum Word {
         /// Whether it failed and is tried again.
         again: bool,
     },
+    /// The worker that took it gave it back.
+    Returned(Attempt, SessionId),
     /// Its attempt was given up, and another may be made.
     Rescheduled(Attempt),
     /// What it waited for is true; this attempt may be made.
@@ -107,6 +109,7 @@ impl Word {
                 succeeded: finished.outcome == Outcome::Succeeded,
                 again: finished.retry_after_ms.is_some(),
             },
+            JobEvent::Returned(returned) => Self::Returned(returned.attempt, returned.session),
             JobEvent::Rescheduled(rescheduled) => Self::Rescheduled(rescheduled.attempt),
             JobEvent::CancelRequested(_) => Self::CancelRequested,
             JobEvent::Cancelled(_) => Self::Cancelled,

@@ -197,8 +197,22 @@ impl Sim {
         }
         let runner = &mut self.runners[number];
         runner.last_claim = runner.last_claim.max(sequence);
+        if self.random.random_bool(0.1) {
+            let waited = self.now + self.random.random_range(1..200);
+            return self.as_one(Who::Runner(number), waited, move |sim| sim.give_back(number, job, attempt));
+        }
         let ends = self.now + self.random.random_range(100..9_000);
         self.as_one(Who::Runner(number), ends, move |sim| sim.done(number, job, attempt));
+    }
+
+    /// There is no room for it after all.
+    fn give_back(&mut self, number: usize, job: Job, attempt: Attempt) {
+        let (id, session) = (job.id, self.runners[number].session);
+        if self.runners[number].entries.get(&id) == Some(&Entry { attempt }) {
+            let give_back = Command::Return { attempt, session };
+            let leave: Then = Box::new(move |sim, _| sim.leave(number, id, attempt));
+            self.say(number, job, give_back, TRIES, leave);
+        }
     }
 
     /// Its command has ended.

@@ -14,7 +14,7 @@ use crate::{
     ids::{Attempt, Digest, EventId, JobId, SessionId, Token},
     job::{
         CancelRequested, Cancelled, Claimed, Died, Expired, Finished, JobEvent, LossCause, ManifestRef, Outcome, Released, Requeued,
-        Rescheduled, Started, Submitted, Usage,
+        Rescheduled, Returned, Started, Submitted, Usage,
     },
     policy::{Clock, Dependency, DependsOn, Retry, Start},
     runtime::RuntimeRef,
@@ -254,6 +254,7 @@ pub(super) fn event() -> impl Strategy<Value = JobEvent> {
             })
         }),
         finished().prop_map(|finished| JobEvent::Finished(Box::new(finished))),
+        (attempt(), session()).prop_map(|(attempt, session)| JobEvent::Returned(Returned { attempt, session })),
         (attempt(), cause(), spec(), any::<u32>(), option::of(time())).prop_map(|(attempt, cause, spec, failures, deadline)| {
             JobEvent::Rescheduled(Box::new(Rescheduled {
                 attempt,

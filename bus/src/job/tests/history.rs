@@ -66,7 +66,7 @@ impl History {
         let actor = match command {
             Command::Submit { .. } | Command::Cancel { .. } | Command::Requeue { .. } => Actor::Api,
             Command::GiveUp { .. } | Command::Release | Command::Expire { .. } => Actor::Watcher,
-            Command::Claim { .. } | Command::Start { .. } | Command::Finish { .. } => worker.actor(),
+            Command::Claim { .. } | Command::Start { .. } | Command::Finish { .. } | Command::Return { .. } => worker.actor(),
         };
         self.say(&actor, command)
     }
@@ -132,6 +132,14 @@ impl Worker {
             outcome,
             manifest: None,
             usage: Usage::default(),
+        }
+    }
+
+    /// That it has no room for it.
+    pub(super) fn give_back(&self, attempt: u32) -> Command {
+        Command::Return {
+            attempt: Attempt(attempt),
+            session: self.session,
         }
     }
 

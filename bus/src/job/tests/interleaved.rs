@@ -35,6 +35,7 @@ enum Wish {
     Claim,
     Start,
     Finish,
+    Return,
     GiveUp,
     Cancel,
 }
@@ -75,7 +76,9 @@ impl World {
             (0..=2, Wish::Claim | Wish::Cancel) => worker.claim(),
             (0..=2, Wish::Start) => worker.start(attempt),
             (0..=2, Wish::Finish) => worker.finish(attempt, Outcome::Succeeded),
+            (0..=2, Wish::Return) => worker.give_back(attempt),
             (0..=2, Wish::GiveUp) => worker.finish(attempt, Outcome::Failed { exit_code: 1 }),
+            (3 | 4, Wish::Return) => Command::Release,
             (3 | 4, _) => Command::GiveUp {
                 attempt: Attempt(attempt),
                 cause: LossCause::WorkerLost { worker: worker.id.clone() },
@@ -170,6 +173,7 @@ fn wish() -> impl Strategy<Value = Wish> {
         4 => Just(Wish::Claim),
         2 => Just(Wish::Start),
         2 => Just(Wish::Finish),
+        1 => Just(Wish::Return),
         1 => Just(Wish::GiveUp),
         1 => Just(Wish::Cancel),
     ]
@@ -205,7 +209,12 @@ fn check(history: &History) -> Result<(), TestCaseError> {
         prop_assert_eq!(live, usize::from(job.live_attempt().is_some()), "an attempt is live or has an end");
         let numbers = job.attempts.iter().map(|attempt| attempt.number.0).collect::<Vec<_>>();
         prop_assert_eq!(&numbers, &(1..=u32::try_from(numbers.len()).expect("few")).collect::<Vec<_>>());
-        prop_assert!(job.attempts.len() <= MAX_LOSSES as usize);
+        let lost = job
+            .attempts
+            .iter()
+            .filter(|attempt| matches!(attempt.end, Some(AttemptEnd::Lost(_))))
+            .count();
+        prop_assert!(lost <= MAX_LOSSES as usize, "an attempt that was given back counts against nothing");
         prop_assert_eq!(job.ended_at.is_some(), job.state().is_end());
         if let Some(before) = before.filter(|before| before.state().is_end()) {
             let unchanged = Job {
@@ -307,13 +316,16 @@ fn check_end(history: &History) -> Result<(), TestCaseError> {
         if let Some(live) = history.job().live_attempt().map(|live| live.number.0) {
             prop_assert!(history.say(&Actor::Watcher, worker.give_up(live)).is_ok());
         }
+        if let Phase::Retrying { .. } = history.job().phase {
+            prop_assert!(history.say(&Actor::Watcher, Command::Release).is_ok());
+        }
     }
     if let Phase::Queued { next } = lives.job().phase {
         prop_assert!(lives.say(&worker.actor(), worker.claim()).is_ok());
         prop_assert!(lives.say(&worker.actor(), worker.finish(next.0, Outcome::Succeeded)).is_ok());
     }
     while let Phase::Queued { next } = dies.job().phase {
-        prop_assert!(next.0 <= MAX_LOSSES);
+        prop_assert!(dies.job().losses < MAX_LOSSES);
         prop_assert!(dies.say(&worker.actor(), worker.claim()).is_ok());
         prop_assert!(dies.say(&Actor::Watcher, worker.give_up(next.0)).is_ok());
     }

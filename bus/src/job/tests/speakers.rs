@@ -6,14 +6,14 @@ use crate::{
     ids::Attempt,
     job::{
         CancelRequested, Cancelled, Claimed, Died, Expired, Finished, Job, JobEvent, LossCause, Outcome, Released, Requeued, Rescheduled,
-        Started, Submitted, Usage,
+        Returned, Started, Submitted, Usage,
     },
     policy::{Clock, Start},
     spec::{ExecutorKind, JobSpec},
 };
 
 /// One of each, true of the job after `before`, if `worker` is the one that has it.
-fn every_event(worker: &Worker, attempt: Attempt) -> [JobEvent; 11] {
+fn every_event(worker: &Worker, attempt: Attempt) -> [JobEvent; 12] {
     let (session, cause) = (worker.session, LossCause::WorkerLost { worker: worker.id.clone() });
     let reason = None;
     [
@@ -37,6 +37,7 @@ fn every_event(worker: &Worker, attempt: Attempt) -> [JobEvent; 11] {
             usage: Usage::default(),
             retry_after_ms: None,
         })),
+        JobEvent::Returned(Returned { attempt, session }),
         JobEvent::Rescheduled(Box::new(Rescheduled {
             attempt,
             cause: cause.clone(),
@@ -117,7 +118,7 @@ fn only_who_may_say_it_says_it_with_effect() {
             .collect::<Vec<_>>();
         let may: Vec<Option<Actor>> = match event.kind() {
             "job.submitted.v1" | "job.rescheduled.v1" | "job.released.v1" | "job.requeued.v1" => vec![None],
-            "job.claimed.v1" | "job.started.v1" | "job.finished.v1" => vec![Some(worker.actor())],
+            "job.claimed.v1" | "job.started.v1" | "job.finished.v1" | "job.returned.v1" => vec![Some(worker.actor())],
             "job.cancel_requested.v1" | "job.cancelled.v1" => vec![Some(Actor::Api), Some(Actor::Watcher)],
             "job.died.v1" | "job.expired.v1" => vec![Some(Actor::Watcher)],
             kind => panic!("who may say {kind}?"),
@@ -148,7 +149,10 @@ fn another_sessions_word_about_an_attempt_changes_nothing() {
     let (worker, restarted) = (Worker::new("w"), Worker::new("w"));
     let [_, _, claimed, running, ..] = stages(&worker);
     for event in every_event(&restarted, Attempt::FIRST) {
-        if matches!(event, JobEvent::Claimed(_) | JobEvent::Started(_) | JobEvent::Finished(_)) {
+        if matches!(
+            event,
+            JobEvent::Claimed(_) | JobEvent::Started(_) | JobEvent::Finished(_) | JobEvent::Returned(_)
+        ) {
             assert!(!effect(&claimed, Some(&restarted.actor()), &event), "{}", event.kind());
             assert!(!effect(&running, Some(&restarted.actor()), &event), "{}", event.kind());
         }

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use bus::{
     batch::{BatchAdvanced, BatchCancelled, BatchSealed, BatchStopped, BatchSubmitted},
     image::{ImagePushed, ImageRemoved},
-    job::{CancelRequested, Cancelled, Claimed, Died, Expired, Finished, Released, Requeued, Rescheduled, Started, Submitted},
+    job::{CancelRequested, Cancelled, Claimed, Died, Expired, Finished, Released, Requeued, Rescheduled, Returned, Started, Submitted},
     manifest::Manifest,
     runtimes::RuntimesSet,
     submission::Submission,
@@ -37,16 +37,17 @@ struct Kind {
 const READY: &str = "on `rgrid.evt.<namespace>.job.<job>.ready.<queue>.<class>`";
 
 #[rustfmt::skip]
-const JOB: [Kind; 11] = [
+const JOB: [Kind; 12] = [
     Kind { kind: "job.submitted.v1", data: "Submitted", by: "the API or its intake, READY; with a condition (`start`), on `….by.api`", means: "It was accepted, and without a condition it is ready to run: this is the queue entry too." },
     Kind { kind: "job.claimed.v1", data: "Claimed", by: "its worker", means: "A worker took it." },
     Kind { kind: "job.started.v1", data: "Started", by: "its worker", means: "Its command runs." },
     Kind { kind: "job.finished.v1", data: "Finished", by: "its worker", means: "Its attempt ended on its worker, and what it made is committed. The job's last event, unless it names `retry_after_ms`." },
+    Kind { kind: "job.returned.v1", data: "Returned", by: "its worker", means: "It took it ahead of having room for it, and has none after all. Its command did not run, and nothing counts against the job; `job.released.v1` follows." },
     Kind { kind: "job.rescheduled.v1", data: "Rescheduled", by: "the watcher, READY", means: "Its attempt was given up, and it waits for a worker again." },
     Kind { kind: "job.cancel_requested.v1", data: "CancelRequested", by: "the API; the watcher for a batch that fails fast", means: "Its end was asked for while a worker had it. `job.finished.v1` follows." },
     Kind { kind: "job.cancelled.v1", data: "Cancelled", by: "the API or the watcher", means: "It ended without running, or without its worker, because a user asked for that. The job's last event." },
     Kind { kind: "job.died.v1", data: "Died", by: "the watcher", means: "Its attempts are used up. The job's last event, unless it is requeued." },
-    Kind { kind: "job.released.v1", data: "Released", by: "the watcher, READY", means: "What it waited for is true, or its pause after a failure is over; it waits for a worker." },
+    Kind { kind: "job.released.v1", data: "Released", by: "the watcher, READY", means: "What it waited for is true, or its pause after a failure is over, or its worker gave it back; it waits for a worker." },
     Kind { kind: "job.expired.v1", data: "Expired", by: "the watcher", means: "It waited longer than it may, and ended as `timed_out`. The job's last event, unless it is requeued." },
     Kind { kind: "job.requeued.v1", data: "Requeued", by: "the API, READY", means: "An operator revived a dead or expired job; it waits for a worker again, with its losses, failures and clocks at zero." },
 ];
@@ -97,6 +98,7 @@ impl Contract {
         add::<Claimed>(&mut generator);
         add::<Started>(&mut generator);
         add::<Finished>(&mut generator);
+        add::<Returned>(&mut generator);
         add::<Rescheduled>(&mut generator);
         add::<CancelRequested>(&mut generator);
         add::<Cancelled>(&mut generator);
@@ -230,6 +232,7 @@ mod tests {
             JobEvent::Claimed(_) => "Claimed",
             JobEvent::Started(_) => "Started",
             JobEvent::Finished(_) => "Finished",
+            JobEvent::Returned(_) => "Returned",
             JobEvent::Rescheduled(_) => "Rescheduled",
             JobEvent::CancelRequested(_) => "CancelRequested",
             JobEvent::Cancelled(_) => "Cancelled",

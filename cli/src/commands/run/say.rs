@@ -1,6 +1,6 @@
 //! What `rgrid run` itself says: on standard error, in one line each.
 
-use api::view::{AttemptOutcome, AttemptView, JobView, LostAttempt, describe_loss};
+use api::view::{AttemptOutcome, AttemptView, JobView, LostAttempt, RETURNED, describe_loss};
 use bus::ids::JobId;
 use chrono::Utc;
 
@@ -43,6 +43,9 @@ pub(super) fn attempt(job: JobId, attempts: &[AttemptView], number: u32) {
                 number - 1,
                 describe_loss(cause)
             );
+        }
+        Some(AttemptOutcome::Lost(LostAttempt::Returned)) => {
+            eprintln!("rgrid: attempt {} was {RETURNED}; attempt {number} begins{on}", number - 1);
         }
         Some(AttemptOutcome::Lost(LostAttempt::Expired { .. }) | AttemptOutcome::Finished(_)) | None => {
             eprintln!("rgrid: attempt {number} begins{on}");

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use crate::output::duration;
 
 /// The events that are asked for.
-pub(super) const TYPES: &str = "job.claimed,job.started,job.finished,job.rescheduled,job.cancelled,job.died,job.expired,job.requeued,\
+pub(super) const TYPES: &str = "job.claimed,job.started,job.finished,job.returned,job.rescheduled,job.cancelled,job.died,job.expired,job.requeued,\
                                 batch.stopped,batch.cancelled";
 
 /// What is read of an event.
@@ -107,7 +107,7 @@ impl Progress {
                     .filter(|manifest| manifest.files + manifest.links > 0)
                     .map(|_| index);
             }
-            "job.rescheduled.v1" | "job.requeued.v1" => {
+            "job.returned.v1" | "job.rescheduled.v1" | "job.requeued.v1" => {
                 self.stands.remove(&index);
             }
             "job.cancelled.v1" => {
