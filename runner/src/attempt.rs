@@ -10,7 +10,7 @@ use bus::{
     envelope::{Actor, Envelope},
     files::Files,
     ids::{Attempt, JobId, SessionId, WorkerId},
-    job::{Command, Job, JobEvent, ManifestRef, Outcome, Phase, Rejection, Usage},
+    job::{Command, Job, JobEvent, ManifestRef, Outcome, Phase, Rejection, State, Usage},
     secrets::Key,
     stream::{append::Log, work::Work},
 };
@@ -167,7 +167,7 @@ pub(crate) async fn run(context: Arc<Context>, work: Work, job: Job, ready: Enve
 }
 
 /// Says in the runner's own log how an attempt ended.
-pub(crate) fn told(id: JobId, attempt: Attempt, carried: Result<bus::job::State, Unfinished>) {
+pub(crate) fn told(id: JobId, attempt: Attempt, carried: Result<State, Unfinished>) {
     match carried {
         Ok(state) => debug!(job.id = %id, "job {id}, attempt {attempt}: {state}"),
         Err(Unfinished::Leaving(_) | Unfinished::Stopped(Stop::Leave)) => {
@@ -185,20 +185,16 @@ pub(crate) fn told(id: JobId, attempt: Attempt, carried: Result<bus::job::State,
 }
 
 /// Runs a claimed attempt, and commits what came of it; or gives it back.
-async fn carry(
-    context: &Context,
-    scribe: &mut Scribe,
-    mut entry: Entry,
-    attempt: Attempt,
-    share: Share,
-) -> Result<bus::job::State, Unfinished> {
+async fn carry(context: &Context, scribe: &mut Scribe, mut entry: Entry, attempt: Attempt, share: Share) -> Result<State, Unfinished> {
     let begun = Instant::now();
     match Box::pin(execute(context, scribe, &mut entry, attempt, share)).await {
         Ok(executed) => commit(context, scribe, entry, attempt, begun, executed).await,
         Err(Unfinished::NoRoom) => {
             let session = context.session;
-            say_last(scribe, entry, Command::Return { attempt, session }).await?;
-            Err(Unfinished::NoRoom)
+            match say_last(scribe, entry, Command::Return { attempt, session }).await? {
+                State::Retrying => Err(Unfinished::NoRoom),
+                ended => Ok(ended),
+            }
         }
         Err(unfinished) => Err(unfinished),
     }
@@ -212,7 +208,7 @@ pub(crate) async fn commit(
     attempt: Attempt,
     begun: Instant,
     executed: Executed,
-) -> Result<bus::job::State, Unfinished> {
+) -> Result<State, Unfinished> {
     let (outcome, manifest, usage) = match executed {
         Ok((done, manifest)) => (done.outcome, manifest, done.usage),
         Err(broken) => {
@@ -236,16 +232,16 @@ pub(crate) async fn commit(
         manifest,
         usage,
     };
-    say_last(scribe, entry, finish).await?;
-    Ok(scribe.job().state())
+    say_last(scribe, entry, finish).await
 }
 
-/// Says the last word on an attempt, while it is ours.
-async fn say_last(scribe: &mut Scribe, mut entry: Entry, word: Command) -> Result<(), Unfinished> {
+/// Says the last word on an attempt, while it is ours, and tells what the job comes to by it.
+async fn say_last(scribe: &mut Scribe, mut entry: Entry, word: Command) -> Result<State, Unfinished> {
     tokio::select! {
-        said = scribe.say(word) => said.map(drop).map_err(Unfinished::from),
-        stop = entry.fenced() => Err(Unfinished::Stopped(stop)),
+        said = scribe.say(word) => drop(said?),
+        stop = entry.fenced() => return Err(Unfinished::Stopped(stop)),
     }
+    Ok(scribe.job().state())
 }
 
 pub(crate) type Executed = Result<(Done, Option<ManifestRef>), Broken>;
@@ -268,18 +264,14 @@ async fn execute(
         Ok(place) => place,
         Err(error) => return Ok(Err(Broken::Place(error))),
     };
-    let laid = tokio::select! {
-        laid = stage::lay(&context.files, &place, &job.spec) => laid,
-        cut = command::cut_early(entry, &job) => return nothing(cut.before_start()?),
-    };
-    let laid = match laid {
-        Ok(laid) => packages::with_modules(laid, &job.spec),
-        Err(error) => return Ok(Err(error.into())),
-    };
-    let taken = tokio::select! {
+    let prepared = tokio::select! {
         biased;
-        taken = share.taken() => taken.ok_or(Unfinished::NoRoom)?,
+        prepared = prepare(stage::lay(&context.files, &place, &job.spec), share) => prepared,
         cut = command::cut_early(entry, &job) => return nothing(cut.before_start()?),
+    };
+    let (laid, taken) = match prepared {
+        Ok((laid, taken)) => (packages::with_modules(laid, &job.spec), taken),
+        Err(end) => return end,
     };
     let mut logbook = Logbook::new(
         &context.js,
@@ -295,6 +287,16 @@ async fn execute(
         Err(cut) => return collect(context, entry, &place, (&laid, wanted), logbook, Ok(cut.before_start()?)).await,
     };
     Box::pin(to_its_end(context, scribe, entry, taken, (place, laid, logbook), started)).await
+}
+
+/// Lays files out while room is waited for; the first of both that fails is the attempt's end.
+async fn prepare(
+    lay: impl Future<Output = Result<Layout, stage::Error>>,
+    share: Share,
+) -> Result<(Layout, Taken), Result<Executed, Unfinished>> {
+    let laid = async { lay.await.map_err(|error| Ok(Err(error.into()))) };
+    let taken = async { share.taken().await.ok_or(Err(Unfinished::NoRoom)) };
+    tokio::try_join!(laid, taken)
 }
 
 /// Follows a command to its end and keeps what it left behind; or leaves it to the next runner.
@@ -319,4 +321,32 @@ pub(crate) async fn to_its_end(
     drop(taken);
     let wanted = scribe.job().spec.outputs.as_deref();
     collect(context, entry, &place, (&laid, wanted), logbook, ran).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_gets_no_room_is_not_laid_out_to_its_end() {
+        let (give, awaited) = oneshot::channel();
+        drop(give);
+        let end = prepare(pending(), Share::Awaited(awaited)).await;
+        assert!(matches!(end, Err(Err(Unfinished::NoRoom))));
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_laid_out_does_not_wait_for_room() {
+        let (_give, awaited) = oneshot::channel();
+        let broken = stage::Error::Disk {
+            path: "x".into(),
+            source: io::ErrorKind::StorageFull.into(),
+        };
+        let end = prepare(ready(Err(broken)), Share::Awaited(awaited)).await;
+        assert!(matches!(end, Err(Ok(Err(Broken::Stage(_))))));
+    }
 }

@@ -4,12 +4,15 @@
 //!   free), and for no more messages than fit.
 //! - Where urgent and less urgent work waits, the urgent goes first without a round trip of its own: an ask that has been out
 //!   for [`QUIET`] and brought nothing shows that its class is empty, and only then is a lower priority asked.
-//! - While attempts are brisk ([`BRISK`]), as much as the machine runs at once is asked for and claimed ahead, and held for room
-//!   for [`HELD`] at most: a core that is free waits for nobody. Where one gets none, attempts are not brisk after all.
+//! - While attempts are brisk ([`BRISK`]), as many are asked for and claimed ahead as have made room of that size within
+//!   [`PACE`], and held for room for [`HELD`] at most: a core that is free waits for nobody. Who holds one in vain begins to count anew.
 //! - A big job gets its room in bounded time: a class that did not fit for [`STARVED`] is looked up, and if work waits in it,
 //!   nothing smaller is asked for until it fits.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use bus::spec::{Class, Resources};
 
@@ -20,6 +23,8 @@ pub(crate) const QUIET: Duration = Duration::from_millis(5);
 pub(crate) const STARVED: Duration = Duration::from_secs(15);
 /// Attempts that end within this, on average, are brisk: asking for the next one takes a part of its time that counts.
 pub(crate) const BRISK: Duration = Duration::from_millis(50);
+/// As many as ended within this are held for room: at that pace, they get it within as long.
+pub(crate) const PACE: Duration = Duration::from_millis(100);
 /// How long work may be held for room before it is given back: brisk work finds room long before.
 pub(crate) const HELD: Duration = Duration::from_millis(200);
 /// The most messages that are asked of one class at once.
@@ -129,6 +134,8 @@ pub(crate) struct Dispatcher {
     making_room: Option<usize>,
     /// How long attempts took lately.
     took: Option<Duration>,
+    /// When the last of them ended, the oldest first, and the room that each made.
+    ends: VecDeque<(Instant, Room)>,
     /// Messages that wait here for room.
     held: usize,
 }
@@ -154,6 +161,7 @@ impl Dispatcher {
             order,
             making_room: None,
             took: None,
+            ends: VecDeque::new(),
             held: 0,
         }
     }
@@ -173,7 +181,7 @@ impl Dispatcher {
         let mut busy = None;
         for place in 0..self.order.len() {
             let index = self.order[place];
-            let fits = self.fits(index);
+            let fits = self.fits(index, now);
             let lane = &mut self.lanes[index];
             if busy.is_some_and(|priority| priority < lane.class.priority) {
                 break;
@@ -211,7 +219,7 @@ impl Dispatcher {
     }
 
     /// How many jobs of a lane to ask for with the room that is free.
-    fn fits(&self, index: usize) -> usize {
+    fn fits(&self, index: usize, now: Instant) -> usize {
         let lane = &self.lanes[index];
         let (cpu_milli, memory_bytes) = lane.class.size.ceiling();
         let ceiling = Room { cpu_milli, memory_bytes }.least(self.total);
@@ -220,27 +228,28 @@ impl Dispatcher {
             cpu_milli: last.cpu_milli.max(1),
             ..last
         });
-        let now = if self.free.holds(ceiling) || (self.free.holds(guess) && guess.cpu_milli * 10 <= ceiling.cpu_milli) {
+        let at_once = if self.free.holds(ceiling) || (self.free.holds(guess) && guess.cpu_milli * 10 <= ceiling.cpu_milli) {
             self.free.times(guess).clamp(1, MOST)
         } else {
             0
         };
-        let ahead = if lane.last.is_some() { self.ahead(guess) } else { 0 };
-        (now + ahead).min(MOST)
+        let ahead = if lane.last.is_some() { self.ahead(guess, now) } else { 0 };
+        (at_once + ahead).min(MOST)
     }
 
     /// How many jobs of this size may be held for room, besides those that are.
-    fn ahead(&self, guess: Room) -> usize {
+    fn ahead(&self, guess: Room, now: Instant) -> usize {
         let brisk = self.took.is_some_and(|took| took < BRISK) && self.making_room.is_none();
-        if brisk {
-            self.total.times(guess).min(MOST).saturating_sub(self.held)
-        } else {
-            0
+        if !brisk {
+            return 0;
         }
+        let made_room = |(at, room): &&(Instant, Room)| now.duration_since(*at) < PACE && room.holds(guess);
+        let pace = self.ends.iter().filter(made_room).count();
+        pace.min(self.total.times(guess)).saturating_sub(self.held)
     }
 
     /// A message came on this lane, of a job that asks for so much.
-    pub(crate) fn delivered(&mut self, lane: usize, wants: Room) -> Verdict {
+    pub(crate) fn delivered(&mut self, lane: usize, wants: Room, now: Instant) -> Verdict {
         let total = self.total;
         let lane = &mut self.lanes[lane];
         lane.outstanding = lane.outstanding.saturating_sub(1);
@@ -252,7 +261,7 @@ impl Dispatcher {
         if self.take(wants) {
             self.making_room = None;
             Verdict::Run
-        } else if self.ahead(wants) > 0 {
+        } else if self.ahead(wants, now) > 0 {
             self.held += 1;
             Verdict::Hold
         } else {
@@ -278,10 +287,11 @@ impl Dispatcher {
         self.held = self.held.saturating_sub(1);
     }
 
-    /// A held job got no room in time: what has the room now is not brisk, and until something ends here nothing more is held.
+    /// A held job got no room in time: what has the room now is not brisk.
     pub(crate) fn waited_in_vain(&mut self) {
         self.handed_back();
         self.took = None;
+        self.ends.clear();
     }
 
     fn take(&mut self, wants: Room) -> bool {
@@ -314,9 +324,15 @@ impl Dispatcher {
         self.making_room = None;
     }
 
-    /// An attempt ended after so long, and what it took up is free again.
-    pub(crate) fn released(&mut self, room: Room, took: Duration) {
-        self.took = Some(self.took.map_or(took, |average| (average * 7 + took) / 8));
+    /// What an attempt took up is free again, now that it ended after so long; nothing, where it did not use it.
+    pub(crate) fn released(&mut self, now: Instant, room: Room, took: Option<Duration>) {
+        if let Some(took) = took {
+            self.took = Some(self.took.map_or(took, |average| (average * 7 + took) / 8));
+            self.ends.push_back((now, room));
+            if self.ends.len() > MOST {
+                self.ends.pop_front();
+            }
+        }
         self.free.cpu_milli = self.free.cpu_milli.saturating_add(room.cpu_milli).min(self.total.cpu_milli);
         self.free.memory_bytes = self
             .free

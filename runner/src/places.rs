@@ -10,14 +10,15 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
 
 /// Unused directories that are kept.
 const KEPT: usize = 256;
-/// A change shows in a status only if the last one before it is older than a tick of the kernel's clock (at most 10 ms).
+/// A change shows in a status only if what it is compared with was read a tick of the file system's clock before (a kernel's: at most
+/// 10 ms).
 const TICKS: Duration = Duration::from_millis(100);
 
 /// Where attempts have their directories. Cheap to clone.
@@ -37,9 +38,9 @@ struct Dirs {
     root: PathBuf,
     work: PathBuf,
     scratch: PathBuf,
-    /// How they were when they were given, where that is known.
-    given: Option<[Status; 3]>,
-    /// Whether any change since then shows in their status.
+    /// How they were when they were given, where that is known, and since when.
+    given: Option<(Instant, [Status; 3])>,
+    /// Whether any change since they were given shows in their status.
     telling: bool,
 }
 
@@ -48,8 +49,8 @@ struct Dirs {
 struct Status {
     /// Owner, group and mode.
     rights: (u32, u32, u32),
-    /// When it changed last, since 1970; nothing before that.
-    changed: Option<Duration>,
+    /// When it changed last, in seconds since 1970, and nanoseconds.
+    changed: (i64, i64),
 }
 
 /// A private directory, until it is dropped.
@@ -121,10 +122,8 @@ impl Places {
             Some(dirs) => dirs,
             None => self.make()?,
         };
-        let ago = SystemTime::now() - TICKS;
-        dirs.telling = dirs
-            .given
-            .is_some_and(|given| given.iter().all(|status| status.changed_before(ago)));
+        let long_since = |(since, given): (Instant, [Status; 3])| since.elapsed() > TICKS && given.into_iter().all(Status::is_fine);
+        dirs.telling = dirs.given.is_some_and(long_since);
         Ok(Place {
             places: self.clone(),
             work: dirs.work.clone(),
@@ -147,7 +146,8 @@ impl Places {
             given: None,
             telling: false,
         };
-        dirs.given = Some(dirs.status()?);
+        let status = dirs.status()?;
+        dirs.given = Some((Instant::now(), status));
         Ok(dirs)
     }
 }
@@ -157,16 +157,18 @@ impl Dirs {
         Ok([Status::of(&self.work)?, Status::of(&self.scratch)?, Status::of(&self.root)?])
     }
 
-    /// How they are now, where the next attempt would find nothing of the last one.
-    fn as_given(&self) -> Option<[Status; 3]> {
-        let (given, now) = (self.given?, self.status().ok()?);
+    /// How they are, and since when, where the next attempt would find nothing of the last one.
+    fn as_given(&self) -> Option<(Instant, [Status; 3])> {
+        let (since, given) = self.given?;
+        let now = self.status().ok()?;
+        let since = if given == now { since } else { Instant::now() };
         let holds = |path: &Path, names: usize| std::fs::read_dir(path).is_ok_and(|entries| entries.count() == names);
         let untouched = self.telling && given == now;
         let emptied = || {
             let rights = |of: &[Status; 3]| [of[0].rights, of[1].rights];
             rights(&given) == rights(&now) && holds(&self.work, 0) && holds(&self.scratch, 0) && holds(&self.root, 2)
         };
-        (untouched || emptied()).then_some(now)
+        (untouched || emptied()).then_some((since, now))
     }
 }
 
@@ -175,16 +177,13 @@ impl Status {
         let metadata = std::fs::symlink_metadata(path)?;
         Ok(Self {
             rights: (metadata.uid(), metadata.gid(), metadata.mode()),
-            changed: u64::try_from(metadata.ctime())
-                .ok()
-                .zip(u32::try_from(metadata.ctime_nsec()).ok())
-                .map(|(seconds, nanoseconds)| Duration::new(seconds, nanoseconds)),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
         })
     }
 
-    fn changed_before(&self, time: SystemTime) -> bool {
-        let time = time.duration_since(UNIX_EPOCH).ok();
-        self.changed.zip(time).is_some_and(|(changed, time)| changed < time)
+    /// Whether it is told in more than seconds; old file systems do no better.
+    const fn is_fine(self) -> bool {
+        self.changed.1 != 0
     }
 }
 
@@ -197,7 +196,7 @@ impl Place {
     /// Whether nothing was ever put into its work directory. It may be so and not be known.
     pub(crate) fn is_untouched(&self) -> bool {
         let given = self.dirs.as_ref().filter(|dirs| dirs.telling).and_then(|dirs| dirs.given);
-        given.is_some_and(|[work, ..]| Status::of(&self.work).is_ok_and(|now| now == work))
+        given.is_some_and(|(_, [work, ..])| Status::of(&self.work).is_ok_and(|now| now == work))
     }
 
     /// Leaves it, with all that is in it, to the next runner.

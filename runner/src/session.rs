@@ -1,7 +1,6 @@
 //! One session of a runner: pulls what fits, runs it, and listens for what concerns it.
 
 use std::{
-    collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -17,13 +16,13 @@ use bus::{
         work::Work,
     },
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, error, warn};
 
 use crate::{
     attempt::{self, Context},
-    dispatcher::{Dispatcher, HELD, Response, Room, Verdict},
+    dispatcher::{Dispatcher, Response, Room, Verdict},
     facts::{self, Facts, Word},
     handover,
     lanes::{self, EXPIRES, Lanes},
@@ -32,7 +31,7 @@ use crate::{
     restart::LeftAttempt,
     scribe::Scribe,
     sessions::{Entry, Stop},
-    taken::{Freed, Share, Taken},
+    taken::{Freed, Share, Taken, Waiting},
 };
 
 /// After how long work that does not fit now may be offered again, to us or to another worker.
@@ -74,8 +73,8 @@ pub(crate) struct Session {
     facts: Facts,
     free: Free,
     freed: (mpsc::UnboundedSender<Freed>, mpsc::UnboundedReceiver<Freed>),
-    /// Attempts that were claimed ahead and wait for room, the oldest first.
-    held: VecDeque<Held>,
+    /// Attempts that were claimed ahead.
+    waiting: Waiting,
     tracker: TaskTracker,
     /// Attempts that have their room still.
     running: usize,
@@ -123,7 +122,7 @@ impl Session {
             facts,
             free,
             freed: mpsc::unbounded_channel(),
-            held: VecDeque::new(),
+            waiting: Waiting::default(),
             tracker,
             running: 0,
             registered: 0,
@@ -182,11 +181,11 @@ impl Session {
     /// In words, if there is nobody to ask.
     async fn work(&mut self) -> Result<Option<Instant>, String> {
         if !self.mode.wants_work() {
-            // Those who wait learn by it that they get no room, and go back.
-            self.held.drain(..).for_each(|_| self.dispatcher.handed_back());
+            self.waiting.dismiss(&mut self.dispatcher);
             return Ok(None);
         }
-        self.make_way();
+        let (running, freed) = (&mut self.running, &self.freed.0);
+        self.waiting.make_way(&mut self.dispatcher, |room| take(running, freed, room));
         let idle = self.idle();
         if !self.lanes.mend(idle).await? {
             return Ok(None);
@@ -197,7 +196,6 @@ impl Session {
     /// When to look at everything again although nothing happened.
     fn look_again(&self, dispatcher: Option<Instant>) -> Instant {
         let now = Instant::now();
-        let held_until = self.held.front().map(|held| held.since + HELD);
         let quiet = if self.mode.closes() {
             LOOK
         } else if self.idle() {
@@ -205,13 +203,16 @@ impl Session {
         } else {
             CATCH_UP
         };
-        let soon = dispatcher.into_iter().chain(held_until).chain(self.mode.drained_at(self.idle()));
+        let soon = dispatcher
+            .into_iter()
+            .chain(self.waiting.until())
+            .chain(self.mode.drained_at(self.idle()));
         soon.fold(now + quiet, Instant::min)
     }
 
     fn freed(&mut self, freed: &Freed) {
         self.running = self.running.saturating_sub(1);
-        self.dispatcher.released(freed.room, freed.took);
+        self.dispatcher.released(Instant::now(), freed.room, freed.took);
     }
 
     /// Whether nothing is being executed or committed.
@@ -294,7 +295,8 @@ impl Session {
             self.tracker.spawn(work.refuse(NO_ROOM_PAUSE));
             return;
         }
-        let verdict = self.dispatcher.delivered(lane, room);
+        let now = Instant::now();
+        let verdict = self.dispatcher.delivered(lane, room, now);
         let offer = Offer {
             work,
             job,
@@ -302,14 +304,12 @@ impl Session {
         };
         match verdict {
             Verdict::Run => {
-                let taken = self.take(room);
+                let taken = take(&mut self.running, &self.freed.0, room);
                 self.start(offer, Share::Taken(taken));
             }
             Verdict::Hold => {
-                let (give, awaited) = oneshot::channel();
-                let since = Instant::now();
-                self.held.push_back(Held { room, since, give });
-                self.start(offer, Share::Awaited(awaited));
+                let share = self.waiting.enter(room, now);
+                self.start(offer, share);
             }
             Verdict::NoRoom => drop(self.tracker.spawn(offer.work.refuse(NO_ROOM_PAUSE))),
             Verdict::TooBig => {
@@ -328,38 +328,14 @@ impl Session {
             .spawn(async move { Box::pin(attempt::run(context, offer.work, offer.job, offer.ready, share)).await });
     }
 
-    /// Room that the dispatcher has given, until it is dropped.
-    fn take(&mut self, room: Room) -> Taken {
-        self.running += 1;
-        Taken::now(room, self.freed.0.clone())
-    }
-
     /// Goes on with an attempt that the last runner left to us.
     pub(crate) fn take_up(&mut self, left: LeftAttempt, scribe: Scribe, entry: Entry) {
         let room = Room::of(&scribe.job().spec.resources);
         self.dispatcher.taken_up(room);
-        let taken = self.take(room);
+        let taken = take(&mut self.running, &self.freed.0, room);
         let context = Arc::clone(&self.context);
         self.tracker
             .spawn(async move { Box::pin(handover::resume(context, scribe, entry, left, taken)).await });
-    }
-
-    /// Gives room to those who wait for it, and none any more to those who waited for too long.
-    fn make_way(&mut self) {
-        while let Some(held) = self.held.pop_front() {
-            if held.give.is_closed() {
-                // Somebody else claimed it, or it was ended meanwhile.
-                self.dispatcher.handed_back();
-            } else if self.dispatcher.held_fits(held.room) {
-                let taken = self.take(held.room);
-                // Where it ended just now, its room comes back as that of any other.
-                let _ended = held.give.send(taken);
-            } else if held.since.elapsed() >= HELD {
-                self.dispatcher.waited_in_vain();
-            } else {
-                return self.held.push_front(held);
-            }
-        }
     }
 
     /// After a reconnect, reads what was said of us and of our attempts while nobody could tell us.
@@ -389,11 +365,10 @@ struct Offer {
     ready: Envelope<JobEvent>,
 }
 
-/// An attempt that waits for room.
-struct Held {
-    room: Room,
-    since: Instant,
-    give: oneshot::Sender<Taken>,
+/// Room that the dispatcher has given, until it is dropped.
+fn take(running: &mut usize, freed: &mpsc::UnboundedSender<Freed>, room: Room) -> Taken {
+    *running += 1;
+    Taken::now(room, freed.clone())
 }
 
 fn connects(context: &Context) -> u64 {

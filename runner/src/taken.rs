@@ -1,18 +1,21 @@
-//! The room that an attempt takes up, and its return.
+//! The room that an attempt takes up, how it comes to it, and its return.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::dispatcher::Room;
+use crate::dispatcher::{Dispatcher, HELD, Room};
 
 /// What an attempt gives back.
 #[derive(Debug)]
 pub(crate) struct Freed {
     /// What is free again.
     pub(crate) room: Room,
-    /// How long it was taken.
-    pub(crate) took: Duration,
+    /// How long it was used, if it was.
+    pub(crate) took: Option<Duration>,
 }
 
 /// The room of an attempt.
@@ -28,7 +31,7 @@ pub(crate) enum Share {
 #[derive(Debug)]
 pub(crate) struct Taken {
     room: Room,
-    since: Instant,
+    since: Option<Instant>,
     to: mpsc::UnboundedSender<Freed>,
 }
 
@@ -48,9 +51,14 @@ impl Taken {
     pub(crate) fn now(room: Room, to: mpsc::UnboundedSender<Freed>) -> Self {
         Self {
             room,
-            since: Instant::now(),
+            since: Some(Instant::now()),
             to,
         }
+    }
+
+    /// Gives it back as what nobody used.
+    pub(crate) fn unused(mut self) {
+        self.since = None;
     }
 }
 
@@ -59,7 +67,56 @@ impl Drop for Taken {
         // A session that is over needs no room.
         let _ = self.to.send(Freed {
             room: self.room,
-            took: self.since.elapsed(),
+            took: self.since.map(|since| since.elapsed()),
         });
+    }
+}
+
+/// Attempts that were claimed ahead and wait for room, the oldest first. One that is let go learns by it that it gets none.
+#[derive(Debug, Default)]
+pub(crate) struct Waiting(VecDeque<Seat>);
+
+#[derive(Debug)]
+struct Seat {
+    room: Room,
+    since: Instant,
+    give: oneshot::Sender<Taken>,
+}
+
+impl Waiting {
+    /// One more waits, for so much.
+    pub(crate) fn enter(&mut self, room: Room, since: Instant) -> Share {
+        let (give, awaited) = oneshot::channel();
+        self.0.push_back(Seat { room, since, give });
+        Share::Awaited(awaited)
+    }
+
+    /// Until when the first of them waits at most.
+    pub(crate) fn until(&self) -> Option<Instant> {
+        self.0.front().map(|seat| seat.since + HELD)
+    }
+
+    /// Lets all of them go.
+    pub(crate) fn dismiss(&mut self, dispatcher: &mut Dispatcher) {
+        self.0.drain(..).for_each(|_| dispatcher.handed_back());
+    }
+
+    /// Gives room to those that it is there for, taken as told, and lets those go that waited for too long.
+    pub(crate) fn make_way(&mut self, dispatcher: &mut Dispatcher, mut take: impl FnMut(Room) -> Taken) {
+        // Those that somebody else claimed, or that were ended meanwhile.
+        let waiting = self.0.len();
+        self.0.retain(|seat| !seat.give.is_closed());
+        (self.0.len()..waiting).for_each(|_| dispatcher.handed_back());
+        while let Some(seat) = self.0.pop_front() {
+            if dispatcher.held_fits(seat.room) {
+                if let Err(taken) = seat.give.send(take(seat.room)) {
+                    taken.unused();
+                }
+            } else if seat.since.elapsed() >= HELD {
+                dispatcher.waited_in_vain();
+            } else {
+                return self.0.push_front(seat);
+            }
+        }
     }
 }

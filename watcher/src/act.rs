@@ -50,8 +50,8 @@ pub(crate) enum Done {
     Said(u64),
     /// Nothing is due: the job stands at this sequence, and is to be looked at again then, or never.
     Looked(u64, Option<DateTime<Utc>>),
-    /// Its pause is over, and it waits for a slot of its batch: it stands at this sequence, and may become too old then.
-    Turn(u64, Option<DateTime<Utc>>),
+    /// It waits for a slot of its batch: it stands at this sequence, and may become too old then; its last attempt is over.
+    Turn(u64, Option<DateTime<Utc>>, Option<Attempt>),
     /// These members of a batch have a slot, by our word at this sequence; the last event of it, and the attempt of each.
     Advanced(u64, u64, Vec<(u32, Attempt)>),
     /// The batch is stopped, by our word at this sequence: so many had failed.
@@ -71,7 +71,7 @@ impl Done {
     pub(crate) const fn sequence(&self) -> u64 {
         match self {
             Self::Lost(sequence, _) | Self::Released(sequence) | Self::Said(sequence) | Self::Looked(sequence, _) => *sequence,
-            Self::Turn(sequence, _) | Self::Advanced(_, sequence, _) | Self::Stopped(sequence, _) => *sequence,
+            Self::Turn(sequence, ..) | Self::Advanced(_, sequence, _) | Self::Stopped(sequence, _) => *sequence,
             Self::Asked(_) | Self::SeenTo { .. } | Self::Overtaken | Self::Failed => 0,
         }
     }

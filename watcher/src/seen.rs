@@ -6,7 +6,7 @@ use bus::{
     batch::BatchEvent,
     envelope::{Actor, DecodeError, Envelope},
     ids::{Attempt, BatchId, EventId, JobId, Namespace, Queue, SessionId, WorkerId},
-    job::{self, Job, JobEvent, Phase},
+    job::{self, Job, Phase},
     subjects::EventSubject,
     worker::WorkerEvent,
 };
@@ -30,8 +30,13 @@ pub enum Seen {
     Claimed(Try),
     /// A worker ended its attempt, and with it the job.
     Finished(Try, Ending),
-    /// A worker ended its attempt badly or gave it back, and another is to be made.
+    /// A worker ended its attempt badly, and another is to be made.
     Failed(Try),
+    /// A worker says that it gave its attempt back. Only the log tells whether it still could; until then it holds it.
+    Returned {
+        /// Which job.
+        job: JobId,
+    },
     /// A job waits for a worker, or for something to become true.
     Waits(Box<Waits>),
     /// An attempt was given up, or the whole job ended without its worker.
@@ -123,9 +128,7 @@ pub enum Ending {
 pub struct Waits {
     /// Which job.
     pub job: JobId,
-    /// The attempt that is given up by this, if one is.
-    pub instead_of: Option<Attempt>,
-    /// The attempt that a worker may claim; none while it is held.
+    /// The attempt that a worker may claim, which all before it are over for; none while it is held.
     pub next: Option<Attempt>,
     /// When time alone makes something true of it.
     pub due: Option<DateTime<Utc>>,
@@ -234,10 +237,6 @@ pub fn read(subject: &str, payload: &[u8]) -> Result<Option<Seen>, DecodeError> 
 #[allow(clippy::needless_pass_by_value, reason = "it is made for this")]
 fn waits(recorded: job::Recorded) -> Option<Box<Waits>> {
     let job = Job::from_ready(&recorded)?;
-    let instead_of = match &recorded.envelope.event {
-        JobEvent::Rescheduled(event) => Some(event.attempt),
-        _ => None,
-    };
     let (next, not_before) = match job.phase {
         Phase::Queued { next } => (Some(next), None),
         Phase::Held { until } => (None, until),
@@ -245,7 +244,6 @@ fn waits(recorded: job::Recorded) -> Option<Box<Waits>> {
     };
     Some(Box::new(Waits {
         job: job.id,
-        instead_of,
         next,
         due: job.due().map(|due| due.at),
         after: job.dependencies().iter().map(|dependency| dependency.job).collect(),
@@ -267,7 +265,7 @@ fn of_job(job: JobId, speaker: Option<Actor>, slim: &Slim<'_>) -> Result<Option<
                 None => Seen::Finished(end, finished.ending()),
             })
         }
-        ("job.returned.v1", Some(Actor::Worker(worker))) => Some(Seen::Failed(slim.data::<Named<'_>>()?.of(job, worker))),
+        ("job.returned.v1", Some(Actor::Worker(_))) => Some(Seen::Returned { job }),
         ("job.cancelled.v1", Some(Actor::Api | Actor::Watcher)) => Some(Seen::Closed {
             job,
             attempt: None,

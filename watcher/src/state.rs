@@ -139,16 +139,17 @@ impl State {
                 self.timers.failed(sequence, end.job);
                 self.windows.failed(end);
             }
+            Seen::Returned { job } => self.timers.failed(sequence, *job),
             Seen::Waits(waits) => {
-                if let Some(attempt) = waits.instead_of {
-                    self.closed(waits.job, Some(attempt));
+                if let Some(next) = waits.next {
+                    self.close(waits.job, |attempt| attempt < next);
                 }
                 self.timers.waits(sequence, waits);
                 self.windows.waits(waits);
             }
             Seen::Closed { job, attempt, failed } => {
                 self.windows.closed(*job, *attempt, *failed);
-                self.closed(*job, *attempt);
+                self.close(*job, |held| attempt.is_none_or(|attempt| attempt == held));
                 self.timers.forget(*job);
             }
             Seen::Batch { namespace, batch, event } => self.windows.batch(sequence, namespace, *batch, event),
@@ -210,13 +211,17 @@ impl State {
         self.holders.entry(claim.job).or_default().insert((claim.attempt, key));
     }
 
-    fn closed(&mut self, job: JobId, attempt: Option<Attempt>) {
+    fn close(&mut self, job: JobId, which: impl Fn(Attempt) -> bool) {
         let holders = self.holders.get(&job).cloned().unwrap_or_default();
-        for (held, key) in holders {
-            if attempt.is_none_or(|attempt| attempt == held) {
-                self.release(job, held, &key);
-            }
+        for (held, key) in holders.into_iter().filter(|(held, _)| which(*held)) {
+            self.release(job, held, &key);
         }
+    }
+
+    /// The log says that a member of a batch waits for its turn, and that its attempts up to this one are over.
+    pub(crate) fn turn(&mut self, job: JobId, over: Option<Attempt>) {
+        self.close(job, |attempt| over.is_some_and(|over| attempt <= over));
+        self.windows.turn(job, over);
     }
 
     /// A session begins, and every other one of its worker is over.

@@ -269,9 +269,9 @@ impl Watcher {
                 self.resting.insert(topic, (now + OVERTAKEN, REST.0));
                 return !self.planned.is_empty();
             }
-            (Done::Turn(sequence, again), Topic::Waiting(job)) => {
+            (Done::Turn(sequence, again, over), Topic::Waiting(job)) => {
                 self.state.timers.looked(*job, sequence, again);
-                self.state.windows.turn(*job);
+                self.state.turn(*job, over);
             }
             (Done::Advanced(sequence, _, members), Topic::Batch(batch)) => self.state.windows.given(*batch, sequence, &members),
             (Done::Stopped(sequence, failures), Topic::Batch(batch)) => self.state.windows.stopped(*batch, sequence, failures),

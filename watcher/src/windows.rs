@@ -1,7 +1,7 @@
 //! Batches that limit how many of their members run at once, or how many may fail.
 //!
 //! A member holds a slot from the moment that it is given one until its attempt ends: while it is ready, claimed, running, or
-//! rescheduled. One that failed and pauses holds none, and waits for its turn again. Slots are only ever taken by
+//! rescheduled. One that failed and pauses, or was given back, holds none, and waits for its turn again. Slots are only ever taken by
 //! `batch.advanced`, which is appended behind the batch's last event: who knows less than the log sees too few free slots, or is
 //! refused. So the limit holds whatever is believed in here; a slot that is wrongly believed to be held is only lost time.
 
@@ -175,11 +175,18 @@ impl Windows {
         holder.is_some_and(|(attempt, key)| *attempt == end.attempt && *key == end.key())
     }
 
-    /// Its pause is over: it is its turn as soon as there is a slot.
-    pub(crate) fn turn(&mut self, job: JobId) {
+    /// Its pause is over, or its worker gave it back, by what the log says of this attempt: it is its turn as soon as there is a slot.
+    pub(crate) fn turn(&mut self, job: JobId, over: Option<Attempt>) {
         self.change(job, |window, index| {
-            if window.pausing.remove(&index) {
+            let holder = window
+                .slots
+                .get(&index)
+                .and_then(|slot| slot.holder.as_ref())
+                .map(|holder| holder.0);
+            let given_back = holder.is_some() && holder == over && window.slots.remove(&index).is_some();
+            if window.pausing.remove(&index) || given_back {
                 window.again.insert(index);
+                window.doom_one(index);
             }
         });
     }

@@ -51,7 +51,6 @@ impl Told {
     fn ready(&mut self, index: u32, attempt: u32) {
         self.windows.waits(&Waits {
             job: self.job(index),
-            instead_of: None,
             next: Some(Attempt(attempt)),
             due: None,
             after: Vec::new(),
@@ -110,10 +109,25 @@ fn a_window_moves_only_once_the_batch_is_whole_and_only_as_far_as_slots_are_free
     told.windows.claimed(&failed);
     told.windows.failed(&failed);
     assert_eq!(told.advance(), [3]);
-    told.windows.turn(told.job(1));
+    told.windows.turn(told.job(1), Some(Attempt(1)));
     told.run(2, 1, Ending::Badly);
     assert_eq!(told.want(), Some(Want::Advance(vec![1])));
     assert_eq!(told.advance(), [1]);
+}
+
+#[test]
+fn a_slot_that_was_given_back_is_free_once_the_log_says_so() {
+    let mut told = Told::new(2, Some(1), None, false);
+    told.say(&BatchEvent::Sealed(BatchSealed {}));
+    assert_eq!(told.advance(), [0]);
+    told.windows.claimed(&told.a_try(0, 1));
+    told.windows.turn(told.job(0), Some(Attempt(1)));
+    assert_eq!(told.advance(), [0], "it goes before those that had no turn yet");
+    told.ready(0, 2);
+    told.windows.claimed(&told.a_try(0, 2));
+    // What was read of it before that is out of date.
+    told.windows.turn(told.job(0), Some(Attempt(1)));
+    assert_eq!(told.want(), None);
 }
 
 #[test]
@@ -220,7 +234,7 @@ proptest! {
                     told.windows.closed(told.job(index), None, false);
                     ended.insert(index);
                 }
-                (1, None) if pausing.remove(&index) => told.windows.turn(told.job(index)),
+                (1, None) if pausing.remove(&index) => told.windows.turn(told.job(index), None),
                 _ => {}
             }
             if ended.len() == total as usize {

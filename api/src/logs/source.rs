@@ -110,7 +110,9 @@ impl Source {
                 complete: false,
             };
             self.one(number, &mut reading).await?;
-            if !self.all {
+            // What was given back has no log to be the one that was asked for.
+            let given_back = self.follow && self.attempt.is_none() && matches!(self.end(number), Some(AttemptEnd::Returned));
+            if !self.all && !given_back {
                 return Ok(());
             }
             number = number.next();

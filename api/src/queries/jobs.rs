@@ -186,7 +186,6 @@ impl JobRow {
         let Json(spec) = self.spec;
         let attempt = u32::try_from(self.attempt).ok().filter(|attempt| *attempt > 0);
         let reason = self.cancel_reason.as_deref();
-        let attempts = usize::try_from(self.attempt).unwrap_or(0);
         let state = self.state.parse().ok()?;
         let waits_for = match (state, &spec.start) {
             (State::Held, Some(start)) => start.after.clone(),
@@ -220,7 +219,7 @@ impl JobRow {
             worker: self.worker.and_then(|worker| worker.parse().ok()),
             attempts: Vec::new(),
             exit_code: self.exit_code,
-            message: self.outcome.and_then(|Json(outcome)| view::message_of(&outcome, reason, attempts)),
+            message: self.outcome.and_then(|Json(outcome)| view::message_of(&outcome, reason)),
             batch: spec.batch,
             sequence: unsigned(self.sequence),
         })

@@ -23,11 +23,11 @@ pub(super) fn message(job: &Job) -> Option<String> {
         }),
     };
     let reason = job.cancel_requested.as_ref().and_then(|(_, reason)| reason.as_deref());
-    message_of(&outcome, reason, job.attempts.len())
+    message_of(&outcome, reason)
 }
 
 /// The same, from what a table holds of it.
-pub(crate) fn message_of(outcome: &AttemptOutcome, reason: Option<&str>, attempts: usize) -> Option<String> {
+pub(crate) fn message_of(outcome: &AttemptOutcome, reason: Option<&str>) -> Option<String> {
     match outcome {
         AttemptOutcome::Finished(Outcome::Cancelled) => {
             Some(reason.map_or_else(|| "cancelled on request".to_owned(), |reason| format!("cancelled: {reason}")))
@@ -35,7 +35,7 @@ pub(crate) fn message_of(outcome: &AttemptOutcome, reason: Option<&str>, attempt
         AttemptOutcome::Finished(other) => describe(other),
         AttemptOutcome::Lost(LostAttempt::Returned) => Some(RETURNED.to_owned()),
         AttemptOutcome::Lost(LostAttempt::Expired { clock, limit_ms }) => Some(describe_expiry(*clock, *limit_ms)),
-        AttemptOutcome::Lost(LostAttempt::Lost { cause }) => Some(format!("its {attempts} attempts are used up: {}", describe_loss(cause))),
+        AttemptOutcome::Lost(LostAttempt::Lost { cause }) => Some(format!("its attempts are used up: {}", describe_loss(cause))),
     }
 }
 

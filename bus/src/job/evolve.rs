@@ -136,7 +136,9 @@ impl Job {
                     attempt.ended_at = Some(time);
                     attempt.end = Some(AttemptEnd::Returned);
                     let next = attempt.number.next();
-                    self.phase = Phase::Retrying { next, due: time };
+                    // At once, whatever its worker's clock shows.
+                    let due = self.submitted_at;
+                    self.phase = Phase::Retrying { next, due };
                 }
             }
             JobEvent::Rescheduled(event) => {

@@ -105,7 +105,7 @@ pub enum State {
     Claimed,
     /// Its command runs.
     Running,
-    /// It failed, and pauses before it is tried again.
+    /// It failed and pauses before it is tried again, or its worker gave it back.
     Retrying,
     /// It ended with 0.
     Succeeded,

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use api::view::{AttemptOutcome, HistoryEvent, JobView, RETURNED, describe, describe_expiry, describe_loss};
+use api::view::{AttemptOutcome, HistoryEvent, JobView, LostAttempt, RETURNED, describe, describe_expiry, describe_loss};
 use bus::{
     envelope::Event as _,
     ids::Attempt,
@@ -111,6 +111,9 @@ pub(crate) fn words_of_wait(job: &JobView, now: DateTime<Utc>) -> Option<String>
         }
         State::Retrying => {
             let failed = job.attempts.last().and_then(|attempt| attempt.outcome.as_ref());
+            if let Some(AttemptOutcome::Lost(LostAttempt::Returned)) = failed {
+                return Some("the worker that took it has no room for it; it waits for another one".to_owned());
+            }
             let how = match failed {
                 Some(AttemptOutcome::Finished(Outcome::Failed { exit_code })) => format!("failed with exit code {exit_code}"),
                 Some(AttemptOutcome::Finished(outcome)) => describe(outcome).unwrap_or_else(|| "failed".to_owned()),

@@ -67,10 +67,10 @@ fn an_urgent_job_that_was_handed_back_is_asked_for_before_all_else() {
     let now = Instant::now();
     let mut dispatcher = settled(2, now);
     let (high, normal) = (lane(Priority::High, Size::S), lane(Priority::Normal, Size::S));
-    assert_eq!(dispatcher.delivered(normal, room(1000)), Verdict::Run);
-    assert_eq!(dispatcher.delivered(normal, room(1000)), Verdict::Run);
-    assert_eq!(dispatcher.delivered(high, room(1000)), Verdict::NoRoom);
-    dispatcher.released(room(1000), BRISK);
+    assert_eq!(dispatcher.delivered(normal, room(1000), now), Verdict::Run);
+    assert_eq!(dispatcher.delivered(normal, room(1000), now), Verdict::Run);
+    assert_eq!(dispatcher.delivered(high, room(1000), now), Verdict::NoRoom);
+    dispatcher.released(now, room(1000), Some(BRISK));
     let asks = asked(&dispatcher.plan(now).0);
     assert!(
         asks.iter().all(|(lane, _)| Class::ALL[*lane].priority == Priority::High),
@@ -83,20 +83,20 @@ fn a_known_backlog_is_asked_at_once_when_room_is_freed() {
     let now = Instant::now();
     let mut dispatcher = settled(2, now);
     let normal = lane(Priority::Normal, Size::S);
-    dispatcher.delivered(normal, room(1000));
-    dispatcher.delivered(normal, room(1000));
+    dispatcher.delivered(normal, room(1000), now);
+    dispatcher.delivered(normal, room(1000), now);
     assert!(asked(&dispatcher.plan(now).0).is_empty(), "nothing is free");
-    dispatcher.released(room(1000), BRISK);
+    dispatcher.released(now, room(1000), Some(BRISK));
     assert!(asked(&dispatcher.plan(now).0).contains(&(normal, 1)));
 }
 
 #[test]
 fn no_more_is_taken_than_fits_and_too_big_is_told_from_no_room() {
-    let mut dispatcher = machine(2);
-    assert_eq!(dispatcher.delivered(0, room(2001)), Verdict::TooBig);
-    assert_eq!(dispatcher.delivered(0, room(1500)), Verdict::Run);
-    assert_eq!(dispatcher.delivered(0, room(600)), Verdict::NoRoom);
-    dispatcher.released(room(1500), BRISK);
+    let (mut dispatcher, now) = (machine(2), Instant::now());
+    assert_eq!(dispatcher.delivered(0, room(2001), now), Verdict::TooBig);
+    assert_eq!(dispatcher.delivered(0, room(1500), now), Verdict::Run);
+    assert_eq!(dispatcher.delivered(0, room(600), now), Verdict::NoRoom);
+    dispatcher.released(now, room(1500), Some(BRISK));
     assert_eq!(dispatcher.free().cpu_milli, 2000);
 }
 
@@ -105,7 +105,7 @@ fn tiny_jobs_are_asked_for_by_the_dozen() {
     let now = Instant::now();
     let mut dispatcher = settled(2, now);
     let normal = lane(Priority::Normal, Size::S);
-    dispatcher.delivered(normal, room(10));
+    dispatcher.delivered(normal, room(10), now);
     let asks = asked(&dispatcher.plan(now).0);
     assert!(asks.iter().any(|(lane, count)| *lane == normal && *count > 30), "{asks:?}");
 }
@@ -116,27 +116,66 @@ fn brisk_work_is_held_for_room_and_slow_work_is_not() {
     let mut dispatcher = settled(2, now);
     let normal = lane(Priority::Normal, Size::S);
     for _ in 0..2 {
-        assert_eq!(dispatcher.delivered(normal, room(1000)), Verdict::Run);
+        assert_eq!(dispatcher.delivered(normal, room(1000), now), Verdict::Run);
     }
     assert_eq!(
-        dispatcher.delivered(normal, room(1000)),
+        dispatcher.delivered(normal, room(1000), now),
         Verdict::NoRoom,
         "nothing is known of how long they take"
     );
-    dispatcher.released(room(1000), Duration::from_millis(1));
-    assert_eq!(dispatcher.delivered(normal, room(1000)), Verdict::Run);
+    for _ in 0..2 {
+        dispatcher.released(now, room(1000), Some(Duration::from_millis(1)));
+        assert_eq!(dispatcher.delivered(normal, room(1000), now), Verdict::Run);
+    }
     assert!(
         asked(&dispatcher.plan(now).0).contains(&(normal, 2)),
-        "as many as run at once are asked for ahead"
+        "as many as ended lately are asked for ahead"
     );
-    assert_eq!(dispatcher.delivered(normal, room(1000)), Verdict::Hold);
+    assert_eq!(dispatcher.delivered(normal, room(1000), now), Verdict::Hold);
     assert!(!dispatcher.held_fits(room(1000)));
-    dispatcher.released(room(1000), Duration::from_millis(1));
+    dispatcher.released(now, room(1000), Some(Duration::from_millis(1)));
     assert!(dispatcher.held_fits(room(1000)));
     for _ in 0..40 {
-        dispatcher.released(Room::default(), Duration::from_secs(10));
+        dispatcher.released(now, Room::default(), Some(Duration::from_secs(10)));
     }
-    assert_eq!(dispatcher.delivered(normal, room(1000)), Verdict::NoRoom);
+    assert_eq!(dispatcher.delivered(normal, room(1000), now), Verdict::NoRoom);
+}
+
+#[test]
+fn no_more_is_held_than_gets_room_in_time() {
+    let start = Instant::now();
+    let mut dispatcher = settled(16, start);
+    let (small, big) = (lane(Priority::Normal, Size::S), lane(Priority::Normal, Size::L));
+    for _ in 0..16 {
+        assert_eq!(dispatcher.delivered(small, room(1000), start), Verdict::Run);
+    }
+    // Fifteen of them last; on the core that is left, one after the other ends after 40 ms.
+    let took = Duration::from_millis(40);
+    for number in 1..50 {
+        let now = start + took * number;
+        dispatcher.released(now, room(1000), Some(took));
+        assert_eq!(dispatcher.delivered(small, room(1000), now), Verdict::Run);
+        let ahead = asked(&dispatcher.plan(now).0);
+        let most = usize::try_from(HELD.as_millis() / took.as_millis()).expect("few");
+        assert!(ahead.iter().all(|(lane, count)| *lane == small && *count <= most), "{ahead:?}");
+        // What needs more than one core gets it from none that ends there.
+        assert_eq!(dispatcher.delivered(big, room(2000), now), Verdict::NoRoom);
+        dispatcher.asks_are_gone();
+    }
+    // When it came to an end, nothing is to be expected any more.
+    let later = start + took * 50 + PACE;
+    assert_eq!(dispatcher.delivered(small, room(1000), later), Verdict::NoRoom);
+}
+
+#[test]
+fn what_room_was_not_used_tells_nothing() {
+    let now = Instant::now();
+    let mut dispatcher = settled(1, now);
+    let normal = lane(Priority::Normal, Size::S);
+    assert_eq!(dispatcher.delivered(normal, room(1000), now), Verdict::Run);
+    dispatcher.released(now, room(1000), None);
+    assert_eq!(dispatcher.delivered(normal, room(1000), now), Verdict::Run);
+    assert_eq!(dispatcher.delivered(normal, room(1000), now), Verdict::NoRoom);
 }
 
 #[test]
@@ -144,18 +183,22 @@ fn where_what_was_held_gets_no_room_nothing_more_is_held_until_something_ends() 
     let now = Instant::now();
     let mut dispatcher = settled(1, now);
     let normal = lane(Priority::Normal, Size::S);
-    let brisk = |dispatcher: &mut Dispatcher| dispatcher.released(room(1000), Duration::from_millis(1));
-    assert_eq!(dispatcher.delivered(normal, room(1000)), Verdict::Run);
+    let brisk = |dispatcher: &mut Dispatcher| dispatcher.released(now, room(1000), Some(Duration::from_millis(1)));
+    assert_eq!(dispatcher.delivered(normal, room(1000), now), Verdict::Run);
     brisk(&mut dispatcher);
-    assert_eq!(dispatcher.delivered(normal, room(1000)), Verdict::Run);
-    assert_eq!(dispatcher.delivered(normal, room(1000)), Verdict::Hold);
+    assert_eq!(dispatcher.delivered(normal, room(1000), now), Verdict::Run);
+    assert_eq!(dispatcher.delivered(normal, room(1000), now), Verdict::Hold);
     dispatcher.waited_in_vain();
     dispatcher.ended(normal, usize::MAX);
     assert!(asked(&dispatcher.plan(now).0).is_empty(), "nothing is asked for ahead");
-    assert_eq!(dispatcher.delivered(normal, room(1000)), Verdict::NoRoom, "it was asked for before");
+    assert_eq!(
+        dispatcher.delivered(normal, room(1000), now),
+        Verdict::NoRoom,
+        "it was asked for before"
+    );
     brisk(&mut dispatcher);
-    assert_eq!(dispatcher.delivered(normal, room(1000)), Verdict::Run);
-    assert_eq!(dispatcher.delivered(normal, room(1000)), Verdict::Hold);
+    assert_eq!(dispatcher.delivered(normal, room(1000), now), Verdict::Run);
+    assert_eq!(dispatcher.delivered(normal, room(1000), now), Verdict::Hold);
 }
 
 #[test]
@@ -163,7 +206,7 @@ fn a_big_job_gets_its_room_in_bounded_time() {
     let now = Instant::now();
     let mut dispatcher = settled(2, now);
     let (small, big) = (lane(Priority::Normal, Size::S), lane(Priority::Normal, Size::M));
-    dispatcher.delivered(small, room(1000));
+    dispatcher.delivered(small, room(1000), now);
     for index in 0..Class::ALL.len() {
         dispatcher.ended(index, usize::MAX);
     }
@@ -172,7 +215,7 @@ fn a_big_job_gets_its_room_in_bounded_time() {
     assert!(responses.contains(&Response::LookUp { lane: big }), "{responses:?}");
     dispatcher.waiting(big, 1);
     assert!(asked(&dispatcher.plan(now + STARVED).0).is_empty(), "nothing smaller is asked for");
-    dispatcher.released(room(1000), BRISK);
+    dispatcher.released(now, room(1000), Some(BRISK));
     assert_eq!(asked(&dispatcher.plan(now + STARVED).0), [(big, 1)]);
-    assert_eq!(dispatcher.delivered(big, room(2000)), Verdict::Run);
+    assert_eq!(dispatcher.delivered(big, room(2000), now), Verdict::Run);
 }

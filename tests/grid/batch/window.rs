@@ -10,8 +10,8 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use bus::{
     batch::BatchEvent,
-    ids::JobId,
-    job::JobEvent,
+    ids::{Attempt, JobId},
+    job::{Command as Wish, JobEvent},
     stream::{
         EVENTS,
         follow::Follower,
@@ -20,7 +20,7 @@ use bus::{
 };
 use grid_tests::{
     grid::{Grid, Part, rgrid},
-    writer::Writer,
+    writer::{Worker, Writer},
 };
 use serde_json::json;
 
@@ -59,7 +59,7 @@ async fn most_at_once(grid: &Grid) -> Result<(usize, usize)> {
                 JobEvent::Released(_) | JobEvent::Claimed(_) | JobEvent::Rescheduled(_) => {
                     held.insert(recorded.job);
                 }
-                JobEvent::Finished(_) | JobEvent::Cancelled(_) | JobEvent::Died(_) | JobEvent::Expired(_) => {
+                JobEvent::Returned(_) | JobEvent::Finished(_) | JobEvent::Cancelled(_) | JobEvent::Died(_) | JobEvent::Expired(_) => {
                     held.remove(&recorded.job);
                 }
                 _ => {}
@@ -131,6 +131,33 @@ async fn a_slot_outlives_the_worker_that_held_it() -> Result<()> {
     ended(&grid, &batch, "succeeded").await?;
     let (most, _) = most_at_once(&grid).await?;
     ensure!(most == PARALLEL, "{most} held a slot by the log");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_member_that_was_given_back_waits_for_its_turn_again() -> Result<()> {
+    let mut grid = Grid::start().await?;
+    grid.kill(Part::Runner(1))?;
+    let writer = Writer::connect(grid.nats.url()).await?;
+    let full = Worker::register(&writer, "full").await?;
+    let mut batch = of(&vec!["true".to_owned(); 3]);
+    batch["parallel"] = json!(1);
+    post(&grid, "batches", &batch, 201).await?;
+    let first = JobId::of_member(id(&batch)?.parse()?, 0);
+    for number in 1..=3 {
+        let turn = async || full.claim(first).await.ok();
+        grid.eventually("it is its turn", turn).await?;
+        let (attempt, session) = (Attempt(number), full.session);
+        writer.say(first, &full.actor(), Wish::Return { attempt, session }).await?;
+    }
+    grid.run(Part::Runner(1))?;
+    ended(&grid, &batch, "succeeded").await?;
+    let job = writer.job(first).await?.context("it is there")?;
+    assert_eq!((job.attempts.len(), job.failures, job.losses), (4, 0, 0));
+    let (most, _) = most_at_once(&grid).await?;
+    ensure!(most == 1, "{most} held a slot by the log");
+    let view = grid.get(&format!("jobs/{first}")).await?;
+    assert_eq!(view["attempts"][2]["outcome"], json!({ "kind": "returned" }));
     Ok(())
 }
 

@@ -56,7 +56,9 @@ impl Hands {
         };
         match wish(&job, met, Utc::now()) {
             // It holds no slot, and only the window gives it one.
-            Wish::Say(job::Command::Release) if job.is_windowed() => Done::Turn(job.sequence, job.deadline),
+            Wish::Say(job::Command::Release) if job.is_windowed() => {
+                Done::Turn(job.sequence, job.deadline, job.attempts.last().map(|last| last.number))
+            }
             Wish::Say(command) => self.say_due(&job, &history, command).await,
             Wish::Later(at) => Done::Looked(job.sequence, Some(at)),
             Wish::Nothing => Done::Looked(job.sequence, None),

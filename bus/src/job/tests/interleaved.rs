@@ -9,7 +9,7 @@ use super::{
 use crate::{
     envelope::Actor,
     ids::Attempt,
-    job::{AttemptEnd, Command, Job, JobEvent, LossCause, Outcome, Phase, Recorded, decide},
+    job::{AttemptEnd, Command, Finished, Job, JobEvent, LossCause, Outcome, Phase, Recorded, decide},
     policy::MAX_LOSSES,
     stream::read::{Fact, decode},
     subjects,
@@ -117,7 +117,13 @@ impl World {
                 let command = self.command(who, wish, &known);
                 let now = decide(Some(&before), command.clone());
                 let Ok(event) = decide(Some(&known), command) else { return Ok(()) };
+                let ends = |finished: &Finished| {
+                    let live = before.live_attempt().map(|live| (live.number, live.session));
+                    live == Some((finished.attempt, finished.session))
+                };
                 let stale = match self.actor(who) {
+                    // The end of its own attempt is a worker's to say, also where it came to that by wanting to give it back.
+                    Actor::Worker(_) if matches!(&event, JobEvent::Finished(finished) if ends(finished)) => false,
                     Actor::Worker(_) => now.as_ref() != Ok(&event),
                     Actor::Watcher => now.is_err(),
                     // What it says is about the job, not about an attempt; no number fences it.

@@ -44,7 +44,9 @@ fn wish(who: usize, what: u8, session: SessionId, job: &Job) -> Wish {
             manifest: None,
             usage: Usage::default(),
         },
-        5 | 6 => Wish::GiveUp {
+        5 => Wish::Return { attempt, session },
+        6 => Wish::Release,
+        7 | 8 => Wish::GiveUp {
             attempt,
             cause: LossCause::Orphaned {
                 worker: worker(NAMES[who]),
@@ -64,7 +66,7 @@ fn actor(who: usize) -> Actor {
 
 fn natural(event: &JobEvent, who: usize) -> Actor {
     match event {
-        JobEvent::Claimed(_) | JobEvent::Started(_) | JobEvent::Finished(_) => actor(who),
+        JobEvent::Claimed(_) | JobEvent::Started(_) | JobEvent::Finished(_) | JobEvent::Returned(_) => actor(who),
         JobEvent::Died(_) => Actor::Watcher,
         _ => Actor::Api,
     }
@@ -74,7 +76,9 @@ fn natural(event: &JobEvent, who: usize) -> Actor {
 fn say(told: &mut Told, history: &mut Vec<Recorded>, id: JobId, speaker: Actor, event: JobEvent) -> Result<(), TestCaseError> {
     let namespace = default_token();
     let subject = match event {
-        JobEvent::Submitted(_) | JobEvent::Rescheduled(_) => subjects::job_ready(&namespace, id, &default_token(), spec().class()),
+        JobEvent::Submitted(_) | JobEvent::Rescheduled(_) | JobEvent::Released(_) => {
+            subjects::job_ready(&namespace, id, &default_token(), spec().class())
+        }
         _ => subjects::job_by(&namespace, id, &speaker),
     };
     let payload = Envelope::new(speaker, event).to_json();
@@ -129,7 +133,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_live_attempt_is_missed(steps in vec((0..2_usize, 0..8_u8, 0..2_usize, prop::option::weighted(0.3, 0..4_usize)), 1..40)) {
+    fn no_live_attempt_is_missed(steps in vec((0..2_usize, 0..10_u8, 0..2_usize, prop::option::weighted(0.3, 0..4_usize)), 1..40)) {
         no_live_attempt_is_missed_in(steps)?;
     }
 }
@@ -144,7 +148,9 @@ fn what_is_read_of_each_event() {
         let kind = name.split('-').next().unwrap_or_default();
         let id = JobId::new();
         let subject = match kind {
-            "job.claimed.v1" | "job.started.v1" | "job.finished.v1" => format!("rgrid.evt.default.job.{id}.by.w-desk-1"),
+            "job.claimed.v1" | "job.started.v1" | "job.finished.v1" | "job.returned.v1" => {
+                format!("rgrid.evt.default.job.{id}.by.w-desk-1")
+            }
             "job.submitted.v1" if name.contains("delayed") || name.contains("policies") || name.contains("member") => {
                 format!("rgrid.evt.default.job.{id}.by.api")
             }
@@ -174,6 +180,7 @@ fn what_is_read_of_each_event() {
         "job.released.v1",
         "job.requeued.v1",
         "job.rescheduled.v1",
+        "job.returned.v1",
         "job.submitted.v1",
         "worker.cordoned.v1",
         "worker.equipped.v1",
