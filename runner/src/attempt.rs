@@ -260,18 +260,21 @@ async fn execute(
     if let Some(limit) = Limit::in_total(&job, Utc::now()).filter(|limit| limit.after.is_zero()) {
         return nothing(Cut::Late(limit).before_start()?);
     }
-    let place = match context.places.take() {
+    let mut place = match context.places.take() {
         Ok(place) => place,
         Err(error) => return Ok(Err(Broken::Place(error))),
     };
     let prepared = tokio::select! {
         biased;
         prepared = prepare(stage::lay(&context.files, &place, &job.spec), share) => prepared,
-        cut = command::cut_early(entry, &job) => return nothing(cut.before_start()?),
+        cut = command::cut_early(entry, &job) => Err(cut.before_start().map(|done| Ok((done, None)))),
     };
     let (laid, taken) = match prepared {
         Ok((laid, taken)) => (packages::with_modules(laid, &job.spec), taken),
-        Err(end) => return end,
+        Err(end) => {
+            place.spoil();
+            return end;
+        }
     };
     let mut logbook = Logbook::new(
         &context.js,

@@ -128,7 +128,7 @@ pub enum Ending {
 pub struct Waits {
     /// Which job.
     pub job: JobId,
-    /// The attempt that a worker may claim, which all before it are over for; none while it is held.
+    /// The attempt that a worker may claim, the one before it being over; none while it is held.
     pub next: Option<Attempt>,
     /// When time alone makes something true of it.
     pub due: Option<DateTime<Utc>>,

@@ -142,7 +142,7 @@ impl State {
             Seen::Returned { job } => self.timers.failed(sequence, *job),
             Seen::Waits(waits) => {
                 if let Some(next) = waits.next {
-                    self.close(waits.job, |attempt| attempt < next);
+                    self.close(waits.job, |attempt| attempt.next() == next);
                 }
                 self.timers.waits(sequence, waits);
                 self.windows.waits(waits);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_nats::jetstream::stream::DirectGetErrorKind;
 use bus::{
     ids::Attempt,
-    job::{AttemptEnd, ManifestRef, State},
+    job::{AttemptEnd, AttemptRecord, ManifestRef, State},
     stream::{
         LOGS,
         follow::{Followed, Follower},
@@ -95,7 +95,12 @@ impl Source {
     }
 
     async fn attempts(&mut self, cursor: &Cursor, items: &mpsc::Sender<Item>) -> Result<(), Stopped> {
-        let last = self.watch.job().attempts.last().map_or(Attempt::FIRST, |attempt| attempt.number);
+        let job = self.watch.job();
+        // What was given back has no log; another one is to come where that is waited for.
+        let waits = self.follow && !job.state().is_end();
+        let has_log = |attempt: &&AttemptRecord| waits || attempt.end != Some(AttemptEnd::Returned);
+        let last = job.attempts.iter().rev().find(has_log).or(job.attempts.last());
+        let last = last.map_or(Attempt::FIRST, |attempt| attempt.number);
         let mut number = self.attempt.or(cursor.attempt).or(self.from).unwrap_or(last);
         loop {
             if !self.made(number, items).await? {

@@ -139,12 +139,12 @@ async fn a_member_that_was_given_back_waits_for_its_turn_again() -> Result<()> {
     let mut grid = Grid::start().await?;
     grid.kill(Part::Runner(1))?;
     let writer = Writer::connect(grid.nats.url()).await?;
-    let full = Worker::register(&writer, "full").await?;
     let mut batch = of(&vec!["true".to_owned(); 3]);
     batch["parallel"] = json!(1);
     post(&grid, "batches", &batch, 201).await?;
     let first = JobId::of_member(id(&batch)?.parse()?, 0);
     for number in 1..=3 {
+        let full = Worker::register(&writer, "full").await?;
         let turn = async || full.claim(first).await.ok();
         grid.eventually("it is its turn", turn).await?;
         let (attempt, session) = (Attempt(number), full.session);

@@ -72,13 +72,18 @@ fn a_full_disk_is_said_and_everything_goes_on_once_there_is_room() -> Result<()>
     ensure!(runs(&place)?, "a job runs while there is room");
 
     let ballast = disk.fill()?;
+    let says = |words: &str| {
+        eventually(&format!("the grid says `{words}`"), || {
+            Ok(place.log("up.log").contains(words).then_some(()))
+        })
+    };
+    says("is full: nothing is accepted")?;
     // Until nats-server meets the end of the disk, it has what it had reserved.
     eventually("nothing more is accepted", || Ok((!runs(&place)?).then_some(())))?;
     fs::remove_file(ballast)?;
 
+    says("there is room on the disk again")?;
     eventually("a job runs again", || Ok(runs(&place)?.then_some(())))?;
-    let log = place.log("up.log");
-    ensure!(log.contains("there is room on the disk again"), "{log}");
     place.down()?;
     drop(disk);
     Ok(())

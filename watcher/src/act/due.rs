@@ -3,7 +3,7 @@
 use bus::{
     ids::{EventId, JobId},
     job::{self, Job, Phase, decide},
-    policy::{Dependency, Standing},
+    policy::{Clock, Dependency, Standing},
     stream::read,
 };
 use chrono::{DateTime, Utc};
@@ -37,7 +37,13 @@ pub(crate) fn wish(job: &Job, met: bool, now: DateTime<Utc>) -> Wish {
         Phase::Held { until } if met => Some((until.unwrap_or(now), job::Command::Release)),
         _ => None,
     };
-    let due = job.due().map(|due| (due.at, due.command));
+    // What is too late is not made ready any more, nor does it wait for a slot.
+    let late = job.deadline.filter(|deadline| *deadline <= now);
+    let due = job.due().map(|due| match late {
+        Some(deadline) => (deadline, job::Command::Expire { clock: Clock::Total }),
+        None => (due.at, due.command),
+    });
+    let release = release.filter(|_| late.is_none());
     match due.into_iter().chain(release).min_by_key(|(at, _)| *at) {
         Some((at, command)) if at <= now => Wish::Say(command),
         Some((at, _)) => Wish::Later(at),
@@ -156,8 +162,8 @@ mod tests {
 
     use bus::{
         envelope::{Actor, Envelope},
-        ids::default_token,
-        policy::{Clock, DependsOn, Start},
+        ids::{Attempt, default_token},
+        policy::{DependsOn, Start},
         spec::JobSpec,
     };
 
@@ -225,5 +231,26 @@ mod tests {
 
         let plain = submitted(|_| {});
         assert_eq!(wish(&plain, true, at(1_000_000)), Wish::Nothing, "it waits for a worker, for ever");
+    }
+
+    #[test]
+    fn a_member_that_waits_for_its_turn_gets_too_late_as_any_other() {
+        let member = submitted(|spec| {
+            spec.start = Some(Start {
+                window: true,
+                ..Start::default()
+            });
+            spec.total_timeout_ms = Some(1_000);
+        });
+        let paused = Job {
+            phase: Phase::Retrying {
+                next: Attempt(2),
+                due: member.submitted_at,
+            },
+            ..member
+        };
+        let after = |ms| wish(&paused, false, paused.submitted_at + Duration::from_millis(ms));
+        assert_eq!(after(999), Wish::Say(job::Command::Release));
+        assert_eq!(after(1_000), Wish::Say(job::Command::Expire { clock: Clock::Total }));
     }
 }
