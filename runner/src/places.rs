@@ -294,6 +294,17 @@ mod tests {
     }
 
     #[test]
+    fn a_place_that_something_may_still_be_written_to_is_not_given_again() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let places = Places::below(dir.path(), &[]).expect("places");
+        let mut place = places.take().expect("a place");
+        let root = place.root.clone();
+        place.spoil();
+        drop(place);
+        assert_ne!(places.take().expect("a place").root, root);
+    }
+
+    #[test]
     fn only_a_place_that_is_as_it_was_given_is_given_again() {
         let dir = tempfile::tempdir().expect("a directory");
         let places = Places::below(dir.path(), &[]).expect("places");

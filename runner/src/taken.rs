@@ -120,3 +120,62 @@ impl Waiting {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bus::spec::Class;
+
+    use super::*;
+    use crate::dispatcher::Verdict;
+
+    const CORE: Room = Room {
+        cpu_milli: 1_000,
+        memory_bytes: 0,
+    };
+
+    #[test]
+    fn room_that_was_not_used_comes_back_as_such() {
+        let (freed, mut come) = mpsc::unbounded_channel();
+        drop(Taken::now(CORE, freed.clone()));
+        Taken::now(CORE, freed).unused();
+        let took = std::iter::from_fn(|| come.try_recv().ok()).map(|freed| freed.took.is_some());
+        assert_eq!(took.collect::<Vec<_>>(), [true, false]);
+    }
+
+    #[test]
+    fn who_waits_gets_room_or_learns_that_there_is_none_and_who_left_takes_up_no_place() {
+        let (freed, _come) = mpsc::unbounded_channel();
+        let take = |room| Taken::now(room, freed.clone());
+        let now = Instant::now();
+        let mut dispatcher = Dispatcher::new(CORE, Class::ALL);
+        let mut waiting = Waiting::default();
+        let ended = |dispatcher: &mut Dispatcher| dispatcher.released(Instant::now(), CORE, Some(Duration::from_millis(1)));
+        assert_eq!(dispatcher.delivered(0, CORE, now), Verdict::Run);
+        ended(&mut dispatcher);
+        assert_eq!(dispatcher.delivered(0, CORE, now), Verdict::Run);
+
+        assert_eq!(dispatcher.delivered(0, CORE, now), Verdict::Hold);
+        drop(waiting.enter(CORE, now));
+        waiting.make_way(&mut dispatcher, take);
+        assert_eq!((waiting.until(), dispatcher.delivered(0, CORE, now)), (None, Verdict::Hold));
+
+        let Share::Awaited(mut gets) = waiting.enter(CORE, now) else {
+            panic!("it waits")
+        };
+        waiting.make_way(&mut dispatcher, take);
+        assert!(gets.try_recv().is_err(), "there is no room yet");
+        ended(&mut dispatcher);
+        waiting.make_way(&mut dispatcher, take);
+        assert!(gets.try_recv().is_ok());
+
+        assert_eq!(dispatcher.delivered(0, CORE, now), Verdict::Hold);
+        let Some(long_ago) = now.checked_sub(HELD) else {
+            panic!("this machine has just started")
+        };
+        let Share::Awaited(mut in_vain) = waiting.enter(CORE, long_ago) else {
+            panic!("it waits")
+        };
+        waiting.make_way(&mut dispatcher, take);
+        assert_eq!(in_vain.try_recv().err(), Some(oneshot::error::TryRecvError::Closed));
+    }
+}

@@ -273,6 +273,12 @@ fn with_reason(what: &str, reason: Option<&str>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use bus::{
+        envelope::{Actor, Envelope},
+        ids::{JobId, SessionId, WorkerId, default_token},
+        job::{Claimed, Job, Recorded, Returned, Submitted},
+    };
+
     use super::*;
 
     #[test]
@@ -284,6 +290,36 @@ mod tests {
         assert_eq!([cpus(2000), cpus(500), cpus(10), cpus(12_000)], ["2", "0.5", "0.01", "12"]);
         let spans = [340, 2_500, 200_000, 7_500_000, 350_000_000].map(|ms| duration(Duration::from_millis(ms)));
         assert_eq!(spans, ["340 ms", "2.5 s", "3m 20s", "2h 5m", "4d 1h"]);
+    }
+
+    #[test]
+    fn what_was_given_back_is_told_so() {
+        let (worker, session, attempt): (WorkerId, _, _) = ("w".parse().expect("a token"), SessionId::new(), Attempt::FIRST);
+        let by_worker = Actor::Worker(worker.clone());
+        let spec = JobSpec::new(vec!["true".to_owned()]);
+        let told = [
+            (None, JobEvent::Submitted(Box::new(Submitted { spec }))),
+            (Some(by_worker.clone()), JobEvent::Claimed(Claimed { attempt, worker, session })),
+            (Some(by_worker), JobEvent::Returned(Returned { attempt, session })),
+        ];
+        let job = JobId::new();
+        let history = told.map(|(speaker, event)| Recorded {
+            namespace: default_token(),
+            job,
+            speaker,
+            sequence: 1,
+            envelope: Envelope::new(Actor::Api, event),
+        });
+        assert_eq!(
+            words_of_job(&history[2].envelope.event),
+            "attempt 1 given back, unrun: its worker had no room for it"
+        );
+        let job = JobView::from(&Job::replay(&history).expect("it was submitted"));
+        let words = words_of_wait(&job, Utc::now());
+        assert_eq!(
+            words.as_deref(),
+            Some("the worker that took it has no room for it; it waits for another one")
+        );
     }
 
     #[test]

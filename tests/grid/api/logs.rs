@@ -280,6 +280,31 @@ async fn a_follower_goes_on_with_the_next_attempt_and_never_mixes_two() -> Resul
 }
 
 #[tokio::test]
+async fn what_was_given_back_is_passed_over_by_who_wants_the_bytes() -> Result<()> {
+    let api = Served::start().await?;
+    let mut printer = Printer::start(&api).await?;
+    let give_back = |attempt| Command::Return {
+        attempt: Attempt(attempt),
+        session: printer.worker.session,
+    };
+    let (job, path) = (printer.job, printer.path("?follow=true"));
+    // Begun while the attempt is live that comes to nothing.
+    let plain = api.get(&path).await?;
+    let mut log = events(&api, &path, None).await?;
+    assert_eq!(log.must().await?.data["attempt"], 1);
+    api.writer.say(job, &printer.worker.actor(), give_back(1)).await?;
+    assert_eq!(log.must().await?.event, "waiting");
+    api.writer.say(job, &Actor::Watcher, Command::Release).await?;
+    printer.worker.claim(job).await?;
+    assert_eq!(log.must().await?.data["attempt"], 2);
+    printer.attempt = Attempt(2);
+    printer.print(&api, &[(Stream::Stdout, b"it ran\n")]).await?;
+    printer.commit(&api).await?;
+    assert_eq!(plain.text().await?, "it ran\n");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_log_is_followed_from_before_the_first_attempt_and_ends_with_a_cancel() -> Result<()> {
     let api = Served::start().await?;
     let job = api.submit_any().await?;

@@ -15,7 +15,7 @@ use chrono::Utc;
 
 use super::{Command, plan};
 use crate::{
-    seen::{Seen, Try, Waits},
+    seen::{Seen, Try},
     state::State,
 };
 
@@ -192,26 +192,6 @@ fn a_new_session_or_a_leave_gives_up_what_the_old_one_held() {
         };
         assert!(matches!(&plan[..], [Command::GiveUp { because, .. }] if *because == Some(event)));
     }
-}
-
-#[test]
-fn an_attempt_is_held_until_the_log_says_that_it_was_given_back() {
-    let (mut told, session, job) = (Told::new(), SessionId::new(), JobId::new());
-    told.see(0, &registered("w", session));
-    told.see(0, &claimed("w", session, job, 1));
-    // It may be said of one whose command runs, and is no more than a reason to look then.
-    told.see(0, &Seen::Returned { job });
-    told.see(1, &ended("w", session, true));
-    assert_eq!(given_up(&told.plan(2)).len(), 1);
-    let again = Waits {
-        job,
-        next: Some(Attempt(2)),
-        due: None,
-        after: Vec::new(),
-        not_before: None,
-    };
-    told.see(3, &Seen::Waits(Box::new(again)));
-    assert_eq!(given_up(&told.plan(4)), []);
 }
 
 #[test]

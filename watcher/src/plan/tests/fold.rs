@@ -12,8 +12,11 @@ use bus::{
 };
 use proptest::{collection::vec, prelude::*};
 
-use super::{Told, ended, given_up, registered, worker};
-use crate::{seen, state::State};
+use super::{Told, claimed, ended, given_up, registered, worker};
+use crate::{
+    seen::{self, Seen, Waits},
+    state::State,
+};
 
 const NAMES: [&str; 2] = ["a", "b"];
 
@@ -136,6 +139,26 @@ proptest! {
     fn no_live_attempt_is_missed(steps in vec((0..2_usize, 0..10_u8, 0..2_usize, prop::option::weighted(0.3, 0..4_usize)), 1..40)) {
         no_live_attempt_is_missed_in(steps)?;
     }
+}
+
+#[test]
+fn an_attempt_is_held_until_the_log_says_that_it_was_given_back() {
+    let (mut told, session, job) = (Told::new(), SessionId::new(), JobId::new());
+    told.see(0, &registered("w", session));
+    told.see(0, &claimed("w", session, job, 1));
+    // It may be said of one whose command runs, and is no more than a reason to look then.
+    told.see(0, &Seen::Returned { job });
+    told.see(1, &ended("w", session, true));
+    assert_eq!(given_up(&told.plan(2)).len(), 1);
+    let again = Waits {
+        job,
+        next: Some(Attempt(2)),
+        due: None,
+        after: Vec::new(),
+        not_before: None,
+    };
+    told.see(3, &Seen::Waits(Box::new(again)));
+    assert_eq!(given_up(&told.plan(4)), []);
 }
 
 #[test]

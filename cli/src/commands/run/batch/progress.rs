@@ -201,3 +201,22 @@ fn ended(outcome: Option<&Outcome>) -> Stand {
         None => Stand::Failed("ended".to_owned()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_member_that_was_given_back_runs_nowhere() {
+        let mut progress = Progress::new(2);
+        let mut see = |kind: &str| {
+            let told = json!({ "type": kind, "index": 0, "data": { "worker": "w" } });
+            progress.see(serde_json::from_value(told).expect("an event"));
+            progress.running()
+        };
+        assert_eq!([see("job.claimed.v1"), see("job.returned.v1"), see("job.claimed.v1")], [1, 0, 1]);
+        assert!(TYPES.split(',').any(|kind| kind.trim() == "job.returned"), "it is asked for");
+    }
+}
