@@ -1,6 +1,9 @@
 //! What a user or a service hands in, and how it becomes a job or a refusal that says what to change.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use bytes::Bytes;
 use schemars::JsonSchema;
@@ -56,6 +59,10 @@ pub struct Submission {
     /// More inputs, as a list in the store; for many, and for links and directories.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tree: Option<TreeRef>,
+    /// The directory, from the work directory, in which the command starts; absent: the work directory itself. Outputs are found in all of
+    /// the work directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dir: Option<RelPath>,
     /// What its command reads from standard input; absent: nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stdin: Option<Content>,
@@ -211,6 +218,7 @@ impl Submission {
         }
         let (inputs, to_store) = gather(self.inputs, self.files)?;
         check_paths(&inputs)?;
+        check_dir(self.dir.as_ref(), &inputs)?;
         let spec = JobSpec {
             name: self.name.filter(|name| !name.is_empty()),
             command: self.command,
@@ -220,6 +228,7 @@ impl Submission {
             dependencies: self.dependencies,
             inputs,
             tree: self.tree,
+            dir: self.dir,
             stdin: self.stdin,
             outputs: self.outputs,
             keep_outputs_ms: self.keep_outputs_ms,
@@ -249,6 +258,19 @@ impl Submission {
             )));
         }
         Ok(Accepted { spec, to_store })
+    }
+}
+
+/// A command cannot start in what is a file.
+fn check_dir(dir: Option<&RelPath>, inputs: &[InputFile]) -> Result<(), Refusal> {
+    let Some(dir) = dir else { return Ok(()) };
+    let is_in_the_way = |input: &&InputFile| Path::new(dir.as_str()).starts_with(input.path.as_str());
+    match inputs.iter().find(is_in_the_way) {
+        Some(input) => Err(Refusal(format!(
+            "the command is to start in `{dir}`, and the input `{}` is a file; name a directory with `dir`",
+            input.path
+        ))),
+        None => Ok(()),
     }
 }
 

@@ -7,6 +7,7 @@ mod commands;
 mod failure;
 mod output;
 mod project;
+mod scan;
 mod service;
 mod up;
 mod values;

@@ -197,6 +197,7 @@ fn asked(context: &Context, place: &Place, job: &Job, attempt: Attempt, notice: 
         env,
         secrets: Values::default(),
         work_dir: place.work.clone(),
+        dir: spec.dir.clone(),
         scratch_dir: place.scratch.clone(),
         packages: None,
         installs: false,

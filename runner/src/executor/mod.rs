@@ -7,7 +7,7 @@ use bus::{
     dependencies::Kind,
     ids::{Attempt, JobId, SessionId},
     runtime::RuntimeRef,
-    spec::ExecutorKind,
+    spec::{ExecutorKind, RelPath},
 };
 use tokio::{io::AsyncRead, sync::mpsc};
 
@@ -44,8 +44,10 @@ pub struct Launch {
     pub env: BTreeMap<String, String>,
     /// Variables that nobody but the command may see.
     pub secrets: crate::secrets::Values,
-    /// The directory that is the command's current directory; `/work` in a container.
+    /// The job's work directory; `/work` in a container.
     pub work_dir: PathBuf,
+    /// The directory in it that the command starts in; absent: the work directory itself.
+    pub dir: Option<RelPath>,
     /// A directory for `TMPDIR` and `HOME`, beside the work directory; its content is thrown away.
     pub scratch_dir: PathBuf,
     /// A file that the command reads as its standard input; absent: it reads nothing.
@@ -62,6 +64,12 @@ pub struct Launch {
 }
 
 impl Launch {
+    /// The directory that the command starts in.
+    pub(super) fn directory(&self) -> PathBuf {
+        let dir = self.dir.as_ref();
+        dir.map_or_else(|| self.work_dir.clone(), |dir| self.work_dir.join(dir.as_str()))
+    }
+
     /// Every variable that the command is to have, and its value, secrets too: for an executor that shows nobody its environment.
     pub(super) fn variables(&self) -> impl Iterator<Item = (&str, &str)> {
         let open = self.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));

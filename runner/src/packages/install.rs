@@ -107,6 +107,7 @@ async fn prepare(asked: &Asked<'_>, new: &New) -> Result<Launch, Error> {
         env,
         secrets: Values::default(),
         work_dir: work,
+        dir: None,
         scratch_dir: new.scratch(),
         stdin: None,
         limits: Limits {

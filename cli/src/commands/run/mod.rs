@@ -6,12 +6,14 @@ mod batch_args;
 mod besides;
 mod dependencies;
 mod deployed;
+mod draft;
 mod dry;
 mod environment;
 mod files;
+mod found;
 mod gather;
 mod home;
-mod imports;
+
 mod interrupt;
 mod layers;
 mod missed;
@@ -21,6 +23,7 @@ mod policy;
 mod runtime;
 pub(crate) mod say;
 mod script;
+mod stage;
 mod submit;
 mod wait;
 
@@ -75,6 +78,7 @@ pub(crate) async fn run(mut args: RunArgs) -> anyhow::Result<ExitCode> {
     if args.dry_run {
         return dry::show(&client, &args, plan, &policies).await;
     }
+    plan.scanned.tell(args.verbose);
     let brought = Brought::of(&args, &mut plan, &cwd);
     let submitted = Box::pin(submit::submit(&client, &args, plan, &policies)).await?;
     if submitted.reused {
@@ -127,6 +131,8 @@ pub(crate) struct Brought {
     homes: Vec<Home>,
     /// Its links.
     links: Vec<RelPath>,
+    /// The directory that its work directory stands for: empty for the current one.
+    root: PathBuf,
     /// The paths of all of it, and the directory that they are from; nothing where that is not known, or the user left things out, and
     /// knows.
     sent: Option<(PathBuf, BTreeSet<String>)>,
@@ -141,6 +147,7 @@ impl Brought {
         Self {
             homes: std::mem::take(&mut plan.homes),
             links: plan.links.iter().map(|link| link.path.clone()).collect(),
+            root: plan.root.path.clone(),
             sent: args.files.exclude.is_empty().then(|| (cwd.to_owned(), sent)),
         }
     }
@@ -228,6 +235,7 @@ async fn save(client: &Client, args: Shown, job: &JobView, brought: &Brought) ->
     let (mut files, mut bytes) = (0, 0);
     let mut broke = None;
     for (dir, back) in home::sort(&brought.homes, (found.artifacts.clone(), found.links), &brought.links)? {
+        let dir = brought.root.join(dir);
         // What cannot be saved in one place does not keep the rest from theirs.
         match save_outputs(client, job.id, back.files, (&dir, &back.sent_links)).await {
             Ok(saved) => (files, bytes) = (files + saved.paths.len(), bytes + saved.bytes),

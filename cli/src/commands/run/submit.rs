@@ -1,28 +1,12 @@
 //! From a plan to a job: hash, send what is missing, submit.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    path::PathBuf,
-};
-
 use api::view::Submitted;
-use bus::{
-    ids::Digest,
-    spec::{InputFile, Resources},
-    submission::Submission,
-    tree::{Content, MAX_INLINE_INPUTS, MAX_INLINE_PATHS, Tree, TreeRef},
-};
+use bus::{spec::Resources, submission::Submission};
 use reqwest::Method;
 
-use super::{
-    RunArgs,
-    dependencies::Declared,
-    plan::{Input, Plan},
-    policy::Policies,
-};
+use super::{RunArgs, plan::Plan, policy::Policies, stage::stage};
 use crate::{
-    client::{Client, Hashed, hash, put_bytes, upload},
-    output::Bar,
+    client::Client,
     values::{ByteSize, Cpus, Pair, Span},
 };
 
@@ -31,91 +15,13 @@ use crate::{
 /// # Errors
 /// If a file cannot be read or sent, or the grid refuses the job.
 pub(super) async fn submit(client: &Client, args: &RunArgs, plan: Plan, policies: &Policies) -> anyhow::Result<Submitted> {
-    let submissions = stage(client, args, vec![plan], policies).await?;
+    let (submission, _) = stage(client, args, plan, Vec::new(), policies).await?;
     let request = client
         .request(Method::POST, "/v1/jobs")
         .query(&[("namespace", &args.namespace)])
         .query(if args.reuse { &[("reuse", "true")][..] } else { &[] })
-        .json(&submissions.first());
+        .json(&submission);
     Ok(client.json(request).await?)
-}
-
-/// Sends the files of all these plans that the store lacks, each once, and makes a submission of each plan.
-///
-/// # Errors
-/// If a file cannot be read or sent.
-pub(super) async fn stage(client: &Client, args: &RunArgs, plans: Vec<Plan>, policies: &Policies) -> anyhow::Result<Vec<Submission>> {
-    let mut sources: BTreeSet<PathBuf> = plans
-        .iter()
-        .flat_map(|plan| plan.inputs.iter().map(|input| input.source.clone()))
-        .collect();
-    sources.extend(plans.iter().filter_map(|plan| plan.stdin.clone()));
-    let declared = || plans.iter().filter_map(|plan| plan.dependencies.as_ref());
-    sources.extend(declared().flat_map(Declared::sources).cloned());
-    let made: BTreeSet<Vec<u8>> = declared().flat_map(Declared::made).cloned().collect();
-    let size_of = |path: &PathBuf| std::fs::metadata(path).map_or(0, |meta| meta.len());
-    let bar = Bar::new("reading", sources.iter().map(size_of).sum());
-    let hashed = hash(sources.into_iter().collect(), &bar).await?;
-    bar.finish();
-    if !hashed.is_empty() {
-        let sent = upload(client, hashed.clone()).await?;
-        if args.verbose || sent.is_much() {
-            eprintln!("rgrid: {sent}");
-        }
-    }
-    for content in made {
-        put_bytes(client, Digest::of(&content), content).await?;
-    }
-    let hashed: HashMap<PathBuf, Hashed> = hashed.into_iter().map(|file| (file.source.clone(), file)).collect();
-    let mut submissions = Vec::with_capacity(plans.len());
-    for plan in plans {
-        let stdin = plan.stdin.as_ref().and_then(|path| hashed.get(path));
-        let stdin = stdin.map(|file| Content {
-            sha256: file.sha256,
-            size: file.size,
-        });
-        let inputs: Vec<InputFile> = plan.inputs.into_iter().filter_map(|input| as_input(input, &hashed)).collect();
-        let named: usize = inputs.iter().map(|input| input.path.as_str().len()).sum();
-        let many = inputs.len() > MAX_INLINE_INPUTS || named > MAX_INLINE_PATHS;
-        let (inputs, files) = if many { (Vec::new(), inputs) } else { (inputs, Vec::new()) };
-        let tree = Tree {
-            files,
-            links: plan.links,
-            dirs: plan.dirs,
-        };
-        submissions.push(Submission {
-            command: plan.command,
-            runtime: plan.runtime,
-            dependencies: plan.dependencies.map(|declared| declared.resolve(&hashed)),
-            inputs,
-            tree: send_list(client, &tree).await?,
-            stdin,
-            name: args.name.clone().or(plan.named),
-            ..submission(args, policies)
-        });
-    }
-    Ok(submissions)
-}
-
-fn as_input(input: Input, hashed: &HashMap<PathBuf, Hashed>) -> Option<InputFile> {
-    let file = hashed.get(&input.source)?;
-    Some(InputFile {
-        sha256: file.sha256,
-        size: file.size,
-        executable: input.executable(),
-        mode: (!matches!(input.mode, 0o644 | 0o755)).then_some(input.mode),
-        path: input.path,
-    })
-}
-
-/// Stores a list of inputs; nothing where there is nothing to be listed.
-async fn send_list(client: &Client, tree: &Tree) -> anyhow::Result<Option<TreeRef>> {
-    if tree.is_empty() {
-        return Ok(None);
-    }
-    let (json, reference) = tree.to_json();
-    put_bytes(client, reference.sha256, json).await?;
-    Ok(Some(reference))
 }
 
 /// What the options say of the job; what it runs is left open.

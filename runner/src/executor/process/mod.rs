@@ -202,7 +202,7 @@ impl Process {
         let mut argv: Vec<OsString> = interpreter.iter().chain([first]).chain(arguments).map(OsString::from).collect();
         let mut program = match interpreter.first() {
             Some(program) => self.interpreter(launch, program).await?.into_os_string(),
-            None => self.programs.resolve(first, &launch.work_dir)?.into_os_string(),
+            None => self.programs.resolve(first, &launch.directory())?.into_os_string(),
         };
         if let Some(packages) = launch.packages.as_ref().filter(|packages| packages.kind == Kind::Pip) {
             program = packages.dir.join("bin/python").into_os_string();
@@ -222,7 +222,7 @@ impl Process {
                 let packages = packages.iter().map(|(name, value)| (*name, value.as_str()));
                 environment::of(&self.base, &launch.scratch_dir, launch.variables().chain(packages), &mark)
             },
-            directory: launch.work_dir.as_os_str().to_owned(),
+            directory: launch.directory().into_os_string(),
             stdin: launch.stdin.clone().unwrap_or_default().into_os_string(),
         })
     }
@@ -316,7 +316,7 @@ impl Executor for Process {
                 guard,
                 program,
                 programs: Arc::clone(&self.programs),
-                work_dir: launch.work_dir,
+                work_dir: launch.directory(),
                 tasks: self.tasks.clone(),
             }),
         })
