@@ -185,6 +185,16 @@ impl Reader<'_> {
             if is_search_path {
                 return self.searched(value);
             }
+            let (targets, values) = (split(target, |node| node.is(',')), split(value, |node| node.is(',')));
+            if targets.len() > 1 && targets.len() == values.len() {
+                for (target, value) in targets.into_iter().zip(values) {
+                    match target_name(target) {
+                        Some(name) => self.define(&name, value),
+                        None => self.sequence_emitted(value),
+                    }
+                }
+                return;
+            }
             let name = target_name(target);
             // What stands before it may call something: `a(b).c = d`.
             if target.iter().any(|node| matches!(node, Node::Group('(', _))) {

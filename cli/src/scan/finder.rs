@@ -40,7 +40,7 @@ const PASSED_OVER: [&str; 16] = [
 ];
 /// What a program keeps its state in, by the name that it is given.
 const STATE_ENDINGS: [&str; 8] = ["", ".db", ".dat", ".dir", ".bak", ".pag", ".sqlite3", ".pkl"];
-/// What SQLite keeps beside a database.
+/// What `SQLite` keeps beside a database.
 const BESIDE_DATABASE: [&str; 3] = ["-wal", "-shm", "-journal"];
 
 /// How much is sent without being asked for.
@@ -164,6 +164,8 @@ impl<'a> Finder<'a> {
         } else {
             text.trim_start_matches('/')
         };
+        // SQLite's URIs.
+        let text = text.strip_prefix("file:").map_or(text, |uri| uri.split('?').next().unwrap_or(uri));
         let is_odd = text.len() > 1024
             || text.starts_with(['/', '~']) && mention.value.base == Base::Free
             || text.contains(|c: char| c.is_control());
@@ -186,7 +188,7 @@ impl<'a> Finder<'a> {
             };
             let Ok(meta) = fs::metadata(&path) else { continue };
             if meta.is_file() {
-                is_here |= self.file(&path, Why::Named(self.shown(by)), by, new);
+                is_here |= self.file(&path, &Why::Named(self.shown(by)), by, new);
             } else if meta.is_dir() {
                 is_here = true;
                 let is_listed = mention.how == How::List;
@@ -211,7 +213,7 @@ impl<'a> Finder<'a> {
         for file in files {
             // A bare `*` may match what is not meant; what it matches is named by nobody.
             let Some(file) = normalized(&file) else { continue };
-            self.file(&file, Why::Matches(pattern.to_owned()), by, new);
+            self.file(&file, &Why::Matches(pattern.to_owned()), by, new);
         }
         let is_bare = pattern.rsplit('/').next() == Some("*");
         for dir in dirs.into_iter().filter_map(|dir| normalized(&dir)) {
@@ -265,7 +267,7 @@ impl<'a> Finder<'a> {
     }
 
     /// Takes a file along. Says whether it is here and was dealt with.
-    pub(super) fn file(&mut self, path: &Path, why: Why, by: &Path, new: &mut Vec<PathBuf>) -> bool {
+    pub(super) fn file(&mut self, path: &Path, why: &Why, by: &Path, new: &mut Vec<PathBuf>) -> bool {
         if self.found.files.contains_key(path) {
             return true;
         }
@@ -292,7 +294,7 @@ impl<'a> Finder<'a> {
             beside.push(ending);
             let beside = PathBuf::from(beside);
             if beside.is_file() {
-                self.file(&beside, why.clone(), by, new);
+                self.file(&beside, why, by, new);
             }
         }
         true
@@ -368,14 +370,14 @@ impl<'a> Finder<'a> {
             shown if shown.is_empty() => "the current directory".to_owned(),
             shown => format!("{shown}/"),
         };
-        self.all_of(dir, is_around, Why::In(shown), |_| true, by, new);
+        self.all_of(dir, is_around, &Why::In(shown), |_| true, by, new);
     }
 
     /// The source below a directory: what a package without a mark of its own is made of.
     pub(super) fn sources(&mut self, dir: &Path, endings: &[&str], why: &Why, by: &Path, new: &mut Vec<PathBuf>) {
         let is_source = |path: &Path| path.extension().is_some_and(|ending| endings.iter().any(|known| ending == *known));
         if self.is_allowed(dir) && !is_passed_over(dir) {
-            self.all_of(dir, false, why.clone(), is_source, by, new);
+            self.all_of(dir, false, why, is_source, by, new);
         }
     }
 
@@ -384,7 +386,7 @@ impl<'a> Finder<'a> {
         &mut self,
         dir: &Path,
         as_git: bool,
-        why: Why,
+        why: &Why,
         is_meant: impl Fn(&Path) -> bool,
         by: &Path,
         new: &mut Vec<PathBuf>,
@@ -417,7 +419,7 @@ impl<'a> Finder<'a> {
         for path in meant {
             // A link that leads out is another's business, not a stranger's script's.
             if self.is_allowed(&path) {
-                self.file(&path, why.clone(), &named, new);
+                self.file(&path, why, &named, new);
             }
         }
         for empty in found.empty {

@@ -3,10 +3,10 @@
 //! One reader serves all languages: it needs no grammar, only where strings and comments begin and end. It never fails: what it cannot
 //! make sense of becomes symbols, which no later step takes for a file's name.
 
-use super::language::{Holes, Language, Syntax};
+use super::language::{Language, Syntax};
 
 /// A longer string is a document, and no name.
-const LONGEST_STRING: usize = 64 << 10;
+pub(super) const LONGEST_STRING: usize = 64 << 10;
 /// How deeply interpolated parts may hold strings with such parts.
 const DEPTH: usize = 3;
 
@@ -44,20 +44,20 @@ pub(super) fn lex(text: &str, language: Language) -> Vec<Token> {
     Lexer::new(text, language, DEPTH).run()
 }
 
-struct Lexer {
-    chars: Vec<char>,
-    at: usize,
-    line: u32,
-    language: Language,
-    syntax: Syntax,
-    tokens: Vec<Token>,
+pub(super) struct Lexer {
+    pub(super) chars: Vec<char>,
+    pub(super) at: usize,
+    pub(super) line: u32,
+    pub(super) language: Language,
+    pub(super) syntax: Syntax,
+    pub(super) tokens: Vec<Token>,
     /// Here-documents that begin behind this line's end: their closing words, and whether they interpolate.
-    awaited: Vec<String>,
-    depth: usize,
+    pub(super) awaited: Vec<String>,
+    pub(super) depth: usize,
 }
 
 impl Lexer {
-    fn new(text: &str, language: Language, depth: usize) -> Self {
+    pub(super) fn new(text: &str, language: Language, depth: usize) -> Self {
         let mut chars: Vec<char> = text.chars().collect();
         if language == Language::Php {
             // What stands outside of `<?php … ?>` is printed as it is.
@@ -75,19 +75,19 @@ impl Lexer {
         }
     }
 
-    fn peek(&self, ahead: usize) -> char {
+    pub(super) fn peek(&self, ahead: usize) -> char {
         self.chars.get(self.at + ahead).copied().unwrap_or('\0')
     }
 
-    fn starts(&self, text: &str) -> bool {
+    pub(super) fn starts(&self, text: &str) -> bool {
         text.chars().enumerate().all(|(at, c)| self.peek(at) == c)
     }
 
-    fn push(&mut self, kind: Kind, line: u32) {
+    pub(super) fn push(&mut self, kind: Kind, line: u32) {
         self.tokens.push(Token { kind, line });
     }
 
-    fn run(mut self) -> Vec<Token> {
+    pub(super) fn run(mut self) -> Vec<Token> {
         while self.at < self.chars.len() {
             let before = self.at;
             self.step();
@@ -97,7 +97,7 @@ impl Lexer {
         self.tokens
     }
 
-    fn step(&mut self) {
+    pub(super) fn step(&mut self) {
         let c = self.peek(0);
         if c == '\n' {
             self.push(Kind::Line, self.line);
@@ -125,7 +125,7 @@ impl Lexer {
     }
 
     /// Passes over a comment.
-    fn comment(&mut self) -> bool {
+    pub(super) fn comment(&mut self) -> bool {
         let begins_line = self.at == 0 || self.chars[self.at - 1] == '\n';
         let to_line_end = (self.syntax.hash_comments && self.peek(0) == '#') || (self.syntax.slash_comments && self.starts("//"));
         if to_line_end {
@@ -149,7 +149,7 @@ impl Lexer {
         true
     }
 
-    fn skip_to(&mut self, end: &str) {
+    pub(super) fn skip_to(&mut self, end: &str) {
         while self.at < self.chars.len() && !self.starts(end) {
             if self.peek(0) == '\n' {
                 self.line += 1;
@@ -159,9 +159,10 @@ impl Lexer {
         self.at += end.chars().count();
     }
 
-    fn word(&mut self) {
+    pub(super) fn word(&mut self) {
         let line = self.line;
-        if self.syntax.sigils.contains(self.peek(0)) {
+        let has_sigil = self.syntax.sigils.contains(self.peek(0));
+        if has_sigil {
             self.at += 1;
             while self.syntax.sigils.contains(self.peek(0)) {
                 self.at += 1;
@@ -175,14 +176,14 @@ impl Lexer {
         if matches!(word.as_str(), "or" | "and" | "else") && self.language != Language::JavaScript {
             return self.push(Kind::Symbol('|'), line);
         }
-        if self.quote_operator(&word, line) {
+        if !has_sigil && self.quote_operator(&word, line) {
             return;
         }
         self.push(Kind::Word(word), line);
     }
 
     /// Perl's `q(…)`, `qq{…}`, `qw/…/`, and the regular expressions of `m`, `qr`, `s`, `tr`, `y`; Ruby's `%w[…]` comes by way of symbols.
-    fn quote_operator(&mut self, word: &str, line: u32) -> bool {
+    pub(super) fn quote_operator(&mut self, word: &str, line: u32) -> bool {
         if self.language != Language::Perl || !matches!(word, "q" | "qq" | "qw" | "m" | "qr" | "s" | "tr" | "y") {
             return false;
         }
@@ -207,7 +208,7 @@ impl Lexer {
         true
     }
 
-    fn follows_arrow(&self) -> bool {
+    pub(super) fn follows_arrow(&self) -> bool {
         matches!(
             self.tokens.last(),
             Some(Token {
@@ -217,7 +218,7 @@ impl Lexer {
         )
     }
 
-    fn words(&mut self, body: &str, line: u32) {
+    pub(super) fn words(&mut self, body: &str, line: u32) {
         self.push(Kind::Symbol('('), line);
         for word in body.split_whitespace() {
             self.push(Kind::Text(vec![Piece::Plain(word.to_owned())]), line);
@@ -227,7 +228,7 @@ impl Lexer {
     }
 
     /// What stands between a delimiter here and its counterpart.
-    fn delimited(&mut self) -> String {
+    pub(super) fn delimited(&mut self) -> String {
         let open = self.peek(0);
         let close = closing(open);
         let mut depth = 0_usize;
@@ -261,7 +262,7 @@ impl Lexer {
         body
     }
 
-    fn symbol(&mut self) {
+    pub(super) fn symbol(&mut self) {
         let line = self.line;
         if self.here_document_begins() || self.regular_expression() {
             return;
@@ -336,7 +337,7 @@ impl Lexer {
     }
 
     /// A `/` where no value stands before it begins a regular expression, which may hold quotation marks.
-    fn regular_expression(&mut self) -> bool {
+    pub(super) fn regular_expression(&mut self) -> bool {
         let has_them = matches!(self.language, Language::JavaScript | Language::Ruby | Language::Perl);
         if self.peek(0) != '/' || !has_them {
             return false;
@@ -372,230 +373,6 @@ impl Lexer {
         }
         false
     }
-
-    fn here_document_begins(&mut self) -> bool {
-        if !self.syntax.here_documents || !self.starts("<<") {
-            return false;
-        }
-        let mut at = self.at + 2;
-        if self.language == Language::Php {
-            if self.chars.get(at) != Some(&'<') {
-                return false;
-            }
-            at += 1;
-        }
-        while matches!(self.chars.get(at), Some('~' | '-')) || (self.language == Language::Php && self.chars.get(at) == Some(&' ')) {
-            at += 1;
-        }
-        let quoted = matches!(self.chars.get(at), Some('"' | '\''));
-        let start = at + usize::from(quoted);
-        let mut end = start;
-        while self.chars.get(end).is_some_and(|c| is_name(*c)) {
-            end += 1;
-        }
-        let word: String = self.chars[start..end.min(self.chars.len())].iter().collect();
-        // `a << b` appends in Ruby.
-        let is_word = !word.is_empty() && (quoted || word.chars().all(|c| c.is_uppercase() || c == '_' || c.is_ascii_digit()));
-        if !is_word {
-            return false;
-        }
-        self.at = end + usize::from(quoted);
-        self.awaited.push(word);
-        self.push(Kind::Text(Vec::new()), self.line);
-        true
-    }
-
-    /// Passes over the here-documents that begin on this line.
-    fn here_documents(&mut self) {
-        for word in std::mem::take(&mut self.awaited) {
-            while self.at < self.chars.len() {
-                let start = self.at;
-                while self.at < self.chars.len() && self.peek(0) != '\n' {
-                    self.at += 1;
-                }
-                let line: String = self.chars[start..self.at].iter().collect();
-                self.at += 1;
-                self.line += 1;
-                if line.trim().trim_end_matches([';', ',', ')']) == word {
-                    break;
-                }
-            }
-        }
-    }
-
-    /// Reads a string, with its prefix.
-    fn string(&mut self) -> bool {
-        let mut prefix = 0;
-        if self.language == Language::Python {
-            while prefix < 3 && "rRbBuUfFtT".contains(self.peek(prefix)) {
-                prefix += 1;
-            }
-        } else if matches!(self.language, Language::R | Language::Julia) && matches!(self.peek(0), 'r' | 'R' | 'b' | 'v') {
-            prefix = 1;
-        }
-        let quote = self.peek(prefix);
-        let is_quote = matches!(quote, '"' | '\'') || (quote == '`' && !matches!(self.language, Language::Python | Language::R));
-        if !is_quote || (prefix > 0 && self.at > 0 && is_name(self.chars[self.at - 1])) {
-            return false;
-        }
-        // `'a'` transposes in Julia, and is a package's old separator in Perl.
-        if quote == '\'' && self.language == Language::Julia {
-            return false;
-        }
-        let marks: String = self.chars[self.at..self.at + prefix]
-            .iter()
-            .collect::<String>()
-            .to_ascii_lowercase();
-        let triple: String = [quote; 3].iter().collect();
-        let is_triple = self.syntax.triple_quotes && self.chars[self.at + prefix..].starts_with(&[quote; 3]);
-        let close = if is_triple { triple } else { quote.to_string() };
-        let multiline = is_triple || self.syntax.multiline || quote == '`';
-        let holes = match (self.syntax.holes, quote) {
-            (Holes::Braces, _) if marks.contains('f') => Holes::Braces,
-            (Holes::DollarBrace, '`') => Holes::DollarBrace,
-            (Holes::HashBrace | Holes::Dollar, '"' | '`') => self.syntax.holes,
-            _ => Holes::None,
-        };
-        let (at, line) = (self.at, self.line);
-        self.at += prefix + close.chars().count();
-        match self.body(&close, multiline, marks.contains('r'), holes) {
-            Some(pieces) => self.push(Kind::Text(pieces), line),
-            // It is not closed: a quotation mark that is none.
-            None => {
-                (self.at, self.line) = (at + prefix + 1, line);
-                self.push(Kind::Symbol('0'), line);
-            }
-        }
-        true
-    }
-
-    fn body(&mut self, close: &str, multiline: bool, raw: bool, holes: Holes) -> Option<Vec<Piece>> {
-        let mut pieces = Vec::new();
-        let mut plain = String::new();
-        let start = self.at;
-        loop {
-            if self.at >= self.chars.len() || self.at - start > LONGEST_STRING {
-                return None;
-            }
-            if self.starts(close) {
-                self.at += close.chars().count();
-                break;
-            }
-            match self.peek(0) {
-                '\n' if !multiline => return None,
-                '\\' if !raw => {
-                    let escaped = self.peek(1);
-                    self.at += 2;
-                    match escaped {
-                        'n' => plain.push('\n'),
-                        't' => plain.push('\t'),
-                        '\n' => self.line += 1,
-                        c => plain.push(c),
-                    }
-                }
-                c => match self.hole(holes) {
-                    Some(tokens) => {
-                        if !plain.is_empty() {
-                            pieces.push(Piece::Plain(std::mem::take(&mut plain)));
-                        }
-                        pieces.push(Piece::Hole(tokens));
-                    }
-                    None => {
-                        if c == '\n' {
-                            self.line += 1;
-                        }
-                        // `{{` stands for a brace.
-                        if holes == Holes::Braces && (self.starts("{{") || self.starts("}}")) {
-                            self.at += 1;
-                        }
-                        plain.push(c);
-                        self.at += 1;
-                    }
-                },
-            }
-        }
-        if !plain.is_empty() {
-            pieces.push(Piece::Plain(plain));
-        }
-        Some(pieces)
-    }
-
-    /// An interpolated part, if one begins here.
-    fn hole(&mut self, holes: Holes) -> Option<Vec<Token>> {
-        let c = self.peek(0);
-        let (skip, end) = match holes {
-            Holes::Braces if c == '{' && self.peek(1) != '{' => (1, Some('}')),
-            Holes::DollarBrace if self.starts("${") => (2, Some('}')),
-            Holes::HashBrace if self.starts("#{") => (2, Some('}')),
-            Holes::Dollar if self.language == Language::Php && self.starts("{$") => (2, Some('}')),
-            Holes::Dollar if self.starts("${") => (2, Some('}')),
-            Holes::Dollar if self.language == Language::Julia && self.starts("$(") => (2, Some(')')),
-            Holes::Dollar if c == '$' && (is_name(self.peek(1)) || self.peek(1) == '$') => (1, None),
-            _ => return None,
-        };
-        let start = self.at + skip;
-        let mut end_at = start;
-        if let Some(end) = end {
-            let open = if end == ')' { '(' } else { '{' };
-            let mut depth = 0;
-            loop {
-                match self.chars.get(end_at) {
-                    None | Some('\n') => return None,
-                    Some(c) if *c == open => depth += 1,
-                    Some(c) if *c == end && depth == 0 => break,
-                    Some(c) if *c == end => depth -= 1,
-                    _ => {}
-                }
-                end_at += 1;
-            }
-            self.at = end_at + 1;
-        } else {
-            let is_perl = self.language == Language::Perl;
-            loop {
-                match self.chars.get(end_at) {
-                    Some(c) if is_name(*c) => end_at += 1,
-                    Some(':')
-                        if is_perl
-                            && self.chars[end_at..].starts_with(&[':', ':'])
-                            && self.chars.get(end_at + 2).is_some_and(|c| is_name(*c)) =>
-                    {
-                        end_at += 2
-                    }
-                    _ => break,
-                }
-            }
-            // `$h{x}`, `$h->{x}` and `$a[0]` are one part.
-            let mut rest = end_at;
-            if self.chars[rest..].starts_with(&['-', '>']) {
-                rest += 2;
-            }
-            if let Some(open @ ('{' | '[')) = self.chars.get(rest) {
-                let close = closing(*open);
-                if let Some(length) = self.chars[rest..].iter().take(80).position(|c| *c == close) {
-                    self.at = rest + length + 1;
-                    return Some(Vec::new());
-                }
-            }
-            self.at = end_at;
-        }
-        let source: String = self.chars[start..end_at].iter().collect();
-        // Python's `{x:02d}` and `{x!r}`.
-        let source = if holes == Holes::Braces {
-            source.split([':', '!']).next().unwrap_or_default()
-        } else {
-            &source
-        };
-        if self.depth == 0 {
-            return Some(Vec::new());
-        }
-        let mut inner = Self::new(source, self.language, self.depth - 1);
-        if self.language == Language::Php {
-            inner.chars = source.chars().collect();
-        }
-        let mut tokens = inner.run();
-        tokens.iter_mut().for_each(|token| token.line = self.line);
-        Some(tokens)
-    }
 }
 
 fn blank_outside_of_php(chars: &mut [char]) {
@@ -625,7 +402,7 @@ fn blank_outside_of_php(chars: &mut [char]) {
     }
 }
 
-const fn closing(open: char) -> char {
+pub(super) const fn closing(open: char) -> char {
     match open {
         '(' => ')',
         '[' => ']',
@@ -635,7 +412,7 @@ const fn closing(open: char) -> char {
     }
 }
 
-fn is_name(c: char) -> bool {
+pub(super) fn is_name(c: char) -> bool {
     c == '_' || c.is_alphanumeric()
 }
 

@@ -7,7 +7,10 @@
 //!
 //! `code` and `shell` are pure: text to mentions. `finder` looks them up on the disk.
 
+mod call;
 mod code;
+mod command;
+mod eval;
 mod expression;
 mod finder;
 mod git;
@@ -21,6 +24,7 @@ mod roles;
 mod secret;
 mod shell;
 mod shell_lex;
+mod strings;
 mod text;
 mod value;
 
@@ -80,6 +84,8 @@ pub(crate) struct Start {
     pub(crate) script: Option<(PathBuf, Option<String>)>,
     /// Arguments that are files.
     pub(crate) arguments: Vec<PathBuf>,
+    /// The script's arguments.
+    pub(crate) words: Vec<String>,
     /// Arguments that are patterns, which the script expands itself.
     pub(crate) patterns: Vec<String>,
     /// A program's words, where no script is sent.
@@ -101,6 +107,7 @@ pub(crate) fn scan(ground: &Ground, start: &Start, exclude: &GlobSet, bounds: Bo
     for argument in &start.arguments {
         scan.take_up(argument, None, false);
     }
+    scan.given(&start.words);
     for pattern in &start.patterns {
         scan.pattern(pattern);
     }
@@ -246,7 +253,7 @@ impl<'a> Scan<'a> {
             for path in dirs.iter().filter_map(|dir| normalized(&dir.join(text.trim_start_matches('/')))) {
                 if path.is_file() {
                     let mut new = Vec::new();
-                    self.finder.file(&path, Why::Named(self.finder.shown(by)), by, &mut new);
+                    self.finder.file(&path, &Why::Named(self.finder.shown(by)), by, &mut new);
                 } else if path.is_dir() && self.finder.ground.holds(&path) && !self.roots.contains(&path) {
                     self.roots.push(path);
                     has_new_roots = true;
@@ -286,15 +293,15 @@ impl<'a> Scan<'a> {
         let why = Why::Imported(self.finder.shown(by));
         let mut new = Vec::new();
         for file in parts.files.iter().filter_map(|file| normalized(file)) {
-            self.finder.file(&file, why.clone(), by, &mut new);
+            self.finder.file(&file, &why, by, &mut new);
         }
         for package in parts.packages.iter().filter_map(|dir| normalized(dir)) {
-            self.finder.all_of(&package, false, why.clone(), |_| true, by, &mut new);
+            self.finder.all_of(&package, false, &why, |_| true, by, &mut new);
         }
-        let endings: &[&str] = if language == Language::Python {
-            &["py", "so", "pyc"]
-        } else {
-            &["js", "mjs", "cjs", "json", "ts"]
+        let endings: &[&str] = match language {
+            Language::Python => &["py", "so", "pyc"],
+            Language::Perl => &["pm", "pl"],
+            _ => &["js", "mjs", "cjs", "json", "ts"],
         };
         for dir in parts.sources.iter().filter_map(|dir| normalized(dir)) {
             self.finder.sources(&dir, endings, &why, by, &mut new);
@@ -325,7 +332,7 @@ impl<'a> Scan<'a> {
             }
             Content::Shell(text) => self.shell(text, &unit.path, 1),
             Content::Text(text) => {
-                let files = text::read(text);
+                let files = text::read_structured(text).unwrap_or_else(|| text::read(text));
                 self.look_up_all(
                     &Mentions {
                         files,
@@ -355,9 +362,36 @@ impl<'a> Scan<'a> {
             };
             let new = self.finder.mention(&mention, by, &bases);
             self.new.extend(new);
+            self.module_by_name(&mention, by);
         }
         for (command, line) in &mentions.commands {
             self.shell(command, by, *line);
+        }
+    }
+
+    /// A text such as `backends.text:Store` may name a module of Python, which a program imports by it.
+    fn module_by_name(&mut self, mention: &Mention, by: &Path) {
+        let Some(text) = mention.value.known().filter(|text| text.len() < 256) else {
+            return;
+        };
+        let name = text.split(':').next().unwrap_or(text);
+        let is_part = |part: &str| {
+            !part.is_empty() && !part.starts_with(|c: char| c.is_ascii_digit()) && part.chars().all(|c| c == '_' || c.is_alphanumeric())
+        };
+        let is_module = name.contains('.') && name.split('.').all(is_part);
+        let is_here =
+            |root: &PathBuf| root.join(name.replace('.', "/")).with_extension("py").is_file() || root.join(name.replace('.', "/")).is_dir();
+        let mut roots = self.bases(by, &self.roots.clone());
+        roots.retain(is_here);
+        if is_module && !roots.is_empty() {
+            let module = Module {
+                name: name.to_owned(),
+                is_open: false,
+                level: 0,
+                members: Vec::new(),
+                line: mention.line,
+            };
+            self.module(Language::Python, &module, by);
         }
     }
 
@@ -392,6 +426,21 @@ impl<'a> Scan<'a> {
             let mentions = source.read(path, &mut self.names);
             self.look_up_all(&mentions, path, &places);
             self.import(language, mentions, path);
+        }
+    }
+
+    /// What the languages call a script's arguments.
+    fn given(&mut self, words: &[String]) {
+        let values: Vec<value::Value> = words
+            .iter()
+            .filter(|word| !word.starts_with('-'))
+            .map(|word| value::Value::text(word.as_str()))
+            .collect();
+        for name in ["argv", "ARGV", "@", "*"] {
+            self.names.define(name, &values);
+        }
+        for (place, word) in words.iter().enumerate().take(9) {
+            self.names.define(&(place + 1).to_string(), &[value::Value::text(word.as_str())]);
         }
     }
 

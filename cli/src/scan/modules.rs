@@ -45,6 +45,17 @@ pub(super) fn find(language: Language, module: &Module, from: &Path, roots: &[Pa
         Language::Python => python(module, dir, roots),
         Language::JavaScript => node(&module.name, dir, top),
         Language::Ruby => with_ending(&module.name, ".rb", &[dir], roots),
+        Language::Perl if module.is_open => {
+            let below = module.name.replace("::", "/");
+            let found = roots
+                .iter()
+                .map(|root| root.join(&below))
+                .find(|dir| !below.is_empty() && dir.is_dir());
+            Parts {
+                sources: found.into_iter().collect(),
+                ..Parts::default()
+            }
+        }
         Language::Perl => {
             let name = format!("{}.pm", module.name.replace("::", ".").replace('.', "/"));
             let file = if module.name.ends_with(".pl") || module.name.contains('/') {

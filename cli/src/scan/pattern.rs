@@ -28,7 +28,9 @@ pub(super) fn of(value: &Value) -> Option<String> {
                 // An unknown directory at the beginning is wherever the program looks.
                 let leads = at == 0 && matches!(value.parts.get(1), Some(Part::Text(text)) if text.starts_with('/'));
                 if !leads {
-                    pattern.push('*');
+                    // What is not known may lead deeper, below a directory that is.
+                    let is_below = pattern.ends_with('/') && pattern.len() > 1 && pattern != "./";
+                    pattern.push_str(if is_below { "**/*" } else { "*" });
                     is_pattern = true;
                 }
             }
@@ -206,7 +208,7 @@ mod tests {
             Value::of(Base::Free, parts.collect())
         };
         for (parts, expected) in [
-            (&["data/", "*", ".csv"][..], Some("data/*.csv")),
+            (&["data/", "*", ".csv"][..], Some("data/**/*.csv")),
             (&["*", "/x", "*", ".csv"], Some("x*.csv")),
             (&["data/{}.csv"], Some("data/*.csv")),
             (&["data/%02d-%s.csv"], Some("data/*-*.csv")),

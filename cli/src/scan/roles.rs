@@ -42,6 +42,8 @@ pub(super) enum Fold {
     Template,
     /// The second, which stands for the first where that is not set.
     Default,
+    /// The first without its extension.
+    Stem,
 }
 
 const WRITE: &[&str] = &[
@@ -394,6 +396,7 @@ pub(super) fn role(object: &str, name: &str, texts: &[&str]) -> Role {
         }
         _ if name.ends_with("Error") || name.ends_with("Exception") => Role::Ignore,
         "find" if !matches!(last, "" | "File" | "Find") => Role::Weak,
+        "foreach" if is_file => Role::Read,
         "list" | "children" | "entries" | "foreach" if !matches!(last, "Dir" | "fs" | "promises" | "Path") => Role::Weak,
         "test" | "log" | "exec" | "sub" if matches!(last, "re" | "Math" | "math" | "np" | "numpy") => Role::Weak,
         "exec" if texts.is_empty() => Role::Read,
@@ -484,6 +487,7 @@ pub(super) fn fold(object: &str, name: &str) -> Option<Fold> {
         "paste0" | "string" | "String" | "concat" => Fold::Concat,
         "sprintf" | "format" | "glue" | "str_glue" | "str_c" => Fold::Template,
         "dirname" => Fold::Parent,
+        "splitext" => Fold::Stem,
         "getcwd" | "cwd" | "pwd" | "getwd" => Fold::Here,
         "getenv" | "env" | "getOrDefault" => Fold::Default,
         "get" if matches!(last, "environ" | "env" | "ENV") => Fold::Default,

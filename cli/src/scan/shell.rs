@@ -176,9 +176,9 @@ impl Reader<'_> {
         }
     }
 
-    fn emit(&mut self, word: &Word, how: How, is_weak: bool) {
+    fn emit(&mut self, word: &Word, how: &How, is_weak: bool) {
         for value in word.values.iter().filter(|value| !value.is_any()) {
-            let how = if how == How::Read && word.is_pattern {
+            let how = if *how == How::Read && word.is_pattern {
                 How::Glob
             } else {
                 how.clone()
@@ -202,9 +202,9 @@ impl Reader<'_> {
         }
         for (operator, word) in redirected {
             match *operator {
-                ">" => self.emit(word, How::Write, false),
+                ">" => self.emit(word, &How::Write, false),
                 "<<<" => {}
-                _ => self.emit(word, How::Read, false),
+                _ => self.emit(word, &How::Read, false),
             }
         }
         self.words(words, depth);
@@ -241,6 +241,9 @@ impl Reader<'_> {
 
     fn assignment(&mut self, name: &str, word: &Word) {
         self.names.define(name, &word.values);
+        for item in &word.items {
+            self.emit(item, &How::Define(name.to_owned()), false);
+        }
         let found = &mut self.found.mentions;
         for value in word.values.iter().filter(|value| !value.is_any()).cloned() {
             if matches!(name, "PYTHONPATH" | "PERL5LIB" | "RUBYLIB" | "NODE_PATH") {
@@ -259,7 +262,7 @@ impl Reader<'_> {
     fn loop_over(&mut self, words: &[Word]) {
         let Some((name, rest)) = words.split_first() else { return };
         for word in rest.iter().filter(|word| word.raw != "in") {
-            self.emit(word, How::Read, false);
+            self.emit(word, &How::Read, false);
             if !word.is_pattern {
                 self.names.define(&name.raw, &word.values);
             }
@@ -269,7 +272,7 @@ impl Reader<'_> {
     fn program(&mut self, name: &str, first: &Word, arguments: &[Word], depth: usize) {
         let bare = name.rsplit('/').next().unwrap_or(name);
         if name.contains('/') || name.ends_with(".sh") {
-            self.emit(first, How::Read, false);
+            self.emit(first, &How::Read, false);
         }
         let plain: Vec<&str> = std::iter::once(name)
             .chain(arguments.iter().map(|word| word.raw.as_str()))
@@ -296,7 +299,7 @@ impl Reader<'_> {
                     self.found
                         .places
                         .extend(word.values.iter().filter(|value| !value.is_any()).cloned());
-                    self.emit(word, How::Write, false);
+                    self.emit(word, &How::Write, false);
                 }
             }
             "mkdir" | "mktemp" => self.each(arguments, &How::Write),
@@ -308,22 +311,22 @@ impl Reader<'_> {
             "zip" => {
                 let mut operands = operands(arguments);
                 if let Some(archive) = operands.next() {
-                    self.emit(archive, How::Read, false);
+                    self.emit(archive, &How::Read, false);
                 }
                 operands
                     .cloned()
                     .collect::<Vec<_>>()
                     .iter()
-                    .for_each(|word| self.emit(word, How::Read, false));
+                    .for_each(|word| self.emit(word, &How::Read, false));
             }
             "awk" | "gawk" | "mawk" | "nawk" | "sed" | "gsed" | "grep" | "egrep" | "fgrep" | "rg" | "jq" | "yq" => {
-                self.with_text(arguments)
+                self.with_text(arguments);
             }
             "[" | "[[" | "test" => {
                 for pair in arguments.windows(2) {
                     let tests_file = pair[0].raw.len() == 2 && pair[0].raw.starts_with('-') && !matches!(pair[0].raw.as_str(), "-z" | "-n");
                     if tests_file {
-                        self.emit(&pair[1], How::Read, false);
+                        self.emit(&pair[1], &How::Read, false);
                     }
                 }
             }
@@ -348,12 +351,23 @@ impl Reader<'_> {
                 is_output = matches!(word.raw.as_str(), "-o" | "-O" | "--output" | "--out" | "--output-document");
                 if let Some(key) = &word.key {
                     let is_written = matches!(key.as_str(), "-o" | "--output" | "--out");
-                    self.emit(word, if is_written { How::Write } else { how.clone() }, false);
+                    self.emit(word, if is_written { &How::Write } else { how }, false);
                 }
                 continue;
             }
+            // A word of several may be a text of the program's own language: `sqlite3 x.db ".read q.sql"`.
+            if word.is_quoted && word.raw.contains(' ') {
+                for part in word.raw.split_whitespace() {
+                    let part = Word {
+                        values: vec![Value::text(part.trim_matches(['\'', '"', ';', ',', '(', ')']))],
+                        line: word.line,
+                        ..Word::default()
+                    };
+                    self.emit(&part, &How::Read, true);
+                }
+            }
             let how = if std::mem::take(&mut is_output) { How::Write } else { how.clone() };
-            self.emit(word, how, false);
+            self.emit(word, &how, false);
         }
     }
 
@@ -361,7 +375,7 @@ impl Reader<'_> {
         let words: Vec<&Word> = operands(arguments).collect();
         for (at, word) in words.iter().enumerate() {
             let is_last = at + 1 == words.len() && at > 0;
-            self.emit(word, if is_last { How::Write } else { How::Read }, false);
+            self.emit(word, if is_last { &How::Write } else { &How::Read }, false);
         }
     }
 
@@ -371,7 +385,7 @@ impl Reader<'_> {
             self.list_here(line);
         }
         for word in words {
-            self.emit(word, if word.is_pattern { How::Glob } else { How::List }, false);
+            self.emit(word, if word.is_pattern { &How::Glob } else { &How::List }, false);
         }
     }
 
@@ -394,7 +408,7 @@ impl Reader<'_> {
         let places = if end == 0 { std::slice::from_ref(&here) } else { &arguments[..end] };
         for place in places {
             if patterns.is_empty() {
-                self.emit(place, How::List, false);
+                self.emit(place, &How::List, false);
             }
             for pattern in &patterns {
                 let below = Word {
@@ -405,7 +419,7 @@ impl Reader<'_> {
                         .collect(),
                     ..place.clone()
                 };
-                self.emit(&below, How::Glob, false);
+                self.emit(&below, &How::Glob, false);
             }
         }
         // `-exec command {} +`.
@@ -428,7 +442,7 @@ impl Reader<'_> {
         let mut is_archive = makes && flags.contains('f');
         for word in arguments.iter().skip(1).filter(|word| !word.raw.starts_with('-')) {
             let how = if std::mem::take(&mut is_archive) { How::Write } else { How::Read };
-            self.emit(word, how, false);
+            self.emit(word, &how, false);
         }
     }
 
@@ -451,14 +465,14 @@ impl Reader<'_> {
                                 line: word.line,
                                 ..Word::default()
                             },
-                            How::Read,
+                            &How::Read,
                             true,
                         );
                     }
                 }
                 _ => {
                     names_file = false;
-                    self.emit(word, How::Read, false);
+                    self.emit(word, &How::Read, false);
                 }
             }
         }
@@ -478,7 +492,7 @@ impl Reader<'_> {
                     });
                     return self.each(arguments.get(at + 2..).unwrap_or_default(), &How::Read);
                 }
-                ("-c" | "-e" | "-r" | "-E" | "-ne" | "-pe" | "-lne", _, Some(text))
+                ("-c" | "-e" | "-r" | "-p" | "-E" | "-ne" | "-pe" | "-lne" | "--eval" | "--print", _, Some(text))
                     if !(language == Language::Shell && word.raw == "-e") =>
                 {
                     if language == Language::Shell && depth < DEPTH {

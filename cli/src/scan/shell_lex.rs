@@ -39,6 +39,8 @@ pub(super) struct Word {
     pub(super) is_pattern: bool,
     /// Whether it began with a quotation mark.
     pub(super) is_quoted: bool,
+    /// The elements of an array that is assigned.
+    pub(super) items: Vec<Word>,
     /// Commands within it.
     pub(super) commands: Vec<String>,
     pub(super) line: u32,
@@ -211,6 +213,11 @@ impl<'a> Words<'a> {
         while self.at < self.chars.len() {
             let c = self.peek(0);
             match c {
+                '(' if word.key.is_some() && word.raw.ends_with('=') => {
+                    self.at += 1;
+                    self.array(&mut word, names);
+                    break;
+                }
                 c if c.is_whitespace() || ";|&()<>".contains(c) => break,
                 '\'' => {
                     self.at += 1;
@@ -248,6 +255,36 @@ impl<'a> Words<'a> {
             }
         }
         word
+    }
+
+    /// `NAME=(a b …)`.
+    fn array(&mut self, word: &mut Word, names: &Names) {
+        while self.at < self.chars.len() && word.items.len() < 1_000 {
+            let before = self.at;
+            match self.peek(0) {
+                ')' => {
+                    self.at += 1;
+                    break;
+                }
+                '\n' => {
+                    self.line += 1;
+                    self.at += 1;
+                }
+                '#' => {
+                    while self.at < self.chars.len() && self.peek(0) != '\n' {
+                        self.at += 1;
+                    }
+                }
+                c if c.is_whitespace() => self.at += 1,
+                _ => {
+                    let item = self.word(names);
+                    word.items.push(item);
+                }
+            }
+            // What is no word is passed over.
+            self.at = self.at.max(before + 1);
+        }
+        word.values = word.items.iter().flat_map(|item| item.values.clone()).take(MOST).collect();
     }
 
     fn until(&mut self, end: char) -> String {

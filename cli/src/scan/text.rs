@@ -8,6 +8,43 @@ use super::{
 /// The most names that one text is read for.
 const MOST: usize = 20_000;
 
+/// The names in a configuration in JSON or TOML: its texts, wherever they stand. Nothing where it is neither.
+pub(super) fn read_structured(text: &str) -> Option<Vec<Mention>> {
+    let mut found = Vec::new();
+    if text.trim_start().starts_with(['{', '[']) {
+        let json = serde_json::from_str::<serde_json::Value>(text);
+        if let Ok(json) = json {
+            structured("", &json, &mut found);
+            return Some(found);
+        }
+    }
+    let toml = toml::from_str::<toml::Table>(text).ok()?;
+    structured("", &serde_json::to_value(toml).ok()?, &mut found);
+    Some(found)
+}
+
+fn structured(key: &str, value: &serde_json::Value, found: &mut Vec<Mention>) {
+    match value {
+        serde_json::Value::String(text) if found.len() < MOST && text.len() < 1024 => {
+            let how = if is_output(key) && !text.contains('.') {
+                How::Write
+            } else {
+                How::Read
+            };
+            let is_weak = text.contains(' ') && !text.contains(['/', '.']);
+            found.push(Mention {
+                value: Value::text(text.as_str()),
+                how,
+                is_weak,
+                line: 1,
+            });
+        }
+        serde_json::Value::Array(list) => list.iter().for_each(|value| structured(key, value, found)),
+        serde_json::Value::Object(map) => map.iter().for_each(|(key, value)| structured(key, value, found)),
+        _ => {}
+    }
+}
+
 /// The names in a text: values behind keys, strings in quotation marks, whole lines, and words that look like paths.
 pub(super) fn read(text: &str) -> Vec<Mention> {
     let mut found = Vec::new();
@@ -35,7 +72,12 @@ pub(super) fn read(text: &str) -> Vec<Mention> {
         if let Some((key, value)) = key_and_value(item) {
             let is_directory = !value.contains('.');
             let how = if is_output(key) && is_directory { How::Write } else { How::Read };
-            add(value, how, false);
+            match value.strip_prefix('[').map(|list| list.trim_end_matches(']')) {
+                Some(list) => list
+                    .split(',')
+                    .for_each(|one| add(one.trim().trim_matches(['"', '\'']), how.clone(), false)),
+                None => add(value, how, false),
+            }
         } else {
             // A list names a file in each line.
             add(
@@ -74,6 +116,16 @@ fn is_output(key: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn texts_of_json_and_toml_name_files() {
+        for text in ["{\"include\": [\"src\"], \"out\": \"dist\"}", "include = ['src']\nout = 'dist'\n"] {
+            let found = read_structured(text).expect("it can be read");
+            let told: Vec<_> = found.iter().map(|mention| (mention.value.known(), &mention.how)).collect();
+            assert_eq!(told, [(Some("src"), &How::Read), (Some("dist"), &How::Write)], "{text}");
+        }
+        assert_eq!(read_structured("a: b\n"), None);
+    }
 
     #[test]
     fn values_and_lists_name_files() {

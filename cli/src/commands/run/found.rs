@@ -131,11 +131,17 @@ impl Planner<'_> {
             } else {
                 Vec::new()
             },
+            words: runs
+                .iter()
+                .take(MOST_READ)
+                .flat_map(|words| &words[1..])
+                .map(ToString::to_string)
+                .collect(),
             patterns: runs
                 .iter()
                 .take(MOST_READ)
                 .flat_map(|words| &words[1..])
-                .filter(|word| word.contains('*'))
+                .filter(|word| word.contains(['*', '?', '[']))
                 .map(ToString::to_string)
                 .collect(),
         }

@@ -206,10 +206,11 @@ fn text(word: &OsStr) -> anyhow::Result<&str> {
     })
 }
 
-/// The names that a word may give to a file: all of it, or what stands behind `--option=` or `key=`.
+/// The names that a word may give to a file: all of it, or what stands behind `--option=` or `key=`, or behind `@` (a file of arguments).
 pub(super) fn named(word: &str) -> impl Iterator<Item = &str> {
     let value = word.split_once('=').map(|(_, value)| value);
-    std::iter::once(word).chain(value)
+    let listed = word.strip_prefix('@').or_else(|| value?.strip_prefix('@'));
+    std::iter::once(word).chain(value).chain(listed)
 }
 
 /// A plan in the making.
