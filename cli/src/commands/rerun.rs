@@ -9,9 +9,10 @@ use clap::Args;
 use futures::TryStreamExt as _;
 use reqwest::Method;
 use serde::Serialize;
+use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use super::run::{Brought, Shown, follow};
+use super::run::{Brought, Shown, follow, submit::unsure};
 use crate::{
     client::{Client, Connect, find_job, until_ended},
     output::{one_line, print, print_json, print_line},
@@ -66,8 +67,10 @@ pub(crate) async fn rerun(args: RerunArgs) -> anyhow::Result<ExitCode> {
             );
         }
     }
-    let request = client.request(Method::POST, &format!("/v1/jobs/{job}/rerun"));
-    let submitted: Submitted = client.json(request).await?;
+    let new = JobId::new();
+    let path = format!("/v1/jobs/{job}/rerun");
+    let request = || client.request(Method::POST, &path).json(&json!({ "id": new }));
+    let submitted: Submitted = client.insist(request).await.map_err(|error| unsure(error, "job", &new))?;
     if args.verify {
         return Box::pin(verify(&client, job, submitted.id, args.json)).await;
     }

@@ -21,7 +21,7 @@ mod policy;
 mod runtime;
 pub(crate) mod say;
 mod script;
-mod submit;
+pub(crate) mod submit;
 mod wait;
 
 use std::{
@@ -90,7 +90,7 @@ pub(crate) async fn run(mut args: RunArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     if args.verbose && !submitted.reused {
-        let how = if submitted.existed {
+        let how = if submitted.existed && args.idempotency_key.is_some() {
             "existed already, under this key"
         } else {
             "is submitted"

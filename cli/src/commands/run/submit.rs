@@ -2,12 +2,14 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    fmt::Display,
     path::PathBuf,
 };
 
+use anyhow::Context as _;
 use api::view::Submitted;
 use bus::{
-    ids::Digest,
+    ids::{Digest, JobId},
     spec::{InputFile, Resources},
     submission::Submission,
     tree::{Content, MAX_INLINE_INPUTS, MAX_INLINE_PATHS, Tree, TreeRef},
@@ -21,7 +23,7 @@ use super::{
     policy::Policies,
 };
 use crate::{
-    client::{Client, Hashed, hash, put_bytes, upload},
+    client::{Client, Error, Hashed, hash, put_bytes, upload},
     output::Bar,
     values::{ByteSize, Cpus, Pair, Span},
 };
@@ -31,13 +33,33 @@ use crate::{
 /// # Errors
 /// If a file cannot be read or sent, or the grid refuses the job.
 pub(super) async fn submit(client: &Client, args: &RunArgs, plan: Plan, policies: &Policies) -> anyhow::Result<Submitted> {
-    let submissions = stage(client, args, vec![plan], policies).await?;
-    let request = client
-        .request(Method::POST, "/v1/jobs")
-        .query(&[("namespace", &args.namespace)])
-        .query(if args.reuse { &[("reuse", "true")][..] } else { &[] })
-        .json(&submissions.first());
-    Ok(client.json(request).await?)
+    let mut submissions = stage(client, args, vec![plan], policies).await?;
+    let submission = submissions.pop().context("no job was planned")?;
+    // With a key, the key decides which job it is.
+    let id = submission.key.is_none().then(JobId::new);
+    let submission = Submission { id, ..submission };
+    let request = || {
+        client
+            .request(Method::POST, "/v1/jobs")
+            .query(&[("namespace", &args.namespace)])
+            .query(if args.reuse { &[("reuse", "true")][..] } else { &[] })
+            .json(&submission)
+    };
+    client.insist(request).await.map_err(|error| match &id {
+        Some(id) => unsure(error, "job", id),
+        // The same command with the same key is the same job.
+        None => error.into(),
+    })
+}
+
+/// An error of a request that may have made a job all the same says how to find out.
+pub(crate) fn unsure(error: Error, what: &str, id: &dyn Display) -> anyhow::Error {
+    if !error.is_indeterminate() {
+        return error.into();
+    }
+    anyhow::Error::new(error).context(format!(
+        "it is not known whether {what} {id} was accepted; `rgrid status {id}` tells once the grid answers"
+    ))
 }
 
 /// Sends the files of all these plans that the store lacks, each once, and makes a submission of each plan.
