@@ -15,7 +15,6 @@ use bus::{
     stream::{append::Log, work::Work},
 };
 use chrono::Utc;
-use parking_lot::Mutex;
 use tracing::{debug, error, info, warn};
 
 use crate::{
@@ -29,7 +28,7 @@ use crate::{
     output,
     packages::{self, Packages},
     places::{Place, Places},
-    restart::LeftAttempt,
+    restart::LeftBehind,
     scribe::{self, Scribe},
     secrets,
     sessions::{Attempts, Entry, Stop},
@@ -61,7 +60,7 @@ pub(crate) struct Context {
     /// The packages that jobs need.
     pub(crate) packages: Packages,
     /// What goes on without this runner, when it restarts.
-    pub(crate) left: Mutex<Vec<LeftAttempt>>,
+    pub(crate) left: LeftBehind,
     /// What opens secrets, if the worker may.
     pub(crate) secrets: Option<Key>,
     /// How much of one attempt's log may wait on disk, in bytes.

@@ -19,6 +19,7 @@ use crate::{
     logbook::Logbook,
     places::Place,
     restart::LeftAttempt,
+    resume,
     scribe::Scribe,
     secrets,
     sessions::{Entry, Stop},
@@ -44,7 +45,7 @@ pub(crate) async fn leave(
         Err(_) => return warn!(job.id = %job, "job {job} cannot be left to the next runner: the store does not take its log"),
     };
     let Some(command) = handle.leave().await else { return };
-    context.left.lock().push(LeftAttempt {
+    let left = LeftAttempt {
         job,
         attempt,
         root: place.leave(),
@@ -53,11 +54,14 @@ pub(crate) async fn leave(
         begun,
         log,
         command,
-    });
+    };
+    if let Err(left) = context.left.add(left) {
+        resume::give_up(context, *left, "it took too long to be left to the next runner");
+    }
 }
 
 /// Goes on with an attempt that the last runner left to us.
-pub(crate) async fn resume(context: Arc<Context>, mut scribe: Scribe, mut entry: Entry, left: LeftAttempt, taken: Taken) {
+pub(crate) async fn go_on(context: Arc<Context>, mut scribe: Scribe, mut entry: Entry, left: LeftAttempt, taken: Taken) {
     let (id, attempt, namespace) = (left.job, left.attempt, scribe.job().namespace.clone());
     info!(job.id = %id, "going on with attempt {attempt} of job {id}, which the last runner left");
     let begun = Instant::now();
@@ -85,6 +89,10 @@ async fn take_up(
     let names = (&job.namespace, job.id, left.attempt);
     let mut logbook = Logbook::new(&context.js, &context.files, names, &place.root, context.spool_bytes).resume(left.log);
     if let Err(error) = masked(&mut logbook, &place) {
+        // Its container is not ours yet, and would go on without an owner.
+        if let Ok(docker) = &context.executors.docker {
+            docker.discard(left.command);
+        }
         return Ok(Err(error));
     }
     let laid = Layout {
@@ -100,6 +108,9 @@ async fn take_up(
         // It is this machine's failure, and no end of the job: what no beat lists is made again.
         Err(error) => {
             warn!(job.id = %job.id, "cannot go on with attempt {} of job {}: {error}", left.attempt, job.id);
+            if let Ok(docker) = &context.executors.docker {
+                docker.discard(left.command);
+            }
             return Err(Unfinished::Stopped(Stop::Fenced));
         }
     };

@@ -4,6 +4,7 @@ mod ahead;
 mod clocks;
 mod fence;
 mod leave;
+mod notes;
 mod outages;
 mod restart;
 
