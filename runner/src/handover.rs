@@ -13,7 +13,7 @@ use bus::{
 use tracing::{info, warn};
 
 use crate::{
-    attempt::{Broken, Context, Executed, Unfinished, commit, to_its_end, told},
+    attempt::{Broken, Context, Executed, Unfinished, conclude, to_its_end, told},
     command::{Leaving, Started},
     executor, fence,
     logbook::Logbook,
@@ -30,7 +30,7 @@ use crate::{
 /// How long the log of an attempt that is left to the next runner may take to be stored.
 const SUSPENDED: Duration = Duration::from_secs(15);
 
-/// Leaves a command to the next runner. Where its log cannot be kept up to there, it is ended instead.
+/// Leaves a command to the next runner. Where its log cannot be kept up to there, it is ended instead. Returns whether it is left.
 pub(crate) async fn leave(
     context: &Context,
     (job, attempt): (JobId, Attempt),
@@ -38,13 +38,19 @@ pub(crate) async fn leave(
     laid: Layout,
     logbook: Logbook,
     Leaving { handle, begun }: Leaving,
-) {
+) -> bool {
     let log = match tokio::time::timeout(SUSPENDED, logbook.suspend()).await {
         Ok(Ok(log)) => log,
-        Ok(Err(error)) => return warn!(job.id = %job, "job {job} cannot be left to the next runner: {error}"),
-        Err(_) => return warn!(job.id = %job, "job {job} cannot be left to the next runner: the store does not take its log"),
+        Ok(Err(error)) => {
+            warn!(job.id = %job, "job {job} cannot be left to the next runner: {error}");
+            return false;
+        }
+        Err(_) => {
+            warn!(job.id = %job, "job {job} cannot be left to the next runner: the store does not take its log");
+            return false;
+        }
     };
-    let Some(command) = handle.leave().await else { return };
+    let Some(command) = handle.leave().await else { return false };
     let left = LeftAttempt {
         job,
         attempt,
@@ -55,8 +61,12 @@ pub(crate) async fn leave(
         log,
         command,
     };
-    if let Err(left) = context.left.add(left) {
-        resume::give_up(context, *left, "it took too long to be left to the next runner");
+    match context.left.add(left) {
+        Ok(()) => true,
+        Err(left) => {
+            resume::give_up(context, *left, "it took too long to be left to the next runner");
+            false
+        }
     }
 }
 
@@ -66,8 +76,8 @@ pub(crate) async fn go_on(context: Arc<Context>, mut scribe: Scribe, mut entry: 
     info!(job.id = %id, "going on with attempt {attempt} of job {id}, which the last runner left");
     let begun = Instant::now();
     let carrying = async {
-        let executed = take_up(&context, &mut scribe, &mut entry, left, taken).await?;
-        commit(&context, &mut scribe, entry, attempt, begun, executed).await
+        let executed = take_up(&context, &mut scribe, &mut entry, left, taken).await;
+        conclude(&context, &mut scribe, entry, attempt, begun, executed).await
     };
     let carried = tokio::select! {
         carried = carrying => carried,

@@ -30,6 +30,7 @@ use crate::{
     resume,
     session::{Ending, Session, Told},
     sessions::{Attempts, Stop},
+    shutdown::Shutdown,
 };
 
 /// For how long an event of an attempt is tried to be appended: an outage of minutes costs no finished work.
@@ -167,6 +168,10 @@ pub async fn run(config: Config, stop: CancellationToken, restart: CancellationT
             left: LeftBehind::default(),
             secrets: config.secrets.clone(),
             spool_bytes: config.spool_bytes,
+            shutdown: Shutdown {
+                stop: stop.clone(),
+                restart: restart.clone(),
+            },
             grace: config.grace,
         });
         if let Ok(docker) = &executors.docker {

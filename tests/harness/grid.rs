@@ -265,7 +265,7 @@ impl Grid {
         .await
     }
 
-    async fn api_answers(&self) -> Result<()> {
+    pub async fn api_answers(&self) -> Result<()> {
         self.eventually("the API answers", async || self.get("health").await.ok().map(drop))
             .await
     }

@@ -2,6 +2,7 @@
 
 mod ahead;
 mod clocks;
+mod everybody;
 mod fence;
 mod leave;
 mod notes;
