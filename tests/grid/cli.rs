@@ -13,3 +13,4 @@ mod lost_answers;
 mod outages;
 mod requeue;
 mod side_by_side;
+mod signals;

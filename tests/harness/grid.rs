@@ -265,6 +265,7 @@ impl Grid {
         .await
     }
 
+    /// Waits until the API answers.
     pub async fn api_answers(&self) -> Result<()> {
         self.eventually("the API answers", async || self.get("health").await.ok().map(drop))
             .await

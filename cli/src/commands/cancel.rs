@@ -3,10 +3,7 @@
 use std::process::ExitCode;
 
 use api::view::{BatchView, JobView};
-use bus::{
-    ids::{BatchId, JobId},
-    job::State,
-};
+use bus::{ids::BatchId, job::State};
 use clap::Args;
 use futures::{StreamExt as _, stream};
 use reqwest::Method;
@@ -154,9 +151,4 @@ fn words(job: &JobView) -> String {
         (state, _, _) if state.is_end() => format!("{id} ended as {state} before it could be cancelled"),
         (_, _, _) => format!("{id} is being cancelled"),
     }
-}
-
-/// Asks for a job's end.
-pub(crate) async fn request_cancel(client: &Client, job: JobId, reason: Option<&str>) -> Result<JobView, Error> {
-    client.post(&format!("/v1/jobs/{job}/cancel"), &json!({ "reason": reason })).await
 }

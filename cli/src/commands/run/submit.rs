@@ -19,6 +19,7 @@ use reqwest::Method;
 use super::{
     RunArgs,
     dependencies::Declared,
+    interrupt::{Heard, Interrupts},
     plan::{Input, Plan},
     policy::Policies,
 };
@@ -32,7 +33,7 @@ use crate::{
 ///
 /// # Errors
 /// If a file cannot be read or sent, or the grid refuses the job.
-pub(super) async fn submit(client: &Client, args: &RunArgs, plan: Plan, policies: &Policies) -> anyhow::Result<Submitted> {
+pub(super) async fn submit(client: &Client, args: &RunArgs, plan: Plan, policies: &Policies) -> anyhow::Result<Sent> {
     let mut submissions = stage(client, args, vec![plan], policies).await?;
     let submission = submissions.pop().context("no job was planned")?;
     // With a key, the key decides which job it is.
@@ -45,11 +46,31 @@ pub(super) async fn submit(client: &Client, args: &RunArgs, plan: Plan, policies
             .query(if args.reuse { &[("reuse", "true")][..] } else { &[] })
             .json(&submission)
     };
-    client.insist(request).await.map_err(|error| match &id {
-        Some(id) => unsure(error, "job", id),
-        // The same command with the same key is the same job.
-        None => error.into(),
+    let answered = async {
+        client.insist(request).await.map_err(|error| match &id {
+            Some(id) => unsure(error, "job", id),
+            // The same command with the same key is the same job.
+            None => error.into(),
+        })
+    };
+    // Until now, a signal ended the program and nothing was left behind. From now on, there may be a job.
+    let mut interrupts = Interrupts::new(args.detach_on_interrupt)?;
+    Ok(match interrupts.await_answer(answered).await {
+        Ok(submitted) => Sent::Accepted(Box::new(submitted?), interrupts),
+        Err(signal) => {
+            let command = id.map_or_else(|| "rgrid list".to_owned(), |id| format!("rgrid status {id}"));
+            eprintln!("rgrid: interrupted before the grid answered: the job may be accepted; `{command}` tells");
+            Sent::Interrupted(signal)
+        }
     })
+}
+
+/// What came of a submission.
+pub(super) enum Sent {
+    /// The job is accepted. Signals are to be listened to from now on.
+    Accepted(Box<Submitted>, Interrupts),
+    /// A signal came before the answer.
+    Interrupted(Heard),
 }
 
 /// An error of a request that may have made a job all the same says how to find out.
