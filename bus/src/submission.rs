@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     dependencies::Dependencies,
-    ids::{Queue, Token},
+    ids::{JobId, Queue, Token},
     policy::{Retry, Start},
     runtime::RuntimeRef,
     secrets,
@@ -120,6 +120,10 @@ pub struct Submission {
     /// An idempotency key: the same key is the same job, for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
+    /// The job's id, chosen by whoever submits: a new `UUIDv7`. The same submission under the same id is the same job, so that one
+    /// whose answer was lost can be sent again; absent, or with a `key`: the grid chooses it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<JobId>,
 }
 
 /// A small text file that comes with a submission.
@@ -145,6 +149,8 @@ pub struct Refusal(pub String);
 pub struct Accepted {
     /// The job; its inline files are among its inputs.
     pub spec: JobSpec,
+    /// The id that was chosen for it.
+    pub id: Option<JobId>,
     /// What must be in the store before the job is: each under the SHA-256 that the job's input names.
     pub to_store: Vec<Bytes>,
 }
@@ -197,6 +203,7 @@ impl Submission {
                 key.len()
             )));
         }
+        check_id(self.id, self.key.as_deref())?;
         for glob in self.outputs.iter().flatten() {
             output_glob(glob).map_err(|error| {
                 Refusal(format!(
@@ -257,7 +264,11 @@ impl Submission {
                 "the job is {bytes} bytes long and may have {MAX_SPEC_BYTES}; put long arguments into a file and pass that, and name many files in a list in the store (`tree`)"
             )));
         }
-        Ok(Accepted { spec, to_store })
+        Ok(Accepted {
+            spec,
+            id: self.id,
+            to_store,
+        })
     }
 }
 
@@ -272,6 +283,26 @@ fn check_dir(dir: Option<&RelPath>, inputs: &[InputFile]) -> Result<(), Refusal>
         ))),
         None => Ok(()),
     }
+}
+
+/// A chosen id is a `UUIDv7`. Those of keys, messages and members of batches are of version 8 and made of what may be guessed: nobody
+/// may take one of them before its owner does. The 74 random bits of a `UUIDv7` cannot be guessed, so its time does not matter.
+///
+/// # Errors
+/// A [`Refusal`] of another id, and of one beside a key.
+pub fn check_id(id: Option<JobId>, key: Option<&str>) -> Result<(), Refusal> {
+    let Some(id) = id else { return Ok(()) };
+    if key.is_some() {
+        return Err(Refusal(
+            "`id` and `key` cannot be had together: the key decides the job's id; leave one of them out".to_owned(),
+        ));
+    }
+    if !id.is_chosen() {
+        return Err(Refusal(format!(
+            "`id` is {id}, which is not a UUIDv7; make a new one for each job, or leave it out"
+        )));
+    }
+    Ok(())
 }
 
 fn runtime(text: &str) -> Result<RuntimeRef, Refusal> {

@@ -30,6 +30,7 @@ mod scribe;
 pub mod secrets;
 mod session;
 mod sessions;
+mod shutdown;
 mod stage;
 mod taken;
 

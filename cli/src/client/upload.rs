@@ -15,6 +15,7 @@ use api::{
     view::{Hashes, Missing, Upload},
 };
 use bus::ids::Digest;
+use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use reqwest::{Body, Method, StatusCode, header};
 use sha2::{Digest as _, Sha256};
@@ -141,7 +142,10 @@ pub(crate) async fn upload(client: &Client, mut files: Vec<Hashed>) -> anyhow::R
     let (mut lacking, mut direct, mut before) = (HashSet::new(), HashMap::new(), HashMap::new());
     for some in files.chunks(ASKED_AT_ONCE) {
         let (sha256, sizes) = some.iter().map(|file| (file.sha256, file.size)).unzip();
-        let answer: Missing = client.post("/v1/files/missing", &Hashes { sha256, sizes }).await?;
+        let asked = Hashes { sha256, sizes };
+        let answer: Missing = client
+            .insist(|| client.request(Method::POST, "/v1/files/missing").json(&asked))
+            .await?;
         lacking.extend(answer.missing);
         direct.extend(answer.uploads);
         before.extend(answer.begun.into_iter().map(|(digest, bytes)| (digest, Before::Known(bytes))));
@@ -195,12 +199,16 @@ pub(crate) async fn upload(client: &Client, mut files: Vec<Hashed>) -> anyhow::R
 /// # Errors
 /// If it cannot be stored.
 pub(crate) async fn put_bytes(client: &Client, sha256: Digest, content: Vec<u8>) -> anyhow::Result<()> {
-    let request = client
-        .request(Method::PUT, &format!("/v1/files/{sha256}"))
-        .header(header::CONTENT_LENGTH, content.len())
-        .header(header::CONTENT_TYPE, "application/octet-stream")
-        .body(content);
-    client.send(request).await.context("cannot store what the job is made of")?;
+    let content = Bytes::from(content);
+    let path = format!("/v1/files/{sha256}");
+    let request = || {
+        client
+            .request(Method::PUT, &path)
+            .header(header::CONTENT_LENGTH, content.len())
+            .header(header::CONTENT_TYPE, "application/octet-stream")
+            .body(content.clone())
+    };
+    client.insist_on(request).await.context("cannot store what the job is made of")?;
     Ok(())
 }
 

@@ -2,8 +2,10 @@
 
 mod ahead;
 mod clocks;
+mod everybody;
 mod fence;
 mod leave;
+mod notes;
 mod outages;
 mod restart;
 

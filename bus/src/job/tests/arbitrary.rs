@@ -261,7 +261,11 @@ pub(super) fn event() -> impl Strategy<Value = JobEvent> {
             })
         }),
         finished().prop_map(|finished| JobEvent::Finished(Box::new(finished))),
-        (attempt(), session()).prop_map(|(attempt, session)| JobEvent::Returned(Returned { attempt, session })),
+        (attempt(), session(), any::<bool>()).prop_map(|(attempt, session, interrupted)| JobEvent::Returned(Returned {
+            attempt,
+            session,
+            interrupted
+        })),
         (attempt(), cause(), spec(), any::<u32>(), option::of(time())).prop_map(|(attempt, cause, spec, failures, deadline)| {
             JobEvent::Rescheduled(Box::new(Rescheduled {
                 attempt,

@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{self, Seek as _},
-    os::fd::AsFd as _,
+    os::fd::{AsFd as _, AsRawFd as _},
     path::PathBuf,
     time::Duration,
 };
@@ -11,7 +11,6 @@ use std::{
 use anyhow::Context as _;
 use clap::Args;
 use rustix::fs::{FileType, fstat};
-use tempfile::NamedTempFile;
 
 use crate::{
     failure::usage,
@@ -71,8 +70,8 @@ pub(super) struct FileArgs {
 #[derive(Debug)]
 pub(super) struct Stdin {
     pub(super) path: PathBuf,
-    /// Removed with this.
-    _copy: Option<NamedTempFile>,
+    /// A copy without a name, which `path` leads to: whatever ends the program, a signal too, nothing of it is left behind.
+    _copy: Option<File>,
 }
 
 impl FileArgs {
@@ -118,8 +117,8 @@ fn is_fed() -> bool {
 
 /// All that comes, in a file: its hash must be known before it is sent.
 async fn copied() -> anyhow::Result<Option<Stdin>> {
-    let copying = tokio::task::spawn_blocking(|| -> io::Result<(NamedTempFile, u64)> {
-        let mut copy = NamedTempFile::with_prefix("rgrid-stdin-")?;
+    let copying = tokio::task::spawn_blocking(|| -> io::Result<(File, u64)> {
+        let mut copy = tempfile::tempfile()?;
         let bytes = io::copy(&mut io::stdin().lock(), &mut copy)?;
         copy.rewind()?;
         Ok((copy, bytes))
@@ -134,7 +133,7 @@ async fn copied() -> anyhow::Result<Option<Stdin>> {
     };
     let (copy, bytes) = copied?.context("cannot keep a copy of standard input; make room in the directory for temporary files (TMPDIR)")?;
     Ok((bytes > 0).then(|| Stdin {
-        path: copy.path().to_owned(),
+        path: format!("/proc/self/fd/{}", copy.as_raw_fd()).into(),
         _copy: Some(copy),
     }))
 }

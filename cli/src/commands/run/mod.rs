@@ -13,8 +13,7 @@ mod files;
 mod found;
 mod gather;
 mod home;
-
-mod interrupt;
+pub(crate) mod interrupt;
 mod layers;
 mod missed;
 mod place;
@@ -24,7 +23,7 @@ mod runtime;
 pub(crate) mod say;
 mod script;
 mod stage;
-mod submit;
+pub(crate) mod submit;
 mod wait;
 
 use std::{
@@ -42,8 +41,10 @@ use serde_json::json;
 pub(crate) use self::{args::RunArgs, layers::hear};
 use self::{
     home::Home,
+    interrupt::Interrupts,
     missed::LastWords,
     plan::{Plan, Wishes, plan},
+    submit::Sent,
     wait::{Manner, Waited, wait},
 };
 use crate::{
@@ -52,8 +53,6 @@ use crate::{
     output::{counted, print_json, print_line, size},
 };
 
-/// The exit code of an interrupted program, 128 + SIGINT.
-const INTERRUPTED: u8 = 130;
 /// The exit code of a program whose output nobody reads, 128 + SIGPIPE.
 const UNREAD: u8 = 141;
 
@@ -80,7 +79,10 @@ pub(crate) async fn run(mut args: RunArgs) -> anyhow::Result<ExitCode> {
     }
     plan.scanned.tell(args.verbose);
     let brought = Brought::of(&args, &mut plan, &cwd);
-    let submitted = Box::pin(submit::submit(&client, &args, plan, &policies)).await?;
+    let (submitted, mut interrupts) = match Box::pin(submit::submit(&client, &args, plan, &policies)).await? {
+        Sent::Accepted(submitted, interrupts) => (*submitted, interrupts),
+        Sent::Interrupted(signal) => return Ok(signal.into()),
+    };
     if submitted.reused {
         eprintln!("rgrid: the same ran before: this is the result of job {}", submitted.id);
     }
@@ -94,7 +96,7 @@ pub(crate) async fn run(mut args: RunArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     if args.verbose && !submitted.reused {
-        let how = if submitted.existed {
+        let how = if submitted.existed && args.idempotency_key.is_some() {
             "existed already, under this key"
         } else {
             "is submitted"
@@ -102,12 +104,11 @@ pub(crate) async fn run(mut args: RunArgs) -> anyhow::Result<ExitCode> {
         eprintln!("rgrid: job {} {how}", submitted.id);
     }
     let shown = Shown {
-        detach_on_interrupt: args.detach_on_interrupt,
         no_download: args.no_download,
         json: args.json,
         verbose: args.verbose,
     };
-    follow(&client, shown, &submitted, &brought).await
+    follow(&client, shown, &submitted, &brought, &mut interrupts).await
 }
 
 fn plan_of(args: &RunArgs, cwd: &Path) -> anyhow::Result<Plan> {
@@ -163,8 +164,6 @@ impl Brought {
 #[derive(Debug, Clone, Copy)]
 #[allow(clippy::struct_excessive_bools, reason = "each is an option")]
 pub(crate) struct Shown {
-    /// An interrupt detaches without asking.
-    pub(crate) detach_on_interrupt: bool,
     /// Its outputs stay in the store.
     pub(crate) no_download: bool,
     /// As one JSON object on standard output.
@@ -177,20 +176,34 @@ pub(crate) struct Shown {
 ///
 /// # Errors
 /// If it cannot be followed, or its outputs cannot be had.
-pub(crate) async fn follow(client: &Client, args: Shown, submitted: &Submitted, brought: &Brought) -> anyhow::Result<ExitCode> {
+pub(crate) async fn follow(
+    client: &Client,
+    args: Shown,
+    submitted: &Submitted,
+    brought: &Brought,
+    interrupts: &mut Interrupts,
+) -> anyhow::Result<ExitCode> {
     let manner = Manner {
-        detach_on_interrupt: args.detach_on_interrupt,
         on_stderr: args.json,
         verbose: args.verbose,
     };
-    match Box::pin(wait(client, submitted, manner)).await? {
-        Waited::Ended(job, words) => Box::pin(end(client, args, &job, (brought, &words))).await,
-        Waited::Detached => {
+    match Box::pin(wait(client, submitted, manner, interrupts)).await? {
+        Waited::Ended(job, words) => {
+            let ending = Box::pin(end(client, args, &job, (brought, &words)));
+            match interrupts.unless(ending).await {
+                Ok(ended) => ended,
+                Err(signal) => {
+                    say::unsaved(job.id);
+                    Ok(signal.into())
+                }
+            }
+        }
+        Waited::Detached(signal) => {
             say::detached(submitted.id);
             // Not 0: what follows in a script must not believe that the job is done.
-            Ok(ExitCode::from(INTERRUPTED))
+            Ok(signal.into())
         }
-        Waited::Left => Ok(ExitCode::from(INTERRUPTED)),
+        Waited::Left(signal) => Ok(signal.into()),
         Waited::Unread => Ok(ExitCode::from(UNREAD)),
     }
 }

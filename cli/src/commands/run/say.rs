@@ -1,6 +1,6 @@
 //! What `rgrid run` itself says: on standard error, in one line each.
 
-use api::view::{AttemptOutcome, AttemptView, JobView, LostAttempt, RETURNED, describe_loss};
+use api::view::{AttemptOutcome, AttemptView, INTERRUPTED, JobView, LostAttempt, RETURNED, describe_loss};
 use bus::ids::JobId;
 use chrono::Utc;
 
@@ -47,6 +47,9 @@ pub(super) fn attempt(job: JobId, attempts: &[AttemptView], number: u32) {
         Some(AttemptOutcome::Lost(LostAttempt::Returned)) => {
             eprintln!("rgrid: attempt {} was {RETURNED}; attempt {number} begins{on}", number - 1);
         }
+        Some(AttemptOutcome::Lost(LostAttempt::Interrupted)) => {
+            eprintln!("rgrid: attempt {} was {INTERRUPTED}; attempt {number} begins{on}", number - 1);
+        }
         Some(AttemptOutcome::Lost(LostAttempt::Expired { .. }) | AttemptOutcome::Finished(_)) | None => {
             eprintln!("rgrid: attempt {number} begins{on}");
         }
@@ -56,4 +59,14 @@ pub(super) fn attempt(job: JobId, attempts: &[AttemptView], number: u32) {
 /// The job goes on without us.
 pub(super) fn detached(job: JobId) {
     eprintln!("rgrid: job {job} goes on; `rgrid logs -f {job}` follows it, `rgrid cancel {job}` ends it");
+}
+
+/// A cancellation could not be asked for.
+pub(super) fn not_cancelled(what: &str, id: &str, error: &Error) {
+    eprintln!("rgrid: {what} could not be cancelled, and goes on: {error} `rgrid cancel {id}` ends it once the grid answers");
+}
+
+/// The user did not wait for a job's outputs.
+pub(super) fn unsaved(job: JobId) {
+    eprintln!("rgrid: interrupted while the outputs were being saved: those that were are whole; `rgrid download {job}` fetches the rest");
 }

@@ -1,12 +1,20 @@
 //! From a plan to a job: hash, send what is missing, submit.
 
+use std::fmt::Display;
+
 use api::view::Submitted;
-use bus::{spec::Resources, submission::Submission};
+use bus::{ids::JobId, spec::Resources, submission::Submission};
 use reqwest::Method;
 
-use super::{RunArgs, plan::Plan, policy::Policies, stage::stage};
+use super::{
+    RunArgs,
+    interrupt::{Heard, Interrupts},
+    plan::Plan,
+    policy::Policies,
+    stage::stage,
+};
 use crate::{
-    client::Client,
+    client::{Client, Error},
     values::{ByteSize, Cpus, Pair, Span},
 };
 
@@ -14,14 +22,53 @@ use crate::{
 ///
 /// # Errors
 /// If a file cannot be read or sent, or the grid refuses the job.
-pub(super) async fn submit(client: &Client, args: &RunArgs, plan: Plan, policies: &Policies) -> anyhow::Result<Submitted> {
+pub(super) async fn submit(client: &Client, args: &RunArgs, plan: Plan, policies: &Policies) -> anyhow::Result<Sent> {
     let (submission, _) = stage(client, args, plan, Vec::new(), policies).await?;
-    let request = client
-        .request(Method::POST, "/v1/jobs")
-        .query(&[("namespace", &args.namespace)])
-        .query(if args.reuse { &[("reuse", "true")][..] } else { &[] })
-        .json(&submission);
-    Ok(client.json(request).await?)
+    // With a key, the key decides which job it is.
+    let id = submission.key.is_none().then(JobId::new);
+    let submission = Submission { id, ..submission };
+    let request = || {
+        client
+            .request(Method::POST, "/v1/jobs")
+            .query(&[("namespace", &args.namespace)])
+            .query(if args.reuse { &[("reuse", "true")][..] } else { &[] })
+            .json(&submission)
+    };
+    let answered = async {
+        client.insist(request).await.map_err(|error| match &id {
+            Some(id) => unsure(error, "job", id),
+            // The same command with the same key is the same job.
+            None => error.into(),
+        })
+    };
+    // Until now, a signal ended the program and nothing was left behind. From now on, there may be a job.
+    let mut interrupts = Interrupts::new(args.detach_on_interrupt)?;
+    Ok(match interrupts.await_answer(answered).await {
+        Ok(submitted) => Sent::Accepted(Box::new(submitted?), interrupts),
+        Err(signal) => {
+            let command = id.map_or_else(|| "rgrid list".to_owned(), |id| format!("rgrid status {id}"));
+            eprintln!("rgrid: interrupted before the grid answered: the job may be accepted; `{command}` tells");
+            Sent::Interrupted(signal)
+        }
+    })
+}
+
+/// What came of a submission.
+pub(super) enum Sent {
+    /// The job is accepted. Signals are to be listened to from now on.
+    Accepted(Box<Submitted>, Interrupts),
+    /// A signal came before the answer.
+    Interrupted(Heard),
+}
+
+/// An error of a request that may have made a job all the same says how to find out.
+pub(crate) fn unsure(error: Error, what: &str, id: &dyn Display) -> anyhow::Error {
+    if !error.is_indeterminate() {
+        return error.into();
+    }
+    anyhow::Error::new(error).context(format!(
+        "it is not known whether {what} {id} was accepted; `rgrid status {id}` tells once the grid answers"
+    ))
 }
 
 /// What the options say of the job; what it runs is left open.

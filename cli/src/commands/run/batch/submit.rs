@@ -8,14 +8,14 @@ use bus::{ids::BatchId, submission::Submission};
 use reqwest::Method;
 
 use super::{
-    follow::{Followed, Manner, follow},
+    follow::follow,
     items::{Item, items},
     outputs::Homes,
     report, reuse,
 };
 use crate::{
     client::Client,
-    commands::run::{RunArgs, plan::plan_batch, say, stage::stage, wishes},
+    commands::run::{RunArgs, interrupt::Interrupts, plan::plan_batch, say, stage::stage, wishes},
     failure::usage,
     output::{counted, print_json, print_line},
 };
@@ -70,7 +70,17 @@ pub(in crate::commands::run) async fn run(args: RunArgs) -> anyhow::Result<ExitC
         names = made.left_of(names);
         homes = homes.map(|homes| homes.only(&made.left));
     }
-    let answer = send(&client, &args.namespace, &batch).await?;
+    let mut interrupts = Interrupts::new(args.detach_on_interrupt)?;
+    let answer = match interrupts.await_answer(send(&client, &args.namespace, &batch)).await {
+        Ok(answer) => answer?,
+        Err(signal) => {
+            eprintln!(
+                "rgrid: interrupted before the grid answered: the batch may be accepted; `rgrid status {}` tells",
+                batch.id
+            );
+            return Ok(signal.into());
+        }
+    };
     answer.warning.iter().for_each(|warning| say::warning(warning));
     if args.detach {
         if args.json {
@@ -82,17 +92,8 @@ pub(in crate::commands::run) async fn run(args: RunArgs) -> anyhow::Result<ExitC
     }
     let jobs = counted(answer.total as usize, "job");
     eprintln!("rgrid: batch {} of {jobs} is submitted", answer.id);
-    let manner = Manner {
-        detach_on_interrupt: args.detach_on_interrupt,
-    };
-    let followed = Box::pin(follow(&client, answer.id, answer.total, homes, manner)).await?;
-    match followed {
-        Followed::Ended(progress) => report::end(&client, answer.id, &progress, &names, args.json).await,
-        Followed::Detached => {
-            eprintln!("rgrid: batch {0} goes on; `rgrid attach {0}` follows it", answer.id);
-            Ok(ExitCode::from(130))
-        }
-    }
+    let followed = Box::pin(follow(&client, answer.id, answer.total, homes, &mut interrupts)).await?;
+    report::followed(&client, answer.id, followed, &names, args.json, &mut interrupts).await
 }
 
 /// What the members share, once, and of each what is its own.
