@@ -16,13 +16,13 @@ use crate::{
     attempt::{Broken, Context, Executed, Unfinished, commit, to_its_end, told},
     command::{Leaving, Started},
     executor, fence,
+    inputs::Layout,
     logbook::Logbook,
     places::Place,
     restart::LeftAttempt,
     scribe::Scribe,
     secrets,
     sessions::{Entry, Stop},
-    stage::Layout,
     taken::Taken,
 };
 
@@ -50,6 +50,7 @@ pub(crate) async fn leave(
         root: place.leave(),
         laid: laid.files.into_iter().collect(),
         links: laid.links.into_iter().collect(),
+        dirs: laid.dirs.into_iter().collect(),
         begun,
         log,
         command,
@@ -90,6 +91,7 @@ async fn take_up(
     let laid = Layout {
         files: left.laid.into_iter().collect(),
         links: left.links.into_iter().collect(),
+        dirs: left.dirs.into_iter().collect(),
     };
     let running = match &context.executors.docker {
         Ok(docker) => docker.take_up(&left.command, seen).await,

@@ -199,6 +199,7 @@ fn asked(context: &Context, place: &Place, job: &Job, attempt: Attempt, notice: 
         work_dir: place.work.clone(),
         scratch_dir: place.scratch.clone(),
         packages: None,
+        inputs: place.inputs.clone(),
         installs: false,
         stdin: spec.stdin.is_some().then(|| place.stdin()),
         limits: Limits {

@@ -21,6 +21,15 @@ pub struct Artifacts {
     /// Symbolic links, by path; each stays inside.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub links: Vec<Link>,
+    /// The inputs that the job removed or renamed, by path.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deleted: Vec<RelPath>,
+    /// What was there and could not be kept, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
+    /// Which of the job's output patterns named nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unmatched: Vec<String>,
     /// Until when the files are kept; none: for ever. Their list stays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<DateTime<Utc>>,

@@ -52,6 +52,7 @@ impl Place {
             scratch_dir: self.0.path().join("scratch"),
             stdin: None,
             packages: None,
+            inputs: runner::inputs::Inputs::default(),
             installs: false,
             limits: Limits::default(),
             notice: None,

@@ -62,7 +62,7 @@ pub(super) fn counts(count: usize) -> JobSpec {
 }
 
 impl Yard {
-    fn docker_runner(&self, worker: &str, arguments: &[&str]) -> Result<Service> {
+    pub(super) fn docker_runner(&self, worker: &str, arguments: &[&str]) -> Result<Service> {
         let arguments: Vec<&str> = ["--executor", "auto", "--cpus", "4"].iter().chain(arguments).copied().collect();
         self.runner_as(worker, &arguments)
     }
