@@ -44,6 +44,9 @@ pub(crate) struct RerunArgs {
     /// Leave the outputs in the store; `rgrid download` fetches them
     #[arg(long)]
     no_download: bool,
+    /// What it removes or renames of the files that it was given stays here
+    #[arg(long)]
+    keep_deleted: bool,
     /// Answer in JSON: the job when it ended, or with --verify what differs
     #[arg(long)]
     json: bool,
@@ -85,10 +88,12 @@ pub(crate) async fn rerun(args: RerunArgs) -> anyhow::Result<ExitCode> {
     let shown = Shown {
         detach_on_interrupt: args.detach_on_interrupt,
         no_download: args.no_download,
+        keep_deleted: args.keep_deleted,
         json: args.json,
         verbose: args.verbose,
     };
-    Box::pin(follow(&client, shown, &submitted, &Brought::default())).await
+    let brought = Brought::of_job(&client, submitted.id).await;
+    Box::pin(follow(&client, shown, &submitted, &brought)).await
 }
 
 /// What a job came to.

@@ -15,36 +15,49 @@ use bus::{
 use reqwest::Method;
 
 use super::{
-    RunArgs,
+    Brought, RunArgs,
     dependencies::Declared,
     plan::{Input, Plan},
     policy::Policies,
 };
 use crate::{
+    bring::Sent,
     client::{Client, Hashed, hash, put_bytes, upload},
     output::Bar,
     values::{ByteSize, Cpus, Pair, Span},
 };
 
-/// Submits a job, with its files in the store.
+/// Submits a job, with its files in the store; says also what it is given.
 ///
 /// # Errors
 /// If a file cannot be read or sent, or the grid refuses the job.
-pub(super) async fn submit(client: &Client, args: &RunArgs, plan: Plan, policies: &Policies) -> anyhow::Result<Submitted> {
-    let submissions = stage(client, args, vec![plan], policies).await?;
+pub(super) async fn submit(client: &Client, args: &RunArgs, plan: Plan, policies: &Policies) -> anyhow::Result<(Submitted, Sent)> {
+    let mut given = Sent::default();
+    let submissions = stage(client, args, vec![plan], policies, |inputs, tree| given = Sent::new(inputs, tree)).await?;
     let request = client
         .request(Method::POST, "/v1/jobs")
         .query(&[("namespace", &args.namespace)])
         .query(if args.reuse { &[("reuse", "true")][..] } else { &[] })
         .json(&submissions.first());
-    Ok(client.json(request).await?)
+    let submitted: Submitted = client.json(request).await?;
+    if submitted.existed || submitted.reused {
+        // It was given what its own submission names.
+        given = Brought::of_job(client, submitted.id).await.given;
+    }
+    Ok((submitted, given))
 }
 
-/// Sends the files of all these plans that the store lacks, each once, and makes a submission of each plan.
+/// Sends the files of all these plans that the store lacks, each once, and makes a submission of each plan. `given` sees what each names.
 ///
 /// # Errors
 /// If a file cannot be read or sent.
-pub(super) async fn stage(client: &Client, args: &RunArgs, plans: Vec<Plan>, policies: &Policies) -> anyhow::Result<Vec<Submission>> {
+pub(super) async fn stage(
+    client: &Client,
+    args: &RunArgs,
+    plans: Vec<Plan>,
+    policies: &Policies,
+    mut given: impl FnMut(&[InputFile], &Tree),
+) -> anyhow::Result<Vec<Submission>> {
     let mut sources: BTreeSet<PathBuf> = plans
         .iter()
         .flat_map(|plan| plan.inputs.iter().map(|input| input.source.clone()))
@@ -83,6 +96,7 @@ pub(super) async fn stage(client: &Client, args: &RunArgs, plans: Vec<Plan>, pol
             links: plan.links,
             dirs: plan.dirs,
         };
+        given(&inputs, &tree);
         submissions.push(Submission {
             command: plan.command,
             runtime: plan.runtime,

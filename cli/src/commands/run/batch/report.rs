@@ -15,7 +15,7 @@ use crate::{
 /// Failures that are told one by one, and lines of what each printed.
 const TOLD: (usize, usize) = (5, 3);
 
-/// Says how a batch ended, and makes that our end: 0 only where all succeeded.
+/// Says how a batch ended, and makes that our end: 0 only where all succeeded, and all of their outputs are here.
 pub(crate) async fn end(client: &Client, id: BatchId, progress: &Progress, names: &[String], json: bool) -> anyhow::Result<ExitCode> {
     let failed = progress.failed();
     for (index, words) in failed.iter().take(TOLD.0) {
@@ -31,6 +31,9 @@ pub(crate) async fn end(client: &Client, id: BatchId, progress: &Progress, names
             "rgrid: … and {} more failed; `rgrid status {id} --failed` lists them",
             failed.len() - TOLD.0
         );
+    }
+    for line in progress.came.lines(&id) {
+        eprintln!("rgrid: {line}");
     }
     let (succeeded, cancelled, total) = (progress.succeeded(), progress.cancelled(), progress.total as usize);
     let well = succeeded == total;
@@ -50,7 +53,11 @@ pub(crate) async fn end(client: &Client, id: BatchId, progress: &Progress, names
         let view: BatchView = client.get(&format!("/v1/batches/{id}"), &query).await?;
         print_json(&view)?;
     }
-    Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if well && progress.came.is_whole() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// The end of what a job wrote to standard error; nothing where that cannot be had.

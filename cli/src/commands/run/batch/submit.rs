@@ -43,6 +43,7 @@ pub(in crate::commands::run) async fn run(args: RunArgs) -> anyhow::Result<ExitC
     let cwd = env::current_dir().context("cannot tell which directory this is; change to one that exists")?;
     let items = items(&args.many, &cwd)?;
     args.policy.check()?;
+    args.files.check_outputs()?;
     let client = args.connect.client()?;
     let policies = args.policy.resolve(&client).await?;
     let plan = |item: &Item| crate::commands::run::plan::plan(&cwd, &item.words(&args.words)?, &wishes(&args));
@@ -55,7 +56,7 @@ pub(in crate::commands::run) async fn run(args: RunArgs) -> anyhow::Result<ExitC
     for plan in &mut plans {
         plan.stdin = stdin.as_ref().map(|stdin| stdin.path.clone());
     }
-    let submissions = stage(&client, &args, plans, &policies).await?;
+    let submissions = stage(&client, &args, plans, &policies, |_, _| ()).await?;
     if submissions.iter().any(|one| one.dependencies != submissions[0].dependencies) {
         return Err(usage(
             "the jobs of a batch have the same packages, and these scripts name different ones; name those of all with --requirements, or run them one by one",
