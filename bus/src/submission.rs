@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     dependencies::Dependencies,
     ids::{JobId, Queue, Token},
+    outputs,
     policy::{Retry, Start},
     runtime::RuntimeRef,
     secrets,
@@ -155,20 +156,6 @@ pub struct Accepted {
     pub to_store: Vec<Bytes>,
 }
 
-/// A glob that names outputs. One without a `/` names files anywhere, as in .gitignore.
-///
-/// # Errors
-/// If it is none.
-pub fn output_glob(glob: &str) -> Result<globset::Glob, globset::Error> {
-    let path = glob.trim_start_matches("./");
-    let path = if path.contains('/') {
-        path.to_owned()
-    } else {
-        format!("**/{path}")
-    };
-    globset::GlobBuilder::new(&path).literal_separator(true).build()
-}
-
 /// Reads a submission from JSON.
 ///
 /// # Errors
@@ -205,12 +192,7 @@ impl Submission {
         }
         check_id(self.id, self.key.as_deref())?;
         for glob in self.outputs.iter().flatten() {
-            output_glob(glob).map_err(|error| {
-                Refusal(format!(
-                    "the output glob `{glob}` is none: {}; write it as in 'out/*.csv'",
-                    error.kind()
-                ))
-            })?;
+            outputs::globs(glob).map_err(|error| Refusal(error.to_string()))?;
         }
         if let Some(tree) = &self.tree
             && tree.size > MAX_TREE_BYTES as u64

@@ -2,6 +2,7 @@
 
 mod args;
 mod bench;
+mod bring;
 mod client;
 mod commands;
 mod failure;
@@ -40,6 +41,7 @@ use crate::{
         secret::secret,
         status::status,
         storage::storage,
+        undo::undo,
         version::version,
         workers::workers,
     },
@@ -88,6 +90,7 @@ fn running(verb: Verb) -> Running {
         Verb::Status(args) => Box::pin(status(args)),
         Verb::Logs(args) => Box::pin(logs(args)),
         Verb::Download(args) => Box::pin(interruptible(Box::pin(download(args)))),
+        Verb::Undo(args) => Box::pin(undo(args)),
         Verb::Cancel(args) => Box::pin(cancel(args)),
         Verb::Retry(args) => Box::pin(retry(args)),
         Verb::Requeue(args) => Box::pin(requeue(args)),

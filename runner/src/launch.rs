@@ -200,6 +200,7 @@ fn asked(context: &Context, place: &Place, job: &Job, attempt: Attempt, notice: 
         dir: spec.dir.clone(),
         scratch_dir: place.scratch.clone(),
         packages: None,
+        inputs: place.inputs.clone(),
         installs: false,
         stdin: spec.stdin.is_some().then(|| place.stdin()),
         limits: Limits {

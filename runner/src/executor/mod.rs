@@ -11,6 +11,8 @@ use bus::{
 };
 use tokio::{io::AsyncRead, sync::mpsc};
 
+use crate::inputs::Inputs;
+
 pub mod choose;
 pub mod docker;
 pub mod noop;
@@ -54,6 +56,8 @@ pub struct Launch {
     pub stdin: Option<PathBuf>,
     /// The packages that were installed for it, if it has any.
     pub packages: Option<Packages>,
+    /// The inputs in its work directory, to be told before the command can touch them.
+    pub inputs: Inputs,
     /// Whether it installs packages for the job, rather than being its command.
     pub installs: bool,
     /// What it may use.

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     executor::{Ended, Exit, Launch, Limits, Running},
+    inputs::Inputs,
     secrets::Values,
     stage,
 };
@@ -115,6 +116,8 @@ async fn prepare(asked: &Asked<'_>, new: &New) -> Result<Launch, Error> {
             memory_bytes: None,
         },
         packages: None,
+        // They are in another directory, and touched by nobody yet.
+        inputs: Inputs::default(),
         installs: true,
         ..asked.launch.clone()
     })

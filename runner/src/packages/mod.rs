@@ -39,8 +39,9 @@ use self::{
 };
 use crate::{
     executor::{Executor, Identity, Launch, docker},
+    inputs::Layout,
     patience::patiently,
-    stage::{Layout, chain},
+    stage::chain,
 };
 
 /// The packages of a worker. Cheap to clone.

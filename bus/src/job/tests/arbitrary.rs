@@ -219,14 +219,18 @@ fn cause() -> impl Strategy<Value = LossCause> {
 }
 
 fn manifest() -> impl Strategy<Value = ManifestRef> {
-    (digest(), any::<[u64; 5]>()).prop_map(|(sha256, [files, links, bytes, stdout_bytes, stderr_bytes])| ManifestRef {
-        sha256,
-        files,
-        links,
-        bytes,
-        stdout_bytes,
-        stderr_bytes,
-    })
+    (digest(), any::<[u64; 7]>()).prop_map(
+        |(sha256, [files, links, bytes, stdout_bytes, stderr_bytes, deleted, notes])| ManifestRef {
+            sha256,
+            files,
+            links,
+            bytes,
+            stdout_bytes,
+            stderr_bytes,
+            deleted,
+            notes,
+        },
+    )
 }
 
 fn finished() -> impl Strategy<Value = Finished> {

@@ -10,7 +10,7 @@ use bus::tree::Link;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use ignore::WalkBuilder;
 
-use crate::failure::usage;
+use crate::{bring::OWN_DIR, failure::usage};
 
 /// The most files of one directory: far more are surely not meant.
 const MOST: usize = 200_000;
@@ -172,7 +172,9 @@ fn visit(at: &Visit, choice: Choice<'_>, found: &mut Gathered, to_visit: &mut Ve
         .require_git(false)
         .filter_entry(move |entry| {
             let path = entry.path().strip_prefix(&root).unwrap_or(entry.path());
-            let own = as_git && entry.file_name() == ".git";
+            // What rgrid keeps beside outputs is nobody's input.
+            let is_dir = entry.file_type().is_some_and(|kind| kind.is_dir());
+            let own = (as_git && entry.file_name() == ".git") || (is_dir && entry.file_name() == OWN_DIR);
             !own && !exclude.is_match(Path::new(&before).join(path))
         })
         .build();
@@ -261,10 +263,19 @@ mod tests {
     fn what_stands_below_is_found_and_links_that_lead_out_are_followed() -> anyhow::Result<()> {
         let temp = tempfile::tempdir()?;
         let root = temp.path().join("root");
-        for dir in ["a/empty", "node_modules/x", "a/b", ".git"] {
+        for dir in ["a/empty", "node_modules/x", "a/b", ".git", ".rgrid/replaced", "a/.rgrid"] {
             fs::create_dir_all(root.join(dir))?;
         }
-        for file in ["a/1.csv", "a/b/2.csv", "skip.tmp", "node_modules/x/y.js", ".git/config", ".hidden"] {
+        for file in [
+            ".rgrid/replaced/x",
+            "a/.rgrid/y",
+            "a/1.csv",
+            "a/b/2.csv",
+            "skip.tmp",
+            "node_modules/x/y.js",
+            ".git/config",
+            ".hidden",
+        ] {
             fs::write(root.join(file), file)?;
         }
         fs::write(root.join(".gitignore"), "node_modules/\n")?;

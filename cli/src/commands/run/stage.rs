@@ -23,6 +23,7 @@ use super::{
     submit::submission,
 };
 use crate::{
+    bring::Sent,
     client::{Client, Hashed, hash, put_bytes, upload},
     output::Bar,
 };
@@ -38,7 +39,7 @@ pub(super) async fn stage(
     plan: Plan,
     members: Vec<Member>,
     policies: &Policies,
-) -> anyhow::Result<(Submission, Vec<MemberSubmission>)> {
+) -> anyhow::Result<(Submission, Vec<MemberSubmission>, Sent)> {
     let hashed = send(client, args, &plan, &members).await?;
     let content = |path: &PathBuf| {
         let file = hashed
@@ -55,6 +56,7 @@ pub(super) async fn stage(
         links: plan.links,
         dirs: plan.dirs,
     };
+    let given = Sent::new(&[], &shared);
     let (inputs, tree) = list(client, shared.clone()).await?;
     let mut own = Vec::with_capacity(members.len());
     for member in members {
@@ -75,7 +77,7 @@ pub(super) async fn stage(
         name: args.name.clone().or(plan.named),
         ..base
     };
-    Ok((submission, own))
+    Ok((submission, own, given))
 }
 
 /// A glob for outputs is written from the current directory, and counts from the job's.

@@ -7,23 +7,24 @@ use bus::{ids::JobId, spec::Resources, submission::Submission};
 use reqwest::Method;
 
 use super::{
-    RunArgs,
+    Brought, RunArgs,
     interrupt::{Heard, Interrupts},
     plan::Plan,
     policy::Policies,
     stage::stage,
 };
 use crate::{
+    bring::Sent,
     client::{Client, Error},
     values::{ByteSize, Cpus, Pair, Span},
 };
 
-/// Submits a job, with its files in the store.
+/// Submits a job, with its files in the store; says also what it is given.
 ///
 /// # Errors
 /// If a file cannot be read or sent, or the grid refuses the job.
-pub(super) async fn submit(client: &Client, args: &RunArgs, plan: Plan, policies: &Policies) -> anyhow::Result<Sent> {
-    let (submission, _) = stage(client, args, plan, Vec::new(), policies).await?;
+pub(super) async fn submit(client: &Client, args: &RunArgs, plan: Plan, policies: &Policies) -> anyhow::Result<Answered> {
+    let (submission, _, mut given) = stage(client, args, plan, Vec::new(), policies).await?;
     // With a key, the key decides which job it is.
     let id = submission.key.is_none().then(JobId::new);
     let submission = Submission { id, ..submission };
@@ -44,21 +45,37 @@ pub(super) async fn submit(client: &Client, args: &RunArgs, plan: Plan, policies
     // Until now, a signal ended the program and nothing was left behind. From now on, there may be a job.
     let mut interrupts = Interrupts::new(args.detach_on_interrupt)?;
     Ok(match interrupts.await_answer(answered).await {
-        Ok(submitted) => Sent::Accepted(Box::new(submitted?), interrupts),
+        Ok(submitted) => {
+            let job: Submitted = submitted?;
+            if job.existed || job.reused {
+                // It was given what its own submission names.
+                given = Brought::of_job(client, job.id).await.given;
+            }
+            Answered::Accepted(Box::new(Accepted { job, given, interrupts }))
+        }
         Err(signal) => {
             let command = id.map_or_else(|| "rgrid list".to_owned(), |id| format!("rgrid status {id}"));
             eprintln!("rgrid: interrupted before the grid answered: the job may be accepted; `{command}` tells");
-            Sent::Interrupted(signal)
+            Answered::Interrupted(signal)
         }
     })
 }
 
 /// What came of a submission.
-pub(super) enum Sent {
-    /// The job is accepted. Signals are to be listened to from now on.
-    Accepted(Box<Submitted>, Interrupts),
+pub(super) enum Answered {
+    /// The job is accepted.
+    Accepted(Box<Accepted>),
     /// A signal came before the answer.
     Interrupted(Heard),
+}
+
+/// A job that is accepted.
+pub(super) struct Accepted {
+    pub(super) job: Submitted,
+    /// What it was given.
+    pub(super) given: Sent,
+    /// Signals are to be listened to from now on.
+    pub(super) interrupts: Interrupts,
 }
 
 /// An error of a request that may have made a job all the same says how to find out.

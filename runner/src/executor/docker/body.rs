@@ -229,16 +229,16 @@ fn environment(launch: &Launch, image: &Image, has_init: bool) -> Vec<String> {
     variables.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
 }
 
-/// Writes the job's secrets, and gives its directories to the user it runs as.
+/// Writes the job's secrets, and gives its directories to the user it runs as. Returns whether their files changed hands.
 ///
 /// # Errors
 /// [`Error::Broken`] if that fails.
-pub(super) async fn hand_over(launch: &Launch, setting: &Setting) -> Result<(), Error> {
+pub(super) async fn hand_over(launch: &Launch, setting: &Setting) -> Result<bool, Error> {
     let cannot = |error: std::io::Error| Error::Broken(format!("the job's secrets could not be written for its container: {error}"));
     let own = (!launch.secrets.is_empty()).then(|| secrets::write(&launch.work_dir, &launch.secrets));
     let own = own.transpose().map_err(cannot)?;
     if !setting.hand_over {
-        return Ok(());
+        return Ok(false);
     }
     let (user, group) = setting.user;
     if let Some(file) = own {
@@ -254,5 +254,6 @@ pub(super) async fn hand_over(launch: &Launch, setting: &Setting) -> Result<(), 
     let given = tokio::task::spawn_blocking(give).await;
     given
         .map_err(|error| Error::Broken(error.to_string()))?
-        .map_err(|error| Error::Broken(format!("the job's directories could not be given to the user it runs as: {error}")))
+        .map_err(|error| Error::Broken(format!("the job's directories could not be given to the user it runs as: {error}")))?;
+    Ok(true)
 }

@@ -298,6 +298,7 @@ impl Executor for Process {
         let (stdout, stdout_writer) = pipe().map_err(|error| broken("a pipe could not be made", error))?;
         let (stderr, stderr_writer) = pipe().map_err(|error| broken("a pipe could not be made", error))?;
         let link = self.link().await?;
+        launch.inputs.about_to_start(&launch.work_dir, false).await;
         let ending = link
             .spawn(id, sampled.is_some(), &body, stdout_writer, stderr_writer)
             .await

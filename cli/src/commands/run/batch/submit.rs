@@ -43,6 +43,7 @@ pub(in crate::commands::run) async fn run(args: RunArgs) -> anyhow::Result<ExitC
     let cwd = env::current_dir().context("cannot tell which directory this is; change to one that exists")?;
     let items = items(&args.many, &cwd)?;
     args.policy.check()?;
+    args.files.check_outputs()?;
     let client = args.connect.client()?;
     let policies = args.policy.resolve(&client).await?;
     let words = items
@@ -57,7 +58,7 @@ pub(in crate::commands::run) async fn run(args: RunArgs) -> anyhow::Result<ExitC
         None => None,
     };
     plan.stdin = stdin.as_ref().map(|stdin| stdin.path.clone());
-    let (shared, members) = stage(&client, &args, plan, members, &policies).await?;
+    let (shared, members, _) = stage(&client, &args, plan, members, &policies).await?;
     let names: Vec<String> = items.iter().map(Item::name).collect();
     let mut batch = batch(&args, &items, shared, members);
     let mut homes = (!args.no_download).then(|| Homes::new(Path::new("outputs"), &names, args.many.flat));
