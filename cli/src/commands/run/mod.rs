@@ -43,7 +43,7 @@ pub(crate) use self::{args::RunArgs, layers::hear};
 use self::{
     home::Home,
     interrupt::Interrupts,
-    missed::LastWords,
+    missed::{Known, LastWords, Missed},
     plan::{Plan, Wishes, plan},
     submit::Answered,
     wait::{Manner, Waited, wait},
@@ -141,9 +141,8 @@ pub(crate) struct Brought {
     base: PathBuf,
     /// What it was given, to tell what is here as it was sent.
     given: Sent,
-    /// The paths of all of it, and the directory that they are from; nothing where that is not known, or the user left things out, and
-    /// knows.
-    sent: Option<(PathBuf, BTreeSet<String>)>,
+    /// The paths of all of it, and where they are meant from; nothing where that is not known, or the user left things out, and knows.
+    known: Option<Known>,
 }
 
 impl Brought {
@@ -156,14 +155,24 @@ impl Brought {
             homes: std::mem::take(&mut plan.homes),
             base: plan.root.path.clone(),
             given: Sent::default(),
-            sent: args.files.exclude.is_empty().then(|| (cwd.to_owned(), sent)),
+            known: args.files.exclude.is_empty().then(|| known(args, plan, cwd, sent)),
         }
     }
 
     /// What was not, and the job missed.
-    fn missed(&self, words: &LastWords) -> Vec<String> {
-        let sent = self.sent.as_ref();
-        sent.map_or_else(Vec::new, |(cwd, sent)| words.missed(sent, |name| cwd.join(name).exists()))
+    fn missed(&self, words: &LastWords) -> Vec<Missed> {
+        self.known.as_ref().map_or_else(Vec::new, |known| words.missed(known))
+    }
+}
+
+fn known(args: &RunArgs, plan: &Plan, cwd: &Path, sent: BTreeSet<String>) -> Known {
+    let cwd = cwd.canonicalize().unwrap_or_else(|_| cwd.to_owned());
+    let script = args.words.first().filter(|_| !args.program).map(|script| cwd.join(script));
+    Known {
+        root: cwd.join(&plan.root.path),
+        script_dir: script.and_then(|script| script.canonicalize().ok()?.parent().map(Path::to_owned)),
+        cwd,
+        sent,
     }
 }
 
@@ -219,6 +228,12 @@ pub(crate) async fn follow(
 
 /// The job ended: its outputs come here, and its end becomes ours.
 async fn end(client: &Client, args: Shown, job: &JobView, (brought, words): (&Brought, &LastWords)) -> anyhow::Result<ExitCode> {
+    // Before anything is saved that the job itself made.
+    let missed = if job.exit_code.is_some() {
+        brought.missed(words)
+    } else {
+        Vec::new()
+    };
     let saved = if args.no_download {
         saving::Saved::default()
     } else {
@@ -236,12 +251,7 @@ async fn end(client: &Client, args: Shown, job: &JobView, (brought, words): (&Br
     } else if job.exit_code.is_none() {
         eprintln!("rgrid: job {} is {}", job.id, job.state);
     }
-    if job.state != State::Succeeded && job.exit_code.is_some() {
-        for name in brought.missed(words) {
-            let quoted = shell_words::quote(&name);
-            eprintln!("rgrid: {name} is here, and was not sent along; --include {quoted} sends it");
-        }
-    }
+    missed.iter().for_each(say::missed);
     saved.say(job.id, args.verbose);
     Ok(exit_code(job, saved.report.is_whole()))
 }

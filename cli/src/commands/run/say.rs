@@ -4,6 +4,7 @@ use api::view::{AttemptOutcome, AttemptView, INTERRUPTED, JobView, LostAttempt, 
 use bus::ids::JobId;
 use chrono::Utc;
 
+use super::missed::Missed;
 use crate::{client::Error, output::words_of_wait};
 
 /// The connection is lost, and will be tried again.
@@ -69,4 +70,17 @@ pub(super) fn not_cancelled(what: &str, id: &str, error: &Error) {
 /// The user did not wait for a job's outputs.
 pub(super) fn unsaved(job: JobId) {
     eprintln!("rgrid: interrupted while the outputs were being saved: those that were are whole; `rgrid download {job}` fetches the rest");
+}
+
+/// A file of here that the job did not find.
+pub(super) fn missed(missed: &Missed) {
+    match missed {
+        Missed::Here(name) => {
+            let quoted = shell_words::quote(name);
+            eprintln!("rgrid: {name} is here, and was not sent along; --include {quoted} sends it");
+        }
+        Missed::Absolute(name) => eprintln!(
+            "rgrid: {name} is here, and a job sees only what lies in its own directory: give it to the script as an argument, or name it by a relative path"
+        ),
+    }
 }
