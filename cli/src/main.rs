@@ -8,6 +8,7 @@ mod failure;
 mod output;
 mod project;
 mod service;
+mod text;
 mod up;
 mod values;
 

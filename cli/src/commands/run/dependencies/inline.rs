@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use serde::Deserialize;
 
-use crate::failure::usage;
+use crate::{failure::usage, text};
 
 /// A script larger than this is no source that somebody wrote.
 const LARGEST: u64 = 4 << 20;
@@ -31,7 +31,8 @@ pub(super) fn read(script: &Path, shown: &str) -> anyhow::Result<Option<Inline>>
     } else {
         Vec::new()
     };
-    of_text(&String::from_utf8_lossy(&text), shown)
+    // A script may be written in another encoding, which Python knows; only its block must be text.
+    of_text(&text::lossy(&text), shown)
 }
 
 fn of_text(text: &str, shown: &str) -> anyhow::Result<Option<Inline>> {
@@ -53,6 +54,9 @@ fn of_text(text: &str, shown: &str) -> anyhow::Result<Option<Inline>> {
             let Some(content) = line.strip_prefix("# ").or_else(|| (line == "#").then_some("")) else {
                 break;
             };
+            if content.contains(char::REPLACEMENT_CHARACTER) {
+                return Err(wrong("its block `# /// script` is not text (UTF-8); save the script as UTF-8"));
+            }
             toml.push_str(content);
             toml.push('\n');
         }
@@ -80,7 +84,9 @@ mod tests {
         };
         assert_eq!(of_text(text, "s.py")?, Some(expected));
         assert_eq!(of_text("# /// other\n# a = 1\n# ///\nprint('# /// script')\n", "s.py")?, None);
+        let latin_1 = text::lossy(b"#\xe9\n# /// script\n# # \xe9\n# ///\n");
         for (text, expected) in [
+            (latin_1.as_str(), "not text (UTF-8)"),
             ("# /// script\n# dependencies = []\nimport os\n# ///\n", "not closed"),
             ("# /// script\n# ///\n# /// script\n# ///\n", "two blocks"),
             ("# /// script\n# dependencies = 1\n# ///\n", "cannot be read"),

@@ -20,7 +20,15 @@ use bus::{
 };
 
 use super::plan::{Planner, parsed};
-use crate::{client::Hashed, failure::usage};
+use crate::{client::Hashed, failure::usage, text};
+
+/// The longest file that declares packages, in bytes.
+const LONGEST: u64 = 16 << 20;
+
+/// What is said of a file that declares packages, and cannot be read.
+fn wrong_file(error: &text::Error) -> anyhow::Error {
+    usage(format!("{error}; or leave the packages out with --no-requirements"))
+}
 
 /// Packages, as they are declared here.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,15 +1,12 @@
 //! Packages that a package.json names, with its lock file and the archives beside it that it installs from.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use bus::dependencies::Kind;
 use serde_json::{Map, Value};
 
-use super::{Content, Declared};
-use crate::{
-    commands::run::plan::{parsed, unreadable},
-    failure::usage,
-};
+use super::{Content, Declared, LONGEST, wrong_file};
+use crate::{commands::run::plan::parsed, failure::usage, text};
 
 /// Lists of packages.
 const LISTS: [&str; 4] = ["dependencies", "devDependencies", "optionalDependencies", "peerDependencies"];
@@ -31,9 +28,8 @@ const LOCKS: [&str; 2] = ["npm-shrinkwrap.json", "package-lock.json"];
 /// A usage error where it cannot be read, or names what cannot be sent.
 pub(super) fn read(path: &Path, shown: String) -> anyhow::Result<Option<Declared>> {
     let wrong = |what: String| usage(format!("{shown} {what}, or leave it out with --no-requirements"));
-    let text = fs::read(path).map_err(|error| unreadable(path, &error))?;
-    let package: Map<String, Value> =
-        serde_json::from_slice(&text).map_err(|error| wrong(format!("cannot be read: {error}; correct it")))?;
+    let text = text::read(path, LONGEST).map_err(|error| wrong_file(&error))?;
+    let package: Map<String, Value> = serde_json::from_str(&text).map_err(|error| wrong(format!("cannot be read: {error}; correct it")))?;
     let lists = || LISTS.iter().filter_map(|list| package.get(*list)?.as_object());
     let packages = lists().map(Map::len).sum::<usize>();
     if packages == 0 {
@@ -89,6 +85,8 @@ fn local(said: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -1,11 +1,11 @@
 //! Packages that a project names: `[project] dependencies` in its pyproject.toml.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use serde::Deserialize;
 
-use super::{Declared, requirements};
-use crate::{commands::run::say, failure::usage};
+use super::{Declared, LONGEST, requirements, wrong_file};
+use crate::{commands::run::say, failure::usage, text};
 
 #[derive(Debug, Default, Deserialize)]
 struct File {
@@ -28,7 +28,7 @@ struct Project {
 /// # Errors
 /// A usage error where it cannot be read.
 pub(super) fn read(path: &Path, shown: String, cwd: &Path) -> anyhow::Result<Option<Declared>> {
-    let text = fs::read_to_string(path).map_err(|error| super::super::plan::unreadable(path, &error))?;
+    let text = text::read(path, LONGEST).map_err(|error| wrong_file(&error))?;
     let File { project } = toml::from_str(&text).map_err(|error| {
         usage(format!(
             "{shown} cannot be read: {}; correct it, or leave it out with --no-requirements",
@@ -47,6 +47,8 @@ pub(super) fn read(path: &Path, shown: String, cwd: &Path) -> anyhow::Result<Opt
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

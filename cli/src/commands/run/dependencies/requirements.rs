@@ -9,10 +9,11 @@ use std::{
 
 use bus::{dependencies::Kind, spec::RelPath};
 
-use super::Content;
+use super::{Content, LONGEST, wrong_file};
 use crate::{
     commands::run::plan::{parsed, unreadable},
     failure::usage,
+    text,
 };
 
 /// What an archive's name ends with.
@@ -67,7 +68,7 @@ impl<'a> Reader<'a> {
     }
 
     fn file(&mut self, path: &Path, shown: &str, name: &str, counts: bool) -> anyhow::Result<()> {
-        let text = fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
+        let text = text::read(path, LONGEST).map_err(|error| wrong_file(&error))?;
         // Before what it names, which may name it.
         self.called
             .insert(path.canonicalize().unwrap_or_else(|_| path.to_owned()), name.to_owned());
@@ -77,7 +78,7 @@ impl<'a> Reader<'a> {
     fn text(&mut self, text: &str, shown: &str, dir: &Path, name: &str, counts: bool) -> anyhow::Result<()> {
         let mut changed = String::new();
         let mut continued = false;
-        for (index, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
+        for (index, line) in text.lines().enumerate() {
             let at = format!("{shown}, line {}", index + 1);
             let new = if continued { None } else { self.line(line, &at, dir, counts)? };
             changed.push_str(new.as_deref().unwrap_or(line));

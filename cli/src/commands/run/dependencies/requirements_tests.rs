@@ -44,6 +44,23 @@ fn lines_that_name_nothing_of_this_machine_stay_as_they_are() -> anyhow::Result<
 }
 
 #[test]
+fn a_list_is_read_in_every_encoding_and_sent_as_utf_8() -> anyhow::Result<()> {
+    let here = Here::new(&[("requirements.txt", "-r more.txt\n")])?;
+    for bytes in crate::text::in_each_encoding("six  # größer\r\nrich\r\n") {
+        fs::write(here.0.path().join("more.txt"), bytes)?;
+        let read = here.read("requirements.txt")?;
+        assert_eq!((read.packages, text(&read, "list-1.txt").as_str()), (2, "six  # größer\nrich\n"));
+    }
+    fs::write(here.0.path().join("more.txt"), b"six\n\xe9\n")?;
+    let error = here.read("requirements.txt").expect_err("Latin-1").to_string();
+    assert!(
+        error.contains("more.txt: line 2 is not text") && error.contains("--no-requirements"),
+        "{error}"
+    );
+    Ok(())
+}
+
+#[test]
 fn what_lines_name_goes_along_and_the_lines_follow() -> anyhow::Result<()> {
     let here = Here::new(&[
         (
