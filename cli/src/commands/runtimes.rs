@@ -1,6 +1,10 @@
 //! `rgrid runtimes`: what scripts can be run by, and which worker has it.
 
-use std::{collections::BTreeSet, path::PathBuf, process::ExitCode};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use api::view::{Images, Runtimes, RuntimesOfWorker, RuntimesOfWorkers};
 use bus::{ids::Token, runtimes::RuntimesSet, worker::Equipment};
@@ -60,7 +64,7 @@ pub(crate) async fn runtimes(args: RuntimesArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn check(file: &PathBuf) -> anyhow::Result<()> {
+fn check(file: &Path) -> anyhow::Result<()> {
     let text = text::read(file, MAX_BYTES).map_err(|error| usage(error.to_string()))?;
     let RuntimesSet { runtimes, aliases } = api::runtimes::read(file, &text).map_err(|wrong| usage(wrong.to_string()))?;
     print_line(&format!(

@@ -3,14 +3,22 @@
 //! What is said nearest counts: `--requirements`, the script's own head (PEP 723), a requirements.txt, a pyproject.toml; for Node a
 //! package.json. Files are looked for beside the script, then above it up to the current directory.
 
+mod doc;
 mod inline;
+mod lines;
+mod local;
 mod node;
+mod poetry;
 mod pyproject;
+mod python;
 mod requirements;
+mod settings;
+mod uv;
 
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
+    str::FromStr as _,
 };
 
 use bus::{
@@ -19,11 +27,36 @@ use bus::{
     spec::{InputFile, RelPath},
 };
 
-use super::plan::{Planner, parsed};
+use super::{
+    plan::{Planner, parsed},
+    say,
+};
 use crate::{client::Hashed, failure::usage, text};
 
 /// The longest file that declares packages, in bytes.
 const LONGEST: u64 = 16 << 20;
+
+/// Files that declare packages in forms that are not read, and what to do.
+const FOREIGN: [(&str, &str); 6] = [
+    (
+        "Pipfile",
+        "name the packages with --requirements FILE (`pipenv requirements > FILE`)",
+    ),
+    (
+        "environment.yml",
+        "name the packages with --requirements FILE, or run in an image that has them (--image)",
+    ),
+    (
+        "environment.yaml",
+        "name the packages with --requirements FILE, or run in an image that has them (--image)",
+    ),
+    (
+        "pixi.toml",
+        "name the packages with --requirements FILE, or run in an image that has them (--image)",
+    ),
+    ("setup.cfg", "name the packages with --requirements FILE if the script needs any"),
+    ("setup.py", "name the packages with --requirements FILE if the script needs any"),
+];
 
 /// What is said of a file that declares packages, and cannot be read.
 fn wrong_file(error: &text::Error) -> anyhow::Error {
@@ -55,14 +88,28 @@ pub(super) enum Content {
 }
 
 impl Declared {
+    /// What Python needs, where it needs anything: packages, or a version.
     fn pip(declared_in: String, python: Option<String>, read: requirements::Read) -> Option<Self> {
-        (read.packages > 0).then_some(Self {
+        let declared = Self {
+            python: python.filter(|python| !python.trim().is_empty()),
+            ..Self::of(declared_in, read)
+        };
+        (declared.packages > 0 || declared.python.is_some()).then_some(declared)
+    }
+
+    fn of(declared_in: String, mut read: requirements::Read) -> Self {
+        if read.packages == 0 {
+            // The Python alone counts.
+            let empty = RelPath::from_str(Kind::Pip.declaration()).map(|path| (path, Content::Made(Vec::new())));
+            read.files = empty.into_iter().collect();
+        }
+        Self {
             kind: Kind::Pip,
             declared_in,
             packages: read.packages,
-            python,
+            python: None,
             files: read.files,
-        })
+        }
     }
 
     /// The files here whose content goes along.
@@ -143,30 +190,52 @@ impl Planner<'_> {
     fn named(&self, named: &Path) -> anyhow::Result<Declared> {
         let path = self.cwd.join(named);
         let shown = named.display().to_string();
-        let declared = match path.file_name().and_then(|name| name.to_str()) {
-            Some("package.json") => node::read(&path, shown.clone()),
-            Some("pyproject.toml") => pyproject::read(&path, shown.clone(), self.cwd),
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if let Some((_, out)) = FOREIGN.iter().find(|(foreign, _)| *foreign == name) {
+            return Err(usage(format!("--requirements {shown}: rgrid does not read a {name}; {out}")));
+        }
+        let declared = match name {
+            "package.json" => node::read(&path, shown.clone()),
+            "pyproject.toml" => pyproject::read(&path, &shown, self.cwd),
             _ => requirements::read(&path, &shown, self.cwd).map(|read| Declared::pip(shown.clone(), None, read)),
         };
-        declared?.ok_or_else(|| usage(format!("--requirements {shown}: it names no packages; leave it out, or correct it")))
+        let declared = declared?.filter(|declared| declared.packages > 0);
+        declared.ok_or_else(|| usage(format!("--requirements {shown}: it names no packages; leave it out, or correct it")))
     }
 
     fn of_python(&self, script: &Path) -> anyhow::Result<Option<Declared>> {
         let shown = self.shown(script);
-        if let Some(found) = inline::read(script, &shown)? {
-            let dir = script.parent().unwrap_or(self.cwd);
-            let read = requirements::of_text(&found.dependencies, &shown, dir, self.cwd)?;
-            // A block without any says that none are needed.
-            return Ok(Declared::pip(shown, found.requires_python, read));
+        if let Some(found) = inline::read(script, &shown, self.cwd)? {
+            return Ok(Some(found).filter(|found| found.packages > 0 || found.python.is_some()));
         }
+        let project = self.above(script, "pyproject.toml");
         if let Some(path) = self.above(script, "requirements.txt") {
             let shown = self.shown(&path);
             let read = requirements::read(&path, &shown, self.cwd)?;
-            return Ok(Declared::pip(shown, None, read));
+            let dir = path.parent().unwrap_or(self.cwd);
+            let project = project.filter(|project| project.parent() == Some(dir));
+            if read.index.is_none() && read.packages > 0 {
+                pyproject::no_index_beside(project.as_deref(), &shown, &|path| self.shown(path))?;
+                pyproject::no_settings_beside(dir)?;
+            }
+            let python = project
+                .map(|path| pyproject::python_of(&path, &self.shown(&path)))
+                .transpose()?
+                .flatten();
+            return Ok(Declared::pip(shown, python, read));
         }
-        match self.above(script, "pyproject.toml") {
-            Some(path) => pyproject::read(&path, self.shown(&path), self.cwd),
-            None => Ok(None),
+        if let Some(path) = project {
+            return pyproject::read(&path, &self.shown(&path), self.cwd);
+        }
+        self.unread(script);
+        Ok(None)
+    }
+
+    /// Says that packages are declared in a form that is not read, once.
+    fn unread(&self, script: &Path) {
+        let found = FOREIGN.iter().find_map(|(name, out)| Some((self.above(script, name)?, out)));
+        if let Some((path, out)) = found {
+            say::once(&format!("{} is not read, and no packages are installed; {out}", self.shown(&path)));
         }
     }
 
