@@ -9,6 +9,7 @@ mod deployed;
 mod dry;
 mod environment;
 mod files;
+mod first_line;
 mod gather;
 mod home;
 mod imports;

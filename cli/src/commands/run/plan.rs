@@ -1,7 +1,7 @@
 //! From the words of the command line to the job's command and the files that go along.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     ffi::{OsStr, OsString},
     fs::{File, Metadata},
     io::Read as _,
@@ -15,6 +15,7 @@ use globset::GlobSet;
 use super::{
     dependencies::Declared,
     files::FileArgs,
+    first_line::Own,
     gather::{Choice, Gathered, below, globs},
     home::Home,
     place::{Look, Place, Taken, look, place},
@@ -38,6 +39,8 @@ pub(super) struct Plan {
     pub(super) links: Vec<Link>,
     /// The directories that go along with nothing in them.
     pub(super) dirs: Vec<RelPath>,
+    /// Variables that its first line sets.
+    pub(super) env: BTreeMap<String, String>,
     /// The packages that it needs.
     pub(super) dependencies: Option<Declared>,
     /// What it reads from standard input.
@@ -108,6 +111,7 @@ pub(super) fn plan(cwd: &Path, words: &[OsString], wishes: &Wishes<'_>) -> anyho
         dirs: Vec::new(),
         parents: BTreeSet::new(),
         homes: Vec::new(),
+        env: BTreeMap::new(),
     };
     planner.aliases()?;
     // First those that keep their path, so that nothing from elsewhere takes it; then whole directories, in which others may be.
@@ -133,6 +137,7 @@ pub(super) fn plan(cwd: &Path, words: &[OsString], wishes: &Wishes<'_>) -> anyho
         inputs: planner.inputs,
         links: planner.links,
         dirs: planner.dirs,
+        env: planner.env,
         dependencies,
         stdin: None,
         homes: planner.homes,
@@ -173,6 +178,8 @@ pub(super) struct Planner<'a> {
     /// Directories of here that arguments name something in that is not here: the job may make it there.
     pub(super) parents: BTreeSet<String>,
     pub(super) homes: Vec<Home>,
+    /// Variables that the script's first line sets.
+    env: BTreeMap<String, String>,
 }
 
 impl Planner<'_> {
@@ -223,13 +230,21 @@ impl Planner<'_> {
             .head(word)
             .map_err(|error| usage(format!("cannot read the script {shown}: {}", cause(&error))))?;
         let told = match self.wishes.runtime {
-            Some(runtime) => Told::Runtime(runtime.to_owned(), Vec::new()),
+            Some(runtime) => Told::Runtime(runtime.to_owned(), Own::default()),
             None => tell(Path::new(word), &head, mode(&meta) & 0o111 != 0, &self.wishes.runtimes),
         };
         let (runtime, mut command) = match told {
             // Who may not execute it runs it by its interpreter's name, to which the first line is a comment.
             Told::Runtime(runtime, _) if mode(&meta) & 0o111 == 0 => (Some(runtime), Vec::new()),
-            Told::Runtime(runtime, options) => (Some(runtime), options),
+            Told::Runtime(runtime, own) => {
+                if let Some(wrong) = own.wrong {
+                    return Err(usage(format!(
+                        "{shown}, line 1 {wrong}; take that out, or name the runtime, which leaves the line out: --runtime {runtime}"
+                    )));
+                }
+                self.env.extend(own.env);
+                (Some(runtime), own.options)
+            }
             Told::Itself => (None, Vec::new()),
             Told::Nothing => {
                 let executable = mode(&meta) & 0o111 != 0;

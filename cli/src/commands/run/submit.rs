@@ -1,10 +1,11 @@
 //! From a plan to a job: hash, send what is missing, submit.
 
 use std::{
-    collections::{BTreeSet, HashMap},
-    path::PathBuf,
+    collections::{BTreeMap, BTreeSet, HashMap},
+    path::{Path, PathBuf},
 };
 
+use anyhow::anyhow;
 use api::view::Submitted;
 use bus::{
     ids::Digest,
@@ -17,6 +18,7 @@ use reqwest::Method;
 use super::{
     RunArgs,
     dependencies::Declared,
+    layers::Heard,
     plan::{Input, Plan},
     policy::Policies,
 };
@@ -69,12 +71,13 @@ pub(super) async fn stage(client: &Client, args: &RunArgs, plans: Vec<Plan>, pol
     let hashed: HashMap<PathBuf, Hashed> = hashed.into_iter().map(|file| (file.source.clone(), file)).collect();
     let mut submissions = Vec::with_capacity(plans.len());
     for plan in plans {
-        let stdin = plan.stdin.as_ref().and_then(|path| hashed.get(path));
+        let stdin = plan.stdin.as_ref().map(|path| read_of(&hashed, path)).transpose()?;
         let stdin = stdin.map(|file| Content {
             sha256: file.sha256,
             size: file.size,
         });
-        let inputs: Vec<InputFile> = plan.inputs.into_iter().filter_map(|input| as_input(input, &hashed)).collect();
+        let inputs = plan.inputs.into_iter().map(|input| as_input(input, &hashed));
+        let inputs = inputs.collect::<anyhow::Result<Vec<InputFile>>>()?;
         let named: usize = inputs.iter().map(|input| input.path.as_str().len()).sum();
         let many = inputs.len() > MAX_INLINE_INPUTS || named > MAX_INLINE_PATHS;
         let (inputs, files) = if many { (Vec::new(), inputs) } else { (inputs, Vec::new()) };
@@ -86,20 +89,31 @@ pub(super) async fn stage(client: &Client, args: &RunArgs, plans: Vec<Plan>, pol
         submissions.push(Submission {
             command: plan.command,
             runtime: plan.runtime,
-            dependencies: plan.dependencies.map(|declared| declared.resolve(&hashed)),
+            dependencies: plan.dependencies.map(|declared| declared.resolve(&hashed)).transpose()?,
             inputs,
             tree: send_list(client, &tree).await?,
             stdin,
             name: args.name.clone().or(plan.named),
+            env: with_own(plan.env, args),
             ..submission(args, policies)
         });
     }
     Ok(submissions)
 }
 
-fn as_input(input: Input, hashed: &HashMap<PathBuf, Hashed>) -> Option<InputFile> {
-    let file = hashed.get(&input.source)?;
-    Some(InputFile {
+/// What was read of a file that goes along. A job without it would be another job.
+///
+/// # Errors
+/// If it was not read, with its name.
+pub(super) fn read_of<'a>(hashed: &'a HashMap<PathBuf, Hashed>, source: &Path) -> anyhow::Result<&'a Hashed> {
+    hashed
+        .get(source)
+        .ok_or_else(|| anyhow!("cannot send {}: its content was not read; run again", source.display()))
+}
+
+fn as_input(input: Input, hashed: &HashMap<PathBuf, Hashed>) -> anyhow::Result<InputFile> {
+    let file = read_of(hashed, &input.source)?;
+    Ok(InputFile {
         sha256: file.sha256,
         size: file.size,
         executable: input.executable(),
@@ -116,6 +130,13 @@ async fn send_list(client: &Client, tree: &Tree) -> anyhow::Result<Option<TreeRe
     let (json, reference) = tree.to_json();
     put_bytes(client, reference.sha256, json).await?;
     Ok(Some(reference))
+}
+
+/// The variables of a script's own first line, behind those that the user gives it.
+pub(super) fn with_own(own: BTreeMap<String, String>, args: &RunArgs) -> BTreeMap<String, String> {
+    let Heard { env, secrets, .. } = &args.heard;
+    let own = own.into_iter().filter(|(name, _)| !secrets.contains_key(name));
+    own.chain(env.clone()).collect()
 }
 
 /// What the options say of the job; what it runs is left open.
@@ -155,4 +176,32 @@ fn resources(cpu: Option<Cpus>, memory: Option<ByteSize>) -> Option<Resources> {
         memory_bytes: memory.map(|size| size.0),
         cpu_limit: cpu.is_some(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_was_not_read_is_an_error_that_names_it() -> anyhow::Result<()> {
+        let file = |name: &str| Hashed {
+            source: name.into(),
+            sha256: Digest::of(name.as_bytes()),
+            size: 1,
+            modified: None,
+        };
+        let hashed: HashMap<PathBuf, Hashed> = [("a.csv".into(), file("a.csv"))].into_iter().collect();
+        let input = |name: &str| -> anyhow::Result<Input> {
+            Ok(Input {
+                source: name.into(),
+                path: name.parse()?,
+                mode: 0o644,
+                size: 1,
+            })
+        };
+        assert_eq!(as_input(input("a.csv")?, &hashed)?.sha256, Digest::of(b"a.csv"));
+        let error = as_input(input("b.csv")?, &hashed).expect_err("it was not read").to_string();
+        assert!(error.contains("cannot send b.csv: its content was not read"), "{error}");
+        Ok(())
+    }
 }

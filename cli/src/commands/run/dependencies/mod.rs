@@ -30,6 +30,7 @@ use bus::{
 use super::{
     plan::{Planner, parsed},
     say,
+    submit::read_of,
 };
 use crate::{client::Hashed, failure::usage, text};
 
@@ -129,13 +130,16 @@ impl Declared {
     }
 
     /// As a job says it, where the files here are known by their content.
-    pub(super) fn resolve(&self, hashed: &HashMap<PathBuf, Hashed>) -> Dependencies {
-        let files = self.files.iter().filter_map(|(path, content)| {
+    ///
+    /// # Errors
+    /// If one of them was not read, with its name.
+    pub(super) fn resolve(&self, hashed: &HashMap<PathBuf, Hashed>) -> anyhow::Result<Dependencies> {
+        let files = self.files.iter().map(|(path, content)| {
             let (sha256, size) = match content {
                 Content::Made(bytes) => (Digest::of(bytes), bytes.len() as u64),
-                Content::Of(source) => hashed.get(source).map(|file| (file.sha256, file.size))?,
+                Content::Of(source) => read_of(hashed, source).map(|file| (file.sha256, file.size))?,
             };
-            Some(InputFile {
+            Ok(InputFile {
                 path: path.clone(),
                 sha256,
                 size,
@@ -143,13 +147,13 @@ impl Declared {
                 mode: None,
             })
         });
-        Dependencies {
+        Ok(Dependencies {
             kind: self.kind,
             declared_in: self.declared_in.clone(),
             packages: self.packages,
             python: self.python.clone(),
-            files: files.collect(),
-        }
+            files: files.collect::<anyhow::Result<_>>()?,
+        })
     }
 }
 
