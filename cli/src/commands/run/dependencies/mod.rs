@@ -8,6 +8,7 @@ mod inline;
 mod lines;
 mod local;
 mod node;
+mod npmrc;
 mod poetry;
 mod pyproject;
 mod python;
