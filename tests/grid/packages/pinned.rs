@@ -100,6 +100,20 @@ async fn a_pinned_index_is_asked_or_the_job_is_refused() -> Result<()> {
         )?;
         let came = here.rgrid(&["run", "--requirements", "new/pyproject.toml", "s.py"])?;
         ensure!(came.code == 126 && came.out().is_empty(), "{}{}", came.out(), came.err());
+        here.write(
+            "newer/pyproject.toml",
+            format!(
+                "[project]\nname = 'x'\ndependencies = ['hail']\n[tool.uv]\nindex-strategy = 'newer-than-uv'\n\
+                 [[tool.uv.index]]\nurl = '{own}'\ndefault = true\n"
+            ),
+        )?;
+        let came = here.rgrid(&["run", "--requirements", "newer/pyproject.toml", "s.py"])?;
+        ensure!(came.code == 126 && came.out().is_empty(), "{}{}", came.out(), came.err());
+        ensure!(
+            installer == "pip" || came.err().contains("error: Failed to parse: settings.toml"),
+            "{}",
+            came.err()
+        );
     }
     Ok(())
 }
