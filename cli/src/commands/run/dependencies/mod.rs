@@ -4,6 +4,7 @@
 //! package.json. Files are looked for beside the script, then above it up to the current directory.
 
 mod doc;
+mod foreign;
 mod inline;
 mod lines;
 mod local;
@@ -37,28 +38,6 @@ use crate::{client::Hashed, failure::usage, text};
 
 /// The longest file that declares packages, in bytes.
 const LONGEST: u64 = 16 << 20;
-
-/// Files that declare packages in forms that are not read, and what to do.
-const FOREIGN: [(&str, &str); 6] = [
-    (
-        "Pipfile",
-        "name the packages with --requirements FILE (`pipenv requirements > FILE`)",
-    ),
-    (
-        "environment.yml",
-        "name the packages with --requirements FILE, or run in an image that has them (--image)",
-    ),
-    (
-        "environment.yaml",
-        "name the packages with --requirements FILE, or run in an image that has them (--image)",
-    ),
-    (
-        "pixi.toml",
-        "name the packages with --requirements FILE, or run in an image that has them (--image)",
-    ),
-    ("setup.cfg", "name the packages with --requirements FILE if the script needs any"),
-    ("setup.py", "name the packages with --requirements FILE if the script needs any"),
-];
 
 /// What is said of a file that declares packages, and cannot be read.
 fn wrong_file(error: &text::Error) -> anyhow::Error {
@@ -196,8 +175,11 @@ impl Planner<'_> {
         let path = self.cwd.join(named);
         let shown = named.display().to_string();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if let Some((_, out)) = FOREIGN.iter().find(|(foreign, _)| *foreign == name) {
-            return Err(usage(format!("--requirements {shown}: rgrid does not read a {name}; {out}")));
+        if let Some(foreign) = foreign::FOREIGN.iter().find(|foreign| foreign.name == name) {
+            return Err(usage(format!(
+                "--requirements {shown}: rgrid does not read a {name}; {}",
+                foreign.out
+            )));
         }
         let declared = match name {
             "package.json" => node::read(&path, shown.clone()),
@@ -229,17 +211,23 @@ impl Planner<'_> {
                 .flatten();
             return Ok(Declared::pip(shown, python, read));
         }
-        if let Some(path) = project {
-            return pyproject::read(&path, &self.shown(&path), self.cwd);
+        let declared = match project {
+            Some(path) => pyproject::read(&path, &self.shown(&path), self.cwd)?,
+            None => None,
+        };
+        if declared.as_ref().is_none_or(|declared| declared.packages == 0) {
+            self.unread(script);
         }
-        self.unread(script);
-        Ok(None)
+        Ok(declared)
     }
 
-    /// Says that packages are declared in a form that is not read, once.
+    /// Says that packages are declared in a form that is not read, once, where the script needs some.
     fn unread(&self, script: &Path) {
-        let found = FOREIGN.iter().find_map(|(name, out)| Some((self.above(script, name)?, out)));
-        if let Some((path, out)) = found {
+        let found = foreign::FOREIGN.iter().find_map(|foreign| {
+            let path = self.above(script, foreign.name)?;
+            foreign::declares(foreign, &path).then_some((path, foreign.out))
+        });
+        if let Some((path, out)) = found.filter(|_| foreign::needs_packages(script)) {
             say::once(&format!("{} is not read, and no packages are installed; {out}", self.shown(&path)));
         }
     }
