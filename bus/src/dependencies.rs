@@ -61,7 +61,9 @@ pub struct Dependencies {
     /// The versions of Python that they need (`>=3.11`), as the specifiers of PEP 440; absent: any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub python: Option<String>,
-    /// The files that the installer needs: `requirements.txt` or `package.json`, and what it names.
+    /// The files that the installer needs: `requirements.txt` or `package.json`, and what it names. Where `uv/pyproject.toml` is among
+    /// them, uv installs that instead, and `uv/settings.toml` holds its settings alone. An empty `requirements.txt` alone installs
+    /// nothing, and only `python` counts.
     pub files: Vec<InputFile>,
 }
 

@@ -1,7 +1,7 @@
 //! A TOML document whose every value knows its line.
 
 use toml::{
-    Table, Value,
+    Spanned, Table, Value,
     de::{DeTable, DeValue},
 };
 
@@ -46,7 +46,11 @@ impl Doc {
 
     /// Where a value stands: `pyproject.toml, line 7`. Elements of a list are told by their number.
     pub(super) fn at(&self, path: &[&str]) -> String {
-        let start = DeTable::parse(&self.text).ok().and_then(|table| locate(table.get_ref(), path));
+        self.at_in(DeTable::parse(&self.text).ok().as_ref(), path)
+    }
+
+    fn at_in(&self, tree: Option<&Spanned<DeTable<'_>>>, path: &[&str]) -> String {
+        let start = tree.and_then(|tree| locate(tree.get_ref(), path));
         format!(
             "{}, line {}",
             self.shown,
@@ -99,12 +103,13 @@ impl Doc {
     pub(super) fn entries(&self, path: &[&str]) -> anyhow::Result<Vec<Entry>> {
         let Some(value) = self.get(path) else { return Ok(Vec::new()) };
         let list = value.as_array().ok_or_else(|| self.wrong(path, "is no list; correct it"))?;
+        let tree = DeTable::parse(&self.text).ok();
         let one = |(place, value): (usize, &Value)| {
             let place = place.to_string();
             let path = [path, &[place.as_str()]].concat();
             let text = value.as_str().ok_or_else(|| self.wrong(&path, "is no text; correct it"))?;
             Ok(Entry {
-                at: self.at(&path),
+                at: self.at_in(tree.as_ref(), &path),
                 text: text.to_owned(),
             })
         };
