@@ -10,6 +10,7 @@ mod output;
 mod project;
 mod scan;
 mod service;
+mod text;
 mod up;
 mod values;
 

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use bus::{
     dependencies::Kind,
     ids::{Attempt, JobId, SessionId},
+    pep440::Specifiers,
     runtime::RuntimeRef,
     spec::{ExecutorKind, RelPath},
 };
@@ -117,6 +118,17 @@ pub struct Identity {
     pub text: String,
     /// Where the interpreter is on this machine; nothing where that is known inside of the image only.
     pub executable: Option<PathBuf>,
+}
+
+/// Which Python of an executor is one that a job needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fitting {
+    /// The one that the job gets anyway.
+    Usual,
+    /// This one.
+    Other(RuntimeRef),
+    /// Only what runs there can tell.
+    Unknown,
 }
 
 /// What a command may use. What is absent is not limited.
@@ -233,6 +245,15 @@ pub trait Executor: Send + Sync {
     /// # Errors
     /// If there is no such interpreter, or it does not tell.
     async fn identity(&self, launch: &Launch, kind: Kind) -> Result<Identity, Error>;
+
+    /// The runtime to run a job by that needs certain versions of Python, where it leaves the version open and another than usual is
+    /// meant; nothing where the usual one fits, or only its environment can tell.
+    ///
+    /// # Errors
+    /// [`Error::Unrunnable`] if no Python of this worker fits, with those that it has.
+    async fn fitting(&self, _launch: &Launch, _python: &Specifiers) -> Result<Fitting, Error> {
+        Ok(Fitting::Unknown)
+    }
 
     /// Starts a command.
     ///

@@ -47,7 +47,8 @@ pub(super) async fn show(client: &Client, args: &RunArgs, plan: Plan, policies: 
     let hashed = hash(sources, &Bar::new("reading", 0)).await?;
     let hashed = hashed.into_iter().map(|file| (file.source.clone(), file)).collect();
     let submission = Submission {
-        dependencies: declared.map(|declared| declared.resolve(&hashed)),
+        dependencies: declared.map(|declared| declared.resolve(&hashed)).transpose()?,
+        env: submit::with_own(plan.env.clone(), args),
         command: plan.command.clone(),
         runtime: plan.runtime.clone(),
         ..submit::submission(args, policies)
@@ -119,7 +120,10 @@ fn words(client: &Client, args: &RunArgs, job: &Submission, (files, links, stdin
     line("packages", job.dependencies.as_ref().map(Dependencies::called));
     line(
         "python",
-        job.dependencies.as_ref().and_then(|dependencies| dependencies.python.clone()),
+        job.dependencies
+            .as_ref()
+            .filter(|dependencies| dependencies.packages > 0)
+            .and_then(|dependencies| dependencies.python.clone()),
     );
     line("image", job.image.clone());
     line("executor", job.executor.map(|executor| executor.to_string()));

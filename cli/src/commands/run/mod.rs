@@ -10,6 +10,7 @@ mod draft;
 mod dry;
 mod environment;
 mod files;
+mod first_line;
 mod found;
 mod gather;
 mod home;

@@ -1,7 +1,7 @@
 //! From the words of the command line to the job's command and the files that go along.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     ffi::{OsStr, OsString},
     fs::{File, Metadata},
     io::Read as _,
@@ -16,6 +16,7 @@ use super::{
     dependencies::Declared,
     draft::{Draft, Root},
     files::FileArgs,
+    first_line::Own,
     found::Scanned,
     gather::{Choice, below, globs},
     home::Home,
@@ -42,6 +43,8 @@ pub(super) struct Plan {
     pub(super) dirs: Vec<RelPath>,
     /// The directory of here that the job's work directory stands for, and where the command starts in it.
     pub(super) root: Root,
+    /// Variables that its first line sets.
+    pub(super) env: BTreeMap<String, String>,
     /// The packages that it needs.
     pub(super) dependencies: Option<Declared>,
     /// What it reads from standard input.
@@ -174,6 +177,7 @@ fn plan_all(cwd: &Path, runs: &[Vec<OsString>], wishes: &Wishes<'_>, is_one: boo
         dirs,
         homes: homes.into_iter().map(|home| home.within(&root)).collect(),
         root,
+        env: std::mem::take(&mut planner.env),
         dependencies,
         stdin: None,
         named,
@@ -230,6 +234,8 @@ pub(super) struct Planner<'a> {
     /// Directories of here that arguments name something in that is not here: the job may make it there.
     pub(super) parents: BTreeSet<String>,
     pub(super) homes: Vec<Home>,
+    /// Variables that the script's first line sets.
+    env: BTreeMap<String, String>,
 }
 
 impl<'a> Planner<'a> {
@@ -261,6 +267,7 @@ impl<'a> Planner<'a> {
             draft: Draft::default(),
             parents: BTreeSet::new(),
             homes: Vec::new(),
+            env: BTreeMap::new(),
         })
     }
 
@@ -322,13 +329,21 @@ impl Planner<'_> {
             .head(word)
             .map_err(|error| usage(format!("cannot read the script {shown}: {}", cause(&error))))?;
         let told = match self.wishes.runtime {
-            Some(runtime) => Told::Runtime(runtime.to_owned(), Vec::new()),
+            Some(runtime) => Told::Runtime(runtime.to_owned(), Own::default()),
             None => tell(Path::new(word), &head, mode(&meta) & 0o111 != 0, &self.wishes.runtimes),
         };
         let (runtime, mut command) = match told {
             // Who may not execute it runs it by its interpreter's name, to which the first line is a comment.
             Told::Runtime(runtime, _) if mode(&meta) & 0o111 == 0 => (Some(runtime), Vec::new()),
-            Told::Runtime(runtime, options) => (Some(runtime), options),
+            Told::Runtime(runtime, own) => {
+                if let Some(wrong) = own.wrong {
+                    return Err(usage(format!(
+                        "{shown}, line 1 {wrong}; take that out, or name the runtime, which leaves the line out: --runtime {runtime}"
+                    )));
+                }
+                self.env.extend(own.env);
+                (Some(runtime), own.options)
+            }
             Told::Itself => (None, Vec::new()),
             Told::Nothing => {
                 let executable = mode(&meta) & 0o111 != 0;

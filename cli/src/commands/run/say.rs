@@ -1,8 +1,11 @@
 //! What `rgrid run` itself says: on standard error, in one line each.
 
+use std::collections::BTreeSet;
+
 use api::view::{AttemptOutcome, AttemptView, INTERRUPTED, JobView, LostAttempt, RETURNED, describe_loss};
 use bus::ids::JobId;
 use chrono::Utc;
+use parking_lot::Mutex;
 
 use super::missed::Missed;
 use crate::{client::Error, output::words_of_wait};
@@ -20,6 +23,14 @@ pub(crate) fn gap(job: JobId, bytes: u64) {
 /// What the user should know of a job that waits.
 pub(super) fn warning(warning: &str) {
     eprintln!("rgrid: {warning}");
+}
+
+/// What the user should know of what stands here: said once, however many jobs it holds for.
+pub(super) fn once(sentence: &str) {
+    static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    if SAID.lock().insert(sentence.to_owned()) {
+        eprintln!("rgrid: {sentence}");
+    }
 }
 
 /// What a job waits for that is not ready.

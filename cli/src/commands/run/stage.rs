@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use anyhow::Context as _;
@@ -20,7 +20,7 @@ use super::{
     draft::Root,
     plan::{Input, Member, Plan},
     policy::Policies,
-    submit::submission,
+    submit::{submission, with_own},
 };
 use crate::{
     bring::Sent,
@@ -42,10 +42,7 @@ pub(super) async fn stage(
 ) -> anyhow::Result<(Submission, Vec<MemberSubmission>, Sent)> {
     let hashed = send(client, args, &plan, &members).await?;
     let content = |path: &PathBuf| {
-        let file = hashed
-            .get(path)
-            .with_context(|| format!("cannot tell what {} holds; run the same again", path.display()))?;
-        anyhow::Ok(Content {
+        read_of(&hashed, path).map(|file| Content {
             sha256: file.sha256,
             size: file.size,
         })
@@ -66,7 +63,8 @@ pub(super) async fn stage(
     let submission = Submission {
         command: plan.command,
         runtime: plan.runtime,
-        dependencies: plan.dependencies.map(|declared| declared.resolve(&hashed)),
+        dependencies: plan.dependencies.map(|declared| declared.resolve(&hashed)).transpose()?,
+        env: with_own(plan.env, args),
         inputs,
         tree,
         stdin,
@@ -147,10 +145,18 @@ fn as_inputs(inputs: Vec<Input>, hashed: &HashMap<PathBuf, Hashed>) -> anyhow::R
     inputs.into_iter().map(|input| as_input(input, hashed)).collect()
 }
 
+/// What was read of a file that goes along. A job without it would be another job.
+///
+/// # Errors
+/// If it was not read, with its name.
+pub(super) fn read_of<'a>(hashed: &'a HashMap<PathBuf, Hashed>, source: &Path) -> anyhow::Result<&'a Hashed> {
+    hashed
+        .get(source)
+        .with_context(|| format!("cannot send {}: its content was not read; run again", source.display()))
+}
+
 fn as_input(input: Input, hashed: &HashMap<PathBuf, Hashed>) -> anyhow::Result<InputFile> {
-    let file = hashed
-        .get(&input.source)
-        .with_context(|| format!("cannot tell what {} holds; run the same again", input.source.display()))?;
+    let file = read_of(hashed, &input.source)?;
     Ok(InputFile {
         sha256: file.sha256,
         size: file.size,
@@ -183,4 +189,32 @@ async fn send_list(client: &Client, tree: &Tree) -> anyhow::Result<Option<TreeRe
     let (json, reference) = tree.to_json();
     put_bytes(client, reference.sha256, json).await?;
     Ok(Some(reference))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_was_not_read_is_an_error_that_names_it() -> anyhow::Result<()> {
+        let file = |name: &str| Hashed {
+            source: name.into(),
+            sha256: Digest::of(name.as_bytes()),
+            size: 1,
+            modified: None,
+        };
+        let hashed: HashMap<PathBuf, Hashed> = [("a.csv".into(), file("a.csv"))].into_iter().collect();
+        let input = |name: &str| -> anyhow::Result<Input> {
+            Ok(Input {
+                source: name.into(),
+                path: name.parse()?,
+                mode: 0o644,
+                size: 1,
+            })
+        };
+        assert_eq!(as_input(input("a.csv")?, &hashed)?.sha256, Digest::of(b"a.csv"));
+        let error = as_input(input("b.csv")?, &hashed).expect_err("it was not read").to_string();
+        assert!(error.contains("cannot send b.csv: its content was not read"), "{error}");
+        Ok(())
+    }
 }

@@ -1,6 +1,6 @@
 //! From a plan to a job: hash, send what is missing, submit.
 
-use std::fmt::Display;
+use std::{collections::BTreeMap, fmt::Display};
 
 use api::view::Submitted;
 use bus::{ids::JobId, spec::Resources, submission::Submission};
@@ -9,6 +9,7 @@ use reqwest::Method;
 use super::{
     Brought, RunArgs,
     interrupt::{Heard, Interrupts},
+    layers,
     plan::Plan,
     policy::Policies,
     stage::stage,
@@ -86,6 +87,13 @@ pub(crate) fn unsure(error: Error, what: &str, id: &dyn Display) -> anyhow::Erro
     anyhow::Error::new(error).context(format!(
         "it is not known whether {what} {id} was accepted; `rgrid status {id}` tells once the grid answers"
     ))
+}
+
+/// The variables of a script's own first line, behind those that the user gives it.
+pub(super) fn with_own(own: BTreeMap<String, String>, args: &RunArgs) -> BTreeMap<String, String> {
+    let layers::Heard { env, secrets, .. } = &args.heard;
+    let own = own.into_iter().filter(|(name, _)| !secrets.contains_key(name));
+    own.chain(env.clone()).collect()
 }
 
 /// What the options say of the job; what it runs is left open.

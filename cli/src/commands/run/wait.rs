@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use api::view::{JobView, LogAttempt, Submitted};
-use bus::{frame::Stream, ids::JobId};
+use bus::ids::JobId;
 use reqwest::Method;
 use serde_json::json;
 

@@ -15,7 +15,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use bus::{dependencies::Kind, ids::WorkerId, spec::ExecutorKind};
+use bus::{dependencies::Kind, ids::WorkerId, pep440::Specifiers, spec::ExecutorKind};
 use parking_lot::RwLock;
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::net::unix::pipe::Receiver;
@@ -37,7 +37,7 @@ use self::{
     version::Versions,
     wire::Command,
 };
-use super::{Error, Executor, Identity, Launch, Limits, Running, runtimes::Runtimes};
+use super::{Error, Executor, Fitting, Identity, Launch, Limits, Running, runtimes::Runtimes};
 
 mod cgroup;
 mod ending;
@@ -276,6 +276,17 @@ impl Executor for Process {
         };
         let file = self.interpreter(launch, program).await?;
         self.identities.of(&file, arguments, &self.config.path, kind).await
+    }
+
+    async fn fitting(&self, launch: &Launch, python: &Specifiers) -> Result<Fitting, Error> {
+        let Some(runtime) = &launch.runtime else {
+            return Ok(Fitting::Unknown);
+        };
+        let table = self.config.runtimes.table();
+        let Some(program) = table.interpreter(&runtime.name)?.first() else {
+            return Ok(Fitting::Unknown);
+        };
+        self.versions.fitting(&self.programs, program, runtime, python).await
     }
 
     async fn launch(&self, launch: Launch) -> Result<Running, Error> {
