@@ -52,7 +52,7 @@ impl Reader<'_> {
                     .map(|part| self.any_of(unnamed(part)))
                     .collect();
                 self.role = before;
-                receiver.filled(&fields)
+                self.filled(receiver, &fields)
             }
             "resolve" | "absolute" | "expanduser" | "as_posix" | "to_s" | "to_path" | "realpath" | "toString" | "strip" | "trim"
             | "freeze" | "dup" | "as_uri" => {
@@ -63,7 +63,7 @@ impl Reader<'_> {
                 let mut all = receiver;
                 for part in split(inner, |node| node.is(',')) {
                     let other = self.any_of(part);
-                    all = all.with(other, Value::join);
+                    all = all.with(self.opened(other), Value::join);
                 }
                 all
             }
@@ -89,6 +89,32 @@ impl Reader<'_> {
                 self.emit_as(Role::Read, &receiver);
                 self.arguments(Role::Write, inner);
                 Eval::unknown()
+            }
+            // Several names in one text.
+            "split" | "splitlines" | "lines" if receiver.is_literal && inner.len() <= 1 => {
+                let separator = inner.first().and_then(Node::plain);
+                let texts = receiver.values.iter().filter_map(Value::known);
+                let names = texts.flat_map(|text| match separator {
+                    Some(separator) if !separator.is_empty() => text.split(separator).map(str::trim).collect::<Vec<_>>(),
+                    _ if name == "split" => text.split_whitespace().collect(),
+                    _ => text.lines().map(str::trim).collect(),
+                });
+                let values = names.filter(|name| !name.is_empty()).map(Value::text).collect::<Vec<_>>();
+                for value in values.iter().skip(super::value::MOST) {
+                    self.emit(&Eval::of(vec![value.clone()]));
+                }
+                Eval::of(values.into_iter().take(super::value::MOST).collect())
+            }
+            "replace" | "sub" if receiver.values.iter().any(|value| value.known().is_some()) => {
+                let texts: Vec<&str> = split(inner, |node| node.is(','))
+                    .into_iter()
+                    .filter_map(|part| part.first()?.plain())
+                    .collect();
+                let [from, to] = texts.as_slice() else { return Eval::unknown() };
+                receiver.map(|value| match value.known() {
+                    Some(text) => Value::of(value.base.clone(), vec![Part::Text(text.replace(from, to))]),
+                    None => value.clone(),
+                })
             }
             _ if receiver.is_literal => {
                 // A method of a text: the text is its material.
@@ -127,7 +153,7 @@ impl Reader<'_> {
         match does {
             Role::Command => self.command(inner),
             Role::Module => self.required(inner),
-            _ => self.arguments(does, inner),
+            _ => self.arguments_of(name, does, inner),
         }
         if name == "add_argument" || name == "option" || name == "add_option" {
             self.option(inner);
@@ -152,7 +178,14 @@ impl Reader<'_> {
         for value in &eval.values {
             match value.known() {
                 Some(name) if value.base == Base::Free => self.module(name.to_owned(), false),
-                // `path.join(__dirname, "x")`.
+                // `path.join(__dirname, "x")`: also without its ending.
+                Some(text) if self.language != Language::Python => {
+                    if let Base::At(dir) = &value.base {
+                        self.module(dir.join(text.trim_start_matches('/')).to_string_lossy().into_owned(), false);
+                    } else {
+                        self.module(format!("./{text}"), false);
+                    }
+                }
                 Some(_) => self.mention(&Eval::of(vec![value.clone()]), &How::Read, false),
                 None if self.language != Language::Python => self.mention(&Eval::of(vec![value.clone()]), &How::Read, false),
                 None => {
@@ -176,7 +209,7 @@ impl Reader<'_> {
             return;
         };
         let given = self.names.get("argv").to_vec();
-        self.names.define(&name, &given);
+        self.names.define_open(&name, &given);
         if let Some(default) = default {
             let eval = self.any_of(&default[2..]);
             self.names.define(&name, &eval.values);
@@ -192,15 +225,29 @@ impl Reader<'_> {
         let mut evals = evals.into_iter().map(|eval| Eval { is_literal: false, ..eval });
         match fold {
             Fold::Here => Eval::of(vec![Value::current()]),
-            Fold::Join => evals.reduce(|a, b| a.with(b, Value::join)).unwrap_or_default(),
-            Fold::Concat => evals.reduce(|a, b| a.with(b, Value::concat)).unwrap_or_default(),
+            Fold::Join => evals
+                .map(|eval| self.opened(eval))
+                .reduce(|a, b| a.with(b, Value::join))
+                .unwrap_or_default(),
+            Fold::Concat => evals
+                .map(|eval| self.opened(eval))
+                .reduce(|a, b| a.with(b, Value::concat))
+                .unwrap_or_default(),
             Fold::Parent => evals.next().unwrap_or_default().map(Value::parent),
             Fold::Default => evals.nth(1).unwrap_or_default(),
             Fold::Template => {
                 let template = evals.next().unwrap_or_default();
-                template.filled(&evals.collect::<Vec<_>>())
+                let fields = evals.collect::<Vec<_>>();
+                self.filled(template, &fields)
             }
             Fold::Stem => evals.next().unwrap_or_default().map(|value| value.with_extension("")),
+            Fold::Expand => {
+                let first = evals.next().unwrap_or_default();
+                match evals.next() {
+                    Some(base) => base.with(first, Value::join),
+                    None => first,
+                }
+            }
             Fold::Same => {
                 let first = evals.next().unwrap_or_default();
                 match evals.next() {
@@ -223,6 +270,11 @@ impl Reader<'_> {
 
     /// The arguments of a function that does this with paths.
     pub(super) fn arguments(&mut self, does: Role, inner: &[Node]) {
+        self.arguments_of("", does, inner);
+    }
+
+    /// The same, of a function of this name.
+    fn arguments_of(&mut self, function: &str, does: Role, inner: &[Node]) {
         let parts = split(inner, |node| node.is(','));
         let positional = parts.iter().filter(|part| named(part).is_none()).count();
         let mut place = 0;
@@ -242,7 +294,9 @@ impl Reader<'_> {
             let evals = self.sequence(unnamed(part));
             for eval in &evals {
                 if let Some(name) = parameter {
-                    self.names.define(name, &eval.values);
+                    self.names.define_open(name, &eval.values);
+                } else {
+                    self.names.give(function, place - 1, &eval.values);
                 }
                 self.emit(eval);
             }

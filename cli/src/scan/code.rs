@@ -40,6 +40,10 @@ pub(super) struct Mention {
     pub(super) how: How,
     /// It stands where texts mean other things too: only what looks like a path is one.
     pub(super) is_weak: bool,
+    /// The mentions of one expression that has one more to stand in, if none of them is here; 0: there is none.
+    pub(super) group: u32,
+    /// It is that one.
+    pub(super) stands_in: bool,
     pub(super) line: u32,
 }
 
@@ -73,6 +77,10 @@ pub(super) struct Mentions {
 pub(super) struct Names {
     values: HashMap<String, Vec<Value>>,
     used: HashSet<String>,
+    /// Names that stand for other things too: parameters, arguments of the program, what a loop runs through.
+    open: HashSet<String>,
+    /// The parameters of functions, by the functions' names.
+    parameters: HashMap<String, Vec<String>>,
 }
 
 impl Names {
@@ -87,6 +95,28 @@ impl Names {
                 known.push(value.clone());
             }
         }
+    }
+
+    /// Notes which parameters a function has.
+    pub(super) fn function(&mut self, name: &str, parameters: Vec<String>) {
+        self.parameters.insert(name.to_owned(), parameters);
+    }
+
+    /// Notes what a function is given for a parameter.
+    pub(super) fn give(&mut self, function: &str, place: usize, values: &[Value]) {
+        if let Some(name) = self.parameters.get(function).and_then(|names| names.get(place)).cloned() {
+            self.define_open(&name, values);
+        }
+    }
+
+    /// Defines a name that stands for other things too.
+    pub(super) fn define_open(&mut self, name: &str, values: &[Value]) {
+        self.define(name, values);
+        self.open.insert(name.to_owned());
+    }
+
+    pub(super) fn is_open(&self, name: &str) -> bool {
+        self.open.contains(name)
     }
 
     pub(super) fn use_of(&mut self, name: &str) {
@@ -125,6 +155,7 @@ impl Source {
             found: Mentions::default(),
             role: Role::Read,
             line: 1,
+            groups: 0,
         };
         reader.block(&self.nodes);
         reader.found
@@ -141,6 +172,8 @@ pub(super) struct Reader<'a> {
     /// What the innermost function does with its arguments.
     pub(super) role: Role,
     pub(super) line: u32,
+    /// How many expressions had a mention to stand in.
+    pub(super) groups: u32,
 }
 
 impl Reader<'_> {
@@ -174,6 +207,7 @@ impl Reader<'_> {
         if self.imports(nodes) {
             return;
         }
+        self.function_of(nodes);
         let is_load_path = |node: &Node| matches!(node.word(), Some("LOAD_PATH" | "set_include_path" | "addsitedir"));
         if nodes.iter().any(is_load_path) {
             return self.searched(nodes);
@@ -215,11 +249,76 @@ impl Reader<'_> {
         self.role = before;
     }
 
+    /// Notes a function that is defined here, and its parameters.
+    fn function_of(&mut self, nodes: &[Node]) {
+        let at = nodes
+            .iter()
+            .position(|node| matches!(node.word(), Some("def" | "function" | "fn" | "sub")));
+        let Some(at) = at else { return };
+        let (name, parameters) = match &nodes[at + 1..] {
+            [Node::Word(name, _), Node::Group('(', parameters), ..] => (name.as_str(), parameters),
+            // R: `f <- function(x)`; JavaScript: `const f = function (x)`.
+            [Node::Group('(', parameters), ..] => match nodes[..at].iter().rev().find_map(Node::word) {
+                Some(name) => (name, parameters),
+                None => return,
+            },
+            _ => return,
+        };
+        let names = split(parameters, |node| node.is(','))
+            .into_iter()
+            .filter_map(|part| part.iter().find_map(Node::word));
+        let names = names
+            .filter(|name| !matches!(*name, "self" | "cls"))
+            .map(ToOwned::to_owned)
+            .collect();
+        self.names.function(name, names);
+    }
+
+    /// `for a in b`: the name stands for what it runs through.
+    pub(super) fn loop_over(&mut self, targets: &[Node], iterable: &[Node]) {
+        let names: Vec<String> = targets
+            .iter()
+            .filter_map(Node::word)
+            .filter(|word| !matches!(*word, "const" | "let" | "var" | "my"))
+            .map(ToOwned::to_owned)
+            .collect();
+        let inner = match iterable {
+            [Node::Word(word, _), Node::Group('(', inner), ..] if word == "zip" => split(inner, |node| node.is(',')),
+            [Node::Word(word, _), Node::Group('(', inner), ..] if word == "enumerate" => vec![&[][..], inner.as_slice()],
+            [Node::Group('[' | '(', inner), ..] if names.len() > 1 => {
+                // Each element has a part for each name.
+                for element in split(inner, |node| node.is(',')) {
+                    let [Node::Group('(' | '[', parts)] = element else { continue };
+                    for (name, part) in names.iter().zip(split(parts, |node| node.is(','))) {
+                        self.stand_for(name, part);
+                    }
+                }
+                return;
+            }
+            _ if names.len() == 1 => vec![iterable],
+            _ => return,
+        };
+        for (name, part) in names.iter().zip(inner) {
+            self.stand_for(name, part);
+        }
+    }
+
+    fn stand_for(&mut self, name: &str, nodes: &[Node]) {
+        let before = std::mem::replace(&mut self.role, Role::Ignore);
+        let values: Vec<Value> = self.sequence(nodes).into_iter().flat_map(|eval| eval.values).collect();
+        self.role = before;
+        self.names.define_open(name, &values);
+    }
+
     /// Takes a name's value.
     pub(super) fn define(&mut self, name: &str, nodes: &[Node]) {
         let before = std::mem::replace(&mut self.role, Role::Read);
         for eval in self.sequence(nodes) {
-            self.names.define(name, &eval.values);
+            if eval.names.iter().any(|used| self.names.is_open(used)) {
+                self.names.define_open(name, &eval.values);
+            } else {
+                self.names.define(name, &eval.values);
+            }
             for used in &eval.names {
                 self.names.use_of(used);
             }

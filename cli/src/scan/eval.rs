@@ -14,6 +14,8 @@ pub(super) struct Eval {
     pub(super) is_variable: bool,
     /// Whether it is compared with something.
     pub(super) is_weak: bool,
+    /// What is meant where none of the values is here: what its variables stand for may be something else.
+    pub(super) fallback: Option<Value>,
     pub(super) line: u32,
 }
 
@@ -49,9 +51,6 @@ impl Eval {
 
     /// A template with what is known of its fields (`%s`, `{}`) in their places.
     pub(super) fn filled(mut self, fields: &[Self]) -> Self {
-        if fields.iter().all(|field| field.values.is_empty()) {
-            return self;
-        }
         let mut made = Vec::new();
         for template in self.values.iter().filter_map(Value::known) {
             let mut pieces = template_pieces(template).into_iter();
@@ -64,6 +63,10 @@ impl Eval {
             made.extend(values);
         }
         made.truncate(MOST);
+        self.fallback = self.values.iter().filter_map(Value::known).next().map(|template| {
+            let pieces = template_pieces(template).into_iter().map(Value::text);
+            pieces.reduce(|a, b| a.concat(&Value::any()).concat(&b)).unwrap_or_else(Value::any)
+        });
         self.values = made;
         self.names.extend(fields.iter().flat_map(|field| field.names.iter().cloned()));
         self.is_literal = false;

@@ -7,7 +7,7 @@ use super::{
     lex::Piece,
     nodes::{Node, nest, split},
     roles::Role,
-    value::{MOST, Value},
+    value::{Base, MOST, Value},
 };
 
 impl Reader<'_> {
@@ -24,6 +24,9 @@ impl Reader<'_> {
         let mut at = 0;
         while at < nodes.len() {
             let before = at;
+            if nodes[at].word() == Some("for") {
+                self.follow_loop(&nodes[at + 1..]);
+            }
             let (eval, next) = self.chain(nodes, at);
             if !eval.values.is_empty() {
                 evals.push(eval);
@@ -31,6 +34,23 @@ impl Reader<'_> {
             at = next.max(before + 1);
         }
         evals
+    }
+
+    /// `for a in b`, also within a list; `for (const a of b)`.
+    fn follow_loop(&mut self, nodes: &[Node]) {
+        let inner = match nodes.first() {
+            Some(Node::Group('(', inner)) => inner.as_slice(),
+            _ => nodes,
+        };
+        let Some(at) = inner.iter().take(12).position(|node| matches!(node.word(), Some("in" | "of"))) else {
+            return;
+        };
+        let rest = &inner[at + 1..];
+        let end = rest
+            .iter()
+            .position(|node| node.is(':') || *node == Node::Line || matches!(node.word(), Some("if" | "for" | "do")))
+            .unwrap_or(rest.len());
+        self.loop_over(&inner[..at], &rest[..end]);
     }
 
     /// One value of several expressions that stand side by side, of which any may be meant.
@@ -65,13 +85,33 @@ impl Reader<'_> {
             value: Value::text(text),
             how: How::Read,
             is_weak: true,
+            group: 0,
+            stands_in: false,
             line,
         }));
+        let group = if eval.fallback.is_some() {
+            self.groups += 1;
+            self.groups
+        } else {
+            0
+        };
         for value in eval.values.iter().filter(|value| !value.is_any()) {
             self.found.files.push(Mention {
                 value: value.clone(),
                 how: how.clone(),
                 is_weak,
+                group,
+                stands_in: false,
+                line,
+            });
+        }
+        if let Some(value) = &eval.fallback {
+            self.found.files.push(Mention {
+                value: value.clone(),
+                how: how.clone(),
+                is_weak,
+                group,
+                stands_in: true,
                 line,
             });
         }
@@ -110,22 +150,46 @@ impl Reader<'_> {
     fn joined(&mut self, nodes: &[Node], start: usize) -> (Eval, usize) {
         let (mut eval, mut at) = self.operand(nodes, start);
         loop {
-            (eval, at) = match nodes.get(at) {
-                Some(Node::Symbol('+')) => {
-                    let (other, next) = self.operand(nodes, at + 1);
-                    (eval.with(other, Value::concat), next)
-                }
-                Some(Node::Symbol('/')) => {
-                    let (other, next) = self.operand(nodes, at + 1);
-                    (eval.with(other, Value::join), next)
-                }
+            let operator = match nodes.get(at) {
+                Some(Node::Symbol(operator @ ('+' | '/'))) => *operator,
                 Some(Node::Symbol('%')) => {
                     let (fields, next) = self.fields(nodes, at + 1);
-                    (eval.filled(&fields), next)
+                    (eval, at) = (self.filled(eval, &fields), next);
+                    continue;
                 }
                 _ => return (eval, at),
             };
+            let (other, next) = self.operand(nodes, at + 1);
+            let is_ruby = self.language == Language::Ruby;
+            let (before, behind) = (self.opened(eval), self.opened(other));
+            eval = before.with(behind, |a, b| {
+                // Ruby's `Pathname + "x"`.
+                let is_below = is_ruby && a.base != Base::Free && b.known().is_some_and(|text| text.starts_with(char::is_alphanumeric));
+                if operator == '/' || is_below { a.join(b) } else { a.concat(b) }
+            });
+            at = next;
         }
+    }
+
+    /// A part of a name that may be another: a parameter, an argument of the program.
+    pub(super) fn opened(&self, eval: Eval) -> Eval {
+        if eval.is_variable && !eval.values.is_empty() && eval.names.iter().any(|name| self.names.is_open(name)) {
+            eval.or(Eval::of(vec![Value::any()]))
+        } else {
+            eval
+        }
+    }
+
+    /// A template with its fields filled in; and left open, where they may hold other things too.
+    pub(super) fn filled(&self, template: Eval, fields: &[Eval]) -> Eval {
+        let mut made = template.filled(fields);
+        if made.names.iter().any(|name| self.names.is_open(name)) {
+            made = match made.fallback.take() {
+                Some(open) => made.or(Eval::of(vec![open])),
+                None => made,
+            };
+        }
+        made
     }
 
     /// What fills the fields of a template in, one after the other.
@@ -176,13 +240,24 @@ impl Reader<'_> {
     /// A string, with what is known of its interpolated parts.
     fn text(&mut self, pieces: &[Piece], line: u32) -> Eval {
         let mut eval = Eval::of(vec![Value::text("")]);
+        let mut open = Value::text("");
+        let mut has_names = false;
         for piece in pieces {
             match piece {
-                Piece::Plain(text) => eval = eval.map(|value| value.concat(&Value::text(text.as_str()))),
+                Piece::Plain(text) => {
+                    eval = eval.map(|value| value.concat(&Value::text(text.as_str())));
+                    open = open.concat(&Value::text(text.as_str()));
+                }
                 Piece::Hole(tokens) => {
                     let before = std::mem::replace(&mut self.role, Role::Ignore);
                     let inner = self.any_of(&nest(tokens.clone()));
                     self.role = before;
+                    let is_place = inner.values.iter().any(|value| value.base != Base::Free);
+                    has_names |= !inner.names.is_empty() && !is_place;
+                    open = match inner.values.first().filter(|_| is_place) {
+                        Some(value) if open.parts.is_empty() => value.clone(),
+                        _ => open.concat(&Value::any()),
+                    };
                     // A directory that begins a name is joined, not glued.
                     eval = eval.with(inner, |a, b| if a.parts.is_empty() { b.clone() } else { a.concat(b) });
                 }
@@ -192,6 +267,11 @@ impl Reader<'_> {
             && let Some(prefix) = text.strip_suffix("::")
         {
             self.module(prefix.rsplit(' ').next().unwrap_or(prefix).to_owned(), true);
+        }
+        if eval.names.iter().any(|name| self.names.is_open(name)) {
+            eval = eval.or(Eval::of(vec![open]));
+        } else {
+            eval.fallback = has_names.then_some(open);
         }
         eval.is_literal = matches!(pieces, [Piece::Plain(_)]);
         eval.line = line;
@@ -282,6 +362,11 @@ impl Reader<'_> {
 
     pub(super) fn variable(&mut self, words: &[&str]) -> Eval {
         let full = words.join(".");
+        match full.as_str() {
+            "os.pardir" | "os.path.pardir" => return Eval::of(vec![Value::text("..")]),
+            "os.curdir" | "os.path.curdir" => return Eval::of(vec![Value::text(".")]),
+            _ => {}
+        }
         if let Some(value) = self.here(&full) {
             return Eval::of(vec![value]);
         }
@@ -332,7 +417,7 @@ impl Reader<'_> {
                 }
                 (Some(Node::Symbol('.')), Some(Node::Word(name, _)), _) => {
                     eval = match name.as_str() {
-                        "parent" => eval.map(Value::parent),
+                        "parent" | "dirname" => eval.map(Value::parent),
                         "to_s" | "realpath" | "expand_path" | "pathname" | "href" | "freeze" | "dup" => eval,
                         "children" | "entries" | "each_child" if !eval.values.is_empty() => {
                             self.emit_as(Role::List, &eval);
@@ -369,6 +454,14 @@ impl Reader<'_> {
             )
         {
             return Eval::of(self.here("__file__").into_iter().collect());
+        }
+        if eval.is_variable
+            && eval.names.first().is_some_and(|name| name == "path")
+            && self.language == Language::Python
+            && place == Some("0")
+        {
+            // `sys.path[0]`
+            return Eval::of(vec![Value::at(self.dir)]);
         }
         if let Some(key) = inner.first().and_then(Node::plain).filter(|_| inner.len() == 1) {
             let values = self.names.get(key).to_vec();

@@ -1,7 +1,7 @@
 //! From mentions to files: what is here, belongs to the project, and fits the bounds.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt, fs,
     path::{Path, PathBuf},
 };
@@ -14,7 +14,7 @@ use super::{
     ground::{Ground, normalized, relative},
     pattern,
     secret::is_secret,
-    value::{Base, Value},
+    value::{Base, Part, Value},
 };
 
 /// The most mentions of one run that are looked for.
@@ -69,7 +69,7 @@ impl fmt::Display for Why {
             Self::Named(by) => write!(f, "named in {by}"),
             Self::Imported(by) => write!(f, "imported by {by}"),
             Self::In(dir) => write!(f, "in {dir}"),
-            Self::Matches(pattern) => write!(f, "as {pattern}"),
+            Self::Matches(pattern) => write!(f, "as {}", pattern.replace("**/", "")),
         }
     }
 }
@@ -94,12 +94,23 @@ pub(super) fn is_passed_over(path: &Path) -> bool {
     PASSED_OVER.contains(&name) || name.ends_with(".part") && name.starts_with(".rgrid-") || path.join("pyvenv.cfg").is_file()
 }
 
+/// `x.toml` of a value of which only that is known, below an unknown directory.
+fn behind_any(value: &Value) -> Option<&str> {
+    match value.parts.as_slice() {
+        [Part::Any, Part::Text(text)] => text.strip_prefix('/').filter(|rest| !rest.is_empty()),
+        _ => None,
+    }
+}
+
 pub(super) struct Finder<'a> {
     pub(super) ground: &'a Ground,
     pub(super) exclude: &'a GlobSet,
     pub(super) bounds: Bounds,
     pub(super) found: Found,
-    looked: HashSet<(Vec<PathBuf>, Value, u8)>,
+    /// What was looked for already, and whether it is here.
+    looked: HashMap<(Vec<PathBuf>, Value, u8), bool>,
+    /// The last mention's file and group, and whether any of the group is here.
+    group: (PathBuf, u32, bool),
     noted: BTreeSet<PathBuf>,
 }
 
@@ -110,7 +121,8 @@ impl<'a> Finder<'a> {
             exclude,
             bounds,
             found: Found::default(),
-            looked: HashSet::new(),
+            looked: HashMap::new(),
+            group: (PathBuf::new(), 0, false),
             noted: BTreeSet::new(),
         }
     }
@@ -122,6 +134,18 @@ impl<'a> Finder<'a> {
 
     /// Finds what a file mentions. `bases` are the directories that a relative name may be meant from. Says which files are new.
     pub(super) fn mention(&mut self, mention: &Mention, by: &Path, bases: &[PathBuf]) -> Vec<PathBuf> {
+        if mention.stands_in && self.group == (by.to_owned(), mention.group, true) {
+            return Vec::new();
+        }
+        let mut new = Vec::new();
+        let is_here = self.look_for(mention, by, bases, &mut new);
+        let was_here = self.group.0 == by && self.group.1 == mention.group && self.group.2;
+        self.group = (by.to_owned(), mention.group, mention.group > 0 && (is_here || was_here));
+        new
+    }
+
+    /// Looks for what is mentioned. Says whether it is here.
+    fn look_for(&mut self, mention: &Mention, by: &Path, bases: &[PathBuf], new: &mut Vec<PathBuf>) -> bool {
         let kind = match mention.how {
             How::Read => 0,
             How::Write => 1,
@@ -130,31 +154,54 @@ impl<'a> Finder<'a> {
             How::State => 4,
             How::Define(_) => 5,
         } + if mention.is_weak { 8 } else { 0 };
-        if self.looked.len() >= MOST_MENTIONS || !self.looked.insert((bases.to_vec(), mention.value.clone(), kind)) {
-            return Vec::new();
+        let key = (bases.to_vec(), mention.value.clone(), kind);
+        if let Some(is_here) = self.looked.get(&key) {
+            return *is_here;
+        }
+        if self.looked.len() >= MOST_MENTIONS {
+            return false;
         }
         let dirs: Vec<PathBuf> = match &mention.value.base {
             Base::At(dir) => vec![dir.clone()],
             Base::Current => vec![self.ground.cwd.clone()],
             Base::Free => bases.to_vec(),
         };
-        if mention.how == How::Write {
+        let is_here = if mention.how == How::Write {
             self.written(&mention.value, &dirs);
-            return Vec::new();
-        }
-        let mut new = Vec::new();
+            false
+        } else {
+            self.search(mention, by, &dirs, new)
+        };
+        self.looked.insert(key, is_here);
+        is_here
+    }
+
+    fn search(&mut self, mention: &Mention, by: &Path, dirs: &[PathBuf], new: &mut Vec<PathBuf>) -> bool {
         let mut is_here = false;
         if let Some(text) = mention.value.known() {
-            for dir in &dirs {
-                is_here |= self.exact(dir, text, mention, by, &mut new);
+            for dir in dirs {
+                is_here |= self.exact(dir, text, mention, by, new);
+            }
+        }
+        if let Some(rest) = behind_any(&mention.value) {
+            // An unknown directory: wherever the program looks, and above, where it may look for a mark of its project.
+            let above = self
+                .ground
+                .cwd
+                .ancestors()
+                .skip(1)
+                .take_while(|dir| dir.starts_with(&self.ground.top));
+            let places: Vec<PathBuf> = dirs.iter().cloned().chain(above.map(Path::to_owned)).collect();
+            for dir in places {
+                is_here |= self.exact(&dir, rest, mention, by, new);
             }
         }
         if !is_here && let Some(pattern) = pattern::of(&mention.value).filter(|pattern| !mention.is_weak || pattern.contains('/')) {
-            for dir in &dirs {
-                self.matching(dir, &pattern, mention, by, &mut new);
+            for dir in dirs {
+                self.matching(dir, &pattern, mention, by, new);
             }
         }
-        new
+        is_here
     }
 
     /// A name that is known whole.
@@ -229,8 +276,8 @@ impl<'a> Finder<'a> {
     fn written(&mut self, value: &Value, dirs: &[PathBuf]) {
         // Of a name that is known in part, the directory that it begins with.
         let text = match value.parts.first() {
-            Some(super::value::Part::Text(text)) if value.known().is_some() => text.as_str(),
-            Some(super::value::Part::Text(text)) => text.rsplit_once('/').map_or("", |(dir, _)| dir),
+            Some(Part::Text(text)) if value.known().is_some() => text.as_str(),
+            Some(Part::Text(text)) => text.rsplit_once('/').map_or("", |(dir, _)| dir),
             _ => "",
         };
         let text = if value.base == Base::Free {

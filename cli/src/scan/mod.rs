@@ -70,6 +70,8 @@ const CONFIGURATIONS: [&str; 11] = [
     "json5",
     "jsonc",
 ];
+/// Endings of texts that name others, such as images and templates.
+const PAGES: [&str; 10] = ["html", "htm", "md", "css", "tex", "rst", "j2", "tmpl", "tpl", "erb"];
 /// Endings of what is no text that mentions files.
 const DATA: [&str; 38] = [
     "csv", "tsv", "png", "jpg", "jpeg", "gif", "pdf", "zip", "gz", "bz2", "xz", "zst", "tar", "tgz", "whl", "egg", "db", "sqlite",
@@ -168,6 +170,8 @@ impl<'a> Scan<'a> {
             let mut units = Vec::new();
             // What is imported may define what others name files by: all of it is read before any mention counts.
             while let Some(unit) = self.queue.pop() {
+                // Twice: what a name stands for may be said behind its use.
+                self.learn(&unit);
                 self.follow(&unit);
                 units.push(unit);
                 self.take_up_new();
@@ -192,7 +196,9 @@ impl<'a> Scan<'a> {
                 .and_then(|ending| ending.to_str())
                 .unwrap_or_default()
                 .to_ascii_lowercase();
-            let is_read = is_source(&path) || CONFIGURATIONS.contains(&ending.as_str()) || (is_named && !DATA.contains(&ending.as_str()));
+            let is_page = PAGES.contains(&ending.as_str());
+            let is_read =
+                is_page || is_source(&path) || CONFIGURATIONS.contains(&ending.as_str()) || (is_named && !DATA.contains(&ending.as_str()));
             // A package's manifest names what is no file of the script's: `modules` reads it.
             if is_read
                 && path
@@ -231,6 +237,12 @@ impl<'a> Scan<'a> {
             path: path.to_owned(),
             source,
         });
+    }
+
+    fn learn(&mut self, unit: &Unit) {
+        if let Content::Code(source) = &unit.source {
+            source.read(&unit.path, &mut self.names);
+        }
     }
 
     /// Follows what a file imports, and learns what its names stand for.
@@ -437,10 +449,11 @@ impl<'a> Scan<'a> {
             .map(|word| value::Value::text(word.as_str()))
             .collect();
         for name in ["argv", "ARGV", "@", "*"] {
-            self.names.define(name, &values);
+            self.names.define_open(name, &values);
         }
         for (place, word) in words.iter().enumerate().take(9) {
-            self.names.define(&(place + 1).to_string(), &[value::Value::text(word.as_str())]);
+            self.names
+                .define_open(&(place + 1).to_string(), &[value::Value::text(word.as_str())]);
         }
     }
 
@@ -451,6 +464,8 @@ impl<'a> Scan<'a> {
             value: value::Value::text(pattern),
             how: How::Glob,
             is_weak: false,
+            group: 0,
+            stands_in: false,
             line: 1,
         };
         let new = self.finder.mention(&mention, &by, std::slice::from_ref(&self.finder.ground.cwd));

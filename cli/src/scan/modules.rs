@@ -93,7 +93,12 @@ fn python(module: &Module, dir: &Path, roots: &[PathBuf]) -> Parts {
         return Parts::default();
     }
     for root in roots {
-        let found = if names.is_empty() {
+        let found = if module.is_open && names.is_empty() {
+            Parts {
+                files: python_files(root, &module.name),
+                ..Parts::default()
+            }
+        } else if names.is_empty() {
             // `from . import a`, `f"{name}_plugin"`.
             let members = module.members.iter().map(|member| python_at(root, &[member.as_str()]));
             members.fold(Parts::default(), Parts::and)
@@ -128,6 +133,16 @@ fn python_at(root: &Path, names: &[&str]) -> Parts {
     Parts::default()
 }
 
+/// Modules whose names begin so: `day1.py`, `day2.py` of `"day" + str(n)`.
+fn python_files(root: &Path, prefix: &str) -> Vec<PathBuf> {
+    let begins = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        !prefix.is_empty() && name.starts_with(prefix) && Path::new(name).extension().is_some_and(|ending| ending == "py")
+    };
+    let entries = fs::read_dir(root).into_iter().flatten().flatten().take(20_000);
+    entries.map(|entry| entry.path()).filter(begins).collect()
+}
+
 fn python_file(root: &Path, name: &str) -> Option<PathBuf> {
     let plain = [".abi3.so", ".so", ".pyd", ".py", ".pyc"].map(|ending| root.join(format!("{name}{ending}")));
     // `name.cpython-312-x86_64-linux-gnu.so`.
@@ -152,10 +167,12 @@ fn node(name: &str, dir: &Path, top: &Path) -> Parts {
     let name = name.strip_prefix("node:").unwrap_or(name);
     let name = name.split('?').next().unwrap_or(name);
     if name.starts_with(['.', '/']) {
-        return if name.starts_with('/') {
-            Parts::default()
+        // An absolute path is one that the code made of its own place.
+        let path = dir.join(name);
+        return if path.starts_with(top) {
+            node_path(&path)
         } else {
-            node_path(&dir.join(name))
+            Parts::default()
         };
     }
     let mut parts = name.split('/');

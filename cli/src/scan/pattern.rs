@@ -59,6 +59,11 @@ fn soften(text: &str) -> (String, bool) {
         let field = match rest[0] {
             '{' => rest.iter().position(|c| *c == '}').filter(|end| !rest[..*end].contains(&',')),
             '%' => percent_field(rest),
+            // Python's `string.Template`.
+            '$' => {
+                let length = rest[1..].iter().take_while(|c| **c == '_' || c.is_alphanumeric()).count();
+                (length > 0).then_some(length)
+            }
             _ => None,
         };
         match field {

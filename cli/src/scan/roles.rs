@@ -44,6 +44,8 @@ pub(super) enum Fold {
     Default,
     /// The first without its extension.
     Stem,
+    /// The first, from the second, which counts as a directory.
+    Expand,
 }
 
 const WRITE: &[&str] = &[
@@ -338,7 +340,7 @@ const WEAK: &[&str] = &[
     "unshift",
     "fetch",
 ];
-const STATE: &[&str] = &["shelve", "dbm", "dbmopen"];
+const STATE: &[&str] = &["shelve", "dbm", "dbmopen", "ndbm", "dumb"];
 /// Parameters whose texts name no file.
 const IGNORED_PARAMETERS: &[&str] = &[
     "help",
@@ -374,7 +376,7 @@ const IGNORED_PARAMETERS: &[&str] = &[
 /// What a function of this name, of this object or module, with these plain texts among its arguments, does with a path.
 pub(super) fn role(object: &str, name: &str, texts: &[&str]) -> Role {
     let last = object.rsplit('.').next().unwrap_or(object);
-    if STATE.contains(&last) || STATE.contains(&name) {
+    if object.split('.').chain([name]).any(|part| STATE.contains(&part)) {
         return Role::State;
     }
     if matches!(name, "import_module" | "__import__" | "require_module" | "find_spec" | "run_module") {
@@ -486,16 +488,18 @@ pub(super) fn fold(object: &str, name: &str) -> Option<Fold> {
         "here" => Fold::Join,
         "paste0" | "string" | "String" | "concat" => Fold::Concat,
         "sprintf" | "format" | "glue" | "str_glue" | "str_c" => Fold::Template,
+        "new" if last == "Pathname" => Fold::Same,
         "dirname" => Fold::Parent,
         "splitext" => Fold::Stem,
+        "expand_path" | "rel2abs" => Fold::Expand,
+        "Template" => Fold::Same,
         "getcwd" | "cwd" | "pwd" | "getwd" => Fold::Here,
         "getenv" | "env" | "getOrDefault" => Fold::Default,
         "get" if matches!(last, "environ" | "env" | "ENV") => Fold::Default,
         "fetch" if last == "ENV" => Fold::Default,
         "Path" | "PurePath" | "PosixPath" | "Pathname" | "str" | "fspath" | "abspath" | "realpath" | "normpath" | "expanduser"
-        | "expandvars" | "expand_path" | "rel2abs" | "absolute_path" | "normalizePath" | "fileURLToPath" | "pathToFileURL" | "URL"
-        | "normalize" | "fsdecode" | "absolute" | "as_posix" | "to_s" | "toString" | "realpathSync" | "resolve" | "quote"
-        | "basename_of" | "path" => Fold::Same,
+        | "expandvars" | "absolute_path" | "normalizePath" | "fileURLToPath" | "pathToFileURL" | "URL" | "normalize" | "fsdecode"
+        | "absolute" | "as_posix" | "to_s" | "toString" | "realpathSync" | "resolve" | "quote" | "basename_of" | "path" => Fold::Same,
         _ => return None,
     })
 }

@@ -177,7 +177,7 @@ impl Reader<'_> {
     }
 
     fn emit(&mut self, word: &Word, how: &How, is_weak: bool) {
-        for value in word.values.iter().filter(|value| !value.is_any()) {
+        for value in word.cut().iter().filter(|value| !value.is_any()) {
             let how = if *how == How::Read && word.is_pattern {
                 How::Glob
             } else {
@@ -187,6 +187,8 @@ impl Reader<'_> {
                 value: value.clone(),
                 how,
                 is_weak,
+                group: 0,
+                stands_in: false,
                 line: word.line,
             });
         }
@@ -198,6 +200,20 @@ impl Reader<'_> {
                 if depth < DEPTH {
                     self.script(&inner, word.line, depth + 1);
                 }
+            }
+        }
+        for word in words {
+            for (name, values) in &word.assigned {
+                self.names.define(name, values);
+                self.emit(
+                    &Word {
+                        values: values.clone(),
+                        line: word.line,
+                        ..Word::default()
+                    },
+                    &How::Read,
+                    false,
+                );
             }
         }
         for (operator, word) in redirected {
@@ -254,6 +270,8 @@ impl Reader<'_> {
                 value,
                 how: How::Define(name.to_owned()),
                 is_weak: false,
+                group: 0,
+                stands_in: false,
                 line: word.line,
             });
         }
@@ -264,7 +282,7 @@ impl Reader<'_> {
         for word in rest.iter().filter(|word| word.raw != "in") {
             self.emit(word, &How::Read, false);
             if !word.is_pattern {
-                self.names.define(&name.raw, &word.values);
+                self.names.define(&name.raw, &word.cut());
             }
         }
     }
@@ -284,14 +302,33 @@ impl Reader<'_> {
             return self.interpreter(language, arguments, depth);
         }
         match bare {
-            "echo" | "printf" | "trap" | "alias" | "set" | "shopt" | "unset" | "return" | "exit" | "read" | "shift" | "kill" | "wait"
-            | "sleep" | "date" | "true" | "false" | ":" | "local" | "function" | "type" | "which" | "hash" | "umask" | "ulimit"
-            | "getopts" => {}
+            "echo" | "trap" | "alias" | "shopt" | "unset" | "return" | "exit" | "read" | "shift" | "kill" | "wait" | "sleep" | "date"
+            | "true" | "false" | ":" | "local" | "function" | "type" | "which" | "hash" | "umask" | "ulimit" | "getopts" => {}
             "eval" => {
                 for word in arguments {
                     if depth < DEPTH {
                         self.script(&word.raw, word.line, depth + 1);
                     }
+                }
+            }
+            "set" => {
+                let given: Vec<Value> = arguments
+                    .iter()
+                    .skip_while(|word| word.raw != "--")
+                    .skip(1)
+                    .flat_map(Word::cut)
+                    .collect();
+                self.names.define("@", &given);
+                for (place, value) in given.iter().enumerate().take(9) {
+                    self.names.define(&(place + 1).to_string(), std::slice::from_ref(value));
+                }
+            }
+            "printf" => {
+                // `printf -v name 'x%02d'`.
+                if let [option, name, value, ..] = arguments
+                    && option.raw == "-v"
+                {
+                    self.names.define(&name.raw, &value.values);
                 }
             }
             "cd" | "pushd" => {
@@ -328,6 +365,9 @@ impl Reader<'_> {
                     if tests_file {
                         self.emit(&pair[1], &How::Read, false);
                     }
+                    if matches!(pair[1].raw.as_str(), "-nt" | "-ot" | "-ef") {
+                        self.emit(&pair[0], &How::Read, false);
+                    }
                 }
             }
             _ => self.each(arguments, &How::Read),
@@ -339,6 +379,8 @@ impl Reader<'_> {
             value: Value::current(),
             how: How::List,
             is_weak: false,
+            group: 0,
+            stands_in: false,
             line,
         });
     }
@@ -440,7 +482,14 @@ impl Reader<'_> {
             .unwrap_or_default();
         let makes = flags.contains('c') && !arguments.first().is_some_and(|word| word.raw.starts_with("--"));
         let mut is_archive = makes && flags.contains('f');
-        for word in arguments.iter().skip(1).filter(|word| !word.raw.starts_with('-')) {
+        for word in arguments.iter().skip(1) {
+            // `--exclude-from=x`.
+            if word.raw.starts_with('-') {
+                if word.key.is_some() {
+                    self.emit(word, &How::Read, false);
+                }
+                continue;
+            }
             let how = if std::mem::take(&mut is_archive) { How::Write } else { How::Read };
             self.emit(word, &how, false);
         }
@@ -454,6 +503,11 @@ impl Reader<'_> {
             match word.raw.as_str() {
                 "-f" | "--file" | "--from-file" => (names_file, awaits_text) = (true, false),
                 "-e" | "--expression" | "--regexp" => awaits_text = true,
+                // `-xFf FILE`, `-v name=FILE`.
+                option if option.starts_with('-') && !option.starts_with("--") && option.ends_with('f') => {
+                    (names_file, awaits_text) = (true, false)
+                }
+                _ if word.key.is_some() && awaits_text => self.emit(word, &How::Read, false),
                 option if option.starts_with('-') && option.len() > 1 => {}
                 text if awaits_text && !names_file => {
                     // What awk itself reads and writes.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{
     code::Names,
-    value::{Base, MOST, Value, product},
+    value::{Base, MOST, Part, Value, product},
 };
 
 /// A longer word is a document.
@@ -41,6 +41,8 @@ pub(super) struct Word {
     pub(super) is_quoted: bool,
     /// The elements of an array that is assigned.
     pub(super) items: Vec<Word>,
+    /// Variables that it gives a value to (`${x:=y}`).
+    pub(super) assigned: Vec<(String, Vec<Value>)>,
     /// Commands within it.
     pub(super) commands: Vec<String>,
     pub(super) line: u32,
@@ -278,7 +280,7 @@ impl<'a> Words<'a> {
                 c if c.is_whitespace() => self.at += 1,
                 _ => {
                     let item = self.word(names);
-                    word.items.push(item);
+                    word.items.push(item.element());
                 }
             }
             // What is no word is passed over.
@@ -344,7 +346,7 @@ impl<'a> Words<'a> {
             ('$', '{') => {
                 self.at += 2;
                 let inner = self.nested('{', '}');
-                self.parameter(&inner, names)
+                self.parameter(&inner, word, names)
             }
             ('$', c) if c == '_' || c.is_alphanumeric() => {
                 self.at += 1;
@@ -358,7 +360,11 @@ impl<'a> Words<'a> {
                 let name: String = self.chars[start..self.at].iter().collect();
                 self.variable(&name, names)
             }
-            ('$', c) if "@*#?$!-".contains(c) => {
+            ('$', '@' | '*') => {
+                self.at += 2;
+                names.get("@").to_vec()
+            }
+            ('$', c) if "#?$!-".contains(c) => {
                 self.at += 2;
                 Vec::new()
             }
@@ -419,25 +425,27 @@ impl<'a> Words<'a> {
         }
     }
 
-    fn parameter(&self, inner: &str, names: &Names) -> Vec<Value> {
+    fn parameter(&self, inner: &str, word: &mut Word, names: &Names) -> Vec<Value> {
         let end = inner.find(|c: char| c != '_' && !c.is_alphanumeric()).unwrap_or(inner.len());
         let (name, rest) = inner.split_at(end);
         let values = self.variable(name, names);
-        if let Some(default) = rest
-            .strip_prefix(":-")
-            .or_else(|| rest.strip_prefix(":="))
-            .or_else(|| rest.strip_prefix('-'))
-        {
+        for operator in [":-", ":=", "-", "="] {
+            let Some(default) = rest.strip_prefix(operator).filter(|_| self.depth < DEPTH) else {
+                continue;
+            };
             let mut all = values;
-            let text = default.trim_matches(['"', '\'']);
-            if !text.contains('$') && all.len() < MOST {
-                all.push(Value::text(text));
+            let default = Words::new(default, self.path, self.line, self.depth + 1).word(names);
+            all.extend(default.values);
+            all.truncate(MOST);
+            if operator.ends_with('=') {
+                word.assigned.push((name.to_owned(), all.clone()));
             }
             return all;
         }
         match rest {
-            "" | "[0]" | "[@]" => values,
             "%/*" | "[0]%/*" => values.iter().map(Value::parent).collect(),
+            // Any element may be meant.
+            rest if rest.is_empty() || rest.starts_with('[') && rest.ends_with(']') => values,
             _ => Vec::new(),
         }
     }
@@ -466,6 +474,8 @@ impl<'a> Words<'a> {
                 .unwrap_or_default()
         };
         match words.first().map(|word| word.raw.as_str()) {
+            // What fills its fields in is not known.
+            Some("printf") => words.get(1).map(|word| word.values.clone()).unwrap_or_default(),
             Some("dirname") => last(&words).iter().map(Value::parent).collect(),
             Some("readlink" | "realpath" | "greadlink") => last(&words),
             Some("pwd") => vec![Value::current()],
@@ -491,6 +501,41 @@ fn is_key(text: &str) -> bool {
 }
 
 impl Word {
+    /// An element of an array, without its key: `x` of `[k]=x`.
+    fn element(mut self) -> Self {
+        if let Some(at) = self.raw.find("]=").filter(|_| self.raw.starts_with('[')) {
+            let skip = |value: &Value| match value.parts.first() {
+                Some(Part::Text(text)) => {
+                    let rest = text.get(at + 2..).unwrap_or_default().to_owned();
+                    Value::of(
+                        value.base.clone(),
+                        std::iter::once(Part::Text(rest)).chain(value.parts[1..].iter().cloned()).collect(),
+                    )
+                }
+                _ => value.clone(),
+            };
+            self.values = self.values.iter().map(skip).collect();
+        }
+        self
+    }
+
+    /// The words that the shell makes of it: what is not in quotation marks is cut where a variable's value has spaces.
+    pub(super) fn cut(&self) -> Vec<Value> {
+        if self.is_quoted || !self.raw.contains('$') {
+            return self.values.clone();
+        }
+        let cut = |value: &Value| match value.known() {
+            Some(text) if text.contains(char::is_whitespace) => {
+                let words = text
+                    .split_whitespace()
+                    .map(|word| Value::of(value.base.clone(), vec![Part::Text(word.to_owned())]));
+                words.collect::<Vec<_>>()
+            }
+            _ => vec![value.clone()],
+        };
+        self.values.iter().flat_map(cut).collect()
+    }
+
     fn add(&mut self, text: &str) {
         self.raw.push_str(text);
         self.values = self.values.iter().map(|value| value.concat(&Value::text(text))).collect();

@@ -36,6 +36,8 @@ fn structured(key: &str, value: &serde_json::Value, found: &mut Vec<Mention>) {
                 value: Value::text(text.as_str()),
                 how,
                 is_weak,
+                group: 0,
+                stands_in: false,
                 line: 1,
             });
         }
@@ -60,6 +62,8 @@ pub(super) fn read(text: &str) -> Vec<Mention> {
                     value: Value::text(text),
                     how,
                     is_weak,
+                    group: 0,
+                    stands_in: false,
                     line: line_number,
                 });
             }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// The most that one expression may come to.
-pub(super) const MOST: usize = 8;
+pub(super) const MOST: usize = 16;
 
 /// A name of files.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

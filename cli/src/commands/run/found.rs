@@ -119,8 +119,15 @@ impl Planner<'_> {
         let names = words
             .flat_map(|word| super::plan::named(word))
             .filter(|name| !self.is_excluded(name));
+        // What the user includes may name more.
+        let included = self
+            .wishes
+            .files
+            .iter()
+            .flat_map(|files| &files.include)
+            .filter_map(|name| at(name));
         Start {
-            arguments: names.filter_map(at).collect(),
+            arguments: names.filter_map(at).chain(included).collect(),
             script: (!self.wishes.program)
                 .then(|| at(script).map(|path| (path, runtime.map(ToOwned::to_owned))))
                 .flatten(),

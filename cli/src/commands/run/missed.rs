@@ -198,7 +198,7 @@ impl Known {
             |missed: &Missed| matches!(missed, Missed::Here(path) if Path::new(path).extension().is_some() || dotted.contains('/'));
         self.first(&dirs, &dotted, true)
             .filter(is_source)
-            .or_else(|| self.first(bases, name, false))
+            .or_else(|| name.contains('.').then(|| self.first(bases, name, false)).flatten())
     }
 
     fn first(&self, bases: &[PathBuf], name: &str, is_module: bool) -> Option<Missed> {

@@ -16,8 +16,8 @@ use super::{
 
 /// Where Poetry's words stand.
 const TOOL: [&str; 2] = ["tool", "poetry"];
-/// What `PyPI` is to Poetry, which needs no URL.
-const PYPI: (&str, &str) = ("pypi", "https://pypi.org/simple");
+/// What Poetry calls its default index, whose address it alone knows.
+const DEFAULT_INDEX: &str = "pypi";
 /// What can be said of a dependency.
 const KEYS: [&str; 15] = [
     "version",
@@ -153,13 +153,18 @@ impl Poetry {
         let path = ["tool", "poetry", "source"];
         let list = doc.get(&path).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         let (mut primary, mut second, mut explicit) = (Vec::new(), Vec::new(), Vec::new());
+        let mut names_default = false;
         for (place, source) in list.iter().enumerate() {
             let place = place.to_string();
             let path = [&path[..], &[place.as_str()]].concat();
             let text = |key: &str| source.get(key).and_then(Value::as_str);
             let is_true = |key: &str| source.get(key).and_then(Value::as_bool) == Some(true);
             let name = text("name").unwrap_or_default().to_ascii_lowercase();
-            let url = text("url").or((name == PYPI.0).then_some(PYPI.1));
+            if name == DEFAULT_INDEX && text("url").is_none() {
+                names_default = true;
+                continue;
+            }
+            let url = text("url");
             let (Some(url), false) = (url, name.is_empty()) else {
                 return Err(doc.wrong(&path, "is a source without a name or a URL; correct it"));
             };
@@ -185,23 +190,27 @@ impl Poetry {
         }
         if let Some((name, _)) = self.pinned.iter().find(|(_, pin)| {
             let index = pin.get("index").and_then(Value::as_str).unwrap_or_default();
-            index != PYPI.0 && !primary.iter().chain(&second).chain(&explicit).any(|(name, _)| name == index)
+            index != DEFAULT_INDEX && !primary.iter().chain(&second).chain(&explicit).any(|(name, _)| name == index)
         }) {
             return Err(doc.wrong(
                 &["tool", "poetry", "dependencies", name],
                 &format!("takes `{name}` from a source that is not there; add the [[tool.poetry.source]]"),
             ));
         }
-        let names_pypi = |all: &[(String, String)]| all.iter().any(|(name, _)| name == PYPI.0);
-        let pypi = (PYPI.0.to_owned(), PYPI.1.to_owned());
+        let has_own = |all: &[(String, String)]| all.iter().any(|(name, _)| name == DEFAULT_INDEX);
         let is_pinned = self
             .pinned
             .iter()
-            .any(|(_, pin)| pin.get("index").and_then(Value::as_str) == Some(PYPI.0));
-        if primary.is_empty() && !second.is_empty() {
-            primary.push(pypi);
-        } else if is_pinned && !names_pypi(&primary) && !names_pypi(&second) && !names_pypi(&explicit) {
-            explicit.push(pypi);
+            .any(|(_, pin)| pin.get("index").and_then(Value::as_str) == Some(DEFAULT_INDEX));
+        let needs_default = names_default
+            || primary.is_empty() && !second.is_empty()
+            || is_pinned && ![&primary, &second, &explicit].into_iter().any(|all| has_own(all));
+        let has_others = !(primary.is_empty() && second.is_empty() && explicit.is_empty());
+        if needs_default && has_others {
+            return Err(doc.wrong(
+                &path,
+                "mixes Poetry's default index with others, and rgrid does not know its address; name the packages and their indexes with --requirements FILE",
+            ));
         }
         let general: Vec<_> = primary.into_iter().chain(second).collect();
         let last = general.len().checked_sub(1);

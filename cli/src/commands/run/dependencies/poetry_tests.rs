@@ -97,10 +97,16 @@ fn sources_become_indexes_in_the_order_of_their_priority() -> anyhow::Result<()>
     );
     let all = [source("two", "priority = 'supplemental'"), source("one", ""), explicit].concat();
     assert_eq!(indexes(&all)?, ["one -", "two default", "own explicit"], "PyPI is not asked");
-    assert_eq!(
-        indexes(&source("two", "priority = 'supplemental'"))?,
-        ["pypi -", "two default"],
-        "PyPI is asked first"
+    let mixed = indexes(&source("two", "priority = 'supplemental'"))
+        .expect_err("its default index comes first")
+        .to_string();
+    assert!(
+        mixed.contains("mixes Poetry's default index with others") && mixed.contains("--requirements FILE"),
+        "{mixed}"
+    );
+    assert!(
+        indexes("[[tool.poetry.source]]\nname = 'PyPI'\n")?.is_empty(),
+        "the worker's own default"
     );
     Ok(())
 }
