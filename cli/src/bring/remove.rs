@@ -67,7 +67,7 @@ impl Bringer<'_> {
     fn remove(&self, path: &str, there: &str, dirs: &HashSet<&str>) -> anyhow::Result<Gone> {
         let into = self.whither.into;
         let at = target(into, path)?;
-        if path.split('/').next() == Some(OWN_DIR) || !at.parent().is_some_and(|dir| ensure_inside(into, dir).is_ok()) {
+        if path.split('/').next() == Some(OWN_DIR) || at.parent().is_none_or(|dir| ensure_inside(into, dir).is_err()) {
             return Ok(Gone::Nothing);
         }
         if let Some(given) = self.whither.sent.get(there) {

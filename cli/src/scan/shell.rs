@@ -505,7 +505,7 @@ impl Reader<'_> {
                 "-e" | "--expression" | "--regexp" => awaits_text = true,
                 // `-xFf FILE`, `-v name=FILE`.
                 option if option.starts_with('-') && !option.starts_with("--") && option.ends_with('f') => {
-                    (names_file, awaits_text) = (true, false)
+                    (names_file, awaits_text) = (true, false);
                 }
                 _ if word.key.is_some() && awaits_text => self.emit(word, &How::Read, false),
                 option if option.starts_with('-') && option.len() > 1 => {}

@@ -180,7 +180,7 @@ impl Known {
     /// What a name in a program's words is of here that was not sent.
     fn missed(&self, name: &str, is_module: bool, bases: &[PathBuf]) -> Option<Missed> {
         if let Some(own) = own(name) {
-            return self.first(&[self.root.clone()], own, is_module);
+            return self.first(std::slice::from_ref(&self.root), own, is_module);
         }
         if name.starts_with('/') {
             let is_named = name.len() > 1 && Path::new(name).is_file() && !name.starts_with("/dev/") && !name.starts_with("/proc/");

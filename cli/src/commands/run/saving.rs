@@ -63,7 +63,7 @@ impl Saved {
 pub(super) async fn save(client: &Client, args: Shown, job: &JobView, brought: &Brought) -> anyhow::Result<Saved> {
     let last = job.attempts.last();
     let manifest = last.and_then(|attempt| attempt.manifest.as_ref());
-    if !manifest.is_some_and(|manifest| manifest.files + manifest.links + manifest.deleted > 0) {
+    if manifest.is_none_or(|manifest| manifest.files + manifest.links + manifest.deleted == 0) {
         return Ok(Saved::default());
     }
     let mut found: Artifacts = client.get(&format!("/v1/jobs/{}/artifacts", job.id), &()).await?;

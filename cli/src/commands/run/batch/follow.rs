@@ -40,7 +40,7 @@ const AS_RUN: Bringing = Bringing::AsRun { failed: false };
 /// How following it ended.
 pub(crate) enum Followed {
     /// All of its members have.
-    Ended(Progress),
+    Ended(Box<Progress>),
     /// The user let it go on, by this signal.
     Detached(Heard),
     /// The user did not want to wait for its cancellation, or that could not be asked for.
@@ -64,7 +64,7 @@ pub(crate) async fn follow(
     loop {
         let signal = tokio::select! {
             biased;
-            end = &mut followed => return Ok(Followed::Ended(end?)),
+            end = &mut followed => return Ok(Followed::Ended(Box::new(end?))),
             signal = interrupts.heard() => signal,
         };
         if is_cancelling {
