@@ -48,10 +48,9 @@ impl Saved {
             } else {
                 "not every output could be saved"
             };
-            eprintln!(
-                "rgrid: {} that the job removed stay here, since {why}",
-                counted(report.left, "file")
-            );
+            let stay = if report.left == 1 { "stays" } else { "stay" };
+            let files = counted(report.left, "file");
+            eprintln!("rgrid: {files} that the job removed {stay} here, since {why}");
         }
     }
 }
@@ -63,7 +62,7 @@ impl Saved {
 pub(super) async fn save(client: &Client, args: Shown, job: &JobView, brought: &Brought) -> anyhow::Result<Saved> {
     let last = job.attempts.last();
     let manifest = last.and_then(|attempt| attempt.manifest.as_ref());
-    if !manifest.is_some_and(|manifest| manifest.files + manifest.links + manifest.deleted > 0) {
+    if manifest.is_none_or(|manifest| manifest.files + manifest.links + manifest.deleted == 0) {
         return Ok(Saved::default());
     }
     let mut found: Artifacts = client.get(&format!("/v1/jobs/{}/artifacts", job.id), &()).await?;
