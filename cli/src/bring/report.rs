@@ -107,11 +107,8 @@ impl Report {
             ));
         }
         for (note, jobs) in self.notes.iter().take(LINES) {
-            lines.push(if *jobs == 1 {
-                note.clone()
-            } else {
-                format!("{note} (in {jobs} jobs)")
-            });
+            let note = one_line(note, 400);
+            lines.push(if *jobs == 1 { note } else { format!("{note} (in {jobs} jobs)") });
         }
         if self.notes.len() > LINES {
             lines.push(format!(
