@@ -577,3 +577,23 @@ async fn what_cannot_be_kept_is_named_and_keeps_nothing_else() -> Result<()> {
     ensure!(Digest::of(b"ok").to_string() == json["artifacts"][0]["sha256"], "{json}");
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_output_is_saved_among_rgrids_own_files() -> Result<()> {
+    let grid = Grid::start().await?;
+    for path in [".rgrid/replaced/x", ".rgrid"] {
+        let here = Here::of(&grid)?;
+        let script = format!(
+            "import os\nos.makedirs(os.path.dirname('{path}') or '.', exist_ok=True)\nfor p in ('a', '{path}', 'z'):\n    open(p, 'w').write(p)\n"
+        );
+        here.write("s.py", script)?;
+        let came = here.rgrid(&["run", "s.py"])?;
+        ensure!(
+            came.code == 1 && came.err().contains(&format!("cannot save {path}: ")),
+            "{}",
+            came.err()
+        );
+        ensure!(here.read("a")? == b"a" && here.read("z")? == b"z" && !here.path().join(".rgrid").exists());
+    }
+    Ok(())
+}
