@@ -86,6 +86,12 @@ typed_id!(
 );
 
 impl JobId {
+    /// Whether it is an id that whoever submits a job may choose: a `UUIDv7`, as [`JobId::new`] makes it.
+    #[must_use]
+    pub fn is_chosen(self) -> bool {
+        self.0.get_version_num() == 7 && self.0.get_variant() == uuid::Variant::RFC4122
+    }
+
     /// The member of a batch at this place, the same for ever: a `UUIDv8` of SHA-256("batch", 0, batch, index). So whoever
     /// knows a batch knows its jobs, and a batch that is sent again makes none twice.
     #[must_use]

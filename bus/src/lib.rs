@@ -11,6 +11,7 @@ pub mod image;
 pub mod job;
 pub mod manifest;
 pub mod outputs;
+pub mod pep440;
 pub mod policy;
 pub mod reuse;
 pub mod runtime;

@@ -1,6 +1,9 @@
 //! What a user or a service hands in, and how it becomes a job or a refusal that says what to change.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use bytes::Bytes;
 use schemars::JsonSchema;
@@ -8,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     dependencies::Dependencies,
-    ids::{Queue, Token},
+    ids::{JobId, Queue, Token},
     outputs,
     policy::{Retry, Start},
     runtime::RuntimeRef,
@@ -57,6 +60,10 @@ pub struct Submission {
     /// More inputs, as a list in the store; for many, and for links and directories.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tree: Option<TreeRef>,
+    /// The directory, from the work directory, in which the command starts; absent: the work directory itself. Outputs are found in all of
+    /// the work directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dir: Option<RelPath>,
     /// What its command reads from standard input; absent: nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stdin: Option<Content>,
@@ -114,6 +121,10 @@ pub struct Submission {
     /// An idempotency key: the same key is the same job, for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
+    /// The job's id, chosen by whoever submits: a new `UUIDv7`. The same submission under the same id is the same job, so that one
+    /// whose answer was lost can be sent again; absent, or with a `key`: the grid chooses it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<JobId>,
 }
 
 /// A small text file that comes with a submission.
@@ -139,6 +150,8 @@ pub struct Refusal(pub String);
 pub struct Accepted {
     /// The job; its inline files are among its inputs.
     pub spec: JobSpec,
+    /// The id that was chosen for it.
+    pub id: Option<JobId>,
     /// What must be in the store before the job is: each under the SHA-256 that the job's input names.
     pub to_store: Vec<Bytes>,
 }
@@ -177,6 +190,7 @@ impl Submission {
                 key.len()
             )));
         }
+        check_id(self.id, self.key.as_deref())?;
         for glob in self.outputs.iter().flatten() {
             outputs::globs(glob).map_err(|error| Refusal(error.to_string()))?;
         }
@@ -193,6 +207,7 @@ impl Submission {
         }
         let (inputs, to_store) = gather(self.inputs, self.files)?;
         check_paths(&inputs)?;
+        check_dir(self.dir.as_ref(), &inputs)?;
         let spec = JobSpec {
             name: self.name.filter(|name| !name.is_empty()),
             command: self.command,
@@ -202,6 +217,7 @@ impl Submission {
             dependencies: self.dependencies,
             inputs,
             tree: self.tree,
+            dir: self.dir,
             stdin: self.stdin,
             outputs: self.outputs,
             keep_outputs_ms: self.keep_outputs_ms,
@@ -230,8 +246,45 @@ impl Submission {
                 "the job is {bytes} bytes long and may have {MAX_SPEC_BYTES}; put long arguments into a file and pass that, and name many files in a list in the store (`tree`)"
             )));
         }
-        Ok(Accepted { spec, to_store })
+        Ok(Accepted {
+            spec,
+            id: self.id,
+            to_store,
+        })
     }
+}
+
+/// A command cannot start in what is a file.
+fn check_dir(dir: Option<&RelPath>, inputs: &[InputFile]) -> Result<(), Refusal> {
+    let Some(dir) = dir else { return Ok(()) };
+    let is_in_the_way = |input: &&InputFile| Path::new(dir.as_str()).starts_with(input.path.as_str());
+    match inputs.iter().find(is_in_the_way) {
+        Some(input) => Err(Refusal(format!(
+            "the command is to start in `{dir}`, and the input `{}` is a file; name a directory with `dir`",
+            input.path
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// A chosen id is a `UUIDv7`. Those of keys, messages and members of batches are of version 8 and made of what may be guessed: nobody
+/// may take one of them before its owner does. The 74 random bits of a `UUIDv7` cannot be guessed, so its time does not matter.
+///
+/// # Errors
+/// A [`Refusal`] of another id, and of one beside a key.
+pub fn check_id(id: Option<JobId>, key: Option<&str>) -> Result<(), Refusal> {
+    let Some(id) = id else { return Ok(()) };
+    if key.is_some() {
+        return Err(Refusal(
+            "`id` and `key` cannot be had together: the key decides the job's id; leave one of them out".to_owned(),
+        ));
+    }
+    if !id.is_chosen() {
+        return Err(Refusal(format!(
+            "`id` is {id}, which is not a UUIDv7; make a new one for each job, or leave it out"
+        )));
+    }
+    Ok(())
 }
 
 fn runtime(text: &str) -> Result<RuntimeRef, Refusal> {

@@ -8,7 +8,9 @@ mod commands;
 mod failure;
 mod output;
 mod project;
+mod scan;
 mod service;
+mod text;
 mod up;
 mod values;
 
@@ -35,7 +37,7 @@ use crate::{
         requeue::requeue,
         rerun::rerun,
         retry::retry,
-        run::run,
+        run::{interrupt::interruptible, run},
         runtimes::runtimes,
         secret::secret,
         status::status,
@@ -88,14 +90,14 @@ fn running(verb: Verb) -> Running {
         Verb::List(args) => Box::pin(list(args)),
         Verb::Status(args) => Box::pin(status(args)),
         Verb::Logs(args) => Box::pin(logs(args)),
-        Verb::Download(args) => Box::pin(download(args)),
+        Verb::Download(args) => Box::pin(interruptible(Box::pin(download(args)))),
         Verb::Undo(args) => Box::pin(undo(args)),
         Verb::Cancel(args) => Box::pin(cancel(args)),
         Verb::Retry(args) => Box::pin(retry(args)),
         Verb::Requeue(args) => Box::pin(requeue(args)),
         Verb::History(args) => Box::pin(history(args)),
         Verb::Secret(args) => Box::pin(secret(args)),
-        Verb::Image(args) => Box::pin(image(args)),
+        Verb::Image(args) => Box::pin(interruptible(Box::pin(image(args)))),
         Verb::Runtimes(args) => Box::pin(runtimes(args)),
         Verb::Storage(args) => Box::pin(storage(args)),
         Verb::Workers(args) => Box::pin(workers(args)),

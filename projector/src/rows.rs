@@ -208,6 +208,8 @@ impl JobState {
 pub(crate) enum LostOutcome {
     /// Its worker gave it back, unrun.
     Returned,
+    /// Its worker was being shut down, and gave it back.
+    Interrupted,
     /// Nobody knows how it went on.
     Lost {
         /// Why it was given up.
@@ -228,6 +230,7 @@ impl AttemptRow {
             None => (None, None),
             Some(AttemptEnd::Finished(finished)) => (Some(json(&finished.outcome)), Some(finished)),
             Some(AttemptEnd::Returned) => (Some(json(&LostOutcome::Returned)), None),
+            Some(AttemptEnd::Interrupted) => (Some(json(&LostOutcome::Interrupted)), None),
             Some(AttemptEnd::Lost(cause)) => (Some(json(&LostOutcome::Lost { cause: cause.clone() })), None),
             Some(AttemptEnd::Cancelled) => (Some(json(&Outcome::Cancelled)), None),
         };

@@ -15,7 +15,6 @@ use bus::{
     stream::{append::Log, work::Work},
 };
 use chrono::Utc;
-use parking_lot::Mutex;
 use tracing::{debug, error, info, warn};
 
 use crate::{
@@ -30,10 +29,11 @@ use crate::{
     output,
     packages::{self, Packages},
     places::{Place, Places},
-    restart::LeftAttempt,
+    restart::LeftBehind,
     scribe::{self, Scribe},
     secrets,
     sessions::{Attempts, Entry, Stop},
+    shutdown::Shutdown,
     stage::{self, chain},
     taken::{Share, Taken},
 };
@@ -62,11 +62,13 @@ pub(crate) struct Context {
     /// The packages that jobs need.
     pub(crate) packages: Packages,
     /// What goes on without this runner, when it restarts.
-    pub(crate) left: Mutex<Vec<LeftAttempt>>,
+    pub(crate) left: LeftBehind,
     /// What opens secrets, if the worker may.
     pub(crate) secrets: Option<Key>,
     /// How much of one attempt's log may wait on disk, in bytes.
     pub(crate) spool_bytes: u64,
+    /// Whether the runner is ending.
+    pub(crate) shutdown: Shutdown,
     /// How long a command that is asked to end may take, where its job does not say.
     pub(crate) grace: Duration,
 }
@@ -91,6 +93,9 @@ pub(crate) enum Unfinished {
     /// There is no room for its command.
     #[error("there is no room for it")]
     NoRoom,
+    /// The runner's own end was its command's too.
+    #[error("the runner's shutdown ended it")]
+    Interrupted,
     /// Its command is to go on without us.
     #[error("the attempt goes on without this runner")]
     Leaving(Leaving),
@@ -174,6 +179,7 @@ pub(crate) fn told(id: JobId, attempt: Attempt, carried: Result<State, Unfinishe
         Err(Unfinished::Leaving(_) | Unfinished::Stopped(Stop::Leave)) => {
             info!(job.id = %id, "attempt {attempt} of job {id} is left to the next runner, or made again");
         }
+        Err(Unfinished::Interrupted) => info!(job.id = %id, "gave job {id}, attempt {attempt}, back: this runner's shutdown ended it"),
         Err(Unfinished::NoRoom) => debug!(job.id = %id, "gave job {id}, attempt {attempt}, back: there is no room for it"),
         Err(Unfinished::Stopped(stop)) => info!(job.id = %id, "gave up attempt {attempt} of job {id}: {stop:?}"),
         Err(Unfinished::Scribe(scribe::Error::Rejected(rejection @ Rejection::Stale { .. }))) => {
@@ -188,21 +194,37 @@ pub(crate) fn told(id: JobId, attempt: Attempt, carried: Result<State, Unfinishe
 /// Runs a claimed attempt, and commits what came of it; or gives it back.
 async fn carry(context: &Context, scribe: &mut Scribe, mut entry: Entry, attempt: Attempt, share: Share) -> Result<State, Unfinished> {
     let begun = Instant::now();
-    match Box::pin(execute(context, scribe, &mut entry, attempt, share)).await {
-        Ok(executed) => commit(context, scribe, entry, attempt, begun, executed).await,
-        Err(Unfinished::NoRoom) => {
-            let session = context.session;
-            match say_last(scribe, entry, Command::Return { attempt, session }).await? {
-                State::Retrying => Err(Unfinished::NoRoom),
-                ended => Ok(ended),
-            }
-        }
-        Err(unfinished) => Err(unfinished),
+    let executed = Box::pin(execute(context, scribe, &mut entry, attempt, share)).await;
+    conclude(context, scribe, entry, attempt, begun, executed).await
+}
+
+/// Commits what came of an attempt, or gives it back.
+pub(crate) async fn conclude(
+    context: &Context,
+    scribe: &mut Scribe,
+    entry: Entry,
+    attempt: Attempt,
+    begun: Instant,
+    executed: Result<Executed, Unfinished>,
+) -> Result<State, Unfinished> {
+    let unfinished = match executed {
+        Ok(executed) => return commit(context, scribe, entry, attempt, begun, executed).await,
+        Err(unfinished @ (Unfinished::NoRoom | Unfinished::Interrupted)) => unfinished,
+        Err(unfinished) => return Err(unfinished),
+    };
+    let give_back = Command::Return {
+        attempt,
+        session: context.session,
+        interrupted: matches!(unfinished, Unfinished::Interrupted),
+    };
+    match say_last(scribe, entry, give_back).await? {
+        State::Retrying => Err(unfinished),
+        ended => Ok(ended),
     }
 }
 
 /// Commits what came of an attempt.
-pub(crate) async fn commit(
+async fn commit(
     context: &Context,
     scribe: &mut Scribe,
     entry: Entry,
@@ -321,9 +343,12 @@ pub(crate) async fn to_its_end(
     let ran = match command::follow(context, scribe, entry, &mut logbook, started).await {
         Ok(ran) => ran,
         Err(Unfinished::Leaving(leaving)) => {
-            let (job, attempt) = entry.which();
-            handover::leave(context, (job, attempt), place, laid, logbook, leaving).await;
-            return Err(Unfinished::Stopped(Stop::Leave));
+            let left = handover::leave(context, entry.which(), place, laid, logbook, leaving).await;
+            return Err(if left {
+                Unfinished::Stopped(Stop::Leave)
+            } else {
+                Unfinished::Interrupted
+            });
         }
         Err(unfinished) => return Err(unfinished),
     };

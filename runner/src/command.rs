@@ -34,6 +34,7 @@ impl Cut {
         let outcome = match self {
             Self::Late(limit) => limit.outcome(),
             Self::Stop(Stop::Cancel) => Outcome::Cancelled,
+            Self::Stop(Stop::Leave) => return Err(Unfinished::Interrupted),
             Self::Stop(stop) => return Err(Unfinished::Stopped(stop)),
         };
         Ok(Done {
@@ -165,7 +166,8 @@ async fn together(
         tokio::select! {
             result = &mut watch, if watched.is_none() => match result {
                 // Nothing of it is to be committed: neither its pipes nor a log that is away are waited for.
-                Watched::Ended(_, Some(Cut::Stop(stop @ (Stop::Leave | Stop::Shutdown | Stop::Fenced)))) => return Err(Unfinished::Stopped(stop)),
+                Watched::Ended(_, Some(Cut::Stop(Stop::Leave))) => return Err(Unfinished::Interrupted),
+                Watched::Ended(_, Some(Cut::Stop(stop @ (Stop::Shutdown | Stop::Fenced)))) => return Err(Unfinished::Stopped(stop)),
                 Watched::Ended(ended, cut) => {
                     watched = Some((ended, cut));
                     pipes_until = Some(tokio::time::Instant::now() + handle.outputs_after());
@@ -179,7 +181,7 @@ async fn together(
                     };
                     return match pumped {
                         Ok(()) => Ok(None),
-                        Err(_) => Err(Unfinished::Stopped(Stop::Leave)),
+                        Err(_) => Err(Unfinished::Interrupted),
                     };
                 }
             },

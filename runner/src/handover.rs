@@ -13,13 +13,14 @@ use bus::{
 use tracing::{info, warn};
 
 use crate::{
-    attempt::{Broken, Context, Executed, Unfinished, commit, to_its_end, told},
+    attempt::{Broken, Context, Executed, Unfinished, conclude, to_its_end, told},
     command::{Leaving, Started},
     executor, fence,
     inputs::Layout,
     logbook::Logbook,
     places::Place,
     restart::LeftAttempt,
+    resume,
     scribe::Scribe,
     secrets,
     sessions::{Entry, Stop},
@@ -29,7 +30,7 @@ use crate::{
 /// How long the log of an attempt that is left to the next runner may take to be stored.
 const SUSPENDED: Duration = Duration::from_secs(15);
 
-/// Leaves a command to the next runner. Where its log cannot be kept up to there, it is ended instead.
+/// Leaves a command to the next runner. Where its log cannot be kept up to there, it is ended instead. Returns whether it is left.
 pub(crate) async fn leave(
     context: &Context,
     (job, attempt): (JobId, Attempt),
@@ -37,14 +38,20 @@ pub(crate) async fn leave(
     laid: Layout,
     logbook: Logbook,
     Leaving { handle, begun }: Leaving,
-) {
+) -> bool {
     let log = match tokio::time::timeout(SUSPENDED, logbook.suspend()).await {
         Ok(Ok(log)) => log,
-        Ok(Err(error)) => return warn!(job.id = %job, "job {job} cannot be left to the next runner: {error}"),
-        Err(_) => return warn!(job.id = %job, "job {job} cannot be left to the next runner: the store does not take its log"),
+        Ok(Err(error)) => {
+            warn!(job.id = %job, "job {job} cannot be left to the next runner: {error}");
+            return false;
+        }
+        Err(_) => {
+            warn!(job.id = %job, "job {job} cannot be left to the next runner: the store does not take its log");
+            return false;
+        }
     };
-    let Some(command) = handle.leave().await else { return };
-    context.left.lock().push(LeftAttempt {
+    let Some(command) = handle.leave().await else { return false };
+    let left = LeftAttempt {
         job,
         attempt,
         root: place.leave(),
@@ -54,17 +61,24 @@ pub(crate) async fn leave(
         begun,
         log,
         command,
-    });
+    };
+    match context.left.add(left) {
+        Ok(()) => true,
+        Err(left) => {
+            resume::give_up(context, *left, "it took too long to be left to the next runner");
+            false
+        }
+    }
 }
 
 /// Goes on with an attempt that the last runner left to us.
-pub(crate) async fn resume(context: Arc<Context>, mut scribe: Scribe, mut entry: Entry, left: LeftAttempt, taken: Taken) {
+pub(crate) async fn go_on(context: Arc<Context>, mut scribe: Scribe, mut entry: Entry, left: LeftAttempt, taken: Taken) {
     let (id, attempt, namespace) = (left.job, left.attempt, scribe.job().namespace.clone());
     info!(job.id = %id, "going on with attempt {attempt} of job {id}, which the last runner left");
     let begun = Instant::now();
     let carrying = async {
-        let executed = take_up(&context, &mut scribe, &mut entry, left, taken).await?;
-        commit(&context, &mut scribe, entry, attempt, begun, executed).await
+        let executed = take_up(&context, &mut scribe, &mut entry, left, taken).await;
+        conclude(&context, &mut scribe, entry, attempt, begun, executed).await
     };
     let carried = tokio::select! {
         carried = carrying => carried,
@@ -86,6 +100,10 @@ async fn take_up(
     let names = (&job.namespace, job.id, left.attempt);
     let mut logbook = Logbook::new(&context.js, &context.files, names, &place.root, context.spool_bytes).resume(left.log);
     if let Err(error) = masked(&mut logbook, &place) {
+        // Its container is not ours yet, and would go on without an owner.
+        if let Ok(docker) = &context.executors.docker {
+            docker.discard(left.command);
+        }
         return Ok(Err(error));
     }
     let laid = Layout {
@@ -102,6 +120,9 @@ async fn take_up(
         // It is this machine's failure, and no end of the job: what no beat lists is made again.
         Err(error) => {
             warn!(job.id = %job.id, "cannot go on with attempt {} of job {}: {error}", left.attempt, job.id);
+            if let Ok(docker) = &context.executors.docker {
+                docker.discard(left.command);
+            }
             return Err(Unfinished::Stopped(Stop::Fenced));
         }
     };

@@ -16,7 +16,7 @@ use crate::{
     sessions::{Entry, Stop},
 };
 
-/// Keeps what a command left behind. A cancel that comes now ends that too, and nothing is kept.
+/// Keeps what a command left behind, unless the runner's own shutdown ended it. A cancel that comes now ends that too, and nothing is kept.
 pub(crate) async fn collect(
     context: &Context,
     entry: &mut Entry,
@@ -25,6 +25,9 @@ pub(crate) async fn collect(
     logbook: Logbook,
     ran: Result<Done, Broken>,
 ) -> Result<Executed, Unfinished> {
+    if context.shutdown.ended(&ran).await {
+        return Err(Unfinished::Interrupted);
+    }
     let keeping = async {
         match ran {
             Ok(done) => keep(context, place, (laid, wanted), logbook).await.map(|manifest| (done, manifest)),

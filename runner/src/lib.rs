@@ -32,6 +32,7 @@ mod scribe;
 pub mod secrets;
 mod session;
 mod sessions;
+mod shutdown;
 mod stage;
 mod taken;
 

@@ -2,6 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
+use chrono::{DateTime, Utc};
 use tracing::warn;
 
 use crate::{
@@ -18,17 +19,27 @@ pub struct Error {
     process: String,
 }
 
-/// Finds the executors: connects to Docker, starts the spawn helper.
-pub(crate) async fn open(config: &Config) -> Result<Executors, Error> {
+/// How often a Docker daemon that is needed is asked whether it is there.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+
+/// Finds the executors: connects to Docker, starts the spawn helper. Where the last runner left containers until a deadline, a
+/// daemon that is away is waited for until then.
+pub(crate) async fn open(config: &Config, left_until: Option<DateTime<Utc>>) -> Result<Executors, Error> {
     let runtimes = Runtimes::from(config.runtimes.clone());
     let docker = match config.executor {
         Preference::Process => Err("it was started with `--executor process`".to_owned()),
-        Preference::Auto | Preference::Docker => Docker::connect(docker::Config {
-            note: Some(config.work_dir.join(restart::FILE)),
-            ..docker::Config::new(config.worker.clone(), runtimes.clone())
-        })
-        .await
-        .map_err(|error| error.to_string()),
+        Preference::Auto | Preference::Docker => {
+            let docker = docker::Config {
+                note: Some(config.work_dir.join(restart::FILE)),
+                ..docker::Config::new(config.worker.clone(), runtimes.clone())
+            };
+            loop {
+                match Docker::connect(docker.clone()).await {
+                    Err(_) if left_until.is_some_and(|until| Utc::now() < until) => tokio::time::sleep(ASK_AGAIN).await,
+                    connected => break connected.map_err(|error| error.to_string()),
+                }
+            }
+        }
     };
     let process = if config.executor == Preference::Docker {
         Err("it was started with `--executor docker`".to_owned())

@@ -11,6 +11,7 @@ use std::{
 
 use bus::ids::{Attempt, JobId, SessionId, WorkerId};
 use chrono::{DateTime, Utc};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
@@ -73,6 +74,37 @@ pub(crate) struct LeftAttempt {
     pub(crate) log: Suspended,
     /// Its container.
     pub(crate) command: Left,
+}
+
+/// What a session leaves behind, as its attempts add to it, until it is noted for the next runner.
+#[derive(Debug)]
+pub(crate) struct LeftBehind(Mutex<Option<Vec<LeftAttempt>>>);
+
+impl Default for LeftBehind {
+    fn default() -> Self {
+        Self(Mutex::new(Some(Vec::new())))
+    }
+}
+
+impl LeftBehind {
+    /// Adds an attempt.
+    ///
+    /// # Errors
+    /// The attempt itself, where what is left was noted already: nobody would find it.
+    pub(crate) fn add(&self, left: LeftAttempt) -> Result<(), Box<LeftAttempt>> {
+        match self.0.lock().as_mut() {
+            Some(all) => {
+                all.push(left);
+                Ok(())
+            }
+            None => Err(Box::new(left)),
+        }
+    }
+
+    /// Everything that was left, to be noted; nothing can be added any more.
+    pub(crate) fn close(&self) -> Vec<LeftAttempt> {
+        self.0.lock().take().unwrap_or_default()
+    }
 }
 
 impl Note {

@@ -32,17 +32,30 @@ const LEAVING: Duration = Duration::from_secs(30);
 const TRIES: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// Why it is not known whether the session that the last runner left goes on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The log did not take the registration.
+    #[error(transparent)]
+    Append(#[from] append::Error),
+    /// The log does not tell.
+    #[error("cannot read whether the session that the last runner left goes on")]
+    Unread(#[source] read::Error),
+}
+
 /// Registers the session again that the last runner left, if nobody ended it meanwhile. The log decides between us and a watcher
 /// that gives it up. Returns the registration's sequence; nothing where the session is over.
 ///
 /// # Errors
-/// If it cannot be appended.
-pub(crate) async fn register(context: &Context, registered: &Registered) -> Result<Option<u64>, append::Error> {
+/// If it cannot be appended, or the log cannot be read.
+pub(crate) async fn register(context: &Context, registered: &Registered) -> Result<Option<u64>, Error> {
+    let mut unread = None;
     for _ in 0..TRIES {
         let WorkerHistory { events, last } = match read::worker(&context.js, &context.worker).await {
             Ok(history) => history,
             Err(error) => {
                 warn!("cannot read yet whether the session that the last runner left goes on: {error}");
+                unread = Some(error);
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }
@@ -53,10 +66,11 @@ pub(crate) async fn register(context: &Context, registered: &Registered) -> Resu
         let envelope = Envelope::new(Actor::Worker(context.worker.clone()), WorkerEvent::Registered(registered.clone()));
         match context.log.append(Append::worker(&context.worker, Some(last), &envelope)).await {
             Err(append::Error::Conflict { .. }) => {}
-            answer => return answer.map(Some),
+            answer => return Ok(answer.map(Some)?),
         }
     }
-    Ok(None)
+    // Others kept writing of this worker: somebody else serves it.
+    unread.map_or(Ok(None), |error| Err(Error::Unread(error)))
 }
 
 /// Takes up what the last runner left of a session that goes on. An attempt that is not ours any more is ended.
@@ -78,6 +92,7 @@ pub(crate) async fn take_up(context: &Arc<Context>, session: &mut Session, attem
             continue;
         };
         let Ok(entry) = context.attempts.enter(job, left.attempt) else {
+            give_up(context, left, "another attempt at the job runs here");
             continue;
         };
         if scribe.job().cancel_requested.is_some() {
@@ -141,7 +156,7 @@ pub(crate) async fn leave(config: &Config, context: &Context) -> bool {
     if tokio::time::timeout(LEAVING, ended).await.is_err() {
         warn!("some attempts take too long to be left; they are made again");
     }
-    let left = std::mem::take(&mut *context.left.lock());
+    let left = context.left.close();
     if left.is_empty() {
         return false;
     }

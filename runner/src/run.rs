@@ -26,10 +26,11 @@ use crate::{
     patience::patiently,
     places::Places,
     presence::{self, Pulse},
-    restart::Note,
+    restart::{LeftBehind, Note},
     resume,
     session::{Ending, Session, Told},
     sessions::{Attempts, Stop},
+    shutdown::Shutdown,
 };
 
 /// For how long an event of an attempt is tried to be appended: an outage of minutes costs no finished work.
@@ -89,6 +90,7 @@ pub enum Error {
 /// # Errors
 /// If something is wrong that the operator must change; outages are waited out.
 pub async fn run(config: Config, stop: CancellationToken, restart: CancellationToken) -> Result<(), Error> {
+    // Kept until every attempt in it is taken up or ended: a session that cannot begin now begins later, and with the same note.
     let mut note = Note::read(&config.work_dir, &config.worker);
     let roots = note.as_ref().map(Note::roots).unwrap_or_default();
     let places = Places::below(&config.work_dir, &roots).map_err(|source| Error::WorkDir {
@@ -100,7 +102,7 @@ pub async fn run(config: Config, stop: CancellationToken, restart: CancellationT
         path: config.work_dir.display().to_string(),
         source,
     })?;
-    let executors = Arc::new(open::open(&config).await?);
+    let executors = Arc::new(open::open(&config, note.as_ref().map(|note| note.deadline)).await?);
     info!("{}", executors.explanation());
     let sweeping = CancellationToken::new();
     let _stop_sweeping = sweeping.clone().drop_guard();
@@ -109,10 +111,16 @@ pub async fn run(config: Config, stop: CancellationToken, restart: CancellationT
         .flat_map(|note| &note.attempts)
         .map(|left| left.command.container.clone());
     let sweep = open::sweep(Arc::clone(&executors), left.collect());
+    if let Err(why) = &executors.docker
+        && let Some(note) = note.take()
+    {
+        // The file stays: by it, the next runner here that reaches Docker ends them.
+        let count = note.attempts.len();
+        warn!("cannot go on with {count} containers that the last runner left, because {why}; their jobs run elsewhere");
+    }
     let mut sweep = Some(sweeping.run_until_cancelled_owned(sweep));
     loop {
-        let resumed = note.take();
-        let session = resumed.as_ref().map_or_else(SessionId::new, |note| note.session);
+        let session = note.as_ref().map_or_else(SessionId::new, |note| note.session);
         let name = format!("worker/{}/{session}", config.worker);
         let Some(bus) = stop
             .run_until_cancelled(connect::patiently(&config.nats, &name))
@@ -157,9 +165,13 @@ pub async fn run(config: Config, stop: CancellationToken, restart: CancellationT
             attempts: Attempts::default(),
             places: places.clone(),
             packages: packages.clone(),
-            left: Mutex::new(Vec::new()),
+            left: LeftBehind::default(),
             secrets: config.secrets.clone(),
             spool_bytes: config.spool_bytes,
+            shutdown: Shutdown {
+                stop: stop.clone(),
+                restart: restart.clone(),
+            },
             grace: config.grace,
         });
         if let Ok(docker) = &executors.docker {
@@ -178,7 +190,7 @@ pub async fn run(config: Config, stop: CancellationToken, restart: CancellationT
             unheard: CancellationToken::new(),
             drain: config.drain,
         };
-        match serve(&config, &context, &told, resumed).await? {
+        match serve(&config, &context, &told, &mut note).await? {
             Ending::Stopped | Ending::Restarting => {
                 packages.settled(WIND_UP).await;
                 open::close(&executors, WIND_UP).await;
@@ -205,7 +217,9 @@ pub async fn run(config: Config, stop: CancellationToken, restart: CancellationT
 }
 
 /// One session: registered, beating, serving, and wound up.
-async fn serve(config: &Config, context: &Arc<Context>, told: &Told, resumed: Option<Note>) -> Result<Ending, Error> {
+///
+/// The note is taken once its session goes on or is over; until then it stays for the next try.
+async fn serve(config: &Config, context: &Arc<Context>, told: &Told, note: &mut Option<Note>) -> Result<Ending, Error> {
     let total = Room {
         cpu_milli: config.cpu_milli,
         memory_bytes: config.memory_bytes,
@@ -217,14 +231,18 @@ async fn serve(config: &Config, context: &Arc<Context>, told: &Told, resumed: Op
         Err(error) => return Ok(Ending::Broken(crate::stage::chain(&error))),
     };
     let registered = presence::registration(config, context.session, &context.executors);
-    let sequence = match &resumed {
+    let sequence = match &note {
         None => presence::announce(&context.log, &config.worker, WorkerEvent::Registered(registered))
             .await
-            .map(Some),
-        Some(_) => resume::register(context, &registered).await,
+            .map(Some)
+            .map_err(Error::Register)?,
+        Some(_) => match resume::register(context, &registered).await {
+            Ok(sequence) => sequence,
+            Err(resume::Error::Append(error)) => return Err(Error::Register(error)),
+            Err(error @ resume::Error::Unread(_)) => return Ok(Ending::Broken(crate::stage::chain(&error))),
+        },
     };
-    let sequence = sequence.map_err(Error::Register)?;
-    let (last_claim, left) = resumed.map(|note| (note.last_claim, note.attempts)).unwrap_or_default();
+    let (last_claim, left) = note.take().map(|note| (note.last_claim, note.attempts)).unwrap_or_default();
     let Some(sequence) = sequence else {
         left.into_iter()
             .for_each(|left| resume::give_up(context, left, "its session is over"));

@@ -335,7 +335,7 @@ impl Session {
         let taken = take(&mut self.running, &self.freed.0, room);
         let context = Arc::clone(&self.context);
         self.tracker
-            .spawn(async move { Box::pin(handover::resume(context, scribe, entry, left, taken)).await });
+            .spawn(async move { Box::pin(handover::go_on(context, scribe, entry, left, taken)).await });
     }
 
     /// After a reconnect, reads what was said of us and of our attempts while nobody could tell us.

@@ -78,7 +78,7 @@ pub(crate) async fn lay(store: &Files, place: &Place, spec: &JobSpec) -> Result<
         None => Tree::default(),
     };
     let work = &place.work;
-    for dir in &tree.dirs {
+    for dir in tree.dirs.iter().chain(&spec.dir) {
         let path = work.join(dir.as_str());
         std::fs::create_dir_all(&path).map_err(|source| Error::Disk { path, source })?;
     }

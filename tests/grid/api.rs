@@ -1,6 +1,7 @@
 //! The API, over a real nats-server, a store and (where it lists) a real Postgres. Workers are played by hand.
 
 mod artifacts;
+mod chosen;
 mod conditions;
 mod doctor;
 mod facts;

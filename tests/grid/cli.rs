@@ -9,6 +9,8 @@ mod drain;
 pub(crate) mod here;
 mod interrupt;
 mod look;
+mod lost_answers;
 mod outages;
 mod requeue;
 mod side_by_side;
+mod signals;

@@ -1,6 +1,13 @@
 //! A wire to a server that can be cut: a relay that counts what passes, and breaks where a test says so.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use parking_lot::Mutex;
@@ -32,6 +39,9 @@ struct State {
     passed: [watch::Sender<u64>; 2],
     /// Where connections are cut, by the bytes that have passed each way, over all connections; and whether both ends are.
     cuts: [Mutex<Vec<(u64, Cut)>>; 2],
+    /// Beginnings of requests whose answers are lost, and how many were.
+    unanswered: Mutex<Vec<String>>,
+    lost: watch::Sender<u64>,
 }
 
 /// Which ends of a connection are cut.
@@ -87,6 +97,18 @@ impl Wire {
         self.state.cuts[way as usize].lock().push((byte, cut));
     }
 
+    /// Loses the answer to the next request that begins so (`POST /v1/jobs?`): the server carries it out and answers, and the
+    /// connection is cut before the client has a byte of that.
+    pub fn lose_answer_to(&self, request: &str) {
+        self.state.unanswered.lock().push(request.to_owned());
+    }
+
+    /// How many answers were lost.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        *self.state.lost.borrow()
+    }
+
     /// How many bytes have come to it.
     #[must_use]
     pub fn passed(&self, way: Way) -> u64 {
@@ -102,13 +124,50 @@ impl Wire {
     }
 }
 
+/// One connection over the wire.
+#[derive(Clone, Copy)]
+struct Connection<'a> {
+    state: &'a State,
+    cut: &'a CancellationToken,
+    /// Whether the next answer on it is lost.
+    loses: &'a AtomicBool,
+}
+
+impl Connection<'_> {
+    /// Takes in what passes; says whether the connection is to be cut instead.
+    fn loses(&self, way: Way, bytes: &[u8]) -> bool {
+        match way {
+            Way::There => {
+                let mut unanswered = self.state.unanswered.lock();
+                if let Some(place) = unanswered.iter().position(|request| bytes.starts_with(request.as_bytes())) {
+                    unanswered.remove(place);
+                    self.loses.store(true, Ordering::SeqCst);
+                }
+                false
+            }
+            Way::Back => {
+                let loses = !bytes.is_empty() && self.loses.load(Ordering::SeqCst);
+                if loses {
+                    self.state.lost.send_modify(|lost| *lost += 1);
+                }
+                loses
+            }
+        }
+    }
+}
+
 /// Relays until both ways have ended, or the wire is cut. Held here, the server's end stays where only the client's is cut.
 async fn relay(near: TcpStream, far: TcpStream, state: &State) {
-    let cut = CancellationToken::new();
+    let (cut, loses) = (CancellationToken::new(), AtomicBool::new(false));
+    let on = Connection {
+        state,
+        cut: &cut,
+        loses: &loses,
+    };
     let ((mut near_in, mut near_out), (mut far_in, mut far_out)) = (near.into_split(), far.into_split());
     let (there, _) = tokio::join!(
-        pass(Way::There, &mut near_in, &mut far_out, state, &cut),
-        pass(Way::Back, &mut far_in, &mut near_out, state, &cut),
+        pass(Way::There, &mut near_in, &mut far_out, on),
+        pass(Way::Back, &mut far_in, &mut near_out, on),
     );
     if there == Some(Cut::Near) {
         drop((near_in, near_out));
@@ -117,7 +176,8 @@ async fn relay(near: TcpStream, far: TcpStream, state: &State) {
 }
 
 /// Passes on what comes one way, until its end, or until the wire is cut.
-async fn pass(way: Way, from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf, state: &State, cut: &CancellationToken) -> Option<Cut> {
+async fn pass(way: Way, from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf, on: Connection<'_>) -> Option<Cut> {
+    let Connection { state, cut, .. } = on;
     let mut buffer = vec![0; 64 << 10];
     loop {
         let read = tokio::select! {
@@ -132,6 +192,7 @@ async fn pass(way: Way, from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf, state
             cuts.retain(|(at, _)| *at > passed);
             due
         };
+        let due = due.or_else(|| on.loses(way, &buffer[..read]).then_some(Cut::Both));
         if due.is_some() {
             cut.cancel();
             return due;

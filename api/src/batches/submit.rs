@@ -182,6 +182,9 @@ fn check(batch: &BatchSubmission) -> Result<(), Problem> {
     if batch.job.key.is_some() {
         return refuse("`job.key` would make all members the same job; the batch's `id` makes it idempotent".to_owned());
     }
+    if batch.job.id.is_some() {
+        return refuse("`job.id` would make all members the same job; the ids of members follow from the batch's `id`".to_owned());
+    }
     if batch.parallel.is_some() && batch.job.start.as_ref().is_some_and(|start| !start.is_empty()) {
         return refuse("`parallel` and `job.start` (a delay, a time, other jobs) cannot be had together; leave one of them out".to_owned());
     }

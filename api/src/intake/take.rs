@@ -141,6 +141,11 @@ async fn submit(app: &App, letter: &Letter, body: &[u8]) -> Result<Submitted, Pr
         );
         return Err(Refusal(detail).into());
     }
+    if submission.id.is_some() {
+        let detail =
+            "`id` is for submissions over HTTP; here the header `Nats-Msg-Id` or a `key` makes a submission idempotent: leave `id` out";
+        return Err(Refusal(detail.to_owned()).into());
+    }
     app.resolve(&mut submission)?;
     let accepted = submission.accept()?;
     app.fill.admit(1, body.len() as u64)?;
@@ -151,7 +156,7 @@ async fn submit(app: &App, letter: &Letter, body: &[u8]) -> Result<Submitted, Pr
     check_alone(app, &letter.namespace, &accepted.spec).await?;
     let namespace = letter.namespace.clone();
     let job = if accepted.spec.key.is_some() {
-        NewJob::new(namespace, accepted.spec)
+        NewJob::new(namespace, None, accepted.spec)
     } else {
         NewJob::known_as(namespace, accepted.spec, &letter.name)
     };

@@ -1,6 +1,7 @@
 //! Jobs over HTTP: handing them in, looking at them, ending them.
 
 mod cancel;
+mod chosen;
 mod follows;
 mod get;
 mod inputs;

@@ -4,39 +4,59 @@ use std::collections::HashSet;
 
 use axum::{Json, extract::State, http::StatusCode};
 use bus::{
+    ids::JobId,
     job::Job,
     spec::{ExecutorKind, JobSpec, Origin, OriginKind},
+    submission::check_id,
 };
+use serde::Deserialize;
 
 use super::{
+    chosen,
     inputs::check_inputs,
     submit::{NewJob, check_alone},
 };
 use crate::{
     app::Shared,
     error::Problem,
-    extract::{Path, Query, job_id},
+    extract::{Path, Query, Whole, job_id, json_or_nothing},
     view::Submitted,
     watch::{read_job, unknown},
 };
 
-/// `POST /v1/jobs/{id}/rerun`
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    /// The new job's id: under the same one it is made once.
+    id: Option<JobId>,
+}
+
+/// `POST /v1/jobs/{id}/rerun`, with `{"id":…}` or nothing: new 201, there before 200.
 pub(crate) async fn rerun(
     State(app): State<Shared>,
     Path(id): Path<String>,
     query: Query,
+    Whole(body): Whole,
 ) -> Result<(StatusCode, Json<Submitted>), Problem> {
     query.none()?;
     let id = job_id(&id)?;
+    let asked: Asked = json_or_nothing(&body)?;
+    check_id(asked.id, None)?;
     let job = read_job(&app, id).await?.ok_or_else(|| unknown(id))?;
     let spec = again(&job);
+    if let Some(chosen) = asked.id
+        && let Some(submitted) = chosen::answered(&app, &job.namespace, chosen, &spec).await?
+    {
+        return Ok((StatusCode::OK, Json(submitted)));
+    }
     app.fill.admit(1, 0)?;
     if let Some(missing) = check_inputs(&app.files, [&spec], &HashSet::new()).await?.first_of(&spec) {
         return Err(missing);
     }
     check_alone(&app, &job.namespace, &spec).await?;
-    let submitted = Box::pin(NewJob::new(job.namespace, spec).store(&app)).await?;
-    Ok((StatusCode::CREATED, Json(submitted)))
+    let submitted = Box::pin(NewJob::new(job.namespace, asked.id, spec).store(&app)).await?;
+    let status = if submitted.existed { StatusCode::OK } else { StatusCode::CREATED };
+    Ok((status, Json(submitted)))
 }
 
 /// What repeats a job exactly: at once, as a job of its own, by the executor and in the image (by its digest) that its last attempt

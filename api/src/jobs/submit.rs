@@ -1,6 +1,9 @@
 //! `POST /v1/jobs`: one submission or many. Nothing here asks Postgres, and nothing waits for one append before the next.
 
-use std::{collections::HashSet, pin::pin};
+use std::{
+    collections::{HashMap, HashSet},
+    pin::pin,
+};
 
 use axum::{
     Json,
@@ -27,7 +30,7 @@ use futures::{
 };
 use serde_json::value::RawValue;
 
-use super::{follows::check_follows, inputs::check_inputs, reuse};
+use super::{chosen, follows::check_follows, inputs::check_inputs, reuse};
 use crate::{
     advice,
     app::{App, Shared},
@@ -84,8 +87,8 @@ pub(crate) async fn submit(State(app): State<Shared>, query: Query, headers: Hea
     app.fill.admit(raw.len() as u64, body.len() as u64)?;
     let accepted = accept_all(&app, &namespace, &raw).await?;
     let live = app.advice.live();
-    let new = |spec| NewJob::new(namespace.clone(), spec);
-    let accepted = accepted.into_iter().map(|spec| spec.map(new)).collect();
+    let new = |(id, spec)| NewJob::new(namespace.clone(), id, spec);
+    let accepted = accepted.into_iter().map(|job| job.map(new)).collect();
     let jobs = Box::pin(store_all(&app, accepted, live.as_deref())).await;
     Ok(Json(SubmittedMany { jobs }).into_response())
 }
@@ -138,9 +141,14 @@ async fn submit_one(app: &App, namespace: Namespace, key: Option<&str>, reuse: b
         (None, Some(header)) => submission.key = Some(header.to_owned()),
         (_, _) => {}
     }
-    app.fill.admit(1, body.len() as u64)?;
     app.resolve(&mut submission)?;
     let accepted = submission.accept()?;
+    if let Some(id) = accepted.id
+        && let Some(submitted) = Box::pin(chosen::answered(app, &namespace, id, &accepted.spec)).await?
+    {
+        return Ok(answer(submitted));
+    }
+    app.fill.admit(1, body.len() as u64)?;
     let own = store_inline(&app.files, &accepted.to_store).await?;
     if let Some(missing) = check_inputs(&app.files, [&accepted.spec], &own).await?.first_of(&accepted.spec) {
         return Err(missing);
@@ -157,14 +165,22 @@ async fn submit_one(app: &App, namespace: Namespace, key: Option<&str>, reuse: b
         };
         return Ok((StatusCode::OK, Json(submitted)).into_response());
     }
-    let submitted = NewJob::new(namespace, accepted.spec).store(app).await?;
-    let status = if submitted.existed { StatusCode::OK } else { StatusCode::CREATED };
-    let location = format!("/v1/jobs/{}", submitted.id);
-    Ok((status, [(header::LOCATION, location)], Json(submitted)).into_response())
+    let submitted = NewJob::new(namespace, accepted.id, accepted.spec).store(app).await?;
+    Ok(answer(submitted))
 }
 
+/// The answer to a single submission: new 201, there before 200.
+fn answer(submitted: Submitted) -> Response {
+    let status = if submitted.existed { StatusCode::OK } else { StatusCode::CREATED };
+    let location = format!("/v1/jobs/{}", submitted.id);
+    (status, [(header::LOCATION, location)], Json(submitted)).into_response()
+}
+
+/// A job of an array, and the id that was chosen for it.
+type Identified = (Option<JobId>, JobSpec);
+
 /// Reads and checks every job of an array, stores what comes with them, and looks for what they name.
-async fn accept_all(app: &App, namespace: &Namespace, raw: &[&RawValue]) -> Result<Vec<Result<JobSpec, Problem>>, Problem> {
+async fn accept_all(app: &App, namespace: &Namespace, raw: &[&RawValue]) -> Result<Vec<Result<Identified, Problem>>, Problem> {
     let mut accepted: Vec<Result<Accepted, Problem>> = Vec::with_capacity(raw.len());
     for (place, one) in raw.iter().enumerate() {
         let submission: Result<Submission, _> = json(&format!("job {place} of the array"), one.get().as_bytes());
@@ -182,10 +198,21 @@ async fn accept_all(app: &App, namespace: &Namespace, raw: &[&RawValue]) -> Resu
     let missing = check_inputs(&app.files, accepted.iter().flatten().map(|job| &job.spec), &own).await?;
     let absent = check_follows(app, namespace, accepted.iter().flatten().map(|job| &job.spec)).await?;
     let closed = check_secrets(app, namespace, accepted.iter().flatten().map(|job| &job.spec)).await?;
-    // Those with a key can be named by those that come after them.
+    let mut taken: HashMap<usize, Problem> = {
+        let chosen = accepted.iter().enumerate().filter_map(|(place, job)| {
+            let job = job.as_ref().ok()?;
+            Some((place, job.id?, &job.spec))
+        });
+        let chosen: Vec<_> = chosen.collect();
+        chosen::taken_of(app, namespace, &chosen).await?.into_iter().collect()
+    };
+    // Those with a key or an id can be named by those that come after them.
     let mut earlier = HashSet::new();
-    let checked = accepted.into_iter().map(|job| {
-        let spec = job?.spec;
+    let checked = accepted.into_iter().enumerate().map(|(place, job)| {
+        let Accepted { id, spec, .. } = job?;
+        if let Some(problem) = taken.remove(&place) {
+            return Err(problem);
+        }
         if let Some(problem) = missing
             .first_of(&spec)
             .or_else(|| closed.first_of(&spec))
@@ -193,8 +220,8 @@ async fn accept_all(app: &App, namespace: &Namespace, raw: &[&RawValue]) -> Resu
         {
             return Err(problem);
         }
-        earlier.extend(spec.key.as_deref().map(|key| JobId::of_key(namespace, key)));
-        Ok(spec)
+        earlier.extend(id.or_else(|| spec.key.as_deref().map(|key| JobId::of_key(namespace, key))));
+        Ok((id, spec))
     });
     Ok(checked.collect())
 }
@@ -235,9 +262,10 @@ pub(crate) struct NewJob {
 }
 
 impl NewJob {
-    /// A job, with an identity of its own or that of its key.
-    pub(crate) fn new(namespace: Namespace, spec: JobSpec) -> Self {
-        let id = spec.key.as_deref().map_or_else(JobId::new, |key| JobId::of_key(&namespace, key));
+    /// A job, with the identity that was chosen for it, that of its key, or one of its own.
+    pub(crate) fn new(namespace: Namespace, chosen: Option<JobId>, spec: JobSpec) -> Self {
+        let of_key = || spec.key.as_deref().map(|key| JobId::of_key(&namespace, key));
+        let id = chosen.or_else(of_key).unwrap_or_else(JobId::new);
         Self { namespace, id, spec }
     }
 
@@ -319,6 +347,7 @@ async fn existing(app: &App, id: JobId, event: JobEvent) -> Result<u64, Problem>
                 let entries = read::everything(&app.bus.js, id).await?;
                 Ok(entries.first().map_or(loaded.job.sequence, |first| first.sequence))
             }
+            Err(Rejection::KeyConflict) if id.is_chosen() => Err(chosen::taken(id)),
             Err(rejection) => Err(Problem::new(Kind::Conflict, format!("job {id}: {rejection}"))),
             Ok(_) => Err(Problem::new(Kind::Internal, format!("job {id} was submitted twice"))),
         };

@@ -116,7 +116,8 @@ impl Source {
             };
             self.one(number, &mut reading).await?;
             // What was given back has no log to be the one that was asked for.
-            let given_back = self.follow && self.attempt.is_none() && matches!(self.end(number), Some(AttemptEnd::Returned));
+            let given_back =
+                self.follow && self.attempt.is_none() && matches!(self.end(number), Some(AttemptEnd::Returned | AttemptEnd::Interrupted));
             if !self.all && !given_back {
                 return Ok(());
             }
@@ -158,7 +159,7 @@ impl Source {
                 Some(_) | None => Ok(()),
             },
             Some(AttemptEnd::Returned) => Ok(()),
-            Some(AttemptEnd::Lost(_) | AttemptEnd::Cancelled) | None => self.window(number, reading).await,
+            Some(AttemptEnd::Lost(_) | AttemptEnd::Interrupted | AttemptEnd::Cancelled) | None => self.window(number, reading).await,
         }
     }
 

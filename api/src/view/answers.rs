@@ -26,7 +26,7 @@ pub struct Submitted {
     pub sequence: u64,
     /// Whose it is.
     pub namespace: Namespace,
-    /// Whether it was submitted before, under the same key.
+    /// Whether it was submitted before, under the same key or id.
     pub existed: bool,
     /// Whether it is an earlier job, made of the same, whose result is this one's.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -149,6 +149,8 @@ pub enum AttemptOutcome {
 pub enum LostAttempt {
     /// Its worker gave it back, unrun.
     Returned,
+    /// Its worker was being shut down, and gave it back.
+    Interrupted,
     /// Nobody knows how it went on.
     Lost {
         /// Why it was given up.
@@ -169,6 +171,7 @@ impl From<&AttemptRecord> for AttemptView {
             None => (None, None),
             Some(AttemptEnd::Finished(finished)) => (Some(AttemptOutcome::Finished(finished.outcome.clone())), Some(finished)),
             Some(AttemptEnd::Returned) => (Some(AttemptOutcome::Lost(LostAttempt::Returned)), None),
+            Some(AttemptEnd::Interrupted) => (Some(AttemptOutcome::Lost(LostAttempt::Interrupted)), None),
             Some(AttemptEnd::Lost(cause)) => (Some(AttemptOutcome::Lost(LostAttempt::Lost { cause: cause.clone() })), None),
             Some(AttemptEnd::Cancelled) => (Some(AttemptOutcome::Finished(Outcome::Cancelled)), None),
         };

@@ -28,5 +28,5 @@ pub use self::{
     runtimes::{Runtimes, RuntimesOfWorker, RuntimesOfWorkers},
     secrets::{PublicKey, SecretView, Secrets, SetSecret},
     storage::{Amount, BatchUse, GcReport, Going, HeldBy, JobUse, Kept, StorageView, Uses},
-    words::{RETURNED, describe, describe_expiry, describe_loss},
+    words::{INTERRUPTED, RETURNED, describe, describe_expiry, describe_loss},
 };

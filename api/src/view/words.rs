@@ -9,6 +9,8 @@ use super::job::{AttemptOutcome, LostAttempt};
 
 /// What came of an attempt that its worker gave back.
 pub const RETURNED: &str = "given back, unrun: its worker had no room for it";
+/// What became of an attempt that its worker's shutdown ended.
+pub const INTERRUPTED: &str = "interrupted: its worker was being shut down; it does not count";
 
 /// What is to be said of a job's end, where its state alone does not say it.
 pub(super) fn message(job: &Job) -> Option<String> {
@@ -34,6 +36,7 @@ pub(crate) fn message_of(outcome: &AttemptOutcome, reason: Option<&str>) -> Opti
         }
         AttemptOutcome::Finished(other) => describe(other),
         AttemptOutcome::Lost(LostAttempt::Returned) => Some(RETURNED.to_owned()),
+        AttemptOutcome::Lost(LostAttempt::Interrupted) => Some(INTERRUPTED.to_owned()),
         AttemptOutcome::Lost(LostAttempt::Expired { clock, limit_ms }) => Some(describe_expiry(*clock, *limit_ms)),
         AttemptOutcome::Lost(LostAttempt::Lost { cause }) => Some(format!("its attempts are used up: {}", describe_loss(cause))),
     }

@@ -49,12 +49,14 @@ pub enum Command {
         /// What it used.
         usage: Usage,
     },
-    /// Give it back, unrun.
+    /// Give it back, unrun or interrupted.
     Return {
         /// Which try.
         attempt: Attempt,
         /// Whose.
         session: SessionId,
+        /// Whether its command may have run, and was ended by its worker's shutdown.
+        interrupted: bool,
     },
     /// Give an attempt up.
     GiveUp {
@@ -177,7 +179,14 @@ pub fn decide(job: Option<&Job>, command: Command) -> Result<JobEvent, Rejection
                 usage,
             })))
         }
-        (job, Command::Return { attempt, session }) => give_back(job, attempt, session),
+        (
+            job,
+            Command::Return {
+                attempt,
+                session,
+                interrupted,
+            },
+        ) => give_back(job, attempt, session, interrupted),
         (job, Command::GiveUp { attempt, cause }) => {
             live(job, attempt, None)?;
             Ok(give_up(job, attempt, cause))
@@ -210,11 +219,16 @@ fn live(job: &Job, attempt: Attempt, session: Option<SessionId>) -> Result<&Atte
 }
 
 /// A job that a user wants ended ends here: nobody else would come to know of that.
-fn give_back(job: &Job, attempt: Attempt, session: SessionId) -> Result<JobEvent, Rejection> {
+fn give_back(job: &Job, attempt: Attempt, session: SessionId, interrupted: bool) -> Result<JobEvent, Rejection> {
     live(job, attempt, Some(session))?;
-    match (&job.phase, &job.cancel_requested) {
-        (Phase::Claimed { .. }, None) => Ok(JobEvent::Returned(Returned { attempt, session })),
-        (Phase::Claimed { .. }, Some(_)) => Ok(JobEvent::Finished(Box::new(Finished {
+    let may_be = interrupted || matches!(job.phase, Phase::Claimed { .. });
+    match &job.cancel_requested {
+        None if may_be => Ok(JobEvent::Returned(Returned {
+            attempt,
+            session,
+            interrupted,
+        })),
+        Some(_) if may_be => Ok(JobEvent::Finished(Box::new(Finished {
             attempt,
             session,
             outcome: Outcome::Cancelled,
@@ -222,7 +236,7 @@ fn give_back(job: &Job, attempt: Attempt, session: SessionId) -> Result<JobEvent
             usage: Usage::default(),
             retry_after_ms: None,
         }))),
-        (_, _) => Err(Rejection::AlreadyStarted),
+        _ => Err(Rejection::AlreadyStarted),
     }
 }
 

@@ -24,7 +24,7 @@ pub enum JobEvent {
     Started(Started),
     /// Its attempt ended on its worker; what it made is committed by this.
     Finished(Box<Finished>),
-    /// The worker that took it had no room for it after all, and gives it back.
+    /// The worker that took it gives it back: it had no room for it after all, or is being shut down.
     Returned(Returned),
     /// Its attempt was given up, and another may be made.
     Rescheduled(Box<Rescheduled>),
@@ -198,10 +198,13 @@ impl Outcome {
 /// `job.returned.v1`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Returned {
-    /// The attempt that comes to nothing; its command never ran.
+    /// The attempt that comes to nothing.
     pub attempt: Attempt,
     /// The session that claimed it.
     pub session: SessionId,
+    /// Whether its command ran, and ended because its worker was being shut down; absent: it never ran.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub interrupted: bool,
 }
 
 /// `job.rescheduled.v1`

@@ -129,12 +129,15 @@ impl Job {
             }
             JobEvent::Returned(event) => {
                 // Who gives back a job that is to end would keep it from that.
-                if matches!(self.phase, Phase::Claimed { .. })
+                if (event.interrupted || matches!(self.phase, Phase::Claimed { .. }))
                     && self.cancel_requested.is_none()
                     && let Some(attempt) = self.spoken_for(event.attempt, Some(event.session), recorded)
                 {
                     attempt.ended_at = Some(time);
-                    attempt.end = Some(AttemptEnd::Returned);
+                    attempt.end = Some(match event.interrupted {
+                        false => AttemptEnd::Returned,
+                        true => AttemptEnd::Interrupted,
+                    });
                     let next = attempt.number.next();
                     // At once, whatever its worker's clock shows.
                     let due = self.submitted_at;

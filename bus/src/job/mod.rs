@@ -226,6 +226,8 @@ pub enum AttemptEnd {
     Finished(Box<Finished>),
     /// Its worker gave it back before its command ran.
     Returned,
+    /// Its worker gave it back, because it was being shut down and the command ended by that.
+    Interrupted,
     /// It was given up.
     Lost(LossCause),
     /// It was cancelled after its worker was lost.
@@ -294,7 +296,9 @@ impl Job {
     pub fn finished(&self) -> Option<&Finished> {
         match (&self.phase, self.attempts.last()?.end.as_ref()?) {
             (Phase::Ended(End::Finished(_)), AttemptEnd::Finished(finished)) => Some(finished),
-            (_, AttemptEnd::Finished(_) | AttemptEnd::Returned | AttemptEnd::Lost(_) | AttemptEnd::Cancelled) => None,
+            (_, AttemptEnd::Finished(_) | AttemptEnd::Returned | AttemptEnd::Interrupted | AttemptEnd::Lost(_) | AttemptEnd::Cancelled) => {
+                None
+            }
         }
     }
 }

@@ -228,6 +228,39 @@ fn what_is_given_back_is_made_again_and_counts_against_nothing() {
 }
 
 #[test]
+fn what_a_shutdown_interrupts_is_made_again_and_counts_against_nothing() {
+    let mut history = History::submitted();
+    let worker = Worker::new("w");
+    for attempt in 1..=2 * MAX_LOSSES {
+        history.say(&worker.actor(), worker.claim()).expect("queued");
+        if attempt % 2 == 0 {
+            history.say(&worker.actor(), worker.start(attempt)).expect("claimed");
+            let unrun = history.say(&worker.actor(), worker.give_back(attempt));
+            assert_eq!(unrun, Err(Rejection::AlreadyStarted), "what runs is given back only as interrupted");
+        }
+        history.say(&worker.actor(), worker.interrupt(attempt)).expect("live");
+        assert_eq!(history.state(), State::Retrying);
+        let late = history.say(&worker.actor(), worker.finish(attempt, Outcome::Succeeded));
+        assert_eq!(late, Err(Rejection::Stale { attempt: Attempt(attempt) }));
+        history.say(&Actor::Watcher, Command::Release).expect("given back");
+    }
+    let job = history.job();
+    assert_eq!((job.failures, job.losses), (0, 0));
+    assert!(job.attempts.iter().all(|attempt| attempt.end == Some(AttemptEnd::Interrupted)));
+}
+
+#[test]
+fn what_is_interrupted_while_a_user_wants_its_end_ends() {
+    let mut history = History::submitted();
+    let worker = Worker::new("w");
+    history.say(&worker.actor(), worker.claim()).expect("queued");
+    history.say(&worker.actor(), worker.start(1)).expect("claimed");
+    history.say(&Actor::Api, Command::Cancel { reason: None }).expect("it runs");
+    history.say(&worker.actor(), worker.interrupt(1)).expect("live");
+    assert_eq!(history.state(), State::Cancelled);
+}
+
+#[test]
 fn the_attempts_number_fences() {
     let mut history = History::submitted();
     let (slow, quick) = (Worker::new("slow"), Worker::new("quick"));

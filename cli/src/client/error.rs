@@ -9,12 +9,18 @@ pub(crate) enum Error {
     #[error("{}", .0.detail)]
     Problem(Problem),
     /// Nobody answers, or the connection broke.
-    #[error("cannot reach the grid at {url}: {}; is it up (`rgrid status`), and is the address right (--url, RGRID_URL)?", root(.cause))]
+    #[error(
+        "cannot reach the grid at {url}: {}; is it up (`rgrid status`), and is the address right (--url, RGRID_URL)?{}",
+        root(.cause),
+        if *.indeterminate { " The request may have been carried out: only its answer did not arrive." } else { "" }
+    )]
     Unreachable {
         /// Where we tried.
         url: String,
         /// What happened. Not a source: of its many layers only the innermost says something, and stands in the sentence.
         cause: reqwest::Error,
+        /// Whether the request was sent and may have changed something.
+        indeterminate: bool,
     },
     /// Something else answers there.
     #[error("what answers at {url} is not a grid (HTTP status {status}); check --url or RGRID_URL")]
@@ -50,6 +56,11 @@ impl Error {
             Self::NotRgrid { status, .. } => *status >= 500,
             Self::Answer { .. } | Self::Setup(_) => false,
         }
+    }
+
+    /// Whether the request may have been carried out although no answer came.
+    pub(crate) const fn is_indeterminate(&self) -> bool {
+        matches!(self, Self::Unreachable { indeterminate: true, .. })
     }
 
     /// Whether what was asked for can never be granted as it was written.

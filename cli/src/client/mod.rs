@@ -7,13 +7,17 @@ mod error;
 mod events;
 mod find;
 mod follow;
+mod insist;
 mod links;
 mod patience;
 mod sending;
 mod upload;
 
 use std::{
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -45,6 +49,8 @@ pub(crate) struct Client {
     compresses: bool,
     /// Whether it was said that transfers break off.
     in_trouble: Arc<AtomicBool>,
+    /// Whether the grid ever answered: the address is right then.
+    answered: Arc<AtomicBool>,
 }
 
 impl Client {
@@ -60,6 +66,7 @@ impl Client {
             direct: Arc::default(),
             compresses: !is_here(url),
             in_trouble: Arc::default(),
+            answered: Arc::default(),
         })
     }
 
@@ -83,13 +90,24 @@ impl Client {
         }
     }
 
+    /// Nobody answers, or the connection broke. A request that changes something may have been carried out all the same.
+    fn unreachable(&self, cause: reqwest::Error, changes: bool) -> Error {
+        Error::Unreachable {
+            url: self.base.to_string(),
+            indeterminate: changes && !cause.is_connect() && !cause.is_builder(),
+            cause,
+        }
+    }
+
     /// Sends a request, and gives the answer if it is a good one.
     pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Response, Error> {
-        let unreachable = |cause| Error::Unreachable {
-            url: self.base.to_string(),
-            cause,
-        };
-        let response = request.send().await.map_err(unreachable)?;
+        let (http, request) = request.build_split();
+        let request = request.map_err(|cause| self.unreachable(cause, false))?;
+        // Contents are stored by their hash, once however often they are sent.
+        let changes = !matches!(*request.method(), Method::GET | Method::HEAD) && !request.url().path().contains("/v1/files/");
+        let unreachable = |cause| self.unreachable(cause, changes);
+        let response = http.execute(request).await.map_err(unreachable)?;
+        self.answered.store(true, Ordering::Relaxed);
         if response.status().is_success() || response.status() == StatusCode::TEMPORARY_REDIRECT {
             return Ok(response);
         }
@@ -108,10 +126,7 @@ impl Client {
     pub(crate) async fn json<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Error> {
         let response = self.send(request).await?;
         let status = response.status().as_u16();
-        let body = response.bytes().await.map_err(|cause| Error::Unreachable {
-            url: self.base.to_string(),
-            cause,
-        })?;
+        let body = response.bytes().await.map_err(|cause| self.unreachable(cause, false))?;
         serde_json::from_slice(&body).map_err(|source| Error::Answer {
             url: self.base.to_string(),
             status,

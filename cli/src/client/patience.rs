@@ -86,7 +86,7 @@ impl Error {
     }
 
     /// Whether what had arrived is not there any more, or does not fit.
-    pub(super) fn is_conflict(&self) -> bool {
+    pub(crate) fn is_conflict(&self) -> bool {
         matches!(self, Self::Problem(problem) if problem.status == 409)
     }
 }

@@ -3,18 +3,21 @@
 use std::{
     collections::{HashMap, HashSet},
     fmt,
-    fs::File,
+    fs::{File, Metadata},
     io::{IsTerminal as _, Read as _},
-    path::{Path, PathBuf},
+    os::unix::fs::MetadataExt as _,
+    path::PathBuf,
     sync::atomic::{AtomicU64, Ordering},
+    time::SystemTime,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use api::{
     compression,
     view::{Hashes, Missing, Upload},
 };
 use bus::ids::Digest;
+use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use reqwest::{Body, Method, StatusCode, header};
 use sha2::{Digest as _, Sha256};
@@ -49,12 +52,14 @@ pub(crate) struct Hashed {
     pub(crate) sha256: Digest,
     /// Its size in bytes.
     pub(crate) size: u64,
+    /// When it was last changed before it was read, where that counts.
+    pub(crate) modified: Option<SystemTime>,
 }
 
 /// Reads files to learn their hashes, in the given order.
 ///
 /// # Errors
-/// If one cannot be read.
+/// If one cannot be read, or changes while it is read: what was read then is no content that it ever had.
 pub(crate) async fn hash(sources: Vec<PathBuf>, bar: &Bar) -> anyhow::Result<Vec<Hashed>> {
     let hash_one = |source: PathBuf| {
         let bar = bar.clone();
@@ -66,6 +71,7 @@ pub(crate) async fn hash(sources: Vec<PathBuf>, bar: &Bar) -> anyhow::Result<Vec
 fn hash_file(source: PathBuf, bar: &Bar) -> anyhow::Result<Hashed> {
     let cannot = || format!("cannot read {}", source.display());
     let mut file = File::open(&source).with_context(cannot)?;
+    let before = file.metadata().with_context(cannot)?;
     let (mut hasher, mut size, mut buffer) = (Sha256::new(), 0, vec![0; CHUNK]);
     loop {
         let read = file.read(&mut buffer).with_context(cannot)?;
@@ -76,11 +82,25 @@ fn hash_file(source: PathBuf, bar: &Bar) -> anyhow::Result<Hashed> {
         size += read as u64;
         bar.add(read as u64);
     }
+    let after = file.metadata().with_context(cannot)?;
+    if !is_at_rest((&before, &after), size) {
+        bail!(
+            "{} changed while it was read; run again when it is at rest, or send a copy of it",
+            source.display()
+        );
+    }
     Ok(Hashed {
+        modified: after.modified().ok(),
         source,
         sha256: Digest::finish(hasher),
         size,
     })
+}
+
+/// Whether a file was the same before and after so many bytes of it were read. What has no size of its own (`/proc`) is not asked.
+fn is_at_rest((before, after): (&Metadata, &Metadata), read: u64) -> bool {
+    let stamp = |meta: &Metadata| (meta.len(), meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec());
+    !after.is_file() || after.len() == 0 && before.len() == 0 || (stamp(before) == stamp(after) && after.len() == read)
 }
 
 /// What became of files that were to be sent.
@@ -141,7 +161,10 @@ pub(crate) async fn upload(client: &Client, mut files: Vec<Hashed>) -> anyhow::R
     let (mut lacking, mut direct, mut before) = (HashSet::new(), HashMap::new(), HashMap::new());
     for some in files.chunks(ASKED_AT_ONCE) {
         let (sha256, sizes) = some.iter().map(|file| (file.sha256, file.size)).unzip();
-        let answer: Missing = client.post("/v1/files/missing", &Hashes { sha256, sizes }).await?;
+        let asked = Hashes { sha256, sizes };
+        let answer: Missing = client
+            .insist(|| client.request(Method::POST, "/v1/files/missing").json(&asked))
+            .await?;
         lacking.extend(answer.missing);
         direct.extend(answer.uploads);
         before.extend(answer.begun.into_iter().map(|(digest, bytes)| (digest, Before::Known(bytes))));
@@ -195,12 +218,16 @@ pub(crate) async fn upload(client: &Client, mut files: Vec<Hashed>) -> anyhow::R
 /// # Errors
 /// If it cannot be stored.
 pub(crate) async fn put_bytes(client: &Client, sha256: Digest, content: Vec<u8>) -> anyhow::Result<()> {
-    let request = client
-        .request(Method::PUT, &format!("/v1/files/{sha256}"))
-        .header(header::CONTENT_LENGTH, content.len())
-        .header(header::CONTENT_TYPE, "application/octet-stream")
-        .body(content);
-    client.send(request).await.context("cannot store what the job is made of")?;
+    let content = Bytes::from(content);
+    let path = format!("/v1/files/{sha256}");
+    let request = || {
+        client
+            .request(Method::PUT, &path)
+            .header(header::CONTENT_LENGTH, content.len())
+            .header(header::CONTENT_TYPE, "application/octet-stream")
+            .body(content.clone())
+    };
+    client.insist_on(request).await.context("cannot store what the job is made of")?;
     Ok(())
 }
 
@@ -251,9 +278,33 @@ pub(super) fn shrinks(file: &Hashed) -> bool {
 
 /// Whether a file is not as it was hashed.
 pub(super) fn changed(file: &Hashed) -> bool {
-    size_of(&file.source) != Some(file.size)
+    let Ok(meta) = std::fs::metadata(&file.source) else { return true };
+    let is_later = file.modified.is_some_and(|then| meta.modified().is_ok_and(|now| now != then));
+    meta.len() != file.size || is_later
 }
 
-fn size_of(path: &Path) -> Option<u64> {
-    std::fs::metadata(path).ok().map(|meta| meta.len())
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_changes_while_it_is_read_is_told_from_one_at_rest() -> anyhow::Result<()> {
+        let mut file = tempfile::NamedTempFile::new()?;
+        file.write_all(b"12345")?;
+        let before = file.as_file().metadata()?;
+        assert!(is_at_rest((&before, &before), 5));
+        assert!(!is_at_rest((&before, &before), 4), "it grew and shrank again");
+        file.write_all(b"6")?;
+        assert!(!is_at_rest((&before, &file.as_file().metadata()?), 5));
+        let hashed = hash_file(file.path().to_owned(), &Bar::hidden())?;
+        assert!(hashed.size == 6 && !changed(&hashed));
+        // As many bytes, and others.
+        file.as_file().set_modified(SystemTime::UNIX_EPOCH)?;
+        assert!(changed(&hashed));
+        let kernel = std::fs::metadata("/proc/self/status")?;
+        assert!(is_at_rest((&kernel, &kernel), 1000), "its size is not known before");
+        Ok(())
+    }
 }

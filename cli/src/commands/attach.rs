@@ -6,7 +6,10 @@ use clap::Args;
 
 use crate::{
     client::{Connect, members, the_batch},
-    commands::run::batch::{Followed, Homes, Manner, follow, report},
+    commands::run::{
+        batch::{Homes, follow, report},
+        interrupt::Interrupts,
+    },
 };
 
 const EXAMPLES: &str = "\
@@ -45,8 +48,7 @@ pub(crate) async fn attach(args: AttachArgs) -> anyhow::Result<ExitCode> {
         .map(|member| member.item)
         .collect();
     let homes = (!args.no_download).then(|| Homes::new(Path::new("outputs"), &names, args.flat));
-    match Box::pin(follow(&client, batch.id, batch.total, homes, Manner::default())).await? {
-        Followed::Ended(progress) => report::end(&client, batch.id, &progress, &names, args.json).await,
-        Followed::Detached => Ok(ExitCode::from(130)),
-    }
+    let mut interrupts = Interrupts::new(false)?;
+    let followed = Box::pin(follow(&client, batch.id, batch.total, homes, &mut interrupts)).await?;
+    report::followed(&client, batch.id, followed, &names, args.json, &mut interrupts).await
 }

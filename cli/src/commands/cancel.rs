@@ -3,12 +3,10 @@
 use std::process::ExitCode;
 
 use api::view::{BatchView, JobView};
-use bus::{
-    ids::{BatchId, JobId},
-    job::State,
-};
+use bus::{ids::BatchId, job::State};
 use clap::Args;
 use futures::{StreamExt as _, stream};
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
@@ -96,7 +94,8 @@ async fn batches(client: &Client, args: &CancelArgs) -> anyhow::Result<Vec<(Stri
     for text in &args.jobs {
         let Some(batch) = batch_by_id(client, text).await? else { continue };
         let reason = json!({ "reason": args.reason });
-        let _asked: Value = client.post(&format!("/v1/batches/{}/cancel", batch.id), &reason).await?;
+        let path = format!("/v1/batches/{}/cancel", batch.id);
+        let _asked: Value = client.insist(|| client.request(Method::POST, &path).json(&reason)).await?;
         let view = if args.detach {
             batch
         } else {
@@ -135,7 +134,9 @@ async fn until_batch_ended(client: &Client, id: BatchId) -> Result<BatchView, Er
 
 async fn one(client: &Client, text: &str, args: &CancelArgs) -> anyhow::Result<JobView> {
     let job = find_job(client, text).await?;
-    let view = request_cancel(client, job, args.reason.as_deref()).await?;
+    let path = format!("/v1/jobs/{job}/cancel");
+    let asked = json!({ "reason": args.reason });
+    let view: JobView = client.insist(|| client.request(Method::POST, &path).json(&asked)).await?;
     if args.detach || view.state.is_end() {
         return Ok(view);
     }
@@ -150,9 +151,4 @@ fn words(job: &JobView) -> String {
         (state, _, _) if state.is_end() => format!("{id} ended as {state} before it could be cancelled"),
         (_, _, _) => format!("{id} is being cancelled"),
     }
-}
-
-/// Asks for a job's end.
-pub(crate) async fn request_cancel(client: &Client, job: JobId, reason: Option<&str>) -> Result<JobView, Error> {
-    client.post(&format!("/v1/jobs/{job}/cancel"), &json!({ "reason": reason })).await
 }

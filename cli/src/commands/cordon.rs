@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use api::view::Cordon;
 use clap::Args;
+use reqwest::Method;
 use serde_json::json;
 
 use crate::{
@@ -84,7 +85,8 @@ async fn each(client: &Client, workers: &[String], verb: &str, body: &serde_json
 pub(super) async fn say(client: &Client, worker: &str, verb: &str, body: &serde_json::Value) -> anyhow::Result<Cordon> {
     // A `/` would name another page.
     let worker = encode_path(worker).replace('/', "%2F");
-    Ok(client.post(&format!("/v1/workers/{worker}/{verb}"), body).await?)
+    let path = format!("/v1/workers/{worker}/{verb}");
+    Ok(client.insist(|| client.request(Method::POST, &path).json(body)).await?)
 }
 
 fn words(cordon: &Cordon) -> String {

@@ -11,10 +11,11 @@ use api::view::{JobView, RequeuedMany};
 use bus::job::State;
 use clap::Args;
 use dialoguer::Confirm;
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    client::{Client, Connect, find_job, now as log_end},
+    client::{Client, Connect, Error, find_job, now as log_end},
     failure::{sentence, usage},
     output::{print_json, print_line},
     values::Pair,
@@ -111,9 +112,21 @@ async fn by_name(client: &Client, args: &RequeueArgs) -> anyhow::Result<ExitCode
 
 async fn one(client: &Client, text: &str, reason: Option<&str>) -> anyhow::Result<JobView> {
     let job = find_job(client, text).await?;
-    Ok(client
-        .post(&format!("/v1/jobs/{job}/requeue"), &json!({ "reason": reason }))
-        .await?)
+    let path = format!("/v1/jobs/{job}/requeue");
+    let request = || client.request(Method::POST, &path).json(&json!({ "reason": reason }));
+    match client.json(request()).await {
+        Err(error) if error.is_indeterminate() => {}
+        answer => return Ok(answer?),
+    }
+    // The answer was lost. The job is queued again already, or it is now.
+    match client.insist(request).await {
+        Err(error) if error.is_conflict() => {
+            let view: JobView = client.get(&format!("/v1/jobs/{job}"), &()).await?;
+            let is_left = matches!(view.state, State::Dead | State::TimedOut);
+            if is_left { Err(error.into()) } else { Ok(view) }
+        }
+        answer => Ok(answer?),
+    }
 }
 
 async fn by_filter(client: &Client, args: &RequeueArgs, narrowed: bool) -> anyhow::Result<ExitCode> {
@@ -126,7 +139,7 @@ async fn by_filter(client: &Client, args: &RequeueArgs, narrowed: bool) -> anyho
     loop {
         let mut page = filter.clone();
         page["before"] = json!(all.next.take());
-        let came: RequeuedMany = client.post("/v1/requeue", &page).await?;
+        let came: RequeuedMany = client.post("/v1/requeue", &page).await.map_err(partly)?;
         all.requeued.extend(came.requeued);
         for left in came.left {
             eprintln!("error: {}", left.why);
@@ -151,6 +164,16 @@ async fn by_filter(client: &Client, args: &RequeueArgs, narrowed: bool) -> anyho
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// An error that leaves open which jobs were revived says that asking once more is safe.
+fn partly(error: Error) -> anyhow::Error {
+    if error.is_indeterminate() {
+        anyhow::Error::new(error)
+            .context("some of these jobs may be queued again already; run the same command again: it passes over those")
+    } else {
+        error.into()
+    }
 }
 
 async fn filter(client: &Client, args: &RequeueArgs) -> anyhow::Result<Value> {

@@ -9,9 +9,10 @@ use clap::Args;
 use futures::TryStreamExt as _;
 use reqwest::Method;
 use serde::Serialize;
+use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use super::run::{Brought, Shown, follow};
+use super::run::{Brought, Shown, follow, interrupt::Interrupts, submit::unsure};
 use crate::{
     client::{Client, Connect, find_job, until_ended},
     output::{one_line, print, print_json, print_line},
@@ -69,10 +70,26 @@ pub(crate) async fn rerun(args: RerunArgs) -> anyhow::Result<ExitCode> {
             );
         }
     }
-    let request = client.request(Method::POST, &format!("/v1/jobs/{job}/rerun"));
-    let submitted: Submitted = client.json(request).await?;
+    let new = JobId::new();
+    let path = format!("/v1/jobs/{job}/rerun");
+    let request = || client.request(Method::POST, &path).json(&json!({ "id": new }));
+    let mut interrupts = Interrupts::new(args.detach_on_interrupt)?;
+    let submitted: Submitted = match interrupts.await_answer(client.insist(request)).await {
+        Ok(answer) => answer.map_err(|error| unsure(error, "job", &new))?,
+        Err(signal) => {
+            eprintln!("rgrid: interrupted before the grid answered: the job may be accepted; `rgrid status {new}` tells");
+            return Ok(signal.into());
+        }
+    };
     if args.verify {
-        return Box::pin(verify(&client, job, submitted.id, args.json)).await;
+        let verifying = Box::pin(verify(&client, job, submitted.id, args.json));
+        return match interrupts.unless(verifying).await {
+            Ok(verified) => verified,
+            Err(signal) => {
+                eprintln!("rgrid: interrupted; job {0} goes on, `rgrid cancel {0}` ends it", submitted.id);
+                Ok(signal.into())
+            }
+        };
     }
     if args.detach {
         if args.json {
@@ -86,14 +103,13 @@ pub(crate) async fn rerun(args: RerunArgs) -> anyhow::Result<ExitCode> {
         eprintln!("rgrid: job {} repeats {job}", submitted.id);
     }
     let shown = Shown {
-        detach_on_interrupt: args.detach_on_interrupt,
         no_download: args.no_download,
         keep_deleted: args.keep_deleted,
         json: args.json,
         verbose: args.verbose,
     };
     let brought = Brought::of_job(&client, submitted.id).await;
-    Box::pin(follow(&client, shown, &submitted, &brought)).await
+    Box::pin(follow(&client, shown, &submitted, &brought, &mut interrupts)).await
 }
 
 /// What a job came to.

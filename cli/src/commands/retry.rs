@@ -5,8 +5,10 @@ use std::process::ExitCode;
 use api::view::BatchAnswer;
 use bus::ids::BatchId;
 use clap::Args;
+use reqwest::Method;
 use serde_json::json;
 
+use super::run::submit::unsure;
 use crate::{
     client::{Connect, now, the_batch},
     output::{print_json, print_line},
@@ -38,12 +40,17 @@ pub(crate) struct RetryArgs {
 pub(crate) async fn retry(args: RetryArgs) -> anyhow::Result<ExitCode> {
     let client = args.connect.client()?;
     let batch = the_batch(&client, &args.batch).await?;
+    let new = BatchId::new();
     let asked = json!({
-        "id": BatchId::new(),
+        "id": new,
         "failed_only": args.failed_only,
         "min_sequence": now(&client).await?,
     });
-    let answer: BatchAnswer = client.post(&format!("/v1/batches/{}/retry", batch.id), &asked).await?;
+    let path = format!("/v1/batches/{}/retry", batch.id);
+    let answer: BatchAnswer = client
+        .insist(|| client.request(Method::POST, &path).json(&asked))
+        .await
+        .map_err(|error| unsure(error, "batch", &new))?;
     if args.json {
         print_json(&answer)?;
     } else {

@@ -2,7 +2,9 @@
 
 use std::{fmt::Write as _, process::ExitCode};
 
-use api::view::{AttemptOutcome, AttemptView, BatchView, JobView, LostAttempt, RETURNED, describe, describe_expiry, describe_loss};
+use api::view::{
+    AttemptOutcome, AttemptView, BatchView, INTERRUPTED, JobView, LostAttempt, RETURNED, describe, describe_expiry, describe_loss,
+};
 use bus::job::Outcome;
 use chrono::Utc;
 use clap::Args;
@@ -166,6 +168,7 @@ fn describe_attempt(attempt: &AttemptView) -> String {
         Some(AttemptOutcome::Finished(Outcome::Failed { exit_code })) => format!("exit code {exit_code}"),
         Some(AttemptOutcome::Finished(outcome)) => describe(outcome).unwrap_or_default(),
         Some(AttemptOutcome::Lost(LostAttempt::Returned)) => RETURNED.to_owned(),
+        Some(AttemptOutcome::Lost(LostAttempt::Interrupted)) => INTERRUPTED.to_owned(),
         Some(AttemptOutcome::Lost(LostAttempt::Expired { clock, limit_ms })) => describe_expiry(*clock, *limit_ms),
         Some(AttemptOutcome::Lost(LostAttempt::Lost { cause })) => format!("given up: {}", describe_loss(cause)),
     };

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use api::view::{AttemptOutcome, HistoryEvent, JobView, LostAttempt, RETURNED, describe, describe_expiry, describe_loss};
+use api::view::{AttemptOutcome, HistoryEvent, INTERRUPTED, JobView, LostAttempt, RETURNED, describe, describe_expiry, describe_loss};
 use bus::{
     envelope::Event as _,
     ids::Attempt,
@@ -114,6 +114,9 @@ pub(crate) fn words_of_wait(job: &JobView, now: DateTime<Utc>) -> Option<String>
             if let Some(AttemptOutcome::Lost(LostAttempt::Returned)) = failed {
                 return Some("the worker that took it has no room for it; it waits for another one".to_owned());
             }
+            if let Some(AttemptOutcome::Lost(LostAttempt::Interrupted)) = failed {
+                return Some("the worker that ran it is being shut down; it waits for another one".to_owned());
+            }
             let how = match failed {
                 Some(AttemptOutcome::Finished(Outcome::Failed { exit_code })) => format!("failed with exit code {exit_code}"),
                 Some(AttemptOutcome::Finished(outcome)) => describe(outcome).unwrap_or_else(|| "failed".to_owned()),
@@ -178,6 +181,7 @@ fn words_of_job(event: &JobEvent) -> String {
             format!("attempt {} started, executor {}{what}", started.attempt, started.executor)
         }
         JobEvent::Finished(finished) => words_of_end(finished),
+        JobEvent::Returned(event) if event.interrupted => format!("attempt {} {INTERRUPTED}", event.attempt),
         JobEvent::Returned(event) => format!("attempt {} {RETURNED}", event.attempt),
         JobEvent::Rescheduled(event) => format!("attempt {} given up: {}; queued again", event.attempt, describe_loss(&event.cause)),
         JobEvent::CancelRequested(event) => with_reason("a user asked to cancel it", event.reason.as_deref()),
@@ -303,7 +307,14 @@ mod tests {
         let told = [
             (None, JobEvent::Submitted(Box::new(Submitted { spec }))),
             (Some(by_worker.clone()), JobEvent::Claimed(Claimed { attempt, worker, session })),
-            (Some(by_worker), JobEvent::Returned(Returned { attempt, session })),
+            (
+                Some(by_worker),
+                JobEvent::Returned(Returned {
+                    attempt,
+                    session,
+                    interrupted: false,
+                }),
+            ),
         ];
         let job = JobId::new();
         let history = told.map(|(speaker, event)| Recorded {

@@ -128,7 +128,7 @@ fn job(row: JobColumns) -> Result<Job, sqlx::Error> {
         }
         (State::TimedOut, Some(outcome)) => match serde_json::from_str(&outcome) {
             Ok(LostOutcome::Expired { clock, limit_ms }) => Phase::Ended(End::Expired { clock, limit_ms }),
-            Ok(LostOutcome::Returned | LostOutcome::Lost { .. }) | Err(_) => {
+            Ok(LostOutcome::Returned | LostOutcome::Interrupted | LostOutcome::Lost { .. }) | Err(_) => {
                 Phase::Ended(End::Finished(serde_json::from_str(&outcome).map_err(foreign)?))
             }
         },

@@ -284,6 +284,7 @@ async fn what_was_given_back_is_passed_over_by_who_wants_the_bytes() -> Result<(
     let api = Served::start().await?;
     let mut printer = Printer::start(&api).await?;
     let give_back = |attempt| Command::Return {
+        interrupted: false,
         attempt: Attempt(attempt),
         session: printer.worker.session,
     };

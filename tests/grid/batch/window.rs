@@ -148,7 +148,17 @@ async fn a_member_that_was_given_back_waits_for_its_turn_again() -> Result<()> {
         let turn = async || full.claim(first).await.ok();
         grid.eventually("it is its turn", turn).await?;
         let (attempt, session) = (Attempt(number), full.session);
-        writer.say(first, &full.actor(), Wish::Return { attempt, session }).await?;
+        writer
+            .say(
+                first,
+                &full.actor(),
+                Wish::Return {
+                    attempt,
+                    session,
+                    interrupted: false,
+                },
+            )
+            .await?;
     }
     grid.run(Part::Runner(1))?;
     ended(&grid, &batch, "succeeded").await?;

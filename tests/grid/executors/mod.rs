@@ -49,6 +49,7 @@ impl Place {
             env: BTreeMap::new(),
             secrets: runner::secrets::Values::default(),
             work_dir: self.work(),
+            dir: None,
             scratch_dir: self.0.path().join("scratch"),
             stdin: None,
             packages: None,

@@ -155,7 +155,15 @@ impl Babbler {
         let cause = LossCause::WorkerLost { worker: worker.clone() };
         let by_worker = Some(Actor::Worker(worker));
         match self.dice.random_range(0..11) {
-            10 => (by_worker, JobEvent::Returned(Returned { attempt, session })),
+            10 => {
+                let interrupted = self.dice.random_bool(0.5);
+                let returned = Returned {
+                    attempt,
+                    session,
+                    interrupted,
+                };
+                (by_worker, JobEvent::Returned(returned))
+            }
             0..4 => (by_worker, started(&mut self.dice, attempt, session)),
             4..7 => (by_worker, finished(&mut self.dice, attempt, session)),
             7 => (

@@ -288,6 +288,7 @@ impl AttemptColumns {
             None => (None, None),
             Some(AttemptEnd::Finished(finished)) => (Some(json!(finished.outcome)), Some(finished)),
             Some(AttemptEnd::Returned) => (Some(json!({ "kind": "returned" })), None),
+            Some(AttemptEnd::Interrupted) => (Some(json!({ "kind": "interrupted" })), None),
             Some(AttemptEnd::Lost(cause)) => (Some(json!({ "kind": "lost", "cause": cause })), None),
             Some(AttemptEnd::Cancelled) => (Some(json!({ "kind": "cancelled" })), None),
         };

@@ -3,8 +3,10 @@
 mod ahead;
 mod changed;
 mod clocks;
+mod everybody;
 mod fence;
 mod leave;
+mod notes;
 mod outages;
 mod restart;
 

@@ -121,7 +121,7 @@ impl Yard {
     }
 }
 
-fn containers_of(job: JobId) -> Result<Vec<String>> {
+pub(super) fn containers_of(job: JobId) -> Result<Vec<String>> {
     let filter = format!("label=rgrid.job={job}");
     let listed = Command::new("docker")
         .args(["ps", "-aq", "--no-trunc", "--filter", &filter])

@@ -164,7 +164,7 @@ fn is_queued(attempt: u32) -> impl Fn(&Job) -> bool {
 fn lost(job: &Job) -> Option<&LossCause> {
     match job.attempts.last()?.end.as_ref()? {
         AttemptEnd::Lost(cause) => Some(cause),
-        AttemptEnd::Finished(_) | AttemptEnd::Returned | AttemptEnd::Cancelled => None,
+        AttemptEnd::Finished(_) | AttemptEnd::Returned | AttemptEnd::Interrupted | AttemptEnd::Cancelled => None,
     }
 }
 

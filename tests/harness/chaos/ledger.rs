@@ -163,6 +163,11 @@ impl Tale {
                 self.stand = Stand::Waiting(attempt.next());
                 unrun.ok_or("an attempt was given back that is not the live one, or that ran")
             }
+            Word::Interrupted(attempt, session) => {
+                let live = self.live(*attempt, Some(*session)).map(|live| live.given_up = Some(at));
+                self.stand = Stand::Waiting(attempt.next());
+                live.ok_or("an attempt was given back that is not the live one")
+            }
             Word::Rescheduled(attempt) => {
                 let live = self.live(*attempt, None).map(|live| live.given_up = Some(at));
                 self.stand = Stand::Queued(attempt.next());

@@ -79,6 +79,8 @@ pub enum Word {
     },
     /// The worker that took it gave it back.
     Returned(Attempt, SessionId),
+    /// Its worker's shutdown ended it.
+    Interrupted(Attempt, SessionId),
     /// Its attempt was given up, and another may be made.
     Rescheduled(Attempt),
     /// What it waited for is true; this attempt may be made.
@@ -109,6 +111,7 @@ impl Word {
                 succeeded: finished.outcome == Outcome::Succeeded,
                 again: finished.retry_after_ms.is_some(),
             },
+            JobEvent::Returned(returned) if returned.interrupted => Self::Interrupted(returned.attempt, returned.session),
             JobEvent::Returned(returned) => Self::Returned(returned.attempt, returned.session),
             JobEvent::Rescheduled(rescheduled) => Self::Rescheduled(rescheduled.attempt),
             JobEvent::CancelRequested(_) => Self::CancelRequested,

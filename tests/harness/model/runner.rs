@@ -209,7 +209,12 @@ impl Sim {
     fn give_back(&mut self, number: usize, job: Job, attempt: Attempt) {
         let (id, session) = (job.id, self.runners[number].session);
         if self.runners[number].entries.get(&id) == Some(&Entry { attempt }) {
-            let give_back = Command::Return { attempt, session };
+            let interrupted = self.random.random_bool(0.5);
+            let give_back = Command::Return {
+                attempt,
+                session,
+                interrupted,
+            };
             let leave: Then = Box::new(move |sim, _| sim.leave(number, id, attempt));
             self.say(number, job, give_back, TRIES, leave);
         }

@@ -174,6 +174,13 @@ fn spec() -> impl Strategy<Value = JobSpec> {
         inputs: files.0.0.0,
         tree: files.0.0.1,
         stdin: files.0.0.2,
+        dir: files
+            .0
+            .0
+            .3
+            .as_ref()
+            .filter(|outputs| outputs.len() == 1)
+            .map(|_| "app/src".parse().expect("a path")),
         keep_outputs_ms: files.0.0.3.as_ref().map(|outputs| outputs.len() as u64 + 1),
         outputs: files.0.0.3,
         dependencies: files.0.1,
@@ -258,7 +265,11 @@ pub(super) fn event() -> impl Strategy<Value = JobEvent> {
             })
         }),
         finished().prop_map(|finished| JobEvent::Finished(Box::new(finished))),
-        (attempt(), session()).prop_map(|(attempt, session)| JobEvent::Returned(Returned { attempt, session })),
+        (attempt(), session(), any::<bool>()).prop_map(|(attempt, session, interrupted)| JobEvent::Returned(Returned {
+            attempt,
+            session,
+            interrupted
+        })),
         (attempt(), cause(), spec(), any::<u32>(), option::of(time())).prop_map(|(attempt, cause, spec, failures, deadline)| {
             JobEvent::Rescheduled(Box::new(Rescheduled {
                 attempt,

@@ -140,6 +140,16 @@ impl Worker {
         Command::Return {
             attempt: Attempt(attempt),
             session: self.session,
+            interrupted: false,
+        }
+    }
+
+    /// That it is being shut down, and its command ended by that.
+    pub(super) fn interrupt(&self, attempt: u32) -> Command {
+        Command::Return {
+            attempt: Attempt(attempt),
+            session: self.session,
+            interrupted: true,
         }
     }
 

@@ -36,6 +36,7 @@ enum Wish {
     Start,
     Finish,
     Return,
+    Interrupt,
     GiveUp,
     Cancel,
 }
@@ -78,7 +79,8 @@ impl World {
             (0..=2, Wish::Finish) => worker.finish(attempt, Outcome::Succeeded),
             (0..=2, Wish::Return) => worker.give_back(attempt),
             (0..=2, Wish::GiveUp) => worker.finish(attempt, Outcome::Failed { exit_code: 1 }),
-            (3 | 4, Wish::Return) => Command::Release,
+            (0..=2, Wish::Interrupt) => worker.interrupt(attempt),
+            (3 | 4, Wish::Return | Wish::Interrupt) => Command::Release,
             (3 | 4, _) => Command::GiveUp {
                 attempt: Attempt(attempt),
                 cause: LossCause::WorkerLost { worker: worker.id.clone() },
@@ -180,6 +182,7 @@ fn wish() -> impl Strategy<Value = Wish> {
         2 => Just(Wish::Start),
         2 => Just(Wish::Finish),
         1 => Just(Wish::Return),
+        1 => Just(Wish::Interrupt),
         1 => Just(Wish::GiveUp),
         1 => Just(Wish::Cancel),
     ]

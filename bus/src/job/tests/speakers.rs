@@ -37,7 +37,11 @@ fn every_event(worker: &Worker, attempt: Attempt) -> [JobEvent; 12] {
             usage: Usage::default(),
             retry_after_ms: None,
         })),
-        JobEvent::Returned(Returned { attempt, session }),
+        JobEvent::Returned(Returned {
+            attempt,
+            session,
+            interrupted: false,
+        }),
         JobEvent::Rescheduled(Box::new(Rescheduled {
             attempt,
             cause: cause.clone(),

@@ -42,7 +42,7 @@ const JOB: [Kind; 12] = [
     Kind { kind: "job.claimed.v1", data: "Claimed", by: "its worker", means: "A worker took it." },
     Kind { kind: "job.started.v1", data: "Started", by: "its worker", means: "Its command runs." },
     Kind { kind: "job.finished.v1", data: "Finished", by: "its worker", means: "Its attempt ended on its worker, and what it made is committed. The job's last event, unless it names `retry_after_ms`." },
-    Kind { kind: "job.returned.v1", data: "Returned", by: "its worker", means: "It took it ahead of having room for it, and has none after all. Its command did not run, and nothing counts against the job; `job.released.v1` follows." },
+    Kind { kind: "job.returned.v1", data: "Returned", by: "its worker", means: "It took it ahead of having room for it, and has none after all: its command did not run. Or, with `interrupted`, its command ended because the worker was being shut down. Nothing counts against the job; `job.released.v1` follows." },
     Kind { kind: "job.rescheduled.v1", data: "Rescheduled", by: "the watcher, READY", means: "Its attempt was given up, and it waits for a worker again." },
     Kind { kind: "job.cancel_requested.v1", data: "CancelRequested", by: "the API; the watcher for a batch that fails fast", means: "Its end was asked for while a worker had it. `job.finished.v1` follows." },
     Kind { kind: "job.cancelled.v1", data: "Cancelled", by: "the API or the watcher", means: "It ended without running, or without its worker, because a user asked for that. The job's last event." },

@@ -4,7 +4,7 @@ use std::{
     env,
     fs::File,
     io::{self, Seek as _},
-    os::fd::AsFd as _,
+    os::fd::{AsFd as _, AsRawFd as _},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -12,11 +12,10 @@ use std::{
 use anyhow::Context as _;
 use clap::Args;
 use rustix::fs::{FileType, fstat};
-use tempfile::NamedTempFile;
 
 use crate::{
     failure::usage,
-    values::{Pair, Span},
+    values::{ByteSize, Pair, Span, memory},
 };
 
 /// After so long without a byte, it is said that standard input is waited for: a pipe that never ends would be a riddle.
@@ -26,13 +25,13 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "What goes along")]
 pub(super) struct FileArgs {
-    /// Further files, by a glob from the current directory, such as 'conf/**/*.yaml'; may be given several times
+    /// Further files: a file, a directory, or a glob from the current directory such as 'conf/**/*.yaml'; may be given several times
     #[arg(long, value_name = "GLOB")]
     pub(super) include: Vec<String>,
-    /// The whole current directory, without .git and what .gitignore names
+    /// The whole current directory as git sees it: without .git and what .gitignore names, with what is tracked
     #[arg(long)]
     pub(super) workdir: bool,
-    /// What to leave out of --workdir, --include, directories and modules, by a glob such as '*.tmp'; may be given several times
+    /// What to leave out of all that goes along, but for the arguments themselves, by a glob such as '*.tmp'; may be given several times
     #[arg(long, value_name = "GLOB")]
     pub(super) exclude: Vec<String>,
     /// A file or directory of here that is to stand at another path there; may be given several times
@@ -41,9 +40,15 @@ pub(super) struct FileArgs {
     /// What the script reads from standard input: a file, `-` for what comes here, or none [default: `-`, if that is a pipe or a file]
     #[arg(long, short = 'i', value_name = "FILE")]
     pub(super) stdin: Option<PathBuf>,
-    /// Leave a Python script's own modules here; else those that it imports, and that lie beside it, go along
-    #[arg(long)]
-    pub(super) no_imports: bool,
+    /// Send nothing but what is named here: neither the files that the script's text names, nor its own modules
+    #[arg(long, alias = "no-imports")]
+    pub(super) no_scan: bool,
+    /// How many files go along at most because the script names them or their directory [default: 10000]
+    #[arg(long, value_name = "N")]
+    pub(super) scan_files: Option<usize>,
+    /// How many bytes these files have together at most, such as 2GB [default: 500MB]
+    #[arg(long, value_name = "SIZE", value_parser = memory, allow_hyphen_values = true)]
+    pub(super) scan_bytes: Option<ByteSize>,
     /// What names the packages that the script needs: a requirements.txt, pyproject.toml or package.json [default: the script's own head
     /// (PEP 723), else such a file beside it, or above it up to here]
     #[arg(long, value_name = "FILE", conflicts_with = "no_requirements")]
@@ -70,8 +75,8 @@ pub(super) struct FileArgs {
 #[derive(Debug)]
 pub(super) struct Stdin {
     pub(super) path: PathBuf,
-    /// Removed with this.
-    _copy: Option<NamedTempFile>,
+    /// A copy without a name, which `path` leads to: whatever ends the program, a signal too, nothing of it is left behind.
+    _copy: Option<File>,
 }
 
 impl FileArgs {
@@ -144,8 +149,8 @@ fn is_fed() -> bool {
 
 /// All that comes, in a file: its hash must be known before it is sent.
 async fn copied() -> anyhow::Result<Option<Stdin>> {
-    let copying = tokio::task::spawn_blocking(|| -> io::Result<(NamedTempFile, u64)> {
-        let mut copy = NamedTempFile::with_prefix("rgrid-stdin-")?;
+    let copying = tokio::task::spawn_blocking(|| -> io::Result<(File, u64)> {
+        let mut copy = tempfile::tempfile()?;
         let bytes = io::copy(&mut io::stdin().lock(), &mut copy)?;
         copy.rewind()?;
         Ok((copy, bytes))
@@ -160,7 +165,7 @@ async fn copied() -> anyhow::Result<Option<Stdin>> {
     };
     let (copy, bytes) = copied?.context("cannot keep a copy of standard input; make room in the directory for temporary files (TMPDIR)")?;
     Ok((bytes > 0).then(|| Stdin {
-        path: copy.path().to_owned(),
+        path: format!("/proc/self/fd/{}", copy.as_raw_fd()).into(),
         _copy: Some(copy),
     }))
 }

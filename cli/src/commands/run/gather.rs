@@ -27,11 +27,6 @@ pub(super) struct Gathered {
 }
 
 impl Gathered {
-    /// Files alone.
-    pub(super) fn of_files(files: Vec<(String, PathBuf)>) -> Self {
-        Self { files, ..Self::default() }
-    }
-
     /// Whether there is nothing at all.
     pub(super) fn is_empty(&self) -> bool {
         self.files.is_empty() && self.links.is_empty() && self.dirs.is_empty()
@@ -84,6 +79,9 @@ pub(super) fn below(root: &Path, choice: Choice<'_>) -> anyhow::Result<Gathered>
     while let Some(next) = to_visit.pop() {
         visit(&next, choice, &mut found, &mut to_visit)?;
     }
+    if choice.as_git {
+        add_tracked(root, choice, &mut found)?;
+    }
     follow_left_out(root, choice, &mut found);
     let paths = found
         .files
@@ -99,6 +97,22 @@ pub(super) fn below(root: &Path, choice: Choice<'_>) -> anyhow::Result<Gathered>
     }
     found.files.sort();
     Ok(found)
+}
+
+/// What git tracks is part of the project, also where .gitignore names it.
+fn add_tracked(root: &Path, choice: Choice<'_>, found: &mut Gathered) -> anyhow::Result<()> {
+    let known: BTreeSet<String> = found.files.iter().map(|(path, _)| path.clone()).collect();
+    for source in crate::scan::tracked(root) {
+        let Ok(relative) = source.strip_prefix(root) else { continue };
+        let path = text("", relative)?;
+        let is_left_out = Path::new(&path)
+            .ancestors()
+            .any(|part| !part.as_os_str().is_empty() && choice.exclude.is_match(part));
+        if !known.contains(&path) && !is_left_out && is_meant(choice, &path) && !source.is_symlink() {
+            found.files.push((path, source));
+        }
+    }
+    Ok(())
 }
 
 /// A directory to look through: the root, or what a link leads to.
@@ -153,6 +167,7 @@ fn visit(at: &Visit, choice: Choice<'_>, found: &mut Gathered, to_visit: &mut Ve
         .standard_filters(false)
         .git_ignore(as_git)
         .git_exclude(as_git)
+        .git_global(as_git)
         .parents(as_git)
         .require_git(false)
         .filter_entry(move |entry| {

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use api::view::{ArtifactView, Artifacts};
 use bus::{spec::RelPath, tree::Link};
 
-use super::plan::Planner;
+use super::{draft::Root, plan::Planner};
 use crate::bring::{At, Back};
 
 /// A file or directory that went along from outside of the current directory, or to another path.
@@ -25,6 +25,14 @@ pub(super) struct Home {
 }
 
 impl Home {
+    /// As it stands in a job's directory that stands for this one.
+    pub(super) fn within(self, root: &Root) -> Self {
+        Self {
+            path: root.path_of(&self.path),
+            ..self
+        }
+    }
+
     /// The directory here that a path of the job's belongs to, and its path from there; nothing for what is not of this home.
     fn place<'a>(&'a self, path: &'a str) -> Option<(&'a Path, &'a str)> {
         match path.strip_prefix(&self.path)? {

@@ -6,13 +6,15 @@ mod batch_args;
 mod besides;
 mod dependencies;
 mod deployed;
+mod draft;
 mod dry;
 mod environment;
 mod files;
+mod first_line;
+mod found;
 mod gather;
 mod home;
-mod imports;
-mod interrupt;
+pub(crate) mod interrupt;
 mod layers;
 mod missed;
 mod place;
@@ -22,7 +24,8 @@ mod runtime;
 mod saving;
 pub(crate) mod say;
 mod script;
-mod submit;
+mod stage;
+pub(crate) mod submit;
 mod wait;
 
 use std::{
@@ -40,8 +43,10 @@ use serde_json::json;
 pub(crate) use self::{args::RunArgs, layers::hear};
 use self::{
     home::Home,
-    missed::LastWords,
+    interrupt::Interrupts,
+    missed::{Known, LastWords, Missed},
     plan::{Plan, Wishes, plan},
+    submit::Answered,
     wait::{Manner, Waited, wait},
 };
 use crate::{
@@ -51,8 +56,6 @@ use crate::{
     output::{print_json, print_line},
 };
 
-/// The exit code of an interrupted program, 128 + SIGINT.
-const INTERRUPTED: u8 = 130;
 /// The exit code of a program whose output nobody reads, 128 + SIGPIPE.
 const UNREAD: u8 = 141;
 
@@ -78,9 +81,15 @@ pub(crate) async fn run(mut args: RunArgs) -> anyhow::Result<ExitCode> {
     if args.dry_run {
         return dry::show(&client, &args, plan, &policies).await;
     }
+    plan.scanned.tell(args.verbose);
     let mut brought = Brought::of(&args, &mut plan, &cwd);
-    let (submitted, given) = Box::pin(submit::submit(&client, &args, plan, &policies)).await?;
-    brought.given = given;
+    let (submitted, mut interrupts) = match Box::pin(submit::submit(&client, &args, plan, &policies)).await? {
+        Answered::Accepted(accepted) => {
+            brought.given = accepted.given;
+            (accepted.job, accepted.interrupts)
+        }
+        Answered::Interrupted(signal) => return Ok(signal.into()),
+    };
     if submitted.reused {
         eprintln!("rgrid: the same ran before: this is the result of job {}", submitted.id);
     }
@@ -94,7 +103,7 @@ pub(crate) async fn run(mut args: RunArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     if args.verbose && !submitted.reused {
-        let how = if submitted.existed {
+        let how = if submitted.existed && args.idempotency_key.is_some() {
             "existed already, under this key"
         } else {
             "is submitted"
@@ -102,13 +111,12 @@ pub(crate) async fn run(mut args: RunArgs) -> anyhow::Result<ExitCode> {
         eprintln!("rgrid: job {} {how}", submitted.id);
     }
     let shown = Shown {
-        detach_on_interrupt: args.detach_on_interrupt,
         no_download: args.no_download,
         keep_deleted: args.files.keep_deleted,
         json: args.json,
         verbose: args.verbose,
     };
-    follow(&client, shown, &submitted, &brought).await
+    follow(&client, shown, &submitted, &brought, &mut interrupts).await
 }
 
 fn plan_of(args: &RunArgs, cwd: &Path) -> anyhow::Result<Plan> {
@@ -134,9 +142,8 @@ pub(crate) struct Brought {
     base: PathBuf,
     /// What it was given, to tell what is here as it was sent.
     given: Sent,
-    /// The paths of all of it, and the directory that they are from; nothing where that is not known, or the user left things out, and
-    /// knows.
-    sent: Option<(PathBuf, BTreeSet<String>)>,
+    /// The paths of all of it, and where they are meant from; nothing where that is not known, or the user left things out, and knows.
+    known: Option<Known>,
 }
 
 impl Brought {
@@ -147,16 +154,26 @@ impl Brought {
         let sent = paths.map(ToString::to_string).chain(kept.map(ToOwned::to_owned)).collect();
         Self {
             homes: std::mem::take(&mut plan.homes),
-            base: PathBuf::new(),
+            base: plan.root.path.clone(),
             given: Sent::default(),
-            sent: args.files.exclude.is_empty().then(|| (cwd.to_owned(), sent)),
+            known: args.files.exclude.is_empty().then(|| known(args, plan, cwd, sent)),
         }
     }
 
     /// What was not, and the job missed.
-    fn missed(&self, words: &LastWords) -> Vec<String> {
-        let sent = self.sent.as_ref();
-        sent.map_or_else(Vec::new, |(cwd, sent)| words.missed(sent, |name| cwd.join(name).exists()))
+    fn missed(&self, words: &LastWords) -> Vec<Missed> {
+        self.known.as_ref().map_or_else(Vec::new, |known| words.missed(known))
+    }
+}
+
+fn known(args: &RunArgs, plan: &Plan, cwd: &Path, sent: BTreeSet<String>) -> Known {
+    let cwd = cwd.canonicalize().unwrap_or_else(|_| cwd.to_owned());
+    let script = args.words.first().filter(|_| !args.program).map(|script| cwd.join(script));
+    Known {
+        root: cwd.join(&plan.root.path),
+        script_dir: script.and_then(|script| script.canonicalize().ok()?.parent().map(Path::to_owned)),
+        cwd,
+        sent,
     }
 }
 
@@ -164,8 +181,6 @@ impl Brought {
 #[derive(Debug, Clone, Copy)]
 #[allow(clippy::struct_excessive_bools, reason = "each is an option")]
 pub(crate) struct Shown {
-    /// An interrupt detaches without asking.
-    pub(crate) detach_on_interrupt: bool,
     /// Its outputs stay in the store.
     pub(crate) no_download: bool,
     /// What it removed of its inputs stays here.
@@ -180,26 +195,46 @@ pub(crate) struct Shown {
 ///
 /// # Errors
 /// If it cannot be followed, or its outputs cannot be had.
-pub(crate) async fn follow(client: &Client, args: Shown, submitted: &Submitted, brought: &Brought) -> anyhow::Result<ExitCode> {
+pub(crate) async fn follow(
+    client: &Client,
+    args: Shown,
+    submitted: &Submitted,
+    brought: &Brought,
+    interrupts: &mut Interrupts,
+) -> anyhow::Result<ExitCode> {
     let manner = Manner {
-        detach_on_interrupt: args.detach_on_interrupt,
         on_stderr: args.json,
         verbose: args.verbose,
     };
-    match Box::pin(wait(client, submitted, manner)).await? {
-        Waited::Ended(job, words) => Box::pin(end(client, args, &job, (brought, &words))).await,
-        Waited::Detached => {
+    match Box::pin(wait(client, submitted, manner, interrupts)).await? {
+        Waited::Ended(job, words) => {
+            let ending = Box::pin(end(client, args, &job, (brought, &words)));
+            match interrupts.unless(ending).await {
+                Ok(ended) => ended,
+                Err(signal) => {
+                    say::unsaved(job.id);
+                    Ok(signal.into())
+                }
+            }
+        }
+        Waited::Detached(signal) => {
             say::detached(submitted.id);
             // Not 0: what follows in a script must not believe that the job is done.
-            Ok(ExitCode::from(INTERRUPTED))
+            Ok(signal.into())
         }
-        Waited::Left => Ok(ExitCode::from(INTERRUPTED)),
+        Waited::Left(signal) => Ok(signal.into()),
         Waited::Unread => Ok(ExitCode::from(UNREAD)),
     }
 }
 
 /// The job ended: its outputs come here, and its end becomes ours.
 async fn end(client: &Client, args: Shown, job: &JobView, (brought, words): (&Brought, &LastWords)) -> anyhow::Result<ExitCode> {
+    // Before anything is saved that the job itself made.
+    let missed = if job.exit_code.is_some() {
+        brought.missed(words)
+    } else {
+        Vec::new()
+    };
     let saved = if args.no_download {
         saving::Saved::default()
     } else {
@@ -217,12 +252,7 @@ async fn end(client: &Client, args: Shown, job: &JobView, (brought, words): (&Br
     } else if job.exit_code.is_none() {
         eprintln!("rgrid: job {} is {}", job.id, job.state);
     }
-    if job.state != State::Succeeded && job.exit_code.is_some() {
-        for name in brought.missed(words) {
-            let quoted = shell_words::quote(&name);
-            eprintln!("rgrid: {name} is here, and was not sent along; --include {quoted} sends it");
-        }
-    }
+    missed.iter().for_each(say::missed);
     saved.say(job.id, args.verbose);
     Ok(exit_code(job, saved.report.is_whole()))
 }

@@ -1,9 +1,13 @@
 //! What `rgrid run` itself says: on standard error, in one line each.
 
-use api::view::{AttemptOutcome, AttemptView, JobView, LostAttempt, RETURNED, describe_loss};
+use std::collections::BTreeSet;
+
+use api::view::{AttemptOutcome, AttemptView, INTERRUPTED, JobView, LostAttempt, RETURNED, describe_loss};
 use bus::ids::JobId;
 use chrono::Utc;
+use parking_lot::Mutex;
 
+use super::missed::Missed;
 use crate::{client::Error, output::words_of_wait};
 
 /// The connection is lost, and will be tried again.
@@ -19,6 +23,14 @@ pub(crate) fn gap(job: JobId, bytes: u64) {
 /// What the user should know of a job that waits.
 pub(super) fn warning(warning: &str) {
     eprintln!("rgrid: {warning}");
+}
+
+/// What the user should know of what stands here: said once, however many jobs it holds for.
+pub(super) fn once(sentence: &str) {
+    static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    if SAID.lock().insert(sentence.to_owned()) {
+        eprintln!("rgrid: {sentence}");
+    }
 }
 
 /// What a job waits for that is not ready.
@@ -47,6 +59,9 @@ pub(super) fn attempt(job: JobId, attempts: &[AttemptView], number: u32) {
         Some(AttemptOutcome::Lost(LostAttempt::Returned)) => {
             eprintln!("rgrid: attempt {} was {RETURNED}; attempt {number} begins{on}", number - 1);
         }
+        Some(AttemptOutcome::Lost(LostAttempt::Interrupted)) => {
+            eprintln!("rgrid: attempt {} was {INTERRUPTED}; attempt {number} begins{on}", number - 1);
+        }
         Some(AttemptOutcome::Lost(LostAttempt::Expired { .. }) | AttemptOutcome::Finished(_)) | None => {
             eprintln!("rgrid: attempt {number} begins{on}");
         }
@@ -56,4 +71,27 @@ pub(super) fn attempt(job: JobId, attempts: &[AttemptView], number: u32) {
 /// The job goes on without us.
 pub(super) fn detached(job: JobId) {
     eprintln!("rgrid: job {job} goes on; `rgrid logs -f {job}` follows it, `rgrid cancel {job}` ends it");
+}
+
+/// A cancellation could not be asked for.
+pub(super) fn not_cancelled(what: &str, id: &str, error: &Error) {
+    eprintln!("rgrid: {what} could not be cancelled, and goes on: {error} `rgrid cancel {id}` ends it once the grid answers");
+}
+
+/// The user did not wait for a job's outputs.
+pub(super) fn unsaved(job: JobId) {
+    eprintln!("rgrid: interrupted while the outputs were being saved: those that were are whole; `rgrid download {job}` fetches the rest");
+}
+
+/// A file of here that the job did not find.
+pub(super) fn missed(missed: &Missed) {
+    match missed {
+        Missed::Here(name) => {
+            let quoted = shell_words::quote(name);
+            eprintln!("rgrid: {name} is here, and was not sent along; --include {quoted} sends it");
+        }
+        Missed::Absolute(name) => eprintln!(
+            "rgrid: {name} is here, and a job sees only what lies in its own directory: give it to the script as an argument, or name it by a relative path"
+        ),
+    }
 }

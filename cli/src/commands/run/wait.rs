@@ -3,16 +3,17 @@
 use std::time::Duration;
 
 use api::view::{JobView, LogAttempt, Submitted};
-use bus::{frame::Stream, ids::JobId};
+use bus::ids::JobId;
+use reqwest::Method;
+use serde_json::json;
 
 use super::{
-    interrupt::{Interrupts, Wish},
+    interrupt::{Heard, Interrupts, Wish},
     missed::LastWords,
     say,
 };
 use crate::{
-    client::{Client, Follow, Item, Wanted, bytes_of},
-    commands::cancel::request_cancel,
+    client::{Client, Error, Follow, Item, Wanted, bytes_of},
     output::{Closed, Streams},
 };
 
@@ -24,10 +25,10 @@ const WARN_AFTER: Duration = Duration::from_secs(2);
 pub(super) enum Waited {
     /// The job ended, with these words.
     Ended(Box<JobView>, LastWords),
-    /// The user let it go on.
-    Detached,
-    /// The user did not want to wait for its cancellation, which is under way.
-    Left,
+    /// The user let it go on, by this signal.
+    Detached(Heard),
+    /// The user did not want to wait for its cancellation, or that could not be asked for.
+    Left(Heard),
     /// Nobody reads its output any more; it is being cancelled.
     Unread,
 }
@@ -35,8 +36,6 @@ pub(super) enum Waited {
 /// How a job is waited for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Manner {
-    /// An interrupt detaches without asking.
-    pub(super) detach_on_interrupt: bool,
     /// What the job prints goes to standard error.
     pub(super) on_stderr: bool,
     /// Say where it runs.
@@ -47,53 +46,62 @@ pub(super) struct Manner {
 ///
 /// # Errors
 /// If it cannot be followed or cancelled for good.
-pub(super) async fn wait(client: &Client, submitted: &Submitted, manner: Manner) -> anyhow::Result<Waited> {
+pub(super) async fn wait(client: &Client, submitted: &Submitted, manner: Manner, interrupts: &mut Interrupts) -> anyhow::Result<Waited> {
     let job = submitted.id;
-    let mut interrupts = Interrupts::new(manner.detach_on_interrupt)?;
     let mut shown = Box::pin(show(client, submitted, manner));
     let mut is_cancelling = false;
     loop {
         let signal = tokio::select! {
             biased;
-            end = &mut shown => return read_end(client, job, end).await,
+            end = &mut shown => return read_end(client, job, end, interrupts).await,
             signal = interrupts.heard() => signal,
         };
         if is_cancelling {
-            return Ok(Waited::Left);
+            return Ok(Waited::Left(signal));
         }
         // While the question stands, nothing is shown: the job's output waits with us.
         match interrupts.wish(signal).await {
             Wish::GoOn => {}
-            Wish::Detach => return Ok(Waited::Detached),
+            Wish::Detach => return Ok(Waited::Detached(signal)),
             Wish::Cancel => {
                 is_cancelling = true;
-                let cancelled = tokio::select! {
-                    cancelled = cancel(client, job) => cancelled,
-                    _ = interrupts.heard() => return Ok(Waited::Left),
-                };
-                cancelled?;
+                match interrupts.unless(cancel(client, job)).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => {
+                        say::not_cancelled(&format!("job {job}"), &job.to_string(), &error);
+                        return Ok(Waited::Left(signal));
+                    }
+                    Err(second) => return Ok(Waited::Left(second)),
+                }
             }
         }
     }
 }
 
-async fn read_end(client: &Client, job: JobId, end: anyhow::Result<(Box<JobView>, LastWords)>) -> anyhow::Result<Waited> {
+async fn read_end(
+    client: &Client,
+    job: JobId,
+    end: anyhow::Result<(Box<JobView>, LastWords)>,
+    interrupts: &mut Interrupts,
+) -> anyhow::Result<Waited> {
     match end {
         Ok((view, words)) => Ok(Waited::Ended(view, words)),
-        Err(error) if error.is::<Closed>() => cancel(client, job).await.map(|()| Waited::Unread),
+        Err(error) if error.is::<Closed>() => match interrupts.unless(cancel(client, job)).await {
+            Ok(cancelled) => Ok(cancelled.map(|()| Waited::Unread)?),
+            Err(signal) => Ok(Waited::Left(signal)),
+        },
         Err(error) => Err(error),
     }
 }
 
-/// Asks for the job's end, over an outage too. A job that ended meanwhile needs none.
-async fn cancel(client: &Client, job: JobId) -> anyhow::Result<()> {
-    loop {
-        match request_cancel(client, job, Some("interrupted")).await {
-            Ok(_) => return Ok(()),
-            Err(error) if error.may_pass() => tokio::time::sleep(Duration::from_millis(500)).await,
-            Err(error) if error.is_usage() => return Ok(()),
-            Err(error) => return Err(error.into()),
-        }
+/// Asks for the job's end, over an outage of a minute too. A job that ended meanwhile needs none.
+async fn cancel(client: &Client, job: JobId) -> Result<(), Error> {
+    let path = format!("/v1/jobs/{job}/cancel");
+    let asked = json!({ "reason": "interrupted" });
+    let answer: Result<JobView, Error> = client.insist(|| client.request(Method::POST, &path).json(&asked)).await;
+    match answer {
+        Err(error) if !error.is_usage() => Err(error),
+        _ => Ok(()),
     }
 }
 
@@ -127,9 +135,7 @@ async fn show(client: &Client, submitted: &Submitted, manner: Manner) -> anyhow:
             Item::Piece(piece) => {
                 let (stream, bytes) = (piece.stream, bytes_of(piece));
                 streams.write_bytes(stream, &bytes).await?;
-                if stream == Stream::Stderr {
-                    words.push(&bytes);
-                }
+                words.push(stream, &bytes);
             }
             Item::Attempt(begun) => say_attempt(client, job, begun, manner.verbose).await,
             Item::Waiting(job) => say::waiting(&job),

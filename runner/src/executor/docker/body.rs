@@ -114,7 +114,7 @@ pub(super) fn of(
         ),
         env: Some(environment(launch, image, has_init)),
         user: Some(format!("{}:{}", setting.user.0, setting.user.1)),
-        working_dir: Some("/work".to_owned()),
+        working_dir: Some(launch.dir.as_ref().map_or_else(|| "/work".to_owned(), |dir| format!("/work/{dir}"))),
         // Open until what there is to read was sent, and then at its end.
         open_stdin: Some(launch.stdin.is_some()),
         stdin_once: Some(launch.stdin.is_some()),

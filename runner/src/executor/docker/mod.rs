@@ -230,11 +230,8 @@ impl Docker {
     /// [`Error::Broken`] if it is not there any more.
     pub async fn take_up(&self, left: &Left, seen: Counts) -> Result<Running, Error> {
         let gone = |error| Error::Broken(format!("Docker does not have container {} any more: {error}", left.container));
-        let inspected = self
-            .client
-            .inspect_container(&left.container, None::<InspectContainerOptions>)
-            .await;
-        inspected.map_err(gone)?;
+        let inspect = || self.client.inspect_container(&left.container, None::<InspectContainerOptions>);
+        container::insist(inspect).await.map_err(gone)?;
         let container = Container::new(self.client.clone(), left.container.clone(), self.tasks.clone());
         let tap = Arc::new(Tap::new(left.first_stored.clone()));
         Ok(self.follow(container, tap, None, seen, left.memory_limited))

@@ -47,7 +47,11 @@ fn wish(who: usize, what: u8, session: SessionId, job: &Job) -> Wish {
             manifest: None,
             usage: Usage::default(),
         },
-        5 => Wish::Return { attempt, session },
+        5 => Wish::Return {
+            attempt,
+            session,
+            interrupted: attempt.0 % 2 == 0,
+        },
         6 => Wish::Release,
         7 | 8 => Wish::GiveUp {
             attempt,

@@ -9,6 +9,7 @@ use api::view::BatchView;
 use bus::ids::{BatchId, JobId};
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use reqwest::Method;
 use serde_json::json;
 
 use super::{
@@ -18,7 +19,10 @@ use super::{
 use crate::{
     bring::Manner as Bringing,
     client::{Client, Error, Events},
-    commands::run::interrupt::{Interrupts, Wish},
+    commands::run::{
+        interrupt::{Heard, Interrupts, Wish},
+        say,
+    },
 };
 
 /// How often what is seen is shown: on a terminal, and in a pipe.
@@ -33,27 +37,27 @@ const FETCHES: usize = 4;
 /// Outputs are saved as the members themselves would have left them.
 const AS_RUN: Bringing = Bringing::AsRun { failed: false };
 
-/// How a batch is followed.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Manner {
-    /// An interrupt detaches without asking.
-    pub(crate) detach_on_interrupt: bool,
-}
-
 /// How following it ended.
 pub(crate) enum Followed {
     /// All of its members have.
     Ended(Progress),
-    /// The user let it go on.
-    Detached,
+    /// The user let it go on, by this signal.
+    Detached(Heard),
+    /// The user did not want to wait for its cancellation, or that could not be asked for.
+    Left(Heard),
 }
 
 /// Follows a batch until all of its members have ended, and brings their outputs home where that is wanted.
 ///
 /// # Errors
 /// If it cannot be followed for good, or an output cannot be saved.
-pub(crate) async fn follow(client: &Client, id: BatchId, total: u32, homes: Option<Homes>, manner: Manner) -> anyhow::Result<Followed> {
-    let mut interrupts = Interrupts::new(manner.detach_on_interrupt)?;
+pub(crate) async fn follow(
+    client: &Client,
+    id: BatchId,
+    total: u32,
+    homes: Option<Homes>,
+    interrupts: &mut Interrupts,
+) -> anyhow::Result<Followed> {
     let mut shown = Shown::new(total);
     let mut followed = Box::pin(to_the_end(client, id, total, homes, &mut shown));
     let mut is_cancelling = false;
@@ -64,17 +68,34 @@ pub(crate) async fn follow(client: &Client, id: BatchId, total: u32, homes: Opti
             signal = interrupts.heard() => signal,
         };
         if is_cancelling {
-            return Ok(Followed::Detached);
+            return Ok(Followed::Left(signal));
         }
         match interrupts.wish(signal).await {
             Wish::GoOn => {}
-            Wish::Detach => return Ok(Followed::Detached),
+            Wish::Detach => return Ok(Followed::Detached(signal)),
             Wish::Cancel => {
                 is_cancelling = true;
-                let reason = json!({ "reason": "interrupted" });
-                let _answer: serde_json::Value = client.post(&format!("/v1/batches/{id}/cancel"), &reason).await?;
+                match interrupts.unless(cancel(client, id)).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => {
+                        say::not_cancelled(&format!("batch {id}"), &id.to_string(), &error);
+                        return Ok(Followed::Left(signal));
+                    }
+                    Err(second) => return Ok(Followed::Left(second)),
+                }
             }
         }
+    }
+}
+
+/// Asks for the batch's end, over an outage of a minute too.
+async fn cancel(client: &Client, id: BatchId) -> Result<(), Error> {
+    let path = format!("/v1/batches/{id}/cancel");
+    let reason = json!({ "reason": "interrupted" });
+    let answer: Result<serde_json::Value, Error> = client.insist(|| client.request(Method::POST, &path).json(&reason)).await;
+    match answer {
+        Err(error) if !error.is_usage() => Err(error),
+        _ => Ok(()),
     }
 }
 

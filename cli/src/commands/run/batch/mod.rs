@@ -11,7 +11,7 @@ mod submit;
 
 pub(super) use self::submit::run;
 pub(crate) use self::{
-    follow::{Followed, Manner, follow},
+    follow::follow,
     logs::logs,
     outputs::{Homes, fetch},
 };

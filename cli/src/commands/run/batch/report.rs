@@ -6,17 +6,43 @@ use api::view::BatchView;
 use bus::ids::{BatchId, JobId};
 use reqwest::Method;
 
-use super::progress::Progress;
+use super::{follow::Followed, progress::Progress};
 use crate::{
     client::{Client, now},
+    commands::run::interrupt::Interrupts,
     output::{one_line, print_json},
 };
 
 /// Failures that are told one by one, and lines of what each printed.
 const TOLD: (usize, usize) = (5, 3);
 
+/// Says what came of following a batch, and makes that our end. A signal stops it: what was said or saved by then stays.
+///
+/// # Errors
+/// If the batch cannot be shown.
+pub(crate) async fn followed(
+    client: &Client,
+    id: BatchId,
+    followed: Followed,
+    names: &[String],
+    json: bool,
+    interrupts: &mut Interrupts,
+) -> anyhow::Result<ExitCode> {
+    match followed {
+        Followed::Ended(progress) => {
+            let ending = Box::pin(end(client, id, &progress, names, json));
+            interrupts.unless(ending).await.unwrap_or_else(|signal| Ok(signal.into()))
+        }
+        Followed::Detached(signal) => {
+            eprintln!("rgrid: batch {id} goes on; `rgrid attach {id}` follows it");
+            Ok(signal.into())
+        }
+        Followed::Left(signal) => Ok(signal.into()),
+    }
+}
+
 /// Says how a batch ended, and makes that our end: 0 only where all succeeded, and all of their outputs are here.
-pub(crate) async fn end(client: &Client, id: BatchId, progress: &Progress, names: &[String], json: bool) -> anyhow::Result<ExitCode> {
+async fn end(client: &Client, id: BatchId, progress: &Progress, names: &[String], json: bool) -> anyhow::Result<ExitCode> {
     let failed = progress.failed();
     for (index, words) in failed.iter().take(TOLD.0) {
         let job = JobId::of_member(id, *index);

@@ -4,18 +4,18 @@ use std::{env, path::Path, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use api::view::{BatchAnswer, BatchSubmission, MemberSubmission};
-use bus::{ids::BatchId, spec::InputFile, submission::Submission};
+use bus::{ids::BatchId, submission::Submission};
 use reqwest::Method;
 
 use super::{
-    follow::{Followed, Manner, follow},
+    follow::follow,
     items::{Item, items},
     outputs::Homes,
     report, reuse,
 };
 use crate::{
     client::Client,
-    commands::run::{RunArgs, say, submit::stage, wishes},
+    commands::run::{RunArgs, interrupt::Interrupts, plan::plan_batch, say, stage::stage, wishes},
     failure::usage,
     output::{counted, print_json, print_line},
 };
@@ -46,24 +46,21 @@ pub(in crate::commands::run) async fn run(args: RunArgs) -> anyhow::Result<ExitC
     args.files.check_outputs()?;
     let client = args.connect.client()?;
     let policies = args.policy.resolve(&client).await?;
-    let plan = |item: &Item| crate::commands::run::plan::plan(&cwd, &item.words(&args.words)?, &wishes(&args));
-    let mut plans = items.iter().map(plan).collect::<anyhow::Result<Vec<_>>>()?;
+    let words = items
+        .iter()
+        .map(|item| item.words(&args.words))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let (mut plan, members) = plan_batch(&cwd, &words, &wishes(&args))?;
+    plan.scanned.tell(args.verbose);
     // The same for each, where it is said: what happens to be piped in is not meant for many.
     let stdin = match &args.files.stdin {
         Some(_) => args.files.stdin().await?,
         None => None,
     };
-    for plan in &mut plans {
-        plan.stdin = stdin.as_ref().map(|stdin| stdin.path.clone());
-    }
-    let submissions = stage(&client, &args, plans, &policies, |_, _| ()).await?;
-    if submissions.iter().any(|one| one.dependencies != submissions[0].dependencies) {
-        return Err(usage(
-            "the jobs of a batch have the same packages, and these scripts name different ones; name those of all with --requirements, or run them one by one",
-        ));
-    }
+    plan.stdin = stdin.as_ref().map(|stdin| stdin.path.clone());
+    let (shared, members, _) = stage(&client, &args, plan, members, &policies).await?;
     let names: Vec<String> = items.iter().map(Item::name).collect();
-    let mut batch = batch(&args, &items, submissions);
+    let mut batch = batch(&args, &items, shared, members);
     let mut homes = (!args.no_download).then(|| Homes::new(Path::new("outputs"), &names, args.many.flat));
     let mut names = names;
     if args.reuse {
@@ -74,7 +71,17 @@ pub(in crate::commands::run) async fn run(args: RunArgs) -> anyhow::Result<ExitC
         names = made.left_of(names);
         homes = homes.map(|homes| homes.only(&made.left));
     }
-    let answer = send(&client, &args.namespace, &batch).await?;
+    let mut interrupts = Interrupts::new(args.detach_on_interrupt)?;
+    let answer = match interrupts.await_answer(send(&client, &args.namespace, &batch)).await {
+        Ok(answer) => answer?,
+        Err(signal) => {
+            eprintln!(
+                "rgrid: interrupted before the grid answered: the batch may be accepted; `rgrid status {}` tells",
+                batch.id
+            );
+            return Ok(signal.into());
+        }
+    };
     answer.warning.iter().for_each(|warning| say::warning(warning));
     if args.detach {
         if args.json {
@@ -86,25 +93,12 @@ pub(in crate::commands::run) async fn run(args: RunArgs) -> anyhow::Result<ExitC
     }
     let jobs = counted(answer.total as usize, "job");
     eprintln!("rgrid: batch {} of {jobs} is submitted", answer.id);
-    let manner = Manner {
-        detach_on_interrupt: args.detach_on_interrupt,
-    };
-    let followed = Box::pin(follow(&client, answer.id, answer.total, homes, manner)).await?;
-    match followed {
-        Followed::Ended(progress) => report::end(&client, answer.id, &progress, &names, args.json).await,
-        Followed::Detached => {
-            eprintln!("rgrid: batch {0} goes on; `rgrid attach {0}` follows it", answer.id);
-            Ok(ExitCode::from(130))
-        }
-    }
+    let followed = Box::pin(follow(&client, answer.id, answer.total, homes, &mut interrupts)).await?;
+    report::followed(&client, answer.id, followed, &names, args.json, &mut interrupts).await
 }
 
 /// What the members share, once, and of each what is its own.
-fn batch(args: &RunArgs, items: &[Item], submissions: Vec<Submission>) -> BatchSubmission {
-    let first = submissions.first().cloned().unwrap_or_default();
-    let everywhere = |input: &InputFile| submissions.iter().all(|one| one.inputs.contains(input));
-    let shared: Vec<InputFile> = first.inputs.iter().filter(|input| everywhere(input)).cloned().collect();
-    let tree = first.tree.filter(|_| submissions.iter().all(|one| one.tree == first.tree));
+fn batch(args: &RunArgs, items: &[Item], shared: Submission, members: Vec<MemberSubmission>) -> BatchSubmission {
     let name = args.name.clone().unwrap_or_else(|| {
         let script = args
             .words
@@ -120,12 +114,10 @@ fn batch(args: &RunArgs, items: &[Item], submissions: Vec<Submission>) -> BatchS
             .unwrap_or_default();
         format!("{script} {what}").trim_end().to_owned()
     });
-    let members = items.iter().zip(submissions).map(|(item, one)| MemberSubmission {
+    let members = items.iter().zip(members).map(|(item, member)| MemberSubmission {
         item: item.name(),
-        command: one.command,
-        inputs: one.inputs.into_iter().filter(|input| !shared.contains(input)).collect(),
-        tree: if tree.is_some() { None } else { one.tree },
         env: item.env().into_iter().collect(),
+        ..member
     });
     let members = members.collect();
     BatchSubmission {
@@ -136,9 +128,7 @@ fn batch(args: &RunArgs, items: &[Item], submissions: Vec<Submission>) -> BatchS
         fail_fast: args.many.fail_fast,
         job: Submission {
             command: Vec::new(),
-            inputs: shared,
-            tree,
-            ..first
+            ..shared
         },
         members,
     }
