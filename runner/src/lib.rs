@@ -9,6 +9,7 @@ mod equip;
 pub mod executor;
 mod facts;
 mod fence;
+mod gone;
 mod handover;
 pub mod inputs;
 mod keep;

@@ -2,7 +2,6 @@
 //! were laid are gone.
 
 use std::{
-    collections::{BTreeSet, HashSet},
     io,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
@@ -19,6 +18,7 @@ use futures::{StreamExt as _, stream};
 use walkdir::WalkDir;
 
 use crate::{
+    gone::Gone,
     inputs::{Laid, Layout},
     patience::patiently,
     stage::chain,
@@ -28,8 +28,10 @@ use crate::{
 const AT_ONCE: usize = 16;
 /// Sentences on what could not be kept; of more, only the number is told.
 const SENTENCES: usize = 50;
-/// The most inputs that are listed as removed: as many as a list of inputs can name.
-const DELETED: usize = 300_000;
+/// The most bytes that the lists of outputs, links and removed inputs have together: the whole must be read again in one piece of 64 MiB.
+const LISTED: usize = 56 << 20;
+/// What an output takes up in its list besides its path, in bytes.
+const ENTRY: usize = 192;
 
 /// Why the outputs could not be kept.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +52,8 @@ pub(crate) enum Error {
 /// What stands in a work directory after the command's end.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
+    /// How many bytes the lists have already.
+    listed: usize,
     /// Files that are new, or may have been changed.
     candidates: Vec<Candidate>,
     /// Links that are new, and stay inside.
@@ -149,80 +153,26 @@ pub(crate) fn find(work: &Path, laid: &Layout, wanted: Option<&[String]>) -> Fou
             continue;
         }
         gone.is_there(relative, entry.file_type().is_dir());
-        let is_wanted = match &mut patterns {
+        let wanted_now = match &mut patterns {
             Some(patterns) if entry.file_type().is_dir() => patterns.name(relative),
             Some(patterns) => patterns.note(relative),
             None => true,
         };
-        if is_wanted {
+        if wanted_now {
             look(&mut found, work, laid, &entry);
         }
     }
     let removed = gone.removed(|path| patterns.as_mut().is_none_or(|patterns| patterns.note(path)));
-    if removed.len() > DELETED {
+    if removed.iter().all(|path| found.has_room(path.as_str(), 0)) {
+        found.deleted = removed;
+    } else {
         let count = removed.len();
         found.left_out.push(format!(
-            "{count} inputs were removed, more than the {DELETED} that are listed; none of them is removed where they came from"
+            "{count} inputs were removed, more than can be listed; none of them is removed where they came from"
         ));
-    } else {
-        found.deleted = removed;
     }
     found.unmatched = patterns.as_ref().map(Patterns::unmatched).unwrap_or_default();
     found
-}
-
-/// What was laid and was not seen again.
-struct Gone<'a> {
-    files: HashSet<&'a Path>,
-    dirs: BTreeSet<&'a Path>,
-    /// Whether nothing can be told.
-    blind: bool,
-}
-
-impl<'a> Gone<'a> {
-    fn of(laid: &'a Layout, dirs: &BTreeSet<&'a Path>) -> Self {
-        // A link that says nothing stands for the job's packages.
-        let links = laid
-            .links
-            .iter()
-            .filter(|(_, target)| !target.is_empty())
-            .map(|(path, _)| path.as_path());
-        Self {
-            files: laid.files.keys().map(PathBuf::as_path).chain(links).collect(),
-            dirs: dirs.clone(),
-            blind: false,
-        }
-    }
-
-    /// A directory stands for no file: that one is gone.
-    fn is_there(&mut self, path: &Path, is_dir: bool) {
-        if is_dir {
-            self.dirs.remove(path);
-        } else {
-            self.files.remove(path);
-        }
-    }
-
-    /// Nobody can tell what stands there: the command may have taken the right to look. Without a path, or without the work directory
-    /// itself, nothing can be told at all.
-    fn unknown_below(&mut self, path: Option<&Path>) {
-        match path.filter(|path| !path.as_os_str().is_empty()) {
-            Some(path) => {
-                self.files.retain(|file| !file.starts_with(path));
-                self.dirs.retain(|dir| !dir.starts_with(path));
-            }
-            None => self.blind = true,
-        }
-    }
-
-    fn removed(self, mut is_wanted: impl FnMut(&Path) -> bool) -> Vec<RelPath> {
-        if self.blind {
-            return Vec::new();
-        }
-        let all: BTreeSet<&Path> = self.files.into_iter().chain(self.dirs).collect();
-        let wanted = all.into_iter().filter(|path| is_wanted(path));
-        wanted.filter_map(|path| path.to_str()?.parse().ok()).collect()
-    }
 }
 
 /// A link as it may be kept: one that says a relative path to what is inside. It was laid there, where its target is known as laid.
@@ -235,7 +185,7 @@ fn as_link(relative: &Path, entry: &walkdir::DirEntry) -> Option<Link> {
 
 fn look(found: &mut Found, work: &Path, laid: &Layout, entry: &walkdir::DirEntry) {
     let Ok(relative) = entry.path().strip_prefix(work) else { return };
-    let mut leave_out = |why: &str| found.left_out.push(format!("{}: {why}", relative.display()));
+    let leave_out = |found: &mut Found, why: &str| found.left_out.push(format!("{}: {why}", relative.display()));
     let source = if entry.file_type().is_symlink() {
         // A link to the job's packages, which no command made.
         if laid.links.get(relative).is_some_and(String::is_empty) {
@@ -243,7 +193,11 @@ fn look(found: &mut Found, work: &Path, laid: &Layout, entry: &walkdir::DirEntry
         }
         if let Some(link) = as_link(relative, entry) {
             if laid.links.get(relative) != Some(&link.target) {
-                found.links.push(link);
+                if found.has_room(link.path.as_str(), ENTRY + in_json(&link.target)) {
+                    found.links.push(link);
+                } else {
+                    found.left_out.push(format!("{}: {TOO_MANY}", relative.display()));
+                }
             }
             return;
         }
@@ -251,19 +205,19 @@ fn look(found: &mut Found, work: &Path, laid: &Layout, entry: &walkdir::DirEntry
         match std::fs::canonicalize(entry.path()).and_then(|target| Ok((target, std::fs::canonicalize(work)?))) {
             Ok((target, work)) if target.starts_with(&work) && target.is_file() => target,
             Ok((target, work)) if target.starts_with(&work) => return,
-            Ok(_) => return leave_out("a link that leads out of the work directory is not kept"),
-            Err(_) => return leave_out("a link that leads nowhere is not kept"),
+            Ok(_) => return leave_out(found, "a link that leads out of the work directory is not kept"),
+            Err(_) => return leave_out(found, "a link that leads nowhere is not kept"),
         }
     } else if entry.file_type().is_file() {
         entry.path().to_owned()
     } else {
         if !entry.file_type().is_dir() {
-            leave_out("neither a file nor a directory");
+            leave_out(found, "neither a file nor a directory");
         }
         return;
     };
     let Some(path) = relative.to_str().and_then(|path| path.parse::<RelPath>().ok()) else {
-        return leave_out("a name that is not UTF-8 cannot be kept");
+        return leave_out(found, "a name that is not UTF-8 cannot be kept");
     };
     let Ok(metadata) = std::fs::metadata(&source) else { return };
     let laid = laid.files.get(relative).copied();
@@ -271,6 +225,9 @@ fn look(found: &mut Found, work: &Path, laid: &Layout, entry: &walkdir::DirEntry
         return;
     }
     let mode = metadata.permissions().mode() & 0o777;
+    if !found.has_room(path.as_str(), ENTRY) {
+        return found.left_out.push(format!("{path}: {TOO_MANY}"));
+    }
     found.candidates.push(Candidate { path, source, mode, laid });
 }
 
@@ -308,7 +265,31 @@ impl Candidate {
     }
 }
 
+/// What is said of an output that would make the list of them too long.
+const TOO_MANY: &str = "too many outputs to be listed; pack them into an archive";
+
+/// How many bytes a text takes up in JSON, at most.
+fn in_json(text: &str) -> usize {
+    text.bytes()
+        .map(|byte| match byte {
+            b'"' | b'\\' => 2,
+            ..0x20 => 6,
+            _ => 1,
+        })
+        .sum()
+}
+
 impl Found {
+    /// Whether one more path with so many bytes beside it can be listed; it counts then.
+    fn has_room(&mut self, path: &str, beside: usize) -> bool {
+        let more = in_json(path) + beside + 4;
+        let fits = self.listed + more <= LISTED;
+        if fits {
+            self.listed += more;
+        }
+        fits
+    }
+
     /// What stands in a work directory that nothing was ever put into.
     pub(crate) fn nothing(wanted: Option<&[String]>) -> Self {
         Self {
@@ -403,10 +384,41 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let laid = layout(&["a", "d/b"], &[], &[]);
         assert!(deleted(&find(&dir.path().join("gone"), &laid, None)).is_empty());
-        let mut gone = Gone::of(&laid, &laid.all_dirs());
-        gone.unknown_below(Some(Path::new("d")));
-        let removed: Vec<_> = gone.removed(|_| true).iter().map(ToString::to_string).collect();
-        assert_eq!(removed, ["a"], "nobody could look into d");
+    }
+
+    #[test]
+    fn the_list_stays_as_long_as_it_can_be_read_again() {
+        let mut found = Found::default();
+        let path = "\u{1}".repeat(255);
+        let mut listed = 0;
+        while found.has_room(&path, ENTRY) {
+            listed += 1;
+        }
+        let output = OutputFile {
+            path: path.parse().expect("a path"),
+            sha256: bus::ids::Digest::of(b""),
+            size: u64::MAX,
+            executable: true,
+            mode: Some(0o777),
+        };
+        let one = serde_json::to_vec(&output).expect("JSON").len() + 1;
+        assert!(listed * one <= 64 << 20 && listed * one > 48 << 20, "{listed} of {one} bytes");
+    }
+
+    #[tokio::test]
+    async fn an_output_that_cannot_be_read_keeps_no_other_from_the_store() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let url = format!("file://{}", dir.path().join("store").display());
+        let files = Files::open(&url.parse().expect("a store"), None).await.expect("a store");
+        let work = dir.path().join("work");
+        fs::create_dir(&work).expect("a directory");
+        fs::write(work.join("a"), "a").expect("a file");
+        fs::write(work.join("b"), "b").expect("a file");
+        let found = find(&work, &Layout::default(), None);
+        fs::remove_file(work.join("a")).expect("it is there");
+        let kept = found.store(&files).await.expect("the rest is stored");
+        assert_eq!(kept.outputs.iter().map(|output| output.path.as_str()).collect::<Vec<_>>(), ["b"]);
+        assert!(kept.left_out[0].starts_with("a: it cannot be read: "), "{:?}", kept.left_out);
     }
 
     #[test]

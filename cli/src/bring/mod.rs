@@ -15,14 +15,15 @@ mod state;
 pub(crate) mod undo;
 
 use std::{
-    collections::BTreeSet,
-    path::Path,
+    collections::{BTreeSet, HashSet},
+    path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
 };
 
 use api::view::ArtifactView;
 use bus::{ids::JobId, spec::RelPath, tree::Link};
 use futures::{StreamExt as _, stream};
+use parking_lot::Mutex;
 
 pub(crate) use self::{
     decide::Manner,
@@ -105,6 +106,8 @@ struct Bringer<'a> {
     journal: Journal,
     bar: Bar,
     deleted: Vec<At<RelPath>>,
+    /// The directories that files were found to belong in, and which are there.
+    ways: Mutex<HashSet<PathBuf>>,
     /// Whether the grid was away for too long: nothing more is asked of it.
     is_away: AtomicBool,
 }
@@ -119,6 +122,7 @@ pub(crate) async fn bring(client: &Client, whither: Whither<'_>, back: Back) -> 
         journal: Journal::of(whither.job),
         bar: Bar::new("fetching", files.iter().map(|file| file.what.size).sum()),
         deleted,
+        ways: Mutex::default(),
         is_away: AtomicBool::new(false),
     };
     let mut report = Report::default();

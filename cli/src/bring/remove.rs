@@ -7,8 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use bus::{ids::Digest, spec::RelPath};
+
 use super::{
-    Bringer, OWN_DIR, Report,
+    At, Bringer, OWN_DIR, Report,
     journal::{Deed, absolute},
     look::{Thing, look},
     sent::Given,
@@ -21,8 +23,17 @@ enum Gone {
     Removed(PathBuf),
     /// It was not here, or not sent.
     Nothing,
-    /// It was changed here since.
-    Changed(PathBuf),
+    /// It stays here, for this reason.
+    Stays(&'static str),
+}
+
+/// What identifies the file that a link leads to.
+fn led(at: &Path) -> Option<Digest> {
+    let real = at.is_symlink().then(|| at.canonicalize().ok()).flatten()?;
+    match look(&real).ok()? {
+        Thing::Leaf(content) => Some(content),
+        Thing::Nothing | Thing::Directory | Thing::Special => None,
+    }
 }
 
 impl Bringer<'_> {
@@ -38,17 +49,18 @@ impl Bringer<'_> {
             report.left += files.filter(|gone| is_here(gone.what.as_str())).count();
             return;
         }
+        let shown = |gone: &At<RelPath>| self.whither.into.join(gone.what.as_str()).display().to_string();
         // What is in a directory goes before it.
         for gone in self.deleted.iter().rev() {
             match self.remove(gone.what.as_str(), &gone.there, &dirs) {
                 Ok(Gone::Removed(path)) => report.removed.push(path.display().to_string()),
                 Ok(Gone::Nothing) => {}
-                Ok(Gone::Changed(path)) => report.changed.push(path.display().to_string()),
-                Err(error) => report.changed.push(format!("{} ({error:#})", gone.what)),
+                Ok(Gone::Stays(why)) => report.stays.push(format!("{} ({why})", shown(gone))),
+                Err(error) => report.stays.push(format!("{} ({error:#})", shown(gone))),
             }
         }
         report.removed.reverse();
-        report.changed.reverse();
+        report.stays.reverse();
     }
 
     /// Removes what the job removed below a directory, and the directory if nothing is left in it: it made something else of that.
@@ -67,8 +79,11 @@ impl Bringer<'_> {
     fn remove(&self, path: &str, there: &str, dirs: &HashSet<&str>) -> anyhow::Result<Gone> {
         let into = self.whither.into;
         let at = target(into, path)?;
-        if path.split('/').next() == Some(OWN_DIR) || at.parent().is_none_or(|dir| ensure_inside(into, dir).is_err()) {
-            return Ok(Gone::Nothing);
+        if path.split('/').next() == Some(OWN_DIR) {
+            return Ok(Gone::Stays("`.rgrid` is rgrid's own directory"));
+        }
+        if at.parent().is_none_or(|dir| ensure_inside(into, dir).is_err()) {
+            return Ok(Gone::Stays("it lies behind a link that leads out of the directory"));
         }
         if let Some(given) = self.whither.sent.get(there) {
             return match look(&at)? {
@@ -76,7 +91,13 @@ impl Bringer<'_> {
                     self.remove_leaf(&at, path, given)?;
                     Ok(Gone::Removed(at))
                 }
-                Thing::Leaf(_) => Ok(Gone::Changed(at)),
+                // A link of the user's own stood for a file: it is the link that a script removes by that name.
+                Thing::Leaf(_) if led(&at) == Some(given.identity()) => {
+                    let target = fs::read_link(&at)?.to_string_lossy().into_owned();
+                    self.remove_leaf(&at, path, &Given::Link(target))?;
+                    Ok(Gone::Removed(at))
+                }
+                Thing::Leaf(_) => Ok(Gone::Stays("it was changed since it was sent")),
                 Thing::Nothing | Thing::Directory | Thing::Special => Ok(Gone::Nothing),
             };
         }

@@ -40,8 +40,8 @@ pub(crate) struct Report {
     pub(crate) beside: Vec<String>,
     /// Files of here that were removed, as the job did.
     pub(crate) removed: Vec<String>,
-    /// Files that the job removed, and which were changed here since they were sent.
-    pub(crate) changed: Vec<String>,
+    /// Files that the job removed, and which stay here, each with the reason.
+    pub(crate) stays: Vec<String>,
     /// How many files the job removed that are left here, since it was killed or something could not be saved.
     pub(crate) left: usize,
     /// What could not be saved.
@@ -63,7 +63,7 @@ impl Report {
             .iter()
             .map(|one| json!({ "path": one.path, "reason": one.why }))
             .collect();
-        json!({ "replaced": self.replaced, "beside": self.beside, "removed": self.removed, "changed": self.changed, "unsaved": unsaved })
+        json!({ "replaced": self.replaced, "beside": self.beside, "removed": self.removed, "stays": self.stays, "unsaved": unsaved })
     }
 
     /// What the user must know, a line each.
@@ -83,11 +83,8 @@ impl Report {
                 names(&self.beside)
             ));
         }
-        if !self.changed.is_empty() {
-            lines.push(format!(
-                "left here, since it was changed after it was sent, although the job removed it: {}",
-                names(&self.changed)
-            ));
+        if !self.stays.is_empty() {
+            lines.push(format!("left here, although the job removed it: {}", names(&self.stays)));
         }
         let not_all = self.unsaved.iter().take(LINES).map(|one| {
             let (path, job) = (shell_words::quote(&one.path), one.job);
@@ -110,11 +107,8 @@ impl Report {
             ));
         }
         for (note, jobs) in self.notes.iter().take(LINES) {
-            lines.push(if *jobs == 1 {
-                note.clone()
-            } else {
-                format!("{note} (in {jobs} jobs)")
-            });
+            let note = one_line(note, 400);
+            lines.push(if *jobs == 1 { note } else { format!("{note} (in {jobs} jobs)") });
         }
         if self.notes.len() > LINES {
             lines.push(format!(
@@ -133,7 +127,7 @@ impl Report {
         self.replaced.extend(other.replaced);
         self.beside.extend(other.beside);
         self.removed.extend(other.removed);
-        self.changed.extend(other.changed);
+        self.stays.extend(other.stays);
         self.left += other.left;
         self.unsaved.extend(other.unsaved);
         for (note, jobs) in other.notes {
@@ -167,7 +161,7 @@ mod tests {
         let report = Report {
             replaced: list(&["stock.db", "run.log"]),
             beside: list(&["a.rgrid-1"]),
-            changed: list(&["in/x"]),
+            stays: list(&["in/x (it was changed since it was sent)"]),
             unsaved: vec![Unsaved {
                 path: "my out/a".to_owned(),
                 why: "a file is in the way".to_owned(),
@@ -182,7 +176,7 @@ mod tests {
             lines[0],
             format!("replaced 2 files that were not sent (stock.db, run.log); `rgrid undo {job}` puts the old ones back")
         );
-        assert!(lines[1].ends_with("a.rgrid-1") && lines[2].ends_with("in/x"));
+        assert!(lines[1].ends_with("a.rgrid-1") && lines[2].contains("in/x (it was changed"));
         assert_eq!(
             lines[3],
             format!("cannot save my out/a: a file is in the way; `rgrid download {job} --file 'my out/a' -o DIR` saves it elsewhere")

@@ -101,7 +101,7 @@ impl Bringer<'_> {
     /// Saves a file.
     pub(super) async fn file(&self, file: &At<ArtifactView>) -> anyhow::Result<Done> {
         let (path, content) = (file.what.path.as_str(), file.what.sha256);
-        let at = self.way_to(path, &file.there)?;
+        let at = self.way_to_file(path, &file.there)?;
         let spot = self.spot(&at, &file.there, content).await?;
         match decide(spot.there, self.whither.manner) {
             Act::Leave => {
@@ -136,12 +136,27 @@ impl Bringer<'_> {
         }
     }
 
+    /// The path of an output here.
+    fn place_of(&self, path: &str) -> anyhow::Result<PathBuf> {
+        ensure!(path.split('/').next() != Some(OWN_DIR), "`{OWN_DIR}` is rgrid's own directory");
+        target(self.whither.into, path)
+    }
+
+    /// As [`Self::way_to`], once for all files of a directory: no link of the job's is made before they are saved.
+    fn way_to_file(&self, path: &str, there: &str) -> anyhow::Result<PathBuf> {
+        let at = self.place_of(path)?;
+        if self.ways.lock().contains(parent(&at)) {
+            return Ok(at);
+        }
+        let at = self.way_to(path, there)?;
+        self.ways.lock().insert(parent(&at).to_owned());
+        Ok(at)
+    }
+
     /// Makes the way to an output: its directories. What was sent as a file or link and is a directory now goes.
     fn way_to(&self, path: &str, there: &str) -> anyhow::Result<PathBuf> {
         let into = self.whither.into;
-        let at = target(into, path)?;
-        let first = path.split('/').next().unwrap_or_default();
-        ensure!(first != OWN_DIR, "`{OWN_DIR}` is rgrid's own directory");
+        let at = self.place_of(path)?;
         for (end, _) in path.match_indices('/') {
             let above = there
                 .len()

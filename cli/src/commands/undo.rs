@@ -5,11 +5,15 @@ use std::process::ExitCode;
 use anyhow::bail;
 use bus::ids::JobId;
 use clap::Args;
+use serde_json::json;
 
 use crate::{
-    bring::{names, undo::undo as undo_one},
-    client::{Client, Connect, batch_by_id, find_job, members},
-    output::print_line,
+    bring::{
+        names,
+        undo::{Undone, undo as undo_one},
+    },
+    client::{Connect, batch_by_id, find_job, members},
+    output::{print_json, print_line},
 };
 
 const EXAMPLES: &str = "\
@@ -30,6 +34,9 @@ pub(crate) struct UndoArgs {
     /// Also where a file was changed here since; nothing is lost by it: what is here is kept in .rgrid/replaced
     #[arg(long)]
     force: bool,
+    /// Answer in JSON: for each job, which paths changed here, and what was refused
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     connect: Connect,
 }
@@ -44,29 +51,32 @@ pub(crate) async fn undo(args: UndoArgs) -> anyhow::Result<ExitCode> {
             .collect(),
         None => vec![find_job(&client, &args.job).await?],
     };
-    let (mut known, mut ended) = (false, ExitCode::SUCCESS);
-    for job in &jobs {
-        if let Some(code) = one(&client, *job, args.force).await? {
-            known = true;
-            if code != ExitCode::SUCCESS {
-                ended = code;
-            }
+    let mut all = Vec::new();
+    for job in jobs {
+        if let Some(undone) = undo_one(&client, job, args.force).await? {
+            all.push((job, undone));
         }
     }
-    if !known {
+    if all.is_empty() {
         bail!(
             "nothing is known here that {} replaced or removed; it was done on another machine or by another user, or there is nothing \
              (what is replaced is kept in .rgrid/replaced/JOB/ of the directory that outputs are saved in)",
             args.job
         );
     }
-    Ok(ended)
+    if args.json {
+        let view = |(job, undone): &(JobId, Undone)| json!({ "job": job, "redone": undone.again, "changed": undone.changed, "refused": undone.refused });
+        print_json(&json!({ "jobs": all.iter().map(view).collect::<Vec<_>>() }))?;
+    } else {
+        for (_, undone) in &all {
+            say(undone)?;
+        }
+    }
+    let whole = all.iter().all(|(_, undone)| undone.refused.is_empty());
+    Ok(if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn one(client: &Client, job: JobId, force: bool) -> anyhow::Result<Option<ExitCode>> {
-    let Some(undone) = undo_one(client, job, force).await? else {
-        return Ok(None);
-    };
+fn say(undone: &Undone) -> anyhow::Result<()> {
     for why in &undone.refused {
         eprintln!("rgrid: {why}");
     }
@@ -78,6 +88,5 @@ async fn one(client: &Client, job: JobId, force: bool) -> anyhow::Result<Option<
     } else {
         eprintln!("rgrid: nothing was undone");
     }
-    let whole = undone.refused.is_empty();
-    Ok(Some(if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE }))
+    Ok(())
 }

@@ -32,7 +32,10 @@ async fn outputs_are_listed_and_read_once_they_are_committed() -> Result<()> {
     let (job, worker) = (api.submit_any().await?, api.worker("w").await?);
     worker.claim(job).await?;
     let list = format!("/v1/jobs/{job}/artifacts");
-    assert_eq!(api.read(&list).await?, json!({ "attempt": null, "artifacts": [] }));
+    assert_eq!(
+        api.read(&list).await?,
+        json!({ "attempt": null, "artifacts": [], "state": "claimed" })
+    );
     let detail = problem(api.get(&format!("{list}/a.csv")).await?, StatusCode::NOT_FOUND).await?;
     assert!(detail.contains("has not ended"), "{detail}");
     let names = ["a.csv", "out/ü \"x\"\n%41.txt", "out/b..c"];
@@ -84,6 +87,6 @@ async fn a_job_that_left_nothing_has_no_outputs() -> Result<()> {
     worker.claim(job).await?;
     worker.finish(job, Attempt::FIRST).await?;
     let listed = api.read(&format!("/v1/jobs/{job}/artifacts")).await?;
-    assert_eq!(listed, json!({ "attempt": 1, "artifacts": [] }));
+    assert_eq!(listed, json!({ "attempt": 1, "artifacts": [], "state": "succeeded" }));
     Ok(())
 }

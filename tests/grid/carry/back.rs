@@ -209,12 +209,6 @@ async fn what_a_job_removed_stays_where_it_was_changed_or_is_to_stay() -> Result
     );
     // Nor is anything removed that was changed since it was sent.
     let here = lay()?;
-    let submitted = here.rgrid(&["run", "--detach", "s.py", "in", "y"])?.line()?;
-    grid.ended(&submitted).await?;
-    here.write("y", "changed")?;
-    let came = here.rgrid(&["run", "s.py", "in", "y"])?;
-    ensure!(came.code == 0 && left(&here) == [false, false], "{}", came.err());
-    let here = lay()?;
     let slow = here.write("s.py", format!("import time\nprint('ready', flush=True)\ntime.sleep(2)\n{removes}"))?;
     let mut child = slow
         .command(&["run", "s.py", "in", "y"])
@@ -227,7 +221,7 @@ async fn what_a_job_removed_stays_where_it_was_changed_or_is_to_stay() -> Result
     let came: Came = child.wait_with_output()?.into();
     ensure!(left(&here) == [false, true] && here.read("y")? == b"changed", "{}", came.err());
     ensure!(
-        came.code == 0 && came.err().contains("changed after it was sent") && came.err().contains(": y"),
+        came.code == 0 && came.err().contains(": y (it was changed since it was sent)"),
         "{}",
         came.err()
     );
@@ -239,6 +233,7 @@ async fn what_is_removed_elsewhere_is_removed_there_and_nowhere_behind_a_link() 
     let grid = Grid::start().await?;
     let here = Here::of(&grid)?;
     here.write("s.py", "import os, sys\nfor a in sys.argv[1:]:\n    os.remove(a)\n")?
+        .write("r.py", "import os, sys\nos.remove(sys.argv[1])\n")?
         .write("../other/x", "x")?
         .write("../site/a/b", "b")?
         .write("x", "mine")?;
@@ -252,6 +247,17 @@ async fn what_is_removed_elsewhere_is_removed_there_and_nowhere_behind_a_link() 
         "s.py",
         "import os, sys\nos.remove(sys.argv[1] + '/a/b')\nopen(sys.argv[1] + '/c', 'w').write('c')\n",
     )?;
+    // By the name of a link of one's own, it is the link that is removed.
+    symlink("../other/c", here.path().join("own"))?;
+    here.write("../other/c", "c")?;
+    let came = here.rgrid(&["run", "r.py", "own"])?;
+    ensure!(
+        came.code == 0 && !here.path().join("own").is_symlink() && here.read("../other/c")? == b"c",
+        "{}",
+        came.err()
+    );
+    here.rgrid(&["undo", "last"])?.line()?;
+    ensure!(fs::read_link(here.path().join("own"))? == Path::new("../other/c"));
     let came = here.rgrid(&["run", "s.py", "../site"])?;
     ensure!(
         came.code == 0 && here.read("../site/a/b").is_err() && here.read("../site/c")? == b"c",
@@ -569,5 +575,25 @@ async fn what_cannot_be_kept_is_named_and_keeps_nothing_else() -> Result<()> {
     let json = here.rgrid(&["download", "last", "--list", "--json"])?.json()?;
     ensure!(json["left_out"].as_array().is_some_and(|left| left.len() == 3), "{json}");
     ensure!(Digest::of(b"ok").to_string() == json["artifacts"][0]["sha256"], "{json}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_output_is_saved_among_rgrids_own_files() -> Result<()> {
+    let grid = Grid::start().await?;
+    for path in [".rgrid/replaced/x", ".rgrid"] {
+        let here = Here::of(&grid)?;
+        let script = format!(
+            "import os\nos.makedirs(os.path.dirname('{path}') or '.', exist_ok=True)\nfor p in ('a', '{path}', 'z'):\n    open(p, 'w').write(p)\n"
+        );
+        here.write("s.py", script)?;
+        let came = here.rgrid(&["run", "s.py"])?;
+        ensure!(
+            came.code == 1 && came.err().contains(&format!("cannot save {path}: ")),
+            "{}",
+            came.err()
+        );
+        ensure!(here.read("a")? == b"a" && here.read("z")? == b"z" && !here.path().join(".rgrid").exists());
+    }
     Ok(())
 }

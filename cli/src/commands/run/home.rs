@@ -72,7 +72,12 @@ pub(super) fn sort(homes: &[Home], base: &Path, found: &Artifacts) -> anyhow::Re
         });
     }
     for gone in &found.deleted {
-        let (dir, what) = place(gone)?;
+        // A link of the user's own that stood for what it leads to: by its name, a script removes the link.
+        let (dir, what) = if base.join(gone.as_str()).is_symlink() {
+            (base.to_owned(), gone.clone())
+        } else {
+            place(gone)?
+        };
         sorted.entry(dir).or_default().deleted.push(At {
             there: gone.to_string(),
             what,

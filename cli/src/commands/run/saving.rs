@@ -48,10 +48,9 @@ impl Saved {
             } else {
                 "not every output could be saved"
             };
-            eprintln!(
-                "rgrid: {} that the job removed stay here, since {why}",
-                counted(report.left, "file")
-            );
+            let stay = if report.left == 1 { "stays" } else { "stay" };
+            let files = counted(report.left, "file");
+            eprintln!("rgrid: {files} that the job removed {stay} here, since {why}");
         }
     }
 }

@@ -77,7 +77,7 @@ pub(crate) struct Progress {
     /// Whether it was stopped or cancelled.
     pub(super) over: bool,
     /// What came of bringing outputs here.
-    pub(super) came: Report,
+    pub(super) came: Box<Report>,
 }
 
 impl Progress {
@@ -87,7 +87,7 @@ impl Progress {
             stands: HashMap::new(),
             began: Instant::now(),
             over: false,
-            came: Report::default(),
+            came: Box::default(),
         }
     }
 
