@@ -112,6 +112,7 @@ async fn prepare(asked: &Asked<'_>, new: &New) -> Result<Launch, Error> {
         limits: Limits {
             cpu_milli: asked.launch.limits.cpu_milli,
             memory_bytes: None,
+            shm_bytes: None,
         },
         packages: None,
         installs: true,
