@@ -99,6 +99,9 @@ pub struct Resources {
     /// Whether the CPUs are a limit too, as when the user named them (`--cpu`).
     #[serde(default, skip_serializing_if = "is_false")]
     pub cpu_limit: bool,
+    /// What may be in `/dev/shm` of its container, in bytes. Absent: half of its memory, or of the machine's where that is not limited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shm_bytes: Option<u64>,
 }
 
 const fn one_cpu() -> u32 {
@@ -111,6 +114,7 @@ impl Default for Resources {
             cpu_milli: one_cpu(),
             memory_bytes: None,
             cpu_limit: false,
+            shm_bytes: None,
         }
     }
 }

@@ -323,6 +323,11 @@ fn check_limits(resources: &Resources) -> Result<(), Refusal> {
             "{bytes} bytes of memory are too few for any program; ask for at least {MIN_MEMORY_BYTES} (4 MiB)"
         )));
     }
+    if resources.shm_bytes == Some(0) {
+        return Err(Refusal(
+            "`resources.shm_bytes` is 0; ask for at least 1, or leave it out to have half of the memory".to_owned(),
+        ));
+    }
     Ok(())
 }
 

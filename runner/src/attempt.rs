@@ -122,6 +122,19 @@ pub(crate) enum Broken {
     Manifest(bus::files::Error),
 }
 
+impl Broken {
+    /// How an attempt ends by it.
+    pub(crate) fn outcome(&self) -> Outcome {
+        Outcome::Error {
+            message: self.to_string(),
+            not_found: matches!(
+                self,
+                Self::Executor(executor::Error::NotFound(_)) | Self::Packages(packages::Error::Executor(executor::Error::NotFound(_)))
+            ),
+        }
+    }
+}
+
 /// Claims a job and carries its attempt through. Everything that goes wrong ends in an event, or in a log line that says why
 /// there is none.
 pub(crate) async fn run(context: Arc<Context>, work: Work, job: Job, ready: Envelope<JobEvent>, share: Share) {
@@ -237,9 +250,7 @@ async fn commit(
         Err(broken) => {
             let wall_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
             (
-                Outcome::Error {
-                    message: broken.to_string(),
-                },
+                broken.outcome(),
                 None,
                 Usage {
                     wall_ms,

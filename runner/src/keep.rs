@@ -1,7 +1,7 @@
 //! Keeping what an attempt left behind: its outputs, its log, and the list of both.
 
 use bus::{
-    job::{ManifestRef, Outcome, Usage},
+    job::{ManifestRef, Usage},
     manifest::Manifest,
 };
 
@@ -33,9 +33,7 @@ pub(crate) async fn collect(
             Ok(done) => keep(context, place, (laid, wanted), logbook).await.map(|manifest| (done, manifest)),
             // What it said before it failed (an image that was pulled, the command's first lines) is kept all the same.
             Err(error) => {
-                let outcome = Outcome::Error {
-                    message: error.to_string(),
-                };
+                let outcome = error.outcome();
                 let usage = Usage::default();
                 keep_log(context, Kept::default(), logbook)
                     .await

@@ -216,6 +216,7 @@ fn asked(context: &Context, place: &Place, job: &Job, attempt: Attempt, notice: 
         limits: Limits {
             cpu_milli: spec.resources.cpu_limit.then_some(spec.resources.cpu_milli),
             memory_bytes: spec.resources.memory_bytes,
+            shm_bytes: spec.resources.shm_bytes,
         },
         notice: Some(notice),
     }

@@ -4,7 +4,7 @@
 use std::{
     io,
     os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 use bus::{
@@ -18,6 +18,7 @@ use futures::{StreamExt as _, stream};
 use walkdir::WalkDir;
 
 use crate::{
+    executor::docker::WORK,
     gone::Gone,
     inputs::{Laid, Layout},
     patience::patiently,
@@ -176,11 +177,26 @@ pub(crate) fn find(work: &Path, laid: &Layout, wanted: Option<&[String]>) -> Fou
 }
 
 /// A link as it may be kept: one that says a relative path to what is inside. It was laid there, where its target is known as laid.
-fn as_link(relative: &Path, entry: &walkdir::DirEntry) -> Option<Link> {
+fn as_link(relative: &Path, entry: &walkdir::DirEntry, work: &Path) -> Option<Link> {
     let path = relative.to_str()?.parse().ok()?;
-    let target = std::fs::read_link(entry.path()).ok()?.to_str()?.to_owned();
+    let target = std::fs::read_link(entry.path()).ok()?;
+    let target = inside(relative, &target, work).unwrap_or(target).to_str()?.to_owned();
     let link = Link { path, target };
     link.leads_to().is_some().then_some(link)
+}
+
+/// The relative target of a link that says an absolute path below the work directory, as its job sees that: in a container, or on
+/// this machine. Nothing where there is no such thing.
+fn inside(relative: &Path, target: &Path, work: &Path) -> Option<PathBuf> {
+    let real = std::fs::canonicalize(work).ok()?;
+    let roots = [real.as_path(), work, Path::new(WORK)];
+    let below = roots.into_iter().find_map(|root| target.strip_prefix(root).ok())?;
+    let plain = below.components().all(|part| matches!(part, Component::Normal(_)));
+    if !plain || below.as_os_str().is_empty() || std::fs::symlink_metadata(work.join(below)).is_err() {
+        return None;
+    }
+    let up = relative.components().skip(1).map(|_| Component::ParentDir);
+    Some(up.chain(below.components()).collect())
 }
 
 fn look(found: &mut Found, work: &Path, laid: &Layout, entry: &walkdir::DirEntry) {
@@ -191,7 +207,7 @@ fn look(found: &mut Found, work: &Path, laid: &Layout, entry: &walkdir::DirEntry
         if laid.links.get(relative).is_some_and(String::is_empty) {
             return;
         }
-        if let Some(link) = as_link(relative, entry) {
+        if let Some(link) = as_link(relative, entry, work) {
             if laid.links.get(relative) != Some(&link.target) {
                 if found.has_room(link.path.as_str(), ENTRY + in_json(&link.target)) {
                     found.links.push(link);

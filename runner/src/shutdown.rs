@@ -66,7 +66,7 @@ fn may_have_ended(ran: &Result<Done, Broken>) -> bool {
             Broken::Place(_)
             | Broken::Stage(_)
             | Broken::Secrets(_)
-            | Broken::Executor(executor::Error::Unrunnable(_))
+            | Broken::Executor(executor::Error::NotFound(_) | executor::Error::Unrunnable(_))
             | Broken::Log(_)
             | Broken::Output(_)
             | Broken::Manifest(_),

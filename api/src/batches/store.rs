@@ -47,6 +47,7 @@ pub(super) async fn store(app: &App, new: NewBatch) -> Result<BatchAnswer, Probl
         existed,
         warning,
     };
+    not_another_s(app, &namespace, id).await?;
     let batch = begin(app, &namespace, id, &submitted).await?;
     if batch.phase != Phase::Submitting {
         return Ok(answer(batch.sequence, true, None));
@@ -65,6 +66,18 @@ pub(super) async fn store(app: &App, new: NewBatch) -> Result<BatchAnswer, Probl
     }
     let sequence = seal(app, batch).await?;
     Ok(answer(sequence, false, warning))
+}
+
+/// Refuses an id that a batch of another namespace has. Its members would be jobs of the same ids as that one's, and the log's own
+/// check covers one namespace.
+async fn not_another_s(app: &App, namespace: &Namespace, id: BatchId) -> Result<(), Problem> {
+    match read::batch(&app.bus.js, id).await? {
+        Some(batch) if batch.namespace != *namespace => {
+            let detail = format!("the id {id} belongs to a batch that is not the same; choose a new UUIDv7 for this one");
+            Err(Problem::new(Kind::Conflict, detail))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The batch, begun now or before.

@@ -58,7 +58,7 @@ pub fn describe(outcome: &Outcome) -> Option<String> {
         Outcome::OutOfMemory { limit_bytes: Some(limit) } => format!("it used more than its {limit} bytes of memory, and was killed"),
         Outcome::OutOfMemory { limit_bytes: None } => "the machine ran out of memory, and it was killed".to_owned(),
         Outcome::Cancelled => "cancelled on request".to_owned(),
-        Outcome::Error { message } => message.clone(),
+        Outcome::Error { message, .. } => message.clone(),
     })
 }
 

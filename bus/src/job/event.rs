@@ -175,12 +175,16 @@ pub enum Outcome {
     Error {
         /// What was tried, what went wrong, what to do.
         message: String,
+        /// Whether its program was not found, which a shell tells with another exit code than anything else that cannot be run.
+        #[serde(default, skip_serializing_if = "is_false")]
+        not_found: bool,
     },
 }
 
 impl Outcome {
     /// The exit code that stands for this end in a shell: the command's own, 128 + the signal, and otherwise the
-    /// codes of coreutils' `timeout` (124), of a SIGKILL (137), of a SIGINT (130) and of a command that cannot be run (126).
+    /// codes of coreutils' `timeout` (124), of a SIGKILL (137), of a SIGINT (130), of a command that is not found (127) and of one
+    /// that cannot be run (126).
     #[must_use]
     pub const fn exit_code(&self) -> i32 {
         match self {
@@ -190,6 +194,7 @@ impl Outcome {
             Self::TimedOut { .. } => 124,
             Self::OutOfMemory { .. } => 137,
             Self::Cancelled => 130,
+            Self::Error { not_found: true, .. } => 127,
             Self::Error { .. } => 126,
         }
     }

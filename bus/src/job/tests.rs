@@ -35,6 +35,7 @@ fn an_attempt_may_end_before_it_is_said_to_have_started() {
     history.say(&worker.actor(), worker.claim()).expect("queued");
     let error = Outcome::Error {
         message: "no such image".to_owned(),
+        not_found: false,
     };
     history.say(&worker.actor(), worker.finish(1, error)).expect("claimed");
     assert_eq!(history.state(), State::Failed);
@@ -42,6 +43,10 @@ fn an_attempt_may_end_before_it_is_said_to_have_started() {
 
 #[test]
 fn what_an_outcome_is_called() {
+    let error = |not_found| Outcome::Error {
+        message: String::new(),
+        not_found,
+    };
     let outcomes = [
         (Outcome::Succeeded, State::Succeeded, 0),
         (Outcome::Failed { exit_code: 3 }, State::Failed, 3),
@@ -56,7 +61,8 @@ fn what_an_outcome_is_called() {
         ),
         (Outcome::OutOfMemory { limit_bytes: None }, State::OutOfMemory, 137),
         (Outcome::Cancelled, State::Cancelled, 130),
-        (Outcome::Error { message: String::new() }, State::Failed, 126),
+        (error(false), State::Failed, 126),
+        (error(true), State::Failed, 127),
     ];
     for (outcome, state, exit_code) in outcomes {
         assert_eq!((outcome.state(), outcome.exit_code()), (state, exit_code), "{outcome:?}");

@@ -16,6 +16,7 @@ use crate::inputs::Inputs;
 
 pub mod choose;
 pub mod docker;
+mod missing;
 pub mod noop;
 pub mod process;
 pub mod runtimes;
@@ -138,6 +139,8 @@ pub struct Limits {
     pub cpu_milli: Option<u32>,
     /// Memory of the whole process group or container, in bytes.
     pub memory_bytes: Option<u64>,
+    /// What may be in a container's `/dev/shm`, in bytes; absent: half of the memory. A plain process has the machine's own.
+    pub shm_bytes: Option<u64>,
 }
 
 /// A command that runs.
@@ -225,6 +228,9 @@ pub enum Exit {
 /// Why a command could not be run.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
+    /// The program, or the interpreter that it names, is not there. As [`Self::Unrunnable`], and told apart by its exit code.
+    #[error("{0}")]
+    NotFound(String),
     /// What the user can change: an unknown runtime, a missing program, an image that cannot be had.
     /// The sentence says what was tried, what is wrong and what to do.
     #[error("{0}")]

@@ -143,6 +143,7 @@ async fn prepare(asked: &Asked<'_>, new: &New, options: &[&str]) -> Result<Launc
         limits: Limits {
             cpu_milli: asked.launch.limits.cpu_milli,
             memory_bytes: None,
+            shm_bytes: None,
         },
         packages: None,
         // They are in another directory, and touched by nobody yet.

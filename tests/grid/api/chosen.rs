@@ -101,3 +101,14 @@ async fn a_rerun_under_the_same_id_is_one_job() -> Result<()> {
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn the_id_of_a_batch_cannot_be_taken_from_another_namespace() -> Result<()> {
+    let api = Served::start().await?;
+    let batch = json!({ "id": BatchId::new(), "name": "b", "job": { "command": ["x"] }, "members": [{ "item": "1" }] });
+    body(api.post("/v1/batches", &batch).await?, StatusCode::CREATED).await?;
+    body(api.post("/v1/batches", &batch).await?, StatusCode::OK).await?;
+    let refused = problem(api.post("/v1/batches?namespace=team", &batch).await?, StatusCode::CONFLICT).await?;
+    assert!(refused.contains("choose a new UUIDv7"), "{refused}");
+    Ok(())
+}

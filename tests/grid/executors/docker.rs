@@ -106,6 +106,7 @@ async fn too_much_memory_in_a_container_is_told_apart() -> anyhow::Result<()> {
         launch.limits = Limits {
             memory_bytes: Some(64 * MIB),
             cpu_milli: Some(500),
+            shm_bytes: None,
         };
         assert_eq!(run(&docker, launch).await?.ended.exit, Exit::OutOfMemory, "{hog}");
     }

@@ -15,6 +15,7 @@ fn memory(bytes: u64) -> Limits {
     Limits {
         memory_bytes: Some(bytes),
         cpu_milli: None,
+        shm_bytes: None,
     }
 }
 
@@ -67,6 +68,7 @@ async fn a_failure_of_a_limited_command_is_a_failure() -> anyhow::Result<()> {
     launch.limits = Limits {
         memory_bytes: Some(256 * MIB),
         cpu_milli: Some(1000),
+        shm_bytes: None,
     };
     assert_eq!(run(&process, launch).await?.ended.exit, Exit::Code(137));
     Ok(())

@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 mod docker;
 mod limits;
 mod process;
+mod table;
 mod takedown;
 
 /// No command here takes that long, on the slowest machine.

@@ -238,6 +238,7 @@ fn finished(dice: &mut StdRng, attempt: Attempt, session: SessionId) -> JobEvent
         Outcome::Cancelled,
         Outcome::Error {
             message: "cannot find `pythön`".to_owned(),
+            not_found: true,
         },
     ];
     JobEvent::Finished(Box::new(Finished {

@@ -158,7 +158,7 @@ async fn a_container_that_ended_with_its_daemon_is_told_from_one_that_was_killed
     ensure!(killed.status.success());
     proxy.is(Daemon::Well);
     let job = yard.ended(job).await?;
-    let Outcome::Error { message } = outcome(&job)? else {
+    let Outcome::Error { message, .. } = outcome(&job)? else {
         anyhow::bail!("{job:?}")
     };
     ensure!(
@@ -242,7 +242,7 @@ async fn a_full_disk_ends_the_jobs_that_need_it_with_a_sentence_and_no_other() -
     let message = async |job| {
         let job = yard.ended(job).await?;
         match outcome(&job)? {
-            Outcome::Error { message } => Ok(message.clone()),
+            Outcome::Error { message, .. } => Ok(message.clone()),
             other => anyhow::bail!("{other:?}"),
         }
     };

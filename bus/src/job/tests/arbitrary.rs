@@ -70,10 +70,12 @@ fn input() -> impl Strategy<Value = InputFile> {
 }
 
 fn resources() -> impl Strategy<Value = Resources> {
-    (any::<u32>(), option::of(any::<u64>()), any::<bool>()).prop_map(|(cpu_milli, memory_bytes, cpu_limit)| Resources {
+    let sizes = (option::of(any::<u64>()), option::of(any::<u64>()));
+    (any::<u32>(), sizes, any::<bool>()).prop_map(|(cpu_milli, (memory_bytes, shm_bytes), cpu_limit)| Resources {
         cpu_milli,
         memory_bytes,
         cpu_limit,
+        shm_bytes,
     })
 }
 
@@ -205,7 +207,7 @@ fn outcome() -> impl Strategy<Value = Outcome> {
         (any::<u64>(), clock()).prop_map(|(limit_ms, clock)| Outcome::TimedOut { limit_ms, clock }),
         any::<Option<u64>>().prop_map(|limit_bytes| Outcome::OutOfMemory { limit_bytes }),
         Just(Outcome::Cancelled),
-        any::<String>().prop_map(|message| Outcome::Error { message }),
+        (any::<String>(), any::<bool>()).prop_map(|(message, not_found)| Outcome::Error { message, not_found }),
     ]
 }
 

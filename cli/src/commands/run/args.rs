@@ -35,8 +35,8 @@ Files: the script, and each argument that names an existing file or directory (a
 a Python script the modules beside it that it imports. What lies below the current directory keeps its relative path, anything else stands \
 in a directory rgrid-1, rgrid-2 …, and the argument is changed accordingly. What is piped in is the script's standard input. What the script writes or changes in its current directory comes back, also when it fails.
 
-Exit codes: the script's own; 128 + N if signal N ended it; 124 timed out, 137 out of memory, 130 cancelled, 126 could not be \
-run. Of rgrid itself: 1 if something could not be done, 2 if something must be written otherwise.";
+Exit codes: the script's own; 128 + N if signal N ended it; 124 timed out, 137 out of memory, 130 cancelled, 127 its program was not found, \
+126 it could not be run otherwise. After Ctrl-C 130, after SIGTERM 143, where the job goes on or its outputs were not all saved. Of rgrid itself: 1 if something could not be done, 2 if something must be written otherwise.";
 
 /// Run a script on the grid, wait for it, and end as it ends
 #[derive(Debug, Args)]
@@ -105,6 +105,9 @@ pub(crate) struct RunArgs {
     /// The memory that it may use, such as 512MB or 2GiB [default: not limited]
     #[arg(long, value_name = "SIZE", value_parser = memory, allow_hyphen_values = true, help_heading = "What it may use")]
     pub(super) memory: Option<ByteSize>,
+    /// What may be in a container's /dev/shm, such as 1GiB [default: half of --memory, else half of the machine's memory]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true, help_heading = "What it may use")]
+    pub(super) shm: Option<ByteSize>,
 
     #[command(flatten)]
     pub(super) files: FileArgs,

@@ -107,7 +107,7 @@ pub(super) fn submission(args: &RunArgs, policies: &Policies) -> Submission {
         keep_outputs_ms: args.files.keep_outputs.map(Span::millis),
         env: args.heard.env.clone(),
         secrets: args.heard.secrets.clone(),
-        resources: resources(args.cpu, args.memory),
+        resources: resources(args.cpu, args.memory, args.shm),
         timeout_ms: policies.timeout_ms,
         queue_timeout_ms: policies.queue_timeout_ms,
         total_timeout_ms: policies.total_timeout_ms,
@@ -123,8 +123,8 @@ pub(super) fn submission(args: &RunArgs, policies: &Policies) -> Submission {
     }
 }
 
-fn resources(cpu: Option<Cpus>, memory: Option<ByteSize>) -> Option<Resources> {
-    if cpu.is_none() && memory.is_none() {
+fn resources(cpu: Option<Cpus>, memory: Option<ByteSize>, shm: Option<ByteSize>) -> Option<Resources> {
+    if cpu.is_none() && memory.is_none() && shm.is_none() {
         return None;
     }
     let default = Resources::default();
@@ -132,5 +132,6 @@ fn resources(cpu: Option<Cpus>, memory: Option<ByteSize>) -> Option<Resources> {
         cpu_milli: cpu.map_or(default.cpu_milli, |cpus| cpus.0),
         memory_bytes: memory.map(|size| size.0),
         cpu_limit: cpu.is_some(),
+        shm_bytes: shm.map(|size| size.0),
     })
 }

@@ -2,8 +2,11 @@
 
 use std::{collections::HashMap, path::Path};
 
-use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountBindOptions, MountType, SystemInfo};
+use bollard::models::{
+    ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountBindOptions, MountType, ResourcesUlimits, SystemInfo,
+};
 use bus::dependencies::Kind;
+use rustix::process::{Resource, getrlimit};
 
 use super::{Config, image::Image};
 use crate::{
@@ -11,6 +14,8 @@ use crate::{
     secrets,
 };
 
+/// Where a container has its work directory.
+pub(crate) const WORK: &str = "/work";
 /// Where a container finds its secrets.
 const SECRETS: &str = "/run/rgrid-secrets";
 /// Where it finds its packages.
@@ -37,7 +42,7 @@ pub(super) fn machine() -> String {
 }
 
 /// What is the same for all containers of this daemon.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Setting {
     /// User and group inside.
     user: (u32, u32),
@@ -45,6 +50,12 @@ pub(super) struct Setting {
     hand_over: bool,
     /// The most CPUs that the daemon takes for a limit, in thousandths.
     cpu_milli: Option<u32>,
+    /// Half of the machine's memory, in bytes: what may be in `/dev/shm` where a job has no limit, as it is on the machine itself.
+    shm_bytes: i64,
+    /// What the machine is called.
+    host: Option<String>,
+    /// The limits that plain processes have of the runner: open files, and the size of a core dump.
+    ulimits: Vec<ResourcesUlimits>,
 }
 
 impl Setting {
@@ -61,8 +72,34 @@ impl Setting {
             user,
             hand_over,
             cpu_milli: info.ncpu.and_then(|cpus| u32::try_from(cpus * 1000).ok()),
+            shm_bytes: info.mem_total.unwrap_or(0) / 2,
+            host: host(&rustix::system::uname().nodename().to_string_lossy()),
+            // Who is not root may not raise what it has itself.
+            ulimits: if rootless { Vec::new() } else { ulimits() },
         }
     }
+}
+
+/// A machine's name, if a container can have it.
+fn host(name: &str) -> Option<String> {
+    let fits = (1..=63).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'));
+    fits.then(|| name.to_owned())
+}
+
+/// The runner's own limits, which its plain processes inherit.
+fn ulimits() -> Vec<ResourcesUlimits> {
+    let number = |limit: Option<u64>| limit.map_or(-1, |limit| i64::try_from(limit).unwrap_or(-1));
+    [("nofile", Resource::Nofile), ("core", Resource::Core)]
+        .into_iter()
+        .map(|(name, resource)| {
+            let limit = getrlimit(resource);
+            ResourcesUlimits {
+                name: Some(name.to_owned()),
+                soft: Some(number(limit.current)),
+                hard: Some(number(limit.maximum)),
+            }
+        })
+        .collect()
 }
 
 /// The container's name, for people who list them.
@@ -112,9 +149,11 @@ pub(super) fn of(
                 .chain(interpreter.into_iter().chain(launch.command.iter().cloned()))
                 .collect(),
         ),
-        env: Some(environment(launch, image, has_init)),
+        env: Some(environment(launch, image, setting, has_init)),
         user: Some(format!("{}:{}", setting.user.0, setting.user.1)),
-        working_dir: Some(launch.dir.as_ref().map_or_else(|| "/work".to_owned(), |dir| format!("/work/{dir}"))),
+        working_dir: Some(launch.dir.as_ref().map_or_else(|| WORK.to_owned(), |dir| format!("{WORK}/{dir}"))),
+        // In the network of another it has the name that it has there.
+        hostname: setting.host.clone().filter(|_| !config.network.as_deref().is_some_and(is_shared)),
         // Open until what there is to read was sent, and then at its end.
         open_stdin: Some(launch.stdin.is_some()),
         stdin_once: Some(launch.stdin.is_some()),
@@ -135,8 +174,15 @@ fn handed_secrets(launch: &Launch) -> impl Iterator<Item = String> {
     words.into_iter().filter(|_| !launch.secrets.is_empty())
 }
 
+/// Whether a network is that of the machine or of another container.
+fn is_shared(network: &str) -> bool {
+    network == "host" || network.starts_with("container:")
+}
+
 fn host_config(launch: &Launch, config: &Config, setting: &Setting, has_init: bool) -> Result<HostConfig, Error> {
     let memory = launch.limits.memory_bytes.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
+    let shm = launch.limits.shm_bytes.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
+    let shm = shm.or(memory.map(|memory| memory / 2)).unwrap_or(setting.shm_bytes);
     let cpu = launch
         .limits
         .cpu_milli
@@ -146,6 +192,9 @@ fn host_config(launch: &Launch, config: &Config, setting: &Setting, has_init: bo
         memory,
         // Equal to the memory: no swap.
         memory_swap: memory,
+        // Nothing means 64 MiB.
+        shm_size: (shm > 0).then_some(shm),
+        ulimits: Some(setting.ulimits.clone()),
         nano_cpus: cpu.map(|milli| i64::from(milli) * 1_000_000),
         pids_limit: Some(config.pids),
         cap_drop: Some(vec!["ALL".to_owned()]),
@@ -168,7 +217,11 @@ fn host_config(launch: &Launch, config: &Config, setting: &Setting, has_init: bo
 }
 
 fn mounts(launch: &Launch) -> Result<Vec<Mount>, Error> {
-    let mut mounts = vec![mount("/work", &launch.work_dir)?, mount("/tmp", &launch.scratch_dir)?];
+    let mut mounts = vec![
+        mount(WORK, &launch.work_dir)?,
+        mount("/tmp", &launch.scratch_dir)?,
+        mount("/var/tmp", &launch.scratch_dir)?,
+    ];
     if let Some(packages) = &launch.packages {
         mounts.push(Mount {
             read_only: Some(true),
@@ -205,15 +258,28 @@ fn mount(target: &str, source: &Path) -> Result<Mount, Error> {
     })
 }
 
-fn environment(launch: &Launch, image: &Image, has_init: bool) -> Vec<String> {
-    let mut variables = HashMap::from([
-        ("HOME", "/tmp"),
-        ("TMPDIR", "/tmp"),
-        ("LANG", "C.UTF-8"),
+/// The variables that a command gets besides the image's. What the image sets stays as it is, but for the places that must be
+/// writable: the image's own are not.
+fn environment(launch: &Launch, image: &Image, setting: &Setting, has_init: bool) -> Vec<String> {
+    let mut variables = HashMap::from([("HOME", "/tmp"), ("TMPDIR", "/tmp"), ("PWD", WORK)]);
+    let has = |name: &str| image.variables.contains(name);
+    let user = match setting.user.0 {
+        0 => "root",
+        NOBODY => "nobody",
+        _ => "rgrid",
+    };
+    let usual = [
+        // A user that the image does not know has no name otherwise, and programs fail that ask for it.
+        ("USER", user),
+        ("LOGNAME", user),
         ("PYTHONUNBUFFERED", "1"),
         // Compiled modules are nobody's outputs.
         ("PYTHONDONTWRITEBYTECODE", "1"),
-    ]);
+    ];
+    variables.extend(usual.into_iter().filter(|(name, _)| !has(name)));
+    if !["LANG", "LC_ALL", "LC_CTYPE"].into_iter().any(has) {
+        variables.insert("LANG", "C.UTF-8");
+    }
     if has_init {
         // What asks a job to end asks all of it, not its first process alone.
         variables.insert("TINI_KILL_PROCESS_GROUP", "1");
@@ -257,3 +323,6 @@ pub(super) async fn hand_over(launch: &Launch, setting: &Setting) -> Result<bool
         .map_err(|error| Error::Broken(format!("the job's directories could not be given to the user it runs as: {error}")))?;
     Ok(true)
 }
+
+#[cfg(test)]
+mod tests;

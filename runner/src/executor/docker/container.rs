@@ -23,13 +23,18 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use super::output::{Standing, Tap};
+use super::{
+    output::{Standing, Tap},
+    program::Program,
+};
 use crate::executor::{Ended, Error, Exit, Handle, Left};
 
 /// The first and the longest pause before a daemon that is away is asked again.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 /// For how long a daemon that is away is waited for.
 const OUTAGE: Duration = Duration::from_secs(600);
+/// How long the init process's word on a program is waited for.
+const SAID: Duration = Duration::from_secs(2);
 /// How long a signal is waited for. A daemon that does not answer gets it when it does.
 const SIGNALLED: Duration = Duration::from_secs(5);
 
@@ -125,16 +130,18 @@ pub(super) struct ContainerHandle {
     container: Container,
     tap: Arc<Tap>,
     memory_limited: bool,
+    program: Program,
     asked_to_end: AtomicBool,
     ended: OnceCell<Result<Ended, Error>>,
 }
 
 impl ContainerHandle {
-    pub(super) fn new(container: Container, tap: Arc<Tap>, memory_limited: bool) -> Self {
+    pub(super) fn new(container: Container, tap: Arc<Tap>, memory_limited: bool, program: Program) -> Self {
         Self {
             container,
             tap,
             memory_limited,
+            program,
             asked_to_end: AtomicBool::new(false),
             ended: OnceCell::new(),
         }
@@ -142,6 +149,9 @@ impl ContainerHandle {
 
     async fn end(&self) -> Result<Ended, Error> {
         let (code, broken_off) = self.code().await;
+        if let Ok(code) = code {
+            self.tap.code.set(code).ok();
+        }
         self.tap.standing.send_replace(Standing::Ended { broken_off });
         let code = code?;
         // What a daemon that comes back does to the containers that it finds running, unless told to let them live.
@@ -150,6 +160,13 @@ impl ContainerHandle {
                 "the Docker daemon went away while the container ran, and the container ended with it (exit code {code}); \
                  with `live-restore` in the daemon's configuration, containers outlive it"
             )));
+        }
+        if matches!(code, 1 | 126 | 127) {
+            // Its own word comes by another way than its exit code.
+            let _carried = timeout(SAID, self.tap.carried.cancelled()).await;
+            if let Some(said) = self.tap.refused.get() {
+                return Err(self.program.refused(&String::from_utf8_lossy(said)));
+            }
         }
         let exit = if code != 0 && self.ran_out_of_memory().await {
             Exit::OutOfMemory

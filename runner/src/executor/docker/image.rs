@@ -1,7 +1,7 @@
 //! Images: which are there, and getting those that are not.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -39,6 +39,8 @@ pub(super) struct Image {
     pub(super) id: String,
     /// Where a command in it looks for programs.
     pub(super) path: String,
+    /// The names of the variables that it sets.
+    pub(super) variables: Arc<BTreeSet<String>>,
     /// Its digest in the registry it came from: `name@sha256:…`.
     digest: Option<String>,
 }
@@ -48,6 +50,20 @@ impl Image {
     pub(super) fn environment(&self) -> String {
         let name = self.name.split_once('@').map_or(self.name.as_str(), |(name, _)| name);
         self.digest.clone().unwrap_or_else(|| format!("{name}@{}", self.id))
+    }
+}
+
+#[cfg(test)]
+impl Image {
+    /// An image that sets these variables.
+    pub(super) fn with_variables(names: &[&str]) -> Self {
+        Self {
+            name: "x".to_owned(),
+            id: "sha256:x".to_owned(),
+            path: PATH.to_owned(),
+            variables: Arc::new(names.iter().map(ToString::to_string).collect()),
+            digest: None,
+        }
     }
 }
 
@@ -95,13 +111,13 @@ impl Images {
             }) => return Err(Error::Unrunnable(format!("`{name}` is not an image: {message}"))),
             Err(error) => return Err(Error::Broken(format!("Docker could not look for image `{name}`: {error}"))),
         };
+        let environment = inspected.config.and_then(|config| config.env).unwrap_or_default();
+        let names = environment.iter().filter_map(|variable| variable.split_once('='));
         let image = Image {
             name: name.to_owned(),
             id: inspected.id.unwrap_or_default(),
-            path: inspected
-                .config
-                .and_then(|config| search_path(&config.env?))
-                .unwrap_or_else(|| PATH.to_owned()),
+            path: search_path(&environment).unwrap_or_else(|| PATH.to_owned()),
+            variables: Arc::new(names.map(|(name, _)| name.to_owned()).collect()),
             digest: inspected.repo_digests.unwrap_or_default().into_iter().next(),
         };
         self.seen.lock().insert(name.to_owned(), (image.clone(), Instant::now()));

@@ -32,6 +32,7 @@ use self::{
     container::{Container, ContainerHandle},
     image::{Image, Images},
     output::{Source, Tap},
+    program::Program,
 };
 use super::{
     Error, Executor, Identity, Launch, Left, Running,
@@ -45,11 +46,12 @@ pub(crate) mod catalogue;
 mod container;
 mod image;
 mod output;
+mod program;
 mod stored;
 mod sweep;
 mod which;
 
-pub(crate) use self::body::PACKAGES;
+pub(crate) use self::body::{PACKAGES, WORK};
 pub use self::stored::Counts;
 
 /// How long the daemon may take to say that it is there.
@@ -202,6 +204,7 @@ impl Docker {
         attached: Option<output::Attached>,
         seen: Counts,
         memory_limited: bool,
+        program: Program,
     ) -> Running {
         let source = Source {
             client: self.client.clone(),
@@ -215,7 +218,7 @@ impl Docker {
             stderr: Box::new(stderr),
             environment: None,
             held: None,
-            handle: Box::new(ContainerHandle::new(container, tap, memory_limited)),
+            handle: Box::new(ContainerHandle::new(container, tap, memory_limited, program)),
         }
     }
 
@@ -234,7 +237,7 @@ impl Docker {
         container::insist(inspect).await.map_err(gone)?;
         let container = Container::new(self.client.clone(), left.container.clone(), self.tasks.clone());
         let tap = Arc::new(Tap::new(left.first_stored.clone()));
-        Ok(self.follow(container, tap, None, seen, left.memory_limited))
+        Ok(self.follow(container, tap, None, seen, left.memory_limited, Program::default()))
     }
 }
 
@@ -309,14 +312,20 @@ impl Docker {
             }
             other => other,
         };
-        let attached = attached.map_err(|error| without_shell(launch, refused("start", &error)))?;
+        let table = self.config.runtimes.table();
+        let interpreter = launch
+            .runtime
+            .as_ref()
+            .and_then(|runtime| table.get(&runtime.name).ok()?.process.first());
+        let program = Program::of(launch, &image, interpreter);
+        let attached = attached.map_err(|error| without_shell(launch, not_started(&program, &error)))?;
         let tap = Arc::new(Tap::new(None));
         if let Some(stdin) = launch.stdin.clone() {
             tap.fed.store(false, Ordering::Release);
             self.tasks.spawn(feed(stdin, attached.input, Arc::clone(&tap)));
         }
         let memory_limited = launch.limits.memory_bytes.is_some();
-        let running = self.follow(container, tap, Some(attached.output), Counts::default(), memory_limited);
+        let running = self.follow(container, tap, Some(attached.output), Counts::default(), memory_limited, program);
         Ok(Running {
             environment: Some(image.environment()),
             ..running
@@ -346,6 +355,16 @@ async fn feed(from: PathBuf, mut input: Pin<Box<dyn AsyncWrite + Send>>, tap: Ar
         debug!("a container did not take all of its standard input: {error}");
     }
     tap.fed.store(true, Ordering::Release);
+}
+
+/// What it means that the daemon did not start a container. Without an init process, it is the one that executes the program.
+fn not_started(program: &Program, error: &bollard::errors::Error) -> Error {
+    let said = error.to_string();
+    if said.contains("exec: ") {
+        program.refused(&said)
+    } else {
+        refused("start", error)
+    }
 }
 
 /// What the daemon's refusal means: the job asks for what cannot be (4xx, or a program that is not in the image), or the worker is ill.

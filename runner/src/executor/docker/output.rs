@@ -5,7 +5,10 @@
 
 use std::{
     pin::Pin,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -54,6 +57,12 @@ pub(super) struct Tap {
     pub(super) whole: AtomicBool,
     /// Whether it has all that it is to read: what is still to be sent comes from us.
     pub(super) fed: AtomicBool,
+    /// The container's exit code, before its end is told by `standing`.
+    pub(super) code: OnceLock<i64>,
+    /// What its init process said in place of a program that cannot be executed.
+    pub(super) refused: OnceLock<Bytes>,
+    /// Told when all of the output was carried.
+    pub(super) carried: CancellationToken,
 }
 
 impl Tap {
@@ -64,6 +73,9 @@ impl Tap {
             first: Mutex::new(first),
             whole: AtomicBool::new(true),
             fed: AtomicBool::new(true),
+            code: OnceLock::new(),
+            refused: OnceLock::new(),
+            carried: CancellationToken::new(),
         }
     }
 
@@ -94,17 +106,52 @@ struct Sink {
     stdout: WriteHalf<SimplexStream>,
     stderr: WriteHalf<SimplexStream>,
     written: Counts,
+    /// What looks like the init process's word on a program that it cannot execute: with the exit code it is known whether it is.
+    held: Vec<u8>,
+}
+
+/// How the init process (`docker-init`, which is tini) begins its word on a program that it cannot execute. It says nothing else.
+const FATAL: &[u8] = b"[FATAL tini (";
+/// The exit codes that it ends with then.
+const FATAL_CODES: [i64; 3] = [1, 126, 127];
+
+/// Whether the first that came on standard error may be that word: one line, perhaps not to its end yet.
+fn is_fatal(said: &[u8]) -> bool {
+    let ends = said.iter().position(|&byte| byte == b'\n');
+    said.starts_with(FATAL) && ends.is_none_or(|at| at + 1 == said.len()) && said.len() < BUFFER
 }
 
 impl Sink {
     async fn write(&mut self, stream: Stream, bytes: &Bytes) {
+        let is_first = self.written.stdout + self.written.stderr == 0;
+        *self.written.of(stream) += bytes.len() as u64;
+        if stream == Stream::Err && (is_first || !self.held.is_empty()) {
+            // It comes in up to three pieces.
+            self.held.extend_from_slice(bytes);
+            if !is_fatal(&self.held) {
+                self.release().await;
+            }
+            return;
+        }
+        self.release().await;
+        self.pass_on(stream, bytes).await;
+    }
+
+    /// Passes on what was held, because a program said it.
+    async fn release(&mut self) {
+        if !self.held.is_empty() {
+            let held = Bytes::from(std::mem::take(&mut self.held));
+            self.pass_on(Stream::Err, &held).await;
+        }
+    }
+
+    async fn pass_on(&mut self, stream: Stream, bytes: &Bytes) {
         let written = match stream {
             Stream::Out => self.stdout.write_all(bytes).await,
             Stream::Err => self.stderr.write_all(bytes).await,
         };
         // A reader that went away is no reason to hold up the container: what is for it is dropped.
         drop(written);
-        *self.written.of(stream) += bytes.len() as u64;
     }
 }
 
@@ -130,10 +177,16 @@ pub(super) fn separate(
         stdout: stdout_writer,
         stderr: stderr_writer,
         written: source.seen,
+        held: Vec::new(),
     };
     tasks.spawn(async move {
         let leave = source.tap.leave.clone();
         leave.run_until_cancelled(carry(attached, &source, &mut sink)).await;
+        if source.tap.code.get().is_some_and(|code| FATAL_CODES.contains(code)) && !sink.held.is_empty() {
+            source.tap.refused.set(std::mem::take(&mut sink.held).into()).ok();
+        }
+        sink.release().await;
+        source.tap.carried.cancel();
         sink.stdout.shutdown().await.ok();
         sink.stderr.shutdown().await.ok();
     });
@@ -231,4 +284,17 @@ async fn first_stored(client: &bollard::Docker, id: &str) -> Option<String> {
     let mut stored = Stored::after(Counts::default());
     stored.take(Stream::Out, &message.into_bytes());
     stored.first().map(ToOwned::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_one_line_of_the_init_process_is_taken_for_its_word() {
+        let word = "[FATAL tini (7)] exec ./x failed: Not a directory\n";
+        assert!(is_fatal(word.as_bytes()) && is_fatal(&word.as_bytes()[..20]));
+        assert!(!is_fatal(format!("{word}more").as_bytes()));
+        assert!(!is_fatal(b"Traceback\n") && !is_fatal(b""));
+    }
 }

@@ -44,7 +44,7 @@ impl Docker {
             match timeout(LOOK_TIMEOUT, self.images.find(name)).await {
                 // It may be known from before: what counts is whether it can be used now.
                 Ok(Ok(Some(_))) => return self.answers().await,
-                Ok(Ok(None) | Err(Error::Unrunnable(_))) => {}
+                Ok(Ok(None) | Err(Error::Unrunnable(_) | Error::NotFound(_))) => {}
                 // It has none that can be used now.
                 Ok(Err(Error::Broken(_))) | Err(_) => return false,
             }

@@ -3,7 +3,7 @@
 use std::{os::unix::process::ExitStatusExt as _, path::PathBuf, process::ExitStatus, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use rustix::process::Signal;
+use rustix::{io::Errno, process::Signal};
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
@@ -11,9 +11,12 @@ use super::{
     ending::{End, Ending},
     limits::Guard,
     link::Link,
-    program::{self, Programs},
+    program::Programs,
 };
-use crate::executor::{Ended, Error, Exit, Handle};
+use crate::executor::{
+    Ended, Error, Exit, Handle,
+    missing::{self, HERE},
+};
 
 /// A command that was asked for, to be waited for and ended.
 pub(super) struct ProcessHandle {
@@ -45,7 +48,12 @@ impl Handle for ProcessHandle {
             }
             End::NotStarted(errno) => {
                 self.programs.forget(&self.program);
-                Err(program::not_started(&self.program, &self.work_dir, *errno))
+                Err(missing::not_started(
+                    &self.program,
+                    &self.work_dir,
+                    HERE,
+                    Errno::from_raw_os_error(*errno),
+                ))
             }
             End::Lost(sentence) => Err(Error::Broken(sentence.clone())),
         }

@@ -37,7 +37,11 @@ use self::{
     version::Versions,
     wire::Command,
 };
-use super::{Error, Executor, Fitting, Identity, Launch, Limits, Running, runtimes::Runtimes};
+use super::{
+    Error, Executor, Fitting, Identity, Launch, Limits, Running,
+    missing::{self, HERE},
+    runtimes::Runtimes,
+};
 
 mod cgroup;
 mod ending;
@@ -66,7 +70,7 @@ pub struct Config {
     pub runtimes: Runtimes,
     /// Where programs are looked up; `PATH` of every command.
     pub path: OsString,
-    /// `USER` of every command.
+    /// `USER` and `LOGNAME` of every command.
     pub user: Option<OsString>,
     /// Whether limits may use control groups.
     pub cgroups: bool,
@@ -85,10 +89,15 @@ impl Config {
             helper: vec!["/proc/self/exe".into(), helper::VERB.into()],
             runtimes,
             path: std::env::var_os("PATH").unwrap_or_else(|| Self::DEFAULT_PATH.into()),
-            user: std::env::var_os("USER"),
+            user: std::env::var_os("USER").or_else(|| std::env::var_os("LOGNAME")).or_else(root),
             cgroups: true,
         }
     }
+}
+
+/// What root is called, whom a service manager gives no name.
+fn root() -> Option<OsString> {
+    rustix::process::geteuid().is_root().then(|| "root".into())
 }
 
 /// What the next command is called: unique in this process, since marks and control groups are named by it.
@@ -134,7 +143,7 @@ impl Process {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let link = Link::start(&config.helper, runner, &tasks, &stop).map_err(broken)?;
         Ok(Self {
-            base: environment::base(&config.path, config.user.clone()),
+            base: environment::base(&config.path, config.user.as_deref()),
             programs: Arc::new(Programs::on(config.path.clone())),
             versions: Versions::default(),
             identities: Identities::default(),
@@ -204,6 +213,11 @@ impl Process {
             Some(program) => self.interpreter(launch, program).await?.into_os_string(),
             None => self.programs.resolve(first, &launch.directory())?.into_os_string(),
         };
+        if interpreter.is_empty() && first.contains('/') && missing::is_plain_script(Path::new(&program)) {
+            // As every shell does, and as `execvp` does in a container.
+            program = "/bin/sh".into();
+            argv.splice(0..0, ["sh".into(), "--".into()]);
+        }
         if let Some(packages) = launch.packages.as_ref().filter(|packages| packages.kind == Kind::Pip) {
             program = packages.dir.join("bin/python").into_os_string();
             // By its own path it knows where its packages are.
@@ -220,7 +234,12 @@ impl Process {
             env: {
                 let packages = packages_variables(launch, &self.config.path);
                 let packages = packages.iter().map(|(name, value)| (*name, value.as_str()));
-                environment::of(&self.base, &launch.scratch_dir, launch.variables().chain(packages), &mark)
+                environment::of(
+                    &self.base,
+                    (&launch.work_dir, &launch.scratch_dir),
+                    launch.variables().chain(packages),
+                    &mark,
+                )
             },
             directory: launch.directory().into_os_string(),
             stdin: launch.stdin.clone().unwrap_or_default().into_os_string(),
@@ -232,12 +251,8 @@ impl Process {
             return self.versions.find(&self.programs, program, runtime).await;
         }
         let runtime = launch.runtime.as_ref().map(ToString::to_string).unwrap_or_default();
-        self.programs.resolve(program, Path::new("/")).map_err(|_| {
-            Error::Unrunnable(format!(
-                "this worker has no `{program}`, which runtime `{runtime}` needs: install it on the worker, run the job with Docker (`--executor docker`), \
-                 or choose another runtime"
-            ))
-        })
+        let found = self.programs.resolve(program, Path::new("/"));
+        found.map_err(|_| missing::no_interpreter(program, &runtime, HERE))
     }
 
     fn unenforced(&self, limits: Limits) {

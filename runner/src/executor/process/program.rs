@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     ffi::{OsStr, OsString},
-    os::unix::{ffi::OsStrExt as _, fs::PermissionsExt as _},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -14,7 +14,10 @@ use rustix::{
     io::Errno,
 };
 
-use crate::executor::Error;
+use crate::executor::{
+    Error,
+    missing::{self, HERE},
+};
 
 /// Finds programs on a search path, each once.
 pub(super) struct Programs {
@@ -67,18 +70,20 @@ impl Programs {
     /// The program that `name` means in `directory`, as a shell there would take it.
     ///
     /// # Errors
-    /// [`Error::Unrunnable`] if there is none, or it cannot be executed.
+    /// [`Error::NotFound`] if there is none, [`Error::Unrunnable`] if it cannot be executed.
     pub(super) fn resolve(&self, name: &str, directory: &Path) -> Result<PathBuf, Error> {
         if !name.contains('/') {
             return match self.find(name) {
                 Some(file) => Ok(file.to_path_buf()),
-                None => Err(not_on_path(name)),
+                None => Err(missing::not_on_path(name, HERE)),
             };
         }
         let file = directory.join(name);
         match access(&file, Access::EXEC_OK) {
+            // Root may `execute` a directory.
+            Ok(()) if file.is_dir() => Err(missing::refused(name, &file, HERE, Errno::ACCESS)),
             Ok(()) => Ok(file),
-            Err(errno) => Err(refused(name, &file, errno)),
+            Err(errno) => Err(missing::refused(name, &file, HERE, errno)),
         }
     }
 }
@@ -87,57 +92,6 @@ fn is_executable(file: &Path) -> bool {
     file.metadata()
         .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
         && access(file, Access::EXEC_OK).is_ok()
-}
-
-fn not_on_path(name: &str) -> Error {
-    Error::Unrunnable(format!(
-        "`{name}` was not found on this worker's PATH: install it there, or, if it is a file that you submit, name it `./{name}`"
-    ))
-}
-
-fn refused(name: &str, file: &Path, errno: Errno) -> Error {
-    let sentence = match errno {
-        Errno::NOENT | Errno::NOTDIR if name.starts_with('/') => {
-            format!("`{name}` does not exist on this worker: install it there, or submit it with the job")
-        }
-        Errno::NOENT | Errno::NOTDIR => format!("`{name}` is not in the job's work directory: submit it with the job"),
-        Errno::ACCESS | Errno::PERM if file.is_dir() => format!("`{name}` is a directory, not a program"),
-        Errno::ACCESS | Errno::PERM => format!("`{name}` is not executable: `chmod +x {name}` before you submit it, or name its runtime"),
-        errno => format!("`{name}` cannot be executed: {errno}"),
-    };
-    Error::Unrunnable(sentence)
-}
-
-/// Why a command that looked right could not be started after all.
-pub(super) fn not_started(program: &Path, work_dir: &Path, errno: i32) -> Error {
-    let name = program.strip_prefix(work_dir).unwrap_or(program).display();
-    let sentence = match Errno::from_raw_os_error(errno) {
-        Errno::NOENT if !work_dir.is_dir() => return Error::Broken(format!("the work directory {} is gone", work_dir.display())),
-        Errno::NOENT | Errno::NOTDIR => match shebang(program) {
-            Some(interpreter) => {
-                format!("`{name}` wants to be run by `{interpreter}` (its first line says so), which this worker does not have")
-            }
-            None => format!("`{name}` cannot be started: its loader or a library is not on this worker"),
-        },
-        Errno::ACCESS | Errno::PERM => format!("`{name}` may not be executed on this worker"),
-        Errno::NOEXEC => {
-            format!("`{name}` is no program for this machine, and no script: its first line must start with `#!`, or name a runtime")
-        }
-        Errno::TOOBIG => "the command's arguments and environment are longer than the kernel takes: hand them over in a file".to_owned(),
-        Errno::INVAL => "an argument or an environment variable contains a NUL character".to_owned(),
-        errno => return Error::Broken(format!("the worker could not start a process: {errno}")),
-    };
-    Error::Unrunnable(sentence)
-}
-
-/// The interpreter that a script's first line names.
-fn shebang(script: &Path) -> Option<String> {
-    use std::io::Read as _;
-    let mut head = Vec::new();
-    std::fs::File::open(script).ok()?.take(256).read_to_end(&mut head).ok()?;
-    let line = head.strip_prefix(b"#!")?.split(|&byte| byte == b'\n').next()?;
-    let line = OsStr::from_bytes(line).to_string_lossy();
-    Some(line.trim().to_owned())
 }
 
 #[cfg(test)]

@@ -59,6 +59,8 @@ fn serve() -> io::Result<()> {
         signal_hook::flag::register(signal, Arc::default())?;
     }
     close_inherited();
+    // What a command makes is as in a container, and as it is for most: whatever the runner was started with.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     // Standard input becomes /dev/null: every command inherits it from here, at no cost.
     let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
