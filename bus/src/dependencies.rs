@@ -136,6 +136,7 @@ mod tests {
             size: 1,
             executable: false,
             mode: None,
+            modified_ms: None,
         });
         Dependencies {
             kind: Kind::Pip,

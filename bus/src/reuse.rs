@@ -39,6 +39,8 @@ pub fn key(namespace: &Namespace, spec: &JobSpec) -> Option<Digest> {
         key: None,
         ..spec.clone()
     };
+    // The same content is the same input, however old.
+    made_of.inputs.iter_mut().for_each(|input| input.modified_ms = None);
     made_of.inputs.sort_by(|a, b| a.path.cmp(&b.path));
     let json = serde_json::to_vec(&made_of).ok()?;
     let parts = [FORM.as_bytes(), namespace.as_str().as_bytes(), &json];
@@ -62,6 +64,7 @@ mod tests {
             size: content.len() as u64,
             executable: false,
             mode: None,
+            modified_ms: None,
         }
     }
 
@@ -84,6 +87,7 @@ mod tests {
         let same = of(&|_| ());
         assert!(same.is_some());
         assert_eq!(of(&|spec| spec.inputs.reverse()), same);
+        assert_eq!(of(&|spec| spec.inputs[0].modified_ms = Some(7)), same);
         assert_eq!(of(&|spec| spec.labels = pair()), same);
         assert_eq!(of(&|spec| spec.name = Some("x".to_owned())), same);
         assert_eq!(of(&|spec| spec.keep_outputs_ms = Some(1)), same);

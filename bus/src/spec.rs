@@ -75,6 +75,9 @@ pub struct InputFile {
     /// Its permission bits, where they are neither 0644 nor, if it may be executed, 0755.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<u32>,
+    /// When it was last changed, in milliseconds since 1970, as programs such as `make` see it; absent: when it was laid out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub modified_ms: Option<i64>,
 }
 
 impl InputFile {

@@ -447,6 +447,7 @@ fn gather(mut inputs: Vec<InputFile>, files: Vec<InlineFile>) -> Result<(Vec<Inp
             size: content.len() as u64,
             executable: file.executable,
             mode: None,
+            modified_ms: None,
         });
         to_store.push(content);
     }

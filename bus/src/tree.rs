@@ -177,6 +177,7 @@ mod tests {
             size: 0,
             executable: false,
             mode: None,
+            modified_ms: None,
         }
     }
 

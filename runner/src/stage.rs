@@ -6,6 +6,7 @@ use std::{
     io,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use bus::{
@@ -133,6 +134,10 @@ async fn lay_one(files: &Files, work: &Path, input: InputFile) -> Result<(PathBu
     if input.mode.is_some() {
         std::fs::set_permissions(&path, Permissions::from_mode(mode)).map_err(disk)?;
     }
+    if let Some(modified) = input.modified_ms.and_then(time_of) {
+        // What orders files by their age sees them as they are where they came from. Some file systems cannot keep a time: no harm.
+        let _kept = std::fs::File::open(&path).and_then(|file| file.set_modified(modified));
+    }
     let metadata = std::fs::metadata(&path).map_err(disk)?;
     let laid = Laid {
         sha256: input.sha256,
@@ -142,6 +147,16 @@ async fn lay_one(files: &Files, work: &Path, input: InputFile) -> Result<(PathBu
         stamp: Some(Stamp::of(&metadata)),
     };
     Ok((relative, laid))
+}
+
+/// Milliseconds since 1970 as a time; nothing where there is no such time.
+fn time_of(ms: i64) -> Option<SystemTime> {
+    let span = Duration::from_millis(ms.unsigned_abs());
+    if ms < 0 {
+        UNIX_EPOCH.checked_sub(span)
+    } else {
+        UNIX_EPOCH.checked_add(span)
+    }
 }
 
 /// Fetches a content to a path, verified.

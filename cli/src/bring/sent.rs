@@ -86,6 +86,7 @@ mod tests {
             size: 1,
             executable: true,
             mode: None,
+            modified_ms: None,
         };
         let tree = Tree {
             files: vec![input("d/e/f")],

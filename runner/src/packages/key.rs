@@ -67,6 +67,7 @@ mod tests {
             size: 1,
             executable: false,
             mode: None,
+            modified_ms: None,
         };
         let of = |change: &dyn Fn(&mut Dependencies, &mut Identity)| {
             let mut dependencies = Dependencies {

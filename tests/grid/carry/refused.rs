@@ -25,6 +25,7 @@ fn file(path: &str, sha256: Digest, size: u64) -> Result<InputFile> {
         size,
         executable: false,
         mode: None,
+        modified_ms: None,
     })
 }
 

@@ -38,6 +38,7 @@ async fn a_restart_forgets_nothing_of_what_was_laid() -> Result<()> {
             size: content.len() as u64,
             executable: false,
             mode: None,
+            modified_ms: None,
         });
     }
     let mut runner = yard.docker_runner("w", &[])?;

@@ -138,6 +138,7 @@ async fn a_cancel_reaches_a_job_that_is_still_being_prepared() -> Result<()> {
                 size: 5,
                 executable: false,
                 mode: None,
+                modified_ms: None,
             }],
             ..shell("cat input")
         })

@@ -114,6 +114,7 @@ fn spec() -> JobSpec {
             size: 5,
             executable: false,
             mode: None,
+            modified_ms: None,
         }],
         tree: Some(TreeRef {
             sha256: digest("tree"),

@@ -61,6 +61,7 @@ fn input() -> impl Strategy<Value = InputFile> {
     let path = vec(part, 1..4).prop_map(|parts| parts.join("/").parse::<RelPath>().expect("a path"));
     let mode = option::of(0..=0o777_u32);
     (path, digest(), any::<u64>(), any::<bool>(), mode).prop_map(|(path, sha256, size, executable, mode)| InputFile {
+        modified_ms: mode.map(i64::from),
         path,
         sha256,
         size,

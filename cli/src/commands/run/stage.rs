@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::Context as _;
@@ -162,8 +163,18 @@ fn as_input(input: Input, hashed: &HashMap<PathBuf, Hashed>) -> anyhow::Result<I
         size: file.size,
         executable: input.executable(),
         mode: (!matches!(input.mode, 0o644 | 0o755)).then_some(input.mode),
+        modified_ms: file.modified.and_then(ms_of),
         path: input.path,
     })
+}
+
+fn ms_of(time: SystemTime) -> Option<i64> {
+    let (span, is_before) = match time.duration_since(UNIX_EPOCH) {
+        Ok(span) => (span, false),
+        Err(before) => (before.duration(), true),
+    };
+    let ms = i64::try_from(span.as_millis()).ok()?;
+    Some(if is_before { -ms } else { ms })
 }
 
 fn is_few(files: &[InputFile]) -> bool {

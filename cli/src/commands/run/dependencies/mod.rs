@@ -125,6 +125,7 @@ impl Declared {
                 size,
                 executable: false,
                 mode: None,
+                modified_ms: None,
             })
         });
         Ok(Dependencies {
