@@ -30,6 +30,10 @@ pub(crate) async fn list(State(app): State<Shared>, Path(id): Path<String>, quer
         attempt,
         artifacts: manifest.outputs.into_iter().map(ArtifactView::from).collect(),
         links: manifest.links,
+        deleted: manifest.deleted,
+        left_out: manifest.left_out,
+        unmatched: manifest.unmatched,
+        state: Some(job.state()),
         expired: expires_at.is_some_and(|until| until <= Utc::now()),
         expires_at,
     }))

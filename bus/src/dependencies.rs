@@ -12,6 +12,12 @@ use crate::{
     submission::{Refusal, check_paths},
 };
 
+/// Among the files: a project that only uv can install, in place of what requirements.txt says. An installer that does not know this
+/// reads requirements.txt, which must stop it then.
+pub const UV_PROJECT: &str = "uv/pyproject.toml";
+/// Beside it: the project's settings alone, by which uv shows that it knows all of them.
+pub const UV_SETTINGS: &str = "uv/settings.toml";
+
 /// What installs packages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -55,7 +61,9 @@ pub struct Dependencies {
     /// The versions of Python that they need (`>=3.11`), as the specifiers of PEP 440; absent: any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub python: Option<String>,
-    /// The files that the installer needs: `requirements.txt` or `package.json`, and what it names.
+    /// The files that the installer needs: `requirements.txt` or `package.json`, and what it names. Where `uv/pyproject.toml` is among
+    /// them, uv installs that instead, and `uv/settings.toml` holds its settings alone. An empty `requirements.txt` alone installs
+    /// nothing, and only `python` counts.
     pub files: Vec<InputFile>,
 }
 
@@ -68,9 +76,20 @@ impl Dependencies {
         self.files.iter().map(|file| file.sha256)
     }
 
+    /// Whether nothing is to be installed: they only say which versions of Python the job needs.
+    #[must_use]
+    pub fn installs_nothing(&self) -> bool {
+        let empty = Digest::of(b"");
+        let is_empty = |file: &InputFile| file.path.as_str() == self.kind.declaration() && file.sha256 == empty;
+        self.kind == Kind::Pip && self.files.len() == 1 && self.files.iter().all(is_empty)
+    }
+
     /// How they are called in a sentence: `3 packages (requirements.txt)`.
     #[must_use]
     pub fn called(&self) -> String {
+        if let Some(python) = self.python.as_ref().filter(|_| self.packages == 0) {
+            return format!("Python {python} ({})", self.declared_in);
+        }
         let s = if self.packages == 1 { "" } else { "s" };
         format!("{} package{s} ({})", self.packages, self.declared_in)
     }
@@ -136,5 +155,19 @@ mod tests {
         assert!(refusal(&["requirements.txt", ".rgrid-env"], Some(&python)).contains("the worker's own"));
         assert!(refusal(&["requirements.txt", "a", "a/b"], Some(&python)).contains("needs a directory"));
         assert_eq!(with(&["requirements.txt", "w1/a.whl"]).check(Some(&python)), Ok(()));
+    }
+
+    #[test]
+    fn a_python_alone_is_said_by_an_empty_list() {
+        let mut alone = with(&["requirements.txt"]);
+        assert!(!alone.installs_nothing(), "it holds something");
+        alone.files[0].sha256 = Digest::of(b"");
+        alone.packages = 0;
+        alone.python = Some(">=3.11".to_owned());
+        assert!(alone.installs_nothing());
+        assert_eq!(alone.called(), "Python >=3.11 (requirements.txt)");
+        let mut with_more = with(&["requirements.txt", UV_PROJECT]);
+        with_more.files[0].sha256 = Digest::of(b"");
+        assert!(!with_more.installs_nothing(), "uv has something to install");
     }
 }

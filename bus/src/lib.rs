@@ -10,6 +10,8 @@ pub mod ids;
 pub mod image;
 pub mod job;
 pub mod manifest;
+pub mod outputs;
+pub mod pep440;
 pub mod policy;
 pub mod reuse;
 pub mod runtime;

@@ -19,6 +19,15 @@ pub struct Manifest {
     /// The symbolic links that the command made, all of which stay inside, by path.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub links: Vec<Link>,
+    /// The inputs that are not there any more at the command's end, since it removed or renamed them: files, links and directories, by path.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deleted: Vec<RelPath>,
+    /// What was there and could not be kept, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
+    /// Which of the job's output patterns named nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unmatched: Vec<String>,
     /// The log, in order: each segment an object of frames (see [`crate::frame`]).
     #[serde(default)]
     pub log: Vec<LogSegment>,
@@ -60,7 +69,8 @@ impl Manifest {
     /// Whether there is nothing in it that is worth storing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.outputs.is_empty() && self.links.is_empty() && self.log.is_empty()
+        let nothing_made = self.outputs.is_empty() && self.links.is_empty() && self.deleted.is_empty();
+        nothing_made && self.log.is_empty() && self.left_out.is_empty() && self.unmatched.is_empty()
     }
 
     /// The manifest as it is stored.
@@ -83,6 +93,36 @@ impl Manifest {
             bytes: self.outputs.iter().map(|file| file.size).sum(),
             stdout_bytes: self.stdout_bytes,
             stderr_bytes: self.stderr_bytes,
+            deleted: self.deleted.len() as u64,
+            notes: (self.left_out.len() + self.unmatched.len()) as u64,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manifest_of_an_earlier_version_is_read_and_written_as_it_was() {
+        let stored = r#"{"outputs":[],"log":[],"stdout_bytes":0,"stderr_bytes":0}"#;
+        let manifest: Manifest = serde_json::from_str(stored).expect("a manifest");
+        assert_eq!(String::from_utf8(manifest.to_json()).expect("text"), stored);
+        assert!(manifest.is_empty() && !manifest.reference(Digest::of(b"")).has_any());
+    }
+
+    #[test]
+    fn what_was_removed_and_what_is_to_be_said_counts() {
+        let manifest = Manifest {
+            deleted: vec!["inbox/x".parse().expect("a path")],
+            left_out: vec!["pipe: neither a file nor a directory".to_owned()],
+            unmatched: vec!["*.csv".to_owned()],
+            ..Manifest::default()
+        };
+        let reference = manifest.reference(Digest::of(b""));
+        assert!(!manifest.is_empty() && reference.has_any());
+        assert_eq!((reference.files, reference.deleted, reference.notes), (0, 1, 2));
+        let read: Manifest = serde_json::from_slice(&manifest.to_json()).expect("a manifest");
+        assert_eq!(read, manifest);
     }
 }

@@ -18,7 +18,7 @@ pub struct RuntimeRef {
 
 /// The runtimes that are built in, and the extensions of the scripts that each runs.
 pub const BUILT_IN: [(&str, &[&str]); 9] = [
-    ("python", &["py", "pyw"]),
+    ("python", &["py", "pyw", "pyz"]),
     ("node", &["js", "mjs", "cjs"]),
     ("bash", &["bash"]),
     ("sh", &["sh"]),

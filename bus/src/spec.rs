@@ -296,6 +296,10 @@ pub struct JobSpec {
     /// More inputs, as a list in the store; for many, and for links and directories.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tree: Option<TreeRef>,
+    /// The directory, from the work directory, in which the command starts; absent: the work directory itself. Outputs are found in all of
+    /// the work directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dir: Option<RelPath>,
     /// What its command reads from standard input; absent: nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stdin: Option<Content>,
@@ -368,6 +372,7 @@ impl JobSpec {
             dependencies: None,
             inputs: Vec::new(),
             tree: None,
+            dir: None,
             stdin: None,
             outputs: None,
             keep_outputs_ms: None,

@@ -1,6 +1,9 @@
 //! What a user or a service hands in, and how it becomes a job or a refusal that says what to change.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use bytes::Bytes;
 use schemars::JsonSchema;
@@ -9,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     dependencies::Dependencies,
     ids::{JobId, Queue, Token},
+    outputs,
     policy::{Retry, Start},
     runtime::RuntimeRef,
     secrets,
@@ -56,6 +60,10 @@ pub struct Submission {
     /// More inputs, as a list in the store; for many, and for links and directories.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tree: Option<TreeRef>,
+    /// The directory, from the work directory, in which the command starts; absent: the work directory itself. Outputs are found in all of
+    /// the work directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dir: Option<RelPath>,
     /// What its command reads from standard input; absent: nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stdin: Option<Content>,
@@ -148,20 +156,6 @@ pub struct Accepted {
     pub to_store: Vec<Bytes>,
 }
 
-/// A glob that names outputs. One without a `/` names files anywhere, as in .gitignore.
-///
-/// # Errors
-/// If it is none.
-pub fn output_glob(glob: &str) -> Result<globset::Glob, globset::Error> {
-    let path = glob.trim_start_matches("./");
-    let path = if path.contains('/') {
-        path.to_owned()
-    } else {
-        format!("**/{path}")
-    };
-    globset::GlobBuilder::new(&path).literal_separator(true).build()
-}
-
 /// Reads a submission from JSON.
 ///
 /// # Errors
@@ -198,12 +192,7 @@ impl Submission {
         }
         check_id(self.id, self.key.as_deref())?;
         for glob in self.outputs.iter().flatten() {
-            output_glob(glob).map_err(|error| {
-                Refusal(format!(
-                    "the output glob `{glob}` is none: {}; write it as in 'out/*.csv'",
-                    error.kind()
-                ))
-            })?;
+            outputs::globs(glob).map_err(|error| Refusal(error.to_string()))?;
         }
         if let Some(tree) = &self.tree
             && tree.size > MAX_TREE_BYTES as u64
@@ -218,6 +207,7 @@ impl Submission {
         }
         let (inputs, to_store) = gather(self.inputs, self.files)?;
         check_paths(&inputs)?;
+        check_dir(self.dir.as_ref(), &inputs)?;
         let spec = JobSpec {
             name: self.name.filter(|name| !name.is_empty()),
             command: self.command,
@@ -227,6 +217,7 @@ impl Submission {
             dependencies: self.dependencies,
             inputs,
             tree: self.tree,
+            dir: self.dir,
             stdin: self.stdin,
             outputs: self.outputs,
             keep_outputs_ms: self.keep_outputs_ms,
@@ -260,6 +251,19 @@ impl Submission {
             id: self.id,
             to_store,
         })
+    }
+}
+
+/// A command cannot start in what is a file.
+fn check_dir(dir: Option<&RelPath>, inputs: &[InputFile]) -> Result<(), Refusal> {
+    let Some(dir) = dir else { return Ok(()) };
+    let is_in_the_way = |input: &&InputFile| Path::new(dir.as_str()).starts_with(input.path.as_str());
+    match inputs.iter().find(is_in_the_way) {
+        Some(input) => Err(Refusal(format!(
+            "the command is to start in `{dir}`, and the input `{}` is a file; name a directory with `dir`",
+            input.path
+        ))),
+        None => Ok(()),
     }
 }
 

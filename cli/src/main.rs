@@ -2,12 +2,15 @@
 
 mod args;
 mod bench;
+mod bring;
 mod client;
 mod commands;
 mod failure;
 mod output;
 mod project;
+mod scan;
 mod service;
+mod text;
 mod up;
 mod values;
 
@@ -39,6 +42,7 @@ use crate::{
         secret::secret,
         status::status,
         storage::storage,
+        undo::undo,
         version::version,
         workers::workers,
     },
@@ -87,6 +91,7 @@ fn running(verb: Verb) -> Running {
         Verb::Status(args) => Box::pin(status(args)),
         Verb::Logs(args) => Box::pin(logs(args)),
         Verb::Download(args) => Box::pin(interruptible(Box::pin(download(args)))),
+        Verb::Undo(args) => Box::pin(undo(args)),
         Verb::Cancel(args) => Box::pin(cancel(args)),
         Verb::Retry(args) => Box::pin(retry(args)),
         Verb::Requeue(args) => Box::pin(requeue(args)),

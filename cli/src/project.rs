@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use reqwest::Url;
 use toml::de::{DeTable, DeValue};
 
-use crate::failure::usage;
+use crate::{failure::usage, text};
 
 /// What the file is called.
 const NAME: &str = "rgrid.toml";
@@ -78,10 +78,7 @@ fn load(path: &Path) -> anyhow::Result<Project> {
             meta.uid()
         )));
     }
-    if meta.len() > MAX_BYTES {
-        return Err(usage(format!("{shown} is {} bytes long, which is no project's file", meta.len())));
-    }
-    let text = fs::read_to_string(path).map_err(|error| usage(format!("cannot read {shown}: {error}")))?;
+    let text = text::read(path, MAX_BYTES).map_err(|error| usage(error.to_string()))?;
     read(path, &text)
 }
 

@@ -22,6 +22,7 @@ use crate::{
     command::{self, Cut, Leaving, Started},
     executor::{self, Executors},
     fence, handover,
+    inputs::{Inputs, Layout},
     keep::collect,
     launch,
     logbook::{self, Logbook},
@@ -33,7 +34,7 @@ use crate::{
     secrets,
     sessions::{Attempts, Entry, Stop},
     shutdown::Shutdown,
-    stage::{self, Layout, chain},
+    stage::{self, chain},
     taken::{Share, Taken},
 };
 
@@ -302,8 +303,11 @@ async fn execute(
         prepared = prepare(stage::lay(&context.files, &place, &job.spec), share) => prepared,
         cut = command::cut_early(entry, &job) => Err(cut.before_start().map(|done| Ok((done, None)))),
     };
-    let (laid, taken) = match prepared {
-        Ok((laid, taken)) => (packages::with_modules(laid, &job.spec), taken),
+    let taken = match prepared {
+        Ok((laid, taken)) => {
+            place.inputs = Inputs::new(packages::with_modules(laid, &job.spec), &place.root);
+            taken
+        }
         Err(end) => {
             place.spoil();
             return end;
@@ -317,10 +321,13 @@ async fn execute(
         context.spool_bytes,
     );
     let wanted = job.spec.outputs.as_deref();
-    let started = match launch::launch(context, entry, &place, &mut logbook, &job, attempt).await {
+    let launched = launch::launch(context, entry, &place, &mut logbook, &job, attempt).await;
+    let laid = std::mem::take(&mut place.inputs).into_layout();
+    let started = match launched {
         Ok(Ok(started)) => started,
         Ok(Err(error)) => return collect(context, entry, &place, (&laid, wanted), logbook, Err(error)).await,
-        Err(cut) => return collect(context, entry, &place, (&laid, wanted), logbook, Ok(cut.before_start()?)).await,
+        // It never ran: nothing there is its.
+        Err(cut) => return collect(context, entry, &place, (&laid, Some(&[])), logbook, Ok(cut.before_start()?)).await,
     };
     Box::pin(to_its_end(context, scribe, entry, taken, (place, laid, logbook), started)).await
 }

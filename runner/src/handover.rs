@@ -16,6 +16,7 @@ use crate::{
     attempt::{Broken, Context, Executed, Unfinished, conclude, to_its_end, told},
     command::{Leaving, Started},
     executor, fence,
+    inputs::Layout,
     logbook::Logbook,
     places::Place,
     restart::LeftAttempt,
@@ -23,7 +24,6 @@ use crate::{
     scribe::Scribe,
     secrets,
     sessions::{Entry, Stop},
-    stage::Layout,
     taken::Taken,
 };
 
@@ -57,6 +57,7 @@ pub(crate) async fn leave(
         root: place.leave(),
         laid: laid.files.into_iter().collect(),
         links: laid.links.into_iter().collect(),
+        dirs: laid.dirs.into_iter().collect(),
         begun,
         log,
         command,
@@ -108,6 +109,7 @@ async fn take_up(
     let laid = Layout {
         files: left.laid.into_iter().collect(),
         links: left.links.into_iter().collect(),
+        dirs: left.dirs.into_iter().collect(),
     };
     let running = match &context.executors.docker {
         Ok(docker) => docker.take_up(&left.command, seen).await,

@@ -2,19 +2,18 @@
 
 use bus::{
     job::{ManifestRef, Usage},
-    manifest::{Manifest, OutputFile},
-    tree::Link,
+    manifest::Manifest,
 };
 
 use crate::{
     attempt::{Broken, Context, Done, Executed, Unfinished},
     command::Cut,
+    inputs::Layout,
     logbook::Logbook,
-    output::{self, Found},
+    output::{self, Found, Kept},
     patience::patiently,
     places::Place,
     sessions::{Entry, Stop},
-    stage::Layout,
 };
 
 /// Keeps what a command left behind, unless the runner's own shutdown ended it. A cancel that comes now ends that too, and nothing is kept.
@@ -36,7 +35,7 @@ pub(crate) async fn collect(
             Err(error) => {
                 let outcome = error.outcome();
                 let usage = Usage::default();
-                keep_log(context, (Vec::new(), Vec::new()), logbook)
+                keep_log(context, Kept::default(), logbook)
                     .await
                     .map(|manifest| (Done { outcome, usage }, manifest))
             }
@@ -66,30 +65,32 @@ async fn keep(
     mut logbook: Logbook,
 ) -> Result<Option<ManifestRef>, Broken> {
     let found = if place.is_untouched() {
-        Found::default()
+        Found::nothing(wanted)
     } else {
-        output::find(&place.work, laid, wanted)
+        let (work, laid, wanted) = (place.work.clone(), laid.clone(), wanted.map(ToOwned::to_owned));
+        // A command may leave millions of files: no heartbeat waits for them.
+        let looking = tokio::task::spawn_blocking(move || output::find(&work, &laid, wanted.as_deref()));
+        looking.await.map_err(|_| output::Error::Look)?
     };
-    for sentence in &found.left_out {
-        logbook.note(sentence).await?;
+    let kept = found.store(&context.files).await?;
+    for sentence in kept.sentences() {
+        logbook.note(&sentence).await?;
     }
-    let (outputs, links) = found.store(&context.files).await?;
-    keep_log(context, (outputs, links), logbook).await
+    keep_log(context, kept, logbook).await
 }
 
 /// Stores the log, then the list of it and of the outputs.
-async fn keep_log(
-    context: &Context,
-    (outputs, links): (Vec<OutputFile>, Vec<Link>),
-    logbook: Logbook,
-) -> Result<Option<ManifestRef>, Broken> {
-    let kept = logbook.finish().await?;
+async fn keep_log(context: &Context, kept: Kept, logbook: Logbook) -> Result<Option<ManifestRef>, Broken> {
+    let log = logbook.finish().await?;
     let manifest = Manifest {
-        outputs,
-        links,
-        log: kept.segments,
-        stdout_bytes: kept.stdout_bytes,
-        stderr_bytes: kept.stderr_bytes,
+        outputs: kept.outputs,
+        links: kept.links,
+        deleted: kept.deleted,
+        left_out: kept.left_out,
+        unmatched: kept.unmatched,
+        log: log.segments,
+        stdout_bytes: log.stdout_bytes,
+        stderr_bytes: log.stderr_bytes,
     };
     if manifest.is_empty() {
         return Ok(None);

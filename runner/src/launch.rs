@@ -152,6 +152,16 @@ async fn with_packages(
     let Some(dependencies) = dependencies else {
         return Ok(executor.launch(launch).await?);
     };
+    let fitting = packages::fitting(executor, &mut launch, dependencies)
+        .await
+        .map_err(Broken::Packages)?;
+    if dependencies.installs_nothing() {
+        if !fitting {
+            let checked = context.packages.check(&context.files, executor, &launch, dependencies, notice);
+            checked.await.map_err(Broken::Packages)?;
+        }
+        return Ok(executor.launch(launch).await?);
+    }
     let ready = context
         .packages
         .ready(&context.files, executor, &launch, dependencies, notice)
@@ -197,8 +207,10 @@ fn asked(context: &Context, place: &Place, job: &Job, attempt: Attempt, notice: 
         env,
         secrets: Values::default(),
         work_dir: place.work.clone(),
+        dir: spec.dir.clone(),
         scratch_dir: place.scratch.clone(),
         packages: None,
+        inputs: place.inputs.clone(),
         installs: false,
         stdin: spec.stdin.is_some().then(|| place.stdin()),
         limits: Limits {

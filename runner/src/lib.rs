@@ -10,6 +10,7 @@ pub mod executor;
 mod facts;
 mod fence;
 mod handover;
+pub mod inputs;
 mod keep;
 mod lanes;
 mod launch;

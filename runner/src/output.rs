@@ -1,6 +1,8 @@
-//! Collecting what an attempt made: every file in the work directory that was not laid there, or was changed.
+//! Collecting what an attempt made: every file in the work directory that was not laid there, or was changed; and which of those that
+//! were laid are gone.
 
 use std::{
+    collections::{BTreeSet, HashSet},
     io,
     os::unix::fs::PermissionsExt as _,
     path::{Component, Path, PathBuf},
@@ -9,22 +11,26 @@ use std::{
 use bus::{
     files::{self, Files},
     manifest::OutputFile,
+    outputs::Patterns,
     spec::RelPath,
-    submission::output_glob,
     tree::Link,
 };
-use futures::{StreamExt as _, TryStreamExt as _};
-use globset::{GlobSet, GlobSetBuilder};
+use futures::{StreamExt as _, stream};
 use walkdir::WalkDir;
 
 use crate::{
     executor::docker::WORK,
+    inputs::{Laid, Layout},
     patience::patiently,
-    stage::{Laid, Layout, chain},
+    stage::chain,
 };
 
 /// Files that are stored at once.
 const AT_ONCE: usize = 16;
+/// Sentences on what could not be kept; of more, only the number is told.
+const SENTENCES: usize = 50;
+/// The most inputs that are listed as removed: as many as a list of inputs can name.
+const DELETED: usize = 300_000;
 
 /// Why the outputs could not be kept.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +43,9 @@ pub(crate) enum Error {
         /// What happened.
         source: files::Error,
     },
+    /// The thread that looked for them.
+    #[error("cannot look for the job's outputs: the runner failed at it")]
+    Look,
 }
 
 /// What stands in a work directory after the command's end.
@@ -46,8 +55,64 @@ pub(crate) struct Found {
     candidates: Vec<Candidate>,
     /// Links that are new, and stay inside.
     links: Vec<Link>,
-    /// What is there and cannot be kept, each with a sentence why.
+    /// What was laid and is not there any more, in order.
+    deleted: Vec<RelPath>,
+    /// What is there and cannot be kept.
+    left_out: LeftOut,
+    /// The patterns that named nothing.
+    unmatched: Vec<String>,
+}
+
+/// What of an attempt was kept.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    /// The files that the command made or changed.
+    pub(crate) outputs: Vec<OutputFile>,
+    /// The links that it made.
+    pub(crate) links: Vec<Link>,
+    /// What was laid and is not there any more.
+    pub(crate) deleted: Vec<RelPath>,
+    /// What is there and could not be kept, a sentence each.
     pub(crate) left_out: Vec<String>,
+    /// The patterns that named nothing.
+    pub(crate) unmatched: Vec<String>,
+}
+
+impl Kept {
+    /// All that is to be said of it, a sentence each.
+    pub(crate) fn sentences(&self) -> impl Iterator<Item = String> {
+        let unmatched = self.unmatched.iter().map(|pattern| unmatched(pattern));
+        self.left_out.iter().cloned().chain(unmatched)
+    }
+}
+
+/// What is said of a pattern that named nothing.
+fn unmatched(pattern: &str) -> String {
+    format!("no file is named by the output pattern `{}`", pattern.escape_debug())
+}
+
+/// Sentences on what cannot be kept, the first of them.
+#[derive(Debug, Default)]
+struct LeftOut {
+    sentences: Vec<String>,
+    more: usize,
+}
+
+impl LeftOut {
+    fn push(&mut self, sentence: String) {
+        if self.sentences.len() < SENTENCES {
+            self.sentences.push(sentence);
+        } else {
+            self.more += 1;
+        }
+    }
+
+    fn into_sentences(mut self) -> Vec<String> {
+        if self.more > 0 {
+            self.sentences.push(format!("and {} more could not be kept", self.more));
+        }
+        self.sentences
+    }
 }
 
 #[derive(Debug)]
@@ -58,36 +123,107 @@ struct Candidate {
     laid: Option<Laid>,
 }
 
-/// Looks through a work directory for what these globs name, or for everything. A directory that the command deleted holds nothing.
+/// Looks through a work directory for what these patterns name, or for everything, and for what is gone. A directory that the command
+/// deleted holds nothing.
 #[must_use]
 pub(crate) fn find(work: &Path, laid: &Layout, wanted: Option<&[String]>) -> Found {
     let mut found = Found::default();
-    let wanted = wanted.map(globs);
-    if wanted.as_ref().is_some_and(GlobSet::is_empty) {
+    let mut patterns = wanted.map(Patterns::new);
+    if patterns.as_ref().is_some_and(Patterns::is_empty) {
         return found;
     }
-    for entry in WalkDir::new(work).min_depth(1).sort_by_file_name() {
-        match entry {
-            Ok(entry) if wanted.as_ref().is_none_or(|wanted| is_wanted(wanted, work, &entry)) => look(&mut found, work, laid, &entry),
-            Ok(_) => {}
-            Err(error) if error.io_error().is_some_and(|error| error.kind() == io::ErrorKind::NotFound) => {}
-            Err(error) => found.left_out.push(format!("cannot look for outputs: {error}")),
+    let dirs = laid.all_dirs();
+    let mut gone = Gone::of(laid, &dirs);
+    for entry in WalkDir::new(work).sort_by_file_name() {
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(error) => {
+                gone.unknown_below(error.path().and_then(|path| path.strip_prefix(work).ok()));
+                if error.io_error().is_none_or(|error| error.kind() != io::ErrorKind::NotFound) {
+                    found.left_out.push(format!("cannot look for outputs: {error}"));
+                }
+                continue;
+            }
+        };
+        let Ok(relative) = entry.path().strip_prefix(work) else { continue };
+        if relative.as_os_str().is_empty() {
+            continue;
+        }
+        gone.is_there(relative, entry.file_type().is_dir());
+        let is_wanted = match &mut patterns {
+            Some(patterns) if entry.file_type().is_dir() => patterns.name(relative),
+            Some(patterns) => patterns.note(relative),
+            None => true,
+        };
+        if is_wanted {
+            look(&mut found, work, laid, &entry);
         }
     }
+    let removed = gone.removed(|path| patterns.as_mut().is_none_or(|patterns| patterns.note(path)));
+    if removed.len() > DELETED {
+        let count = removed.len();
+        found.left_out.push(format!(
+            "{count} inputs were removed, more than the {DELETED} that are listed; none of them is removed where they came from"
+        ));
+    } else {
+        found.deleted = removed;
+    }
+    found.unmatched = patterns.as_ref().map(Patterns::unmatched).unwrap_or_default();
     found
 }
 
-/// Globs that the submission was checked for.
-fn globs(wanted: &[String]) -> GlobSet {
-    let mut set = GlobSetBuilder::new();
-    for glob in wanted.iter().filter_map(|glob| output_glob(glob).ok()) {
-        set.add(glob);
-    }
-    set.build().unwrap_or_default()
+/// What was laid and was not seen again.
+struct Gone<'a> {
+    files: HashSet<&'a Path>,
+    dirs: BTreeSet<&'a Path>,
+    /// Whether nothing can be told.
+    blind: bool,
 }
 
-fn is_wanted(wanted: &GlobSet, work: &Path, entry: &walkdir::DirEntry) -> bool {
-    entry.path().strip_prefix(work).is_ok_and(|path| wanted.is_match(path))
+impl<'a> Gone<'a> {
+    fn of(laid: &'a Layout, dirs: &BTreeSet<&'a Path>) -> Self {
+        // A link that says nothing stands for the job's packages.
+        let links = laid
+            .links
+            .iter()
+            .filter(|(_, target)| !target.is_empty())
+            .map(|(path, _)| path.as_path());
+        Self {
+            files: laid.files.keys().map(PathBuf::as_path).chain(links).collect(),
+            dirs: dirs.clone(),
+            blind: false,
+        }
+    }
+
+    /// A directory stands for no file: that one is gone.
+    fn is_there(&mut self, path: &Path, is_dir: bool) {
+        if is_dir {
+            self.dirs.remove(path);
+        } else {
+            self.files.remove(path);
+        }
+    }
+
+    /// Nobody can tell what stands there: the command may have taken the right to look. Without a path, or without the work directory
+    /// itself, nothing can be told at all.
+    fn unknown_below(&mut self, path: Option<&Path>) {
+        match path.filter(|path| !path.as_os_str().is_empty()) {
+            Some(path) => {
+                self.files.retain(|file| !file.starts_with(path));
+                self.dirs.retain(|dir| !dir.starts_with(path));
+            }
+            None => self.blind = true,
+        }
+    }
+
+    fn removed(self, mut is_wanted: impl FnMut(&Path) -> bool) -> Vec<RelPath> {
+        if self.blind {
+            return Vec::new();
+        }
+        let all: BTreeSet<&Path> = self.files.into_iter().chain(self.dirs).collect();
+        let wanted = all.into_iter().filter(|path| is_wanted(path));
+        wanted.filter_map(|path| path.to_str()?.parse().ok()).collect()
+    }
 }
 
 /// A link as it may be kept: one that says a relative path to what is inside. It was laid there, where its target is known as laid.
@@ -147,40 +283,154 @@ fn look(found: &mut Found, work: &Path, laid: &Layout, entry: &walkdir::DirEntry
     };
     let Ok(metadata) = std::fs::metadata(&source) else { return };
     let laid = laid.files.get(relative).copied();
-    let mode = metadata.permissions().mode() & 0o777;
-    let untouched = |laid: Laid| {
-        let as_written = laid.size == metadata.len() && laid.modified.is_some() && laid.modified == metadata.modified().ok();
-        as_written && laid.has_mode(mode)
-    };
-    if laid.is_some_and(untouched) {
+    if laid.is_some_and(|laid| laid.is_untouched(&metadata)) {
         return;
     }
+    let mode = metadata.permissions().mode() & 0o777;
     found.candidates.push(Candidate { path, source, mode, laid });
 }
 
+/// What became of a candidate.
+enum Stored {
+    Output(OutputFile),
+    /// It is what was laid there, at most touched.
+    Same,
+    /// It cannot be read.
+    Unreadable(String),
+}
+
+impl Candidate {
+    async fn store(self, files: &Files) -> Result<Stored, Error> {
+        let Self { path, source, mode, laid } = self;
+        match patiently("store an output", || files.put_file(&source)).await {
+            Ok((sha256, _)) if laid.is_some_and(|laid| laid.sha256 == sha256 && laid.has_mode(mode)) => Ok(Stored::Same),
+            Ok((sha256, size)) => Ok(Stored::Output(OutputFile {
+                path,
+                sha256,
+                size,
+                executable: mode & 0o111 != 0,
+                mode: (!matches!(mode, 0o644 | 0o755)).then_some(mode),
+            })),
+            // It keeps no other output from its place.
+            Err(error @ (files::Error::Io { .. } | files::Error::Changed { .. })) => {
+                let why = match &error {
+                    files::Error::Io { source, .. } => format!("it cannot be read: {source}"),
+                    _ => "something still wrote to it".to_owned(),
+                };
+                Ok(Stored::Unreadable(format!("{path}: {why}")))
+            }
+            Err(source) => Err(Error::Store { path, source }),
+        }
+    }
+}
+
 impl Found {
-    /// Stores every output, and lists them by path. A file that was only touched is not an output.
+    /// What stands in a work directory that nothing was ever put into.
+    pub(crate) fn nothing(wanted: Option<&[String]>) -> Self {
+        Self {
+            unmatched: wanted.unwrap_or_default().to_owned(),
+            ..Self::default()
+        }
+    }
+
+    /// Stores every output that can be read, and lists them by path. A file that was only touched is not an output.
     ///
     /// # Errors
-    /// If one cannot be stored.
-    pub(crate) async fn store(self, files: &Files) -> Result<(Vec<OutputFile>, Vec<Link>), Error> {
-        let stored = futures::stream::iter(self.candidates.into_iter().map(|candidate| async move {
-            let Candidate { path, source, mode, laid } = candidate;
-            match patiently("store an output", || files.put_file(&source)).await {
-                Ok((sha256, _)) if laid.is_some_and(|laid| laid.sha256 == sha256 && laid.has_mode(mode)) => Ok(None),
-                Ok((sha256, size)) => Ok(Some(OutputFile {
-                    path,
-                    sha256,
-                    size,
-                    executable: mode & 0o111 != 0,
-                    mode: (!matches!(mode, 0o644 | 0o755)).then_some(mode),
-                })),
-                Err(source) => Err(Error::Store { path, source }),
+    /// If the store does not take one.
+    pub(crate) async fn store(self, files: &Files) -> Result<Kept, Error> {
+        let mut kept = Kept {
+            links: self.links,
+            deleted: self.deleted,
+            unmatched: self.unmatched,
+            ..Kept::default()
+        };
+        let mut left_out = self.left_out;
+        let storing: Vec<_> = self.candidates.into_iter().map(|candidate| candidate.store(files)).collect();
+        let mut storing = stream::iter(storing).buffered(AT_ONCE);
+        while let Some(stored) = storing.next().await {
+            match stored? {
+                Stored::Output(output) => kept.outputs.push(output),
+                Stored::Same => {}
+                Stored::Unreadable(sentence) => left_out.push(sentence),
             }
-        }))
-        .buffered(AT_ONCE)
-        .try_collect::<Vec<_>>()
-        .await?;
-        Ok((stored.into_iter().flatten().collect(), self.links))
+        }
+        kept.left_out = left_out.into_sentences();
+        Ok(kept)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashMap, fs, os::unix::fs::symlink};
+
+    use super::*;
+
+    fn layout(files: &[&str], links: &[(&str, &str)], dirs: &[&str]) -> Layout {
+        let laid = Laid {
+            sha256: bus::ids::Digest::of(b""),
+            size: 0,
+            modified: None,
+            mode: None,
+            stamp: None,
+        };
+        Layout {
+            files: files.iter().map(|path| (PathBuf::from(path), laid)).collect::<HashMap<_, _>>(),
+            links: links.iter().map(|(path, to)| (PathBuf::from(path), (*to).to_owned())).collect(),
+            dirs: dirs.iter().map(PathBuf::from).collect(),
+        }
+    }
+
+    fn deleted(found: &Found) -> Vec<&str> {
+        found.deleted.iter().map(RelPath::as_str).collect()
+    }
+
+    #[test]
+    fn what_was_laid_and_is_gone_is_found() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let work = dir.path();
+        // `left` is as it was; `turned` became a directory, and `linked` a link; of `part` one file is gone.
+        for path in ["left", "turned/x", "part/stays"] {
+            let path = work.join(path);
+            fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
+            fs::write(path, "").expect("a file");
+        }
+        symlink("left", work.join("linked")).expect("a link");
+        let laid = layout(
+            &["left", "turned", "linked", "part/stays", "part/gone", "inbox/x"],
+            &[("old-link", "left"), ("node_modules", "")],
+            &["empty/in"],
+        );
+        let found = find(work, &laid, None);
+        assert_eq!(
+            deleted(&found),
+            ["empty", "empty/in", "inbox", "inbox/x", "old-link", "part/gone", "turned"]
+        );
+        let only = ["part".to_owned(), "*.csv".to_owned()];
+        let found = find(work, &laid, Some(&only));
+        assert_eq!(
+            (deleted(&found), found.unmatched.clone()),
+            (vec!["part/gone"], vec!["*.csv".to_owned()])
+        );
+        assert!(deleted(&find(work, &laid, Some(&[]))).is_empty());
+    }
+
+    #[test]
+    fn a_work_directory_that_is_gone_removes_nothing_where_its_files_came_from() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let laid = layout(&["a", "d/b"], &[], &[]);
+        assert!(deleted(&find(&dir.path().join("gone"), &laid, None)).is_empty());
+        let mut gone = Gone::of(&laid, &laid.all_dirs());
+        gone.unknown_below(Some(Path::new("d")));
+        let removed: Vec<_> = gone.removed(|_| true).iter().map(ToString::to_string).collect();
+        assert_eq!(removed, ["a"], "nobody could look into d");
+    }
+
+    #[test]
+    fn sentences_are_bounded() {
+        let mut left_out = LeftOut::default();
+        (0..1_000).for_each(|number| left_out.push(number.to_string()));
+        let sentences = left_out.into_sentences();
+        assert_eq!(sentences.len(), SENTENCES + 1);
+        assert_eq!(sentences.last().map(String::as_str), Some("and 950 more could not be kept"));
     }
 }

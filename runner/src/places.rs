@@ -15,6 +15,8 @@ use std::{
 
 use parking_lot::Mutex;
 
+use crate::inputs::Inputs;
+
 /// Unused directories that are kept.
 const KEPT: usize = 256;
 /// A change shows in a status only if what it is compared with was read a tick of the file system's clock before (a kernel's: at most
@@ -64,6 +66,8 @@ pub(crate) struct Place {
     pub(crate) scratch: PathBuf,
     /// For what is not the command's: its spooled log.
     pub(crate) root: PathBuf,
+    /// What was laid into its work directory, until the command has started.
+    pub(crate) inputs: Inputs,
 }
 
 impl Places {
@@ -108,6 +112,7 @@ impl Places {
             work,
             scratch,
             root: root.to_owned(),
+            inputs: Inputs::default(),
             dirs: Some(dirs),
         }
     }
@@ -129,6 +134,7 @@ impl Places {
             work: dirs.work.clone(),
             scratch: dirs.scratch.clone(),
             root: dirs.root.clone(),
+            inputs: Inputs::default(),
             dirs: Some(dirs),
         })
     }

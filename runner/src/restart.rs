@@ -17,8 +17,8 @@ use tracing::warn;
 
 use crate::{
     executor::{Left, process::proc},
+    inputs::Laid,
     logbook::Suspended,
-    stage::Laid,
 };
 
 /// The file's name.
@@ -65,6 +65,9 @@ pub(crate) struct LeftAttempt {
     /// The links that were laid there.
     #[serde(default)]
     pub(crate) links: Vec<(PathBuf, String)>,
+    /// The directories that were laid there by themselves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) dirs: Vec<PathBuf>,
     /// When its command began.
     pub(crate) begun: DateTime<Utc>,
     /// Its log up to there.

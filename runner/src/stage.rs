@@ -6,7 +6,6 @@ use std::{
     io,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    time::SystemTime,
 };
 
 use bus::{
@@ -16,9 +15,12 @@ use bus::{
     tree::{Link, MAX_TREE_BYTES, Tree, TreeRef, Unlayable},
 };
 use futures::{StreamExt as _, TryStreamExt as _};
-use serde::{Deserialize, Serialize};
 
-use crate::{patience::patiently, places::Place};
+use crate::{
+    inputs::{Laid, Layout, Stamp},
+    patience::patiently,
+    places::Place,
+};
 
 /// Files that are fetched at once.
 const AT_ONCE: usize = 8;
@@ -62,36 +64,6 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// What a file was when it was laid out, to tell whether the command changed it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Laid {
-    /// Its content.
-    pub(crate) sha256: Digest,
-    /// Its size in bytes.
-    pub(crate) size: u64,
-    /// When it was last written.
-    pub(crate) modified: Option<SystemTime>,
-    /// Its permission bits; nothing where an earlier version laid it.
-    #[serde(default)]
-    pub(crate) mode: Option<u32>,
-}
-
-impl Laid {
-    /// Whether it was laid with these permission bits.
-    pub(crate) fn has_mode(&self, mode: u32) -> bool {
-        self.mode.is_none_or(|laid| laid == mode)
-    }
-}
-
-/// What was laid into a work directory, by its path there.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Layout {
-    /// Files, also as they are reached by a laid link.
-    pub(crate) files: HashMap<PathBuf, Laid>,
-    /// What links say.
-    pub(crate) links: HashMap<PathBuf, String>,
-}
-
 /// Lays a job's inputs into its work directory, each verified against its hash, and what it reads from standard input beside that;
 /// tells what was laid where.
 ///
@@ -106,7 +78,7 @@ pub(crate) async fn lay(store: &Files, place: &Place, spec: &JobSpec) -> Result<
         None => Tree::default(),
     };
     let work = &place.work;
-    for dir in &tree.dirs {
+    for dir in tree.dirs.iter().chain(&spec.dir) {
         let path = work.join(dir.as_str());
         std::fs::create_dir_all(&path).map_err(|source| Error::Disk { path, source })?;
     }
@@ -133,6 +105,7 @@ pub(crate) async fn lay(store: &Files, place: &Place, spec: &JobSpec) -> Result<
     Ok(Layout {
         files,
         links: links.collect(),
+        dirs: tree.dirs.iter().map(|dir| PathBuf::from(dir.as_str())).collect(),
     })
 }
 
@@ -160,12 +133,13 @@ async fn lay_one(files: &Files, work: &Path, input: InputFile) -> Result<(PathBu
     if input.mode.is_some() {
         std::fs::set_permissions(&path, Permissions::from_mode(mode)).map_err(disk)?;
     }
-    let modified = std::fs::metadata(&path).map_err(disk)?.modified().ok();
+    let metadata = std::fs::metadata(&path).map_err(disk)?;
     let laid = Laid {
         sha256: input.sha256,
         size: input.size,
-        modified,
+        modified: metadata.modified().ok(),
         mode: Some(mode),
+        stamp: Some(Stamp::of(&metadata)),
     };
     Ok((relative, laid))
 }

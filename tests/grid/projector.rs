@@ -75,7 +75,7 @@ fn manifest() -> Result<Manifest> {
             size: 3,
         }],
         stdout_bytes: 3,
-        stderr_bytes: 0,
+        ..Manifest::default()
     })
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bus::{
     ids::{Attempt, Digest},
+    job::State,
     spec::RelPath,
     tree::Link,
 };
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 /// The output files of a job.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Artifacts {
     /// The attempt that they were committed by; none where none was.
     pub attempt: Option<Attempt>,
@@ -21,6 +22,18 @@ pub struct Artifacts {
     /// Symbolic links, by path; each stays inside.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub links: Vec<Link>,
+    /// The inputs that the job removed or renamed, by path.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deleted: Vec<RelPath>,
+    /// What was there and could not be kept, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
+    /// Which of the job's output patterns named nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unmatched: Vec<String>,
+    /// Where the job stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<State>,
     /// Until when the files are kept; none: for ever. Their list stays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<DateTime<Utc>>,

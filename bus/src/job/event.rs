@@ -110,6 +110,20 @@ pub struct ManifestRef {
     pub stdout_bytes: u64,
     /// Bytes written to standard error.
     pub stderr_bytes: u64,
+    /// How many inputs it lists that the command removed or renamed.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub deleted: u64,
+    /// How many sentences it has for the user: on outputs that could not be kept, and on patterns that named none.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub notes: u64,
+}
+
+impl ManifestRef {
+    /// Whether the attempt left anything that is to be brought to its user's directory, or said about that.
+    #[must_use]
+    pub const fn has_any(&self) -> bool {
+        self.files > 0 || self.links > 0 || self.deleted > 0 || self.notes > 0
+    }
 }
 
 /// What an attempt used.

@@ -10,8 +10,12 @@ use super::Client;
 use crate::{
     failure::usage,
     project::Project,
+    text,
     up::{GridFile, default_data_dir},
 };
+
+/// The longest file that holds a key, in bytes.
+const KEY_BYTES: u64 = 64 << 10;
 
 /// Which grid a verb speaks to.
 #[derive(Debug, Clone, Default, Args)]
@@ -95,7 +99,7 @@ impl Connect {
 }
 
 fn key_of(file: &Path) -> anyhow::Result<String> {
-    let text = std::fs::read_to_string(file).with_context(|| {
+    let text = text::read(file, KEY_BYTES).with_context(|| {
         format!(
             "cannot read the API's key from {}; check --key-file, RGRID_KEY_FILE, or `key-file` in rgrid.toml",
             file.display()

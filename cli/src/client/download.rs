@@ -1,117 +1,46 @@
 //! Output files on their way back: verified, and in place whole or not at all.
 
 use std::{
-    collections::BTreeSet,
     fs::{self, Permissions},
     io::{self, Read as _, Seek as _, Write as _},
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Component, Path, PathBuf},
 };
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{bail, ensure};
 use api::{compression, view::ArtifactView};
-use bus::ids::{Digest, JobId};
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use bus::ids::Digest;
+use futures::{StreamExt as _, TryStreamExt as _};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, header};
 use sha2::{Digest as _, Sha256};
 
 use super::{Client, Error, direct::innermost, patience::Patience};
-use crate::output::Bar;
+use crate::{bring::NewMode, output::Bar};
 
-/// Files that are fetched at once.
-const AT_ONCE: usize = 16;
 /// From so many bytes on, what came of a file is kept for the next try.
 const WORTH_KEEPING: u64 = 1 << 20;
 /// What stands at the name of a temporary file is not to be written through.
 const NO_FOLLOW: i32 = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
 
-/// What was saved.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Saved {
-    /// Where.
-    pub(crate) paths: Vec<PathBuf>,
-    /// Bytes together.
-    pub(crate) bytes: u64,
-}
-
-/// Fetches output files of a job into a directory, each under its own relative path. What is there is replaced, where it is a link the
-/// file that it leads to, unless the link itself was the job's (`links`); nothing is written behind a link that leads out of the
-/// directory, whoever made it.
-///
-/// # Errors
-/// Before anything is fetched, if one would be saved outside; and at the first file that cannot be fetched or saved: those before
-/// it are there.
-pub(crate) async fn save_outputs(
-    client: &Client,
-    job: JobId,
-    files: Vec<ArtifactView>,
-    (into, links): (&Path, &BTreeSet<String>),
-) -> anyhow::Result<Saved> {
-    let bytes = files.iter().map(|file| file.size).sum();
-    let bar = Bar::new("fetching", bytes);
-    let targets = files
-        .iter()
-        .map(|file| target(into, file.path.as_str()))
-        .collect::<anyhow::Result<Vec<_>>>()?;
-    for target in &targets {
-        ensure_inside(into, target)?;
-    }
-    for file in files.iter().filter(|file| !links.is_empty() && file.path.as_str().contains('/')) {
-        // The job made a directory of a link that it had.
-        let above = file.path.as_str().match_indices('/').map(|(at, _)| &file.path.as_str()[..at]);
-        let mut replaced = above.filter(|above| links.contains(*above)).map(|above| into.join(above));
-        if let Some(link) = replaced.find(|link| link.is_symlink()) {
-            fs::remove_file(&link).with_context(|| format!("cannot replace the link {}", link.display()))?;
-        }
-    }
-    let parents: BTreeSet<&Path> = targets.iter().filter_map(|target| target.parent()).collect();
-    for parent in parents {
-        fs::create_dir_all(parent).with_context(|| format!("cannot make the directory {}", parent.display()))?;
-    }
-    let save_one = |(file, target): (ArtifactView, PathBuf)| {
-        let bar = bar.clone();
-        async move {
-            let replaces = links.contains(file.path.as_str());
-            save(client, &file, (&target, replaces), &bar).await.with_context(|| {
-                format!(
-                    "cannot save the output {}; fetch it again with `rgrid download {job}`",
-                    target.display()
-                )
-            })
-        }
-    };
-    stream::iter(files.into_iter().zip(targets.clone()))
-        .map(save_one)
-        .buffer_unordered(AT_ONCE)
-        .try_collect::<()>()
-        .await?;
-    bar.finish();
-    Ok(Saved { paths: targets, bytes })
-}
-
 /// Where an output belongs. Its path was checked when it was read; this is the last gate before the disk.
-pub(super) fn target(into: &Path, path: &str) -> anyhow::Result<PathBuf> {
+pub(crate) fn target(into: &Path, path: &str) -> anyhow::Result<PathBuf> {
     let inside = !path.is_empty() && Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));
     ensure!(
         inside,
-        "the job has an output named `{}`, which lies outside of its directory; it was not saved",
+        "the job has an output named `{}`, which lies outside of its directory",
         path.escape_debug()
     );
     Ok(into.join(path))
 }
 
-async fn save(client: &Client, file: &ArtifactView, (target, replaces): (&Path, bool), bar: &Bar) -> anyhow::Result<()> {
-    // As the script itself would have done, a link is written through, if it stays inside. One that the job had was replaced by it.
-    let target = if target.is_symlink() && !replaces {
-        fs::canonicalize(target).context("a link that leads nowhere is in the way")?
-    } else {
-        target.to_owned()
-    };
-    ensure!(!target.is_dir(), "a directory of that name is in the way");
-    let dir = target.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let plain = fs::metadata(&target).map_or(0o666, |meta| meta.permissions().mode() & 0o777) | if file.executable { 0o111 } else { 0 };
-    let mode = file.mode.map_or(plain, |mode| mode & 0o777);
-    let was_there = target.exists();
+/// A file that arrived, whole and verified, and has not taken its place.
+pub(crate) struct Fetched(Part);
+
+/// Fetches a file into a directory, under a name of its own, over broken connections.
+///
+/// # Errors
+/// If it cannot be fetched or written.
+pub(crate) async fn fetched(client: &Client, file: &ArtifactView, dir: &Path, bar: &Bar) -> anyhow::Result<Fetched> {
     let mut part = Part::open(dir, file)?;
     bar.add(part.size);
     let mut patience = Patience::from(part.size);
@@ -126,17 +55,41 @@ async fn save(client: &Client, file: &ArtifactView, (target, replaces): (&Path, 
         }
     }
     client.is_well();
-    if was_there || file.mode.is_some() {
-        // The umask takes no bits from a mode that somebody had chosen.
-        part.file.set_permissions(Permissions::from_mode(mode))?;
-    } else if file.executable {
-        let made = part.file.metadata()?.permissions().mode();
-        // Whoever may read it may execute it, as the umask has it.
-        part.file.set_permissions(Permissions::from_mode(made | (made & 0o444) >> 2))?;
+    Ok(Fetched(part))
+}
+
+impl Fetched {
+    /// Gives it these permission bits.
+    ///
+    /// # Errors
+    /// If the file system refuses.
+    pub(crate) fn set_mode(&self, mode: NewMode) -> io::Result<()> {
+        match mode {
+            // The umask takes no bits from a mode that somebody had chosen.
+            NewMode::Exactly(mode) => self.0.file.set_permissions(Permissions::from_mode(mode)),
+            NewMode::AsMade { executable: false } => Ok(()),
+            NewMode::AsMade { executable: true } => {
+                let made = self.0.file.metadata()?.permissions().mode();
+                // Whoever may read it may execute it, as the umask has it.
+                self.0.file.set_permissions(Permissions::from_mode(made | (made & 0o444) >> 2))
+            }
+        }
     }
-    fs::rename(&part.path, &target)?;
-    part.placed = true;
-    Ok(())
+
+    /// Puts it at a path, in one step; what was there is replaced.
+    ///
+    /// # Errors
+    /// If the file system refuses.
+    pub(crate) fn place(mut self, target: &Path) -> io::Result<()> {
+        fs::rename(&self.0.path, target)?;
+        self.0.placed = true;
+        Ok(())
+    }
+}
+
+/// Whether an error means that the grid does not answer, whatever is asked of it.
+pub(crate) fn is_away(error: &anyhow::Error) -> bool {
+    breaks_off(error) || error.downcast_ref::<Error>().is_some_and(Error::may_pass)
 }
 
 /// A file on its way. What has come of a large one stays when that breaks off, and the next try goes on from there.
@@ -281,10 +234,10 @@ impl Drop for Part {
 }
 
 /// Refuses a path that would be reached through a link that leads out of the directory.
-pub(super) fn ensure_inside(into: &Path, path: &Path) -> anyhow::Result<()> {
+pub(crate) fn ensure_inside(into: &Path, path: &Path) -> anyhow::Result<()> {
     ensure!(
         is_inside(into, path),
-        "{} lies behind a link that leads out of the directory, and was not saved; `rgrid download -o DIR` saves it elsewhere",
+        "{} lies behind a link that leads out of the directory",
         path.display()
     );
     Ok(())
@@ -303,47 +256,23 @@ pub(super) fn is_inside(into: &Path, path: &Path) -> bool {
     })
 }
 
-/// How a file stands that an output would be saved to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum There {
-    /// There is none.
-    Nothing,
-    /// It is the same.
-    Same,
-    /// It is another.
-    Other,
-    /// Below a link that leads out of the directory.
-    Outside,
-}
-
-/// Looks at what stands where an output would be saved.
-///
-/// # Errors
-/// If its path leads out, or it cannot be read.
-pub(crate) fn there(file: &ArtifactView, into: &Path) -> anyhow::Result<There> {
-    let target = target(into, file.path.as_str())?;
-    if !is_inside(into, &target) {
-        return Ok(There::Outside);
-    }
-    match fs::metadata(&target) {
-        Err(_) => Ok(There::Nothing),
-        Ok(meta) if meta.len() != file.size => Ok(There::Other),
-        Ok(_) => {
-            let mut reader = fs::File::open(&target).with_context(|| format!("cannot read {}", target.display()))?;
-            let mut hasher = Sha256::new();
-            std::io::copy(&mut reader, &mut hasher)?;
-            Ok(if Digest::finish(hasher) == file.sha256 {
-                There::Same
-            } else {
-                There::Other
-            })
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_is_inside_where_no_link_leads_out() -> std::io::Result<()> {
+        let temp = tempfile::tempdir()?;
+        let into = temp.path().join("to");
+        fs::create_dir_all(&into)?;
+        fs::create_dir_all(temp.path().join("outside"))?;
+        std::os::unix::fs::symlink("../outside", into.join("out"))?;
+        std::os::unix::fs::symlink("/nowhere", into.join("dangling"))?;
+        for (path, expected) in [("out/file", false), ("out", false), ("dangling", false), ("new/file", true)] {
+            assert_eq!(is_inside(&into, &into.join(path)), expected, "{path}");
+        }
+        Ok(())
+    }
 
     #[test]
     fn nothing_is_saved_outside() {

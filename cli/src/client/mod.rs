@@ -27,12 +27,12 @@ use serde::{Serialize, de::DeserializeOwned};
 
 pub(crate) use self::{
     connect::Connect,
-    download::{There, save_outputs, there},
+    download::{Fetched, ensure_inside, fetched, is_away, target},
     error::Error,
     events::Events,
     find::{batch_by_id, find_job, members, now, the_batch, until_ended},
     follow::{Follow, Item, Wanted, bytes_of},
-    links::save_links,
+    links::{check_climb, check_link},
     upload::{Hashed, hash, put_bytes, upload},
 };
 

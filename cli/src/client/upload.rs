@@ -3,13 +3,15 @@
 use std::{
     collections::{HashMap, HashSet},
     fmt,
-    fs::File,
+    fs::{File, Metadata},
     io::{IsTerminal as _, Read as _},
-    path::{Path, PathBuf},
+    os::unix::fs::MetadataExt as _,
+    path::PathBuf,
     sync::atomic::{AtomicU64, Ordering},
+    time::SystemTime,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use api::{
     compression,
     view::{Hashes, Missing, Upload},
@@ -50,12 +52,14 @@ pub(crate) struct Hashed {
     pub(crate) sha256: Digest,
     /// Its size in bytes.
     pub(crate) size: u64,
+    /// When it was last changed before it was read, where that counts.
+    pub(crate) modified: Option<SystemTime>,
 }
 
 /// Reads files to learn their hashes, in the given order.
 ///
 /// # Errors
-/// If one cannot be read.
+/// If one cannot be read, or changes while it is read: what was read then is no content that it ever had.
 pub(crate) async fn hash(sources: Vec<PathBuf>, bar: &Bar) -> anyhow::Result<Vec<Hashed>> {
     let hash_one = |source: PathBuf| {
         let bar = bar.clone();
@@ -67,6 +71,7 @@ pub(crate) async fn hash(sources: Vec<PathBuf>, bar: &Bar) -> anyhow::Result<Vec
 fn hash_file(source: PathBuf, bar: &Bar) -> anyhow::Result<Hashed> {
     let cannot = || format!("cannot read {}", source.display());
     let mut file = File::open(&source).with_context(cannot)?;
+    let before = file.metadata().with_context(cannot)?;
     let (mut hasher, mut size, mut buffer) = (Sha256::new(), 0, vec![0; CHUNK]);
     loop {
         let read = file.read(&mut buffer).with_context(cannot)?;
@@ -77,11 +82,25 @@ fn hash_file(source: PathBuf, bar: &Bar) -> anyhow::Result<Hashed> {
         size += read as u64;
         bar.add(read as u64);
     }
+    let after = file.metadata().with_context(cannot)?;
+    if !is_at_rest((&before, &after), size) {
+        bail!(
+            "{} changed while it was read; run again when it is at rest, or send a copy of it",
+            source.display()
+        );
+    }
     Ok(Hashed {
+        modified: after.modified().ok(),
         source,
         sha256: Digest::finish(hasher),
         size,
     })
+}
+
+/// Whether a file was the same before and after so many bytes of it were read. What has no size of its own (`/proc`) is not asked.
+fn is_at_rest((before, after): (&Metadata, &Metadata), read: u64) -> bool {
+    let stamp = |meta: &Metadata| (meta.len(), meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec());
+    !after.is_file() || after.len() == 0 && before.len() == 0 || (stamp(before) == stamp(after) && after.len() == read)
 }
 
 /// What became of files that were to be sent.
@@ -259,9 +278,33 @@ pub(super) fn shrinks(file: &Hashed) -> bool {
 
 /// Whether a file is not as it was hashed.
 pub(super) fn changed(file: &Hashed) -> bool {
-    size_of(&file.source) != Some(file.size)
+    let Ok(meta) = std::fs::metadata(&file.source) else { return true };
+    let is_later = file.modified.is_some_and(|then| meta.modified().is_ok_and(|now| now != then));
+    meta.len() != file.size || is_later
 }
 
-fn size_of(path: &Path) -> Option<u64> {
-    std::fs::metadata(path).ok().map(|meta| meta.len())
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_changes_while_it_is_read_is_told_from_one_at_rest() -> anyhow::Result<()> {
+        let mut file = tempfile::NamedTempFile::new()?;
+        file.write_all(b"12345")?;
+        let before = file.as_file().metadata()?;
+        assert!(is_at_rest((&before, &before), 5));
+        assert!(!is_at_rest((&before, &before), 4), "it grew and shrank again");
+        file.write_all(b"6")?;
+        assert!(!is_at_rest((&before, &file.as_file().metadata()?), 5));
+        let hashed = hash_file(file.path().to_owned(), &Bar::hidden())?;
+        assert!(hashed.size == 6 && !changed(&hashed));
+        // As many bytes, and others.
+        file.as_file().set_modified(SystemTime::UNIX_EPOCH)?;
+        assert!(changed(&hashed));
+        let kernel = std::fs::metadata("/proc/self/status")?;
+        assert!(is_at_rest((&kernel, &kernel), 1000), "its size is not known before");
+        Ok(())
+    }
 }

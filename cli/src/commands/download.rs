@@ -1,19 +1,16 @@
 //! `rgrid download`: a job's output files.
 
-use std::{
-    collections::BTreeSet,
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::bail;
-use api::view::{ArtifactView, Artifacts, BatchView};
+use api::view::{Artifacts, BatchView};
 use bus::spec::RelPath;
 use clap::Args;
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use futures::{StreamExt as _, stream};
 
 use crate::{
-    client::{Client, Connect, There, batch_by_id, find_job, members, save_links, save_outputs, there},
+    bring::{Back, Manner, Report, Sent, Whither, bring},
+    client::{Client, Connect, batch_by_id, find_job, members},
     commands::run::batch::{Homes, fetch},
     output::{Align, clock, one_line, print, print_json, print_line, size, table},
 };
@@ -43,7 +40,7 @@ pub(crate) struct DownloadArgs {
     /// The directory to save into, each file under its own path [default: the current one]
     #[arg(long, short, value_name = "DIR")]
     output: Option<PathBuf>,
-    /// Replace files that are here and differ; without it, nothing is saved then
+    /// Replace files that are here and differ; without it, they are left alone, and named
     #[arg(long)]
     overwrite: bool,
     /// Answer in JSON: the files
@@ -51,6 +48,12 @@ pub(crate) struct DownloadArgs {
     json: bool,
     #[command(flatten)]
     connect: Connect,
+}
+
+impl DownloadArgs {
+    const fn manner(&self) -> Manner {
+        if self.overwrite { Manner::Overwrite } else { Manner::Careful }
+    }
 }
 
 pub(crate) async fn download(args: DownloadArgs) -> anyhow::Result<ExitCode> {
@@ -90,26 +93,41 @@ pub(crate) async fn download(args: DownloadArgs) -> anyhow::Result<ExitCode> {
         );
     }
     let into = args.output.clone().unwrap_or_default();
-    let wanted = lacking(&found.artifacts, &into, args.overwrite)?;
-    let mut saved = save_outputs(&client, job, wanted, (&into, &BTreeSet::new())).await?.paths;
     if !args.file.is_empty() {
         found.links.clear();
     }
-    saved.extend(save_links(&found.links, &into, args.overwrite)?);
+    let whither = Whither {
+        job,
+        into: &into,
+        base: &into,
+        manner: args.manner(),
+        sent: &Sent::default(),
+        removes: false,
+    };
+    let back = Back::here(found.artifacts.clone(), found.links.clone());
+    let report = Box::pin(bring(&client, whither, back)).await;
     if args.json {
         print_json(&found)?;
-    } else if saved.is_empty() {
-        print_line(&match found.artifacts.len() + found.links.len() {
+    } else if report.saved.is_empty() && report.is_whole() {
+        print_line(&match report.same {
             0 => "the job has no outputs".to_owned(),
             1 => "its output is here already".to_owned(),
             there => format!("all {there} outputs are here already"),
         })?;
     } else {
-        for path in &saved {
+        for path in &report.saved {
             print_line(&path.display().to_string())?;
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(ended(&report, &job))
+}
+
+/// Says what could not be saved; that is a failure.
+fn ended(report: &Report, job: &dyn std::fmt::Display) -> ExitCode {
+    for line in report.lines(job) {
+        eprintln!("rgrid: {line}");
+    }
+    if report.is_whole() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 async fn of_batch(client: &Client, args: &DownloadArgs, batch: &BatchView) -> anyhow::Result<ExitCode> {
@@ -121,37 +139,18 @@ async fn of_batch(client: &Client, args: &DownloadArgs, batch: &BatchView) -> an
     let root = args.output.clone().unwrap_or_else(|| PathBuf::from("outputs"));
     let homes = Homes::new(&root, &names, false);
     let left = all.iter().filter(|member| member.outputs > 0 && member.job.state.is_end());
-    let fetches = left.map(|member| fetch(client, member.job.id, member.index, &homes, args.overwrite));
+    let fetches = left.map(|member| fetch(client, member.job.id, member.index, &homes, args.manner()));
     let fetches = fetches.collect::<Vec<_>>();
     let fetched = fetches.len();
-    stream::iter(fetches).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
-    print_line(&format!("the outputs of {fetched} jobs are in {}", root.display()))?;
-    Ok(ExitCode::SUCCESS)
-}
-
-/// The outputs that are not here. What is here and differs is somebody's, and is replaced only if that is meant.
-///
-/// # Errors
-/// If something is in the way.
-pub(super) fn lacking(files: &[ArtifactView], into: &Path, overwrite: bool) -> anyhow::Result<Vec<ArtifactView>> {
-    let mut lacking = Vec::with_capacity(files.len());
-    for file in files {
-        let shown = into.join(file.path.as_str());
-        match there(file, into)? {
-            There::Same => {}
-            There::Nothing => lacking.push(file.clone()),
-            There::Other if overwrite => lacking.push(file.clone()),
-            There::Other => bail!(
-                "{} is here and differs, and nothing was saved; replace it with --overwrite, or save elsewhere with -o DIR",
-                shown.display()
-            ),
-            There::Outside => bail!(
-                "{} lies behind a link that leads out of the directory, and nothing was saved; save elsewhere with -o DIR",
-                shown.display()
-            ),
-        }
+    let mut fetches = stream::iter(fetches).buffer_unordered(AT_ONCE);
+    let mut report = Report::default();
+    while let Some(fetched) = fetches.next().await {
+        report.add(fetched?);
     }
-    Ok(lacking)
+    if report.is_whole() {
+        print_line(&format!("the outputs of {fetched} jobs are in {}", root.display()))?;
+    }
+    Ok(ended(&report, &batch.id))
 }
 
 fn render(found: &Artifacts) -> String {

@@ -21,5 +21,6 @@ pub(crate) mod runtimes;
 pub(crate) mod secret;
 pub(crate) mod status;
 pub(crate) mod storage;
+pub(crate) mod undo;
 pub(crate) mod version;
 pub(crate) mod workers;

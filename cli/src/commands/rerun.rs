@@ -45,6 +45,9 @@ pub(crate) struct RerunArgs {
     /// Leave the outputs in the store; `rgrid download` fetches them
     #[arg(long)]
     no_download: bool,
+    /// What it removes or renames of the files that it was given stays here
+    #[arg(long)]
+    keep_deleted: bool,
     /// Answer in JSON: the job when it ended, or with --verify what differs
     #[arg(long)]
     json: bool,
@@ -101,10 +104,12 @@ pub(crate) async fn rerun(args: RerunArgs) -> anyhow::Result<ExitCode> {
     }
     let shown = Shown {
         no_download: args.no_download,
+        keep_deleted: args.keep_deleted,
         json: args.json,
         verbose: args.verbose,
     };
-    Box::pin(follow(&client, shown, &submitted, &Brought::default(), &mut interrupts)).await
+    let brought = Brought::of_job(&client, submitted.id).await;
+    Box::pin(follow(&client, shown, &submitted, &brought, &mut interrupts)).await
 }
 
 /// What a job came to.

@@ -1,8 +1,11 @@
 //! `rgrid runtimes`: what scripts can be run by, and which worker has it.
 
-use std::{collections::BTreeSet, path::PathBuf, process::ExitCode};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
-use anyhow::Context as _;
 use api::view::{Images, Runtimes, RuntimesOfWorker, RuntimesOfWorkers};
 use bus::{ids::Token, runtimes::RuntimesSet, worker::Equipment};
 use clap::Args;
@@ -12,7 +15,11 @@ use crate::{
     client::{Connect, now as log_end},
     failure::usage,
     output::{Align, print, print_json, print_line, table},
+    text,
 };
+
+/// The longest `runtimes.toml`, in bytes.
+const MAX_BYTES: u64 = 1 << 20;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -57,8 +64,8 @@ pub(crate) async fn runtimes(args: RuntimesArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn check(file: &PathBuf) -> anyhow::Result<()> {
-    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+fn check(file: &Path) -> anyhow::Result<()> {
+    let text = text::read(file, MAX_BYTES).map_err(|error| usage(error.to_string()))?;
     let RuntimesSet { runtimes, aliases } = api::runtimes::read(file, &text).map_err(|wrong| usage(wrong.to_string()))?;
     print_line(&format!(
         "{} can be meant: {} runtimes, {} aliases",

@@ -23,6 +23,7 @@ use crate::{
     client::{Client, Connect},
     failure::usage,
     output::{Align, ago, print, print_json, print_line, table},
+    text,
 };
 
 const EXAMPLES: &str = "\
@@ -148,7 +149,7 @@ fn value(name: &Token) -> anyhow::Result<String> {
         .take(most)
         .read_to_end(&mut bytes)
         .context("cannot read the value from standard input")?;
-    let text = String::from_utf8(bytes).map_err(|_| {
+    let text = text::decode(bytes).map_err(|_| {
         usage(format!(
             "the value of `{name}` is not text (UTF-8); encode it, for instance with base64"
         ))

@@ -260,13 +260,16 @@ fn words_of_end(finished: &Finished) -> String {
     if let Some(ms) = finished.retry_after_ms {
         let _ = write!(text, "; to be tried again in {}", duration(Duration::from_millis(ms)));
     }
-    if let Some(manifest) = finished.manifest.as_ref().filter(|manifest| manifest.files > 0) {
-        let files = if manifest.files == 1 {
-            "1 output".to_owned()
-        } else {
-            format!("{} outputs", manifest.files)
-        };
-        let _ = write!(text, "; {files} ({})", size(manifest.bytes));
+    let Some(manifest) = &finished.manifest else { return text };
+    let number = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+    if manifest.files > 0 {
+        let _ = write!(text, "; {} ({})", counted(number(manifest.files), "output"), size(manifest.bytes));
+    }
+    if manifest.deleted > 0 {
+        let _ = write!(text, "; removed {} of its inputs", manifest.deleted);
+    }
+    if manifest.notes > 0 {
+        let _ = write!(text, "; {} on outputs in its log", counted(number(manifest.notes), "remark"));
     }
     text
 }

@@ -6,10 +6,13 @@ use async_trait::async_trait;
 use bus::{
     dependencies::Kind,
     ids::{Attempt, JobId, SessionId},
+    pep440::Specifiers,
     runtime::RuntimeRef,
-    spec::ExecutorKind,
+    spec::{ExecutorKind, RelPath},
 };
 use tokio::{io::AsyncRead, sync::mpsc};
+
+use crate::inputs::Inputs;
 
 pub mod choose;
 pub mod docker;
@@ -45,14 +48,18 @@ pub struct Launch {
     pub env: BTreeMap<String, String>,
     /// Variables that nobody but the command may see.
     pub secrets: crate::secrets::Values,
-    /// The directory that is the command's current directory; `/work` in a container.
+    /// The job's work directory; `/work` in a container.
     pub work_dir: PathBuf,
+    /// The directory in it that the command starts in; absent: the work directory itself.
+    pub dir: Option<RelPath>,
     /// A directory for `TMPDIR` and `HOME`, beside the work directory; its content is thrown away.
     pub scratch_dir: PathBuf,
     /// A file that the command reads as its standard input; absent: it reads nothing.
     pub stdin: Option<PathBuf>,
     /// The packages that were installed for it, if it has any.
     pub packages: Option<Packages>,
+    /// The inputs in its work directory, to be told before the command can touch them.
+    pub inputs: Inputs,
     /// Whether it installs packages for the job, rather than being its command.
     pub installs: bool,
     /// What it may use.
@@ -63,6 +70,12 @@ pub struct Launch {
 }
 
 impl Launch {
+    /// The directory that the command starts in.
+    pub(super) fn directory(&self) -> PathBuf {
+        let dir = self.dir.as_ref();
+        dir.map_or_else(|| self.work_dir.clone(), |dir| self.work_dir.join(dir.as_str()))
+    }
+
     /// Every variable that the command is to have, and its value, secrets too: for an executor that shows nobody its environment.
     pub(super) fn variables(&self) -> impl Iterator<Item = (&str, &str)> {
         let open = self.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
@@ -106,6 +119,17 @@ pub struct Identity {
     pub text: String,
     /// Where the interpreter is on this machine; nothing where that is known inside of the image only.
     pub executable: Option<PathBuf>,
+}
+
+/// Which Python of an executor is one that a job needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fitting {
+    /// The one that the job gets anyway.
+    Usual,
+    /// This one.
+    Other(RuntimeRef),
+    /// Only what runs there can tell.
+    Unknown,
 }
 
 /// What a command may use. What is absent is not limited.
@@ -227,6 +251,15 @@ pub trait Executor: Send + Sync {
     /// # Errors
     /// If there is no such interpreter, or it does not tell.
     async fn identity(&self, launch: &Launch, kind: Kind) -> Result<Identity, Error>;
+
+    /// The runtime to run a job by that needs certain versions of Python, where it leaves the version open and another than usual is
+    /// meant; nothing where the usual one fits, or only its environment can tell.
+    ///
+    /// # Errors
+    /// [`Error::Unrunnable`] if no Python of this worker fits, with those that it has.
+    async fn fitting(&self, _launch: &Launch, _python: &Specifiers) -> Result<Fitting, Error> {
+        Ok(Fitting::Unknown)
+    }
 
     /// Starts a command.
     ///

@@ -20,6 +20,13 @@ const options = ["--no-audit", "--no-fund", "--no-progress", "--no-update-notifi
 if (!("npm_config_cache" in process.env) && !("NPM_CONFIG_CACHE" in process.env)) {
   options.push("--cache", path.join(process.env.TMPDIR || "/tmp", "npm-cache"));
 }
+// What the project says of its registry counts, and what the worker's operator says in the environment does not.
+const config = fs.existsSync(".npmrc") ? fs.readFileSync(".npmrc", "utf8") : "";
+for (const [, name] of config.matchAll(/^\s*((?:@[^:=\s]+:)?registry)\s*=/gm)) {
+  for (const known of Object.keys(process.env)) {
+    if (known.toLowerCase() === "npm_config_" + name.toLowerCase()) delete process.env[known];
+  }
+}
 const npm = spawnSync("npm", [locked ? "ci" : "install", ...options], { cwd: env, stdio: ["ignore", "inherit", "inherit"] });
 if (npm.error) {
   if (npm.error.code === "ENOENT") end(1, { lacks: "npm" });

@@ -8,7 +8,9 @@ import shutil
 import subprocess
 import sys
 
-ENV = os.path.join(os.getcwd(), ".rgrid-env")
+HERE = os.getcwd()
+ENV = os.path.join(HERE, ".rgrid-env")
+PROJECT = os.path.join("uv", "pyproject.toml")
 PYTHON = os.path.join(ENV, "bin", "python")
 VERSION = "%d.%d.%d" % sys.version_info[:3]
 OLDEST_PIP = (22, 3)  # The first that installs for another interpreter (--python).
@@ -19,7 +21,7 @@ RELOCATABLE = b"""#!/bin/sh
 
 
 def end(code, **result):
-    with open(".rgrid-result.json", "w") as file:
+    with open(os.path.join(HERE, ".rgrid-result.json"), "w") as file:
         json.dump(result, file)
     sys.exit(code)
 
@@ -29,7 +31,7 @@ def is_met(specifier):
     own = tuple(sys.version_info[:3])
 
     def one(clause):
-        match = re.match(r"^(~=|===?|!=|<=|>=|<|>)\s*v?(\d+(?:\.\d+)*)(\.\*)?$", clause.strip())
+        match = re.match(r"^(~=|===?|!=|<=|>=|<|>)\s*v?(\d+(?:\.\d+)*)(\.\*)?(?:(?<=\d)(?:a|b|rc|\.?dev)\d+)?$", clause.strip())
         if not match:
             end(1, wrong="cannot read `%s` in requires-python `%s`; write it as in `>=3.11,<4`" % (clause.strip(), specifier))
         operator, text, any_below = match.groups()
@@ -60,7 +62,58 @@ def make_env():
         json.dump({"executable": base, "python": VERSION}, file)
 
 
-def uv_command(uv):
+def lines(name, seen):
+    """The lines of a requirements file and of those that it names, without comments, and what they continue joined."""
+    if name in seen or "://" in name:
+        return
+    seen.add(name)
+    try:
+        with open(name, encoding="utf-8-sig") as file:
+            text = file.read()
+    except (OSError, UnicodeDecodeError):
+        return  # The installer says it.
+    for line in re.sub(r"\\\r?\n", " ", text).splitlines():
+        line = re.sub(r"(^|\s+)#.*$", "", line).strip()
+        if line:
+            yield line
+        other = re.match(r"^(?:-r|-c|--requirement|--constraint)[\s=]*(.+)$", line)
+        if other:
+            for more in lines(os.path.join(os.path.dirname(name), other.group(1).strip("'\"")), seen):
+                yield more
+
+
+def own_words(said):
+    """Refuses variables that are not here; says whether a file names its own index, and which options it has."""
+    for line in said:
+        for name in re.findall(r"\$\{([A-Z0-9_]+)\}", line):
+            if name not in os.environ:
+                end(1, wrong="`%s` names the variable %s, which installers do not have on this worker; write what it stands for, or have the "
+                    "worker's operator set it (under a name that begins with PIP_ or UV_)" % (line, name))
+    words = [word.partition("=") for line in said if line.startswith("-") for word in line.split()]
+    if any(word in ("-i", "--index-url", "--pypi-url", "--no-index") or re.match("-i.", word) for word, _, _ in words):
+        # As pip has it: what stands in the file counts, and what the worker's operator says does not.
+        for name in ("UV_INDEX_URL", "UV_DEFAULT_INDEX", "PIP_INDEX_URL"):
+            os.environ.pop(name, None)
+    return said
+
+
+def uv_options(said):
+    """What uv leaves out of a requirements file with no more than a warning, as its own options; nothing where it has none such."""
+    options = []
+    for line in said:
+        name, _, value = line.replace("=", " ", 1).partition(" ")
+        if name == "--pre":
+            options += ["--prerelease", "allow"]
+        elif name == "--require-hashes":
+            options.append(name)
+        elif name == "--trusted-host":
+            options += ["--allow-insecure-host", value.strip()]
+        elif name == "--prefer-binary" or re.search(r"\s(-C|--config-settings?|--global-option|--install-option)\b", line):
+            return None
+    return options
+
+
+def uv_environment():
     # What the worker's operator told pip holds for uv too, unless uv was told otherwise.
     for name in ("INDEX_URL", "EXTRA_INDEX_URL", "FIND_LINKS", "NO_INDEX"):
         if "PIP_" + name in os.environ and "UV_" + name not in os.environ:
@@ -70,14 +123,47 @@ def uv_command(uv):
     os.environ.update(UV_LINK_MODE="copy", UV_PYTHON_DOWNLOADS="never")
     if "UV_CACHE_DIR" not in os.environ:
         os.environ["UV_NO_CACHE"] = "1"
-    return [uv, "pip", "install", "--no-progress", "--python", PYTHON, "-r", "requirements.txt"]
+
+
+def uv_project(uv):
+    """Installs what uv alone can, from a project of its own."""
+    if not uv:
+        end(1, lacks="uv, which alone can install what is declared with an index for some packages, overrides, or other settings of uv's")
+    os.chdir(os.path.dirname(PROJECT))
+    with open("pyproject.toml", encoding="utf-8") as file:
+        text = file.read().replace("${RGRID_PACKAGES_DIR}", HERE)
+    with open("pyproject.toml", "w", encoding="utf-8") as file:
+        file.write(text)
+    if re.search(r"(?m)^(default = true|index-url = |no-index = true)", text):
+        for name in ("UV_INDEX_URL", "UV_DEFAULT_INDEX", "PIP_INDEX_URL"):
+            os.environ.pop(name, None)
+    uv_environment()
+    # In a project, uv drops all settings with a warning where it does not know one of them; here it fails.
+    knows = [uv, "pip", "freeze", "--config-file", "settings.toml", "--python", PYTHON]
+    code = subprocess.call(knows, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    if code == 0:
+        code = subprocess.call([uv, "pip", "install", "--no-progress", "--python", PYTHON, "-r", "pyproject.toml"], stdin=subprocess.DEVNULL)
+    os.chdir(HERE)
+    return code
+
+
+def requirements(uv):
+    """Installs what requirements.txt says; says by which installer, and how that ended."""
+    said = own_words(list(lines("requirements.txt", set())))
+    options = uv_options(said)
+    if uv and options is not None:
+        uv_environment()
+        command = [uv, "pip", "install", "--no-progress", "--python", PYTHON, *options, "-r", "requirements.txt"]
+    else:
+        command = pip_command()
+    return "uv" if command[0] == uv else "pip", subprocess.call(command, stdin=subprocess.DEVNULL)
 
 
 def pip_command():
     try:
         import pip
     except ImportError:
-        end(1, lacks="uv or pip")
+        end(1, lacks="pip, which alone can install this (--prefer-binary, settings of one package)" if shutil.which("uv") else "uv or pip")
     has = tuple(int(part) for part in re.findall(r"\d+", pip.__version__)[:2])
     if has < OLDEST_PIP:
         end(1, lacks="uv, or pip of version %d.%d (it has %s)" % (OLDEST_PIP + (pip.__version__,)))
@@ -109,14 +195,15 @@ def relocate():
 
 
 def main():
-    os.environ["RGRID_PACKAGES_DIR"] = os.getcwd()
+    os.environ["RGRID_PACKAGES_DIR"] = HERE
     specifier = sys.argv[1] if len(sys.argv) > 1 else ""
     if not is_met(specifier):
         end(1, wrong="it needs Python %s, and this is %s; choose another with --runtime python:VERSION" % (specifier, VERSION))
+    if "--check" in sys.argv[2:]:
+        end(0, by="python")
     make_env()
     uv = shutil.which("uv")
-    code = subprocess.call(uv_command(uv) if uv else pip_command(), stdin=subprocess.DEVNULL)
-    by = "uv" if uv else "pip"
+    by, code = ("uv", uv_project(uv)) if os.path.exists(PROJECT) else requirements(uv)
     if code != 0:
         end(code if code > 0 else 128 - code, by=by)
     relocate()

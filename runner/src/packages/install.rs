@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     executor::{Ended, Exit, Launch, Limits, Running},
+    inputs::Inputs,
     secrets::Values,
     stage,
 };
@@ -52,7 +53,7 @@ pub(super) async fn install(disk: &Disk, patience: Duration, asked: &Asked<'_>) 
     asked.tell(format!("installing {called}")).await;
     let begun = std::time::Instant::now();
     let new = disk.make().map_err(Error::Disk)?;
-    let launch = prepare(asked, &new).await?;
+    let launch = prepare(asked, &new, &[]).await?;
     let running = asked.executor.launch(launch).await?;
     let mut output = Vec::new();
     let ended = tokio::time::timeout(patience, follow(running, &mut output)).await;
@@ -86,8 +87,31 @@ pub(super) async fn install(disk: &Disk, patience: Duration, asked: &Asked<'_>) 
     Ok((new, bytes))
 }
 
+/// Has the job's Python say whether it is one that the job needs.
+///
+/// # Errors
+/// If it is not, or cannot be run.
+pub(super) async fn check(disk: &Disk, patience: Duration, asked: &Asked<'_>) -> Result<(), Error> {
+    let new = disk.make().map_err(Error::Disk)?;
+    let launch = prepare(asked, &new, &["--check"]).await?;
+    let running = asked.executor.launch(launch).await?;
+    let mut output = Vec::new();
+    let ended = tokio::time::timeout(patience, follow(running, &mut output)).await;
+    let said = said(&new.work());
+    let why = match ended {
+        Ok(ended) => trouble(asked, &said, ended?.exit),
+        Err(_) => Some("it does not answer".to_owned()),
+    };
+    why.map_or(Ok(()), |why| {
+        Err(Error::Failed {
+            sentence: format!("cannot run the job by its Python ({}): {why}", asked.dependencies.declared_in),
+            output,
+        })
+    })
+}
+
 /// Lays out what declares the packages, and says what to run there.
-async fn prepare(asked: &Asked<'_>, new: &New) -> Result<Launch, Error> {
+async fn prepare(asked: &Asked<'_>, new: &New, options: &[&str]) -> Result<Launch, Error> {
     let work = new.work();
     for file in &asked.dependencies.files {
         let path = work.join(file.path.as_str());
@@ -101,12 +125,19 @@ async fn prepare(asked: &Asked<'_>, new: &New) -> Result<Launch, Error> {
     std::fs::write(work.join(driver), text).map_err(Error::Disk)?;
     let env = variables::of(asked.executor.kind(), &new.scratch(), std::env::vars_os()).map_err(Error::Disk)?;
     let mut command = vec![driver.to_owned()];
-    command.extend(asked.dependencies.python.clone());
+    match &asked.dependencies.python {
+        Some(python) => command.push(python.clone()),
+        // Options stand behind it.
+        None if !options.is_empty() => command.push(String::new()),
+        None => {}
+    }
+    command.extend(options.iter().map(|&option| option.to_owned()));
     Ok(Launch {
         command,
         env,
         secrets: Values::default(),
         work_dir: work,
+        dir: None,
         scratch_dir: new.scratch(),
         stdin: None,
         limits: Limits {
@@ -115,6 +146,8 @@ async fn prepare(asked: &Asked<'_>, new: &New) -> Result<Launch, Error> {
             shm_bytes: None,
         },
         packages: None,
+        // They are in another directory, and touched by nobody yet.
+        inputs: Inputs::default(),
         installs: true,
         ..asked.launch.clone()
     })

@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use crate::executor::Identity;
 
 /// The version of the form, and of how environments are made: another one makes other keys.
-const FORM: &str = "rgrid-packages-1";
+const FORM: &str = "rgrid-packages-2";
 
 /// What was installed, for which interpreter on which platform: the same key, the same packages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

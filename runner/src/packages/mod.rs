@@ -14,7 +14,7 @@ mod remove;
 mod variables;
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{HashMap, HashSet, hash_map::Entry},
     io,
     path::PathBuf,
     sync::Arc,
@@ -24,6 +24,7 @@ use std::{
 use bus::{
     dependencies::{Dependencies, Kind},
     files::{Files, NOTED},
+    pep440::Specifiers,
     spec::{ExecutorKind, JobSpec},
 };
 use chrono::{DateTime, Utc};
@@ -38,9 +39,10 @@ use self::{
     key::Key,
 };
 use crate::{
-    executor::{Executor, Identity, Launch, docker},
+    executor::{Executor, Fitting, Identity, Launch, docker},
+    inputs::Layout,
     patience::patiently,
-    stage::{Layout, chain},
+    stage::chain,
 };
 
 /// The packages of a worker. Cheap to clone.
@@ -56,6 +58,8 @@ struct Inner {
     flights: Mutex<HashMap<Key, Arc<tokio::sync::Mutex<()>>>>,
     /// When the store was last told that packages are used of which we have our own copy.
     noted: Mutex<HashMap<Key, DateTime<Utc>>>,
+    /// Jobs' demands on Python that were found to be met.
+    fits: Mutex<HashSet<Key>>,
     /// Packages on their way to the store.
     tasks: TaskTracker,
 }
@@ -88,6 +92,7 @@ impl Packages {
             patience,
             flights: Mutex::default(),
             noted: Mutex::default(),
+            fits: Mutex::default(),
             tasks: TaskTracker::new(),
         })))
     }
@@ -139,6 +144,35 @@ impl Packages {
         }
         drop(flights);
         had
+    }
+
+    /// Has the Python of a job say whether it is one that the job needs, once for each.
+    ///
+    /// # Errors
+    /// If it is not, or cannot be asked.
+    pub(crate) async fn check(
+        &self,
+        files: &Files,
+        executor: &dyn Executor,
+        launch: &Launch,
+        dependencies: &Dependencies,
+        notice: &mpsc::Sender<String>,
+    ) -> Result<(), Error> {
+        let identity = executor.identity(launch, dependencies.kind).await?;
+        let key = Key::of(dependencies, &identity);
+        if self.0.fits.lock().contains(&key) {
+            return Ok(());
+        }
+        let asked = Asked {
+            files,
+            executor,
+            launch,
+            dependencies,
+            notice,
+        };
+        install::check(&self.0.disk, self.0.patience, &asked).await?;
+        self.0.fits.lock().insert(key);
+        Ok(())
     }
 
     async fn have(&self, asked: &Asked<'_>, identity: &Identity, key: Key) -> Result<Held, Error> {
@@ -225,6 +259,31 @@ impl Packages {
         if tokio::time::timeout(grace, self.0.tasks.wait()).await.is_err() {
             warn!("some packages did not get into the store in time; other workers install them too");
         }
+    }
+}
+
+/// Has a job run by a Python that it needs, if the executor can choose one; says whether it is known to fit.
+///
+/// # Errors
+/// If none does.
+pub(crate) async fn fitting(executor: &dyn Executor, launch: &mut Launch, dependencies: &Dependencies) -> Result<bool, Error> {
+    let Some(python) = dependencies.python.as_ref().filter(|_| dependencies.kind == Kind::Pip) else {
+        return Ok(true);
+    };
+    let python: Specifiers = python.parse().map_err(|wrong| Error::Failed {
+        sentence: format!(
+            "cannot choose a Python for the job (requires-python in {}): {wrong}",
+            dependencies.declared_in
+        ),
+        output: Vec::new(),
+    })?;
+    match executor.fitting(launch, &python).await? {
+        Fitting::Usual => Ok(true),
+        Fitting::Other(runtime) => {
+            launch.runtime = Some(runtime);
+            Ok(true)
+        }
+        Fitting::Unknown => Ok(false),
     }
 }
 

@@ -201,7 +201,7 @@ const CASES: [Case; 13] = [
 ];
 
 /// Every file and link below, by its path.
-fn tree(top: &Path) -> Result<BTreeMap<PathBuf, String>> {
+pub(super) fn tree(top: &Path) -> Result<BTreeMap<PathBuf, String>> {
     let mut found = BTreeMap::new();
     for entry in walkdir::WalkDir::new(top) {
         let entry = entry?;

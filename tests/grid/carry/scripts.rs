@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::unix::fs::symlink,
+    os::unix::fs::{PermissionsExt as _, symlink},
     process::{Command, Stdio},
 };
 
@@ -239,5 +239,47 @@ async fn a_pipe_reaches_a_container_whole() -> Result<()> {
     assert_eq!((came.code, came.out()), (0, expected), "{}", came.err());
     let came = piped("none.py")?;
     assert_eq!((came.code, came.out()), (0, "did not read\n".to_owned()), "{}", came.err());
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_a_first_line_tells_env_holds_for_the_job() -> Result<()> {
+    let grid = Grid::start().await?;
+    let here = Here::of(&grid)?;
+    let body = "import os, sys\nprint(os.environ.get('GREETING'), sys.flags.dont_write_bytecode, sys.flags.optimize)\n";
+    for (name, line) in [
+        ("split", "#!/usr/bin/env -S GREETING='hello world' python3 -O"),
+        ("bare", "#!/usr/bin/env GREETING=hello python3"),
+        ("chdir", "#!/usr/bin/env -S -C /tmp python3"),
+    ] {
+        here.write(name, format!("{line}\n{body}"))?;
+        fs::set_permissions(here.path().join(name), fs::Permissions::from_mode(0o755))?;
+    }
+    here.write("plain", format!("#!/usr/bin/env -S -i GREETING=hello python3 -O\n{body}"))?;
+    for (words, expected) in [
+        (&["split"][..], "hello world 1 1\n"),
+        (&["bare"], "hello 1 0\n"),
+        (&["--env", "GREETING=hi", "split"], "hi 1 1\n"),
+        // It may not be executed: its first line tells what runs it, and no more, as with `python3 plain`.
+        (&["plain"], "None 1 0\n"),
+        (&["--runtime", "python", "chdir"], "None 1 0\n"),
+    ] {
+        let came = here.rgrid(&[&["run"], words].concat())?;
+        assert_eq!((came.code, came.out().as_str()), (0, expected), "{words:?}: {}", came.err());
+    }
+    let came = here.rgrid(&["run", "chdir"])?;
+    let err = came.err();
+    ensure!(
+        came.code == 2 && err.contains("chdir, line 1 changes to the directory `/tmp`") && err.contains("--runtime python"),
+        "{err}"
+    );
+    // Each job of a batch has it too.
+    here.write(
+        "check",
+        "#!/usr/bin/env -S GREETING=hello python3\nimport os\nassert os.environ['GREETING'] == 'hello'\n",
+    )?;
+    fs::set_permissions(here.path().join("check"), fs::Permissions::from_mode(0o755))?;
+    let came = here.rgrid(&["run", "--array", "1-2", "check"])?;
+    ensure!(came.code == 0, "{}{}", came.out(), came.err());
     Ok(())
 }

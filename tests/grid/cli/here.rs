@@ -75,7 +75,11 @@ impl Here {
         let dir = TempDir::with_prefix("rgrid-here-")?;
         fs::create_dir(dir.path().join("here"))?;
         // Whatever grid the user of this machine has is not ours.
-        let env = vec![("RGRID_DATA_DIR", dir.path().join("no-grid").display().to_string())];
+        let env = vec![
+            ("RGRID_DATA_DIR", dir.path().join("no-grid").display().to_string()),
+            // Nor is what they saved before.
+            ("XDG_STATE_HOME", dir.path().join("state").display().to_string()),
+        ];
         Ok(Self { dir, env })
     }
 

@@ -103,3 +103,52 @@ async fn a_batch_installs_once_for_all_of_its_jobs() -> Result<()> {
     assert_eq!(grid.log(Part::Runner(1)).matches(INSTALLED).count(), 1);
     Ok(())
 }
+
+#[tokio::test]
+async fn what_is_not_read_is_said_once_where_packages_are_needed() -> Result<()> {
+    let grid = Grid::start().await?;
+    let here = Here::of(&grid)?;
+    let dir = here.path().join("wheels").display().to_string();
+    let file = saying(&here, "hail", "hello")?;
+    here.write("pipenv/plain.py", "import os\n")?
+        .write("pipenv/needy.py", "import os, gone\n")?
+        .write("pipenv/Pipfile", "[packages]\ngone = '*'\n")?
+        .write("locked/s.py", "import hail\nprint(hail.said())\n")?
+        .write(
+            "locked/pyproject.toml",
+            format!("[project]\nname = 'x'\ndependencies = ['hail @ file://{dir}/{file}']\n"),
+        )?
+        .write("locked/uv.lock", "version = 1\n")?
+        .write("grouped/s.py", "print('it ran')\n")?
+        .write("grouped/pyproject.toml", "[tool.hatch.envs.default]\ndependencies = ['six']\n")?;
+    let said = |words: &[&str]| -> Result<(i32, String)> {
+        let came = here.rgrid(&[&["run"], words].concat())?;
+        Ok((came.code, came.err()))
+    };
+    assert_eq!(said(&["pipenv/plain.py"])?, (0, String::new()));
+    let (code, err) = said(&["pipenv/needy.py"])?;
+    ensure!(
+        code == 1
+            && err.starts_with("rgrid: pipenv/Pipfile is not read, and no packages are installed; name the packages with --requirements"),
+        "{err}"
+    );
+    let (code, err) = said(&["--requirements", "pipenv/Pipfile", "pipenv/needy.py"])?;
+    ensure!(code == 2 && err.contains("rgrid does not read a Pipfile"), "{err}");
+    let (code, err) = said(&["--array", "1-3", "locked/s.py"])?;
+    ensure!(code == 0 && err.matches("uv.lock is not read").count() == 1, "{err}");
+    let (code, err) = said(&["grouped/s.py"])?;
+    ensure!(
+        code == 0 && err.contains("pyproject.toml, line 2 names packages with `tool.hatch.envs.default.dependencies`"),
+        "{err}"
+    );
+    // An index of the project's beside a list that names none.
+    here.write("two/s.py", "import hail\n")?
+        .write("two/requirements.txt", "hail\n")?
+        .write("two/pyproject.toml", "[[tool.uv.index]]\nurl = 'https://own.example/simple'\n")?;
+    let (code, err) = said(&["two/s.py"])?;
+    ensure!(
+        code == 2 && err.contains("two/pyproject.toml, line 1 names an index, and two/requirements.txt"),
+        "{err}"
+    );
+    Ok(())
+}

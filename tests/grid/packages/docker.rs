@@ -108,3 +108,23 @@ async fn an_installation_that_means_harm_reaches_nothing_outside_its_container()
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn the_python_of_an_image_fits_or_the_job_is_refused() -> Result<()> {
+    let grid = grid(1).await?;
+    let here = Here::of(&grid)?;
+    let script = |python: &str| format!("# /// script\n# requires-python = '{python}'\n# ///\nprint('it ran')\n");
+    here.write("fits.py", script(">=3.8"))?.write("new.py", script(">=3.99"))?;
+    for _ in 0..2 {
+        let came = here.rgrid(&["run", "fits.py"])?;
+        assert_eq!((came.code, came.out().as_str(), came.err().as_str()), (0, "it ran\n", ""));
+    }
+    let came = here.rgrid(&["run", "new.py"])?;
+    ensure!(
+        came.code == 126 && came.err().contains("(new.py): it needs Python >=3.99, and this is 3."),
+        "{}{}",
+        came.out(),
+        came.err()
+    );
+    Ok(())
+}

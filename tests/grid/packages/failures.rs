@@ -42,7 +42,10 @@ async fn an_installation_that_fails_is_the_jobs_failure_with_what_the_installer_
     // Python that is too old is said before anything is installed.
     let text = "# /// script\n# requires-python = '>=3.99'\n# dependencies = ['six']\n# ///\n";
     let err = here.write("new.py", text)?.rgrid(&["run", "new.py"])?.err();
-    ensure!(err.contains("it needs Python >=3.99, and this is 3."), "{err}");
+    ensure!(
+        err.contains("the job needs Python >=3.99 (requires-python), and for runtime `python` this worker has 3."),
+        "{err}"
+    );
     Ok(())
 }
 

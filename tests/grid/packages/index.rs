@@ -13,11 +13,11 @@ use super::{logged, wheel};
 use crate::cli::here::Here;
 
 /// A server of a directory, ended with this handle.
-struct Index(Child);
+pub(super) struct Index(Child);
 
 impl Index {
     /// Starts it; also its URL.
-    fn of(dir: &Path) -> Result<(Self, String)> {
+    pub(super) fn of(dir: &Path) -> Result<(Self, String)> {
         let mut child = Command::new("python3")
             .args(["-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory"])
             .arg(dir)
@@ -41,8 +41,8 @@ impl Drop for Index {
     }
 }
 
-#[tokio::test]
-async fn uv_and_pip_install_from_the_index_that_the_workers_operator_names() -> Result<()> {
+/// Search paths with uv, and with pip alone.
+pub(super) fn installers() -> Result<[(String, &'static str); 2]> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize()?;
     let (venv, path) = (root.join(".rgrid/venv/bin"), std::env::var("PATH")?);
     ensure!(
@@ -50,16 +50,21 @@ async fn uv_and_pip_install_from_the_index_that_the_workers_operator_names() -> 
         "{} has no uv; run: scripts/bootstrap test",
         venv.display()
     );
+    let with_uv = format!("{}:{path}", venv.display());
+    let without = std::env::split_paths(&path).filter(|dir| !dir.join("uv").exists());
+    let without = std::env::join_paths(without)?.into_string().ok().context("it is text")?;
+    Ok([(with_uv, "uv"), (without, "pip")])
+}
+
+#[tokio::test]
+async fn uv_and_pip_install_from_the_index_that_the_workers_operator_names() -> Result<()> {
     let dir = tempfile::TempDir::new()?;
     for (name, needs) in [("hail", "world"), ("world", "")] {
         let body = format!("def said(): return '{name}'\n");
         wheel(&dir.path().join("simple").join(name), name, "1.0", &body, needs)?;
     }
     let (_index, url) = Index::of(dir.path())?;
-    let with_uv = format!("{}:{path}", venv.display());
-    let without = std::env::split_paths(&path).filter(|dir| !dir.join("uv").exists());
-    let without = std::env::join_paths(without)?.into_string().ok().context("it is text")?;
-    for (path, installer) in [(with_uv, "uv"), (without, "pip")] {
+    for (path, installer) in installers()? {
         let env = vec![("PATH", path), ("PIP_INDEX_URL", url.clone())];
         let mut grid = Grid::start_with(&[Part::Api, Part::Projector, Part::Watcher], env).await?;
         grid.run(Part::Runner(1))?;

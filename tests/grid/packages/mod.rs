@@ -8,6 +8,8 @@ mod docker;
 mod failures;
 mod index;
 mod node;
+mod pinned;
+mod python;
 
 use std::{
     io::Write as _,

@@ -88,6 +88,8 @@ impl Log {
                 bytes: 7,
                 stdout_bytes: 2,
                 stderr_bytes: 1,
+                deleted: 0,
+                notes: 0,
             }),
             usage: Usage::default(),
             retry_after_ms,

@@ -176,6 +176,13 @@ fn spec() -> impl Strategy<Value = JobSpec> {
         inputs: files.0.0.0,
         tree: files.0.0.1,
         stdin: files.0.0.2,
+        dir: files
+            .0
+            .0
+            .3
+            .as_ref()
+            .filter(|outputs| outputs.len() == 1)
+            .map(|_| "app/src".parse().expect("a path")),
         keep_outputs_ms: files.0.0.3.as_ref().map(|outputs| outputs.len() as u64 + 1),
         outputs: files.0.0.3,
         dependencies: files.0.1,
@@ -214,14 +221,18 @@ fn cause() -> impl Strategy<Value = LossCause> {
 }
 
 fn manifest() -> impl Strategy<Value = ManifestRef> {
-    (digest(), any::<[u64; 5]>()).prop_map(|(sha256, [files, links, bytes, stdout_bytes, stderr_bytes])| ManifestRef {
-        sha256,
-        files,
-        links,
-        bytes,
-        stdout_bytes,
-        stderr_bytes,
-    })
+    (digest(), any::<[u64; 7]>()).prop_map(
+        |(sha256, [files, links, bytes, stdout_bytes, stderr_bytes, deleted, notes])| ManifestRef {
+            sha256,
+            files,
+            links,
+            bytes,
+            stdout_bytes,
+            stderr_bytes,
+            deleted,
+            notes,
+        },
+    )
 }
 
 fn finished() -> impl Strategy<Value = Finished> {

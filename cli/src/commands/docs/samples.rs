@@ -101,6 +101,8 @@ fn finished() -> anyhow::Result<Envelope<JobEvent>> {
             bytes: 2048,
             stdout_bytes: 12,
             stderr_bytes: 0,
+            deleted: 0,
+            notes: 0,
         }),
         usage: Usage {
             wall_ms: 41,

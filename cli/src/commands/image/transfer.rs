@@ -113,6 +113,7 @@ async fn save(docker: &Docker, name: &ImageName, here: &Local, into: &Path) -> a
         source: into.to_owned(),
         sha256: Digest::finish(hasher),
         size,
+        modified: None,
     })
 }
 

@@ -8,13 +8,16 @@ use std::{
 use bus::tree::Link;
 
 use super::{
+    draft::Sending,
     files::FileArgs,
     gather::{Choice, Gathered, below, globs},
-    imports,
     place::{Look, Place, look, place},
-    plan::{Input, Planner, mode, parsed, unreadable},
+    plan::{Planner, mode, parsed, unreadable},
 };
-use crate::failure::usage;
+use crate::{
+    failure::usage,
+    scan::{normalized, relative},
+};
 
 /// Refuses two files at one path: one would be lost.
 fn same(path: &str, there: &Path, source: &Path) -> anyhow::Result<()> {
@@ -42,8 +45,8 @@ impl Planner<'_> {
         }
         self.sent.insert(path.to_owned(), source.clone());
         self.taken.inside(path);
-        self.inputs.push(Input {
-            path: parsed(path)?,
+        self.draft.files.push(Sending {
+            path: path.to_owned(),
             source,
             mode: mode(meta),
             size: meta.len(),
@@ -63,17 +66,14 @@ impl Planner<'_> {
             let path = joined(path);
             if !self.sent.contains_key(&path) {
                 self.sent.insert(path.clone(), self.cwd.join(&path));
-                self.links.push(Link {
-                    path: parsed(&path)?,
-                    target,
-                });
+                self.draft.links.push((path, target));
             }
         }
         let empty = found.dirs.into_iter().map(joined).collect::<Vec<_>>();
         for dir in empty {
             if !self.sent.contains_key(&dir) {
                 self.sent.insert(dir.clone(), PathBuf::from(&dir));
-                self.dirs.push(parsed(&dir)?);
+                self.draft.dirs.push(dir);
             }
         }
         Ok(())
@@ -86,7 +86,10 @@ impl Planner<'_> {
             return Ok(false);
         };
         // Under another name, or from elsewhere, it would lead to something else.
-        if !matches!(place(self.cwd, word), Ok(Place::Inside { path: own, .. }) if own == path && !own.is_empty()) {
+        if !matches!(place(self.cwd, &self.ground.top, word), Ok(Place::Inside { path: own, .. }) if own == path && !own.is_empty()) {
+            return Ok(false);
+        }
+        if path.starts_with("..") {
             return Ok(false);
         }
         let link = Link {
@@ -102,7 +105,7 @@ impl Planner<'_> {
         self.send(&to, &meta)?;
         if !self.sent.contains_key(path) {
             self.sent.insert(path.to_owned(), at);
-            self.links.push(link);
+            self.draft.links.push((path.to_owned(), link.target));
         }
         Ok(true)
     }
@@ -118,7 +121,7 @@ impl Planner<'_> {
         if !self.cwd.join(parent).is_dir() {
             return None;
         }
-        let Ok(Place::Inside { path: parent, plain }) = place(self.cwd, parent.to_str()?) else {
+        let Ok(Place::Inside { path: parent, plain }) = place(self.cwd, &self.ground.top, parent.to_str()?) else {
             return None;
         };
         let slash = if name.ends_with('/') { "/" } else { "" };
@@ -139,7 +142,7 @@ impl Planner<'_> {
         for dir in std::mem::take(&mut self.parents) {
             let below = format!("{dir}/");
             if !self.sent.keys().any(|path| *path == dir || path.starts_with(&below)) {
-                self.dirs.push(parsed(&dir)?);
+                self.draft.dirs.push(dir.clone());
                 self.sent.insert(dir.clone(), PathBuf::from(dir));
             }
         }
@@ -168,17 +171,6 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// The modules that a Python script imports from beside it, by their paths from there.
-    pub(super) fn modules(&self, script: &str, runtime: Option<&str>) -> anyhow::Result<Vec<(String, PathBuf)>> {
-        let wanted = self.wishes.files.is_some_and(|files| !files.no_imports);
-        let is_python = runtime.is_some_and(|runtime| runtime == "python" || runtime.starts_with("python:"));
-        if wanted && is_python {
-            imports::beside(&self.cwd.join(script), &self.exclude)
-        } else {
-            Ok(Vec::new())
-        }
-    }
-
     /// What `--workdir` and `--include` name.
     pub(super) fn besides(&mut self) -> anyhow::Result<()> {
         let Some(files) = self.wishes.files else { return Ok(()) };
@@ -192,35 +184,81 @@ impl Planner<'_> {
             self.add_all("", found)?;
         }
         for text in &files.include {
-            // Of what is here its name is meant, whatever a glob would make of it.
-            let own = self.cwd.to_str().and_then(|cwd| text.strip_prefix(cwd)?.strip_prefix('/'));
-            let text = own.unwrap_or(text).trim_end_matches('/');
-            let glob = match look(self.cwd, text) {
-                Look::Directory => format!("{}/**", globset::escape(text)),
-                Look::File(_) => globset::escape(text),
-                _ => text.to_owned(),
-            };
-            let only = globs("--include", &[glob], false)?;
-            let choice = Choice {
-                exclude: &self.exclude,
-                as_git: false,
-                only: Some(&only),
-            };
-            let found = below(self.cwd, choice)?;
-            if found.files.is_empty() && found.links.is_empty() {
-                let leads_out = text.starts_with('/') || text.split('/').any(|part| part == "..");
-                return Err(usage(if leads_out {
-                    format!(
-                        "--include `{text}` leads out of the current directory; send what is elsewhere with --input PATH=ALIAS, or run from above it"
-                    )
-                } else {
-                    format!(
-                        "--include `{text}` matches no file here; it is a directory or a glob from the current directory, such as 'conf/**/*.yaml'"
-                    )
-                }));
-            }
-            self.add_all("", found)?;
+            self.include(text)?;
         }
         Ok(())
     }
+
+    /// A file, a directory, or what a glob names. The user says so, wherever it is; it keeps its place from here.
+    fn include(&mut self, text: &str) -> anyhow::Result<()> {
+        // Of what is here its name is meant, whatever a glob would make of it.
+        let own = self.cwd.to_str().and_then(|cwd| text.strip_prefix(cwd)?.strip_prefix('/'));
+        let text = own.unwrap_or(text).trim_end_matches('/');
+        let text = text.strip_prefix("./").unwrap_or(text);
+        let leads_out = text.starts_with('/') || text.split('/').any(|part| part == "..");
+        let looked = look(self.cwd, text);
+        let path = if leads_out {
+            self.path_above(text)
+                .filter(|_| !matches!(looked, Look::Nothing))
+                .ok_or_else(|| leads_out_of_all(text))?
+        } else {
+            text.to_owned()
+        };
+        match looked {
+            Look::File(meta) => {
+                let source = self.cwd.join(text);
+                File::open(&source).map_err(|error| unreadable(&source, &error))?;
+                self.add(&path, source, &meta)
+            }
+            Look::Directory => {
+                let choice = Choice {
+                    exclude: &self.exclude,
+                    as_git: false,
+                    only: None,
+                };
+                let found = below(&self.cwd.join(text), choice)?;
+                if found.is_empty() {
+                    self.parents.insert(path.clone());
+                }
+                let path = if path == "." { "" } else { &path };
+                self.add_all(path, found)
+            }
+            _ => self.include_matching(text),
+        }
+    }
+
+    fn include_matching(&mut self, text: &str) -> anyhow::Result<()> {
+        let only = globs("--include", &[text.to_owned()], false)?;
+        let choice = Choice {
+            exclude: &self.exclude,
+            as_git: false,
+            only: Some(&only),
+        };
+        let found = below(self.cwd, choice)?;
+        if found.files.is_empty() && found.links.is_empty() {
+            return Err(usage(format!(
+                "--include `{text}` matches no file here; it is a file, a directory or a glob from the current directory, such as 'conf/**/*.yaml'"
+            )));
+        }
+        self.add_all("", found)
+    }
+
+    /// The path from here of something above the current directory, where the job's directory may stand for what holds both: neither the
+    /// user's home nor the root of all.
+    fn path_above(&self, text: &str) -> Option<String> {
+        let real = normalized(&self.ground.cwd.join(text))?;
+        let path = relative(&self.ground.cwd, &real)?;
+        let climbs = path.split('/').take_while(|part| *part == "..").count();
+        let root = self.ground.cwd.ancestors().nth(climbs)?;
+        let home = std::env::home_dir().and_then(|home| home.canonicalize().ok());
+        let is_too_high = root.parent().is_none() || home.is_some_and(|home| home.starts_with(root));
+        (!is_too_high && !path.is_empty()).then_some(path)
+    }
+}
+
+fn leads_out_of_all(text: &str) -> anyhow::Error {
+    usage(format!(
+        "--include `{text}` is not there, or leads out of what a job's directory can stand for (the home directory and `/` are never sent); \
+         send it to another path with --input {text}=NAME, or run from a directory above it"
+    ))
 }

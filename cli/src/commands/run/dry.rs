@@ -1,6 +1,9 @@
 //! `--dry-run`: what would be sent and run.
 
-use std::{collections::HashSet, process::ExitCode};
+use std::{
+    collections::{HashMap, HashSet},
+    process::ExitCode,
+};
 
 use api::view::{Hashes, Missing};
 use bus::{dependencies::Dependencies, ids::Digest, submission::Submission};
@@ -29,6 +32,9 @@ struct Sent {
     sha256: Digest,
     /// Whether the grid has its content; nothing where the grid does not answer.
     on_grid: Option<bool>,
+    /// Why it goes along, where nobody named it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<String>,
 }
 
 /// Prints what a run would come to.
@@ -41,7 +47,8 @@ pub(super) async fn show(client: &Client, args: &RunArgs, plan: Plan, policies: 
     let hashed = hash(sources, &Bar::new("reading", 0)).await?;
     let hashed = hashed.into_iter().map(|file| (file.source.clone(), file)).collect();
     let submission = Submission {
-        dependencies: declared.map(|declared| declared.resolve(&hashed)),
+        dependencies: declared.map(|declared| declared.resolve(&hashed)).transpose()?,
+        env: submit::with_own(plan.env.clone(), args),
         command: plan.command.clone(),
         runtime: plan.runtime.clone(),
         ..submit::submission(args, policies)
@@ -53,6 +60,8 @@ pub(super) async fn show(client: &Client, args: &RunArgs, plan: Plan, policies: 
         .and_then(|path| std::fs::metadata(path).ok())
         .map(|meta| meta.len());
     let links = plan.links.len();
+    let notes = plan.scanned.notes.clone();
+    let dir = plan.root.dir.clone();
     let files = files(client, plan).await?;
     if args.json {
         let mut job = serde_json::to_value(&submission)?;
@@ -62,16 +71,25 @@ pub(super) async fn show(client: &Client, args: &RunArgs, plan: Plan, policies: 
             "job": job,
             "files": files,
             "links": links,
+            "not_sent": notes,
+            "dir": dir,
             "stdin_bytes": stdin,
             "options": args.heard.origins,
         }))?;
     } else {
         print(&words(client, args, &submission, (&files, links, stdin)))?;
+        notes.iter().for_each(|note| super::say::warning(note));
     }
     Ok(ExitCode::SUCCESS)
 }
 
 async fn files(client: &Client, plan: Plan) -> anyhow::Result<Vec<Sent>> {
+    let whys: HashMap<String, String> = plan
+        .scanned
+        .files
+        .iter()
+        .map(|(path, why)| (plan.root.path_of(path), why.to_string()))
+        .collect();
     let bar = Bar::new("reading", plan.inputs.iter().map(|input| input.size).sum());
     let hashed = hash(plan.inputs.iter().map(|input| input.source.clone()).collect(), &bar).await?;
     bar.finish();
@@ -85,6 +103,7 @@ async fn files(client: &Client, plan: Plan) -> anyhow::Result<Vec<Sent>> {
         }
     }
     let sent = hashed.into_iter().zip(plan.inputs).map(|(file, input)| Sent {
+        why: whys.get(input.path.as_str()).cloned(),
         path: input.path.to_string(),
         source: file.source.display().to_string(),
         size: file.size,
@@ -101,7 +120,10 @@ fn words(client: &Client, args: &RunArgs, job: &Submission, (files, links, stdin
     line("packages", job.dependencies.as_ref().map(Dependencies::called));
     line(
         "python",
-        job.dependencies.as_ref().and_then(|dependencies| dependencies.python.clone()),
+        job.dependencies
+            .as_ref()
+            .filter(|dependencies| dependencies.packages > 0)
+            .and_then(|dependencies| dependencies.python.clone()),
     );
     line("image", job.image.clone());
     line("executor", job.executor.map(|executor| executor.to_string()));
@@ -126,7 +148,8 @@ fn words(client: &Client, args: &RunArgs, job: &Submission, (files, links, stdin
             Some(false) => "would be sent",
             None => "the grid does not answer",
         };
-        lines.push(format!("  {}  {}  {state}", file.path, size(file.size)));
+        let why = file.why.as_ref().map(|why| format!("  ({why})")).unwrap_or_default();
+        lines.push(format!("  {}  {}  {state}{why}", file.path, size(file.size)));
     }
     if !args.heard.origins.is_empty() {
         lines.push("options:".to_owned());

@@ -1,10 +1,13 @@
 //! The options of `rgrid run` that say what stands in the script's environment.
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, path::Path};
 
 use clap::Args;
 
-use crate::values::{Pair, Unfit, environment};
+use crate::{
+    text,
+    values::{Pair, Unfit, environment},
+};
 
 /// The longest file of variables, in bytes: they are part of the job, which is small.
 const MAX_BYTES: u64 = 512 << 10;
@@ -56,20 +59,17 @@ fn secret(text: &str) -> Result<Pair, Unfit> {
 }
 
 fn read(path: &str) -> Result<EnvFile, Unfit> {
-    let cannot = |error: std::io::Error| Unfit::new(format!("it cannot be read: {error}"));
-    if fs::metadata(path).map_err(cannot)?.len() > MAX_BYTES {
-        return Err(Unfit::new(format!(
-            "it is longer than {MAX_BYTES} bytes; send it along as a file instead"
-        )));
-    }
-    let text = fs::read_to_string(path).map_err(cannot)?;
+    let text = text::read(Path::new(path), MAX_BYTES).map_err(|error| match error {
+        text::Error::TooLong { .. } => Unfit::new(format!("it is longer than {MAX_BYTES} bytes; send it along as a file instead")),
+        error => Unfit::new(error.to_string()),
+    })?;
     parse(&text).map(EnvFile)
 }
 
 /// Reads variables as Docker and dotenv write them. A `$` is a `$`: nothing is put in for it.
 fn parse(text: &str) -> Result<Vec<Pair>, Unfit> {
     let mut pairs = Vec::new();
-    let mut lines = text.trim_start_matches('\u{feff}').lines().enumerate();
+    let mut lines = text.lines().enumerate();
     while let Some((index, line)) = lines.next() {
         let unfit = |what: &str| Unfit::new(format!("line {}: {what}", index + 1));
         let line = line.trim();
@@ -155,6 +155,23 @@ mod tests {
         ];
         let read: Vec<(&str, &str)> = pairs.iter().map(|pair| (pair.key.as_str(), pair.value.as_str())).collect();
         assert_eq!(read, expected);
+    }
+
+    #[test]
+    fn a_file_is_read_in_every_encoding_or_rejected_with_the_line() -> anyhow::Result<()> {
+        let dir = tempfile::tempdir()?;
+        let path = dir.path().join("a.env");
+        let path = path.to_str().expect("UTF-8");
+        for bytes in text::in_each_encoding("A=größer\r\nB=2\r\n") {
+            std::fs::write(path, bytes)?;
+            let EnvFile(pairs) = read(path).expect("it is text");
+            let pairs: Vec<_> = pairs.iter().map(|pair| (pair.key.as_str(), pair.value.as_str())).collect();
+            assert_eq!(pairs, [("A", "größer"), ("B", "2")]);
+        }
+        std::fs::write(path, b"A=1\nB=\xe9\n")?;
+        let error = read(path).expect_err("Latin-1").to_string();
+        assert!(error.contains("line 2 is not text"), "{error}");
+        Ok(())
     }
 
     #[test]

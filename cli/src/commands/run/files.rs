@@ -1,10 +1,11 @@
 //! The options that say which files go along, besides the arguments that name some.
 
 use std::{
+    env,
     fs::File,
     io::{self, Seek as _},
     os::fd::{AsFd as _, AsRawFd as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -14,7 +15,7 @@ use rustix::fs::{FileType, fstat};
 
 use crate::{
     failure::usage,
-    values::{Pair, Span},
+    values::{ByteSize, Pair, Span, memory},
 };
 
 /// After so long without a byte, it is said that standard input is waited for: a pipe that never ends would be a riddle.
@@ -24,13 +25,13 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "What goes along")]
 pub(super) struct FileArgs {
-    /// Further files, by a glob from the current directory, such as 'conf/**/*.yaml'; may be given several times
+    /// Further files: a file, a directory, or a glob from the current directory such as 'conf/**/*.yaml'; may be given several times
     #[arg(long, value_name = "GLOB")]
     pub(super) include: Vec<String>,
-    /// The whole current directory, without .git and what .gitignore names
+    /// The whole current directory as git sees it: without .git and what .gitignore names, with what is tracked
     #[arg(long)]
     pub(super) workdir: bool,
-    /// What to leave out of --workdir, --include, directories and modules, by a glob such as '*.tmp'; may be given several times
+    /// What to leave out of all that goes along, but for the arguments themselves, by a glob such as '*.tmp'; may be given several times
     #[arg(long, value_name = "GLOB")]
     pub(super) exclude: Vec<String>,
     /// A file or directory of here that is to stand at another path there; may be given several times
@@ -39,9 +40,15 @@ pub(super) struct FileArgs {
     /// What the script reads from standard input: a file, `-` for what comes here, or none [default: `-`, if that is a pipe or a file]
     #[arg(long, short = 'i', value_name = "FILE")]
     pub(super) stdin: Option<PathBuf>,
-    /// Leave a Python script's own modules here; else those that it imports, and that lie beside it, go along
-    #[arg(long)]
-    pub(super) no_imports: bool,
+    /// Send nothing but what is named here: neither the files that the script's text names, nor its own modules
+    #[arg(long, alias = "no-imports")]
+    pub(super) no_scan: bool,
+    /// How many files go along at most because the script names them or their directory [default: 10000]
+    #[arg(long, value_name = "N")]
+    pub(super) scan_files: Option<usize>,
+    /// How many bytes these files have together at most, such as 2GB [default: 500MB]
+    #[arg(long, value_name = "SIZE", value_parser = memory, allow_hyphen_values = true)]
+    pub(super) scan_bytes: Option<ByteSize>,
     /// What names the packages that the script needs: a requirements.txt, pyproject.toml or package.json [default: the script's own head
     /// (PEP 723), else such a file beside it, or above it up to here]
     #[arg(long, value_name = "FILE", conflicts_with = "no_requirements")]
@@ -49,12 +56,16 @@ pub(super) struct FileArgs {
     /// Install no packages: what runs the script has them
     #[arg(long)]
     pub(super) no_requirements: bool,
-    /// Of what it makes or changes, only what this glob names comes back, such as 'out/**' or '*.csv'; may be given several times
+    /// Of what it makes or changes, only what this names comes back: a directory such as out, or a glob such as '*.csv'; may be given
+    /// several times
     #[arg(long, value_name = "GLOB", help_heading = "What comes back")]
     pub(super) output: Vec<String>,
     /// Nothing that it makes is kept
     #[arg(long, conflicts_with = "output", help_heading = "What comes back")]
     pub(super) no_outputs: bool,
+    /// What it removes or renames of the files that it was sent stays here under its old name too
+    #[arg(long, help_heading = "What comes back")]
+    pub(super) keep_deleted: bool,
     /// How long what it makes is kept on the grid after its end, such as 30d [default: as long as the grid keeps it]
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, help_heading = "What comes back")]
     pub(super) keep_outputs: Option<Span>,
@@ -71,7 +82,18 @@ pub(super) struct Stdin {
 impl FileArgs {
     /// Which of its files are outputs, as a submission says it.
     pub(super) fn outputs(&self) -> Option<Vec<String>> {
-        (self.no_outputs || !self.output.is_empty()).then(|| self.output.clone())
+        (self.no_outputs || !self.output.is_empty()).then(|| self.output.iter().map(|pattern| from_here(pattern)).collect())
+    }
+
+    /// Refuses what can never name an output, before anything is sent.
+    ///
+    /// # Errors
+    /// A usage error that says why.
+    pub(super) fn check_outputs(&self) -> anyhow::Result<()> {
+        for pattern in self.outputs().iter().flatten() {
+            bus::outputs::globs(pattern).map_err(|error| usage(format!("--output: {error}")))?;
+        }
+        Ok(())
     }
 
     /// What the script is to read from standard input; nothing where there is nothing. A pipe is read to its end.
@@ -86,6 +108,22 @@ impl FileArgs {
             None if self.stdin.is_none() => copied().await,
             _ => self.stdin.clone().map_or(Ok(None), given),
         }
+    }
+}
+
+/// A pattern from the current directory on: an absolute one below it is made relative.
+fn from_here(pattern: &str) -> String {
+    let logical = env::var_os("PWD").map(PathBuf::from);
+    let here = env::current_dir().ok().into_iter().chain(logical);
+    let mut below = here.filter_map(|dir| relative_to(pattern, &dir));
+    below.next().unwrap_or_else(|| pattern.to_owned())
+}
+
+fn relative_to(pattern: &str, dir: &Path) -> Option<String> {
+    let dir = dir.to_str().filter(|dir| dir.starts_with('/'))?.trim_end_matches('/');
+    match pattern.strip_prefix(dir)? {
+        "" | "/" => Some(".".to_owned()),
+        below => below.strip_prefix('/').map(ToOwned::to_owned),
     }
 }
 
@@ -130,4 +168,25 @@ async fn copied() -> anyhow::Result<Option<Stdin>> {
         path: format!("/proc/self/fd/{}", copy.as_raw_fd()).into(),
         _copy: Some(copy),
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_absolute_pattern_below_this_directory_is_made_relative() {
+        let cases = [
+            ("/home/me/p/out/*.csv", "/home/me/p", Some("out/*.csv")),
+            ("/home/me/p", "/home/me/p", Some(".")),
+            ("/home/me/p/", "/home/me/p/", Some(".")),
+            ("/home/me/project/x", "/home/me/p", None),
+            ("/etc/x", "/home/me/p", None),
+            ("out", "/home/me/p", None),
+            ("/out", "/", Some("out")),
+        ];
+        for (pattern, dir, expected) in cases {
+            assert_eq!(relative_to(pattern, Path::new(dir)).as_deref(), expected, "{pattern} in {dir}");
+        }
+    }
 }

@@ -10,7 +10,7 @@ use bus::tree::Link;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use ignore::WalkBuilder;
 
-use crate::failure::usage;
+use crate::{bring::OWN_DIR, failure::usage};
 
 /// The most files of one directory: far more are surely not meant.
 const MOST: usize = 200_000;
@@ -27,11 +27,6 @@ pub(super) struct Gathered {
 }
 
 impl Gathered {
-    /// Files alone.
-    pub(super) fn of_files(files: Vec<(String, PathBuf)>) -> Self {
-        Self { files, ..Self::default() }
-    }
-
     /// Whether there is nothing at all.
     pub(super) fn is_empty(&self) -> bool {
         self.files.is_empty() && self.links.is_empty() && self.dirs.is_empty()
@@ -84,6 +79,9 @@ pub(super) fn below(root: &Path, choice: Choice<'_>) -> anyhow::Result<Gathered>
     while let Some(next) = to_visit.pop() {
         visit(&next, choice, &mut found, &mut to_visit)?;
     }
+    if choice.as_git {
+        add_tracked(root, choice, &mut found)?;
+    }
     follow_left_out(root, choice, &mut found);
     let paths = found
         .files
@@ -99,6 +97,22 @@ pub(super) fn below(root: &Path, choice: Choice<'_>) -> anyhow::Result<Gathered>
     }
     found.files.sort();
     Ok(found)
+}
+
+/// What git tracks is part of the project, also where .gitignore names it.
+fn add_tracked(root: &Path, choice: Choice<'_>, found: &mut Gathered) -> anyhow::Result<()> {
+    let known: BTreeSet<String> = found.files.iter().map(|(path, _)| path.clone()).collect();
+    for source in crate::scan::tracked(root) {
+        let Ok(relative) = source.strip_prefix(root) else { continue };
+        let path = text("", relative)?;
+        let is_left_out = Path::new(&path)
+            .ancestors()
+            .any(|part| !part.as_os_str().is_empty() && choice.exclude.is_match(part));
+        if !known.contains(&path) && !is_left_out && is_meant(choice, &path) && !source.is_symlink() {
+            found.files.push((path, source));
+        }
+    }
+    Ok(())
 }
 
 /// A directory to look through: the root, or what a link leads to.
@@ -153,11 +167,14 @@ fn visit(at: &Visit, choice: Choice<'_>, found: &mut Gathered, to_visit: &mut Ve
         .standard_filters(false)
         .git_ignore(as_git)
         .git_exclude(as_git)
+        .git_global(as_git)
         .parents(as_git)
         .require_git(false)
         .filter_entry(move |entry| {
             let path = entry.path().strip_prefix(&root).unwrap_or(entry.path());
-            let own = as_git && entry.file_name() == ".git";
+            // What rgrid keeps beside outputs is nobody's input.
+            let is_dir = entry.file_type().is_some_and(|kind| kind.is_dir());
+            let own = (as_git && entry.file_name() == ".git") || (is_dir && entry.file_name() == OWN_DIR);
             !own && !exclude.is_match(Path::new(&before).join(path))
         })
         .build();
@@ -246,10 +263,19 @@ mod tests {
     fn what_stands_below_is_found_and_links_that_lead_out_are_followed() -> anyhow::Result<()> {
         let temp = tempfile::tempdir()?;
         let root = temp.path().join("root");
-        for dir in ["a/empty", "node_modules/x", "a/b", ".git"] {
+        for dir in ["a/empty", "node_modules/x", "a/b", ".git", ".rgrid/replaced", "a/.rgrid"] {
             fs::create_dir_all(root.join(dir))?;
         }
-        for file in ["a/1.csv", "a/b/2.csv", "skip.tmp", "node_modules/x/y.js", ".git/config", ".hidden"] {
+        for file in [
+            ".rgrid/replaced/x",
+            "a/.rgrid/y",
+            "a/1.csv",
+            "a/b/2.csv",
+            "skip.tmp",
+            "node_modules/x/y.js",
+            ".git/config",
+            ".hidden",
+        ] {
             fs::write(root.join(file), file)?;
         }
         fs::write(root.join(".gitignore"), "node_modules/\n")?;

@@ -1,16 +1,17 @@
 //! Where what comes back belongs that stood elsewhere in the job's directory than here.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
 
 use anyhow::Context as _;
-use api::view::ArtifactView;
+use api::view::{ArtifactView, Artifacts};
 use bus::{spec::RelPath, tree::Link};
 
-use super::plan::Planner;
+use super::{draft::Root, plan::Planner};
+use crate::bring::{At, Back};
 
 /// A file or directory that went along from outside of the current directory, or to another path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,18 +24,15 @@ pub(super) struct Home {
     is_dir: bool,
 }
 
-/// What comes back to one directory.
-#[derive(Debug, Default)]
-pub(super) struct Back {
-    /// Files, by their paths from there.
-    pub(super) files: Vec<ArtifactView>,
-    /// Links, by theirs.
-    pub(super) links: Vec<Link>,
-    /// The paths of links that went along from there.
-    pub(super) sent_links: BTreeSet<String>,
-}
-
 impl Home {
+    /// As it stands in a job's directory that stands for this one.
+    pub(super) fn within(self, root: &Root) -> Self {
+        Self {
+            path: root.path_of(&self.path),
+            ..self
+        }
+    }
+
     /// The directory here that a path of the job's belongs to, and its path from there; nothing for what is not of this home.
     fn place<'a>(&'a self, path: &'a str) -> Option<(&'a Path, &'a str)> {
         match path.strip_prefix(&self.path)? {
@@ -46,36 +44,39 @@ impl Home {
 }
 
 /// Sorts what a job left by the directories here where it belongs: what it changed of a file or directory from elsewhere goes back
-/// there, and all the rest below the current directory.
+/// there, and all the rest below the directory that stands for the job's own.
 ///
 /// # Errors
 /// If a path cannot be had here.
-pub(super) fn sort(
-    homes: &[Home],
-    (files, links): (Vec<ArtifactView>, Vec<Link>),
-    sent_links: &[RelPath],
-) -> anyhow::Result<BTreeMap<PathBuf, Back>> {
+pub(super) fn sort(homes: &[Home], base: &Path, found: &Artifacts) -> anyhow::Result<BTreeMap<PathBuf, Back>> {
     let mut sorted: BTreeMap<PathBuf, Back> = BTreeMap::new();
     let place = |path: &RelPath| -> anyhow::Result<(PathBuf, RelPath)> {
         let places = homes.iter().filter_map(|home| Some((home.path.len(), home.place(path.as_str())?)));
         let nearest = places.max_by_key(|(length, _)| *length).map(|(_, place)| place);
-        let (dir, below) = nearest.unwrap_or((Path::new(""), path.as_str()));
+        let (dir, below) = nearest.unwrap_or((base, path.as_str()));
         let below = below.parse().with_context(|| format!("cannot save {path}"))?;
         Ok((dir.to_owned(), below))
     };
-    for file in files {
+    for file in &found.artifacts {
         let (dir, path) = place(&file.path)?;
-        sorted.entry(dir).or_default().files.push(ArtifactView { path, ..file });
+        sorted.entry(dir).or_default().files.push(At {
+            there: file.path.to_string(),
+            what: ArtifactView { path, ..file.clone() },
+        });
     }
-    for link in links {
+    for link in &found.links {
         let (dir, path) = place(&link.path)?;
-        sorted.entry(dir).or_default().links.push(Link { path, ..link });
+        sorted.entry(dir).or_default().links.push(At {
+            there: link.path.to_string(),
+            what: Link { path, ..link.clone() },
+        });
     }
-    for link in sent_links {
-        let (dir, path) = place(link)?;
-        if let Some(back) = sorted.get_mut(&dir) {
-            back.sent_links.insert(path.to_string());
-        }
+    for gone in &found.deleted {
+        let (dir, what) = place(gone)?;
+        sorted.entry(dir).or_default().deleted.push(At {
+            there: gone.to_string(),
+            what,
+        });
     }
     Ok(sorted)
 }
@@ -145,26 +146,35 @@ mod tests {
             "rgrid-2/site2",
             "new",
         ];
-        let files = files.map(file).into_iter().collect::<anyhow::Result<Vec<_>>>()?;
-        let links = vec![Link {
-            path: "rgrid-2/site/latest".parse()?,
-            target: "a".to_owned(),
-        }];
-        let sorted = sort(&homes, (files, links), &["rgrid-2/site/cur".parse()?, "none/here".parse()?])?;
-        assert_eq!(sorted[Path::new("/www/site")].sent_links, BTreeSet::from(["cur".to_owned()]));
+        let found = Artifacts {
+            artifacts: files.map(file).into_iter().collect::<anyhow::Result<Vec<_>>>()?,
+            links: vec![Link {
+                path: "rgrid-2/site/latest".parse()?,
+                target: "a".to_owned(),
+            }],
+            deleted: vec!["rgrid-1/in.txt".parse()?, "rgrid-2/site/sub".parse()?, "old".parse()?],
+            ..Artifacts::default()
+        };
+        let sorted = sort(&homes, Path::new("base"), &found)?;
+        assert_eq!(sorted[Path::new("/www/site")].files[0].there, "rgrid-2/site/a/b.md");
         let found: Vec<(String, Vec<String>)> = sorted
             .iter()
             .map(|(dir, back)| {
-                let paths = back.files.iter().map(|file| file.path.to_string());
-                let links = back.links.iter().map(|link| link.path.to_string());
-                (dir.display().to_string(), paths.chain(links).collect())
+                let paths = back.files.iter().map(|file| file.what.path.to_string());
+                let links = back.links.iter().map(|link| link.what.path.to_string());
+                let gone = back.deleted.iter().map(|gone| format!("-{}", gone.what));
+                (dir.display().to_string(), paths.chain(links).chain(gone).collect())
             })
             .collect();
         let expected = [
-            ("", vec!["rgrid-1/in.txt.bak", "rgrid-1/in.txt/odd", "rgrid-2/site2", "new"]),
-            ("/data", vec!["in.txt"]),
+            ("/data", vec!["in.txt", "-in.txt"]),
+            ("/far", vec!["-sub"]),
             ("/far/sub", vec!["c"]),
             ("/www/site", vec!["a/b.md", "latest"]),
+            (
+                "base",
+                vec!["rgrid-1/in.txt.bak", "rgrid-1/in.txt/odd", "rgrid-2/site2", "new", "-old"],
+            ),
         ];
         let expected = expected.map(|(dir, paths)| (dir.to_owned(), paths.into_iter().map(str::to_owned).collect()));
         assert_eq!(found, expected);

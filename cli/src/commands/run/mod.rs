@@ -6,12 +6,14 @@ mod batch_args;
 mod besides;
 mod dependencies;
 mod deployed;
+mod draft;
 mod dry;
 mod environment;
 mod files;
+mod first_line;
+mod found;
 mod gather;
 mod home;
-mod imports;
 pub(crate) mod interrupt;
 mod layers;
 mod missed;
@@ -19,8 +21,10 @@ mod place;
 mod plan;
 mod policy;
 mod runtime;
+mod saving;
 pub(crate) mod say;
 mod script;
+mod stage;
 pub(crate) mod submit;
 mod wait;
 
@@ -32,23 +36,24 @@ use std::{
 };
 
 use anyhow::Context as _;
-use api::view::{ArtifactView, Artifacts, JobView, Submitted};
-use bus::{job::State, spec::RelPath};
+use api::view::{JobView, Submitted};
+use bus::job::State;
 use serde_json::json;
 
 pub(crate) use self::{args::RunArgs, layers::hear};
 use self::{
     home::Home,
     interrupt::Interrupts,
-    missed::LastWords,
+    missed::{Known, LastWords, Missed},
     plan::{Plan, Wishes, plan},
-    submit::Sent,
+    submit::Answered,
     wait::{Manner, Waited, wait},
 };
 use crate::{
-    client::{Client, save_links, save_outputs},
+    bring::Sent,
+    client::Client,
     failure::usage,
-    output::{counted, print_json, print_line, size},
+    output::{print_json, print_line},
 };
 
 /// The exit code of a program whose output nobody reads, 128 + SIGPIPE.
@@ -67,6 +72,7 @@ pub(crate) async fn run(mut args: RunArgs) -> anyhow::Result<ExitCode> {
     let cwd = env::current_dir().context("cannot tell which directory this is; change to one that exists")?;
     let mut plan = plan_of(&args, &cwd)?;
     args.policy.check()?;
+    args.files.check_outputs()?;
     let client = args.connect.client()?;
     let policies = args.policy.resolve(&client).await?;
     // Held to the end: what was piped in is a temporary file.
@@ -75,10 +81,14 @@ pub(crate) async fn run(mut args: RunArgs) -> anyhow::Result<ExitCode> {
     if args.dry_run {
         return dry::show(&client, &args, plan, &policies).await;
     }
-    let brought = Brought::of(&args, &mut plan, &cwd);
+    plan.scanned.tell(args.verbose);
+    let mut brought = Brought::of(&args, &mut plan, &cwd);
     let (submitted, mut interrupts) = match Box::pin(submit::submit(&client, &args, plan, &policies)).await? {
-        Sent::Accepted(submitted, interrupts) => (*submitted, interrupts),
-        Sent::Interrupted(signal) => return Ok(signal.into()),
+        Answered::Accepted(accepted) => {
+            brought.given = accepted.given;
+            (accepted.job, accepted.interrupts)
+        }
+        Answered::Interrupted(signal) => return Ok(signal.into()),
     };
     if submitted.reused {
         eprintln!("rgrid: the same ran before: this is the result of job {}", submitted.id);
@@ -102,6 +112,7 @@ pub(crate) async fn run(mut args: RunArgs) -> anyhow::Result<ExitCode> {
     }
     let shown = Shown {
         no_download: args.no_download,
+        keep_deleted: args.files.keep_deleted,
         json: args.json,
         verbose: args.verbose,
     };
@@ -127,11 +138,12 @@ fn wishes(args: &RunArgs) -> Wishes<'_> {
 pub(crate) struct Brought {
     /// What of it stands elsewhere there.
     homes: Vec<Home>,
-    /// Its links.
-    links: Vec<RelPath>,
-    /// The paths of all of it, and the directory that they are from; nothing where that is not known, or the user left things out, and
-    /// knows.
-    sent: Option<(PathBuf, BTreeSet<String>)>,
+    /// The directory that stands for the job's own: its outputs are saved there.
+    base: PathBuf,
+    /// What it was given, to tell what is here as it was sent.
+    given: Sent,
+    /// The paths of all of it, and where they are meant from; nothing where that is not known, or the user left things out, and knows.
+    known: Option<Known>,
 }
 
 impl Brought {
@@ -142,15 +154,26 @@ impl Brought {
         let sent = paths.map(ToString::to_string).chain(kept.map(ToOwned::to_owned)).collect();
         Self {
             homes: std::mem::take(&mut plan.homes),
-            links: plan.links.iter().map(|link| link.path.clone()).collect(),
-            sent: args.files.exclude.is_empty().then(|| (cwd.to_owned(), sent)),
+            base: plan.root.path.clone(),
+            given: Sent::default(),
+            known: args.files.exclude.is_empty().then(|| known(args, plan, cwd, sent)),
         }
     }
 
     /// What was not, and the job missed.
-    fn missed(&self, words: &LastWords) -> Vec<String> {
-        let sent = self.sent.as_ref();
-        sent.map_or_else(Vec::new, |(cwd, sent)| words.missed(sent, |name| cwd.join(name).exists()))
+    fn missed(&self, words: &LastWords) -> Vec<Missed> {
+        self.known.as_ref().map_or_else(Vec::new, |known| words.missed(known))
+    }
+}
+
+fn known(args: &RunArgs, plan: &Plan, cwd: &Path, sent: BTreeSet<String>) -> Known {
+    let cwd = cwd.canonicalize().unwrap_or_else(|_| cwd.to_owned());
+    let script = args.words.first().filter(|_| !args.program).map(|script| cwd.join(script));
+    Known {
+        root: cwd.join(&plan.root.path),
+        script_dir: script.and_then(|script| script.canonicalize().ok()?.parent().map(Path::to_owned)),
+        cwd,
+        sent,
     }
 }
 
@@ -160,6 +183,8 @@ impl Brought {
 pub(crate) struct Shown {
     /// Its outputs stay in the store.
     pub(crate) no_download: bool,
+    /// What it removed of its inputs stays here.
+    pub(crate) keep_deleted: bool,
     /// As one JSON object on standard output.
     pub(crate) json: bool,
     /// With where it runs, and what came back.
@@ -204,14 +229,21 @@ pub(crate) async fn follow(
 
 /// The job ended: its outputs come here, and its end becomes ours.
 async fn end(client: &Client, args: Shown, job: &JobView, (brought, words): (&Brought, &LastWords)) -> anyhow::Result<ExitCode> {
-    let outputs = if args.no_download {
-        Vec::new()
+    // Before anything is saved that the job itself made.
+    let missed = if job.exit_code.is_some() {
+        brought.missed(words)
     } else {
-        save(client, args, job, brought).await?
+        Vec::new()
+    };
+    let saved = if args.no_download {
+        saving::Saved::default()
+    } else {
+        Box::pin(saving::save(client, args, job, brought)).await?
     };
     if args.json {
         let mut value = serde_json::to_value(job)?;
-        value["outputs"] = json!(outputs);
+        value["outputs"] = json!(saved.outputs);
+        value["saved"] = saved.report.to_json();
         print_json(&value)?;
     }
     // A script's own exit code says it all, as it does here.
@@ -220,47 +252,15 @@ async fn end(client: &Client, args: Shown, job: &JobView, (brought, words): (&Br
     } else if job.exit_code.is_none() {
         eprintln!("rgrid: job {} is {}", job.id, job.state);
     }
-    if job.state != State::Succeeded && job.exit_code.is_some() {
-        for name in brought.missed(words) {
-            let quoted = shell_words::quote(&name);
-            eprintln!("rgrid: {name} is here, and was not sent along; --include {quoted} sends it");
-        }
-    }
-    Ok(exit_code(job))
+    missed.iter().for_each(say::missed);
+    saved.say(job.id, args.verbose);
+    Ok(exit_code(job, saved.report.is_whole()))
 }
 
-async fn save(client: &Client, args: Shown, job: &JobView, brought: &Brought) -> anyhow::Result<Vec<ArtifactView>> {
-    let left_any = job
-        .attempts
-        .last()
-        .and_then(|attempt| attempt.manifest.as_ref())
-        .is_some_and(|manifest| manifest.files + manifest.links > 0);
-    if !left_any {
-        return Ok(Vec::new());
-    }
-    let found: Artifacts = client.get(&format!("/v1/jobs/{}/artifacts", job.id), &()).await?;
-    let (mut files, mut bytes) = (0, 0);
-    let mut broke = None;
-    for (dir, back) in home::sort(&brought.homes, (found.artifacts.clone(), found.links), &brought.links)? {
-        // What cannot be saved in one place does not keep the rest from theirs.
-        match save_outputs(client, job.id, back.files, (&dir, &back.sent_links)).await {
-            Ok(saved) => (files, bytes) = (files + saved.paths.len(), bytes + saved.bytes),
-            Err(error) => broke = broke.or(Some(error)),
-        }
-        broke = save_links(&back.links, &dir, true).err().or(broke);
-    }
-    if let Some(error) = broke {
-        return Err(error);
-    }
-    if args.verbose {
-        eprintln!("rgrid: {} ({}) came back", counted(files, "output"), size(bytes));
-    }
-    Ok(found.artifacts)
-}
-
-fn exit_code(job: &JobView) -> ExitCode {
+/// The script's own exit code; 1 where it is 0 and an output could not be saved.
+fn exit_code(job: &JobView, is_whole: bool) -> ExitCode {
     let code = match job.state {
-        State::Succeeded => 0,
+        State::Succeeded => i32::from(!is_whole),
         _ => job.exit_code.unwrap_or(1),
     };
     ExitCode::from(u8::try_from(code).unwrap_or(1))

@@ -8,6 +8,8 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
+use crate::scan::relative;
+
 /// What a word of the command line is, as the name of a file.
 #[derive(Debug)]
 pub(super) enum Look {
@@ -63,8 +65,8 @@ pub(super) enum Place {
     },
 }
 
-/// Where an existing file belongs.
-pub(super) fn place(cwd: &Path, word: &str) -> std::io::Result<Place> {
+/// Where an existing file belongs. What lies in the project around the current directory (`top`) keeps its place from here.
+pub(super) fn place(cwd: &Path, top: &Path, word: &str) -> std::io::Result<Place> {
     let not_text = || std::io::Error::new(ErrorKind::InvalidData, "its path is not text (UTF-8)");
     let path = Path::new(word);
     if path
@@ -90,9 +92,14 @@ pub(super) fn place(cwd: &Path, word: &str) -> std::io::Result<Place> {
             "it is the root of all files; name what is meant in it, or pass it as plain text with --no-input",
         ));
     };
-    match real.strip_prefix(cwd.canonicalize()?) {
+    let cwd = cwd.canonicalize()?;
+    match real.strip_prefix(&cwd) {
         Ok(inside) => Ok(Place::Inside {
             path: inside.to_str().ok_or_else(not_text)?.to_owned(),
+            plain: false,
+        }),
+        Err(_) if real.starts_with(top) && real != top => Ok(Place::Inside {
+            path: relative(&cwd, &real).ok_or_else(not_text)?,
             plain: false,
         }),
         Err(_) => Ok(Place::Outside {
@@ -177,20 +184,20 @@ mod tests {
             path: path.to_owned(),
             plain,
         };
-        assert_eq!(place(&cwd, "data/x")?, inside("data/x", true));
-        assert_eq!(place(&cwd, "./data//x")?, inside("data/x", true));
-        assert_eq!(place(&cwd, "data/../data/x")?, inside("data/x", false));
-        assert_eq!(place(&cwd, &cwd.join("data/x").to_string_lossy())?, inside("data/x", false));
+        assert_eq!(place(&cwd, &cwd, "data/x")?, inside("data/x", true));
+        assert_eq!(place(&cwd, &cwd, "./data//x")?, inside("data/x", true));
+        assert_eq!(place(&cwd, &cwd, "data/../data/x")?, inside("data/x", false));
+        assert_eq!(place(&cwd, &cwd, &cwd.join("data/x").to_string_lossy())?, inside("data/x", false));
         let real = temp.path().canonicalize()?.join("y");
         assert_eq!(
-            place(&cwd, "../y")?,
+            place(&cwd, &cwd, "../y")?,
             Place::Outside {
                 real,
                 name: "y".to_owned()
             }
         );
-        assert!(matches!(place(&cwd, "..")?, Place::Outside { real, .. } if real == temp.path().canonicalize()?));
-        assert!(place(&cwd, "/..").is_err());
+        assert!(matches!(place(&cwd, &cwd, "..")?, Place::Outside { real, .. } if real == temp.path().canonicalize()?));
+        assert!(place(&cwd, &cwd, "/..").is_err());
         assert!(matches!(look(&cwd, "data"), Look::Directory));
         assert!(matches!(look(&cwd, "/"), Look::Nothing));
         assert!(matches!(look(&cwd, "nothing"), Look::Nothing));

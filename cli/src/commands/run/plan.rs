@@ -1,7 +1,7 @@
 //! From the words of the command line to the job's command and the files that go along.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     ffi::{OsStr, OsString},
     fs::{File, Metadata},
     io::Read as _,
@@ -14,13 +14,16 @@ use globset::GlobSet;
 
 use super::{
     dependencies::Declared,
+    draft::{Draft, Root},
     files::FileArgs,
-    gather::{Choice, Gathered, below, globs},
+    first_line::Own,
+    found::Scanned,
+    gather::{Choice, below, globs},
     home::Home,
     place::{Look, Place, Taken, look, place},
     runtime::{Told, tell},
 };
-use crate::failure::usage;
+use crate::{failure::usage, scan::Ground};
 
 /// How much of a script is read to learn what runs it.
 const HEAD: u64 = 256;
@@ -38,6 +41,10 @@ pub(super) struct Plan {
     pub(super) links: Vec<Link>,
     /// The directories that go along with nothing in them.
     pub(super) dirs: Vec<RelPath>,
+    /// The directory of here that the job's work directory stands for, and where the command starts in it.
+    pub(super) root: Root,
+    /// Variables that its first line sets.
+    pub(super) env: BTreeMap<String, String>,
     /// The packages that it needs.
     pub(super) dependencies: Option<Declared>,
     /// What it reads from standard input.
@@ -46,10 +53,21 @@ pub(super) struct Plan {
     pub(super) homes: Vec<Home>,
     /// What to call it, where its command does not begin with the script.
     pub(super) named: Option<String>,
+    /// What was found that the script needs.
+    pub(super) scanned: Scanned,
+}
+
+/// What is a job's own, of several with one script.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Member {
+    pub(super) command: Vec<String>,
+    pub(super) inputs: Vec<Input>,
+    pub(super) links: Vec<Link>,
+    pub(super) dirs: Vec<RelPath>,
 }
 
 /// A file that goes along.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Input {
     /// Where it is.
     pub(super) source: PathBuf,
@@ -81,63 +99,106 @@ pub(super) struct Wishes<'a> {
 /// # Errors
 /// A usage error where a word cannot be meant so.
 pub(super) fn plan(cwd: &Path, words: &[OsString], wishes: &Wishes<'_>) -> anyhow::Result<Plan> {
-    let words = words.iter().map(|word| text(word)).collect::<anyhow::Result<Vec<&str>>>()?;
-    let Some((script, arguments)) = words.split_first() else {
+    Ok(plan_all(cwd, &[words.to_vec()], wishes, true)?.0)
+}
+
+/// Plans runs of one script from a directory, each with words of its own: what they share is looked at once.
+///
+/// # Errors
+/// A usage error where a word cannot be meant so.
+pub(super) fn plan_batch(cwd: &Path, runs: &[Vec<OsString>], wishes: &Wishes<'_>) -> anyhow::Result<(Plan, Vec<Member>)> {
+    plan_all(cwd, runs, wishes, false)
+}
+
+fn plan_all(cwd: &Path, runs: &[Vec<OsString>], wishes: &Wishes<'_>, is_one: bool) -> anyhow::Result<(Plan, Vec<Member>)> {
+    let runs = runs
+        .iter()
+        .map(|words| words.iter().map(|word| text(word)).collect::<anyhow::Result<Vec<&str>>>())
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let Some(script) = runs.first().and_then(|words| words.first()).copied() else {
         return Err(usage("name a script"));
     };
-    let unused = wishes
-        .no_input
-        .iter()
-        .find(|path| !arguments.iter().any(|word| named(word).any(|name| name == path.as_os_str())));
-    if let Some(path) = unused {
-        return Err(usage(format!(
-            "--no-input {} names none of the script's arguments; write it exactly as the argument",
-            path.display()
-        )));
-    }
-    let mut planner = Planner {
-        cwd,
-        wishes,
-        exclude: globs("--exclude", wishes.files.map_or(&[][..], |files| &files.exclude), true)?,
-        taken: Taken::default(),
-        sent: HashMap::new(),
-        aliases: HashMap::new(),
-        aliasing: false,
-        inputs: Vec::new(),
-        links: Vec::new(),
-        dirs: Vec::new(),
-        parents: BTreeSet::new(),
-        homes: Vec::new(),
-    };
+    check_no_input(&runs, wishes)?;
+    let mut planner = Planner::new(cwd, script, &runs, wishes)?;
     planner.aliases()?;
     // First those that keep their path, so that nothing from elsewhere takes it; then whole directories, in which others may be.
     for here in [true, false] {
-        words.iter().for_each(|word| planner.reserve(word, here));
+        for words in &runs {
+            words.iter().for_each(|word| planner.reserve(word, here));
+        }
     }
     let (mut command, runtime) = if wishes.program {
-        (vec![(*script).to_owned()], None)
+        (vec![script.to_owned()], None)
     } else {
         planner.script(script)?
     };
     let called = command.last().cloned().unwrap_or_default();
-    let has_options = command.len() > 1;
-    for word in arguments {
-        command.push(planner.argument(word)?);
+    let named = (command.len() > 1).then(|| called.clone());
+    // Of one run, its arguments come before what is found, as the user wrote them.
+    let mut drafts = Vec::with_capacity(runs.len());
+    if is_one {
+        for word in &runs[0][1..] {
+            command.push(planner.argument(word)?);
+        }
     }
+    let scanned = planner.scan(script, &called, runtime.as_deref(), &runs)?;
     planner.besides()?;
     planner.room()?;
     let dependencies = planner.dependencies(script, runtime.as_deref(), &called)?;
-    Ok(Plan {
+    let shared = planner.draft.take();
+    if !is_one {
+        for words in &runs {
+            let mut own = command.clone();
+            for word in &words[1..] {
+                own.push(planner.argument(word)?);
+            }
+            planner.room()?;
+            drafts.push((own, planner.take_member()));
+        }
+    }
+    let homes = std::mem::take(&mut planner.homes);
+    let root = Root::around(&planner.ground.cwd, drafts.iter().map(|(_, draft)| draft).chain([&shared]));
+    let (inputs, links, dirs) = shared.finish(&root)?;
+    let members = drafts.into_iter().map(|(command, draft)| {
+        let (inputs, links, dirs) = draft.finish(&root)?;
+        Ok(Member {
+            command,
+            inputs,
+            links,
+            dirs,
+        })
+    });
+    let members = members.collect::<anyhow::Result<Vec<_>>>()?;
+    let plan = Plan {
         command,
         runtime,
-        inputs: planner.inputs,
-        links: planner.links,
-        dirs: planner.dirs,
+        inputs,
+        links,
+        dirs,
+        homes: homes.into_iter().map(|home| home.within(&root)).collect(),
+        root,
+        env: std::mem::take(&mut planner.env),
         dependencies,
         stdin: None,
-        homes: planner.homes,
-        named: has_options.then_some(called),
-    })
+        named,
+        scanned,
+    };
+    Ok((plan, members))
+}
+
+fn check_no_input(runs: &[Vec<&str>], wishes: &Wishes<'_>) -> anyhow::Result<()> {
+    let names = |path: &OsString| {
+        runs.iter()
+            .flat_map(|words| &words[1..])
+            .any(|word| named(word).any(|name| name == path.as_os_str()))
+    };
+    match wishes.no_input.iter().find(|path| !names(path)) {
+        Some(path) => Err(usage(format!(
+            "--no-input {} names none of the script's arguments; write it exactly as the argument",
+            path.display()
+        ))),
+        None => Ok(()),
+    }
 }
 
 fn text(word: &OsStr) -> anyhow::Result<&str> {
@@ -149,15 +210,17 @@ fn text(word: &OsStr) -> anyhow::Result<&str> {
     })
 }
 
-/// The names that a word may give to a file: all of it, or what stands behind `--option=` or `key=`.
-fn named(word: &str) -> impl Iterator<Item = &str> {
+/// The names that a word may give to a file: all of it, or what stands behind `--option=` or `key=`, or behind `@` (a file of arguments).
+pub(super) fn named(word: &str) -> impl Iterator<Item = &str> {
     let value = word.split_once('=').map(|(_, value)| value);
-    std::iter::once(word).chain(value)
+    let listed = word.strip_prefix('@').or_else(|| value?.strip_prefix('@'));
+    std::iter::once(word).chain(value).chain(listed)
 }
 
 /// A plan in the making.
 pub(super) struct Planner<'a> {
     pub(super) cwd: &'a Path,
+    pub(super) ground: Ground,
     pub(super) wishes: &'a Wishes<'a>,
     pub(super) exclude: GlobSet,
     pub(super) taken: Taken,
@@ -167,12 +230,55 @@ pub(super) struct Planner<'a> {
     pub(super) aliases: HashMap<String, String>,
     /// Whether that is being sent now.
     pub(super) aliasing: bool,
-    pub(super) inputs: Vec<Input>,
-    pub(super) links: Vec<Link>,
-    pub(super) dirs: Vec<RelPath>,
+    pub(super) draft: Draft,
     /// Directories of here that arguments name something in that is not here: the job may make it there.
     pub(super) parents: BTreeSet<String>,
     pub(super) homes: Vec<Home>,
+    /// Variables that the script's first line sets.
+    env: BTreeMap<String, String>,
+}
+
+impl<'a> Planner<'a> {
+    fn new(cwd: &'a Path, script: &str, runs: &[Vec<&str>], wishes: &'a Wishes<'a>) -> anyhow::Result<Self> {
+        // Of a program, the script may be among its words: `python3 s.py`.
+        let words = runs.first().map_or(&[][..], Vec::as_slice);
+        let script = if wishes.program {
+            words
+                .iter()
+                .copied()
+                .find(|word| crate::scan::is_source(Path::new(word)) && cwd.join(word).is_file())
+        } else {
+            Some(script)
+        };
+        let ground = Ground::of(cwd, script.map(Path::new), std::env::home_dir().as_deref()).map_err(|error| {
+            usage(format!(
+                "cannot look at the current directory: {error}; change to one that can be read"
+            ))
+        })?;
+        Ok(Self {
+            cwd,
+            ground,
+            wishes,
+            exclude: globs("--exclude", wishes.files.map_or(&[][..], |files| &files.exclude), true)?,
+            taken: Taken::default(),
+            sent: HashMap::new(),
+            aliases: HashMap::new(),
+            aliasing: false,
+            draft: Draft::default(),
+            parents: BTreeSet::new(),
+            homes: Vec::new(),
+            env: BTreeMap::new(),
+        })
+    }
+
+    /// What was planned for one run of several; its paths are free again for the next.
+    fn take_member(&mut self) -> Draft {
+        let draft = self.draft.take();
+        for path in draft.paths() {
+            self.sent.remove(path);
+        }
+        draft
+    }
 }
 
 impl Planner<'_> {
@@ -182,7 +288,7 @@ impl Planner<'_> {
             if self.is_excluded(name) {
                 continue;
             }
-            match (look(self.cwd, name), place(self.cwd, name)) {
+            match (look(self.cwd, name), place(self.cwd, &self.ground.top, name)) {
                 (Look::File(_) | Look::Directory, Ok(Place::Inside { path, .. })) if here => drop(self.taken.inside(&path)),
                 (Look::Directory, Ok(Place::Outside { real, name: called })) if !here && !self.aliases.contains_key(name) => {
                     self.taken.outside(self.cwd, &real, &called);
@@ -192,7 +298,7 @@ impl Planner<'_> {
         }
     }
 
-    fn is_excluded(&self, name: &str) -> bool {
+    pub(super) fn is_excluded(&self, name: &str) -> bool {
         self.wishes.no_input.iter().any(|path| path == name)
     }
 
@@ -223,13 +329,21 @@ impl Planner<'_> {
             .head(word)
             .map_err(|error| usage(format!("cannot read the script {shown}: {}", cause(&error))))?;
         let told = match self.wishes.runtime {
-            Some(runtime) => Told::Runtime(runtime.to_owned(), Vec::new()),
+            Some(runtime) => Told::Runtime(runtime.to_owned(), Own::default()),
             None => tell(Path::new(word), &head, mode(&meta) & 0o111 != 0, &self.wishes.runtimes),
         };
         let (runtime, mut command) = match told {
             // Who may not execute it runs it by its interpreter's name, to which the first line is a comment.
             Told::Runtime(runtime, _) if mode(&meta) & 0o111 == 0 => (Some(runtime), Vec::new()),
-            Told::Runtime(runtime, options) => (Some(runtime), options),
+            Told::Runtime(runtime, own) => {
+                if let Some(wrong) = own.wrong {
+                    return Err(usage(format!(
+                        "{shown}, line 1 {wrong}; take that out, or name the runtime, which leaves the line out: --runtime {runtime}"
+                    )));
+                }
+                self.env.extend(own.env);
+                (Some(runtime), own.options)
+            }
             Told::Itself => (None, Vec::new()),
             Told::Nothing => {
                 let executable = mode(&meta) & 0o111 != 0;
@@ -243,10 +357,8 @@ impl Planner<'_> {
                 )));
             }
         };
-        let modules = self.modules(word, runtime.as_deref())?;
         let (path, mut name) = self.settle(word)?;
         self.add(&path, self.cwd.join(word), &meta)?;
-        self.add_all(path.rsplit_once('/').map_or("", |(dir, _)| dir), Gathered::of_files(modules))?;
         // Neither an interpreter nor the search in PATH may take the script's name for something else.
         if name.starts_with('-') || (runtime.is_none() && !name.contains('/')) {
             name.insert_str(0, "./");
@@ -339,7 +451,12 @@ impl Planner<'_> {
         }
         let shown = word.escape_debug();
         Ok(
-            match place(self.cwd, word).map_err(|error| usage(format!("cannot send {shown}: {}", cause(&error))))? {
+            match place(self.cwd, &self.ground.top, word).map_err(|error| usage(format!("cannot send {shown}: {}", cause(&error))))? {
+                // Above the current directory, within its project: it keeps its place from here.
+                Place::Inside { path, .. } if path.starts_with("..") => {
+                    let slash = if word.ends_with('/') { "/" } else { "" };
+                    (path.clone(), format!("{path}{slash}"))
+                }
                 Place::Inside { path, plain } if plain => {
                     self.leads_out(&path);
                     (path, word.to_owned())

@@ -4,11 +4,13 @@ use std::path::Path;
 
 use bus::runtime::of_extension;
 
+use super::first_line::{self, FirstLine, Own};
+
 /// What a script's own bytes and name say about what runs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Told {
-    /// A runtime of this name, with these options of its own before the script.
-    Runtime(String, Vec<String>),
+    /// A runtime of this name, and what the first line says besides, which counts where the script may be executed.
+    Runtime(String, Own),
     /// Itself: it is a program, or names an interpreter that is no runtime, and may be executed.
     Itself,
     /// Nothing.
@@ -26,50 +28,22 @@ pub(super) fn tell(path: &Path, head: &[u8], executable: bool, extra: &[(String,
         .iter()
         .find(|(known, _)| known.trim_start_matches('.').eq_ignore_ascii_case(&extension))
     {
-        return Told::Runtime(runtime.clone(), Vec::new());
+        return Told::Runtime(runtime.clone(), Own::default());
     }
     // As the kernel does it: the first line knows better than the name (many a `.sh` needs bash), and says more (`-e`).
-    if let Some((program, options)) = interpreter(head)
+    if let Some(FirstLine { program, own }) = first_line::read(head)
         && let Some(runtime) = runtime_of(&program)
     {
-        return Told::Runtime(runtime, options);
+        return Told::Runtime(runtime, own);
     }
     if let Some(runtime) = of_extension(&extension) {
-        return Told::Runtime(runtime.to_owned(), Vec::new());
+        return Told::Runtime(runtime.to_owned(), Own::default());
     }
     if executable && (head.starts_with(b"#!") || head.starts_with(b"\x7fELF")) {
         Told::Itself
     } else {
         Told::Nothing
     }
-}
-
-/// The program that a first line names, and its options: `#!/usr/bin/env -S python3 -u` → `python3`, `-u`.
-fn interpreter(head: &[u8]) -> Option<(String, Vec<String>)> {
-    let line = head.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
-    let line = String::from_utf8_lossy(line);
-    let name = |word: &str| word.rsplit('/').next().unwrap_or(word).to_owned();
-    // Some write a comment behind it, for their editor.
-    let cut: Vec<String> = line.split_whitespace().map(ToOwned::to_owned).collect();
-    let words = if line.contains(['"', '\'']) {
-        shell_words::split(line.trim()).unwrap_or(cut)
-    } else {
-        cut
-    };
-    let mut words = words.into_iter().take_while(|word| !word.starts_with('#'));
-    let mut program = name(&words.next()?);
-    if program == "env" {
-        loop {
-            let word = words.next()?;
-            if ["-u", "--unset", "-C", "--chdir"].contains(&word.as_str()) {
-                words.next()?;
-            } else if !word.starts_with('-') && !word.contains('=') {
-                program = name(&word);
-                break;
-            }
-        }
-    }
-    Some((program, words.collect()))
 }
 
 /// `python3.12` is Python of that version, `dash` is a shell.
@@ -108,8 +82,16 @@ mod tests {
 
     #[test]
     fn the_first_line_and_then_the_extension_tell_the_runtime() {
-        let runtime = |name: &str| Told::Runtime(name.to_owned(), Vec::new());
-        let with = |name: &str, options: &[&str]| Told::Runtime(name.to_owned(), options.iter().map(ToString::to_string).collect());
+        let told_with = |name: &str, env: &[(&str, &str)], options: &[&str]| {
+            let own = Own {
+                options: options.iter().map(ToString::to_string).collect(),
+                env: env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+                wrong: None,
+            };
+            Told::Runtime(name.to_owned(), own)
+        };
+        let runtime = |name: &str| told_with(name, &[], &[]);
+        let with = |name: &str, options: &[&str]| told_with(name, &[], options);
         let cases = [
             ("a.py", "print(1)", runtime("python")),
             ("A.PY", "", runtime("python")),
@@ -128,9 +110,13 @@ mod tests {
                 "#!/usr/bin/env -S python3 -W \"error::X Y\"\n",
                 with("python", &["-W", "error::X Y"]),
             ),
-            ("tool", "#!/usr/bin/env -S -u FOO A=b bash -e\r\n", with("bash", &["-e"])),
+            (
+                "tool",
+                "#!/usr/bin/env -S -u FOO A=b bash -e\r\n",
+                told_with("bash", &[("A", "b")], &["-e"]),
+            ),
             ("tool", "#!/usr/bin/python3\n", runtime("python")),
-            ("tool", "#!/usr/bin/env A=b node\n", runtime("node")),
+            ("tool", "#!/usr/bin/env A=b node\n", told_with("node", &[("A", "b")], &[])),
             ("tool", "#! /bin/dash", runtime("sh")),
             ("a.rb", "#!/bin/sh\n", runtime("ruby")),
             ("a.py", "#!/opt/odd/interpreter\n", runtime("python")),

@@ -1,9 +1,13 @@
 //! What `rgrid run` itself says: on standard error, in one line each.
 
+use std::collections::BTreeSet;
+
 use api::view::{AttemptOutcome, AttemptView, INTERRUPTED, JobView, LostAttempt, RETURNED, describe_loss};
 use bus::ids::JobId;
 use chrono::Utc;
+use parking_lot::Mutex;
 
+use super::missed::Missed;
 use crate::{client::Error, output::words_of_wait};
 
 /// The connection is lost, and will be tried again.
@@ -19,6 +23,14 @@ pub(crate) fn gap(job: JobId, bytes: u64) {
 /// What the user should know of a job that waits.
 pub(super) fn warning(warning: &str) {
     eprintln!("rgrid: {warning}");
+}
+
+/// What the user should know of what stands here: said once, however many jobs it holds for.
+pub(super) fn once(sentence: &str) {
+    static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    if SAID.lock().insert(sentence.to_owned()) {
+        eprintln!("rgrid: {sentence}");
+    }
 }
 
 /// What a job waits for that is not ready.
@@ -69,4 +81,17 @@ pub(super) fn not_cancelled(what: &str, id: &str, error: &Error) {
 /// The user did not wait for a job's outputs.
 pub(super) fn unsaved(job: JobId) {
     eprintln!("rgrid: interrupted while the outputs were being saved: those that were are whole; `rgrid download {job}` fetches the rest");
+}
+
+/// A file of here that the job did not find.
+pub(super) fn missed(missed: &Missed) {
+    match missed {
+        Missed::Here(name) => {
+            let quoted = shell_words::quote(name);
+            eprintln!("rgrid: {name} is here, and was not sent along; --include {quoted} sends it");
+        }
+        Missed::Absolute(name) => eprintln!(
+            "rgrid: {name} is here, and a job sees only what lies in its own directory: give it to the script as an argument, or name it by a relative path"
+        ),
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::{fs::File, io::Read as _, path::Path};
 
-use crate::{failure::usage, project::Setting};
+use crate::{failure::usage, project::Setting, text};
 
 /// How much of a script is looked through.
 const HEAD: u64 = 64 << 10;
@@ -14,16 +14,18 @@ const HEAD: u64 = 64 << 10;
 pub(super) fn options(script: &Path) -> anyhow::Result<Vec<Setting>> {
     let mut head = Vec::new();
     let is_read = script.is_file() && File::open(script).is_ok_and(|file| file.take(HEAD).read_to_end(&mut head).is_ok());
-    if !is_read || head.contains(&0) {
+    // Scripts may be written in other encodings, which their runtime knows.
+    let text = text::lossy(&head);
+    if !is_read || text.contains('\0') {
         return Ok(Vec::new());
     }
-    read(&script.display().to_string(), &String::from_utf8_lossy(&head))
+    read(&script.display().to_string(), &text)
 }
 
 /// The options in the comment that a text begins with; empty lines may stand in it.
 fn read(name: &str, text: &str) -> anyhow::Result<Vec<Setting>> {
     let mut settings = Vec::new();
-    for (index, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
+    for (index, line) in text.lines().enumerate() {
         let line = line.trim();
         let Some(comment) = line.strip_prefix('#').or_else(|| line.strip_prefix("//")) else {
             if line.is_empty() {
@@ -35,6 +37,11 @@ fn read(name: &str, text: &str) -> anyhow::Result<Vec<Setting>> {
             continue;
         };
         let from = format!("{name}, line {}", index + 1);
+        if options.contains(char::REPLACEMENT_CHARACTER) {
+            return Err(usage(format!(
+                "{from}: its options are not text (UTF-8); save the script as UTF-8, or give them on the command line"
+            )));
+        }
         let words = shell_words::split(options).map_err(|_| usage(format!("{from}: a quotation mark is open at the end of the line")))?;
         settings.push(Setting { from, words });
     }
@@ -55,6 +62,8 @@ mod tests {
             words: words.iter().map(|&word| word.to_owned()).collect(),
         });
         assert_eq!(read("s", text)?, expected);
+        let error = read("s", &text::lossy(b"#\xe9\n# rgrid: --name \xe9\n")).expect_err("Latin-1");
+        assert!(error.to_string().starts_with("s, line 2: its options are not text"), "{error}");
         let error = read("s", "# rgrid: --name 'open\n").expect_err("open");
         assert_eq!(error.to_string(), "s, line 1: a quotation mark is open at the end of the line");
         Ok(())

@@ -1,41 +1,31 @@
 //! From a plan to a job: hash, send what is missing, submit.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    fmt::Display,
-    path::PathBuf,
-};
+use std::{collections::BTreeMap, fmt::Display};
 
-use anyhow::Context as _;
 use api::view::Submitted;
-use bus::{
-    ids::{Digest, JobId},
-    spec::{InputFile, Resources},
-    submission::Submission,
-    tree::{Content, MAX_INLINE_INPUTS, MAX_INLINE_PATHS, Tree, TreeRef},
-};
+use bus::{ids::JobId, spec::Resources, submission::Submission};
 use reqwest::Method;
 
 use super::{
-    RunArgs,
-    dependencies::Declared,
+    Brought, RunArgs,
     interrupt::{Heard, Interrupts},
-    plan::{Input, Plan},
+    layers,
+    plan::Plan,
     policy::Policies,
+    stage::stage,
 };
 use crate::{
-    client::{Client, Error, Hashed, hash, put_bytes, upload},
-    output::Bar,
+    bring::Sent,
+    client::{Client, Error},
     values::{ByteSize, Cpus, Pair, Span},
 };
 
-/// Submits a job, with its files in the store.
+/// Submits a job, with its files in the store; says also what it is given.
 ///
 /// # Errors
 /// If a file cannot be read or sent, or the grid refuses the job.
-pub(super) async fn submit(client: &Client, args: &RunArgs, plan: Plan, policies: &Policies) -> anyhow::Result<Sent> {
-    let mut submissions = stage(client, args, vec![plan], policies).await?;
-    let submission = submissions.pop().context("no job was planned")?;
+pub(super) async fn submit(client: &Client, args: &RunArgs, plan: Plan, policies: &Policies) -> anyhow::Result<Answered> {
+    let (submission, _, mut given) = stage(client, args, plan, Vec::new(), policies).await?;
     // With a key, the key decides which job it is.
     let id = submission.key.is_none().then(JobId::new);
     let submission = Submission { id, ..submission };
@@ -56,21 +46,37 @@ pub(super) async fn submit(client: &Client, args: &RunArgs, plan: Plan, policies
     // Until now, a signal ended the program and nothing was left behind. From now on, there may be a job.
     let mut interrupts = Interrupts::new(args.detach_on_interrupt)?;
     Ok(match interrupts.await_answer(answered).await {
-        Ok(submitted) => Sent::Accepted(Box::new(submitted?), interrupts),
+        Ok(submitted) => {
+            let job: Submitted = submitted?;
+            if job.existed || job.reused {
+                // It was given what its own submission names.
+                given = Brought::of_job(client, job.id).await.given;
+            }
+            Answered::Accepted(Box::new(Accepted { job, given, interrupts }))
+        }
         Err(signal) => {
             let command = id.map_or_else(|| "rgrid list".to_owned(), |id| format!("rgrid status {id}"));
             eprintln!("rgrid: interrupted before the grid answered: the job may be accepted; `{command}` tells");
-            Sent::Interrupted(signal)
+            Answered::Interrupted(signal)
         }
     })
 }
 
 /// What came of a submission.
-pub(super) enum Sent {
-    /// The job is accepted. Signals are to be listened to from now on.
-    Accepted(Box<Submitted>, Interrupts),
+pub(super) enum Answered {
+    /// The job is accepted.
+    Accepted(Box<Accepted>),
     /// A signal came before the answer.
     Interrupted(Heard),
+}
+
+/// A job that is accepted.
+pub(super) struct Accepted {
+    pub(super) job: Submitted,
+    /// What it was given.
+    pub(super) given: Sent,
+    /// Signals are to be listened to from now on.
+    pub(super) interrupts: Interrupts,
 }
 
 /// An error of a request that may have made a job all the same says how to find out.
@@ -83,82 +89,11 @@ pub(crate) fn unsure(error: Error, what: &str, id: &dyn Display) -> anyhow::Erro
     ))
 }
 
-/// Sends the files of all these plans that the store lacks, each once, and makes a submission of each plan.
-///
-/// # Errors
-/// If a file cannot be read or sent.
-pub(super) async fn stage(client: &Client, args: &RunArgs, plans: Vec<Plan>, policies: &Policies) -> anyhow::Result<Vec<Submission>> {
-    let mut sources: BTreeSet<PathBuf> = plans
-        .iter()
-        .flat_map(|plan| plan.inputs.iter().map(|input| input.source.clone()))
-        .collect();
-    sources.extend(plans.iter().filter_map(|plan| plan.stdin.clone()));
-    let declared = || plans.iter().filter_map(|plan| plan.dependencies.as_ref());
-    sources.extend(declared().flat_map(Declared::sources).cloned());
-    let made: BTreeSet<Vec<u8>> = declared().flat_map(Declared::made).cloned().collect();
-    let size_of = |path: &PathBuf| std::fs::metadata(path).map_or(0, |meta| meta.len());
-    let bar = Bar::new("reading", sources.iter().map(size_of).sum());
-    let hashed = hash(sources.into_iter().collect(), &bar).await?;
-    bar.finish();
-    if !hashed.is_empty() {
-        let sent = upload(client, hashed.clone()).await?;
-        if args.verbose || sent.is_much() {
-            eprintln!("rgrid: {sent}");
-        }
-    }
-    for content in made {
-        put_bytes(client, Digest::of(&content), content).await?;
-    }
-    let hashed: HashMap<PathBuf, Hashed> = hashed.into_iter().map(|file| (file.source.clone(), file)).collect();
-    let mut submissions = Vec::with_capacity(plans.len());
-    for plan in plans {
-        let stdin = plan.stdin.as_ref().and_then(|path| hashed.get(path));
-        let stdin = stdin.map(|file| Content {
-            sha256: file.sha256,
-            size: file.size,
-        });
-        let inputs: Vec<InputFile> = plan.inputs.into_iter().filter_map(|input| as_input(input, &hashed)).collect();
-        let named: usize = inputs.iter().map(|input| input.path.as_str().len()).sum();
-        let many = inputs.len() > MAX_INLINE_INPUTS || named > MAX_INLINE_PATHS;
-        let (inputs, files) = if many { (Vec::new(), inputs) } else { (inputs, Vec::new()) };
-        let tree = Tree {
-            files,
-            links: plan.links,
-            dirs: plan.dirs,
-        };
-        submissions.push(Submission {
-            command: plan.command,
-            runtime: plan.runtime,
-            dependencies: plan.dependencies.map(|declared| declared.resolve(&hashed)),
-            inputs,
-            tree: send_list(client, &tree).await?,
-            stdin,
-            name: args.name.clone().or(plan.named),
-            ..submission(args, policies)
-        });
-    }
-    Ok(submissions)
-}
-
-fn as_input(input: Input, hashed: &HashMap<PathBuf, Hashed>) -> Option<InputFile> {
-    let file = hashed.get(&input.source)?;
-    Some(InputFile {
-        sha256: file.sha256,
-        size: file.size,
-        executable: input.executable(),
-        mode: (!matches!(input.mode, 0o644 | 0o755)).then_some(input.mode),
-        path: input.path,
-    })
-}
-
-/// Stores a list of inputs; nothing where there is nothing to be listed.
-async fn send_list(client: &Client, tree: &Tree) -> anyhow::Result<Option<TreeRef>> {
-    if tree.is_empty() {
-        return Ok(None);
-    }
-    let (json, reference) = tree.to_json();
-    put_bytes(client, reference.sha256, json).await?;
-    Ok(Some(reference))
+/// The variables of a script's own first line, behind those that the user gives it.
+pub(super) fn with_own(own: BTreeMap<String, String>, args: &RunArgs) -> BTreeMap<String, String> {
+    let layers::Heard { env, secrets, .. } = &args.heard;
+    let own = own.into_iter().filter(|(name, _)| !secrets.contains_key(name));
+    own.chain(env.clone()).collect()
 }
 
 /// What the options say of the job; what it runs is left open.

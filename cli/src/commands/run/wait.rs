@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use api::view::{JobView, LogAttempt, Submitted};
-use bus::{frame::Stream, ids::JobId};
+use bus::ids::JobId;
 use reqwest::Method;
 use serde_json::json;
 
@@ -135,9 +135,7 @@ async fn show(client: &Client, submitted: &Submitted, manner: Manner) -> anyhow:
             Item::Piece(piece) => {
                 let (stream, bytes) = (piece.stream, bytes_of(piece));
                 streams.write_bytes(stream, &bytes).await?;
-                if stream == Stream::Stderr {
-                    words.push(&bytes);
-                }
+                words.push(stream, &bytes);
             }
             Item::Attempt(begun) => say_attempt(client, job, begun, manner.verbose).await,
             Item::Waiting(job) => say::waiting(&job),

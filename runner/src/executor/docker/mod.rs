@@ -298,7 +298,8 @@ impl Executor for Docker {
 impl Docker {
     async fn try_launch(&self, launch: &Launch) -> Result<Running, Error> {
         let image = self.image(launch).await?;
-        body::hand_over(launch, &self.setting).await?;
+        let changed = body::hand_over(launch, &self.setting).await?;
+        launch.inputs.about_to_start(&launch.work_dir, changed).await;
         let mut container = self.create(launch, &image).await?;
         let attached = match self.start(&container, launch).await {
             Err(error) if error.to_string().contains("docker-init") && self.has_init.swap(false, Ordering::Relaxed) => {

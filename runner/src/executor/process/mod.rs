@@ -15,7 +15,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use bus::{dependencies::Kind, ids::WorkerId, spec::ExecutorKind};
+use bus::{dependencies::Kind, ids::WorkerId, pep440::Specifiers, spec::ExecutorKind};
 use parking_lot::RwLock;
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::net::unix::pipe::Receiver;
@@ -38,7 +38,7 @@ use self::{
     wire::Command,
 };
 use super::{
-    Error, Executor, Identity, Launch, Limits, Running,
+    Error, Executor, Fitting, Identity, Launch, Limits, Running,
     missing::{self, HERE},
     runtimes::Runtimes,
 };
@@ -211,7 +211,7 @@ impl Process {
         let mut argv: Vec<OsString> = interpreter.iter().chain([first]).chain(arguments).map(OsString::from).collect();
         let mut program = match interpreter.first() {
             Some(program) => self.interpreter(launch, program).await?.into_os_string(),
-            None => self.programs.resolve(first, &launch.work_dir)?.into_os_string(),
+            None => self.programs.resolve(first, &launch.directory())?.into_os_string(),
         };
         if interpreter.is_empty() && first.contains('/') && missing::is_plain_script(Path::new(&program)) {
             // As every shell does, and as `execvp` does in a container.
@@ -236,12 +236,12 @@ impl Process {
                 let packages = packages.iter().map(|(name, value)| (*name, value.as_str()));
                 environment::of(
                     &self.base,
-                    (&launch.work_dir, &launch.scratch_dir),
+                    (&launch.directory(), &launch.scratch_dir),
                     launch.variables().chain(packages),
                     &mark,
                 )
             },
-            directory: launch.work_dir.as_os_str().to_owned(),
+            directory: launch.directory().into_os_string(),
             stdin: launch.stdin.clone().unwrap_or_default().into_os_string(),
         })
     }
@@ -293,6 +293,17 @@ impl Executor for Process {
         self.identities.of(&file, arguments, &self.config.path, kind).await
     }
 
+    async fn fitting(&self, launch: &Launch, python: &Specifiers) -> Result<Fitting, Error> {
+        let Some(runtime) = &launch.runtime else {
+            return Ok(Fitting::Unknown);
+        };
+        let table = self.config.runtimes.table();
+        let Some(program) = table.interpreter(&runtime.name)?.first() else {
+            return Ok(Fitting::Unknown);
+        };
+        self.versions.fitting(&self.programs, program, runtime, python).await
+    }
+
     async fn launch(&self, launch: Launch) -> Result<Running, Error> {
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         let mut command = self.command(&launch, id).await?;
@@ -313,6 +324,7 @@ impl Executor for Process {
         let (stdout, stdout_writer) = pipe().map_err(|error| broken("a pipe could not be made", error))?;
         let (stderr, stderr_writer) = pipe().map_err(|error| broken("a pipe could not be made", error))?;
         let link = self.link().await?;
+        launch.inputs.about_to_start(&launch.work_dir, false).await;
         let ending = link
             .spawn(id, sampled.is_some(), &body, stdout_writer, stderr_writer)
             .await
@@ -331,7 +343,7 @@ impl Executor for Process {
                 guard,
                 program,
                 programs: Arc::clone(&self.programs),
-                work_dir: launch.work_dir,
+                work_dir: launch.directory(),
                 tasks: self.tasks.clone(),
             }),
         })

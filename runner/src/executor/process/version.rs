@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use bus::runtime::RuntimeRef;
+use bus::{pep440::Specifiers, runtime::RuntimeRef};
 use parking_lot::Mutex;
 use tokio::task::spawn_blocking;
 
@@ -15,7 +15,7 @@ use super::{
     program::Programs,
     stock::{bare, siblings},
 };
-use crate::executor::Error;
+use crate::executor::{Error, Fitting};
 
 /// The versions of interpreters that were asked. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -84,6 +84,51 @@ impl Versions {
             others.sort_by_key(|version| std::cmp::Reverse(parts(version)));
         }
         versions
+    }
+
+    /// The interpreter of a runtime whose version fits: the runtime's own, else the newest of those that are named by their version.
+    ///
+    /// # Errors
+    /// [`Error::Unrunnable`] if none fits, with those that are there.
+    pub(super) async fn fitting(
+        &self,
+        programs: &Programs,
+        program: &str,
+        runtime: &RuntimeRef,
+        python: &Specifiers,
+    ) -> Result<Fitting, Error> {
+        let mut names = vec![program.to_owned()];
+        if runtime.version.is_some() {
+            names = vec![self.find(programs, program, runtime).await?.to_string_lossy().into_owned()];
+        } else if !program.contains('/') {
+            let mut others: Vec<String> = siblings(programs.names(), program).into_iter().collect();
+            others.sort_by_key(|name| std::cmp::Reverse(parts(&name[bare(program).len()..])));
+            names.extend(others);
+        }
+        let mut there = Vec::new();
+        for (place, name) in names.iter().enumerate() {
+            let Ok(file) = programs.resolve(name, Path::new("/")) else {
+                continue;
+            };
+            let Some(version) = self.of(programs, &file).await else { continue };
+            let suffix = name.strip_prefix(bare(program)).unwrap_or_default();
+            match python.is_met_by(&version) {
+                true if place == 0 => return Ok(Fitting::Usual),
+                true if !suffix.is_empty() => {
+                    return Ok(Fitting::Other(RuntimeRef {
+                        version: Some(suffix.to_owned()),
+                        ..runtime.clone()
+                    }));
+                }
+                _ if there.contains(&version) => {}
+                _ => there.push(version),
+            }
+        }
+        let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
+        Err(Error::Unrunnable(format!(
+            "the job needs Python {python} (requires-python), and for runtime `{runtime}` this worker has {there}: install one that fits on the worker, choose \
+             another with --runtime python:VERSION, or run the job with Docker (`--executor docker`)"
+        )))
     }
 
     /// What a program says of itself; nothing where it cannot, as a version manager's stand-in for a version that it does not have.

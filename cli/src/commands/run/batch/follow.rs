@@ -17,6 +17,7 @@ use super::{
     progress::{Progress, TYPES, Told},
 };
 use crate::{
+    bring::Manner as Bringing,
     client::{Client, Error, Events},
     commands::run::{
         interrupt::{Heard, Interrupts, Wish},
@@ -33,10 +34,13 @@ const AGAIN: Duration = Duration::from_millis(500);
 /// Members whose outputs are fetched at once.
 const FETCHES: usize = 4;
 
+/// Outputs are saved as the members themselves would have left them.
+const AS_RUN: Bringing = Bringing::AsRun { failed: false };
+
 /// How following it ended.
 pub(crate) enum Followed {
     /// All of its members have.
-    Ended(Progress),
+    Ended(Box<Progress>),
     /// The user let it go on, by this signal.
     Detached(Heard),
     /// The user did not want to wait for its cancellation, or that could not be asked for.
@@ -60,7 +64,7 @@ pub(crate) async fn follow(
     loop {
         let signal = tokio::select! {
             biased;
-            end = &mut followed => return Ok(Followed::Ended(end?)),
+            end = &mut followed => return Ok(Followed::Ended(Box::new(end?))),
             signal = interrupts.heard() => signal,
         };
         if is_cancelling {
@@ -105,7 +109,7 @@ async fn to_the_end(client: &Client, id: BatchId, total: u32, homes: Option<Home
     while !progress.is_done() {
         tokio::select! {
             told = events.next() => waiting.extend(progress.see(told?).filter(|_| homes.is_some())),
-            Some(fetched) = fetches.next() => { let () = fetched?; }
+            Some(fetched) = fetches.next() => progress.came.add(fetched?),
             _ = ticks.tick() => {
                 shown.show(&progress, false);
                 if progress.over && looked.elapsed() >= LOOK {
@@ -120,7 +124,7 @@ async fn to_the_end(client: &Client, id: BatchId, total: u32, homes: Option<Home
         if let Some(homes) = &homes {
             while fetches.len() < FETCHES {
                 let Some(index) = waiting.pop_front() else { break };
-                fetches.push(fetch(client, JobId::of_member(id, index), index, homes, true));
+                fetches.push(fetch(client, JobId::of_member(id, index), index, homes, AS_RUN));
             }
         }
     }
@@ -129,13 +133,13 @@ async fn to_the_end(client: &Client, id: BatchId, total: u32, homes: Option<Home
             if fetches.len() >= FETCHES
                 && let Some(fetched) = fetches.next().await
             {
-                let () = fetched?;
+                progress.came.add(fetched?);
             }
-            fetches.push(fetch(client, JobId::of_member(id, index), index, homes, true));
+            fetches.push(fetch(client, JobId::of_member(id, index), index, homes, AS_RUN));
         }
     }
     while let Some(fetched) = fetches.next().await {
-        let () = fetched?;
+        progress.came.add(fetched?);
     }
     shown.show(&progress, true);
     Ok(progress)

@@ -1,15 +1,15 @@
 //! From the options to the members: what each is called, and its words.
 
-use std::{ffi::OsString, fs, io::Read as _, path::Path};
+use std::{ffi::OsString, path::Path};
 
-use anyhow::Context as _;
-
-use crate::{commands::run::batch_args::BatchArgs, failure::usage};
+use crate::{commands::run::batch_args::BatchArgs, failure::usage, text};
 
 /// The variable that holds a member's number.
 const INDEX: &str = "RGRID_ARRAY_INDEX";
 /// The most members that are made.
 const MOST: usize = bus::batch::MAX_MEMBERS as usize;
+/// The longest list of lines that is read, in bytes.
+const LONGEST: u64 = 256 << 20;
 
 /// One member.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -171,16 +171,13 @@ fn values(args: &BatchArgs, cwd: &Path) -> anyhow::Result<Vec<Item>> {
 }
 
 fn lines(file: &OsString, cwd: &Path) -> anyhow::Result<Vec<String>> {
-    let mut text = String::new();
-    let read = if file == "-" {
-        std::io::stdin().read_to_string(&mut text).map(drop)
-    } else {
-        fs::File::open(cwd.join(file))
-            .and_then(|mut file| file.read_to_string(&mut text))
-            .map(drop)
-    };
     let shown = file.display();
-    read.with_context(|| format!("cannot read the lines of {shown}; name a text file (UTF-8), or - for standard input"))?;
+    let read = if file == "-" {
+        text::read_from(std::io::stdin().lock(), Path::new("standard input"), LONGEST)
+    } else {
+        text::read(&cwd.join(file), LONGEST)
+    };
+    let text = read.map_err(|error| usage(format!("--each-line {shown}: {error}")))?;
     let lines: Vec<String> = text.lines().filter(|line| !line.trim().is_empty()).map(ToOwned::to_owned).collect();
     if lines.is_empty() {
         return Err(usage(format!("{shown} holds no lines, so there is nothing to run")));
@@ -227,6 +224,8 @@ fn matches(pattern: &str, cwd: &Path) -> anyhow::Result<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn words(item: &Item, words: &[&str]) -> Vec<String> {
@@ -251,6 +250,22 @@ mod tests {
             words(&item, &["s.py", "--in={}", "{lr}{x}", "{", "{}{seed}"]),
             ["s.py", "--in=a{lr}.csv", "0.1{x}", "{", "a{lr}.csv7"]
         );
+    }
+
+    #[test]
+    fn lines_are_read_in_every_encoding_or_rejected_with_the_line() -> anyhow::Result<()> {
+        let dir = tempfile::tempdir()?;
+        for bytes in text::in_each_encoding("größer\r\n\nb c\n") {
+            fs::write(dir.path().join("list"), bytes)?;
+            assert_eq!(lines(&"list".into(), dir.path())?, ["größer", "b c"]);
+        }
+        fs::write(dir.path().join("list"), b"a\n\xe9\n")?;
+        let error = lines(&"list".into(), dir.path()).expect_err("Latin-1").to_string();
+        assert!(
+            error.starts_with("--each-line list: ") && error.contains("line 2 is not text"),
+            "{error}"
+        );
+        Ok(())
     }
 
     #[test]

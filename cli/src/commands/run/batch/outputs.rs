@@ -1,17 +1,17 @@
 //! Where the outputs of members come to lie.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::HashSet,
     path::{Path, PathBuf},
 };
 
 use api::view::{ArtifactView, Artifacts};
-use bus::ids::JobId;
+use bus::{ids::JobId, job::State};
 use parking_lot::Mutex;
 
 use crate::{
-    client::{Client, save_links, save_outputs},
-    commands::download::lacking,
+    bring::{Back, Manner, Report, Sent, Whither, bring},
+    client::Client,
 };
 
 /// The longest name of a directory, in bytes.
@@ -102,20 +102,40 @@ fn names(items: &[String]) -> Vec<String> {
     chosen.collect()
 }
 
-/// Fetches what a member left, but for what is there already. What differs is replaced if that is meant.
+/// Brings what a member left to its place. As a run does (whether the member failed, its own end says), or as the user says.
 ///
 /// # Errors
-/// If it cannot be fetched or saved.
-pub(crate) async fn fetch(client: &Client, job: JobId, index: u32, homes: &Homes, overwrite: bool) -> anyhow::Result<()> {
+/// If the list of it cannot be had.
+pub(crate) async fn fetch(client: &Client, job: JobId, index: u32, homes: &Homes, manner: Manner) -> anyhow::Result<Report> {
     let found: Artifacts = client.get(&format!("/v1/jobs/{job}/artifacts"), &()).await?;
+    let unmatched = found
+        .unmatched
+        .iter()
+        .map(|pattern| format!("no file is named by the output pattern `{}`", pattern.escape_debug()));
+    let notes = found.left_out.iter().cloned().chain(unmatched).map(|note| (note, 1)).collect();
+    let mut report = Report {
+        notes,
+        ..Report::default()
+    };
     if found.artifacts.is_empty() && found.links.is_empty() {
-        return Ok(());
+        return Ok(report);
     }
     let into = homes.of(index, &found.artifacts);
-    let missing = lacking(&found.artifacts, &into, overwrite)?;
-    save_outputs(client, job, missing, (&into, &BTreeSet::new())).await?;
-    save_links(&found.links, &into, overwrite)?;
-    Ok(())
+    let failed = found.state.is_some_and(|state| state != State::Succeeded);
+    let whither = Whither {
+        job,
+        into: &into,
+        base: &homes.root,
+        manner: match manner {
+            Manner::AsRun { .. } => Manner::AsRun { failed },
+            manner => manner,
+        },
+        // What was sent is not there.
+        sent: &Sent::default(),
+        removes: false,
+    };
+    report.add(bring(client, whither, Back::here(found.artifacts, found.links)).await);
+    Ok(report)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::output::duration;
+use crate::{bring::Report, output::duration};
 
 /// The events that are asked for.
 pub(super) const TYPES: &str = "job.claimed,job.started,job.finished,job.returned,job.rescheduled,job.cancelled,job.died,job.expired,job.requeued,\
@@ -51,6 +51,8 @@ struct Manifest {
     files: u64,
     #[serde(default)]
     links: u64,
+    #[serde(default)]
+    notes: u64,
 }
 
 /// Where a member stands.
@@ -74,6 +76,8 @@ pub(crate) struct Progress {
     began: Instant,
     /// Whether it was stopped or cancelled.
     pub(super) over: bool,
+    /// What came of bringing outputs here.
+    pub(super) came: Report,
 }
 
 impl Progress {
@@ -83,6 +87,7 @@ impl Progress {
             stands: HashMap::new(),
             began: Instant::now(),
             over: false,
+            came: Report::default(),
         }
     }
 
@@ -104,7 +109,7 @@ impl Progress {
                 return told
                     .data
                     .manifest
-                    .filter(|manifest| manifest.files + manifest.links > 0)
+                    .filter(|manifest| manifest.files + manifest.links + manifest.notes > 0)
                     .map(|_| index);
             }
             "job.returned.v1" | "job.rescheduled.v1" | "job.requeued.v1" => {

@@ -41,7 +41,7 @@ pub(crate) async fn followed(
     }
 }
 
-/// Says how a batch ended, and makes that our end: 0 only where all succeeded.
+/// Says how a batch ended, and makes that our end: 0 only where all succeeded, and all of their outputs are here.
 async fn end(client: &Client, id: BatchId, progress: &Progress, names: &[String], json: bool) -> anyhow::Result<ExitCode> {
     let failed = progress.failed();
     for (index, words) in failed.iter().take(TOLD.0) {
@@ -57,6 +57,9 @@ async fn end(client: &Client, id: BatchId, progress: &Progress, names: &[String]
             "rgrid: … and {} more failed; `rgrid status {id} --failed` lists them",
             failed.len() - TOLD.0
         );
+    }
+    for line in progress.came.lines(&id) {
+        eprintln!("rgrid: {line}");
     }
     let (succeeded, cancelled, total) = (progress.succeeded(), progress.cancelled(), progress.total as usize);
     let well = succeeded == total;
@@ -76,7 +79,11 @@ async fn end(client: &Client, id: BatchId, progress: &Progress, names: &[String]
         let view: BatchView = client.get(&format!("/v1/batches/{id}"), &query).await?;
         print_json(&view)?;
     }
-    Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if well && progress.came.is_whole() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// The end of what a job wrote to standard error; nothing where that cannot be had.

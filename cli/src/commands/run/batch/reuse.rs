@@ -4,12 +4,13 @@ use std::process::ExitCode;
 
 use api::view::{BatchSubmission, Earlier};
 use bus::ids::JobId;
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use futures::{StreamExt as _, stream};
 use reqwest::Method;
 use serde_json::json;
 
 use super::outputs::{Homes, fetch};
 use crate::{
+    bring::{Manner, Report},
     client::Client,
     commands::run::RunArgs,
     output::{print_json, print_line},
@@ -25,6 +26,8 @@ pub(super) struct Made {
     jobs: Vec<JobId>,
     /// The places of the members that are left.
     pub(super) left: Vec<usize>,
+    /// Whether everything that they left is here.
+    is_whole: bool,
 }
 
 impl Made {
@@ -47,19 +50,26 @@ pub(super) async fn take(client: &Client, namespace: &str, batch: &mut BatchSubm
         .json(batch);
     let Earlier { jobs } = client.json(request).await?;
     let found = jobs.iter().zip(0..).filter_map(|(job, index)| Some((index, (*job)?)));
+    let mut came = Report::default();
     if let Some(homes) = homes {
-        let fetches = found.clone().map(|(index, job)| fetch(client, job, index, homes, true));
-        stream::iter(fetches.collect::<Vec<_>>())
-            .buffer_unordered(AT_ONCE)
-            .try_collect::<()>()
-            .await?;
+        let fetches = found
+            .clone()
+            .map(|(index, job)| fetch(client, job, index, homes, Manner::AsRun { failed: false }));
+        let mut fetches = stream::iter(fetches.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
+        while let Some(fetched) = fetches.next().await {
+            came.add(fetched?);
+        }
     }
     let made = Made {
         jobs: found.map(|(_, job)| job).collect(),
         left: (0..batch.members.len())
             .filter(|place| jobs.get(*place).is_none_or(Option::is_none))
             .collect(),
+        is_whole: came.is_whole(),
     };
+    for line in came.lines(&"JOB") {
+        eprintln!("rgrid: {line}");
+    }
     batch.members = made.left_of(std::mem::take(&mut batch.members));
     if !made.jobs.is_empty() {
         eprintln!(
@@ -80,5 +90,5 @@ pub(super) fn all_made(made: &Made, args: &RunArgs) -> anyhow::Result<ExitCode> 
             print_line(&job.to_string())?;
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(if made.is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -4,7 +4,7 @@ use std::{env, path::Path, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use api::view::{BatchAnswer, BatchSubmission, MemberSubmission};
-use bus::{ids::BatchId, spec::InputFile, submission::Submission};
+use bus::{ids::BatchId, submission::Submission};
 use reqwest::Method;
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     client::Client,
-    commands::run::{RunArgs, interrupt::Interrupts, say, submit::stage, wishes},
+    commands::run::{RunArgs, interrupt::Interrupts, plan::plan_batch, say, stage::stage, wishes},
     failure::usage,
     output::{counted, print_json, print_line},
 };
@@ -43,26 +43,24 @@ pub(in crate::commands::run) async fn run(args: RunArgs) -> anyhow::Result<ExitC
     let cwd = env::current_dir().context("cannot tell which directory this is; change to one that exists")?;
     let items = items(&args.many, &cwd)?;
     args.policy.check()?;
+    args.files.check_outputs()?;
     let client = args.connect.client()?;
     let policies = args.policy.resolve(&client).await?;
-    let plan = |item: &Item| crate::commands::run::plan::plan(&cwd, &item.words(&args.words)?, &wishes(&args));
-    let mut plans = items.iter().map(plan).collect::<anyhow::Result<Vec<_>>>()?;
+    let words = items
+        .iter()
+        .map(|item| item.words(&args.words))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let (mut plan, members) = plan_batch(&cwd, &words, &wishes(&args))?;
+    plan.scanned.tell(args.verbose);
     // The same for each, where it is said: what happens to be piped in is not meant for many.
     let stdin = match &args.files.stdin {
         Some(_) => args.files.stdin().await?,
         None => None,
     };
-    for plan in &mut plans {
-        plan.stdin = stdin.as_ref().map(|stdin| stdin.path.clone());
-    }
-    let submissions = stage(&client, &args, plans, &policies).await?;
-    if submissions.iter().any(|one| one.dependencies != submissions[0].dependencies) {
-        return Err(usage(
-            "the jobs of a batch have the same packages, and these scripts name different ones; name those of all with --requirements, or run them one by one",
-        ));
-    }
+    plan.stdin = stdin.as_ref().map(|stdin| stdin.path.clone());
+    let (shared, members, _) = stage(&client, &args, plan, members, &policies).await?;
     let names: Vec<String> = items.iter().map(Item::name).collect();
-    let mut batch = batch(&args, &items, submissions);
+    let mut batch = batch(&args, &items, shared, members);
     let mut homes = (!args.no_download).then(|| Homes::new(Path::new("outputs"), &names, args.many.flat));
     let mut names = names;
     if args.reuse {
@@ -100,11 +98,7 @@ pub(in crate::commands::run) async fn run(args: RunArgs) -> anyhow::Result<ExitC
 }
 
 /// What the members share, once, and of each what is its own.
-fn batch(args: &RunArgs, items: &[Item], submissions: Vec<Submission>) -> BatchSubmission {
-    let first = submissions.first().cloned().unwrap_or_default();
-    let everywhere = |input: &InputFile| submissions.iter().all(|one| one.inputs.contains(input));
-    let shared: Vec<InputFile> = first.inputs.iter().filter(|input| everywhere(input)).cloned().collect();
-    let tree = first.tree.filter(|_| submissions.iter().all(|one| one.tree == first.tree));
+fn batch(args: &RunArgs, items: &[Item], shared: Submission, members: Vec<MemberSubmission>) -> BatchSubmission {
     let name = args.name.clone().unwrap_or_else(|| {
         let script = args
             .words
@@ -120,12 +114,10 @@ fn batch(args: &RunArgs, items: &[Item], submissions: Vec<Submission>) -> BatchS
             .unwrap_or_default();
         format!("{script} {what}").trim_end().to_owned()
     });
-    let members = items.iter().zip(submissions).map(|(item, one)| MemberSubmission {
+    let members = items.iter().zip(members).map(|(item, member)| MemberSubmission {
         item: item.name(),
-        command: one.command,
-        inputs: one.inputs.into_iter().filter(|input| !shared.contains(input)).collect(),
-        tree: if tree.is_some() { None } else { one.tree },
         env: item.env().into_iter().collect(),
+        ..member
     });
     let members = members.collect();
     BatchSubmission {
@@ -136,9 +128,7 @@ fn batch(args: &RunArgs, items: &[Item], submissions: Vec<Submission>) -> BatchS
         fail_fast: args.many.fail_fast,
         job: Submission {
             command: Vec::new(),
-            inputs: shared,
-            tree,
-            ..first
+            ..shared
         },
         members,
     }

@@ -3,14 +3,24 @@
 //! What is said nearest counts: `--requirements`, the script's own head (PEP 723), a requirements.txt, a pyproject.toml; for Node a
 //! package.json. Files are looked for beside the script, then above it up to the current directory.
 
+mod doc;
+mod foreign;
 mod inline;
+mod lines;
+mod local;
 mod node;
+mod npmrc;
+mod poetry;
 mod pyproject;
+mod python;
 mod requirements;
+mod settings;
+mod uv;
 
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
+    str::FromStr as _,
 };
 
 use bus::{
@@ -19,8 +29,20 @@ use bus::{
     spec::{InputFile, RelPath},
 };
 
-use super::plan::{Planner, parsed};
-use crate::{client::Hashed, failure::usage};
+use super::{
+    plan::{Planner, parsed},
+    say,
+    stage::read_of,
+};
+use crate::{client::Hashed, failure::usage, text};
+
+/// The longest file that declares packages, in bytes.
+const LONGEST: u64 = 16 << 20;
+
+/// What is said of a file that declares packages, and cannot be read.
+fn wrong_file(error: &text::Error) -> anyhow::Error {
+    usage(format!("{error}; or leave the packages out with --no-requirements"))
+}
 
 /// Packages, as they are declared here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,14 +69,28 @@ pub(super) enum Content {
 }
 
 impl Declared {
+    /// What Python needs, where it needs anything: packages, or a version.
     fn pip(declared_in: String, python: Option<String>, read: requirements::Read) -> Option<Self> {
-        (read.packages > 0).then_some(Self {
+        let declared = Self {
+            python: python.filter(|python| !python.trim().is_empty()),
+            ..Self::of(declared_in, read)
+        };
+        (declared.packages > 0 || declared.python.is_some()).then_some(declared)
+    }
+
+    fn of(declared_in: String, mut read: requirements::Read) -> Self {
+        if read.packages == 0 {
+            // The Python alone counts.
+            let empty = RelPath::from_str(Kind::Pip.declaration()).map(|path| (path, Content::Made(Vec::new())));
+            read.files = empty.into_iter().collect();
+        }
+        Self {
             kind: Kind::Pip,
             declared_in,
             packages: read.packages,
-            python,
+            python: None,
             files: read.files,
-        })
+        }
     }
 
     /// The files here whose content goes along.
@@ -74,13 +110,16 @@ impl Declared {
     }
 
     /// As a job says it, where the files here are known by their content.
-    pub(super) fn resolve(&self, hashed: &HashMap<PathBuf, Hashed>) -> Dependencies {
-        let files = self.files.iter().filter_map(|(path, content)| {
+    ///
+    /// # Errors
+    /// If one of them was not read, with its name.
+    pub(super) fn resolve(&self, hashed: &HashMap<PathBuf, Hashed>) -> anyhow::Result<Dependencies> {
+        let files = self.files.iter().map(|(path, content)| {
             let (sha256, size) = match content {
                 Content::Made(bytes) => (Digest::of(bytes), bytes.len() as u64),
-                Content::Of(source) => hashed.get(source).map(|file| (file.sha256, file.size))?,
+                Content::Of(source) => read_of(hashed, source).map(|file| (file.sha256, file.size))?,
             };
-            Some(InputFile {
+            Ok(InputFile {
                 path: path.clone(),
                 sha256,
                 size,
@@ -88,13 +127,13 @@ impl Declared {
                 mode: None,
             })
         });
-        Dependencies {
+        Ok(Dependencies {
             kind: self.kind,
             declared_in: self.declared_in.clone(),
             packages: self.packages,
             python: self.python.clone(),
-            files: files.collect(),
-        }
+            files: files.collect::<anyhow::Result<_>>()?,
+        })
     }
 }
 
@@ -135,30 +174,61 @@ impl Planner<'_> {
     fn named(&self, named: &Path) -> anyhow::Result<Declared> {
         let path = self.cwd.join(named);
         let shown = named.display().to_string();
-        let declared = match path.file_name().and_then(|name| name.to_str()) {
-            Some("package.json") => node::read(&path, shown.clone()),
-            Some("pyproject.toml") => pyproject::read(&path, shown.clone(), self.cwd),
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if let Some(foreign) = foreign::FOREIGN.iter().find(|foreign| foreign.name == name) {
+            return Err(usage(format!(
+                "--requirements {shown}: rgrid does not read a {name}; {}",
+                foreign.out
+            )));
+        }
+        let declared = match name {
+            "package.json" => node::read(&path, shown.clone()),
+            "pyproject.toml" => pyproject::read(&path, &shown, self.cwd),
             _ => requirements::read(&path, &shown, self.cwd).map(|read| Declared::pip(shown.clone(), None, read)),
         };
-        declared?.ok_or_else(|| usage(format!("--requirements {shown}: it names no packages; leave it out, or correct it")))
+        let declared = declared?.filter(|declared| declared.packages > 0);
+        declared.ok_or_else(|| usage(format!("--requirements {shown}: it names no packages; leave it out, or correct it")))
     }
 
     fn of_python(&self, script: &Path) -> anyhow::Result<Option<Declared>> {
         let shown = self.shown(script);
-        if let Some(found) = inline::read(script, &shown)? {
-            let dir = script.parent().unwrap_or(self.cwd);
-            let read = requirements::of_text(&found.dependencies, &shown, dir, self.cwd)?;
-            // A block without any says that none are needed.
-            return Ok(Declared::pip(shown, found.requires_python, read));
+        if let Some(found) = inline::read(script, &shown, self.cwd)? {
+            return Ok(Some(found).filter(|found| found.packages > 0 || found.python.is_some()));
         }
+        let project = self.above(script, "pyproject.toml");
         if let Some(path) = self.above(script, "requirements.txt") {
             let shown = self.shown(&path);
             let read = requirements::read(&path, &shown, self.cwd)?;
-            return Ok(Declared::pip(shown, None, read));
+            let dir = path.parent().unwrap_or(self.cwd);
+            let project = project.filter(|project| project.parent() == Some(dir));
+            if read.index.is_none() && read.packages > 0 {
+                pyproject::no_index_beside(project.as_deref(), &shown, &|path| self.shown(path))?;
+                pyproject::no_settings_beside(dir)?;
+            }
+            let python = project
+                .map(|path| pyproject::python_of(&path, &self.shown(&path)))
+                .transpose()?
+                .flatten();
+            return Ok(Declared::pip(shown, python, read));
         }
-        match self.above(script, "pyproject.toml") {
-            Some(path) => pyproject::read(&path, self.shown(&path), self.cwd),
-            None => Ok(None),
+        let declared = match project {
+            Some(path) => pyproject::read(&path, &self.shown(&path), self.cwd)?,
+            None => None,
+        };
+        if declared.as_ref().is_none_or(|declared| declared.packages == 0) {
+            self.unread(script);
+        }
+        Ok(declared)
+    }
+
+    /// Says that packages are declared in a form that is not read, once, where the script needs some.
+    fn unread(&self, script: &Path) {
+        let found = foreign::FOREIGN.iter().find_map(|foreign| {
+            let path = self.above(script, foreign.name)?;
+            foreign::declares(foreign, &path).then_some((path, foreign.out))
+        });
+        if let Some((path, out)) = found.filter(|_| foreign::needs_packages(script)) {
+            say::once(&format!("{} is not read, and no packages are installed; {out}", self.shown(&path)));
         }
     }
 

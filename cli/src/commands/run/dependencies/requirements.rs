@@ -1,5 +1,5 @@
 //! A requirements.txt and what it names: other lists (`-r`, `-c`), and archives of this machine. All of it goes along, flat, with the
-//! lines that name it changed accordingly; every other line stays as it is.
+//! lines that name it changed accordingly. Options get a line each, since uv takes no more; every other line stays as it is.
 
 use std::{
     collections::HashMap,
@@ -9,16 +9,20 @@ use std::{
 
 use bus::{dependencies::Kind, spec::RelPath};
 
-use super::Content;
+use super::{
+    Content, LONGEST,
+    lines::{Line, Opt, Said, joined, line},
+    local::{is_archive, is_remote, local, path_of},
+    wrong_file,
+};
 use crate::{
     commands::run::plan::{parsed, unreadable},
     failure::usage,
+    text,
 };
 
-/// What an archive's name ends with.
-const ARCHIVES: [&str; 6] = [".whl", ".tar.gz", ".tgz", ".zip", ".tar.bz2", ".tar.xz"];
 /// What stands for the directory of the installer in a file: URL, which must be absolute.
-const THERE: &str = "${RGRID_PACKAGES_DIR}";
+pub(super) const THERE: &str = "${RGRID_PACKAGES_DIR}";
 
 /// What was read.
 #[derive(Debug, Default)]
@@ -27,6 +31,17 @@ pub(super) struct Read {
     pub(super) packages: u32,
     /// What goes along: requirements.txt, and what it names.
     pub(super) files: Vec<(RelPath, Content)>,
+    /// Where an index is named, if one is: `requirements.txt, line 1`.
+    pub(super) index: Option<String>,
+}
+
+/// A requirement that stands elsewhere than in a requirements file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Entry {
+    /// Where it stands: `pyproject.toml, line 7`.
+    pub(super) at: String,
+    /// What it says.
+    pub(super) text: String,
 }
 
 /// Reads a file.
@@ -39,26 +54,40 @@ pub(super) fn read(path: &Path, shown: &str, cwd: &Path) -> anyhow::Result<Read>
     Ok(reader.read)
 }
 
-/// Reads requirements that stand elsewhere, as if they stood in a file in this directory.
+/// Reads requirements that stand elsewhere, as if they stood in a file in this directory; `limits` say which versions are allowed of
+/// what is installed anyway.
 ///
 /// # Errors
 /// As [`read`].
-pub(super) fn of_text(lines: &[String], shown: &str, dir: &Path, cwd: &Path) -> anyhow::Result<Read> {
+pub(super) fn of_entries(entries: &[Entry], limits: &[Entry], dir: &Path, cwd: &Path) -> anyhow::Result<Read> {
     let mut reader = Reader::new(cwd);
-    let text = lines.iter().fold(String::new(), |text, line| text + line + "\n");
-    reader.text(&text, shown, dir, Kind::Pip.declaration(), true)?;
+    let mut text = String::new();
+    if !limits.is_empty() {
+        let name = "list-0.txt";
+        reader.called.insert(PathBuf::new(), name.to_owned());
+        let limits = reader.entries(limits, dir, false)?;
+        reader.read.files.push((parsed(name)?, Content::Made(limits.into_bytes())));
+        text = format!("--constraint {name}\n");
+    }
+    text += &reader.entries(entries, dir, true)?;
+    reader
+        .read
+        .files
+        .push((parsed(Kind::Pip.declaration())?, Content::Made(text.into_bytes())));
     Ok(reader.read)
 }
 
-struct Reader<'a> {
+/// Has what goes along of this machine noted, and called by one name each.
+#[derive(Debug)]
+pub(super) struct Reader<'a> {
     cwd: &'a Path,
-    read: Read,
+    pub(super) read: Read,
     /// What files here are called there.
     called: HashMap<PathBuf, String>,
 }
 
 impl<'a> Reader<'a> {
-    fn new(cwd: &'a Path) -> Self {
+    pub(super) fn new(cwd: &'a Path) -> Self {
         Self {
             cwd,
             read: Read::default(),
@@ -67,7 +96,7 @@ impl<'a> Reader<'a> {
     }
 
     fn file(&mut self, path: &Path, shown: &str, name: &str, counts: bool) -> anyhow::Result<()> {
-        let text = fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
+        let text = text::read(path, LONGEST).map_err(|error| wrong_file(&error))?;
         // Before what it names, which may name it.
         self.called
             .insert(path.canonicalize().unwrap_or_else(|_| path.to_owned()), name.to_owned());
@@ -76,93 +105,169 @@ impl<'a> Reader<'a> {
 
     fn text(&mut self, text: &str, shown: &str, dir: &Path, name: &str, counts: bool) -> anyhow::Result<()> {
         let mut changed = String::new();
-        let mut continued = false;
-        for (index, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
-            let at = format!("{shown}, line {}", index + 1);
-            let new = if continued { None } else { self.line(line, &at, dir, counts)? };
-            changed.push_str(new.as_deref().unwrap_or(line));
-            changed.push('\n');
-            continued = line.ends_with('\\');
+        for group in joined(text) {
+            let at = format!("{shown}, line {}", group.number);
+            let new = match line(&group.text).map_err(|wrong| wrong_line(&at, &wrong))? {
+                // What we write is UTF-8, whatever the file said of itself.
+                Line::Empty if group.raw.contains("coding") => String::new(),
+                Line::Empty => group.raw,
+                Line::Options(options) => self.options(options, &at, dir, counts)?,
+                Line::Requirement(requirement) => {
+                    let own = self.requirement(&requirement, &at, dir, counts)?;
+                    match own {
+                        Some(own) => own + &group.text[requirement.len()..],
+                        None if group.count == 1 => group.raw,
+                        None => group.text,
+                    }
+                }
+            };
+            changed.push_str(&new);
+            // Lines keep their numbers, which installers name.
+            changed.push_str(&"\n".repeat(group.count));
         }
         self.read.files.push((parsed(name)?, Content::Made(changed.into_bytes())));
         Ok(())
     }
 
-    /// What a line is to be there; nothing where it stays as it is.
-    fn line(&mut self, line: &str, at: &str, dir: &Path, counts: bool) -> anyhow::Result<Option<String>> {
-        let meant = line.split(" #").next().unwrap_or(line).trim();
-        if meant.is_empty() || meant.starts_with('#') {
-            return Ok(None);
+    /// Requirements alone, as lines.
+    fn entries(&mut self, entries: &[Entry], dir: &Path, counts: bool) -> anyhow::Result<String> {
+        let mut text = String::new();
+        for entry in entries {
+            text += &self.entry(entry, dir, counts)?;
+            text.push('\n');
         }
-        if let Some((option, value)) = option(meant) {
-            return self.option(option, value, at, dir, counts);
+        Ok(text)
+    }
+
+    /// A requirement alone, as it is to be there.
+    pub(super) fn entry(&mut self, Entry { at, text }: &Entry, dir: &Path, counts: bool) -> anyhow::Result<String> {
+        let one = joined(text);
+        let said = one.first().map(|one| line(&one.text));
+        match (said, one.len()) {
+            (Some(Ok(Line::Requirement(requirement))), 1) if requirement == text.trim() => {
+                if local(&requirement).is_some_and(|local| local.before.is_empty()) {
+                    return Err(wrong_line(
+                        at,
+                        &format!("names the path `{requirement}` without a name; write `NAME @ file:///…`"),
+                    ));
+                }
+                Ok(self.requirement(&requirement, at, dir, counts)?.unwrap_or(requirement))
+            }
+            _ => Err(wrong_line(
+                at,
+                &format!("names `{}`, which is no requirement (PEP 508); correct it", text.escape_debug()),
+            )),
         }
-        if meant.starts_with('-') {
-            return Ok(None);
-        }
+    }
+
+    /// What a requirement is to be there; nothing where it stays as it is.
+    fn requirement(&mut self, requirement: &str, at: &str, dir: &Path, counts: bool) -> anyhow::Result<Option<String>> {
         self.read.packages += u32::from(counts);
-        let Some((before, path, after)) = local(meant) else {
-            return Ok(None);
-        };
+        let Some(local) = local(requirement) else { return Ok(None) };
+        let there = self.archive(&local.path, at, dir)?;
+        Ok(Some(if local.before.is_empty() {
+            format!("./{there}{}", local.after)
+        } else {
+            format!("{}file://{THERE}/{there}{}", local.before, local.after)
+        }))
+    }
+
+    /// Has an archive sent along that is named in a file in this directory, and tells where it will be.
+    pub(super) fn archive(&mut self, path: &str, at: &str, dir: &Path) -> anyhow::Result<String> {
         let file = self.find(path, dir).ok_or_else(|| {
             usage(format!(
                 "{at} names `{path}`, which is not there; correct it, or leave the packages out with --no-requirements"
             ))
         })?;
         if file.is_dir() {
-            return Err(usage(format!(
-                "{at} names the directory `{path}`, which cannot be sent; build a wheel of it (`pip wheel --no-deps {path}`) and name that"
-            )));
+            return Err(wrong_line(
+                at,
+                &format!(
+                    "names the directory `{path}`, which cannot be sent; build a wheel of it (`pip wheel --no-deps {path}`) and name that"
+                ),
+            ));
         }
-        let there = self.send(&file)?;
-        Ok(Some(if before.is_empty() {
-            format!("./{there}{after}")
-        } else {
-            format!("{before}file://{THERE}/{there}{after}")
-        }))
+        if !is_archive(&file.to_string_lossy()) {
+            return Err(wrong_line(
+                at,
+                &format!("names `{path}`, which is no archive of a package; name a wheel"),
+            ));
+        }
+        self.send(&file)
     }
 
-    fn option(&mut self, option: Opt, value: &str, at: &str, dir: &Path, counts: bool) -> anyhow::Result<Option<String>> {
-        if value.contains("://") && !value.starts_with("file:") || value.contains("${") {
-            return if matches!(option, Opt::Editable) {
-                Err(editable(at, value))
-            } else {
-                Ok(None)
-            };
+    fn options(&mut self, options: Vec<Said>, at: &str, dir: &Path, counts: bool) -> anyhow::Result<String> {
+        let lines = options.into_iter().map(|said| self.option(&said, at, dir, counts));
+        Ok(lines.collect::<anyhow::Result<Vec<_>>>()?.join("\n"))
+    }
+
+    fn option(&mut self, said: &Said, at: &str, dir: &Path, counts: bool) -> anyhow::Result<String> {
+        let Said { option, name, value } = said;
+        if matches!(option, Opt::IndexUrl | Opt::ExtraIndexUrl | Opt::NoIndex) {
+            self.read.index.get_or_insert_with(|| at.to_owned());
         }
-        let path = value.strip_prefix("file://").unwrap_or(value);
-        let absent = || usage(format!("{at} names `{path}`, which is not there; correct the path"));
-        match option {
-            Opt::Editable => Err(editable(at, value)),
-            Opt::List | Opt::Constraints => {
-                let file = self.find(path, dir).filter(|file| file.is_file()).ok_or_else(absent)?;
-                let real = file.canonicalize().unwrap_or_else(|_| file.clone());
-                let word = if matches!(option, Opt::List) { "-r" } else { "-c" };
-                let name = match self.called.get(&real) {
-                    Some(name) => name.clone(),
-                    None => {
-                        let name = format!("list-{}.txt", self.called.len());
-                        self.file(&file, path, &name, counts && matches!(option, Opt::List))?;
-                        name
-                    }
-                };
-                Ok(Some(format!("{word} {name}")))
+        let there = match option {
+            Opt::NoIndex => return Ok((*name).to_owned()),
+            Opt::Plain | Opt::OfRequirement if value.is_empty() => return Ok((*name).to_owned()),
+            Opt::Plain | Opt::OfRequirement => shell_words::quote(value).into_owned(),
+            Opt::Editable => return Err(editable(at, value)),
+            Opt::List if is_remote(value) => {
+                // Nobody knows how many.
+                self.read.packages += u32::from(counts);
+                value.clone()
             }
-            Opt::Links => {
-                let links = self.find(path, dir).filter(|links| links.is_dir()).ok_or_else(absent)?;
-                let entries = fs::read_dir(&links).map_err(|error| unreadable(&links, &error))?;
-                let mut archives: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
-                archives.retain(|file| file.is_file() && is_archive(&file.to_string_lossy()));
-                archives.sort();
-                let place = format!("links-{}", self.called.len());
-                self.called.insert(links, place.clone());
-                for file in archives {
-                    let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                    self.read.files.push((parsed(&format!("{place}/{name}"))?, Content::Of(file)));
-                }
-                Ok(Some(format!("--find-links ./{place}")))
+            Opt::Constraints | Opt::FindLinks | Opt::IndexUrl | Opt::ExtraIndexUrl if is_remote(value) => value.clone(),
+            Opt::IndexUrl | Opt::ExtraIndexUrl => {
+                return Err(wrong_line(
+                    at,
+                    &format!("names the index `{value}` of this machine, which cannot be sent; name its archives with --find-links DIR"),
+                ));
+            }
+            Opt::List | Opt::Constraints => self.list(value, at, dir, counts && matches!(option, Opt::List))?,
+            Opt::FindLinks => format!("./{}", self.links(value, at, dir)?),
+        };
+        Ok(format!("{name} {there}"))
+    }
+
+    /// Has another list sent along, once, and tells its name.
+    fn list(&mut self, value: &str, at: &str, dir: &Path, counts: bool) -> anyhow::Result<String> {
+        let path = path_of(value);
+        let file = self.find(&path, dir).filter(|file| file.is_file());
+        let file = file.ok_or_else(|| wrong_line(at, &format!("names `{path}`, which is not there; correct the path")))?;
+        let real = file.canonicalize().unwrap_or_else(|_| file.clone());
+        if let Some(name) = self.called.get(&real) {
+            return Ok(name.clone());
+        }
+        let name = format!("list-{}.txt", self.called.len());
+        self.file(&file, &path, &name, counts)?;
+        Ok(name)
+    }
+
+    /// Has the archives of a directory sent along, once, and tells where they will be.
+    pub(super) fn links(&mut self, value: &str, at: &str, dir: &Path) -> anyhow::Result<String> {
+        let path = path_of(value);
+        let links = self.find(&path, dir).filter(|links| links.is_dir());
+        let links = links.ok_or_else(|| wrong_line(at, &format!("names `{path}`, which is no directory here; correct the path")))?;
+        let real = links.canonicalize().unwrap_or(links);
+        if let Some(place) = self.called.get(&real) {
+            return Ok(place.clone());
+        }
+        let entries = fs::read_dir(&real).map_err(|error| unreadable(&real, &error))?;
+        let mut archives = Vec::new();
+        for entry in entries {
+            let file = entry.map_err(|error| unreadable(&real, &error))?.path();
+            if file.is_file() && is_archive(&file.to_string_lossy()) {
+                archives.push(file);
             }
         }
+        archives.sort();
+        let place = format!("links-{}", self.called.len());
+        self.called.insert(real, place.clone());
+        for file in archives {
+            let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            self.read.files.push((parsed(&format!("{place}/{name}"))?, Content::Of(file)));
+        }
+        Ok(place)
     }
 
     /// A path as it is meant in a file: from the file's directory, or from the current one, as the installers have it.
@@ -184,58 +289,15 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// What is said of a line that cannot be honoured.
+pub(super) fn wrong_line(at: &str, wrong: &str) -> anyhow::Error {
+    usage(format!("{at} {wrong}, or leave the packages out with --no-requirements"))
+}
+
 fn editable(at: &str, value: &str) -> anyhow::Error {
     usage(format!(
         "{at} installs `{value}` so that it can be edited (-e), which cannot be sent; build a wheel of it and name that, or a URL without -e"
     ))
-}
-
-/// Options that name something of this machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Opt {
-    List,
-    Constraints,
-    Editable,
-    Links,
-}
-
-/// An option that names something, and what it names: `-r x`, `-rx`, `--requirement x`, `--requirement=x`.
-fn option(line: &str) -> Option<(Opt, &str)> {
-    const OPTIONS: [(&str, &str, Opt); 4] = [
-        ("-r", "--requirement", Opt::List),
-        ("-c", "--constraint", Opt::Constraints),
-        ("-e", "--editable", Opt::Editable),
-        ("-f", "--find-links", Opt::Links),
-    ];
-    OPTIONS.iter().find_map(|(short, long, option)| {
-        let rest = match line.strip_prefix(long) {
-            Some(rest) => rest.strip_prefix(['=', ' ', '\t'])?,
-            None if line.starts_with("--") => return None,
-            None => line.strip_prefix(short)?,
-        };
-        Some((*option, rest.trim().trim_matches(['"', '\''])))
-    })
-}
-
-/// The archive or directory of this machine that a requirement names: what stands before it, its path, and what follows it
-/// (extras, markers, hashes).
-fn local(requirement: &str) -> Option<(&str, &str, &str)> {
-    let (before, rest) = match requirement.split_once("file://") {
-        Some((before, rest)) if before.trim_end().ends_with('@') => (before, rest),
-        Some(("", rest)) => ("", rest),
-        Some(_) => return None,
-        None => ("", requirement),
-    };
-    let end = rest.find([' ', '\t', ';', '[', '\\']).unwrap_or(rest.len());
-    let (path, after) = rest.split_at(end);
-    let is_path = path.starts_with('.') || path.contains('/') || is_archive(path);
-    let elsewhere = path.contains("://") || path.contains("${") || after.trim_start().starts_with('@') || path.contains('@');
-    let found = is_path && (!before.is_empty() || !elsewhere) && !path.contains("${");
-    found.then_some((before, path, after))
-}
-
-fn is_archive(name: &str) -> bool {
-    ARCHIVES.iter().any(|end| name.ends_with(end))
 }
 
 #[cfg(test)]

@@ -33,13 +33,48 @@ fn text(read: &Read, name: &str) -> String {
 #[test]
 fn lines_that_name_nothing_of_this_machine_stay_as_they_are() -> anyhow::Result<()> {
     let lines = "# comment\n\nsix==1.17.0  # why\nrequests[socks] >= 2.8 ; python_version < '4'\n--index-url http://127.0.0.1:1/simple\n\
-                 -i https://index.example/simple\npip @ https://host.example/pip-1.whl\nhttps://host.example/a-1.tar.gz\n\
-                 git+https://host.example/lib@v1#egg=lib\nnumpy==1 \\\n    --hash=sha256:00\n-r https://host.example/more.txt\n\
+                 pip @ https://host.example/pip-1.whl\nhttps://host.example/a-1.tar.gz\n\
+                 git+https://host.example/lib@v1#egg=lib\nrich --hash=sha256:00\n--requirement https://host.example/more.txt\n\
                  lib @ git+ssh://git@host.example/lib.git\n--pre\n${WHEELS}/a.whl\n";
     let here = Here::new(&[("requirements.txt", lines)])?;
     let read = here.read("requirements.txt")?;
     assert_eq!(text(&read, "requirements.txt"), lines);
-    assert_eq!((read.packages, names(&read)), (8, vec!["requirements.txt"]));
+    assert_eq!((read.packages, names(&read)), (9, vec!["requirements.txt"]));
+    assert_eq!(read.index.as_deref(), Some("requirements.txt, line 5"));
+    Ok(())
+}
+
+#[test]
+fn options_get_a_line_each_and_lines_keep_their_numbers() -> anyhow::Result<()> {
+    let lines = "# -*- coding: latin-1 -*-\n-i 'https://a.example/s' --extra-index-url=https://b.example/s  # both\nsix==1 \\\n    --hash=sha256:00 \\\n    \
+                 --hash=sha256:01\n-f wheels --no-index\n--use-feature 'a b'\nrich\n";
+    let here = Here::new(&[("requirements.txt", lines), ("wheels/a-1-py3-none-any.whl", "a")])?;
+    let read = here.read("requirements.txt")?;
+    assert_eq!(
+        text(&read, "requirements.txt"),
+        "\n--index-url https://a.example/s\n--extra-index-url https://b.example/s\nsix==1     --hash=sha256:00     --hash=sha256:01\n\n\n\
+         --find-links ./links-1\n--no-index\n--use-feature 'a b'\nrich\n"
+    );
+    assert_eq!(read.packages, 2);
+    let here = Here::new(&[("requirements.txt", "-r https://host.example/more.txt\n")])?;
+    assert_eq!(here.read("requirements.txt")?.packages, 1, "what it names is installed");
+    Ok(())
+}
+
+#[test]
+fn a_list_is_read_in_every_encoding_and_sent_as_utf_8() -> anyhow::Result<()> {
+    let here = Here::new(&[("requirements.txt", "-r more.txt\n")])?;
+    for bytes in crate::text::in_each_encoding("six  # größer\r\nrich\r\n") {
+        fs::write(here.0.path().join("more.txt"), bytes)?;
+        let read = here.read("requirements.txt")?;
+        assert_eq!((read.packages, text(&read, "list-1.txt").as_str()), (2, "six  # größer\nrich\n"));
+    }
+    fs::write(here.0.path().join("more.txt"), b"six\n\xe9\n")?;
+    let error = here.read("requirements.txt").expect_err("Latin-1").to_string();
+    assert!(
+        error.contains("more.txt: line 2 is not text") && error.contains("--no-requirements"),
+        "{error}"
+    );
     Ok(())
 }
 
@@ -63,10 +98,10 @@ fn what_lines_name_goes_along_and_the_lines_follow() -> anyhow::Result<()> {
     let read = here.read("app/requirements.txt")?;
     assert_eq!(
         text(&read, "requirements.txt"),
-        "-r list-1.txt\n-c list-2.txt\n./archive-3/a-1-py3-none-any.whl[fast] ; python_version > '3'\n\
+        "--requirement list-1.txt\n--constraint list-2.txt\n./archive-3/a-1-py3-none-any.whl[fast] ; python_version > '3'\n\
          b @ file://${RGRID_PACKAGES_DIR}/archive-4/b-1.tar.gz\n./archive-3/a-1-py3-none-any.whl\nc\n--find-links ./links-5\n"
     );
-    assert_eq!(text(&read, "list-1.txt"), "d\n-r requirements.txt\n");
+    assert_eq!(text(&read, "list-1.txt"), "d\n--requirement requirements.txt\n");
     assert_eq!(text(&read, "list-2.txt"), "d<2\ne<3\n");
     assert_eq!(
         names(&read),
@@ -92,7 +127,16 @@ fn what_cannot_be_sent_is_said_with_the_line() -> anyhow::Result<()> {
         ("./lib", "pip wheel --no-deps ./lib"),
         ("./gone.whl", "is not there"),
         ("-r gone.txt", "is not there"),
-        ("--find-links gone", "is not there"),
+        ("--find-links gone", "is no directory here"),
+        ("-f lib/setup.py", "is no directory here"),
+        ("lib/setup.py", "which is no archive"),
+        ("-r a.txt -c b.txt", "another option, of which pip takes one"),
+        ("six --index-url https://host.example", "behind a requirement"),
+        ("--index-url ./simple", "the index `./simple` of this machine"),
+        ("--extra-index-url file:///simple", "the index `file:///simple` of this machine"),
+        ("--hash=sha256:00", "without a requirement"),
+        ("--no-deps", "which is no option of a requirements file"),
+        ("--index-url", "without a value"),
     ] {
         let here = Here::new(&[("requirements.txt", &format!("six\n{line}\n")), ("lib/setup.py", "")])?;
         let error = here.read("requirements.txt").expect_err(line).to_string();

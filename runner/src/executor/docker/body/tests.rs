@@ -18,6 +18,7 @@ fn launch(limits: Limits) -> Launch {
         env: BTreeMap::from([("OWN".to_owned(), "1".to_owned())]),
         secrets: secrets::Values::default(),
         work_dir: "/w".into(),
+        dir: None,
         scratch_dir: "/s".into(),
         packages: None,
         installs: false,

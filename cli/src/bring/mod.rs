@@ -1,0 +1,200 @@
+//! What a job left is brought to a directory here: every output that can be saved is, nothing that was not sent is lost, and what the job
+//! removed of what it was given is removed.
+
+mod decide;
+mod journal;
+mod look;
+mod mode;
+mod record;
+mod remove;
+mod replaced;
+mod report;
+mod save;
+mod sent;
+mod state;
+pub(crate) mod undo;
+
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use api::view::ArtifactView;
+use bus::{ids::JobId, spec::RelPath, tree::Link};
+use futures::{StreamExt as _, stream};
+
+pub(crate) use self::{
+    decide::Manner,
+    mode::NewMode,
+    replaced::DIR as OWN_DIR,
+    report::{Report, Unsaved, names},
+    sent::Sent,
+};
+use self::{
+    journal::Journal,
+    record::{Record, Saved},
+    save::Done,
+};
+use crate::{client::Client, output::Bar};
+
+/// Files that are fetched at once.
+const AT_ONCE: usize = 16;
+
+/// Something that comes back to a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct At<T> {
+    /// It, by its path from there.
+    pub(crate) what: T,
+    /// Its path in the job's directory.
+    pub(crate) there: String,
+}
+
+/// What comes back to one directory.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Back {
+    /// Files that the job made or changed.
+    pub(crate) files: Vec<At<ArtifactView>>,
+    /// Links that it made.
+    pub(crate) links: Vec<At<Link>>,
+    /// What it removed of what it was given.
+    pub(crate) deleted: Vec<At<RelPath>>,
+}
+
+impl Back {
+    /// All of it to a directory that stands for the job's own.
+    pub(crate) fn here(files: Vec<ArtifactView>, links: Vec<Link>) -> Self {
+        let files = files.into_iter().map(|file| At {
+            there: file.path.to_string(),
+            what: file,
+        });
+        let links = links.into_iter().map(|link| At {
+            there: link.path.to_string(),
+            what: link,
+        });
+        Self {
+            files: files.collect(),
+            links: links.collect(),
+            deleted: Vec::new(),
+        }
+    }
+}
+
+/// Where what comes back belongs, and on whose word.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Whither<'a> {
+    /// The job.
+    pub(crate) job: JobId,
+    /// The directory.
+    pub(crate) into: &'a Path,
+    /// The directory that has the `.rgrid` of what is replaced: this one, or one above it.
+    pub(crate) base: &'a Path,
+    /// On whose word.
+    pub(crate) manner: Manner,
+    /// What the job was given.
+    pub(crate) sent: &'a Sent,
+    /// Whether what it removed is removed here.
+    pub(crate) removes: bool,
+}
+
+/// One directory while things are brought to it.
+struct Bringer<'a> {
+    client: &'a Client,
+    whither: Whither<'a>,
+    record: Record,
+    journal: Journal,
+    bar: Bar,
+    deleted: Vec<At<RelPath>>,
+    /// Whether the grid was away for too long: nothing more is asked of it.
+    is_away: AtomicBool,
+}
+
+/// Brings to a directory what a job left. What cannot be saved is in the report, and keeps nothing else from its place.
+pub(crate) async fn bring(client: &Client, whither: Whither<'_>, back: Back) -> Report {
+    let Back { files, links, deleted } = back;
+    let bringer = Bringer {
+        client,
+        whither,
+        record: Record::of(whither.base),
+        journal: Journal::of(whither.job),
+        bar: Bar::new("fetching", files.iter().map(|file| file.what.size).sum()),
+        deleted,
+        is_away: AtomicBool::new(false),
+    };
+    let mut report = Report::default();
+    let mut saved = Vec::new();
+    let saving: Vec<_> = files.iter().map(|file| bringer.guarded(file)).collect();
+    let mut saving = stream::iter(saving).buffer_unordered(AT_ONCE);
+    while let Some((file, done)) = saving.next().await {
+        report.bytes += if done.is_ok() { file.what.size } else { 0 };
+        bringer.note(&mut report, &mut saved, (&file.there, file.what.path.as_str(), false), done);
+    }
+    bringer.bar.finish();
+    let named: BTreeSet<&str> = links.iter().map(|link| link.what.path.as_str()).collect();
+    for link in &links {
+        let done = bringer.link(link, &named).await;
+        bringer.note(&mut report, &mut saved, (&link.there, link.what.path.as_str(), true), done);
+    }
+    bringer.remove_all(&mut report);
+    bringer.record.add(&saved);
+    // Those that were fetched at once came in any order.
+    report.saved.sort();
+    report.replaced.sort();
+    report.beside.sort();
+    report.unsaved.sort_by(|one, other| one.path.cmp(&other.path));
+    report
+}
+
+impl Bringer<'_> {
+    /// Saves a file, unless the grid went away meanwhile.
+    async fn guarded<'f>(&self, file: &'f At<ArtifactView>) -> (&'f At<ArtifactView>, anyhow::Result<Done>) {
+        if self.is_away.load(Ordering::Relaxed) {
+            return (file, Err(anyhow::anyhow!("the grid does not answer any more")));
+        }
+        let done = Box::pin(self.file(file)).await;
+        if done.as_ref().is_err_and(crate::client::is_away) {
+            self.is_away.store(true, Ordering::Relaxed);
+        }
+        (file, done)
+    }
+
+    /// Notes what came of an output.
+    fn note(&self, report: &mut Report, saved: &mut Vec<Saved>, (there, path, is_link): (&str, &str, bool), done: anyhow::Result<Done>) {
+        let done = match done {
+            Ok(done) => done,
+            Err(error) => {
+                let why = format!("{error:#}");
+                return report.unsaved.push(Unsaved {
+                    path: there.to_owned(),
+                    why,
+                    is_link,
+                    job: self.whither.job,
+                });
+            }
+        };
+        let target = self.whither.into.join(path);
+        if !matches!(done, Done::Beside { .. })
+            && let Some(path) = target.strip_prefix(self.whither.base).ok().and_then(Path::to_str)
+        {
+            saved.push(match (self.whither.sent.get(there), done.content()) {
+                (None, Some(content)) => Saved::made(path.to_owned(), content),
+                (_, _) => Saved::updated(path.to_owned()),
+            });
+        }
+        match done {
+            Done::Same { .. } => report.same += 1,
+            Done::Saved { .. } => report.saved.push(target),
+            Done::Replaced { .. } => {
+                report.replaced.push(target.display().to_string());
+                report.saved.push(target);
+            }
+            Done::Beside { at } => {
+                report.beside.push(at.display().to_string());
+                report.saved.push(at);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,193 @@
+//! What came of bringing a job's outputs here, and how that is said.
+
+use std::{collections::BTreeMap, fmt::Display, path::PathBuf};
+
+use bus::ids::JobId;
+use serde_json::{Value, json};
+
+use crate::output::{counted, one_line};
+
+/// Names that are told in one line.
+const NAMES: usize = 5;
+/// Outputs that could not be saved and are told one by one.
+const LINES: usize = 20;
+
+/// An output that could not be saved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Unsaved {
+    /// Its path, in the job's directory.
+    pub(crate) path: String,
+    /// Why.
+    pub(crate) why: String,
+    /// Whether it is a link.
+    pub(crate) is_link: bool,
+    /// Whose it is.
+    pub(crate) job: JobId,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Report {
+    /// What was saved, and where.
+    pub(crate) saved: Vec<PathBuf>,
+    /// How many outputs were here already.
+    pub(crate) same: usize,
+    /// Bytes of both.
+    pub(crate) bytes: u64,
+    /// Files of here that were replaced, and are kept.
+    pub(crate) replaced: Vec<String>,
+    /// Outputs that were saved beside a file of here.
+    pub(crate) beside: Vec<String>,
+    /// Files of here that were removed, as the job did.
+    pub(crate) removed: Vec<String>,
+    /// Files that the job removed, and which were changed here since they were sent.
+    pub(crate) changed: Vec<String>,
+    /// How many files the job removed that are left here, since it was killed or something could not be saved.
+    pub(crate) left: usize,
+    /// What could not be saved.
+    pub(crate) unsaved: Vec<Unsaved>,
+    /// What the worker has to say of outputs, and of how many jobs.
+    pub(crate) notes: BTreeMap<String, usize>,
+}
+
+impl Report {
+    /// Whether every output is here.
+    pub(crate) const fn is_whole(&self) -> bool {
+        self.unsaved.is_empty()
+    }
+
+    /// All of it, in one object.
+    pub(crate) fn to_json(&self) -> Value {
+        let unsaved: Vec<Value> = self
+            .unsaved
+            .iter()
+            .map(|one| json!({ "path": one.path, "reason": one.why }))
+            .collect();
+        json!({ "replaced": self.replaced, "beside": self.beside, "removed": self.removed, "changed": self.changed, "unsaved": unsaved })
+    }
+
+    /// What the user must know, a line each.
+    pub(crate) fn lines(&self, undo: &dyn Display) -> Vec<String> {
+        let mut lines = Vec::new();
+        if !self.replaced.is_empty() {
+            let (files, it) = (counted(self.replaced.len(), "file"), old(self.replaced.len()));
+            let were = if self.replaced.len() == 1 { "was" } else { "were" };
+            lines.push(format!(
+                "replaced {files} that {were} not sent ({}); `rgrid undo {undo}` puts {it} back",
+                names(&self.replaced)
+            ));
+        }
+        if !self.beside.is_empty() {
+            lines.push(format!(
+                "the job did not succeed, and what it left does not replace files here that were not sent; it is saved beside them: {}",
+                names(&self.beside)
+            ));
+        }
+        if !self.changed.is_empty() {
+            lines.push(format!(
+                "left here, since it was changed after it was sent, although the job removed it: {}",
+                names(&self.changed)
+            ));
+        }
+        let not_all = self.unsaved.iter().take(LINES).map(|one| {
+            let (path, job) = (shell_words::quote(&one.path), one.job);
+            let fetch = if one.is_link {
+                format!("rgrid download {job} -o DIR")
+            } else {
+                format!("rgrid download {job} --file {path} -o DIR")
+            };
+            format!(
+                "cannot save {}: {}; `{fetch}` saves it elsewhere",
+                one_line(&one.path, 200),
+                one.why
+            )
+        });
+        lines.extend(not_all);
+        if self.unsaved.len() > LINES {
+            lines.push(format!(
+                "and {} more could not be saved; `rgrid download JOB -o DIR` saves all of a job elsewhere",
+                self.unsaved.len() - LINES
+            ));
+        }
+        for (note, jobs) in self.notes.iter().take(LINES) {
+            lines.push(if *jobs == 1 {
+                note.clone()
+            } else {
+                format!("{note} (in {jobs} jobs)")
+            });
+        }
+        if self.notes.len() > LINES {
+            lines.push(format!(
+                "and {} more of the kind; `rgrid logs JOB` shows those of a job",
+                self.notes.len() - LINES
+            ));
+        }
+        lines
+    }
+
+    /// Adds what came of another job's.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.saved.extend(other.saved);
+        self.same += other.same;
+        self.bytes += other.bytes;
+        self.replaced.extend(other.replaced);
+        self.beside.extend(other.beside);
+        self.removed.extend(other.removed);
+        self.changed.extend(other.changed);
+        self.left += other.left;
+        self.unsaved.extend(other.unsaved);
+        for (note, jobs) in other.notes {
+            *self.notes.entry(note).or_default() += jobs;
+        }
+    }
+}
+
+const fn old(count: usize) -> &'static str {
+    if count == 1 { "the old one" } else { "the old ones" }
+}
+
+/// The first names of a list, in a line.
+pub(crate) fn names(all: &[String]) -> String {
+    let mut shown: Vec<String> = all.iter().take(NAMES).map(|name| one_line(name, 80)).collect();
+    if all.len() > NAMES {
+        shown.push(format!("and {} more", all.len() - NAMES));
+    }
+    shown.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_thing_that_the_user_must_know_is_one_line() {
+        let job = JobId::new();
+        assert!(Report::default().lines(&job).is_empty());
+        let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let report = Report {
+            replaced: list(&["stock.db", "run.log"]),
+            beside: list(&["a.rgrid-1"]),
+            changed: list(&["in/x"]),
+            unsaved: vec![Unsaved {
+                path: "my out/a".to_owned(),
+                why: "a file is in the way".to_owned(),
+                is_link: false,
+                job,
+            }],
+            notes: [("pipe: neither a file nor a directory".to_owned(), 3)].into(),
+            ..Report::default()
+        };
+        let lines = report.lines(&job);
+        assert_eq!(
+            lines[0],
+            format!("replaced 2 files that were not sent (stock.db, run.log); `rgrid undo {job}` puts the old ones back")
+        );
+        assert!(lines[1].ends_with("a.rgrid-1") && lines[2].ends_with("in/x"));
+        assert_eq!(
+            lines[3],
+            format!("cannot save my out/a: a file is in the way; `rgrid download {job} --file 'my out/a' -o DIR` saves it elsewhere")
+        );
+        assert_eq!(lines[4], "pipe: neither a file nor a directory (in 3 jobs)");
+        assert_eq!(names(&list(&["1", "2", "3", "4", "5", "6", "7"])), "1, 2, 3, 4, 5, and 2 more");
+    }
+}

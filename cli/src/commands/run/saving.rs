@@ -1,0 +1,126 @@
+//! What a job left comes here when it has ended.
+
+use api::view::{ArtifactView, Artifacts, AttemptOutcome, JobView};
+use bus::{
+    ids::JobId,
+    job::{Outcome, State},
+    spec::JobSpec,
+    tree::{MAX_TREE_BYTES, Tree},
+};
+use futures::StreamExt as _;
+use reqwest::Method;
+
+use super::{Brought, Shown, home};
+use crate::{
+    bring::{Manner, Report, Sent, Whither, bring},
+    client::Client,
+    output::{counted, size},
+};
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub(super) struct Saved {
+    /// The job's outputs.
+    pub(super) outputs: Vec<ArtifactView>,
+    /// What came of bringing them here.
+    pub(super) report: Report,
+    /// Whether the job's own end keeps what it removed.
+    was_killed: bool,
+}
+
+impl Saved {
+    /// Says what the user must know; with `verbose`, also what went well.
+    pub(super) fn say(&self, job: JobId, verbose: bool) {
+        let report = &self.report;
+        if verbose && !self.outputs.is_empty() {
+            let outputs = counted(report.saved.len() + report.same, "output");
+            eprintln!("rgrid: {outputs} ({}) came back", size(report.bytes));
+        }
+        if verbose && !report.removed.is_empty() {
+            eprintln!("rgrid: removed {}, as the job did", counted(report.removed.len(), "file"));
+        }
+        for line in report.lines(&job) {
+            eprintln!("rgrid: {line}");
+        }
+        if report.left > 0 {
+            let why = if self.was_killed {
+                "the job did not end by itself"
+            } else {
+                "not every output could be saved"
+            };
+            eprintln!(
+                "rgrid: {} that the job removed stay here, since {why}",
+                counted(report.left, "file")
+            );
+        }
+    }
+}
+
+/// Brings a job's outputs here.
+///
+/// # Errors
+/// If their list cannot be had.
+pub(super) async fn save(client: &Client, args: Shown, job: &JobView, brought: &Brought) -> anyhow::Result<Saved> {
+    let last = job.attempts.last();
+    let manifest = last.and_then(|attempt| attempt.manifest.as_ref());
+    if !manifest.is_some_and(|manifest| manifest.files + manifest.links + manifest.deleted > 0) {
+        return Ok(Saved::default());
+    }
+    let mut found: Artifacts = client.get(&format!("/v1/jobs/{}/artifacts", job.id), &()).await?;
+    if args.keep_deleted {
+        found.deleted.clear();
+    }
+    let outcome = last.and_then(|attempt| attempt.outcome.as_ref());
+    let ended_itself = matches!(outcome, Some(AttemptOutcome::Finished(Outcome::Succeeded | Outcome::Failed { .. })));
+    let mut report = Report::default();
+    for (dir, back) in home::sort(&brought.homes, &brought.base, &found)? {
+        let whither = Whither {
+            job: job.id,
+            into: &dir,
+            base: &dir,
+            manner: Manner::AsRun {
+                failed: job.state != State::Succeeded,
+            },
+            sent: &brought.given,
+            removes: ended_itself,
+        };
+        report.add(bring(client, whither, back).await);
+    }
+    Ok(Saved {
+        outputs: found.artifacts,
+        report,
+        was_killed: !ended_itself,
+    })
+}
+
+impl Brought {
+    /// What a job was given that this command did not send: one that is repeated, or was there already. Where that cannot be had, nothing
+    /// here counts as sent, and nothing here is lost.
+    pub(crate) async fn of_job(client: &Client, job: JobId) -> Self {
+        Self {
+            given: given(client, job).await.unwrap_or_default(),
+            ..Self::default()
+        }
+    }
+}
+
+async fn given(client: &Client, job: JobId) -> anyhow::Result<Sent> {
+    let history: api::view::History = client.get(&format!("/v1/jobs/{job}/history"), &()).await?;
+    let submitted = history.events.into_iter().find(|event| event.r#type.starts_with("job.submitted."));
+    let spec = submitted.and_then(|event| serde_json::from_value::<JobSpec>(event.data.get("spec")?.clone()).ok());
+    let Some(spec) = spec else { return Ok(Sent::default()) };
+    let tree = match &spec.tree {
+        Some(reference) => {
+            let request = client.request(Method::GET, &format!("/v1/files/{}", reference.sha256));
+            let mut chunks = client.send(request).await?.bytes_stream();
+            let mut json = Vec::new();
+            while let Some(chunk) = chunks.next().await {
+                json.extend_from_slice(&chunk?);
+                anyhow::ensure!(json.len() <= MAX_TREE_BYTES, "the list of inputs is too long");
+            }
+            Tree::read(&json, &spec.inputs)?
+        }
+        None => Tree::default(),
+    };
+    Ok(Sent::new(&spec.inputs, &tree))
+}

@@ -1,0 +1,357 @@
+//! What a program's source mentions: files, modules, commands, and where modules are searched for.
+//!
+//! It is read, not run: constants are followed, what is computed is a gap in a name. The statements are here, their expressions in
+//! `expression`.
+
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+};
+
+use super::{
+    language::Language,
+    lex::lex,
+    nodes::{Node, nest, split, statements},
+    roles::Role,
+    value::{MOST, Value},
+};
+
+/// How a file is mentioned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum How {
+    /// What it holds may count.
+    Read,
+    /// It is written anew.
+    Write,
+    /// As a directory whose entries are listed.
+    List,
+    /// As a pattern for names.
+    Glob,
+    /// As the name, without its extension, of a file that keeps a program's state.
+    State,
+    /// As the value of this name, which nothing else uses as far as is seen.
+    Define(String),
+}
+
+/// A mention of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Mention {
+    pub(super) value: Value,
+    pub(super) how: How,
+    /// It stands where texts mean other things too: only what looks like a path is one.
+    pub(super) is_weak: bool,
+    pub(super) line: u32,
+}
+
+/// A mention of a module.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Module {
+    /// Its name, as the language writes it; of an f-string, what stands before its first gap.
+    pub(super) name: String,
+    /// Whether the name goes on with what is known only when it runs.
+    pub(super) is_open: bool,
+    /// How many dots stand before it (Python).
+    pub(super) level: usize,
+    /// What is taken from it, which may be modules too (Python).
+    pub(super) members: Vec<String>,
+    pub(super) line: u32,
+}
+
+/// All that a source mentions.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Mentions {
+    pub(super) files: Vec<Mention>,
+    pub(super) modules: Vec<Module>,
+    /// Commands, as a shell reads them.
+    pub(super) commands: Vec<(String, u32)>,
+    /// Directories and archives in which modules are searched for.
+    pub(super) search: Vec<Value>,
+}
+
+/// What names stand for, over all files that were read.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    values: HashMap<String, Vec<Value>>,
+    used: HashSet<String>,
+}
+
+impl Names {
+    pub(super) fn get(&self, name: &str) -> &[Value] {
+        self.values.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    pub(super) fn define(&mut self, name: &str, values: &[Value]) {
+        let known = self.values.entry(name.to_owned()).or_default();
+        for value in values.iter().filter(|value| !value.is_any()) {
+            if known.len() < MOST && !known.contains(value) {
+                known.push(value.clone());
+            }
+        }
+    }
+
+    pub(super) fn use_of(&mut self, name: &str) {
+        if !self.used.contains(name) {
+            self.used.insert(name.to_owned());
+        }
+    }
+
+    pub(super) fn is_used(&self, name: &str) -> bool {
+        self.used.contains(name)
+    }
+}
+
+/// Source text that was cut into tokens once, to be read several times.
+#[derive(Debug)]
+pub(super) struct Source {
+    pub(super) language: Language,
+    nodes: Vec<Node>,
+}
+
+impl Source {
+    pub(super) fn of(text: &str, language: Language) -> Self {
+        Self {
+            language,
+            nodes: nest(lex(text, language)),
+        }
+    }
+
+    /// What it mentions. `path` is where it stands.
+    pub(super) fn read(&self, path: &Path, names: &mut Names) -> Mentions {
+        let mut reader = Reader {
+            path,
+            dir: path.parent().unwrap_or(path),
+            language: self.language,
+            names,
+            found: Mentions::default(),
+            role: Role::Read,
+            line: 1,
+        };
+        reader.block(&self.nodes);
+        reader.found
+    }
+}
+
+/// A source that is being read.
+pub(super) struct Reader<'a> {
+    pub(super) path: &'a Path,
+    pub(super) dir: &'a Path,
+    pub(super) language: Language,
+    pub(super) names: &'a mut Names,
+    pub(super) found: Mentions,
+    /// What the innermost function does with its arguments.
+    pub(super) role: Role,
+    pub(super) line: u32,
+}
+
+impl Reader<'_> {
+    pub(super) fn block(&mut self, nodes: &[Node]) {
+        for statement in statements(nodes) {
+            self.statement(statement);
+        }
+    }
+
+    /// What stands in braces: statements, or keys with their values.
+    pub(super) fn braces(&mut self, nodes: &[Node]) {
+        let is_end = |node: &Node| node.is(',') || node.is(';') || *node == Node::Line;
+        let is_entry = |part: &&[Node]| part.len() > 2 && part[1].is(':') && matches!(part[0], Node::Word(..) | Node::Text(..));
+        if !split(nodes, is_end).first().is_some_and(is_entry) {
+            return self.block(nodes);
+        }
+        for part in split(nodes, is_end) {
+            if is_entry(&part) {
+                let key = part[0].word().or_else(|| part[0].plain()).unwrap_or_default().to_owned();
+                self.define(&key, &part[2..]);
+            } else {
+                self.sequence_emitted(part);
+            }
+        }
+    }
+
+    fn statement(&mut self, nodes: &[Node]) {
+        if let Some(Node::Word(_, line) | Node::Text(_, line)) = nodes.first() {
+            self.line = *line;
+        }
+        if self.imports(nodes) {
+            return;
+        }
+        let is_load_path = |node: &Node| matches!(node.word(), Some("LOAD_PATH" | "set_include_path" | "addsitedir"));
+        if nodes.iter().any(is_load_path) {
+            return self.searched(nodes);
+        }
+        let assigned = nodes.iter().position(|node| node.is('='));
+        if let Some(at) = assigned.filter(|at| *at > 0) {
+            let (target, value) = (&nodes[..at], &nodes[at + 1..]);
+            let is_search_path = matches!(target, [Node::Word(a, _), Node::Symbol('.'), Node::Word(b, _), ..] if a == "sys" && b == "path");
+            if is_search_path {
+                return self.searched(value);
+            }
+            let (targets, values) = (split(target, |node| node.is(',')), split(value, |node| node.is(',')));
+            if targets.len() > 1 && targets.len() == values.len() {
+                for (target, value) in targets.into_iter().zip(values) {
+                    match target_name(target) {
+                        Some(name) => self.define(&name, value),
+                        None => self.sequence_emitted(value),
+                    }
+                }
+                return;
+            }
+            let name = target_name(target);
+            // What stands before it may call something: `a(b).c = d`.
+            if target.iter().any(|node| matches!(node, Node::Group('(', _))) {
+                self.sequence_emitted(target);
+            }
+            return match name {
+                Some(name) => self.define(&name, value),
+                None => self.sequence_emitted(value),
+            };
+        }
+        let first = nodes.first().and_then(Node::word).unwrap_or_default();
+        let is_question = matches!(
+            first,
+            "if" | "elif" | "elsif" | "while" | "until" | "unless" | "assert" | "case" | "when" | "switch"
+        );
+        let before = std::mem::replace(&mut self.role, if is_question { Role::Weak } else { Role::Read });
+        self.sequence_emitted(nodes);
+        self.role = before;
+    }
+
+    /// Takes a name's value.
+    pub(super) fn define(&mut self, name: &str, nodes: &[Node]) {
+        let before = std::mem::replace(&mut self.role, Role::Read);
+        for eval in self.sequence(nodes) {
+            self.names.define(name, &eval.values);
+            for used in &eval.names {
+                self.names.use_of(used);
+            }
+            self.mention(&eval, &How::Define(name.to_owned()), false);
+        }
+        self.role = before;
+    }
+
+    fn searched(&mut self, nodes: &[Node]) {
+        for eval in self.sequence(nodes) {
+            self.search(&eval.values);
+        }
+    }
+
+    pub(super) fn search(&mut self, values: &[Value]) {
+        let known = values.iter().filter(|value| !value.is_any()).cloned();
+        self.found.search.extend(known);
+    }
+
+    /// Reads a statement that imports modules, if it is one.
+    fn imports(&mut self, nodes: &[Node]) -> bool {
+        match (self.language, nodes.first().and_then(Node::word)) {
+            (Language::Python, Some("import")) => self.python_import(&nodes[1..]),
+            (Language::Python, Some("from")) => self.python_from(&nodes[1..]),
+            (Language::JavaScript, Some("import" | "export")) => match nodes.iter().rev().find_map(Node::plain) {
+                // `import("x")` is an expression, and `export const x = "y"` no import.
+                Some(name) if !nodes.iter().any(|node| node.is('=')) && !matches!(nodes.get(1), Some(Node::Group('(', _))) => {
+                    let name = name.to_owned();
+                    self.module(name, false);
+                    true
+                }
+                _ => false,
+            },
+            (Language::Perl, Some("use" | "no")) if nodes.get(1).and_then(Node::word) == Some("lib") => {
+                self.searched(&nodes[2..]);
+                true
+            }
+            (Language::Perl, Some("use" | "require")) if nodes.get(1).and_then(Node::word).is_some() => {
+                self.perl_use(&nodes[1..]);
+                true
+            }
+            (_, _) => false,
+        }
+    }
+
+    pub(super) fn module(&mut self, name: String, is_open: bool) {
+        self.found.modules.push(Module {
+            name,
+            is_open,
+            level: 0,
+            members: Vec::new(),
+            line: self.line,
+        });
+    }
+
+    fn python_import(&mut self, nodes: &[Node]) -> bool {
+        for part in split(nodes, |node| node.is(',')) {
+            let name = dotted(part);
+            if !name.is_empty() {
+                self.module(name, false);
+            }
+        }
+        true
+    }
+
+    fn python_from(&mut self, nodes: &[Node]) -> bool {
+        let Some(at) = nodes.iter().position(|node| node.word() == Some("import")) else {
+            return false;
+        };
+        let (name, taken) = (&nodes[..at], &nodes[at + 1..]);
+        // Three dots are one symbol.
+        let level = name.iter().take_while(|node| node.word().is_none());
+        let level = level.map(|node| if node.is(',') { 3 } else { 1 }).sum();
+        let start = name.iter().position(|node| node.word().is_some()).unwrap_or(name.len());
+        let taken = match taken.first() {
+            Some(Node::Group('(', inner)) => inner,
+            _ => taken,
+        };
+        let members = split(taken, |node| node.is(','));
+        self.found.modules.push(Module {
+            name: dotted(&name[start..]),
+            is_open: false,
+            level,
+            members: members
+                .iter()
+                .filter_map(|part| part.first()?.word().map(ToOwned::to_owned))
+                .collect(),
+            line: self.line,
+        });
+        true
+    }
+
+    fn perl_use(&mut self, nodes: &[Node]) {
+        let name = dotted(nodes);
+        // `use parent -norequire, 'A::B'`, `use base 'A::B'`.
+        if matches!(name.as_str(), "parent" | "base") {
+            for inherited in nodes
+                .iter()
+                .filter_map(Node::plain)
+                .map(|name| name.replace("::", "."))
+                .collect::<Vec<_>>()
+            {
+                self.module(inherited, false);
+            }
+        } else {
+            self.module(name, false);
+        }
+    }
+}
+
+/// The name that a value is given: `x` of `const x`, `self.x`, `x: Path`, `my $x`, `d["x"]`.
+fn target_name(target: &[Node]) -> Option<String> {
+    let before_type = target.iter().position(|node| node.is(':')).map_or(target, |at| &target[..at]);
+    match before_type.last()? {
+        Node::Word(word, _) => Some(word.clone()),
+        Node::Group('[' | '{', inner) => inner
+            .iter()
+            .find_map(|node| node.plain().or_else(|| node.word()))
+            .map(ToOwned::to_owned),
+        _ => None,
+    }
+}
+
+/// `a.b.c` at the beginning of these.
+fn dotted(nodes: &[Node]) -> String {
+    let mut name = String::new();
+    for (at, node) in nodes.iter().enumerate() {
+        match node {
+            Node::Word(word, _) if at % 2 == 0 => name.push_str(word),
+            Node::Symbol('.') if at % 2 == 1 => name.push('.'),
+            _ => break,
+        }
+    }
+    name
+}
