@@ -237,7 +237,6 @@ mod tests {
             size,
             modified: None,
             mode: None,
-            modified_ms: None,
             stamp: Some(Stamp {
                 device: 1,
                 inode: 2,

@@ -151,7 +151,7 @@ pub(super) fn of(
         ),
         env: Some(environment(launch, image, setting, has_init)),
         user: Some(format!("{}:{}", setting.user.0, setting.user.1)),
-        working_dir: Some(launch.dir.as_ref().map_or_else(|| WORK.to_owned(), |dir| format!("{WORK}/{dir}"))),
+        working_dir: Some(work_dir(launch)),
         // In the network of another it has the name that it has there.
         hostname: setting.host.clone().filter(|_| !config.network.as_deref().is_some_and(is_shared)),
         // Open until what there is to read was sent, and then at its end.
@@ -172,6 +172,11 @@ fn handed_secrets(launch: &Launch) -> impl Iterator<Item = String> {
     let script = format!(". {SECRETS} && exec \"$@\"");
     let words = ["/bin/sh".to_owned(), "-c".to_owned(), script, "rgrid".to_owned()];
     words.into_iter().filter(|_| !launch.secrets.is_empty())
+}
+
+/// Where a container's command starts.
+fn work_dir(launch: &Launch) -> String {
+    launch.dir.as_ref().map_or_else(|| WORK.to_owned(), |dir| format!("{WORK}/{dir}"))
 }
 
 /// Whether a network is that of the machine or of another container.
@@ -261,7 +266,8 @@ fn mount(target: &str, source: &Path) -> Result<Mount, Error> {
 /// The variables that a command gets besides the image's. What the image sets stays as it is, but for the places that must be
 /// writable: the image's own are not.
 fn environment(launch: &Launch, image: &Image, setting: &Setting, has_init: bool) -> Vec<String> {
-    let mut variables = HashMap::from([("HOME", "/tmp"), ("TMPDIR", "/tmp"), ("PWD", WORK)]);
+    let directory = work_dir(launch);
+    let mut variables = HashMap::from([("HOME", "/tmp"), ("TMPDIR", "/tmp"), ("PWD", directory.as_str())]);
     let has = |name: &str| image.variables.contains(name);
     let user = match setting.user.0 {
         0 => "root",

@@ -25,7 +25,7 @@ impl Program {
             name: interpreter.or(launch.command.first()).cloned().unwrap_or_default(),
             runtime: launch.runtime.as_ref().map(ToString::to_string),
             place: format!("image `{}`", image.name),
-            work_dir: launch.work_dir.clone(),
+            work_dir: launch.directory(),
         }
     }
 

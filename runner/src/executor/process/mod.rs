@@ -236,7 +236,7 @@ impl Process {
                 let packages = packages.iter().map(|(name, value)| (*name, value.as_str()));
                 environment::of(
                     &self.base,
-                    (&launch.work_dir, &launch.scratch_dir),
+                    (&launch.directory(), &launch.scratch_dir),
                     launch.variables().chain(packages),
                     &mark,
                 )
