@@ -335,10 +335,13 @@ async fn who_fails_for_want_of_a_file_that_is_here_is_told_so() -> Result<()> {
             .collect())
     };
     let line = |name: &str, quoted: &str| format!("rgrid: {name} is here, and was not sent along; --include {quoted} sends it");
-    assert_eq!(told(&["run", "read.py"])?, [line("data/in put.txt", "'data/in put.txt'")]);
-    assert_eq!(told(&["run", "use.sh"])?, [line("lib.sh", "lib.sh")]);
+    assert_eq!(
+        told(&["run", "--no-scan", "read.py"])?,
+        [line("data/in put.txt", "'data/in put.txt'")]
+    );
+    assert_eq!(told(&["run", "--no-scan", "use.sh"])?, [line("lib.sh", "lib.sh")]);
     assert!(told(&["run", "other.py"])?.is_empty());
-    assert_eq!(told(&["run", "odd.py"])?, [line("d[1]/f", "'d[1]/f'")]);
+    assert_eq!(told(&["run", "--no-scan", "odd.py"])?, [line("d[1]/f", "'d[1]/f'")]);
     assert!(told(&["run", "--workdir", "--exclude", "data", "read.py"])?.is_empty());
     for (include, script) in [("data/in put.txt", "read.py"), ("d[1]/f", "odd.py"), ("d[1]", "odd.py")] {
         let came = here.rgrid(&["run", "--include", include, script])?;

@@ -1,0 +1,4 @@
+from .grid import parse
+
+def part1(d):
+    return len(parse(d))

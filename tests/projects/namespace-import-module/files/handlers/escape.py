@@ -1,0 +1,2 @@
+def esc(x):
+    return '"' + str(x) + '"'

@@ -1,0 +1,1 @@
+"""Drop a module with check(text) in here."""

@@ -1,0 +1,2 @@
+MAILBOX = "mailbox/new"
+LIMIT = 100

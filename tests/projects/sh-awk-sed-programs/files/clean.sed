@@ -1,0 +1,3 @@
+s/#.*//
+/^[[:space:]]*$/d
+y/ABCDEFGHIJKLMNOPQRSTUVWXYZ/abcdefghijklmnopqrstuvwxyz/

@@ -1,0 +1,2 @@
+cmd_status() { say ok; }
+cmd_help() { say help; }

@@ -1,0 +1,2 @@
+APP=shop-1.4
+PORT=22

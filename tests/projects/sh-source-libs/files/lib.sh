@@ -1,0 +1,2 @@
+say() { printf '* %s\n' "$*"; }
+banner() { cat banner.txt; }

@@ -1,0 +1,1 @@
+select city, sum(cents) from bill join customer on customer = id group by city order by city;

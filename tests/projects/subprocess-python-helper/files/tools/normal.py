@@ -1,0 +1,2 @@
+def norm(w):
+    return w.strip(".,!?").lower()

@@ -1,0 +1,1 @@
+STOP = {"the", "of", "and", "a", "to", "in", "that", "we"}
