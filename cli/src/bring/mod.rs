@@ -149,6 +149,12 @@ pub(crate) async fn bring(client: &Client, whither: Whither<'_>, back: Back) -> 
     report
 }
 
+/// A path as the user would write it: below the current directory, from there.
+fn shown(path: &Path) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    path.strip_prefix(here).unwrap_or(path).display().to_string()
+}
+
 impl Bringer<'_> {
     /// Saves a file, unless the grid went away meanwhile.
     async fn guarded<'f>(&self, file: &'f At<ArtifactView>) -> (&'f At<ArtifactView>, anyhow::Result<Done>) {
@@ -189,11 +195,11 @@ impl Bringer<'_> {
             Done::Same { .. } => report.same += 1,
             Done::Saved { .. } => report.saved.push(target),
             Done::Replaced { .. } => {
-                report.replaced.push(target.display().to_string());
+                report.replaced.push(shown(&target));
                 report.saved.push(target);
             }
             Done::Beside { at } => {
-                report.beside.push(at.display().to_string());
+                report.beside.push(shown(&at));
                 report.saved.push(at);
             }
         }
