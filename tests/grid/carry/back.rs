@@ -25,7 +25,7 @@ struct Case {
     code: i32,
 }
 
-const CASES: [Case; 9] = [
+const CASES: [Case; 10] = [
     Case {
         name: "files that are moved from one directory to another",
         script: "import os\nos.makedirs('done', exist_ok=True)\nfor f in sorted(os.listdir('inbox')):\n    print(f)\n    os.rename('inbox/' + f, 'done/' + f)\n",
@@ -83,6 +83,13 @@ const CASES: [Case; 9] = [
         code: 0,
     },
     Case {
+        name: "a file that nobody but root may write to",
+        script: "try:\n    open('sealed', 'a').write('+')\nexcept PermissionError:\n    print('no')\n",
+        files: &[("sealed", "s")],
+        words: &["sealed"],
+        code: 0,
+    },
+    Case {
         name: "a link that is removed, and what it led to",
         script: "import os\nos.remove('l')\nos.remove('to')\n",
         files: &[("to", "x")],
@@ -100,6 +107,9 @@ fn lay(case: &Case, dir: &Path) -> Result<()> {
     }
     if case.words.contains(&"tool") {
         fs::set_permissions(dir.join("tool"), fs::Permissions::from_mode(0o755))?;
+    }
+    if case.words.contains(&"sealed") {
+        fs::set_permissions(dir.join("sealed"), fs::Permissions::from_mode(0o444))?;
     }
     if case.words.contains(&"l") && case.files.iter().any(|(path, _)| *path == "to") {
         symlink("to", dir.join("l"))?;
