@@ -84,9 +84,9 @@ const CASES: [Case; 10] = [
     },
     Case {
         name: "a file that nobody but root may write to",
-        script: "try:\n    open('sealed', 'a').write('+')\nexcept PermissionError:\n    print('no')\n",
-        files: &[("sealed", "s")],
-        words: &["sealed"],
+        script: "import os\ntry:\n    open('sealed', 'a').write('+')\nexcept PermissionError:\n    print('no')\nif os.path.exists('sealed.2'):\n    os.rename('sealed.2', 'moved')\n",
+        files: &[("sealed", "s"), ("sealed.2", "t")],
+        words: &["sealed", "sealed.2"],
         code: 0,
     },
     Case {
@@ -109,7 +109,9 @@ fn lay(case: &Case, dir: &Path) -> Result<()> {
         fs::set_permissions(dir.join("tool"), fs::Permissions::from_mode(0o755))?;
     }
     if case.words.contains(&"sealed") {
-        fs::set_permissions(dir.join("sealed"), fs::Permissions::from_mode(0o444))?;
+        for name in ["sealed", "sealed.2"] {
+            fs::set_permissions(dir.join(name), fs::Permissions::from_mode(0o444))?;
+        }
     }
     if case.words.contains(&"l") && case.files.iter().any(|(path, _)| *path == "to") {
         symlink("to", dir.join("l"))?;
