@@ -15,13 +15,20 @@ mod state;
 pub(crate) mod undo;
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use api::view::ArtifactView;
-use bus::{ids::JobId, spec::RelPath, tree::Link};
+use bus::{
+    ids::{Digest, JobId},
+    spec::RelPath,
+    tree::Link,
+};
 use futures::{StreamExt as _, stream};
 use parking_lot::Mutex;
 
@@ -108,6 +115,8 @@ struct Bringer<'a> {
     deleted: Vec<At<RelPath>>,
     /// The directories that files were found to belong in, and which are there.
     ways: Mutex<HashSet<PathBuf>>,
+    /// The files that were given and removed, by content, where that is asked for: each by its path here and the mode it was given with.
+    renamed: OnceLock<HashMap<Digest, (String, u32)>>,
     /// Whether the grid was away for too long: nothing more is asked of it.
     is_away: AtomicBool,
 }
@@ -123,6 +132,7 @@ pub(crate) async fn bring(client: &Client, whither: Whither<'_>, back: Back) -> 
         bar: Bar::new("fetching", files.iter().map(|file| file.what.size).sum()),
         deleted,
         ways: Mutex::default(),
+        renamed: OnceLock::new(),
         is_away: AtomicBool::new(false),
     };
     let mut report = Report::default();
@@ -147,6 +157,12 @@ pub(crate) async fn bring(client: &Client, whither: Whither<'_>, back: Back) -> 
     report.beside.sort();
     report.unsaved.sort_by(|one, other| one.path.cmp(&other.path));
     report
+}
+
+/// A path as the user would write it: below the current directory, from there.
+fn shown(path: &Path) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    path.strip_prefix(here).unwrap_or(path).display().to_string()
 }
 
 impl Bringer<'_> {
@@ -189,11 +205,11 @@ impl Bringer<'_> {
             Done::Same { .. } => report.same += 1,
             Done::Saved { .. } => report.saved.push(target),
             Done::Replaced { .. } => {
-                report.replaced.push(target.display().to_string());
+                report.replaced.push(shown(&target));
                 report.saved.push(target);
             }
             Done::Beside { at } => {
-                report.beside.push(at.display().to_string());
+                report.beside.push(shown(&at));
                 report.saved.push(at);
             }
         }

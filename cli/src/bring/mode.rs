@@ -17,12 +17,11 @@ pub(crate) enum NewMode {
 /// The permission bits of an output, where a file of these stands (nothing: none does), and the job was given one of those. A mode that
 /// the job did not touch is not touched here.
 pub(crate) fn new_mode(file: &ArtifactView, standing: Option<u32>, given: Option<u32>) -> NewMode {
-    if let Some(mode) = file.mode {
-        return NewMode::Exactly(mode & 0o777);
-    }
-    let made = if file.executable { 0o755 } else { 0o644 };
+    let usual = if file.executable { 0o755 } else { 0o644 };
+    let made = file.mode.map_or(usual, |mode| mode & 0o777);
     match (standing, given) {
         (Some(standing), Some(given)) if given == made => NewMode::Exactly(standing),
+        (_, _) if file.mode.is_some() => NewMode::Exactly(made),
         (Some(_), Some(_)) => NewMode::Exactly(made),
         (Some(standing), None) => NewMode::Exactly(standing | if file.executable { 0o111 } else { 0 }),
         (None, _) => NewMode::AsMade {
@@ -49,6 +48,8 @@ mod tests {
             (file(false, None), Some(0o755), Some(0o755), NewMode::Exactly(0o644)),
             (file(true, None), Some(0o755), Some(0o755), NewMode::Exactly(0o755)),
             (file(true, None), Some(0o644), Some(0o644), NewMode::Exactly(0o755)),
+            // Root's own, which went along with more.
+            (file(false, Some(0o600)), Some(0o400), Some(0o600), NewMode::Exactly(0o400)),
             // What is here was not given as it is.
             (file(true, None), Some(0o640), None, NewMode::Exactly(0o751)),
             (file(false, None), Some(0o600), None, NewMode::Exactly(0o600)),

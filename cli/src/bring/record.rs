@@ -14,8 +14,9 @@ use super::state;
 
 /// From so many bytes on, a record is written anew, with the last word on each path.
 const BOUND: u64 = 8 << 20;
-/// The paths that are kept then: those that were saved last.
-const PATHS: usize = 30_000;
+/// What is kept then of those that were saved last, in bytes, and what a line takes up besides its path.
+const KEPT: usize = 4 << 20;
+const LINE: usize = 120;
 
 /// One output that was saved, or a path at which nothing of a job's stands alone any more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,7 +82,14 @@ impl Record {
 fn shrunk(text: &[u8]) -> Vec<u8> {
     let lines: Vec<Saved> = state::parse(text);
     let mut seen = std::collections::HashSet::new();
-    let mut kept: Vec<&Saved> = lines.iter().rev().filter(|saved| seen.insert(&saved.path)).take(PATHS).collect();
+    let mut size = 0;
+    let last = lines.iter().rev().filter(|saved| seen.insert(&saved.path));
+    let mut kept: Vec<&Saved> = last
+        .take_while(|saved| {
+            size += saved.path.len() + LINE;
+            size <= KEPT
+        })
+        .collect();
     kept.reverse();
     let mut text = Vec::new();
     for saved in kept {
@@ -127,30 +135,44 @@ mod tests {
         Ok(())
     }
 
-    #[test]
-    fn a_record_is_bounded_and_two_may_write_to_it() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let file = dir.path().join("x.jsonl");
+    /// Writes so many lines in each of ten rounds, from four threads.
+    fn written_at_once(file: &Path, lines: usize) {
         let digest = Digest::of(b"1");
         std::thread::scope(|scope| {
             for thread in 0..4 {
-                let file = &file;
                 scope.spawn(move || {
                     for round in 0..10 {
-                        let many = (0..2_500).map(|n| Saved::made(format!("{thread}/{round}/{n}/{}", "x".repeat(100)), digest));
+                        let many = (0..lines).map(|n| Saved::made(name(thread, round, n), digest));
                         record(file).add(&many.collect::<Vec<_>>());
                     }
                 });
             }
         });
-        let size = fs::metadata(&file).expect("it is there").len();
-        assert!(size <= BOUND + (1 << 20), "{size}");
+    }
+
+    fn name(thread: usize, round: usize, line: usize) -> String {
+        format!("{thread}/{round}/{line}/{}", "x".repeat(100))
+    }
+
+    #[test]
+    fn several_may_write_to_a_record_at_once() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("x.jsonl");
+        written_at_once(&file, 10);
         let known = record(&file);
-        assert_eq!(
-            (0..4)
-                .filter(|thread| known.made(&format!("{thread}/9/2499/{}", "x".repeat(100))).is_some())
-                .count(),
-            4
-        );
+        let all = (0..400).filter(|n| known.made(&name(n / 100, n / 10 % 10, n % 10)).is_some());
+        assert_eq!(all.count(), 400);
+    }
+
+    #[test]
+    fn a_record_is_bounded() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("x.jsonl");
+        written_at_once(&file, 2_500);
+        let size = fs::metadata(&file).expect("it is there").len();
+        assert!(size <= BOUND, "{size}");
+        let known = record(&file);
+        // Whichever thread was the last.
+        assert!((0..4).any(|thread| known.made(&name(thread, 9, 2_499)).is_some()));
     }
 }

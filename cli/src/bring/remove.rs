@@ -14,6 +14,7 @@ use super::{
     journal::{Deed, absolute},
     look::{Thing, look},
     sent::Given,
+    shown,
 };
 use crate::client::{ensure_inside, target};
 
@@ -49,14 +50,14 @@ impl Bringer<'_> {
             report.left += files.filter(|gone| is_here(gone.what.as_str())).count();
             return;
         }
-        let shown = |gone: &At<RelPath>| self.whither.into.join(gone.what.as_str()).display().to_string();
+        let of = |gone: &At<RelPath>| shown(&self.whither.into.join(gone.what.as_str()));
         // What is in a directory goes before it.
         for gone in self.deleted.iter().rev() {
             match self.remove(gone.what.as_str(), &gone.there, &dirs) {
-                Ok(Gone::Removed(path)) => report.removed.push(path.display().to_string()),
+                Ok(Gone::Removed(path)) => report.removed.push(shown(&path)),
                 Ok(Gone::Nothing) => {}
-                Ok(Gone::Stays(why)) => report.stays.push(format!("{} ({why})", shown(gone))),
-                Err(error) => report.stays.push(format!("{} ({error:#})", shown(gone))),
+                Ok(Gone::Stays(why)) => report.stays.push(format!("{} ({why})", of(gone))),
+                Err(error) => report.stays.push(format!("{} ({error:#})", of(gone))),
             }
         }
         report.removed.reverse();

@@ -116,7 +116,11 @@ impl Bringer<'_> {
         // While it came, somebody may have changed what is here.
         let spot = self.spot(&at, &file.there, content).await?;
         let standing = fs::metadata(&spot.target).ok().map(|meta| meta.permissions().mode() & 0o777);
-        let given = self.given_mode(&file.there).filter(|_| spot.there == There::Sent);
+        let (standing, given) = match (standing, spot.there) {
+            (None, There::Nothing) => self.modes_of_renamed(content),
+            (standing, There::Sent) => (standing, self.given_mode(&file.there)),
+            (standing, _) => (standing, None),
+        };
         fetched.set_mode(new_mode(&file.what, standing, given))?;
         self.put(Comes::File(fetched), &spot, content)
     }
@@ -285,6 +289,27 @@ impl Bringer<'_> {
             _ => bail!("{} is here already, and is something else", at.display()),
         }
         Ok(Done::Beside { at })
+    }
+
+    /// Of a file that the job renamed: the mode that it has here, and the one that it was given with, where those differ.
+    fn modes_of_renamed(&self, content: Digest) -> (Option<u32>, Option<u32>) {
+        let renamed = self.renamed.get_or_init(|| {
+            let gone = self.deleted.iter().filter_map(|gone| match self.whither.sent.get(&gone.there)? {
+                Given::File { sha256, mode, .. } => Some((*sha256, (gone.what.to_string(), *mode))),
+                Given::Link(_) => None,
+            });
+            gone.collect()
+        });
+        let Some((path, mode)) = renamed.get(&content) else {
+            return (None, None);
+        };
+        let here = fs::symlink_metadata(self.whither.into.join(path))
+            .ok()
+            .filter(fs::Metadata::is_file);
+        match here.map(|meta| meta.permissions().mode() & 0o777) {
+            Some(here) if here != *mode => (Some(here), Some(*mode)),
+            _ => (None, None),
+        }
     }
 
     fn given_mode(&self, there: &str) -> Option<u32> {

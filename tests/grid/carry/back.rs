@@ -25,7 +25,7 @@ struct Case {
     code: i32,
 }
 
-const CASES: [Case; 9] = [
+const CASES: [Case; 10] = [
     Case {
         name: "files that are moved from one directory to another",
         script: "import os\nos.makedirs('done', exist_ok=True)\nfor f in sorted(os.listdir('inbox')):\n    print(f)\n    os.rename('inbox/' + f, 'done/' + f)\n",
@@ -83,6 +83,13 @@ const CASES: [Case; 9] = [
         code: 0,
     },
     Case {
+        name: "a file that nobody but root may write to",
+        script: "import os\ntry:\n    open('sealed', 'a').write('+')\nexcept PermissionError:\n    print('no')\nif os.path.exists('sealed.2'):\n    os.rename('sealed.2', 'moved')\n",
+        files: &[("sealed", "s"), ("sealed.2", "t")],
+        words: &["sealed", "sealed.2"],
+        code: 0,
+    },
+    Case {
         name: "a link that is removed, and what it led to",
         script: "import os\nos.remove('l')\nos.remove('to')\n",
         files: &[("to", "x")],
@@ -100,6 +107,11 @@ fn lay(case: &Case, dir: &Path) -> Result<()> {
     }
     if case.words.contains(&"tool") {
         fs::set_permissions(dir.join("tool"), fs::Permissions::from_mode(0o755))?;
+    }
+    if case.words.contains(&"sealed") {
+        for name in ["sealed", "sealed.2"] {
+            fs::set_permissions(dir.join(name), fs::Permissions::from_mode(0o444))?;
+        }
     }
     if case.words.contains(&"l") && case.files.iter().any(|(path, _)| *path == "to") {
         symlink("to", dir.join("l"))?;
@@ -432,7 +444,7 @@ async fn everything_that_can_be_saved_is_and_the_rest_is_named() -> Result<()> {
         .write("b/in", "a directory where a file is due")?
         .write("../outside/keep", "")?;
     symlink("../outside", here.path().join("c"))?;
-    let came = here.rgrid(&["run", "s.py", "0"])?;
+    let came = here.rgrid(&["run", "--no-scan", "s.py", "0"])?;
     ensure!(came.code == 1, "{}", came.err());
     ensure!(here.read("d")? == b"d" && here.read("ok/z")? == b"ok/z", "{}", came.err());
     for (path, why) in [
@@ -449,9 +461,9 @@ async fn everything_that_can_be_saved_is_and_the_rest_is_named() -> Result<()> {
     }
     ensure!(fs::read_dir(here.path().join("../outside"))?.count() == 1);
     // The script's own exit code says more.
-    ensure!(here.rgrid(&["run", "s.py", "5"])?.code == 5);
+    ensure!(here.rgrid(&["run", "--no-scan", "s.py", "5"])?.code == 5);
     // So it is with a download.
-    let came = here.rgrid(&["run", "--no-download", "s.py", "0"])?;
+    let came = here.rgrid(&["run", "--no-scan", "--no-download", "s.py", "0"])?;
     ensure!(came.code == 0, "{}", came.err());
     fs::remove_file(here.path().join("d"))?;
     let came = here.rgrid(&["download", "last"])?;
@@ -595,5 +607,40 @@ async fn no_output_is_saved_among_rgrids_own_files() -> Result<()> {
         );
         ensure!(here.read("a")? == b"a" && here.read("z")? == b"z" && !here.path().join(".rgrid").exists());
     }
+    Ok(())
+}
+
+/// A project whose script reaches above its own directory has its outputs, removals and kept files where they are meant.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_done_above_the_current_directory_is_done_there() -> Result<()> {
+    let grid = Grid::start().await?;
+    let here = Here::of(&grid)?;
+    let script = "import os\nfor f in os.listdir('../inbox'):\n    os.rename('../inbox/' + f, '../done/' + f)\nopen('../done/list', 'w').write('new')\nopen('out.txt', 'w').write('out')\n";
+    here.write("app/s.py", script)?
+        .write("inbox/x", "x")?
+        .write("done/old", "old")?
+        .write("done/list", "mine")?
+        .write("pyproject.toml", "")?;
+    let words = ["run", "--exclude", "list", "s.py", "../inbox", "../done"];
+    let came: Came = here.command(&words).current_dir(here.path().join("app")).output()?.into();
+    ensure!(came.code == 0, "{}", came.err());
+    ensure!(here.read("done/x")? == b"x" && here.read("inbox/x").is_err(), "{}", came.err());
+    ensure!(
+        here.read("app/out.txt")? == b"out" && here.read("done/list")? == b"new" && here.read("done/old")? == b"old",
+        "{}",
+        came.err()
+    );
+    ensure!(came.err().contains("replaced 1 file that was not sent ("), "{}", came.err());
+    let undone: Came = here
+        .command(&["undo", "last"])
+        .current_dir(here.path().join("app"))
+        .output()?
+        .into();
+    ensure!(undone.code == 0, "{}", undone.err());
+    ensure!(
+        here.read("done/list")? == b"mine" && here.read("inbox/x")? == b"x",
+        "{}",
+        undone.out()
+    );
     Ok(())
 }

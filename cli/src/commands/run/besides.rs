@@ -6,13 +6,14 @@ use std::{
 };
 
 use bus::tree::Link;
+use rustix::process::geteuid;
 
 use super::{
     draft::Sending,
     files::FileArgs,
     gather::{Choice, Gathered, below, globs},
     place::{Look, Place, look, place},
-    plan::{Planner, mode, parsed, unreadable},
+    plan::{Planner, mode, parsed, sent_mode, unreadable},
 };
 use crate::{
     failure::usage,
@@ -48,7 +49,7 @@ impl Planner<'_> {
         self.draft.files.push(Sending {
             path: path.to_owned(),
             source,
-            mode: mode(meta),
+            mode: sent_mode(mode(meta), geteuid().is_root()),
             size: meta.len(),
         });
         Ok(())

@@ -499,6 +499,12 @@ pub(super) fn mode(meta: &Metadata) -> u32 {
     meta.permissions().mode() & 0o777
 }
 
+/// The permission bits that a file goes along with. Root reads and writes here whatever the bits say; the script may run as somebody else
+/// there, whom they bind, and is to have the same rights. Bits that the job leaves so are left alone here.
+pub(super) const fn sent_mode(mode: u32, is_root: bool) -> u32 {
+    if is_root { mode | 0o600 } else { mode }
+}
+
 /// The cause of an error of the operating system, as the style of our sentences has it.
 fn cause(error: &std::io::Error) -> String {
     match error.kind() {
