@@ -99,7 +99,7 @@ fn template_pieces(template: &str) -> Vec<String> {
             '%' => rest[1..]
                 .find(|c: char| c.is_alphabetic())
                 .filter(|end| rest[1..=*end].chars().all(|c| "0123456789-+. #".contains(c)))
-                .map(|end| end + 2),
+                .map(|end| end + 1 + rest[1 + end..].chars().next().map_or(1, char::len_utf8)),
             '{' => rest.find('}').map(|end| end + 1),
             _ => None,
         };

@@ -1,8 +1,8 @@
 //! From mentions to files: what is here, belongs to the project, and fits the bounds.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    fmt, fs,
+    collections::{BTreeSet, HashMap, HashSet},
+    fs::{self, Metadata},
     path::{Path, PathBuf},
 };
 
@@ -10,10 +10,10 @@ use globset::GlobSet;
 
 use super::{
     code::{How, Mention},
+    found::{Bounds, Found, Why},
     git,
     ground::{Ground, normalized, relative},
-    pattern,
-    secret::is_secret,
+    pattern::{self, Listings},
     value::{Base, Part, Value},
 };
 
@@ -43,55 +43,21 @@ const STATE_ENDINGS: [&str; 8] = ["", ".db", ".dat", ".dir", ".bak", ".pag", ".s
 /// What `SQLite` keeps beside a database.
 const BESIDE_DATABASE: [&str; 3] = ["-wal", "-shm", "-journal"];
 
-/// How much is sent without being asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Bounds {
-    pub(crate) files: usize,
-    pub(crate) bytes: u64,
-}
-
-/// Why a file goes along.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Why {
-    /// This file names it.
-    Named(String),
-    /// This file imports it.
-    Imported(String),
-    /// It stands in this directory, which is meant as a whole.
-    In(String),
-    /// It matches this pattern.
-    Matches(String),
-}
-
-impl fmt::Display for Why {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Named(by) => write!(f, "named in {by}"),
-            Self::Imported(by) => write!(f, "imported by {by}"),
-            Self::In(dir) => write!(f, "in {dir}"),
-            Self::Matches(pattern) => write!(f, "as {}", pattern.replace("**/", "")),
-        }
-    }
-}
-
-/// What was found.
-#[derive(Debug, Default)]
-pub(crate) struct Found {
-    /// Files, by where they are, and why each goes along.
-    pub(crate) files: BTreeMap<PathBuf, Why>,
-    /// Directories that are to be there, with nothing in them.
-    pub(crate) dirs: BTreeSet<PathBuf>,
-    /// What the user should know before the job runs.
-    pub(crate) notes: Vec<String>,
-    /// Why the current directory, which is meant as a whole, was not sent.
-    pub(crate) too_large: Option<String>,
-    bytes: u64,
-}
-
 /// Whether a directory or file of this name is never meant by naming what it stands in.
-pub(super) fn is_passed_over(path: &Path) -> bool {
+pub(super) fn is_passed_over(path: &Path, is_dir: bool) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    PASSED_OVER.contains(&name) || name.ends_with(".part") && name.starts_with(".rgrid-") || path.join("pyvenv.cfg").is_file()
+    let is_ours = name.starts_with(".rgrid-") && name.ends_with(".part");
+    PASSED_OVER.contains(&name) || is_ours || (is_dir && path.join("pyvenv.cfg").is_file())
+}
+
+/// What stands at a path; behind a linked directory, `..` leads elsewhere than its words say.
+fn look(path: PathBuf, dir: &Path, text: &str) -> Option<(PathBuf, Metadata)> {
+    if let Ok(meta) = fs::metadata(&path) {
+        return Some((path, meta));
+    }
+    let real = text.contains("/..").then(|| dir.join(text).canonicalize().ok()).flatten()?;
+    let meta = fs::metadata(&real).ok()?;
+    Some((real, meta))
 }
 
 /// `x.toml` of a value of which only that is known, below an unknown directory.
@@ -111,7 +77,12 @@ pub(super) struct Finder<'a> {
     looked: HashMap<(Vec<PathBuf>, Value, u8), bool>,
     /// The last mention's file and group, and whether any of the group is here.
     group: (PathBuf, u32, bool),
-    noted: BTreeSet<PathBuf>,
+    pub(super) noted: BTreeSet<PathBuf>,
+    /// Where directories really are.
+    real_dirs: HashMap<PathBuf, Option<PathBuf>>,
+    /// Directories that were taken along already, with the endings that were meant.
+    taken: HashSet<(PathBuf, String, bool)>,
+    listings: Listings,
 }
 
 impl<'a> Finder<'a> {
@@ -124,6 +95,9 @@ impl<'a> Finder<'a> {
             looked: HashMap::new(),
             group: (PathBuf::new(), 0, false),
             noted: BTreeSet::new(),
+            real_dirs: HashMap::new(),
+            taken: HashSet::new(),
+            listings: Listings::default(),
         }
     }
 
@@ -233,7 +207,7 @@ impl<'a> Finder<'a> {
             let Some(path) = normalized(&dir.join(format!("{text}{ending}"))) else {
                 continue;
             };
-            let Ok(meta) = fs::metadata(&path) else { continue };
+            let Some((path, meta)) = look(path, dir, text) else { continue };
             if meta.is_file() {
                 is_here |= self.file(&path, &Why::Named(self.shown(by)), by, new);
             } else if meta.is_dir() {
@@ -252,11 +226,10 @@ impl<'a> Finder<'a> {
         if !self.ground.holds(path.parent().unwrap_or(&path)) {
             return;
         }
-        let deep = pattern.contains("**");
-        if deep && self.ground.is_home && dir == self.ground.cwd {
+        if self.ground.is_private(&path) {
             return;
         }
-        let (files, dirs) = pattern::matches(dir, pattern);
+        let (files, dirs) = pattern::matches(&mut self.listings, dir, pattern, &self.ground.top);
         for file in files {
             // A bare `*` may match what is not meant; what it matches is named by nobody.
             let Some(file) = normalized(&file) else { continue };
@@ -301,8 +274,20 @@ impl<'a> Finder<'a> {
     }
 
     /// Whether something may be sent: it is within the project, by its path and by where its links lead.
-    fn is_allowed(&self, path: &Path) -> bool {
-        self.ground.holds(path) && path.canonicalize().is_ok_and(|real| self.ground.holds(&real))
+    fn is_allowed(&mut self, path: &Path) -> bool {
+        self.ground.holds(path) && self.real(path).is_some_and(|real| self.ground.holds(&real))
+    }
+
+    /// Where something really is. Directories are asked for once: a project has many files in few.
+    fn real(&mut self, path: &Path) -> Option<PathBuf> {
+        if path.is_symlink() {
+            return path.canonicalize().ok();
+        }
+        let (parent, name) = (path.parent()?, path.file_name()?);
+        if !self.real_dirs.contains_key(parent) {
+            self.real_dirs.insert(parent.to_owned(), parent.canonicalize().ok());
+        }
+        self.real_dirs.get(parent)?.as_ref().map(|real| real.join(name))
     }
 
     fn is_excluded(&self, path: &Path) -> bool {
@@ -311,6 +296,17 @@ impl<'a> Finder<'a> {
             path.ancestors()
                 .any(|part| !part.as_os_str().is_empty() && self.exclude.is_match(part))
         })
+    }
+
+    /// Whether something is a repository's own, or lies in the user's home where only what is named exactly, and not hidden, is meant.
+    fn is_private(&self, path: &Path, why: &Why) -> bool {
+        let mut parts = path.components().filter_map(|part| part.as_os_str().to_str());
+        if parts.any(|part| matches!(part, ".git" | ".hg" | ".svn")) {
+            return true;
+        }
+        let is_exact = matches!(why, Why::Named(_) | Why::Imported(_));
+        let is_hidden = path.components().any(|part| part.as_os_str().as_encoded_bytes().starts_with(b"."));
+        self.ground.is_private(path) && (!is_exact || is_hidden)
     }
 
     /// Takes a file along. Says whether it is here and was dealt with.
@@ -326,7 +322,12 @@ impl<'a> Finder<'a> {
             return true;
         }
         let Ok(meta) = fs::metadata(path) else { return false };
-        if self.held_back(path, by) {
+        let real = self.real(path).unwrap_or_else(|| path.to_owned());
+        if self.is_private(path, why) || self.is_private(&real, why) {
+            self.note_home(path, by);
+            return true;
+        }
+        if self.held_back(path, &real, by) {
             return true;
         }
         if self.found.files.len() >= self.bounds.files || self.found.bytes.saturating_add(meta.len()) > self.bounds.bytes {
@@ -347,97 +348,43 @@ impl<'a> Finder<'a> {
         true
     }
 
-    /// Names what looks like a secret, which is not sent.
-    fn held_back(&mut self, path: &Path, by: &Path) -> bool {
-        let is_source = super::is_source(path);
-        if !is_secret(path, is_source) {
-            return false;
-        }
-        if self.noted.insert(path.to_owned()) {
-            let shown = self.shown(path);
-            let quoted = shell_words::quote(&shown);
-            let by = self.shown(by);
-            self.found.notes.push(format!(
-                "{shown}, which {by} names, looks like a secret and was not sent; --include {quoted} sends it, --exclude {quoted} leaves it without this line"
-            ));
-        }
-        true
-    }
-
-    fn note_outside(&mut self, path: &Path, by: &Path) {
-        // What no words of the script could reach by a relative path is none of its business, and ours neither.
-        if !self.noted.insert(path.to_owned()) {
-            return;
-        }
-        let (shown, by) = (self.shown(path), self.shown(by));
-        let what = if self.ground.holds(path) {
-            "is a link that leads out of the project"
-        } else {
-            "lies outside of the project"
-        };
-        self.found.notes.push(format!(
-            "{shown}, which {by} names, {what} and was not sent; --include {} sends it",
-            shell_words::quote(&shown)
-        ));
-    }
-
-    fn note_bound(&mut self, path: &Path, what: &str, by: &Path) {
-        if self.noted.insert(path.to_owned()) {
-            let (shown, by) = (self.shown(path), self.shown(by));
-            let Bounds { files, bytes } = self.bounds;
-            self.found.notes.push(format!(
-                "{shown} ({what}), which {by} names, was not sent: more than {files} files or {} would go along; --include {} sends it all the same, --scan-files and --scan-bytes raise the bounds",
-                crate::output::size(bytes),
-                shell_words::quote(&shown)
-            ));
-        }
-    }
-
     /// Takes all of a directory along. One that holds the current directory is meant only if it is listed, and then as git sees it.
     pub(super) fn directory(&mut self, dir: &Path, is_listed: bool, by: &Path, new: &mut Vec<PathBuf>) {
         let is_around = self.ground.is_around(dir);
-        if (is_around && !is_listed) || is_passed_over(dir) || self.is_excluded(dir) {
+        if (is_around && !is_listed) || is_passed_over(dir, true) || self.is_excluded(dir) {
             return;
         }
         if !self.is_allowed(dir) {
             return self.note_outside(dir, by);
         }
-        if self.ground.is_home && dir.starts_with(&self.ground.cwd) {
-            if self.noted.insert(dir.to_owned()) {
-                let (shown, by) = (self.shown(dir), self.shown(by));
-                let shown = if shown.is_empty() { ".".to_owned() } else { shown };
-                self.found.notes.push(format!(
-                    "{shown}, which {by} names, is a directory of your home and was not sent as a whole; --include {} sends it, or run from a directory of the project's own",
-                    shell_words::quote(&shown)
-                ));
-            }
-            return;
+        if self.ground.is_private(&dir.join("x")) {
+            return self.note_home(dir, by);
         }
         let shown = match self.shown(dir) {
             shown if shown.is_empty() => "the current directory".to_owned(),
             shown => format!("{shown}/"),
         };
-        self.all_of(dir, is_around, &Why::In(shown), |_| true, by, new);
+        self.whole(dir, is_around, &Why::In(shown), by, new);
+    }
+
+    /// Takes all of a directory along, once.
+    pub(super) fn whole(&mut self, dir: &Path, as_git: bool, why: &Why, by: &Path, new: &mut Vec<PathBuf>) {
+        if self.taken.insert((dir.to_owned(), String::new(), as_git)) {
+            self.all_of(dir, as_git, why, |_| true, by, new);
+        }
     }
 
     /// The source below a directory: what a package without a mark of its own is made of.
     pub(super) fn sources(&mut self, dir: &Path, endings: &[&str], why: &Why, by: &Path, new: &mut Vec<PathBuf>) {
         let is_source = |path: &Path| path.extension().is_some_and(|ending| endings.iter().any(|known| ending == *known));
-        if self.is_allowed(dir) && !is_passed_over(dir) {
+        let is_meant = self.is_allowed(dir) && !is_passed_over(dir, true);
+        if is_meant && self.taken.insert((dir.to_owned(), endings.join(" "), false)) {
             self.all_of(dir, false, why, is_source, by, new);
         }
     }
 
     /// Takes what is below a directory along, all of it or, where it does not fit the bounds, nothing.
-    pub(super) fn all_of(
-        &mut self,
-        dir: &Path,
-        as_git: bool,
-        why: &Why,
-        is_meant: impl Fn(&Path) -> bool,
-        by: &Path,
-        new: &mut Vec<PathBuf>,
-    ) {
+    fn all_of(&mut self, dir: &Path, as_git: bool, why: &Why, is_meant: impl Fn(&Path) -> bool, by: &Path, new: &mut Vec<PathBuf>) {
         let most = self.bounds.files.saturating_sub(self.found.files.len());
         let found = git::below(dir, as_git, most);
         let meant: Vec<PathBuf> = found
@@ -465,7 +412,7 @@ impl<'a> Finder<'a> {
         let is_empty = meant.is_empty();
         for path in meant {
             // A link that leads out is another's business, not a stranger's script's.
-            if self.is_allowed(&path) {
+            if !self.found.files.contains_key(&path) && self.is_allowed(&path) {
                 self.file(&path, why, &named, new);
             }
         }

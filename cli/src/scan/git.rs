@@ -1,11 +1,14 @@
 //! What stands below a directory: all of it, or what git sees of it.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
+    io::Read as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::Duration,
 };
 
+use bus::spec::RelPath;
 use ignore::WalkBuilder;
 
 use super::finder::is_passed_over;
@@ -20,6 +23,7 @@ pub(super) struct Below {
 /// Looks through a directory, up to one file more than `most`. Links to directories are not followed. `as_git` leaves out what git
 /// ignores, but not what it tracks.
 pub(super) fn below(dir: &Path, as_git: bool, most: usize) -> Below {
+    let as_git = as_git && can_be_asked(dir);
     let walk = WalkBuilder::new(dir)
         .standard_filters(false)
         .git_ignore(as_git)
@@ -27,7 +31,11 @@ pub(super) fn below(dir: &Path, as_git: bool, most: usize) -> Below {
         .git_global(as_git)
         .parents(as_git)
         .require_git(false)
-        .filter_entry(|entry| entry.depth() == 0 || !is_passed_over(entry.path()))
+        .filter_entry(move |entry| {
+            let is_dir = entry.file_type().is_some_and(|kind| kind.is_dir());
+            let is_readable = !(as_git && is_dir) || std::fs::metadata(entry.path().join(".gitignore")).map_or(true, |meta| meta.is_file());
+            entry.depth() == 0 || (is_readable && !is_passed_over(entry.path(), is_dir))
+        })
         .build();
     let mut files = BTreeSet::new();
     let (mut dirs, mut filled) = (BTreeSet::new(), BTreeSet::new());
@@ -55,27 +63,72 @@ pub(super) fn below(dir: &Path, as_git: bool, most: usize) -> Below {
     }
 }
 
+/// How long git may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How much it may say, in bytes.
+const MOST_SAID: u64 = 64 << 20;
+
 /// The files that git tracks below a directory, and that are there; also where it would ignore them. Nothing without git.
+///
+/// A repository that somebody else laid must not make git run anything: its configuration may name programs for the file system's watch
+/// (`core.fsmonitor`) and for fetching what a partial clone lacks (`core.sshCommand`). So both are off, nothing is fetched, sparse
+/// entries are not expanded, and git's own variables are not passed on.
 pub(crate) fn tracked(dir: &Path) -> Vec<PathBuf> {
-    // A repository's own configuration may name a program (core.fsmonitor) that git would run.
-    let listed = Command::new("git")
+    let own = std::env::vars_os()
+        .map(|(name, _)| name)
+        .filter(|name| name.as_encoded_bytes().starts_with(b"GIT_"));
+    let mut command = Command::new("git");
+    for name in own {
+        command.env_remove(name);
+    }
+    let spawned = command
         .args([
             "-c",
             "core.fsmonitor=false",
             "-c",
             "core.untrackedCache=false",
-            "ls-files",
-            "-z",
-            "--cached",
+            "-c",
+            "protocol.allow=never",
         ])
+        .args(["ls-files", "-z", "--cached", "--sparse"])
+        .env("GIT_NO_LAZY_FETCH", "1")
+        .env("GIT_OPTIONAL_LOCKS", "0")
         .current_dir(dir)
         .stdin(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::null())
-        .output();
-    let Ok(listed) = listed.map(|output| output.stdout) else {
-        return Vec::new();
+        .spawn();
+    let Ok(mut git) = spawned else { return Vec::new() };
+    let said = git.stdout.take();
+    let (send, receive) = std::sync::mpsc::channel();
+    // A pipe in the place of git's index would be waited for.
+    let reading = std::thread::spawn(move || {
+        let mut listed = Vec::new();
+        let is_read = said.is_some_and(|said| said.take(MOST_SAID).read_to_end(&mut listed).is_ok());
+        let _gone = send.send(if is_read { listed } else { Vec::new() });
+    });
+    let listed = receive.recv_timeout(PATIENCE).unwrap_or_default();
+    let _ended = git.kill().and_then(|()| git.wait());
+    let _joined = reading.join();
+    let names = listed.split(|byte| *byte == 0).filter_map(|name| std::str::from_utf8(name).ok());
+    // An index may say anything: only what is really below the directory is meant.
+    let inside = names.filter(|name| name.parse::<RelPath>().is_ok()).map(|name| dir.join(name));
+    let Ok(real) = dir.canonicalize() else { return Vec::new() };
+    let mut dirs: HashMap<PathBuf, bool> = HashMap::new();
+    let mut is_inside = |path: &Path| {
+        let parent = path.parent().unwrap_or(path);
+        *dirs
+            .entry(parent.to_owned())
+            .or_insert_with(|| parent.canonicalize().is_ok_and(|parent| parent.starts_with(&real)))
     };
-    let names = listed.split(|byte| *byte == 0).filter(|name| !name.is_empty());
-    let paths = names.filter_map(|name| Some(dir.join(std::str::from_utf8(name).ok()?)));
-    paths.filter(|path| path.is_file()).collect()
+    inside.filter(|path| is_inside(path) && path.is_file()).collect()
+}
+
+/// Whether the files that say what git ignores can be read at once: a pipe or a device in their place would stop the walk.
+pub(crate) fn can_be_asked(dir: &Path) -> bool {
+    let says = |path: PathBuf| std::fs::metadata(&path).is_ok_and(|meta| !meta.is_file() || meta.len() > 1 << 20);
+    let above = dir
+        .ancestors()
+        .flat_map(|dir| [dir.join(".gitignore"), dir.join(".ignore"), dir.join(".git/info/exclude")]);
+    !above.into_iter().any(says)
 }

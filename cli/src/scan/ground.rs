@@ -1,6 +1,9 @@
 //! The directories that a scan may look into: the current one, the script's own, and the project around them.
 
-use std::path::{Component, Path, PathBuf};
+use std::{
+    os::unix::fs::MetadataExt as _,
+    path::{Component, Path, PathBuf},
+};
 
 /// Files that mark a project's directory.
 const MARKS: [&str; 4] = [".git", "pyproject.toml", "package.json", "rgrid.toml"];
@@ -14,8 +17,8 @@ pub(crate) struct Ground {
     pub(crate) top: PathBuf,
     /// The directory of the script, if there is one.
     pub(crate) script_dir: Option<PathBuf>,
-    /// Whether the current directory is the user's home or the root of all: whole directories of it are never meant.
-    pub(crate) is_home: bool,
+    /// The user's home.
+    pub(crate) home: Option<PathBuf>,
 }
 
 impl Ground {
@@ -29,10 +32,10 @@ impl Ground {
         let top = project(&cwd, home.as_deref()).unwrap_or_else(|| cwd.clone());
         let script_dir = script.and_then(|script| cwd.join(script).canonicalize().ok()?.parent().map(Path::to_owned));
         Ok(Self {
-            is_home: Some(&cwd) == home.as_ref() || cwd.parent().is_none(),
             cwd,
             top,
             script_dir,
+            home,
         })
     }
 
@@ -41,22 +44,40 @@ impl Ground {
         path.starts_with(&self.top) || self.script_dir.as_ref().is_some_and(|dir| path.starts_with(dir))
     }
 
+    /// Whether a directory is, or holds, the user's home, or is the root of all.
+    fn is_wide(&self, dir: &Path) -> bool {
+        dir.parent().is_none() || self.home.as_ref().is_some_and(|home| home.starts_with(dir))
+    }
+
+    /// Whether a path belongs to the user's home at large, and to no project in it: only what is named exactly is meant there.
+    pub(crate) fn is_private(&self, path: &Path) -> bool {
+        let owners = [Some(&self.top), self.script_dir.as_ref()];
+        !owners.into_iter().flatten().any(|dir| path.starts_with(dir) && !self.is_wide(dir))
+    }
+
     /// Whether a directory holds the current one, or the script's: such a one is not meant as a whole unless it is listed.
     pub(crate) fn is_around(&self, dir: &Path) -> bool {
         self.cwd.starts_with(dir) || self.script_dir.as_ref().is_some_and(|script| script.starts_with(dir))
     }
 }
 
-/// The directory of the project around a directory: the outermost that has a repository, else the nearest with another mark. Never the
-/// user's home, nor what it stands in.
+/// The directory of the project around a directory: the nearest that has a repository, else the outermost with another mark. Never the
+/// user's home, nor what it stands in, nor a directory in which others may lay a mark.
 fn project(cwd: &Path, home: Option<&Path>) -> Option<PathBuf> {
     let inside = || {
         cwd.ancestors()
             .take_while(|dir| dir.parent().is_some() && home.is_none_or(|home| !home.starts_with(dir)))
+            .filter(|dir| is_trusted(dir))
     };
     let repository = inside().find(|dir| dir.join(".git").exists());
     let marked = || inside().filter(|dir| MARKS.iter().any(|mark| dir.join(mark).exists())).last();
     repository.map(Path::to_owned).or_else(|| marked().map(Path::to_owned))
+}
+
+/// Whether only this user, or root, can have laid what stands in a directory. In `/tmp` anybody could make a project of everything.
+fn is_trusted(dir: &Path) -> bool {
+    let me = rustix::process::geteuid().as_raw();
+    std::fs::metadata(dir).is_ok_and(|meta| (meta.uid() == me || meta.uid() == 0) && meta.mode() & 0o002 == 0)
 }
 
 /// A path with `.` and `..` resolved by its words.
@@ -88,7 +109,7 @@ pub(crate) fn relative(from: &Path, to: &Path) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, os::unix::fs::PermissionsExt as _};
 
     use super::*;
 
@@ -110,7 +131,11 @@ mod tests {
         fs::remove_dir(root.join("home/work/.git"))?;
         fs::remove_file(root.join("home/work/app/pyproject.toml"))?;
         assert_eq!(top(&deep)?, deep);
-        assert!(Ground::of(&home, None, Some(&home))?.is_home);
+        let at_home = Ground::of(&home, None, Some(&home))?;
+        assert!(at_home.is_private(&home.join("diary")) && !Ground::of(&deep, None, Some(&home))?.is_private(&deep.join("x")));
+        fs::set_permissions(root.join("home/work"), fs::Permissions::from_mode(0o777))?;
+        fs::write(root.join("home/work/package.json"), "{}")?;
+        assert_eq!(top(&deep)?, deep, "anybody could have laid it");
         Ok(())
     }
 

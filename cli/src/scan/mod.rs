@@ -13,71 +13,42 @@ mod command;
 mod eval;
 mod expression;
 mod finder;
+mod found;
 mod git;
 mod ground;
 mod language;
 mod lex;
+mod members;
 mod modules;
+mod names;
 mod nodes;
+mod notes;
 mod pattern;
+mod reading;
+mod regular;
+mod role_names;
 mod roles;
 mod secret;
 mod shell;
+mod shell_expansion;
 mod shell_lex;
+mod shell_programs;
 mod strings;
+mod symbols;
 mod text;
 mod value;
 
-use std::{
-    collections::{BTreeSet, HashSet},
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use globset::GlobSet;
 
-use self::{
-    code::{How, Mention, Mentions, Module, Names, Source},
-    finder::Finder,
-    language::Language,
-    value::Base,
-};
 pub(crate) use self::{
-    finder::{Bounds, Found, Why},
-    git::tracked,
+    found::{Bounds, Found, Note, Why},
+    git::{can_be_asked, tracked},
     ground::{Ground, normalized, relative},
     shell::works_on_project,
 };
-
-/// A larger file is no source that somebody wrote, in bytes.
-const LARGEST_SOURCE: u64 = 2 << 20;
-/// A larger file is no configuration, in bytes.
-const LARGEST_TEXT: u64 = 256 << 10;
-/// How many files are read, and how many bytes of them together.
-const MOST_FILES: usize = 3_000;
-const MOST_BYTES: u64 = 48 << 20;
-/// Endings of configurations, which are read also where they stand in a directory that is sent as a whole.
-const CONFIGURATIONS: [&str; 11] = [
-    "yaml",
-    "yml",
-    "ini",
-    "cfg",
-    "conf",
-    "toml",
-    "json",
-    "env",
-    "properties",
-    "json5",
-    "jsonc",
-];
-/// Endings of texts that name others, such as images and templates.
-const PAGES: [&str; 10] = ["html", "htm", "md", "css", "tex", "rst", "j2", "tmpl", "tpl", "erb"];
-/// Endings of what is no text that mentions files.
-const DATA: [&str; 38] = [
-    "csv", "tsv", "png", "jpg", "jpeg", "gif", "pdf", "zip", "gz", "bz2", "xz", "zst", "tar", "tgz", "whl", "egg", "db", "sqlite",
-    "sqlite3", "parquet", "feather", "npy", "npz", "pkl", "pickle", "h5", "hdf5", "mp3", "mp4", "wav", "so", "pyc", "log", "lock", "bin",
-    "ipynb", "svg", "doc",
-];
+use self::{language::Language, reading::Scan};
 
 /// What is run.
 #[derive(Debug, Default)]
@@ -86,6 +57,8 @@ pub(crate) struct Start {
     pub(crate) script: Option<(PathBuf, Option<String>)>,
     /// Arguments that are files.
     pub(crate) arguments: Vec<PathBuf>,
+    /// Whether there are several runs, of which the arguments are.
+    pub(crate) is_batch: bool,
     /// The script's arguments.
     pub(crate) words: Vec<String>,
     /// Arguments that are patterns, which the script expands itself.
@@ -118,373 +91,12 @@ pub(crate) fn scan(ground: &Ground, start: &Start, exclude: &GlobSet, bounds: Bo
     }
     scan.run();
     let mut found = scan.finder.found;
-    // They go along without.
-    for own in start.script.iter().map(|(script, _)| script).chain(&start.arguments) {
+    // What the command line names goes along by that. Of many runs, the files of each may be read by the others.
+    let named = start.arguments.iter().filter(|_| !start.is_batch);
+    for own in start.script.iter().map(|(script, _)| script).chain(named) {
         found.files.remove(own);
     }
     found
-}
-
-/// A file that was read.
-struct Unit {
-    path: PathBuf,
-    source: Content,
-}
-
-enum Content {
-    Code(Source),
-    Shell(String),
-    Text(String),
-}
-
-struct Scan<'a> {
-    finder: Finder<'a>,
-    names: Names,
-    /// Files to be read, and those that were.
-    queue: Vec<Unit>,
-    seen: HashSet<PathBuf>,
-    bytes: u64,
-    /// Where modules are searched for besides the script's directory.
-    roots: Vec<PathBuf>,
-    /// Modules that were not found yet, and the file that mentions each.
-    missing: Vec<(Language, Module, PathBuf)>,
-    new: Vec<PathBuf>,
-}
-
-impl<'a> Scan<'a> {
-    fn new(ground: &'a Ground, exclude: &'a GlobSet, bounds: Bounds) -> Self {
-        Self {
-            finder: Finder::new(ground, exclude, bounds),
-            names: Names::default(),
-            queue: Vec::new(),
-            seen: HashSet::new(),
-            bytes: 0,
-            roots: Vec::new(),
-            missing: Vec::new(),
-            new: Vec::new(),
-        }
-    }
-
-    fn run(&mut self) {
-        loop {
-            let mut units = Vec::new();
-            // What is imported may define what others name files by: all of it is read before any mention counts.
-            while let Some(unit) = self.queue.pop() {
-                // Twice: what a name stands for may be said behind its use.
-                self.learn(&unit);
-                self.follow(&unit);
-                units.push(unit);
-                self.take_up_new();
-            }
-            units.reverse();
-            for unit in &units {
-                self.look_up(unit);
-                self.take_up_new();
-            }
-            if self.queue.is_empty() {
-                return;
-            }
-        }
-    }
-
-    /// Has what was found read too, where it may mention more.
-    fn take_up_new(&mut self) {
-        for path in std::mem::take(&mut self.new) {
-            let is_named = matches!(self.finder.found.files.get(&path), Some(Why::Named(_) | Why::Imported(_)));
-            let ending = path
-                .extension()
-                .and_then(|ending| ending.to_str())
-                .unwrap_or_default()
-                .to_ascii_lowercase();
-            let is_page = PAGES.contains(&ending.as_str());
-            let is_read =
-                is_page || is_source(&path) || CONFIGURATIONS.contains(&ending.as_str()) || (is_named && !DATA.contains(&ending.as_str()));
-            // A package's manifest names what is no file of the script's: `modules` reads it.
-            if is_read
-                && path
-                    .file_name()
-                    .is_none_or(|name| name != "package.json" && name != "package-lock.json")
-            {
-                self.take_up(&path, None, false);
-            }
-        }
-    }
-
-    fn take_up(&mut self, path: &Path, language: Option<Language>, is_script: bool) {
-        let Ok(meta) = fs::metadata(path) else { return };
-        if !meta.is_file() || self.seen.len() >= MOST_FILES || self.bytes + meta.len() > MOST_BYTES || meta.len() > LARGEST_SOURCE {
-            return;
-        }
-        if !self.seen.insert(path.to_owned()) {
-            return;
-        }
-        let Ok(bytes) = fs::read(path) else { return };
-        if bytes.iter().take(4096).any(|byte| *byte == 0) {
-            return;
-        }
-        self.bytes += meta.len();
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        let text = text.strip_prefix('\u{feff}').map(ToOwned::to_owned).unwrap_or(text);
-        let language =
-            language.unwrap_or_else(|| Language::of(path, &text[..text.len().min(256).min(text.find('\n').unwrap_or(text.len()))]));
-        let source = match language {
-            Language::Shell => Content::Shell(text),
-            Language::Text if is_script || meta.len() <= LARGEST_TEXT => Content::Text(text),
-            Language::Text => return,
-            language => Content::Code(Source::of(&text, language)),
-        };
-        self.queue.push(Unit {
-            path: path.to_owned(),
-            source,
-        });
-    }
-
-    fn learn(&mut self, unit: &Unit) {
-        if let Content::Code(source) = &unit.source {
-            source.read(&unit.path, &mut self.names);
-        }
-    }
-
-    /// Follows what a file imports, and learns what its names stand for.
-    fn follow(&mut self, unit: &Unit) {
-        let Content::Code(source) = &unit.source else { return };
-        let mentions = source.read(&unit.path, &mut self.names);
-        self.import(source.language, mentions, &unit.path);
-    }
-
-    fn import(&mut self, language: Language, mentions: Mentions, by: &Path) {
-        let bases = self.bases(by, &[]);
-        let mut has_new_roots = false;
-        for value in mentions.search {
-            let Some(text) = value.known() else { continue };
-            let dirs = match &value.base {
-                Base::At(dir) => vec![dir.clone()],
-                Base::Current => vec![self.finder.ground.cwd.clone()],
-                Base::Free => bases.clone(),
-            };
-            for path in dirs.iter().filter_map(|dir| normalized(&dir.join(text.trim_start_matches('/')))) {
-                if path.is_file() {
-                    let mut new = Vec::new();
-                    self.finder.file(&path, &Why::Named(self.finder.shown(by)), by, &mut new);
-                } else if path.is_dir() && self.finder.ground.holds(&path) && !self.roots.contains(&path) {
-                    self.roots.push(path);
-                    has_new_roots = true;
-                }
-            }
-        }
-        for module in mentions.modules {
-            if !self.module(language, &module, by) {
-                self.missing.push((language, module, by.to_owned()));
-            }
-        }
-        if has_new_roots {
-            for (language, module, by) in std::mem::take(&mut self.missing) {
-                if !self.module(language, &module, &by) {
-                    self.missing.push((language, module, by));
-                }
-            }
-        }
-    }
-
-    fn module(&mut self, language: Language, module: &Module, by: &Path) -> bool {
-        let mut roots: Vec<PathBuf> = self.finder.ground.script_dir.iter().cloned().collect();
-        let extra = [by.parent().unwrap_or(by).to_owned(), self.finder.ground.cwd.clone()];
-        roots.extend(self.roots.iter().cloned());
-        roots.extend(extra);
-        let libraries: Vec<PathBuf> = match language {
-            Language::Ruby | Language::Perl => roots.iter().map(|root| root.join("lib")).collect(),
-            _ => Vec::new(),
-        };
-        roots.extend(libraries);
-        let mut seen = HashSet::new();
-        roots.retain(|root| seen.insert(root.clone()));
-        let parts = modules::find(language, module, by, &roots, &self.finder.ground.top);
-        if parts.is_empty() {
-            return false;
-        }
-        let why = Why::Imported(self.finder.shown(by));
-        let mut new = Vec::new();
-        for file in parts.files.iter().filter_map(|file| normalized(file)) {
-            self.finder.file(&file, &why, by, &mut new);
-        }
-        for package in parts.packages.iter().filter_map(|dir| normalized(dir)) {
-            self.finder.all_of(&package, false, &why, |_| true, by, &mut new);
-        }
-        let endings: &[&str] = match language {
-            Language::Python => &["py", "so", "pyc"],
-            Language::Perl => &["pm", "pl"],
-            _ => &["js", "mjs", "cjs", "json", "ts"],
-        };
-        for dir in parts.sources.iter().filter_map(|dir| normalized(dir)) {
-            self.finder.sources(&dir, endings, &why, by, &mut new);
-        }
-        self.new.extend(new);
-        true
-    }
-
-    /// The directories that a relative name in a file may be meant from.
-    fn bases(&self, by: &Path, places: &[PathBuf]) -> Vec<PathBuf> {
-        let ground = self.finder.ground;
-        let own = by.parent().map(Path::to_owned);
-        let all = [ground.cwd.clone()]
-            .into_iter()
-            .chain(ground.script_dir.clone())
-            .chain(own)
-            .chain(places.iter().cloned());
-        let mut seen = BTreeSet::new();
-        all.filter(|dir| seen.insert(dir.clone())).collect()
-    }
-
-    /// Looks up what a file mentions.
-    fn look_up(&mut self, unit: &Unit) {
-        match &unit.source {
-            Content::Code(source) => {
-                let mentions = source.read(&unit.path, &mut self.names);
-                self.look_up_all(&mentions, &unit.path, &[]);
-            }
-            Content::Shell(text) => self.shell(text, &unit.path, 1),
-            Content::Text(text) => {
-                let files = text::read_structured(text).unwrap_or_else(|| text::read(text));
-                self.look_up_all(
-                    &Mentions {
-                        files,
-                        ..Mentions::default()
-                    },
-                    &unit.path,
-                    &[],
-                );
-            }
-        }
-    }
-
-    fn look_up_all(&mut self, mentions: &Mentions, by: &Path, places: &[PathBuf]) {
-        let bases = self.bases(by, places);
-        for mention in &mentions.files {
-            // Where a name is used, its uses say what it is for.
-            if matches!(&mention.how, How::Define(name) if self.names.is_used(name)) {
-                continue;
-            }
-            let mention = Mention {
-                how: if matches!(mention.how, How::Define(_)) {
-                    How::Read
-                } else {
-                    mention.how.clone()
-                },
-                ..mention.clone()
-            };
-            let new = self.finder.mention(&mention, by, &bases);
-            self.new.extend(new);
-            self.module_by_name(&mention, by);
-        }
-        for (command, line) in &mentions.commands {
-            self.shell(command, by, *line);
-        }
-    }
-
-    /// A text such as `backends.text:Store` may name a module of Python, which a program imports by it.
-    fn module_by_name(&mut self, mention: &Mention, by: &Path) {
-        let Some(text) = mention.value.known().filter(|text| text.len() < 256) else {
-            return;
-        };
-        let name = text.split(':').next().unwrap_or(text);
-        let is_part = |part: &str| {
-            !part.is_empty() && !part.starts_with(|c: char| c.is_ascii_digit()) && part.chars().all(|c| c == '_' || c.is_alphanumeric())
-        };
-        let is_module = name.contains('.') && name.split('.').all(is_part);
-        let is_here =
-            |root: &PathBuf| root.join(name.replace('.', "/")).with_extension("py").is_file() || root.join(name.replace('.', "/")).is_dir();
-        let mut roots = self.bases(by, &self.roots.clone());
-        roots.retain(is_here);
-        if is_module && !roots.is_empty() {
-            let module = Module {
-                name: name.to_owned(),
-                is_open: false,
-                level: 0,
-                members: Vec::new(),
-                line: mention.line,
-            };
-            self.module(Language::Python, &module, by);
-        }
-    }
-
-    fn shell(&mut self, text: &str, path: &Path, line: u32) {
-        let script = shell::read(text, path, line, &mut self.names);
-        let bases = self.bases(path, &[]);
-        let mut places = Vec::new();
-        for place in &script.places {
-            let dirs = match &place.base {
-                Base::At(dir) => vec![dir.clone()],
-                Base::Current => vec![self.finder.ground.cwd.clone()],
-                Base::Free => bases.iter().chain(&places).cloned().collect(),
-            };
-            let found = dirs
-                .iter()
-                .filter_map(|dir| normalized(&dir.join(place.known()?.trim_start_matches('/'))))
-                .filter(|dir| dir.is_dir());
-            places.extend(found.collect::<Vec<_>>());
-        }
-        self.import(
-            Language::Python,
-            Mentions {
-                search: script.mentions.search.clone(),
-                modules: script.python_modules,
-                ..Mentions::default()
-            },
-            path,
-        );
-        self.look_up_all(&script.mentions, path, &places);
-        for (language, program) in script.embedded {
-            let source = Source::of(&program, language);
-            let mentions = source.read(path, &mut self.names);
-            self.look_up_all(&mentions, path, &places);
-            self.import(language, mentions, path);
-        }
-    }
-
-    /// What the languages call a script's arguments.
-    fn given(&mut self, words: &[String]) {
-        let values: Vec<value::Value> = words
-            .iter()
-            .filter(|word| !word.starts_with('-'))
-            .map(|word| value::Value::text(word.as_str()))
-            .collect();
-        for name in ["argv", "ARGV", "@", "*"] {
-            self.names.define_open(name, &values);
-        }
-        for (place, word) in words.iter().enumerate().take(9) {
-            self.names
-                .define_open(&(place + 1).to_string(), &[value::Value::text(word.as_str())]);
-        }
-    }
-
-    /// An argument that a script expands.
-    fn pattern(&mut self, pattern: &str) {
-        let by = self.finder.ground.cwd.join("the command line");
-        let mention = Mention {
-            value: value::Value::text(pattern),
-            how: How::Glob,
-            is_weak: false,
-            group: 0,
-            stands_in: false,
-            line: 1,
-        };
-        let new = self.finder.mention(&mention, &by, std::slice::from_ref(&self.finder.ground.cwd));
-        self.new.extend(new);
-        self.take_up_new();
-    }
-
-    /// A program that is on the worker, with its words.
-    fn command(&mut self, words: &[String]) {
-        let text = shell_words::join(words);
-        // Whatever it names, the current directory names it.
-        let by = self
-            .finder
-            .ground
-            .cwd
-            .join(words.first().map_or("program", |word| word.rsplit('/').next().unwrap_or(word)));
-        self.shell(&text, &by, 1);
-        self.take_up_new();
-    }
 }
 
 #[cfg(test)]

@@ -1,11 +1,17 @@
 //! Where a module's name leads: the rules by which each language looks for its own modules, as far as they lead into the project.
 
 use std::{
+    collections::HashSet,
     fs,
     path::{Path, PathBuf},
 };
 
-use super::{code::Module, language::Language};
+use super::{code::Module, ground::normalized, language::Language, regular};
+
+/// A larger package.json is none that somebody wrote, in bytes.
+const LARGEST_MANIFEST: u64 = 1 << 20;
+/// The most packages that one needs.
+const MOST_PACKAGES: usize = 2_000;
 
 /// What a module is made of here.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -188,40 +194,48 @@ fn node(name: &str, dir: &Path, top: &Path) -> Parts {
     for above in dir.ancestors().take_while(|above| above.starts_with(top)) {
         let manifest = above.join("package.json");
         if manifest.is_file() && (name.starts_with('#') || json_text(&manifest, "name").as_deref() == Some(&package)) {
-            return Parts::file(manifest.clone()).and(exported(&manifest));
+            return Parts::file(manifest.clone()).and(exported(&manifest, &mut HashSet::new()));
         }
         let installed = above.join("node_modules").join(&package);
         if installed.is_dir() {
-            return node_package(&installed, top, 0);
+            return node_package(&installed, top);
         }
     }
     Parts::default()
 }
 
 /// A package that lies in `node_modules`, and those that it needs.
-fn node_package(installed: &Path, top: &Path, depth: usize) -> Parts {
-    let mut found = Parts {
-        packages: vec![installed.to_owned()],
-        ..Parts::default()
-    };
-    let manifest = json(&installed.join("package.json"));
-    let needed = manifest.as_ref().and_then(|manifest| manifest.get("dependencies")?.as_object());
-    for name in needed.into_iter().flat_map(serde_json::Map::keys) {
-        let beside = installed
-            .ancestors()
-            .skip(1)
-            .take_while(|above| above.starts_with(top))
-            .map(|above| above.join("node_modules").join(name));
-        if let Some(next) = beside.into_iter().find(|path| path.is_dir()).filter(|_| depth < 16) {
-            found = found.and(node_package(&next, top, depth + 1));
+fn node_package(installed: &Path, top: &Path) -> Parts {
+    let mut packages = vec![installed.to_owned()];
+    let mut seen: HashSet<PathBuf> = packages.iter().cloned().collect();
+    let mut next = 0;
+    while let Some(package) = packages.get(next).cloned().filter(|_| next < MOST_PACKAGES) {
+        next += 1;
+        let manifest = json(&package.join("package.json"));
+        let needed = manifest.as_ref().and_then(|manifest| manifest.get("dependencies")?.as_object());
+        for name in needed
+            .into_iter()
+            .flat_map(serde_json::Map::keys)
+            .filter(|name| !name.contains(".."))
+        {
+            let above = package.ancestors().skip(1).take_while(|above| above.starts_with(top));
+            let found = above.map(|above| above.join("node_modules").join(name)).find(|path| path.is_dir());
+            packages.extend(found.filter(|found| seen.insert(found.clone())));
         }
     }
-    found.packages.sort();
-    found.packages.dedup();
-    found
+    packages.sort();
+    Parts {
+        packages,
+        ..Parts::default()
+    }
 }
 
 fn node_path(path: &Path) -> Parts {
+    node_path_in(path, &mut HashSet::new())
+}
+
+/// The same, where these directories were looked at already: a package may lead back to itself.
+fn node_path_in(path: &Path, seen: &mut HashSet<PathBuf>) -> Parts {
     const ENDINGS: [&str; 11] = ["", ".js", ".json", ".node", ".mjs", ".cjs", ".ts", ".tsx", ".jsx", ".mts", ".cts"];
     for ending in ENDINGS {
         let mut whole = path.as_os_str().to_owned();
@@ -232,21 +246,20 @@ fn node_path(path: &Path) -> Parts {
         }
     }
     // TypeScript names the file that is made of it.
-    if let Some(source) = path
-        .extension()
-        .filter(|ending| *ending == "js")
-        .map(|_| path.with_extension("ts"))
-        .filter(|source| source.is_file())
-    {
+    let source = path.extension().filter(|ending| *ending == "js").map(|_| path.with_extension("ts"));
+    if let Some(source) = source.filter(|source| source.is_file()) {
         return Parts::file(source);
     }
+    let is_new = normalized(path).is_some_and(|path| seen.insert(path));
     let manifest = path.join("package.json");
-    if manifest.is_file() {
+    if is_new && manifest.is_file() {
         let main = json_text(&manifest, "main").or_else(|| json_text(&manifest, "module"));
-        let main = main.filter(|main| !main.starts_with('/')).map(|main| node_path(&path.join(main)));
+        let main = main
+            .filter(|main| !main.starts_with('/'))
+            .map(|main| node_path_in(&path.join(main), seen));
         return Parts::file(manifest.clone())
             .and(main.unwrap_or_default())
-            .and(exported(&manifest))
+            .and(exported(&manifest, seen))
             .and(index(path));
     }
     index(path)
@@ -258,7 +271,7 @@ fn index(path: &Path) -> Parts {
 }
 
 /// What a package.json says that its names lead to.
-fn exported(manifest: &Path) -> Parts {
+fn exported(manifest: &Path, seen: &mut HashSet<PathBuf>) -> Parts {
     let dir = manifest.parent().unwrap_or(manifest);
     let mut texts = Vec::new();
     if let Some(said) = json(manifest) {
@@ -272,7 +285,7 @@ fn exported(manifest: &Path) -> Parts {
             let below = dir.join(before.rsplit_once('/').map_or("", |(below, _)| below));
             found.sources.extend(Some(below).filter(|below| below != dir && below.is_dir()));
         } else {
-            found = found.and(node_path(&dir.join(text)));
+            found = found.and(node_path_in(&dir.join(text), seen));
         }
     }
     found
@@ -288,8 +301,7 @@ fn collect(value: &serde_json::Value, texts: &mut Vec<String>) {
 }
 
 fn json(path: &Path) -> Option<serde_json::Value> {
-    let is_small = fs::metadata(path).is_ok_and(|meta| meta.len() < 1 << 20);
-    serde_json::from_slice(&fs::read(path).ok().filter(|_| is_small)?).ok()
+    serde_json::from_slice(&regular::read(path, LARGEST_MANIFEST)?).ok()
 }
 
 fn json_text(path: &Path, field: &str) -> Option<String> {

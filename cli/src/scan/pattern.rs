@@ -1,8 +1,10 @@
 //! Patterns for names: what matches one on the disk, looked up part by part, and bounded.
 
 use std::{
+    collections::HashMap,
     fs,
     path::{Path, PathBuf},
+    rc::Rc,
 };
 
 use globset::{GlobBuilder, GlobMatcher};
@@ -12,8 +14,8 @@ use super::{
     value::{Base, Part, Value},
 };
 
-/// The most entries that are looked at for one pattern.
-const MOST: usize = 50_000;
+/// The most entries that are looked at, and the most names that one pattern is compared with.
+const MOST: usize = 100_000;
 /// How deeply `**` looks.
 const DEPTH: usize = 16;
 
@@ -119,12 +121,34 @@ fn says_enough(pattern: &str, known: &str) -> bool {
     !pattern.contains(char::is_control) && letters > 0 && (has_directory || has_extension || letters >= 3 && !pattern.contains(' '))
 }
 
-/// The files that match a pattern from a directory, by path; and the directories.
-pub(super) fn matches(base: &Path, pattern: &str) -> (Vec<PathBuf>, Vec<PathBuf>) {
+/// What stands in directories that were looked at, and how much that was: one bound serves all patterns of a scan.
+#[derive(Debug, Default)]
+pub(super) struct Listings {
+    entries: HashMap<PathBuf, Rc<Vec<PathBuf>>>,
+    looked: usize,
+}
+
+impl Listings {
+    fn of(&mut self, dir: &Path) -> Rc<Vec<PathBuf>> {
+        if let Some(known) = self.entries.get(dir) {
+            return Rc::clone(known);
+        }
+        let entries = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+        let found: Rc<Vec<PathBuf>> = Rc::new(entries.take(MOST.saturating_sub(self.looked)).collect());
+        self.looked += found.len() + 1;
+        self.entries.insert(dir.to_owned(), Rc::clone(&found));
+        found
+    }
+}
+
+/// The files that match a pattern from a directory, by path; and the directories. Nothing above `top` is looked at.
+pub(super) fn matches(listings: &mut Listings, base: &Path, pattern: &str, top: &Path) -> (Vec<PathBuf>, Vec<PathBuf>) {
     let mut walk = Walk {
+        listings,
+        top,
         files: Vec::new(),
         dirs: Vec::new(),
-        looked: 0,
+        steps: 0,
     };
     let parts: Vec<&str> = pattern.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
     walk.below(base, &parts, 0);
@@ -135,63 +159,60 @@ pub(super) fn matches(base: &Path, pattern: &str) -> (Vec<PathBuf>, Vec<PathBuf>
     (walk.files, walk.dirs)
 }
 
-struct Walk {
+struct Walk<'a> {
+    listings: &'a mut Listings,
+    top: &'a Path,
     files: Vec<PathBuf>,
     dirs: Vec<PathBuf>,
-    looked: usize,
+    /// How many names were compared.
+    steps: usize,
 }
 
-impl Walk {
+impl Walk<'_> {
     fn below(&mut self, dir: &Path, parts: &[&str], depth: usize) {
         let Some((part, rest)) = parts.split_first() else { return };
-        if depth > DEPTH || self.looked > MOST {
+        if depth > DEPTH || self.steps > MOST {
             return;
         }
         if *part == ".." {
-            if let Some(parent) = dir.parent() {
+            if let Some(parent) = dir.parent().filter(|parent| parent.starts_with(self.top)) {
                 self.below(parent, rest, depth + 1);
             }
             return;
         }
         if *part == "**" {
             self.below(dir, if rest.is_empty() { &["*"] } else { rest }, depth);
-            for path in self.entries(dir) {
-                if path.is_dir() && !path.is_symlink() && !is_passed_over(&path) {
-                    self.below(&path, parts, depth + 1);
+            for path in self.listings.of(dir).iter() {
+                if !path.is_symlink() && path.is_dir() && !is_passed_over(path, true) {
+                    self.below(path, parts, depth + 1);
                 }
             }
             return;
         }
         if !part.contains(['*', '?', '[', '{']) {
-            return self.take(dir.join(part), rest, depth);
+            return self.take(&dir.join(part), rest, depth);
         }
         let Some(matcher) = matcher(part) else { return };
-        for path in self.entries(dir) {
+        for path in self.listings.of(dir).iter() {
+            self.steps += 1;
             let name = path.file_name().unwrap_or_default();
             let is_hidden = name.as_encoded_bytes().starts_with(b".") && !part.starts_with('.');
-            if !is_hidden && matcher.is_match(name) && !is_passed_over(&path) {
+            if !is_hidden && matcher.is_match(name) && !is_passed_over(path, path.is_dir()) {
                 self.take(path, rest, depth);
             }
         }
     }
 
-    fn take(&mut self, path: PathBuf, rest: &[&str], depth: usize) {
+    fn take(&mut self, path: &Path, rest: &[&str], depth: usize) {
         if !rest.is_empty() {
             if path.is_dir() {
-                self.below(&path, rest, depth + 1);
+                self.below(path, rest, depth + 1);
             }
         } else if path.is_dir() {
-            self.dirs.push(path);
+            self.dirs.push(path.to_owned());
         } else if path.is_file() {
-            self.files.push(path);
+            self.files.push(path.to_owned());
         }
-    }
-
-    fn entries(&mut self, dir: &Path) -> Vec<PathBuf> {
-        let entries = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
-        let found: Vec<PathBuf> = entries.take(MOST.saturating_sub(self.looked)).collect();
-        self.looked += found.len();
-        found
     }
 }
 
@@ -238,7 +259,7 @@ mod tests {
             fs::write(path, "")?;
         }
         let names = |pattern: &str| -> Vec<String> {
-            let (files, _) = matches(temp.path(), pattern);
+            let (files, _) = matches(&mut Listings::default(), temp.path(), pattern, temp.path());
             files
                 .iter()
                 .filter_map(|path| Some(path.strip_prefix(temp.path()).ok()?.to_str()?.to_owned()))

@@ -1,15 +1,24 @@
 //! What looks like a secret: it is sent only if the user says so.
 
-use std::{fs::File, io::Read as _, path::Path};
+use std::path::Path;
+
+use super::regular;
 
 /// How much of a file is looked through, in bytes.
 const HEAD: u64 = 64 << 10;
 /// Extensions of keys and of stores of keys.
-const EXTENSIONS: [&str; 12] = [
-    "pem", "key", "p12", "pfx", "jks", "keystore", "kdbx", "ppk", "asc", "gpg", "ovpn", "agekey",
+const EXTENSIONS: &[&str] = &[
+    "p8", "pem", "key", "p12", "pfx", "jks", "keystore", "kdbx", "ppk", "asc", "gpg", "ovpn", "agekey",
 ];
 /// Names of files that hold credentials.
-const NAMES: [&str; 14] = [
+const NAMES: &[&str] = &[
+    "htpasswd",
+    "cookies.txt",
+    "terraform.tfstate",
+    "wallet.dat",
+    ".ssh_key",
+    "deploy_key",
+    ".aws_credentials",
     ".netrc",
     "_netrc",
     ".pgpass",
@@ -25,8 +34,17 @@ const NAMES: [&str; 14] = [
     ".boto",
     ".vault-token",
 ];
-/// What such a name begins with, before its extension.
-const STEMS: [&str; 12] = [
+/// Directories in which programs keep keys.
+const PRIVATE_DIRECTORIES: &[&str] = &[".ssh", ".aws", ".gnupg", ".docker", ".kube", ".azure", ".gcloud", ".password-store"];
+/// Words of such names, where they stand alone or between `_`, `-` and `.`.
+const STEMS: &[&str] = &[
+    "password",
+    "passwords",
+    "passwd",
+    "privkey",
+    "apikey",
+    "api_key",
+    "api_token",
     "id_rsa",
     "id_dsa",
     "id_ecdsa",
@@ -41,7 +59,10 @@ const STEMS: [&str; 12] = [
     "service_account",
 ];
 /// What a credential begins with in the words of those who give it out, and how many characters follow.
-const PREFIXES: [(&[u8], usize); 14] = [
+const PREFIXES: &[(&[u8], usize)] = &[
+    (b"sk-proj-", 20),
+    (b"hf_", 30),
+    (b"https://hooks.slack.com/services/", 10),
     (b"AKIA", 16),
     (b"ASIA", 16),
     (b"ghp_", 36),
@@ -61,7 +82,14 @@ const PREFIXES: [(&[u8], usize); 14] = [
 /// Whether a file looks like a secret, by its name or its content. Of source code only the content counts: `tokens.py` is a module.
 pub(crate) fn is_secret(path: &Path, is_source: bool) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    (!is_source && has_secret_name(name)) || has_secret_content(path)
+    (!is_source && (has_secret_name(name) || is_in_private_directory(path))) || has_secret_content(path)
+}
+
+/// Directories in which programs keep the user's keys.
+fn is_in_private_directory(path: &Path) -> bool {
+    let dirs = path.parent().into_iter().flat_map(Path::components);
+    dirs.filter_map(|part| part.as_os_str().to_str())
+        .any(|name| PRIVATE_DIRECTORIES.contains(&name))
 }
 
 fn has_secret_name(name: &str) -> bool {
@@ -70,17 +98,52 @@ fn has_secret_name(name: &str) -> bool {
     if ["example", "sample", "template", "dist", "pub"].contains(&extension) {
         return false;
     }
-    let is_env = lower == ".env" || lower.starts_with(".env.") || lower == ".envrc";
+    // A copy of a secret is one.
+    if ["bak", "old", "orig", "save", "backup"].contains(&extension) {
+        return has_secret_name(stem);
+    }
+    let lower = lower.trim_end_matches('~');
+    let is_env = extension == "env" || lower == ".env" || lower.starts_with(".env.") || lower == ".envrc" || lower == "env.local";
+    let is_key_file = ["id_rsa", "id_dsa", "id_ecdsa", "id_ed25519"]
+        .iter()
+        .any(|known| lower.starts_with(known));
+    // Data and documents may speak of tokens; what is short and plain may be one.
+    let is_plain = [
+        "",
+        "json",
+        "txt",
+        "yaml",
+        "yml",
+        "toml",
+        "ini",
+        "cfg",
+        "conf",
+        "properties",
+        "xml",
+        "der",
+        "p8",
+    ]
+    .contains(&extension);
+    let words = stem.trim_start_matches('.').split(['_', '-', '.', ' ']);
+    let names_secret = words.into_iter().any(|word| STEMS.contains(&word)) || STEMS.contains(&stem);
     is_env
-        || NAMES.contains(&lower.as_str())
+        || is_key_file
+        || NAMES.contains(&lower)
+        || NAMES.contains(&stem)
         || EXTENSIONS.contains(&extension)
-        || STEMS.iter().any(|known| stem == *known || stem.starts_with(&format!("{known}-")))
+        || (is_plain && names_secret)
 }
 
 fn has_secret_content(path: &Path) -> bool {
-    let mut head = Vec::new();
-    let is_read = File::open(path).is_ok_and(|file| file.take(HEAD).read_to_end(&mut head).is_ok());
-    is_read && holds_secret(&head)
+    let Some(head) = regular::head(path, HEAD) else { return false };
+    // UTF-16 is the same letters with zeros between them.
+    let is_wide = head.starts_with(&[0xff, 0xfe]) || head.starts_with(&[0xfe, 0xff]);
+    let head = if is_wide {
+        head.into_iter().filter(|byte| *byte != 0).collect()
+    } else {
+        head
+    };
+    holds_secret(&head)
 }
 
 fn holds_secret(bytes: &[u8]) -> bool {
@@ -88,12 +151,12 @@ fn holds_secret(bytes: &[u8]) -> bool {
     if find(b"-----BEGIN ").is_some_and(|at| memchr::memmem::find(&bytes[at..bytes.len().min(at + 64)], b"PRIVATE KEY-----").is_some()) {
         return true;
     }
-    PREFIXES.iter().any(|(prefix, length)| {
+    PREFIXES.iter().any(|&(prefix, length)| {
         memchr::memmem::find_iter(bytes, prefix).any(|at| {
             let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
             let begins = at == 0 || !is_word(&bytes[at - 1]);
             let rest = bytes[at + prefix.len()..].iter().take_while(|byte| is_word(byte)).count();
-            begins && rest >= *length
+            begins && rest >= length
         })
     })
 }
@@ -114,6 +177,13 @@ mod tests {
             "token",
             "secrets.yaml",
             "client_secret-42.json",
+            "prod.env",
+            "my_credentials.json",
+            "api_token.txt",
+            "server.pem.bak",
+            "id_rsa_work",
+            "deploy_key",
+            "passwords.txt",
         ] {
             assert!(has_secret_name(name), "{name}");
         }

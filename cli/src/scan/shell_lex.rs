@@ -3,14 +3,14 @@
 use std::path::Path;
 
 use super::{
-    code::Names,
-    value::{Base, MOST, Part, Value, product},
+    names::Names,
+    value::{MOST, Part, Value},
 };
 
 /// A longer word is a document.
 const LONGEST: usize = 256 << 10;
 /// How deeply commands may stand in words of commands.
-const DEPTH: usize = 12;
+pub(super) const DEPTH: usize = 12;
 
 /// A word or an operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,11 +50,11 @@ pub(super) struct Word {
 
 /// Cuts a script into words and operators. `path` is where the script stands, `names` is what its variables stand for.
 pub(super) struct Words<'a> {
-    chars: Vec<char>,
-    at: usize,
-    line: u32,
-    path: &'a Path,
-    depth: usize,
+    pub(super) chars: Vec<char>,
+    pub(super) at: usize,
+    pub(super) line: u32,
+    pub(super) path: &'a Path,
+    pub(super) depth: usize,
     documents: Vec<(String, bool)>,
     ready: Vec<Token>,
 }
@@ -72,7 +72,7 @@ impl<'a> Words<'a> {
         }
     }
 
-    fn peek(&self, ahead: usize) -> char {
+    pub(super) fn peek(&self, ahead: usize) -> char {
         self.chars.get(self.at + ahead).copied().unwrap_or('\0')
     }
 
@@ -205,7 +205,7 @@ impl<'a> Words<'a> {
         }
     }
 
-    fn word(&mut self, names: &Names) -> Word {
+    pub(super) fn word(&mut self, names: &Names) -> Word {
         let mut word = Word {
             values: vec![Value::text("")],
             is_quoted: matches!(self.peek(0), '"' | '\''),
@@ -289,7 +289,7 @@ impl<'a> Words<'a> {
         word.values = word.items.iter().flat_map(|item| item.values.clone()).take(MOST).collect();
     }
 
-    fn until(&mut self, end: char) -> String {
+    pub(super) fn until(&mut self, end: char) -> String {
         let start = self.at;
         while self.at < self.chars.len() && self.peek(0) != end {
             if self.peek(0) == '\n' {
@@ -321,173 +321,6 @@ impl<'a> Words<'a> {
                     word.add(&c.to_string());
                     self.at += 1;
                 }
-            }
-        }
-    }
-
-    /// `$x`, `${x}`, `$(…)`, `` `…` ``.
-    fn expansion(&mut self, word: &mut Word, names: &Names) {
-        let values = match (self.peek(0), self.peek(1)) {
-            ('`', _) => {
-                self.at += 1;
-                let inner = self.until('`');
-                self.substitution(&inner, word, names)
-            }
-            ('$', '(') => {
-                self.at += 2;
-                let inner = self.nested('(', ')');
-                // Arithmetic.
-                if inner.starts_with('(') {
-                    Vec::new()
-                } else {
-                    self.substitution(&inner, word, names)
-                }
-            }
-            ('$', '{') => {
-                self.at += 2;
-                let inner = self.nested('{', '}');
-                self.parameter(&inner, word, names)
-            }
-            ('$', c) if c == '_' || c.is_alphanumeric() => {
-                self.at += 1;
-                let start = self.at;
-                if c.is_ascii_digit() {
-                    self.at += 1;
-                }
-                while !c.is_ascii_digit() && (self.peek(0) == '_' || self.peek(0).is_alphanumeric()) {
-                    self.at += 1;
-                }
-                let name: String = self.chars[start..self.at].iter().collect();
-                self.variable(&name, names)
-            }
-            ('$', '@' | '*') => {
-                self.at += 2;
-                names.get("@").to_vec()
-            }
-            ('$', c) if "#?$!-".contains(c) => {
-                self.at += 2;
-                Vec::new()
-            }
-            (c, _) => {
-                word.add(&c.to_string());
-                self.at += 1;
-                return;
-            }
-        };
-        word.raw.push('$');
-        let values = if values.is_empty() { vec![Value::any()] } else { values };
-        word.values = product(&word.values, &values, |a, b| {
-            if a.parts.is_empty() && a.base == Base::Free {
-                b.clone()
-            } else {
-                a.concat(b)
-            }
-        });
-    }
-
-    fn nested(&mut self, open: char, close: char) -> String {
-        let start = self.at;
-        let mut depth = 0;
-        while self.at < self.chars.len() {
-            let c = self.peek(0);
-            if c == '\'' && open == '(' {
-                self.at += 1;
-                self.until('\'');
-                continue;
-            }
-            if c == open {
-                depth += 1;
-            } else if c == close {
-                if depth == 0 {
-                    break;
-                }
-                depth -= 1;
-            } else if c == '\n' {
-                self.line += 1;
-            }
-            self.at += 1;
-        }
-        let text = self.chars[start..self.at.min(self.chars.len())].iter().collect();
-        self.at += 1;
-        text
-    }
-
-    fn file(&self) -> Value {
-        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
-        Value::at(self.path.parent().unwrap_or(self.path)).join(&Value::text(name))
-    }
-
-    fn variable(&self, name: &str, names: &Names) -> Vec<Value> {
-        match name {
-            "0" | "BASH_SOURCE" | "ZSH_SCRIPT" => vec![self.file()],
-            "PWD" => vec![Value::current()],
-            _ => names.get(name).to_vec(),
-        }
-    }
-
-    fn parameter(&self, inner: &str, word: &mut Word, names: &Names) -> Vec<Value> {
-        let end = inner.find(|c: char| c != '_' && !c.is_alphanumeric()).unwrap_or(inner.len());
-        let (name, rest) = inner.split_at(end);
-        let values = self.variable(name, names);
-        for operator in [":-", ":=", "-", "="] {
-            let Some(default) = rest.strip_prefix(operator).filter(|_| self.depth < DEPTH) else {
-                continue;
-            };
-            let mut all = values;
-            let default = Words::new(default, self.path, self.line, self.depth + 1).word(names);
-            all.extend(default.values);
-            all.truncate(MOST);
-            if operator.ends_with('=') {
-                word.assigned.push((name.to_owned(), all.clone()));
-            }
-            return all;
-        }
-        match rest {
-            "%/*" | "[0]%/*" => values.iter().map(Value::parent).collect(),
-            // Any element may be meant.
-            rest if rest.is_empty() || rest.starts_with('[') && rest.ends_with(']') => values,
-            _ => Vec::new(),
-        }
-    }
-
-    /// What a command in a word prints, where that is a name.
-    fn substitution(&self, inner: &str, word: &mut Word, names: &Names) -> Vec<Value> {
-        let mut words = Vec::new();
-        if self.depth < DEPTH {
-            let mut tokens = Words::new(inner, self.path, self.line, self.depth + 1);
-            while let Some(token) = tokens.next(names) {
-                match token {
-                    Token::Word(word) => words.push(word),
-                    Token::End => words.push(Word {
-                        raw: ";".to_owned(),
-                        ..Word::default()
-                    }),
-                    Token::Redirect(_) | Token::Document { .. } => {}
-                }
-            }
-        }
-        let last = |words: &[Word]| {
-            words
-                .iter()
-                .rfind(|word| word.raw != ";" && !word.raw.starts_with('-'))
-                .map(|word| word.values.clone())
-                .unwrap_or_default()
-        };
-        match words.first().map(|word| word.raw.as_str()) {
-            // What fills its fields in is not known.
-            Some("printf") => words.get(1).map(|word| word.values.clone()).unwrap_or_default(),
-            Some("dirname") => last(&words).iter().map(Value::parent).collect(),
-            Some("readlink" | "realpath" | "greadlink") => last(&words),
-            Some("pwd") => vec![Value::current()],
-            Some("cd") if words.last().is_some_and(|word| matches!(word.raw.as_str(), "pwd" | "-P")) => {
-                let target = words.iter().skip(1).find(|word| !word.raw.starts_with('-'));
-                target.map(|word| word.values.clone()).unwrap_or_default()
-            }
-            _ => {
-                if self.depth < DEPTH {
-                    word.commands.push(inner.to_owned());
-                }
-                Vec::new()
             }
         }
     }
@@ -536,7 +369,7 @@ impl Word {
         self.values.iter().flat_map(cut).collect()
     }
 
-    fn add(&mut self, text: &str) {
+    pub(super) fn add(&mut self, text: &str) {
         self.raw.push_str(text);
         self.values = self.values.iter().map(|value| value.concat(&Value::text(text))).collect();
     }

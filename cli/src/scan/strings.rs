@@ -5,6 +5,9 @@ use super::{
     lex::{Kind, LONGEST_STRING, Lexer, Piece, Token, closing, is_name},
 };
 
+/// A longer interpolated part is none.
+const LONGEST_HOLE: usize = 1_000;
+
 impl Lexer {
     pub(super) fn here_document_begins(&mut self) -> bool {
         if !self.syntax.here_documents || !self.starts("<<") {
@@ -174,6 +177,7 @@ impl Lexer {
             loop {
                 match self.chars.get(end_at) {
                     None | Some('\n') => return None,
+                    _ if end_at - start > LONGEST_HOLE => return None,
                     Some(c) if *c == open => depth += 1,
                     Some(c) if *c == end && depth == 0 => break,
                     Some(c) if *c == end => depth -= 1,

@@ -5,6 +5,10 @@ use std::path::{Path, PathBuf};
 /// The most that one expression may come to.
 pub(super) const MOST: usize = 16;
 
+/// No file's name is longer, in bytes, or made of more parts.
+const LONGEST: usize = 4096;
+const MOST_PARTS: usize = 64;
+
 /// A name of files.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Value {
@@ -60,6 +64,13 @@ impl Value {
                 (Some(Part::Any), Part::Any) => {}
                 (_, part) => merged.push(part),
             }
+        }
+        let length: usize = merged
+            .iter()
+            .map(|part| if let Part::Text(text) = part { text.len() } else { 1 })
+            .sum();
+        if length > LONGEST || merged.len() > MOST_PARTS {
+            merged = vec![Part::Any];
         }
         Self { base, parts: merged }
     }

@@ -209,7 +209,8 @@ impl Sim {
     fn give_back(&mut self, number: usize, job: Job, attempt: Attempt) {
         let (id, session) = (job.id, self.runners[number].session);
         if self.runners[number].entries.get(&id) == Some(&Entry { attempt }) {
-            let interrupted = self.random.random_bool(0.5);
+            // Nothing interrupts a run where nothing goes wrong.
+            let interrupted = self.flaky && self.random.random_bool(0.5);
             let give_back = Command::Return {
                 attempt,
                 session,

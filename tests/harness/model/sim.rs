@@ -89,7 +89,7 @@ pub(super) struct Sim {
     pub(super) acknowledged: Vec<JobId>,
     pub(super) told: Told,
     /// Whether connections break now and then.
-    flaky: bool,
+    pub(super) flaky: bool,
 }
 
 impl Sim {

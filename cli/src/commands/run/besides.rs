@@ -13,7 +13,8 @@ use super::{
     files::FileArgs,
     gather::{Choice, Gathered, below, globs},
     place::{Look, Place, look, place},
-    plan::{Planner, mode, parsed, sent_mode, unreadable},
+    plan::{mode, parsed, sent_mode, unreadable},
+    planner::Planner,
 };
 use crate::{
     failure::usage,
@@ -141,6 +142,9 @@ impl Planner<'_> {
     /// Makes room for what the job may make: directories of here in which nothing goes along.
     pub(super) fn room(&mut self) -> anyhow::Result<()> {
         for dir in std::mem::take(&mut self.parents) {
+            if self.sent.contains_key(&dir) {
+                continue;
+            }
             let below = format!("{dir}/");
             if !self.sent.keys().any(|path| *path == dir || path.starts_with(&below)) {
                 self.draft.dirs.push(dir.clone());

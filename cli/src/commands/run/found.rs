@@ -6,11 +6,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{files::FileArgs, plan::Planner};
+use super::{files::FileArgs, planner::Planner};
 use crate::{
     failure::usage,
     output::counted,
-    scan::{self, Bounds, Start, Why, normalized, relative, works_on_project},
+    scan::{self, Bounds, Note, Start, Why, normalized, relative, works_on_project},
 };
 
 /// The most runs of one script whose arguments are read for what they name.
@@ -82,7 +82,7 @@ impl Planner<'_> {
             )));
         }
         let mut scanned = Scanned {
-            notes: found.notes,
+            notes: self.not_sent(found.notes),
             ..Scanned::default()
         };
         let no_input: Vec<PathBuf> = self
@@ -113,6 +113,12 @@ impl Planner<'_> {
         Ok(scanned)
     }
 
+    /// What is said of files that do not go along in another way.
+    fn not_sent(&self, notes: Vec<Note>) -> Vec<String> {
+        let is_sent = |note: &Note| relative(&self.ground.cwd, &note.path).is_some_and(|path| self.sent.contains_key(&path));
+        notes.into_iter().filter(|note| !is_sent(note)).map(|note| note.text).collect()
+    }
+
     fn start(&self, script: &str, runtime: Option<&str>, runs: &[Vec<&str>]) -> Start {
         let at = |word: &str| normalized(&self.ground.cwd.join(word)).filter(|path| path.is_file());
         let words = runs.iter().take(MOST_READ).flat_map(|words| &words[1..]);
@@ -138,6 +144,7 @@ impl Planner<'_> {
             } else {
                 Vec::new()
             },
+            is_batch: runs.len() > 1,
             words: runs
                 .iter()
                 .take(MOST_READ)

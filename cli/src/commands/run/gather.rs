@@ -162,6 +162,12 @@ fn follow_left_out(root: &Path, choice: Choice<'_>, found: &mut Gathered) {
 
 fn visit(at: &Visit, choice: Choice<'_>, found: &mut Gathered, to_visit: &mut Vec<Visit>) -> anyhow::Result<()> {
     let Visit { dir, prefix, .. } = at;
+    if choice.as_git && !crate::scan::can_be_asked(dir) {
+        return Err(usage(format!(
+            "{}: a .gitignore or .git/info/exclude here or above is no file, or larger than 1 MiB; mend it, or name what is to be sent with --include",
+            dir.display()
+        )));
+    }
     let (root, before, exclude, as_git) = (dir.clone(), prefix.clone(), choice.exclude.clone(), choice.as_git);
     let walk = WalkBuilder::new(dir)
         .standard_filters(false)
@@ -175,7 +181,9 @@ fn visit(at: &Visit, choice: Choice<'_>, found: &mut Gathered, to_visit: &mut Ve
             // What rgrid keeps beside outputs is nobody's input.
             let is_dir = entry.file_type().is_some_and(|kind| kind.is_dir());
             let own = (as_git && entry.file_name() == ".git") || (is_dir && entry.file_name() == OWN_DIR);
-            !own && !exclude.is_match(Path::new(&before).join(path))
+            // A pipe in the place of a .gitignore would be waited for.
+            let stops = as_git && is_dir && fs::metadata(entry.path().join(".gitignore")).is_ok_and(|meta| !meta.is_file());
+            !own && !stops && !exclude.is_match(Path::new(&before).join(path))
         })
         .build();
     for entry in walk {

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use api::view::{ArtifactView, Artifacts};
 use bus::{spec::RelPath, tree::Link};
 
-use super::{draft::Root, plan::Planner};
+use super::{draft::Root, planner::Planner};
 use crate::bring::{At, Back};
 
 /// A file or directory that went along from outside of the current directory, or to another path.

@@ -19,6 +19,7 @@ mod layers;
 mod missed;
 mod place;
 mod plan;
+mod planner;
 mod policy;
 mod runtime;
 mod saving;

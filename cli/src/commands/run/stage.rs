@@ -82,6 +82,7 @@ pub(super) async fn stage(
 /// A glob for outputs is written from the current directory, and counts from the job's.
 fn from_root(glob: &str, root: &Root) -> String {
     match &root.dir {
+        Some(dir) if matches!(glob, "." | "./") => globset::escape(dir.as_str()),
         Some(dir) if glob.contains('/') => format!("{}/{}", globset::escape(dir.as_str()), glob.trim_start_matches("./")),
         _ => glob.to_owned(),
     }

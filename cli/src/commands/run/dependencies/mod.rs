@@ -29,11 +29,7 @@ use bus::{
     spec::{InputFile, RelPath},
 };
 
-use super::{
-    plan::{Planner, parsed},
-    say,
-    stage::read_of,
-};
+use super::{plan::parsed, planner::Planner, say, stage::read_of};
 use crate::{client::Hashed, failure::usage, text};
 
 /// The longest file that declares packages, in bytes.

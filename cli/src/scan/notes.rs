@@ -1,0 +1,79 @@
+//! What is here and was not sent, as the user reads it before the job runs.
+
+use std::path::Path;
+
+use super::{
+    finder::Finder,
+    found::{Bounds, Note},
+    is_source,
+    secret::is_secret,
+};
+use crate::output::size;
+
+/// The most notes; more would be read by nobody.
+const MOST_NOTES: usize = 10;
+
+impl Finder<'_> {
+    fn note(&mut self, path: &Path, text: String) {
+        if self.noted.insert(path.to_owned()) && self.found.notes.len() < MOST_NOTES {
+            self.found.notes.push(Note {
+                path: path.to_owned(),
+                text,
+            });
+        }
+    }
+
+    /// Names what looks like a secret, which is not sent. A link counts by its own name and by what it leads to.
+    pub(super) fn held_back(&mut self, path: &Path, real: &Path, by: &Path) -> bool {
+        let found = is_secret(path, is_source(path)) || (real != path && is_secret(real, is_source(real)));
+        if found {
+            let (shown, by) = (self.shown(path), self.shown(by));
+            let quoted = shell_words::quote(&shown).into_owned();
+            self.note(
+                path,
+                format!(
+                    "{shown}, which {by} names, looks like a secret and was not sent; --include {quoted} sends it, --exclude {quoted} leaves it without this line"
+                ),
+            );
+        }
+        found
+    }
+
+    pub(super) fn note_outside(&mut self, path: &Path, by: &Path) {
+        let what = if self.ground.holds(path) {
+            "is a link that leads out of the project"
+        } else {
+            "lies outside of the project"
+        };
+        self.note_not_sent(path, what, by);
+    }
+
+    /// What is the user's own, or git's.
+    pub(super) fn note_home(&mut self, path: &Path, by: &Path) {
+        self.note_not_sent(path, "is of your home directory or of a repository itself", by);
+    }
+
+    fn note_not_sent(&mut self, path: &Path, what: &str, by: &Path) {
+        let (shown, by) = (self.shown(path), self.shown(by));
+        let shown = if shown.is_empty() { ".".to_owned() } else { shown };
+        let quoted = shell_words::quote(&shown).into_owned();
+        self.note(
+            path,
+            format!("{shown}, which {by} names, {what} and was not sent; --include {quoted} sends it"),
+        );
+    }
+
+    /// What does not fit the bounds.
+    pub(super) fn note_bound(&mut self, path: &Path, what: &str, by: &Path) {
+        let (shown, by) = (self.shown(path), self.shown(by));
+        let shown = if shown.is_empty() { ".".to_owned() } else { shown };
+        let Bounds { files, bytes } = self.bounds;
+        let quoted = shell_words::quote(&shown).into_owned();
+        let text = format!(
+            "{shown} ({what}), which {by} names, was not sent: at most {files} files and {} go along unasked; --include {quoted} sends it all the same, \
+             --scan-files and --scan-bytes raise the bounds",
+            size(bytes)
+        );
+        self.note(path, text);
+    }
+}
