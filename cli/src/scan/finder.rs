@@ -305,7 +305,9 @@ impl<'a> Finder<'a> {
             return true;
         }
         let is_exact = matches!(why, Why::Named(_) | Why::Imported(_));
-        let is_hidden = path.components().any(|part| part.as_os_str().as_encoded_bytes().starts_with(b"."));
+        let home = self.ground.home.as_deref().unwrap_or(Path::new("/"));
+        let below = path.strip_prefix(home).unwrap_or(path);
+        let is_hidden = below.components().any(|part| part.as_os_str().as_encoded_bytes().starts_with(b"."));
         self.ground.is_private(path) && (!is_exact || is_hidden)
     }
 

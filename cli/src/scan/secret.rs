@@ -103,7 +103,7 @@ fn has_secret_name(name: &str) -> bool {
         return has_secret_name(stem);
     }
     let lower = lower.trim_end_matches('~');
-    let is_env = extension == "env" || lower == ".env" || lower.starts_with(".env.") || lower == ".envrc" || lower == "env.local";
+    let is_env = lower == ".env" || lower.starts_with(".env.") || lower == ".envrc" || lower == "env.local";
     let is_key_file = ["id_rsa", "id_dsa", "id_ecdsa", "id_ed25519"]
         .iter()
         .any(|known| lower.starts_with(known));
@@ -143,7 +143,26 @@ fn has_secret_content(path: &Path) -> bool {
     } else {
         head
     };
-    holds_secret(&head)
+    let sets_variables = path.extension().is_some_and(|extension| extension == "env");
+    holds_secret(&head) || (sets_variables && sets_secret(&head))
+}
+
+/// Whether a file of variables (`staging.env`) sets one whose name speaks of a secret.
+fn sets_secret(bytes: &[u8]) -> bool {
+    const WORDS: [&str; 8] = [
+        "secret",
+        "token",
+        "passw",
+        "apikey",
+        "api_key",
+        "private_key",
+        "access_key",
+        "credential",
+    ];
+    let text = String::from_utf8_lossy(bytes).to_ascii_lowercase();
+    let set = text.lines().filter_map(|line| line.trim_start_matches("export ").split_once('='));
+    set.into_iter()
+        .any(|(name, value)| !value.trim().trim_matches(['"', '\'']).is_empty() && WORDS.iter().any(|word| name.contains(word)))
 }
 
 fn holds_secret(bytes: &[u8]) -> bool {
@@ -177,7 +196,6 @@ mod tests {
             "token",
             "secrets.yaml",
             "client_secret-42.json",
-            "prod.env",
             "my_credentials.json",
             "api_token.txt",
             "server.pem.bak",
@@ -199,6 +217,7 @@ mod tests {
         ] {
             assert!(!has_secret_name(name), "{name}");
         }
+        assert!(sets_secret(b"HOST=a\nexport API_TOKEN='x'\n") && !sets_secret(b"HOST=a\nTOKEN=\n"));
         let key = format!("-----BEGIN RSA {}-----\nMII", "PRIVATE KEY");
         let token = format!("password = '{}{}'", "ghp_", "a".repeat(36));
         for text in [key.as_str(), &token] {
