@@ -199,9 +199,14 @@ fn inside(relative: &Path, target: &Path, work: &Path) -> Option<PathBuf> {
     Some(up.chain(below.components()).collect())
 }
 
+/// A path that a job chose, as it may be shown on a terminal: nothing in it moves the cursor or begins a line.
+fn shown(path: &Path) -> String {
+    path.to_string_lossy().escape_debug().to_string()
+}
+
 fn look(found: &mut Found, work: &Path, laid: &Layout, entry: &walkdir::DirEntry) {
     let Ok(relative) = entry.path().strip_prefix(work) else { return };
-    let leave_out = |found: &mut Found, why: &str| found.left_out.push(format!("{}: {why}", relative.display()));
+    let leave_out = |found: &mut Found, why: &str| found.left_out.push(format!("{}: {why}", shown(relative)));
     let source = if entry.file_type().is_symlink() {
         // A link to the job's packages, which no command made.
         if laid.links.get(relative).is_some_and(String::is_empty) {
@@ -212,7 +217,7 @@ fn look(found: &mut Found, work: &Path, laid: &Layout, entry: &walkdir::DirEntry
                 if found.has_room(link.path.as_str(), ENTRY + in_json(&link.target)) {
                     found.links.push(link);
                 } else {
-                    found.left_out.push(format!("{}: {TOO_MANY}", relative.display()));
+                    found.left_out.push(format!("{}: {TOO_MANY}", shown(relative)));
                 }
             }
             return;

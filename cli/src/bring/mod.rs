@@ -115,6 +115,8 @@ struct Bringer<'a> {
     deleted: Vec<At<RelPath>>,
     /// The directories that files were found to belong in, and which are there.
     ways: Mutex<HashSet<PathBuf>>,
+    /// Repositories that outputs would be saved in, and whether each was here before.
+    repositories: Mutex<HashMap<PathBuf, bool>>,
     /// The files that were given and removed, by content, where that is asked for: each by its path here and the mode it was given with.
     renamed: OnceLock<HashMap<Digest, (String, u32)>>,
     /// Whether the grid was away for too long: nothing more is asked of it.
@@ -132,6 +134,7 @@ pub(crate) async fn bring(client: &Client, whither: Whither<'_>, back: Back) -> 
         bar: Bar::new("fetching", files.iter().map(|file| file.what.size).sum()),
         deleted,
         ways: Mutex::default(),
+        repositories: Mutex::default(),
         renamed: OnceLock::new(),
         is_away: AtomicBool::new(false),
     };

@@ -161,6 +161,7 @@ impl Bringer<'_> {
     fn way_to(&self, path: &str, there: &str) -> anyhow::Result<PathBuf> {
         let into = self.whither.into;
         let at = self.place_of(path)?;
+        self.check_repository(path, there)?;
         for (end, _) in path.match_indices('/') {
             let above = there
                 .len()
@@ -178,6 +179,27 @@ impl Bringer<'_> {
             _ => anyhow::Error::new(error).context(format!("cannot make the directory {}", dir.display())),
         })?;
         Ok(at)
+    }
+
+    /// Refuses to save in a git repository that is here and was not sent: what stands in it runs when the user calls git.
+    fn check_repository(&self, path: &str, there: &str) -> anyhow::Result<()> {
+        let Some(at) = format!("/{path}").find("/.git/") else {
+            return Ok(());
+        };
+        let end = at + ".git".len();
+        let dir = self.whither.into.join(&path[..end]);
+        let head = there.get(..there.len() - (path.len() - end)).map(|dir| format!("{dir}/HEAD"));
+        let was_sent = head.is_some_and(|head| self.whither.sent.get(&head).is_some());
+        let was_here = *self
+            .repositories
+            .lock()
+            .entry(dir)
+            .or_insert_with_key(|dir| fs::symlink_metadata(dir).is_ok());
+        ensure!(
+            was_sent || !was_here,
+            "it belongs to a git repository that is here and was not sent"
+        );
+        Ok(())
     }
 
     /// Removes what stands where a directory is due, if it was sent to this job and is as it was sent.

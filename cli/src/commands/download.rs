@@ -125,7 +125,7 @@ pub(crate) async fn download(args: DownloadArgs) -> anyhow::Result<ExitCode> {
 /// Says what could not be saved; that is a failure.
 fn ended(report: &Report, job: &dyn std::fmt::Display) -> ExitCode {
     for line in report.lines(job) {
-        eprintln!("rgrid: {line}");
+        eprintln!("rgrid: {}", crate::output::harmless(&line));
     }
     if report.is_whole() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

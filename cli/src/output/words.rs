@@ -278,6 +278,20 @@ fn with_reason(what: &str, reason: Option<&str>) -> String {
     reason.map_or_else(|| what.to_owned(), |reason| format!("{what}: {reason}"))
 }
 
+/// A text that others chose, with what would move the cursor, begin a line or turn the direction of writing shown as what it is.
+pub(crate) fn harmless(text: &str) -> String {
+    let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() || turns(c) {
+            shown.extend(c.escape_debug());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
 #[cfg(test)]
 mod tests {
     use bus::{
@@ -287,6 +301,14 @@ mod tests {
     };
 
     use super::*;
+
+    #[test]
+    fn a_name_moves_no_cursor_and_begins_no_line() {
+        assert_eq!(
+            harmless("a\nrgrid: all is well \u{1b}[2K\u{202e}ü"),
+            "a\\nrgrid: all is well \\u{1b}[2K\\u{202e}ü"
+        );
+    }
 
     #[test]
     fn numbers_are_short() {

@@ -74,9 +74,9 @@ pub(super) struct Finder<'a> {
     pub(super) bounds: Bounds,
     pub(super) found: Found,
     /// What was looked for already, and whether it is here.
-    looked: HashMap<(Vec<PathBuf>, Value, u8), bool>,
-    /// The last mention's file and group, and whether any of the group is here.
-    group: (PathBuf, u32, bool),
+    looked: HashMap<(usize, Value, u8), bool>,
+    /// The directories that relative names were meant from, numbered.
+    bases: HashMap<Vec<PathBuf>, usize>,
     pub(super) noted: BTreeSet<PathBuf>,
     /// Where directories really are.
     real_dirs: HashMap<PathBuf, Option<PathBuf>>,
@@ -93,7 +93,7 @@ impl<'a> Finder<'a> {
             bounds,
             found: Found::default(),
             looked: HashMap::new(),
-            group: (PathBuf::new(), 0, false),
+            bases: HashMap::new(),
             noted: BTreeSet::new(),
             real_dirs: HashMap::new(),
             taken: HashSet::new(),
@@ -108,18 +108,29 @@ impl<'a> Finder<'a> {
 
     /// Finds what a file mentions. `bases` are the directories that a relative name may be meant from. Says which files are new.
     pub(super) fn mention(&mut self, mention: &Mention, by: &Path, bases: &[PathBuf]) -> Vec<PathBuf> {
-        if mention.stands_in && self.group == (by.to_owned(), mention.group, true) {
-            return Vec::new();
-        }
+        self.mentions(std::slice::from_ref(mention), by, bases)
+    }
+
+    /// Finds all that a file mentions.
+    pub(super) fn mentions(&mut self, mentions: &[Mention], by: &Path, bases: &[PathBuf]) -> Vec<PathBuf> {
+        let next = self.bases.len();
+        let place = *self.bases.entry(bases.to_vec()).or_insert(next);
         let mut new = Vec::new();
-        let is_here = self.look_for(mention, by, bases, &mut new);
-        let was_here = self.group.0 == by && self.group.1 == mention.group && self.group.2;
-        self.group = (by.to_owned(), mention.group, mention.group > 0 && (is_here || was_here));
+        // The last group of mentions, and whether any of it is here.
+        let mut last = (0, false);
+        for mention in mentions {
+            if mention.group != last.0 {
+                last = (mention.group, false);
+            }
+            if !(mention.stands_in && last.1) {
+                last.1 |= self.look_for(mention, by, (place, bases), &mut new);
+            }
+        }
         new
     }
 
     /// Looks for what is mentioned. Says whether it is here.
-    fn look_for(&mut self, mention: &Mention, by: &Path, bases: &[PathBuf], new: &mut Vec<PathBuf>) -> bool {
+    fn look_for(&mut self, mention: &Mention, by: &Path, (place, bases): (usize, &[PathBuf]), new: &mut Vec<PathBuf>) -> bool {
         let kind = match mention.how {
             How::Read => 0,
             How::Write => 1,
@@ -128,7 +139,7 @@ impl<'a> Finder<'a> {
             How::State => 4,
             How::Define(_) => 5,
         } + if mention.is_weak { 8 } else { 0 };
-        let key = (bases.to_vec(), mention.value.clone(), kind);
+        let key = (place, mention.value.clone(), kind);
         if let Some(is_here) = self.looked.get(&key) {
             return *is_here;
         }

@@ -1,7 +1,7 @@
 //! Where a module's name leads: the rules by which each language looks for its own modules, as far as they lead into the project.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -10,8 +10,26 @@ use super::{code::Module, ground::normalized, language::Language, regular};
 
 /// A larger package.json is none that somebody wrote, in bytes.
 const LARGEST_MANIFEST: u64 = 1 << 20;
+/// The most entries of a directory that are looked at.
+const MOST_ENTRIES: usize = 20_000;
 /// The most packages that one needs.
 const MOST_PACKAGES: usize = 2_000;
+
+/// What directories hold, by names without extensions: most modules that a project imports are not its own, and need no further look.
+#[derive(Debug, Default)]
+pub(super) struct Stems(HashMap<PathBuf, HashSet<String>>);
+
+impl Stems {
+    fn holds(&mut self, dir: &Path, stem: &str) -> bool {
+        if !self.0.contains_key(dir) {
+            let entries = fs::read_dir(dir).into_iter().flatten().flatten().take(MOST_ENTRIES);
+            let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+            let stems = names.map(|name| name.split('.').next().unwrap_or(&name).to_owned()).collect();
+            self.0.insert(dir.to_owned(), stems);
+        }
+        self.0.get(dir).is_some_and(|stems| stems.contains(stem))
+    }
+}
 
 /// What a module is made of here.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -45,10 +63,10 @@ impl Parts {
 
 /// Finds a module that a file mentions. `roots` are the directories that the language searches, the nearest first; `top` ends a search
 /// that climbs.
-pub(super) fn find(language: Language, module: &Module, from: &Path, roots: &[PathBuf], top: &Path) -> Parts {
+pub(super) fn find(stems: &mut Stems, language: Language, module: &Module, from: &Path, roots: &[PathBuf], top: &Path) -> Parts {
     let dir = from.parent().unwrap_or(from);
     match language {
-        Language::Python => python(module, dir, roots),
+        Language::Python => python(stems, module, dir, roots),
         Language::JavaScript => node(&module.name, dir, top),
         Language::Ruby => with_ending(&module.name, ".rb", &[dir], roots),
         Language::Perl if module.is_open => {
@@ -83,7 +101,7 @@ fn with_ending(name: &str, ending: &str, nearest: &[&Path], roots: &[PathBuf]) -
 }
 
 /// A package before a module before a directory of modules, as Python has it, and compiled modules before all.
-fn python(module: &Module, dir: &Path, roots: &[PathBuf]) -> Parts {
+fn python(stems: &mut Stems, module: &Module, dir: &Path, roots: &[PathBuf]) -> Parts {
     let mut relative = dir.to_owned();
     for _ in 1..module.level {
         relative.pop();
@@ -99,6 +117,9 @@ fn python(module: &Module, dir: &Path, roots: &[PathBuf]) -> Parts {
         return Parts::default();
     }
     for root in roots {
+        if names.first().is_some_and(|first| !stems.holds(root, first)) {
+            continue;
+        }
         let found = if module.is_open && names.is_empty() {
             Parts {
                 files: python_files(root, &module.name),
@@ -145,7 +166,7 @@ fn python_files(root: &Path, prefix: &str) -> Vec<PathBuf> {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         !prefix.is_empty() && name.starts_with(prefix) && Path::new(name).extension().is_some_and(|ending| ending == "py")
     };
-    let entries = fs::read_dir(root).into_iter().flatten().flatten().take(20_000);
+    let entries = fs::read_dir(root).into_iter().flatten().flatten().take(MOST_ENTRIES);
     entries.map(|entry| entry.path()).filter(begins).collect()
 }
 
@@ -162,7 +183,7 @@ fn python_file(root: &Path, name: &str) -> Option<PathBuf> {
         fs::read_dir(root)
             .ok()?
             .flatten()
-            .take(20_000)
+            .take(MOST_ENTRIES)
             .map(|entry| entry.path())
             .find(is_compiled)
     })
@@ -348,7 +369,7 @@ mod tests {
         }
         let roots = [root.to_owned(), root.join("lib")];
         let main = root.join("main");
-        let at = |language, name: &str, from: &Path, level| find(language, &module(name, level), from, &roots, root);
+        let at = |language, name: &str, from: &Path, level| find(&mut Stems::default(), language, &module(name, level), from, &roots, root);
         let file = |path: &str| Parts::file(root.join(path));
         assert_eq!(at(Language::Python, "helper", &main, 0), file("helper.py"));
         assert_eq!(at(Language::Python, "pkg.member", &main, 0).packages, [root.join("pkg")]);

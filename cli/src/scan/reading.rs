@@ -15,7 +15,7 @@ use super::{
     ground::{Ground, normalized},
     is_source,
     language::Language,
-    modules,
+    modules::{self, Stems},
     names::Names,
     regular, shell, text,
     value::{Base, Value},
@@ -28,6 +28,8 @@ const LARGEST_TEXT: u64 = 256 << 10;
 /// How many files are read, and how many bytes of them together.
 const MOST_FILES: usize = 3_000;
 const MOST_BYTES: u64 = 48 << 20;
+/// How many files are read once more.
+const MOST_READ_AGAIN: usize = 200;
 /// How many configurations are read that nothing names.
 const MOST_CONFIGURATIONS: usize = 200;
 /// Endings of configurations, which are read also where they stand in a directory that is sent as a whole.
@@ -60,6 +62,18 @@ fn is_made(path: &Path, bytes: &[u8]) -> bool {
     name.contains(".min.") || (bytes.len() > 50_000 && bytes.len() / lines > 1_000)
 }
 
+/// What a name is given, and nothing else uses, counts as read.
+fn as_read(mention: Mention) -> Mention {
+    Mention {
+        how: if matches!(mention.how, How::Define(_)) {
+            How::Read
+        } else {
+            mention.how
+        },
+        ..mention
+    }
+}
+
 /// A file that was read.
 struct Unit {
     path: PathBuf,
@@ -86,6 +100,8 @@ pub(super) struct Scan<'a> {
     new: Vec<PathBuf>,
     /// How many configurations were read.
     configurations: usize,
+    /// What directories hold, for the search of modules.
+    stems: Stems,
 }
 
 impl<'a> Scan<'a> {
@@ -100,6 +116,7 @@ impl<'a> Scan<'a> {
             missing: Vec::new(),
             new: Vec::new(),
             configurations: 0,
+            stems: Stems::default(),
         }
     }
 
@@ -108,13 +125,15 @@ impl<'a> Scan<'a> {
             let mut units = Vec::new();
             // What is imported may define what others name files by: all of it is read before any mention counts.
             while let Some(unit) = self.queue.pop() {
-                // Twice: what a name stands for may be said behind its use.
-                self.learn(&unit);
                 self.follow(&unit);
                 units.push(unit);
                 self.take_up_new();
             }
             units.reverse();
+            // Once more: what a function is given may be said in a file that was read before it. In a large project that costs too much.
+            for unit in units.iter().filter(|_| units.len() <= MOST_READ_AGAIN) {
+                self.learn(unit);
+            }
             for unit in &units {
                 self.look_up(unit);
                 self.take_up_new();
@@ -238,7 +257,7 @@ impl<'a> Scan<'a> {
         roots.extend(libraries);
         let mut seen = HashSet::new();
         roots.retain(|root| seen.insert(root.clone()));
-        let parts = modules::find(language, module, by, &roots, &self.finder.ground.top);
+        let parts = modules::find(&mut self.stems, language, module, by, &roots, &self.finder.ground.top);
         if parts.is_empty() {
             return false;
         }
@@ -299,22 +318,13 @@ impl<'a> Scan<'a> {
 
     fn look_up_all(&mut self, mentions: &Mentions, by: &Path, places: &[PathBuf]) {
         let bases = self.bases(by, places);
-        for mention in &mentions.files {
-            // Where a name is used, its uses say what it is for.
-            if matches!(&mention.how, How::Define(name) if self.names.is_used(name)) {
-                continue;
-            }
-            let mention = Mention {
-                how: if matches!(mention.how, How::Define(_)) {
-                    How::Read
-                } else {
-                    mention.how.clone()
-                },
-                ..mention.clone()
-            };
-            let new = self.finder.mention(&mention, by, &bases);
-            self.new.extend(new);
-            self.module_by_name(&mention, by);
+        // Where a name is used, its uses say what it is for.
+        let counts = |mention: &&Mention| !matches!(&mention.how, How::Define(name) if self.names.is_used(name));
+        let files: Vec<Mention> = mentions.files.iter().filter(counts).cloned().map(as_read).collect();
+        let new = self.finder.mentions(&files, by, &bases);
+        self.new.extend(new);
+        for mention in &files {
+            self.module_by_name(mention, by);
         }
         for (command, line) in &mentions.commands {
             self.shell(command, by, *line);
@@ -330,12 +340,12 @@ impl<'a> Scan<'a> {
         let is_part = |part: &str| {
             !part.is_empty() && !part.starts_with(|c: char| c.is_ascii_digit()) && part.chars().all(|c| c == '_' || c.is_alphanumeric())
         };
-        let is_module = name.contains('.') && name.split('.').all(is_part);
-        let is_here =
-            |root: &PathBuf| root.join(name.replace('.', "/")).with_extension("py").is_file() || root.join(name.replace('.', "/")).is_dir();
-        let mut roots = self.bases(by, &self.roots.clone());
-        roots.retain(is_here);
-        if is_module && !roots.is_empty() {
+        if !(name.contains('.') && name.split('.').all(is_part)) {
+            return;
+        }
+        let path = name.replace('.', "/");
+        let is_here = |root: &PathBuf| root.join(&path).with_extension("py").is_file() || root.join(&path).is_dir();
+        if self.bases(by, &self.roots.clone()).iter().any(is_here) {
             let module = Module {
                 name: name.to_owned(),
                 is_open: false,

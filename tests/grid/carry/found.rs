@@ -182,3 +182,30 @@ async fn a_batch_is_planned_once_and_its_members_get_what_the_script_needs() -> 
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn no_job_writes_into_a_repository_that_is_here() -> Result<()> {
+    let grid = Grid::start().await?;
+    let here = Here::of(&grid)?;
+    let script = "import os\nfor d in ['.git/hooks', 'new/.git/hooks']:\n    os.makedirs(d)\n    open(d + '/post-checkout', 'w').write('x')\n    open(d + '/other', 'w').write('x')\nopen('out', 'w').write('o')\n";
+    here.write("a.py", script)?;
+    ensure!(
+        Command::new("git")
+            .args(["init", "-q", "."])
+            .current_dir(here.path())
+            .status()?
+            .success()
+    );
+    let came = here.rgrid(&["run", "a.py"])?;
+    ensure!(
+        came.code == 1 && came.err().contains("belongs to a git repository that is here"),
+        "{}",
+        came.err()
+    );
+    ensure!(!here.path().join(".git/hooks/post-checkout").exists());
+    ensure!(
+        here.read("out")? == b"o" && here.read("new/.git/hooks/other")? == b"x",
+        "a repository of the job's own comes back"
+    );
+    Ok(())
+}

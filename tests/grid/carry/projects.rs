@@ -16,6 +16,9 @@ use grid_tests::grid::Grid;
 
 use crate::cli::here::{Came, Here};
 
+/// Files and links by their paths: content, or what a link says, and mode.
+type Tree = BTreeMap<PathBuf, (Vec<u8>, u32)>;
+
 /// Writes a project's files, names with `dot.` as hidden ones.
 fn lay_out(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to)?;
@@ -37,7 +40,7 @@ fn lay_out(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// Every file and link below a directory, by its path.
-fn tree(root: &Path) -> Result<BTreeMap<PathBuf, (Vec<u8>, u32)>> {
+fn tree(root: &Path) -> Result<Tree> {
     let mut found = BTreeMap::new();
     let mut dirs = vec![root.to_owned()];
     while let Some(dir) = dirs.pop() {
@@ -75,7 +78,7 @@ fn shell(access: &Here, tools: &Path, line: &str, dir: &Path) -> Result<Came> {
 }
 
 /// Runs these commands one after the other in a copy of a project, and tells what the last came to, and what is there then.
-fn after(access: &Here, tools: &Path, project: &Path, lines: &[&str]) -> Result<(Came, BTreeMap<PathBuf, (Vec<u8>, u32)>)> {
+fn after(access: &Here, tools: &Path, project: &Path, lines: &[&str]) -> Result<(Came, Tree)> {
     let dir = tempfile::tempdir()?;
     let at = dir.path().join("w");
     lay_out(&project.join("files"), &at)?;
@@ -107,7 +110,7 @@ async fn small_projects_run_as_they_are() -> Result<()> {
             let (expected, expected_tree) = after(&access, tools.path(), &project, &local)?;
             let (came, came_tree) = after(&access, tools.path(), &project, &lines)?;
             // What was replaced and was not sent is kept, which is more than there is here.
-            let came_tree: BTreeMap<_, _> = came_tree.into_iter().filter(|(path, _)| !path.starts_with(".rgrid")).collect();
+            let came_tree: Tree = came_tree.into_iter().filter(|(path, _)| !path.starts_with(".rgrid")).collect();
             if (came.code, &came.out, &came_tree) != (expected.code, &expected.out, &expected_tree) {
                 let changed: Vec<_> = expected_tree
                     .keys()

@@ -9,7 +9,7 @@ use std::{
 use super::{files::FileArgs, planner::Planner};
 use crate::{
     failure::usage,
-    output::counted,
+    output::{counted, harmless},
     scan::{self, Bounds, Note, Start, Why, normalized, relative, works_on_project},
 };
 
@@ -54,14 +54,14 @@ impl Scanned {
     /// Tells the user what goes along, and what does not.
     pub(super) fn tell(&self, verbose: bool) {
         if let Some(summary) = self.summary() {
-            eprintln!("rgrid: {summary}");
+            eprintln!("rgrid: {}", harmless(&summary));
         }
         if verbose {
             for (path, why) in &self.files {
-                eprintln!("rgrid:   {path} ({why})");
+                eprintln!("rgrid:   {} ({})", harmless(path), harmless(&why.to_string()));
             }
         }
-        self.notes.iter().for_each(|note| super::say::warning(note));
+        self.notes.iter().for_each(|note| super::say::warning(&harmless(note)));
     }
 }
 

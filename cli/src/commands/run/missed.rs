@@ -36,6 +36,10 @@ const NOT_FOUND: [&str; 18] = [
     "no rule to make target",
     "cannot load such file",
 ];
+/// Directories that every machine has.
+const SYSTEM: [&str; 11] = [
+    "/usr/", "/bin/", "/sbin/", "/lib", "/etc/", "/dev/", "/proc/", "/sys/", "/run/", "/opt/", "/boot/",
+];
 /// What a module's name may leave out.
 const ENDINGS: [&str; 13] = [
     "",
@@ -183,7 +187,9 @@ impl Known {
             return self.first(std::slice::from_ref(&self.root), own, is_module);
         }
         if name.starts_with('/') {
-            let is_named = name.len() > 1 && Path::new(name).is_file() && !name.starts_with("/dev/") && !name.starts_with("/proc/");
+            // What belongs to the system is the worker's matter: it has its own.
+            let is_systems = SYSTEM.iter().any(|dir| name.starts_with(dir));
+            let is_named = name.len() > 1 && !is_systems && Path::new(name).is_file();
             return is_named.then(|| Missed::Absolute(name.to_owned()));
         }
         // A bare name may be a package's, from wherever those come.

@@ -40,7 +40,7 @@ impl Saved {
             eprintln!("rgrid: removed {}, as the job did", counted(report.removed.len(), "file"));
         }
         for line in report.lines(&job) {
-            eprintln!("rgrid: {line}");
+            eprintln!("rgrid: {}", crate::output::harmless(&line));
         }
         if report.left > 0 {
             let why = if self.was_killed {

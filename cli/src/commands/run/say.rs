@@ -8,7 +8,10 @@ use chrono::Utc;
 use parking_lot::Mutex;
 
 use super::missed::Missed;
-use crate::{client::Error, output::words_of_wait};
+use crate::{
+    client::Error,
+    output::{harmless, words_of_wait},
+};
 
 /// The connection is lost, and will be tried again.
 pub(crate) fn connection_lost(error: &Error) {
@@ -87,11 +90,12 @@ pub(super) fn unsaved(job: JobId) {
 pub(super) fn missed(missed: &Missed) {
     match missed {
         Missed::Here(name) => {
-            let quoted = shell_words::quote(name);
+            let (quoted, name) = (harmless(&shell_words::quote(name)), harmless(name));
             eprintln!("rgrid: {name} is here, and was not sent along; --include {quoted} sends it");
         }
         Missed::Absolute(name) => eprintln!(
-            "rgrid: {name} is here, and a job sees only what lies in its own directory: give it to the script as an argument, or name it by a relative path"
+            "rgrid: {} is here, and a job sees only what lies in its own directory: give it to the script as an argument, or name it by a relative path",
+            harmless(name)
         ),
     }
 }

@@ -50,7 +50,7 @@ fn wish(who: usize, what: u8, session: SessionId, job: &Job) -> Wish {
         5 => Wish::Return {
             attempt,
             session,
-            interrupted: attempt.0 % 2 == 0,
+            interrupted: attempt.0.is_multiple_of(2),
         },
         6 => Wish::Release,
         7 | 8 => Wish::GiveUp {

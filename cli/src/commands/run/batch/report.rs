@@ -59,7 +59,7 @@ async fn end(client: &Client, id: BatchId, progress: &Progress, names: &[String]
         );
     }
     for line in progress.came.lines(&id) {
-        eprintln!("rgrid: {line}");
+        eprintln!("rgrid: {}", crate::output::harmless(&line));
     }
     let (succeeded, cancelled, total) = (progress.succeeded(), progress.cancelled(), progress.total as usize);
     let well = succeeded == total;

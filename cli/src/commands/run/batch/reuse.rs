@@ -68,7 +68,7 @@ pub(super) async fn take(client: &Client, namespace: &str, batch: &mut BatchSubm
         is_whole: came.is_whole(),
     };
     for line in came.lines(&"JOB") {
-        eprintln!("rgrid: {line}");
+        eprintln!("rgrid: {}", crate::output::harmless(&line));
     }
     batch.members = made.left_of(std::mem::take(&mut batch.members));
     if !made.jobs.is_empty() {
