@@ -79,7 +79,7 @@ impl Report {
         }
         if !self.beside.is_empty() {
             lines.push(format!(
-                "the job did not succeed, and what it left does not replace files here that were not sent; it is saved beside them: {}",
+                "files here that were not sent stay, since the job did not succeed or they could not be kept elsewhere; its own are saved beside them: {}",
                 names(&self.beside)
             ));
         }

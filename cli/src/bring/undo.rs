@@ -129,8 +129,12 @@ fn plan(job: JobId, deed: &Deed, again: bool, force: bool) -> std::io::Result<St
 fn swap((here, away): (Thing, Thing), (from, to): (Digest, Digest), force: bool) -> Step {
     match (here, away) {
         (Thing::Leaf(here), _) if here == to => Step::Nothing,
-        (_, away) if away != Thing::Leaf(to) => {
+        (_, Thing::Nothing | Thing::Directory | Thing::Special) => {
             Step::Refuse("cannot be put back: what was kept of it in .rgrid/replaced is not there any more")
+        }
+        // What was there when force exchanged the two last.
+        (_, away) if away != Thing::Leaf(to) && !force => {
+            Step::Refuse("what is kept of it in .rgrid/replaced is something else by now; --force exchanges the two")
         }
         (Thing::Leaf(here), _) if here == from || force => Step::Exchange,
         (Thing::Nothing, _) if force => Step::PutBack,
@@ -221,9 +225,16 @@ mod tests {
             assert!(matches!(plain(here, leaf(old)), Step::Refuse(_)));
             assert_eq!(forced(here, leaf(old)), force);
         }
-        for away in [Thing::Nothing, leaf(other)] {
-            assert!(matches!(forced(leaf(new), away), Step::Refuse(_)), "nothing is lost by force");
-        }
+        assert!(
+            matches!(forced(leaf(new), Thing::Nothing), Step::Refuse(_)),
+            "nothing is lost by force"
+        );
+        assert!(matches!(plain(leaf(new), leaf(other)), Step::Refuse(_)));
+        assert_eq!(
+            forced(leaf(new), leaf(other)),
+            Step::Exchange,
+            "what force kept comes back by force"
+        );
         assert!(matches!(forced(Thing::Directory, leaf(old)), Step::Refuse(_)));
     }
 

@@ -82,7 +82,10 @@ pub(crate) fn scan(ground: &Ground, start: &Start, exclude: &GlobSet, bounds: Bo
     for argument in &start.arguments {
         scan.take_up(argument, None, false);
     }
-    scan.given(&start.words);
+    // Of many runs, each has arguments of its own.
+    if !start.is_batch {
+        scan.given(&start.words);
+    }
     for pattern in &start.patterns {
         scan.pattern(pattern);
     }
