@@ -50,6 +50,12 @@ pub(super) fn is_passed_over(path: &Path, is_dir: bool) -> bool {
     PASSED_OVER.contains(&name) || is_ours || (is_dir && path.join("pyvenv.cfg").is_file())
 }
 
+/// Whether something is what git, Mercurial or Subversion keep for themselves.
+pub(super) fn is_repositorys(path: &Path) -> bool {
+    let mut parts = path.components().filter_map(|part| part.as_os_str().to_str());
+    parts.any(|part| matches!(part, ".git" | ".hg" | ".svn"))
+}
+
 /// What stands at a path; behind a linked directory, `..` leads elsewhere than its words say.
 fn look(path: PathBuf, dir: &Path, text: &str) -> Option<(PathBuf, Metadata)> {
     if let Ok(meta) = fs::metadata(&path) {
@@ -311,8 +317,7 @@ impl<'a> Finder<'a> {
 
     /// Whether something is a repository's own, or lies in the user's home where only what is named exactly, and not hidden, is meant.
     fn is_private(&self, path: &Path, why: &Why) -> bool {
-        let mut parts = path.components().filter_map(|part| part.as_os_str().to_str());
-        if parts.any(|part| matches!(part, ".git" | ".hg" | ".svn")) {
+        if is_repositorys(path) {
             return true;
         }
         let is_exact = matches!(why, Why::Named(_) | Why::Imported(_));
@@ -370,7 +375,7 @@ impl<'a> Finder<'a> {
         if !self.is_allowed(dir) {
             return self.note_outside(dir, by);
         }
-        if self.ground.is_private(&dir.join("x")) {
+        if self.ground.is_private(&dir.join("x")) || is_repositorys(dir) {
             return self.note_home(dir, by);
         }
         let shown = match self.shown(dir) {

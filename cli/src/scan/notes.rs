@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{
-    finder::Finder,
+    finder::{Finder, is_repositorys},
     found::{Bounds, Note},
     is_source,
     secret::is_secret,
@@ -50,7 +50,12 @@ impl Finder<'_> {
 
     /// What is the user's own, or git's.
     pub(super) fn note_home(&mut self, path: &Path, by: &Path) {
-        self.note_not_sent(path, "is of your home directory or of a repository itself", by);
+        let what = if is_repositorys(path) {
+            "is the repository's own"
+        } else {
+            "is of your home directory"
+        };
+        self.note_not_sent(path, what, by);
     }
 
     fn note_not_sent(&mut self, path: &Path, what: &str, by: &Path) {

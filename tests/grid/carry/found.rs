@@ -187,7 +187,7 @@ async fn a_batch_is_planned_once_and_its_members_get_what_the_script_needs() -> 
 async fn no_job_writes_into_a_repository_that_is_here() -> Result<()> {
     let grid = Grid::start().await?;
     let here = Here::of(&grid)?;
-    let script = "import os\nfor d in ['.git/hooks', 'new/.git/hooks']:\n    os.makedirs(d)\n    open(d + '/post-checkout', 'w').write('x')\n    open(d + '/other', 'w').write('x')\nopen('out', 'w').write('o')\n";
+    let script = "import os\nfor d in ['.git/hooks', 'new/.git/hooks']:\n    os.makedirs(d, exist_ok=True)\n    open(d + '/post-checkout', 'w').write('x')\n    open(d + '/other', 'w').write('x')\nopen('out', 'w').write('o')\n";
     here.write("a.py", script)?;
     ensure!(
         Command::new("git")
