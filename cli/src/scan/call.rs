@@ -208,7 +208,7 @@ impl Reader<'_> {
         let Some(name) = name.map(|name| name.trim_start_matches('-').replace('-', "_")) else {
             return;
         };
-        let given = self.names.get("argv").to_vec();
+        let given = self.names.get("argv");
         self.names.define_open(&name, &given);
         if let Some(default) = default {
             let eval = self.any_of(&default[2..]);

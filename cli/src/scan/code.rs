@@ -87,6 +87,7 @@ impl Source {
 
     /// What it mentions. `path` is where it stands.
     pub(super) fn read(&self, path: &Path, names: &mut Names) -> Mentions {
+        names.enter(path);
         let mut reader = Reader {
             path,
             dir: path.parent().unwrap_or(path),

@@ -398,7 +398,7 @@ impl Reader<'_> {
             [.., name, "parent"] => (*name, true),
             _ => (last, false),
         };
-        let values = self.names.get(name).to_vec();
+        let values = self.names.get(name);
         let eval = Eval {
             names: vec![name.to_owned()],
             is_variable: true,

@@ -71,7 +71,7 @@ impl Reader<'_> {
             return Eval::of(vec![Value::at(self.dir)]);
         }
         if let Some(key) = inner.first().and_then(Node::plain).filter(|_| inner.len() == 1) {
-            let values = self.names.get(key).to_vec();
+            let values = self.names.get(key);
             return Eval {
                 names: vec![key.to_owned()],
                 ..Eval::of(values)

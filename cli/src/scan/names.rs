@@ -1,13 +1,23 @@
 //! What the names in a program stand for, as far as its text says it.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    path::{Path, PathBuf},
+};
 
 use super::value::{MOST, Value};
 
 /// What names stand for, over all files that were read.
 #[derive(Debug, Default)]
 pub(super) struct Names {
+    /// What each stands for in any file.
     values: HashMap<String, Vec<Value>>,
+    /// What each stands for in the file that defines it.
+    local: HashMap<PathBuf, HashMap<String, Vec<Value>>>,
+    /// What functions are given for their parameters, wherever that is.
+    given: HashMap<String, Vec<Value>>,
+    /// The file that is being read.
+    file: PathBuf,
     used: HashSet<String>,
     /// Names that stand for other things too: parameters, arguments of the program, what a loop runs through.
     open: HashSet<String>,
@@ -16,16 +26,30 @@ pub(super) struct Names {
 }
 
 impl Names {
-    pub(super) fn get(&self, name: &str) -> &[Value] {
-        self.values.get(name).map_or(&[], Vec::as_slice)
+    /// From now on, names are those of this file.
+    pub(super) fn enter(&mut self, file: &Path) {
+        file.clone_into(&mut self.file);
+    }
+
+    /// What a name stands for here: what this file says of it, or else any other; and what functions are given by that name.
+    pub(super) fn get(&self, name: &str) -> Vec<Value> {
+        let local = self
+            .local
+            .get(&self.file)
+            .and_then(|names| names.get(name))
+            .filter(|values| !values.is_empty());
+        let mut values = local.or_else(|| self.values.get(name)).cloned().unwrap_or_default();
+        add(&mut values, self.given.get(name).map_or(&[], Vec::as_slice));
+        values
     }
 
     pub(super) fn define(&mut self, name: &str, values: &[Value]) {
-        let known = self.values.entry(name.to_owned()).or_default();
-        for value in values.iter().filter(|value| !value.is_any()) {
-            if known.len() < MOST && !known.contains(value) {
-                known.push(value.clone());
-            }
+        add(self.values.entry(name.to_owned()).or_default(), values);
+        if !self.local.contains_key(&self.file) {
+            self.local.insert(self.file.clone(), HashMap::new());
+        }
+        if let Some(names) = self.local.get_mut(&self.file) {
+            add(names.entry(name.to_owned()).or_default(), values);
         }
     }
 
@@ -37,7 +61,8 @@ impl Names {
     /// Notes what a function is given for a parameter.
     pub(super) fn give(&mut self, function: &str, place: usize, values: &[Value]) {
         if let Some(name) = self.parameters.get(function).and_then(|names| names.get(place)).cloned() {
-            self.define_open(&name, values);
+            add(self.given.entry(name.clone()).or_default(), values);
+            self.open.insert(name);
         }
     }
 
@@ -59,5 +84,37 @@ impl Names {
 
     pub(super) fn is_used(&self, name: &str) -> bool {
         self.used.contains(name)
+    }
+}
+
+/// Adds what is new and known to what a name stands for, within bounds.
+fn add(known: &mut Vec<Value>, values: &[Value]) {
+    for value in values.iter().filter(|value| !value.is_any()) {
+        if known.len() < MOST && !known.contains(value) {
+            known.push(value.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_files_own_names_go_before_those_of_others() {
+        let mut names = Names::default();
+        let value = |text: &str| vec![Value::text(text)];
+        for n in 0..40 {
+            names.enter(Path::new(&format!("{n}.py")));
+            names.define("HERE", &value(&n.to_string()));
+        }
+        assert_eq!(names.get("HERE"), value("39"), "however many others there are");
+        names.enter(Path::new("other.py"));
+        assert_eq!(names.get("HERE").len(), MOST);
+        names.function("load", vec!["path".to_owned()]);
+        names.give("load", 0, &value("x.csv"));
+        names.enter(Path::new("load.py"));
+        names.define("path", &value("default.csv"));
+        assert_eq!(names.get("path"), [value("default.csv"), value("x.csv")].concat());
     }
 }

@@ -105,6 +105,7 @@ pub(super) struct Script {
 
 /// Reads a script. `path` is where it stands.
 pub(super) fn read(text: &str, path: &Path, line: u32, names: &mut Names) -> Script {
+    names.enter(path);
     let mut found = Script::default();
     Reader {
         path,

@@ -44,7 +44,7 @@ impl Words<'_> {
             }
             ('$', '@' | '*') => {
                 self.at += 2;
-                names.get("@").to_vec()
+                names.get("@")
             }
             ('$', c) if "#?$!-".contains(c) => {
                 self.at += 2;
@@ -103,7 +103,7 @@ impl Words<'_> {
         match name {
             "0" | "BASH_SOURCE" | "ZSH_SCRIPT" => vec![self.file()],
             "PWD" => vec![Value::current()],
-            _ => names.get(name).to_vec(),
+            _ => names.get(name),
         }
     }
 
