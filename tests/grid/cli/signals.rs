@@ -148,9 +148,8 @@ async fn a_signal_before_the_answer_says_that_there_may_be_a_job() -> Result<()>
         run.env("RGRID_URL", wire.url());
         run
     })?;
-    while wire.lost() == 0 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    grid.eventually("an answer is lost", async || (wire.lost() > 0).then_some(()))
+        .await?;
     grid.kill(Part::Api)?;
     signal_to(child.id(), Signal::TERM)?;
     let came = end(child)?;
