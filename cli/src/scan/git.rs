@@ -20,17 +20,23 @@ pub(super) struct Below {
     pub(super) empty: Vec<PathBuf>,
 }
 
-/// Looks through a directory, up to one file more than `most`. Links to directories are not followed. `as_git` leaves out what git
-/// ignores, but not what it tracks.
-pub(super) fn below(dir: &Path, as_git: bool, most: usize) -> Below {
-    let as_git = as_git && can_be_asked(dir);
-    let walk = WalkBuilder::new(dir)
-        .standard_filters(false)
+/// A walk through a directory that sees hidden files too, and follows no link. `as_git` leaves out what git ignores.
+pub(crate) fn walk_of(dir: &Path, as_git: bool) -> WalkBuilder {
+    let mut walk = WalkBuilder::new(dir);
+    walk.standard_filters(false)
         .git_ignore(as_git)
         .git_exclude(as_git)
         .git_global(as_git)
         .parents(as_git)
-        .require_git(false)
+        .require_git(false);
+    walk
+}
+
+/// Looks through a directory, up to one file more than `most`. Links to directories are not followed. `as_git` leaves out what git
+/// ignores, but not what it tracks.
+pub(super) fn below(dir: &Path, as_git: bool, most: usize) -> Below {
+    let as_git = as_git && can_be_asked(dir);
+    let walk = walk_of(dir, as_git)
         .filter_entry(move |entry| {
             let is_dir = entry.file_type().is_some_and(|kind| kind.is_dir());
             let is_readable = !(as_git && is_dir) || std::fs::metadata(entry.path().join(".gitignore")).map_or(true, |meta| meta.is_file());

@@ -44,7 +44,7 @@ use globset::GlobSet;
 
 pub(crate) use self::{
     found::{Bounds, Found, Note, Why},
-    git::{can_be_asked, tracked},
+    git::{can_be_asked, tracked, walk_of},
     ground::{Ground, normalized, relative},
     shell::works_on_project,
 };

@@ -33,7 +33,7 @@ async fn one_line_says_what_was_found_and_more_words_say_why() -> Result<()> {
     let came = here.rgrid(&["run", "a.py"])?;
     ensure!(came.code == 0 && came.out() == "c ['1', '2']\n", "{}{}", came.out(), came.err());
     ensure!(
-        came.err().trim() == "rgrid: sends 3 files besides: 2 in data/, 1 named in a.py",
+        came.err().trim() == "rgrid: also sends 3 files: 2 in data/, 1 named in a.py",
         "{}",
         came.err()
     );

@@ -31,7 +31,7 @@ pub(super) struct Scanned {
 }
 
 impl Scanned {
-    /// Says in one line what was found: `sends 14 files: 6 named in main.py, 8 in data/`. Nothing where nothing was.
+    /// Says in one line what was found: `also sends 14 files: 6 named in main.py, 8 in data/`. Nothing where nothing was.
     pub(super) fn summary(&self) -> Option<String> {
         let mut groups: BTreeMap<String, usize> = BTreeMap::new();
         for (_, why) in &self.files {
@@ -48,7 +48,7 @@ impl Scanned {
         if rest > 0 {
             told.push(format!("{rest} more (-v lists them)"));
         }
-        (!told.is_empty()).then(|| format!("sends {} besides: {}", counted(self.files.len(), "file"), told.join(", ")))
+        (!told.is_empty()).then(|| format!("also sends {}: {}", counted(self.files.len(), "file"), told.join(", ")))
     }
 
     /// Tells the user what goes along, and what does not.
@@ -214,7 +214,7 @@ mod tests {
         };
         assert_eq!(
             scanned.summary().as_deref(),
-            Some("sends 3 files besides: 2 named in main.py, 1 in data/")
+            Some("also sends 3 files: 2 named in main.py, 1 in data/")
         );
         assert_eq!(Scanned::default().summary(), None);
     }

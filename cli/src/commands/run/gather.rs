@@ -8,7 +8,6 @@ use std::{
 
 use bus::tree::Link;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
-use ignore::WalkBuilder;
 
 use crate::{bring::OWN_DIR, failure::usage};
 
@@ -169,13 +168,7 @@ fn visit(at: &Visit, choice: Choice<'_>, found: &mut Gathered, to_visit: &mut Ve
         )));
     }
     let (root, before, exclude, as_git) = (dir.clone(), prefix.clone(), choice.exclude.clone(), choice.as_git);
-    let walk = WalkBuilder::new(dir)
-        .standard_filters(false)
-        .git_ignore(as_git)
-        .git_exclude(as_git)
-        .git_global(as_git)
-        .parents(as_git)
-        .require_git(false)
+    let walk = crate::scan::walk_of(dir, as_git)
         .filter_entry(move |entry| {
             let path = entry.path().strip_prefix(&root).unwrap_or(entry.path());
             // What rgrid keeps beside outputs is nobody's input.
