@@ -1,4 +1,4 @@
-//! A script's first line, `#!/usr/bin/env -S NAME=value prog -x`: the program, its options, and what `env` is told besides.
+//! A script's first line, `#!/usr/bin/env -S NAME=value prog -x`: the program, its options, and the other arguments of `env`.
 //!
 //! Without `-S`, Linux hands `env` all that follows as one word, which no program has as its name, and macOS cuts it into words. The
 //! latter is what whoever wrote it meant.

@@ -3,12 +3,12 @@
 mod args;
 pub(crate) mod batch;
 mod batch_args;
-mod besides;
 mod dependencies;
 mod deployed;
 mod draft;
 mod dry;
 mod environment;
+mod extras;
 mod files;
 mod first_line;
 mod found;

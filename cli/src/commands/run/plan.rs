@@ -121,7 +121,7 @@ fn plan_all(cwd: &Path, runs: &[Vec<OsString>], wishes: &Wishes<'_>, is_one: boo
     let named = (command.len() > 1).then(|| called.clone());
     // Of one run, its arguments come before what is found, as the user wrote them.
     let own = if is_one { planner.arguments(&runs[0][1..])? } else { Vec::new() };
-    planner.besides()?;
+    planner.add_extras()?;
     let scanned = planner.scan(script, &called, runtime.as_deref(), &runs)?;
     planner.room()?;
     let dependencies = planner.dependencies(script, runtime.as_deref(), &called)?;

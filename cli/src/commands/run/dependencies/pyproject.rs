@@ -50,7 +50,7 @@ pub(super) fn read(path: &Path, shown: &str, cwd: &Path) -> anyhow::Result<Optio
         return Ok(Declared::pip(shown.to_owned(), python, Read::default()));
     };
     if entries.is_empty() {
-        besides(&doc);
+        say_what_others_install(&doc);
         return Ok(Declared::pip(shown.to_owned(), python, declared.unwrap_or_default()));
     }
     if let Some(path) = FOREIGN.iter().find(|path| doc.get(path).is_some()) {
@@ -59,7 +59,7 @@ pub(super) fn read(path: &Path, shown: &str, cwd: &Path) -> anyhow::Result<Optio
             &format!("says with `{}` where packages come from or which are left out, which rgrid does not read; say it with [tool.uv], or name the packages with --requirements FILE", path.join(".")),
         ));
     }
-    besides(&doc);
+    say_what_others_install(&doc);
     no_settings_beside(dir)?;
     let read = match poetry.filter(|poetry| !poetry.indexes.is_empty()) {
         Some(poetry) if doc.get(&uv::TOOL).is_some() => {
@@ -186,7 +186,7 @@ fn group(doc: &Doc, name: &str, seen: &mut BTreeSet<String>, entries: &mut Vec<E
 }
 
 /// Says which packages other tools install besides, once.
-fn besides(doc: &Doc) {
+fn say_what_others_install(doc: &Doc) {
     if let Some(path) = BESIDES.iter().find(|path| doc.get(path).is_some()) {
         say::once(&format!(
             "{} names packages with `{}`, which are not installed; name them with --requirements FILE if the script needs them",

@@ -41,7 +41,7 @@ const SOURCE: [&str; 14] = [
 /// Where `[tool.uv]` stands.
 pub(super) const TOOL: [&str; 2] = ["tool", "uv"];
 
-/// What is told uv, checked.
+/// The settings of uv, checked.
 #[derive(Debug, Default)]
 pub(super) struct Told {
     /// Settings that change what is installed.
@@ -187,7 +187,7 @@ pub(super) fn place(doc: &Doc) -> Option<String> {
     Some(doc.at(&[&TOOL[..], &[name]].concat()))
 }
 
-/// What goes along for these packages, and for what is told uv of them.
+/// What goes along for these packages, and for the settings of uv on them.
 ///
 /// # Errors
 /// A usage error with the line of what cannot be sent.

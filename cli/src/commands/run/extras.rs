@@ -177,7 +177,7 @@ impl Planner<'_> {
     }
 
     /// What `--workdir` and `--include` name.
-    pub(super) fn besides(&mut self) -> anyhow::Result<()> {
+    pub(super) fn add_extras(&mut self) -> anyhow::Result<()> {
         let Some(files) = self.wishes.files else { return Ok(()) };
         if files.workdir {
             let choice = Choice {
