@@ -207,7 +207,7 @@ async fn scripts_that_know_nothing_of_a_grid_do_there_what_they_do_here() -> Res
         let own = found
             .err()
             .lines()
-            .filter(|line| !line.starts_with("rgrid: sends "))
+            .filter(|line| !line.starts_with("rgrid: also sends "))
             .map(|line| format!("{line}\n"))
             .collect::<String>();
         found.err = own.into_bytes();

@@ -123,7 +123,9 @@ impl Yard {
     }
 
     async fn until(&self, job: JobId, what: &str, so: impl Fn(&Job) -> bool) -> Result<Job> {
-        eventually(what, LONG, async || Ok(self.writer.job(job).await?.filter(&so))).await
+        let awaited = eventually(what, LONG, async || Ok(self.writer.job(job).await?.filter(&so))).await;
+        let last = self.writer.job(job).await?;
+        awaited.with_context(|| format!("it is {last:?}"))
     }
 
     async fn running(&self, job: JobId) -> Result<Job> {

@@ -1,7 +1,7 @@
 //! A restart's note is kept until every attempt in it is taken up or ended. These tests need a Docker daemon and the image
 //! `rgrid/python:3`, and fail without.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use async_nats::jetstream::{consumer, stream::Stream};
 use bus::{
     ids::default_token,
@@ -9,6 +9,7 @@ use bus::{
     spec::Class,
     stream::{EVENTS, setup::work_consumer_name},
     subjects,
+    worker::{Cordoned, Uncordoned, WorkerEvent},
 };
 use rustix::process::Signal;
 
@@ -88,12 +89,15 @@ async fn what_a_runner_without_docker_cannot_take_up_is_ended_by_the_next_with_i
     let container = yard.container(job).await?;
     runner.signal(Signal::HUP)?;
     ensure!(runner.end().await?.success(), "{}", runner.log());
+    // Else it could claim the job again, and end it: it offers no Docker.
+    yard.operator(WorkerEvent::Cordoned(Cordoned::default())).await?;
     let mut without = yard.runner(&[])?;
     without.says("cannot go on with 1 containers").await?;
     let rescheduled = |job: &Job| !job.attempts.is_empty() && matches!(job.phase, Phase::Queued { .. });
-    yard.until(job, "it is given up", rescheduled).await?;
+    yard.until(job, "it is given up", rescheduled).await.with_context(|| without.log())?;
     without.signal(Signal::TERM)?;
     ensure!(without.end().await?.success(), "{}", without.log());
+    yard.operator(WorkerEvent::Uncordoned(Uncordoned {})).await?;
     let _with = yard.docker_runner("w", &[])?;
     eventually("the container is gone", LONG, async || {
         Ok((!containers_of(job)?.contains(&container)).then_some(()))
