@@ -13,7 +13,9 @@ use super::{
     found::{Bounds, Found, Why},
     git,
     ground::{Ground, normalized, relative},
+    is_source, parallel,
     pattern::{self, Listings},
+    secret::has_secret_content,
     value::{Base, Part, Value},
 };
 
@@ -89,6 +91,8 @@ pub(super) struct Finder<'a> {
     /// Directories that were taken along already, with the endings that were meant.
     taken: HashSet<(PathBuf, String, bool)>,
     listings: Listings,
+    /// Files whose content was looked at already, and whether it is secret.
+    secrets: HashMap<PathBuf, bool>,
 }
 
 impl<'a> Finder<'a> {
@@ -104,6 +108,7 @@ impl<'a> Finder<'a> {
             real_dirs: HashMap::new(),
             taken: HashSet::new(),
             listings: Listings::default(),
+            secrets: HashMap::new(),
         }
     }
 
@@ -247,11 +252,9 @@ impl<'a> Finder<'a> {
             return;
         }
         let (files, dirs) = pattern::matches(&mut self.listings, dir, pattern, &self.ground.top);
-        for file in files {
-            // A bare `*` may match what is not meant; what it matches is named by nobody.
-            let Some(file) = normalized(&file) else { continue };
-            self.file(&file, &Why::Matches(pattern.to_owned()), by, new);
-        }
+        // A bare `*` may match what is not meant; what it matches is named by nobody.
+        let files: Vec<PathBuf> = files.iter().filter_map(|file| normalized(file)).collect();
+        self.files(&files, &Why::Matches(pattern.to_owned()), by, new);
         let is_bare = pattern.rsplit('/').next() == Some("*");
         for dir in dirs.into_iter().filter_map(|dir| normalized(&dir)) {
             if is_bare && mention.how == How::Glob {
@@ -307,6 +310,14 @@ impl<'a> Finder<'a> {
         self.real_dirs.get(parent)?.as_ref().map(|real| real.join(name))
     }
 
+    /// Whether what a file holds looks like a secret.
+    pub(super) fn holds_secret(&mut self, path: &Path) -> bool {
+        if let Some(is_secret) = self.secrets.get(path) {
+            return *is_secret;
+        }
+        has_secret_content(path)
+    }
+
     fn is_excluded(&self, path: &Path) -> bool {
         let within = path.strip_prefix(&self.ground.cwd).or_else(|_| path.strip_prefix(&self.ground.top));
         within.is_ok_and(|path| {
@@ -335,12 +346,12 @@ impl<'a> Finder<'a> {
         if self.is_excluded(path) {
             return true;
         }
-        if !self.is_allowed(path) {
+        let real = self.real(path).filter(|real| self.ground.holds(path) && self.ground.holds(real));
+        let Some(real) = real else {
             self.note_outside(path, by);
             return true;
-        }
+        };
         let Ok(meta) = fs::metadata(path) else { return false };
-        let real = self.real(path).unwrap_or_else(|| path.to_owned());
         if self.is_private(path, why) || self.is_private(&real, why) {
             self.note_home(path, by);
             return true;
@@ -355,7 +366,8 @@ impl<'a> Finder<'a> {
         self.found.bytes += meta.len();
         self.found.files.insert(path.to_owned(), why.clone());
         new.push(path.to_owned());
-        for ending in BESIDE_DATABASE {
+        let endings = if is_source(path) { &[][..] } else { &BESIDE_DATABASE };
+        for ending in endings {
             let mut beside = path.as_os_str().to_owned();
             beside.push(ending);
             let beside = PathBuf::from(beside);
@@ -364,6 +376,19 @@ impl<'a> Finder<'a> {
             }
         }
         true
+    }
+
+    /// Takes many files along.
+    fn files(&mut self, paths: &[PathBuf], why: &Why, by: &Path, new: &mut Vec<PathBuf>) {
+        let most = self.bounds.files.saturating_sub(self.found.files.len());
+        let unknown = |path: &&PathBuf| !self.found.files.contains_key(*path) && !self.secrets.contains_key(*path);
+        let unknown: Vec<PathBuf> = paths.iter().filter(unknown).take(most).cloned().collect();
+        let unknown: Vec<PathBuf> = unknown.into_iter().filter(|path| self.is_allowed(path)).collect();
+        let secrets = parallel::map(&unknown, |path| has_secret_content(path));
+        self.secrets.extend(unknown.into_iter().zip(secrets));
+        for path in paths {
+            self.file(path, why, by, new);
+        }
     }
 
     /// Takes all of a directory along. One that holds the current directory is meant only if it is listed, and then as git sees it.
@@ -428,12 +453,12 @@ impl<'a> Finder<'a> {
         }
         let named = by.to_owned();
         let is_empty = meant.is_empty();
-        for path in meant {
-            // A link that leads out is another's business, not a stranger's script's.
-            if !self.found.files.contains_key(&path) && self.is_allowed(&path) {
-                self.file(&path, why, &named, new);
-            }
-        }
+        // A link that leads out is another's business, not a stranger's script's.
+        let meant: Vec<PathBuf> = meant
+            .into_iter()
+            .filter(|path| !self.found.files.contains_key(path) && self.is_allowed(path))
+            .collect();
+        self.files(&meant, why, &named, new);
         for empty in found.empty {
             self.room(&empty);
         }

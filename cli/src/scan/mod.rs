@@ -23,6 +23,7 @@ mod modules;
 mod names;
 mod nodes;
 mod notes;
+mod parallel;
 mod pattern;
 mod reading;
 mod regular;

@@ -6,7 +6,7 @@ use super::{
     finder::{Finder, is_repositorys},
     found::{Bounds, Note},
     is_source,
-    secret::is_secret,
+    secret::is_named_as_secret,
 };
 use crate::output::size;
 
@@ -25,7 +25,8 @@ impl Finder<'_> {
 
     /// Names what looks like a secret, which is not sent. A link counts by its own name and by what it leads to.
     pub(super) fn held_back(&mut self, path: &Path, real: &Path, by: &Path) -> bool {
-        let found = is_secret(path, is_source(path)) || (real != path && is_secret(real, is_source(real)));
+        let is_named = |path: &Path| !is_source(path) && is_named_as_secret(path);
+        let found = is_named(path) || is_named(real) || self.holds_secret(real);
         if found {
             let (shown, by) = (self.shown(path), self.shown(by));
             let quoted = shell_words::quote(&shown).into_owned();

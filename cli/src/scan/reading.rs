@@ -17,7 +17,7 @@ use super::{
     language::Language,
     modules::{self, Stems},
     names::Names,
-    regular, shell, text,
+    parallel, regular, shell, text,
     value::{Base, Value},
 };
 
@@ -78,6 +78,34 @@ fn as_read(mention: Mention) -> Mention {
 struct Unit {
     path: PathBuf,
     source: Content,
+}
+
+/// A file that is to be read.
+struct Unread {
+    path: PathBuf,
+    /// The language that it is written in, where something else than the file says so.
+    language: Option<Language>,
+    /// Whether it is the script itself, which is read also where it is long.
+    is_script: bool,
+}
+
+impl Unread {
+    /// Reads it. Nothing where it is no text that somebody wrote.
+    fn read(&self) -> Option<Content> {
+        let bytes = regular::read(&self.path, LARGEST_SOURCE)?;
+        if bytes.iter().take(4096).any(|byte| *byte == 0) || is_made(&self.path, &bytes) {
+            return None;
+        }
+        let size = bytes.len() as u64;
+        let text = String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+        let text = text.strip_prefix('\u{feff}').map(ToOwned::to_owned).unwrap_or(text);
+        let first_line: String = text.lines().next().unwrap_or_default().chars().take(256).collect();
+        match self.language.unwrap_or_else(|| Language::of(&self.path, &first_line)) {
+            Language::Shell => Some(Content::Shell(text)),
+            Language::Text => (self.is_script || size <= LARGEST_TEXT).then_some(Content::Text(text)),
+            language => Some(Content::Code(Source::of(&text, language))),
+        }
+    }
 }
 
 enum Content {
@@ -146,6 +174,7 @@ impl<'a> Scan<'a> {
 
     /// Has what was found read too, where it may mention more.
     fn take_up_new(&mut self) {
+        let mut unread = Vec::new();
         for path in std::mem::take(&mut self.new) {
             let is_named = matches!(self.finder.found.files.get(&path), Some(Why::Named(_) | Why::Imported(_)));
             let ending = path
@@ -164,38 +193,46 @@ impl<'a> Scan<'a> {
                     .file_name()
                     .is_none_or(|name| name != "package.json" && name != "package-lock.json")
             {
-                self.take_up(&path, None, false);
+                unread.push(Unread {
+                    path,
+                    language: None,
+                    is_script: false,
+                });
             }
         }
+        self.take_up_all(unread);
     }
 
+    /// Has a file read.
     pub(super) fn take_up(&mut self, path: &Path, language: Option<Language>, is_script: bool) {
-        let Ok(meta) = fs::metadata(path) else { return };
-        if !meta.is_file() || self.seen.len() >= MOST_FILES || self.bytes + meta.len() > MOST_BYTES || meta.len() > LARGEST_SOURCE {
-            return;
-        }
-        if !self.seen.insert(path.to_owned()) {
-            return;
-        }
-        let Some(bytes) = regular::read(path, LARGEST_SOURCE) else { return };
-        if bytes.iter().take(4096).any(|byte| *byte == 0) || is_made(path, &bytes) {
-            return;
-        }
-        self.bytes += meta.len();
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        let text = text.strip_prefix('\u{feff}').map(ToOwned::to_owned).unwrap_or(text);
-        let first_line: String = text.lines().next().unwrap_or_default().chars().take(256).collect();
-        let language = language.unwrap_or_else(|| Language::of(path, &first_line));
-        let source = match language {
-            Language::Shell => Content::Shell(text),
-            Language::Text if is_script || meta.len() <= LARGEST_TEXT => Content::Text(text),
-            Language::Text => return,
-            language => Content::Code(Source::of(&text, language)),
-        };
-        self.queue.push(Unit {
+        self.take_up_all(vec![Unread {
             path: path.to_owned(),
-            source,
-        });
+            language,
+            is_script,
+        }]);
+    }
+
+    fn take_up_all(&mut self, mut files: Vec<Unread>) {
+        files.retain(|file| self.is_to_be_read(&file.path));
+        let contents = parallel::map(&files, Unread::read);
+        let units = files.into_iter().zip(contents);
+        self.queue.extend(units.filter_map(|(file, source)| {
+            Some(Unit {
+                path: file.path,
+                source: source?,
+            })
+        }));
+    }
+
+    /// Whether a file is to be read, for the first time and within the bounds.
+    fn is_to_be_read(&mut self, path: &Path) -> bool {
+        let Ok(meta) = fs::metadata(path) else { return false };
+        let fits = self.seen.len() < MOST_FILES && self.bytes + meta.len() <= MOST_BYTES && meta.len() <= LARGEST_SOURCE;
+        let is_new = meta.is_file() && fits && self.seen.insert(path.to_owned());
+        if is_new {
+            self.bytes += meta.len();
+        }
+        is_new
     }
 
     fn learn(&mut self, unit: &Unit) {

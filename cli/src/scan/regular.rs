@@ -1,6 +1,11 @@
 //! Reading files that others laid: never a pipe or a device, and never more than is expected.
 
-use std::{fs::OpenOptions, io::Read as _, os::unix::fs::OpenOptionsExt as _, path::Path};
+use std::{
+    fs::{Metadata, OpenOptions},
+    io::Read as _,
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+};
 
 /// The content of a regular file, if it has no more than so many bytes. A pipe would be waited for, and a device never ends.
 pub(super) fn read(path: &Path, most: u64) -> Option<Vec<u8>> {
@@ -12,8 +17,11 @@ pub(super) fn read(path: &Path, most: u64) -> Option<Vec<u8>> {
 pub(super) fn head(path: &Path, most: u64) -> Option<Vec<u8>> {
     let no_wait = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     let file = OpenOptions::new().read(true).custom_flags(no_wait).open(path).ok()?;
-    let mut content = Vec::new();
-    (file.metadata().ok()?.is_file() && file.take(most).read_to_end(&mut content).is_ok()).then_some(content)
+    let meta = file.metadata().ok().filter(Metadata::is_file)?;
+    // One byte more than there should be: the read that finds the end needs no more room.
+    let expected = meta.len().min(most).saturating_add(1);
+    let mut content = Vec::with_capacity(usize::try_from(expected).ok()?);
+    file.take(most).read_to_end(&mut content).is_ok().then_some(content)
 }
 
 #[cfg(test)]

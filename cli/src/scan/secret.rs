@@ -1,6 +1,8 @@
 //! What looks like a secret: it is sent only if the user says so.
 
-use std::path::Path;
+use std::{path::Path, sync::LazyLock};
+
+use aho_corasick::AhoCorasick;
 
 use super::regular;
 
@@ -79,10 +81,10 @@ const PREFIXES: &[(&[u8], usize)] = &[
     (b"npm_", 36),
 ];
 
-/// Whether a file looks like a secret, by its name or its content. Of source code only the content counts: `tokens.py` is a module.
-pub(crate) fn is_secret(path: &Path, is_source: bool) -> bool {
+/// Whether a file that is no source code looks like a secret by its name and place. `tokens.py` is a module.
+pub(super) fn is_named_as_secret(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    (!is_source && (has_secret_name(name) || is_in_private_directory(path))) || has_secret_content(path)
+    has_secret_name(name) || is_in_private_directory(path)
 }
 
 /// Directories in which programs keep the user's keys.
@@ -134,7 +136,8 @@ fn has_secret_name(name: &str) -> bool {
         || (is_plain && names_secret)
 }
 
-fn has_secret_content(path: &Path) -> bool {
+/// Whether what a file holds looks like a secret.
+pub(super) fn has_secret_content(path: &Path) -> bool {
     let Some(head) = regular::head(path, HEAD) else { return false };
     // UTF-16 is the same letters with zeros between them.
     let is_wide = head.starts_with(&[0xff, 0xfe]) || head.starts_with(&[0xfe, 0xff]);
@@ -165,18 +168,25 @@ fn sets_secret(bytes: &[u8]) -> bool {
         .any(|(name, value)| !value.trim().trim_matches(['"', '\'']).is_empty() && WORDS.iter().any(|word| name.contains(word)))
 }
 
+/// What a private key begins with, in PEM (RFC 7468), and how many bytes behind that say which.
+const PEM: (&[u8], usize) = (b"-----BEGIN ", 64);
+
 fn holds_secret(bytes: &[u8]) -> bool {
-    let find = |text: &[u8]| memchr::memmem::find(bytes, text);
-    if find(b"-----BEGIN ").is_some_and(|at| memchr::memmem::find(&bytes[at..bytes.len().min(at + 64)], b"PRIVATE KEY-----").is_some()) {
-        return true;
-    }
-    PREFIXES.iter().any(|&(prefix, length)| {
-        memchr::memmem::find_iter(bytes, prefix).any(|at| {
-            let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-            let begins = at == 0 || !is_word(&bytes[at - 1]);
-            let rest = bytes[at + prefix.len()..].iter().take_while(|byte| is_word(byte)).count();
-            begins && rest >= length
-        })
+    static BEGINNINGS: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
+        let prefixes = PREFIXES.iter().map(|(prefix, _)| *prefix);
+        AhoCorasick::new(prefixes.chain([PEM.0])).ok()
+    });
+    let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    let Some(beginnings) = &*BEGINNINGS else { return true };
+    beginnings.find_overlapping_iter(bytes).any(|found| {
+        let rest = &bytes[found.end()..];
+        match PREFIXES.get(found.pattern().as_usize()) {
+            Some((_, length)) => {
+                let begins = found.start() == 0 || !is_word(&bytes[found.start() - 1]);
+                begins && rest.iter().take_while(|byte| is_word(byte)).count() >= *length
+            }
+            None => memchr::memmem::find(&rest[..rest.len().min(PEM.1)], b"PRIVATE KEY-----").is_some(),
+        }
     })
 }
 

@@ -94,7 +94,9 @@ async fn what_a_runner_without_docker_cannot_take_up_is_ended_by_the_next_with_i
     let mut without = yard.runner(&[])?;
     without.says("cannot go on with 1 containers").await?;
     let rescheduled = |job: &Job| !job.attempts.is_empty() && matches!(job.phase, Phase::Queued { .. });
-    yard.until(job, "it is given up", rescheduled).await.with_context(|| without.log())?;
+    yard.until(job, "it is given up", rescheduled)
+        .await
+        .with_context(|| without.log())?;
     without.signal(Signal::TERM)?;
     ensure!(without.end().await?.success(), "{}", without.log());
     yard.operator(WorkerEvent::Uncordoned(Uncordoned {})).await?;
