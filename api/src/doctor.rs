@@ -7,6 +7,7 @@ mod inbox;
 mod presence;
 mod queues;
 mod tables;
+mod undeliverable;
 
 use std::time::Duration;
 
@@ -46,15 +47,17 @@ async fn diagnose(app: &App) -> Diagnosis {
         Ok(broker) => {
             summarize(&mut summary, app, &broker);
             findings.extend(broker.findings.iter().cloned());
-            let (presence, inbox, lag) = tokio::join!(
+            let (presence, inbox, undeliverable, lag) = tokio::join!(
                 presence::look(app, &broker, &known),
                 inbox::look(app, &broker),
+                undeliverable::look(app, &broker),
                 tables::lag(app, &known, broker.last_sequence()),
             );
             // With how many workers there are, what waits for one says more.
             let queues = queues::look(app, &known).await;
             summary.workers = Some(presence.live);
-            findings.extend([presence.findings, inbox, Vec::from_iter(lag), queues].into_iter().flatten());
+            let single = lag.into_iter().chain(undeliverable).collect();
+            findings.extend([presence.findings, inbox, single, queues].into_iter().flatten());
         }
         Err(finding) => findings.push(finding),
     }

@@ -12,6 +12,7 @@
 //! rgrid.log.<ns>.<job>.<attempt>                   what an attempt prints, as frames
 //! rgrid.submit.<ns>.<queue>                        submissions by any service
 //! rgrid.refused.<ns>                               what was not accepted, and why
+//! rgrid.undeliverable.<stream>.<sequence>          what could not be delivered to anybody, and why
 //! rgrid.secret.<ns>.<name>                         a secret, sealed
 //! rgrid.mark.<xx>                                  which contents, of those whose hashes begin so, nothing refers to
 //! rgrid.mark.lease                                 who collects them
@@ -44,6 +45,8 @@ pub const BEATS: &str = "rgrid.hb.*";
 pub const SUBMISSIONS: &str = "rgrid.submit.*.*";
 /// Every refusal.
 pub const REFUSALS: &str = "rgrid.refused.*";
+/// Everything that could not be delivered.
+pub const UNDELIVERABLE: &str = "rgrid.undeliverable.*.*";
 /// Where refusals are recorded whose namespace cannot be read.
 pub const REFUSED_NOWHERE: &str = "rgrid.refused.sys";
 /// Where it stands who collects what is no longer used.
@@ -200,6 +203,12 @@ pub fn marks(shard: u8) -> String {
 #[must_use]
 pub fn refused(namespace: &Namespace) -> String {
     format!("rgrid.refused.{namespace}")
+}
+
+/// Where it is kept that the message at this sequence of a stream could not be delivered.
+#[must_use]
+pub fn undeliverable(stream: &str, sequence: u64) -> String {
+    format!("rgrid.undeliverable.{stream}.{sequence}")
 }
 
 /// What a stored event's subject says.

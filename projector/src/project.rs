@@ -57,6 +57,12 @@ impl Item {
         };
         Self { sequence, subject, what }
     }
+
+    /// A message that could not be delivered as it was published.
+    pub(crate) fn undeliverable(subject: String, sequence: u64, reason: &str) -> Self {
+        let what = What::Unreadable(format!("it could not be delivered: {reason}"));
+        Self { sequence, subject, what }
+    }
 }
 
 /// An error and its causes, in one line.

@@ -8,7 +8,7 @@ use bus::stream::{
     EVENTS,
     connect::{self, Bus},
     follow::{Followed, Follower},
-    setup,
+    relay, setup,
 };
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -120,7 +120,10 @@ impl Source {
         for message in chunk {
             (pending, last) = (message.pending > 0, message.sequence);
             if self.until.is_none_or(|until| message.sequence <= until) {
-                items.push(Item::read(message.subject, message.sequence, &message.payload));
+                items.push(match relay::undeliverable(message.headers.as_ref()) {
+                    Some(reason) => Item::undeliverable(message.subject, message.sequence, reason),
+                    None => Item::read(message.subject, message.sequence, &message.payload),
+                });
             }
         }
         (pending, last)

@@ -14,6 +14,7 @@ mod lifecycle;
 mod log;
 mod outages;
 mod packages;
+mod poisoned;
 mod projector;
 mod runner;
 mod runtimes;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_nats::jetstream::{AckKind, Message};
 use bus::{
     ids::{Namespace, Queue},
-    stream::puller::header,
+    stream::{INBOX, puller::header, relay},
     subjects,
     submission::{self, Refusal},
 };
@@ -95,7 +95,12 @@ async fn settle(app: &App, message: &Message) -> Result<(), Problem> {
         Err((_, problem)) if [503, 507, 500].contains(&problem.status) => Err(problem),
         Err((namespace, problem)) => {
             let sequence = message.info().map_or(0, |info| info.stream_sequence);
-            let refused = Refused::new(&message.subject, sequence, &problem, &message.payload);
+            let published = match relay::undeliverable(message.headers.as_ref()) {
+                Some(_) => relay::published(&app.bus.js, INBOX, sequence).await,
+                None => None,
+            };
+            let body = published.as_deref().unwrap_or(&message.payload);
+            let refused = Refused::new(&message.subject, sequence, &problem, body);
             answer::record(&app.bus.js, namespace.as_ref(), &refused).await?;
             answer::send(&app.bus.client, reply_to, &problem).await;
             Ok(())
@@ -104,6 +109,11 @@ async fn settle(app: &App, message: &Message) -> Result<(), Problem> {
 }
 
 fn letter(message: &Message) -> Result<Letter, Problem> {
+    if let Some(reason) = relay::undeliverable(message.headers.as_ref()) {
+        return Err(Problem::malformed(format!(
+            "the message could not be delivered as it was published: {reason}"
+        )));
+    }
     let (namespace, queue) = subjects::parse_submit(&message.subject).ok_or_else(|| {
         Problem::malformed(format!(
             "`{}` is not of the form rgrid.submit.<namespace>.<queue>, where both are of 1 to 64 letters, digits, `_` and `-`",

@@ -18,7 +18,7 @@ pub struct Finding {
     /// How bad it is.
     pub severity: Severity,
     /// What it is about, in one word: `nats`, `streams`, `postgres`, `projector`, `watcher`, `workers`, `clocks`, `queues`, `log`, `inbox`,
-    /// `refused`, `jobs`, `store`; of the command line: `api`, `disk`.
+    /// `refused`, `undeliverable`, `jobs`, `store`; of the command line: `api`, `disk`.
     pub topic: String,
     /// What is wrong.
     pub what: String,

@@ -1,12 +1,15 @@
 //! Connecting to NATS, and being sure that it is a NATS that can be relied on.
 
-use std::time::Duration;
+use std::{io, sync::Arc, time::Duration};
 
 use async_nats::{
-    Client, ConnectOptions, Event, ServerAddr,
+    Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, ServerAddr,
     jetstream::{self, context::ContextBuilder},
 };
+use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
+
+use super::relay::{self, Relay};
 
 /// The oldest nats-server that will do: before it, bugs lose track of pending messages and of owners inside atomic batches.
 pub const MIN_SERVER: (u64, u64, u64) = (2, 14, 5);
@@ -81,13 +84,10 @@ impl Bus {
     pub async fn connect(urls: &str, name: &str) -> Result<Self, Error> {
         let servers = parse(urls)?;
         let shown = redacted(&servers);
-        let client = options(name, &servers)
-            .connect(&servers[..])
-            .await
-            .map_err(|source| Error::Connect {
-                servers: shown.clone(),
-                source,
-            })?;
+        let client = connect(name, &servers).await.map_err(|source| Error::Connect {
+            servers: shown.clone(),
+            source,
+        })?;
         let server = client.server_info();
         if version(&server.version).is_none_or(|found| found < MIN_SERVER) {
             return Err(Error::TooOld {
@@ -129,7 +129,34 @@ pub async fn patiently(urls: &str, name: &str) -> Result<Bus, Error> {
     }
 }
 
-fn options(name: &str, servers: &[ServerAddr]) -> ConnectOptions {
+/// Connects over a relay of our own, which keeps from the client what it cannot take; but for servers that want TLS, directly.
+async fn connect(name: &str, servers: &[ServerAddr]) -> Result<Client, ConnectError> {
+    let failed = |error: io::Error| ConnectError::with_source(ConnectErrorKind::Io, error);
+    if servers.iter().any(ServerAddr::tls_required) {
+        return options(name, servers, None).connect(servers).await;
+    }
+    let (relay, replaced) = Relay::start(servers).await.map_err(failed)?;
+    let relay = Arc::new(relay);
+    let local: Result<Vec<ServerAddr>, _> = relay
+        .addresses
+        .iter()
+        .map(|address| format!("nats://{address}").parse::<ServerAddr>())
+        .collect();
+    // The connection's callback holds the relay: it goes when the last clone of the client does.
+    let options_of_relay = options(name, servers, Some(Arc::clone(&relay))).ignore_discovered_servers();
+    match options_of_relay.connect(local.map_err(failed)?).await {
+        Ok(client) => {
+            let (servers, name) = (servers.to_vec(), format!("{name}/undeliverable"));
+            let keeping = relay::keep(servers.clone(), move || options(&name, &servers, None), replaced);
+            TaskTracker::new().spawn(keeping);
+            Ok(client)
+        }
+        Err(_) if relay.encrypted() => options(name, servers, None).connect(servers).await,
+        Err(error) => Err(relay.failure().map_or(error, failed)),
+    }
+}
+
+fn options(name: &str, servers: &[ServerAddr], relay: Option<Arc<Relay>>) -> ConnectOptions {
     // async-nats 0.51 does not read the credentials that stand in a URL.
     let user = servers
         .iter()
@@ -144,17 +171,24 @@ fn options(name: &str, servers: &[ServerAddr]) -> ConnectOptions {
         RECONNECT_CAP.min(Duration::from_millis(10 << doublings))
     })
     .subscription_capacity(65_536)
-    .event_callback(|event| async move {
-        match event {
-            Event::Disconnected => warn!("the connection to NATS is gone; trying to get it back"),
-            Event::Connected => debug!("NATS is connected"),
-            Event::SlowConsumer(id) => warn!("subscription {id} is too slow; messages of it were dropped and will come again"),
-            Event::ClientError(error) => warn!("NATS client: {error}"),
-            Event::ServerError(error) => warn!("NATS server: {error}"),
-            Event::LameDuckMode => info!("the NATS server is about to stop; moving to another one, or waiting for it"),
-            Event::Draining | Event::Closed => debug!("the connection to NATS is closing"),
-        }
+    .event_callback(move |event| {
+        let _held = &relay;
+        tell(event);
+        std::future::ready(())
     })
+}
+
+/// Says what happened to the connection.
+fn tell(event: Event) {
+    match event {
+        Event::Disconnected => warn!("the connection to NATS is gone; trying to get it back"),
+        Event::Connected => debug!("NATS is connected"),
+        Event::SlowConsumer(id) => warn!("subscription {id} is too slow; messages of it were dropped and will come again"),
+        Event::ClientError(error) => warn!("NATS client: {error}"),
+        Event::ServerError(error) => warn!("NATS server: {error}"),
+        Event::LameDuckMode => info!("the NATS server is about to stop; moving to another one, or waiting for it"),
+        Event::Draining | Event::Closed => debug!("the connection to NATS is closing"),
+    }
 }
 
 fn parse(urls: &str) -> Result<Vec<ServerAddr>, Error> {

@@ -7,6 +7,7 @@ pub mod follow;
 pub mod inspect;
 pub mod puller;
 pub mod read;
+pub mod relay;
 pub mod secrets;
 pub mod setup;
 pub mod sys;
@@ -22,6 +23,8 @@ pub const LOGS: &str = "RGRID_LOGS";
 pub const INBOX: &str = "RGRID_INBOX";
 /// The stream of what was not accepted.
 pub const REFUSED: &str = "RGRID_REFUSED";
+/// The stream of what could not be delivered to anybody.
+pub const UNDELIVERABLE: &str = "RGRID_UNDELIVERABLE";
 /// The stream of sealed secrets.
 pub const SECRETS: &str = "RGRID_SECRETS";
 /// The stream of the marks on contents that nothing refers to.

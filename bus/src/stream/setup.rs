@@ -11,7 +11,7 @@ use crate::{ids::Queue, spec::Class, subjects};
 
 /// The definitions, in the order that they are made: a source before what is sourced from it.
 /// `nats stream add --config` reads the same files.
-pub(super) const DEFINITIONS: [&str; 8] = [
+pub(super) const DEFINITIONS: [&str; 9] = [
     include_str!("../../../nats/streams/RGRID_EVENTS.json"),
     include_str!("../../../nats/streams/RGRID_PRESENCE.json"),
     include_str!("../../../nats/streams/RGRID_HEARTBEATS.json"),
@@ -20,6 +20,7 @@ pub(super) const DEFINITIONS: [&str; 8] = [
     include_str!("../../../nats/streams/RGRID_REFUSED.json"),
     include_str!("../../../nats/streams/RGRID_SECRETS.json"),
     include_str!("../../../nats/streams/RGRID_MARKS.json"),
+    include_str!("../../../nats/streams/RGRID_UNDELIVERABLE.json"),
 ];
 
 /// What an operator may set as the machine allows; everything else must be as defined.

@@ -6,7 +6,10 @@ use async_nats::jetstream::{AckKind, Message};
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
-use super::read::{self, Fact};
+use super::{
+    read::{self, Fact},
+    relay,
+};
 use crate::job;
 
 /// A ready event that was pulled, and is ours until the consumer's ack-wait is over.
@@ -29,12 +32,16 @@ impl Work {
         }
     }
 
-    /// The event that makes a job runnable; nothing where the message is of a kind that this program does not know.
+    /// The event that makes a job runnable; nothing where the message is of a kind that this program does not know, or could not be
+    /// delivered.
     ///
     /// # Errors
     /// If it cannot be read.
     pub fn recorded(&self) -> Result<Option<job::Recorded>, read::Error> {
         let Some(message) = &self.message else { return Ok(None) };
+        if relay::undeliverable(message.headers.as_ref()).is_some() {
+            return Ok(None);
+        }
         let sequence = message.info().map_or(0, |info| info.stream_sequence);
         Ok(match read::decode(&message.subject, sequence, &message.payload)? {
             Some(Fact::Job(recorded)) => Some(*recorded),

@@ -84,6 +84,7 @@ async fn the_definitions_can_be_sent_as_they_are() -> Result<()> {
         "RGRID_PRESENCE",
         "RGRID_REFUSED",
         "RGRID_SECRETS",
+        "RGRID_UNDELIVERABLE",
     ];
     assert_eq!(names, all);
     setup::streams(&context, 1).await?;

@@ -5,19 +5,24 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 /// The definitions that the program makes the streams from.
-const STREAMS: [&str; 6] = [
+const STREAMS: [&str; 7] = [
     include_str!("../../../../nats/streams/RGRID_EVENTS.json"),
     include_str!("../../../../nats/streams/RGRID_INBOX.json"),
     include_str!("../../../../nats/streams/RGRID_REFUSED.json"),
+    include_str!("../../../../nats/streams/RGRID_UNDELIVERABLE.json"),
     include_str!("../../../../nats/streams/RGRID_LOGS.json"),
     include_str!("../../../../nats/streams/RGRID_PRESENCE.json"),
     include_str!("../../../../nats/streams/RGRID_HEARTBEATS.json"),
 ];
 
 /// Subjects as [`bus::subjects`] spells them.
-const SUBJECTS: [(&str, &str); 11] = [
+const SUBJECTS: [(&str, &str); 12] = [
     ("rgrid.submit.<namespace>.<queue>", "submissions by any service: publish here"),
     ("rgrid.refused.<namespace>", "what was not accepted, and why"),
+    (
+        "rgrid.undeliverable.<stream>.<sequence>",
+        "which message could not be delivered to anybody, and why",
+    ),
     (
         "rgrid.fact.<namespace>.job.<job>.>",
         "a job's events, once they are stored: subscribe here; `rgrid.fact.>` for everything",

@@ -1,0 +1,261 @@
+//! Between async-nats and nats-server: what the server sends is looked through, and a message that async-nats cannot take is
+//! replaced by one that it can, without payload and with the reason ([`UNDELIVERABLE`]).
+//!
+//! So no message that somebody published can close a connection or end a client, whoever reads it and however. Bytes are passed
+//! on as they come, over the loopback interface; only a message's first line and its header are looked at.
+
+mod owner;
+mod record;
+mod repair;
+mod scan;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use async_nats::{ServerAddr, jetstream};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::BytesMut;
+use parking_lot::Mutex;
+use serde::Deserialize;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{ReadHalf, WriteHalf},
+    },
+    sync::mpsc,
+};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
+use tracing::debug;
+
+pub(super) use self::record::keep;
+use self::scan::{Replaced, Scanner};
+pub use self::{record::Undeliverable, repair::UNDELIVERABLE};
+
+/// How much is read at once, in bytes.
+const BUFFER: usize = 128 << 10;
+/// How long reaching one server may take; async-nats gives up a connection that is not there within 5 s.
+const REACH: Duration = Duration::from_secs(2);
+/// Messages that were replaced and are not recorded yet; more than these are counted and not recorded.
+const UNRECORDED_MAX: usize = 4_096;
+
+/// Why a message is undeliverable, where it is: it stands for one that could not be delivered, and is not what was published.
+#[must_use]
+pub fn undeliverable(headers: Option<&async_nats::HeaderMap>) -> Option<&str> {
+    headers?.get(UNDELIVERABLE).map(async_nats::HeaderValue::as_str)
+}
+
+/// What was published of a message that is undeliverable: its payload, where the stream still has it.
+pub async fn published(js: &jetstream::Context, stream: &str, sequence: u64) -> Option<Vec<u8>> {
+    #[derive(Deserialize)]
+    struct Answer {
+        message: Message,
+    }
+    #[derive(Deserialize)]
+    struct Message {
+        #[serde(default)]
+        data: String,
+    }
+    // This answer is JSON, with header and payload as base64.
+    let wanted = serde_json::json!({ "seq": sequence });
+    let answer: Answer = js.request(format!("STREAM.MSG.GET.{stream}"), &wanted).await.ok()?;
+    STANDARD.decode(answer.message.data).ok()
+}
+
+/// A relay to some servers. It takes no more connections once it is dropped.
+#[derive(Debug)]
+pub(super) struct Relay {
+    /// Where it listens, once for each server.
+    pub(super) addresses: Vec<SocketAddr>,
+    servers: Arc<Servers>,
+    _stop_on_drop: DropGuard,
+}
+
+/// The servers that it relays to.
+#[derive(Debug)]
+struct Servers {
+    /// Each with its host and its port: those that were named, and those of which they told.
+    known: Mutex<Vec<(String, u16)>>,
+    /// Which is tried next. async-nats asks for another connection where one is of no use.
+    next: AtomicUsize,
+    /// Why none could be reached, the last time.
+    failure: Mutex<Option<io::Error>>,
+    /// Whether one of them wants TLS, so that nothing can be looked at here.
+    encrypted: AtomicBool,
+    replaced: mpsc::Sender<Replaced>,
+}
+
+impl Relay {
+    /// Begins to listen, and hands what was replaced to `replaced`.
+    ///
+    /// # Errors
+    /// If it cannot listen.
+    pub(super) async fn start(servers: &[ServerAddr]) -> io::Result<(Self, mpsc::Receiver<Replaced>)> {
+        let (sender, replaced) = mpsc::channel(UNRECORDED_MAX);
+        let count = servers.len().max(1);
+        let known: Vec<_> = servers.iter().map(|server| (server.host().to_owned(), server.port())).collect();
+        let servers = Arc::new(Servers {
+            next: AtomicUsize::new(rand::random_range(0..count)),
+            known: Mutex::new(known),
+            failure: Mutex::default(),
+            encrypted: AtomicBool::new(false),
+            replaced: sender,
+        });
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let mut addresses = Vec::new();
+        for _ in 0..count {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+            addresses.push(listener.local_addr()?);
+            let (servers, stop, connections) = (Arc::clone(&servers), stop.clone(), tasks.clone());
+            tasks.spawn(async move { stop.run_until_cancelled(accept(&listener, &servers, &connections)).await });
+        }
+        let relay = Self {
+            addresses,
+            servers,
+            _stop_on_drop: stop.drop_guard(),
+        };
+        Ok((relay, replaced))
+    }
+
+    /// Why no server could be reached, if that was so.
+    pub(super) fn failure(&self) -> Option<io::Error> {
+        self.servers.failure.lock().take()
+    }
+
+    /// Whether a server wants TLS.
+    pub(super) fn encrypted(&self) -> bool {
+        self.servers.encrypted.load(Ordering::Relaxed)
+    }
+}
+
+/// A connection outlives its listener: what was sent before the client went is still passed on.
+async fn accept(listener: &TcpListener, servers: &Arc<Servers>, connections: &TaskTracker) {
+    loop {
+        match listener.accept().await {
+            Ok((client, peer)) => {
+                let servers = Arc::clone(servers);
+                connections.spawn(async move {
+                    if !owner::is_ours(peer).await {
+                        debug!("another user of this machine wanted to be relayed to NATS");
+                    } else if let Err(error) = relay(client, &servers).await {
+                        debug!("a connection to NATS ended: {error}");
+                    }
+                });
+            }
+            // Out of descriptors, most likely: async-nats tries again.
+            Err(error) => {
+                debug!("cannot take a connection to be relayed: {error}");
+                tokio::time::sleep(REACH / 10).await;
+            }
+        }
+    }
+}
+
+/// Relays one connection until one side ends it.
+async fn relay(mut client: TcpStream, servers: &Servers) -> io::Result<()> {
+    client.set_nodelay(true)?;
+    let mut server = servers.reach().await?;
+    server.set_nodelay(true)?;
+    let (from_server, to_server) = server.split();
+    let (from_client, to_client) = client.split();
+    tokio::select! {
+        ended = down(from_server, to_client, servers) => ended,
+        ended = up(from_client, to_server) => ended,
+    }
+}
+
+/// What we send.
+async fn up(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>) -> io::Result<()> {
+    let mut buffer = BytesMut::new();
+    loop {
+        buffer.reserve(BUFFER);
+        if from.read_buf(&mut buffer).await? == 0 {
+            return Ok(());
+        }
+        to.write_all_buf(&mut buffer).await?;
+    }
+}
+
+/// What the server sends.
+async fn down(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, servers: &Servers) -> io::Result<()> {
+    let (mut buffer, mut scanner, mut replaced) = (BytesMut::new(), Scanner::default(), Vec::new());
+    let mut greeted = false;
+    loop {
+        buffer.reserve(BUFFER);
+        if from.read_buf(&mut buffer).await? == 0 {
+            return Ok(());
+        }
+        let pieces = scanner.scan(&mut buffer, &mut replaced).map_err(io::Error::other)?;
+        if !greeted && let Some(greeting) = pieces.first() {
+            greeted = true;
+            servers.greeted(greeting);
+        }
+        for piece in pieces {
+            to.write_all(&piece).await?;
+        }
+        for message in replaced.drain(..) {
+            // Where too many wait, this one is not recorded.
+            servers.replaced.try_send(message).ok();
+        }
+    }
+}
+
+impl Servers {
+    /// A connection to one of them, the next one first.
+    async fn reach(&self) -> io::Result<TcpStream> {
+        let known = self.known.lock().clone();
+        let first = self.next.load(Ordering::Relaxed);
+        let mut failure = io::Error::from(io::ErrorKind::NotFound);
+        for place in (first..).take(known.len()) {
+            let (host, port) = &known[place % known.len()];
+            // Also where it is not reached in time: who asks again is to get another one.
+            self.next.store((place + 1) % known.len(), Ordering::Relaxed);
+            match tokio::time::timeout(REACH, TcpStream::connect((host.as_str(), *port))).await {
+                Ok(Ok(connected)) => return Ok(connected),
+                Ok(Err(error)) => failure = error,
+                Err(_) => failure = io::ErrorKind::TimedOut.into(),
+            }
+        }
+        let told = io::Error::new(failure.kind(), failure.to_string());
+        *self.failure.lock() = Some(failure);
+        Err(told)
+    }
+
+    /// Reads the first line of a server: which others there are, and whether it wants TLS.
+    fn greeted(&self, greeting: &[u8]) {
+        #[derive(Deserialize)]
+        struct Info {
+            #[serde(default)]
+            connect_urls: Vec<String>,
+            #[serde(default)]
+            tls_required: bool,
+        }
+        let line = greeting.split(|byte| *byte == b'\r').next().unwrap_or_default();
+        let Some(Ok(info)) = line.strip_prefix(b"INFO ").map(serde_json::from_slice::<Info>) else {
+            return;
+        };
+        if info.tls_required {
+            self.encrypted.store(true, Ordering::Relaxed);
+        }
+        let mut known = self.known.lock();
+        for url in info.connect_urls {
+            let Ok(server) = url.parse::<ServerAddr>() else { continue };
+            let server = (server.host().to_owned(), server.port());
+            if !known.contains(&server) {
+                known.push(server);
+            }
+        }
+    }
+}
