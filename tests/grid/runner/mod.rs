@@ -1,6 +1,7 @@
 //! A runner as a process of its own, over a real nats-server: what it does when it must end something, or itself.
 
 mod ahead;
+mod asks;
 mod changed;
 mod clocks;
 mod everybody;
