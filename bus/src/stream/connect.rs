@@ -1,9 +1,10 @@
 //! Connecting to NATS, and being sure that it is a NATS that can be relied on.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use async_nats::{
     Client, ConnectOptions, Event, ServerAddr,
+    connection::State,
     jetstream::{self, context::ContextBuilder},
 };
 use tracing::{debug, info, warn};
@@ -127,6 +128,16 @@ pub async fn patiently(urls: &str, name: &str) -> Result<Bus, Error> {
             connected => return connected,
         }
     }
+}
+
+/// How often a client's connection was made.
+pub(super) fn connects(client: &Client) -> u64 {
+    client.statistics().connects.load(Ordering::Relaxed)
+}
+
+/// The number of the connection that what is sent now goes over: the next one, while there is none.
+pub(super) fn connection(client: &Client) -> u64 {
+    connects(client) + u64::from(client.connection_state() != State::Connected)
 }
 
 fn options(name: &str, servers: &[ServerAddr]) -> ConnectOptions {
