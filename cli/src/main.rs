@@ -6,6 +6,7 @@ mod bring;
 mod client;
 mod commands;
 mod failure;
+mod machine;
 mod output;
 mod project;
 mod scan;

@@ -1,6 +1,6 @@
 //! `rgrid runner`.
 
-use std::{convert::Infallible, fs, num::NonZero, ops::RangeInclusive, path::PathBuf, process::ExitCode, thread, time::Duration};
+use std::{convert::Infallible, ops::RangeInclusive, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use bus::ids::{Queue, WorkerId, default_token};
@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     failure::usage,
+    machine,
     up::{default_data_dir, worker_name},
     values::{ByteSize, Cpus, Pair, Span},
 };
@@ -231,20 +232,12 @@ fn print_config(args: &RunnerArgs, config: &runner::Config) -> anyhow::Result<()
     }))
 }
 
-/// The CPUs of this machine, or of the container that we are in.
+/// The CPUs of this machine, in thousandths.
 fn machine_cpus() -> u32 {
-    let cpus = thread::available_parallelism().map_or(1, NonZero::get);
-    u32::try_from(cpus).unwrap_or(1).saturating_mul(1000)
+    u32::try_from(machine::cpus()).unwrap_or(1).saturating_mul(1000)
 }
 
-/// Four fifths of the memory of this machine, or of the container that we are in: the rest is for the system and for us.
+/// Four fifths of the memory of this machine: the rest is for the system and for us.
 fn machine_memory() -> u64 {
-    let info = rustix::system::sysinfo();
-    let machine = u64::from(info.mem_unit).saturating_mul(info.totalram as u64);
-    let limits = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
-    let limit = limits
-        .iter()
-        .filter_map(|path| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok())
-        .min();
-    limit.unwrap_or(u64::MAX).min(machine) / 5 * 4
+    machine::memory() / 5 * 4
 }
