@@ -93,12 +93,19 @@ impl State {
     /// When something may be to be done next that is not to wait for the next tick.
     #[must_use]
     pub fn next_due(&self, now: Instant) -> Option<Instant> {
-        let timer = || {
-            let wall = self.wall(now)?;
-            let ahead = (self.timers.next_due(wall)? - wall).to_std().ok()?;
-            now.checked_add(ahead)
-        };
-        self.connections.next_due(now).into_iter().chain(timer()).min()
+        self.next_death(now).into_iter().chain(self.next_timer(now)).min()
+    }
+
+    /// When a session whose connection went has had the time to make another.
+    pub(crate) fn next_death(&self, now: Instant) -> Option<Instant> {
+        self.connections.next_due(now)
+    }
+
+    /// When the next job that waits for a time is to be looked at.
+    pub(crate) fn next_timer(&self, now: Instant) -> Option<Instant> {
+        let wall = self.wall(now)?;
+        let ahead = (self.timers.next_due(wall)? - wall).to_std().ok()?;
+        now.checked_add(ahead)
     }
 
     /// Whether something is to be done for a job that waits, or for a batch.
