@@ -84,6 +84,8 @@ pub(crate) struct Begin {
     /// The fold of the log up to a sequence.
     pub(crate) state: State,
     pub(crate) sequence: u64,
+    /// Whether events before that were skipped, which could not be read.
+    pub(crate) skipped: bool,
     /// The log's last sequence now.
     pub(crate) last: u64,
     pub(crate) keeper: Option<Keeper>,
@@ -112,6 +114,8 @@ pub(crate) struct Watcher {
     /// Up to where the log is known by what we did: further than it is folded, for a moment.
     known: u64,
     keeper: Option<Keeper>,
+    /// Whether events were skipped that could not be read: a program that can must read the log anew.
+    skipped: bool,
     lanes: Lanes,
     planned_at: Instant,
     /// A session began or ended since the last plan.
@@ -144,6 +148,7 @@ impl Watcher {
             place: None,
             known: 0,
             keeper: begin.keeper,
+            skipped: begin.skipped,
             lanes: Lanes::default(),
             planned_at: Instant::now(),
             outdated: false,
@@ -226,6 +231,7 @@ impl Watcher {
                 }
                 self.hurry.store(!self.state.windows.is_empty(), Ordering::Relaxed);
                 self.read += events.count;
+                self.skipped |= events.skipped;
                 if !self.caught_up && (events.pending <= CAUGHT_UP || events.last.sequence >= self.last_at_start) {
                     self.caught_up = true;
                     let took = self.began.elapsed();
@@ -331,7 +337,7 @@ impl Watcher {
         if let (Some(keeper), Some(place)) = (&mut self.keeper, &self.place)
             && place.sequence >= self.known
         {
-            keeper.consider(&self.state, place, now);
+            keeper.consider(&self.state, place, self.skipped, now);
         }
     }
 
