@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Key, Session, State};
-use crate::connections::{Connection, Connections, SETTLED};
+use crate::connections::{Connection, SETTLED};
 
 /// The watcher hears nothing if its own last heartbeat that came back is older than this.
 const DEAF_AFTER: Duration = Duration::from_secs(1);
@@ -53,8 +53,12 @@ impl State {
     }
 
     /// The broker is heard on its clients' connections from now on, and was not before.
+    ///
+    /// Which server each session was on, and which servers fell silent, stays known: the server that did may be the one that the
+    /// watcher was on itself, and its other clients find another one later than the watcher.
     pub fn listen_to_connections(&mut self, now: Instant) {
-        self.connections = Connections::default();
+        let sessions = &self.sessions;
+        self.connections.retain(|key| sessions.contains_key(key));
         self.doubt_connections(now);
     }
 
