@@ -10,6 +10,7 @@ pub mod read;
 pub mod secrets;
 pub mod setup;
 pub mod sys;
+pub mod whole;
 pub mod work;
 
 /// The stream of all events.
