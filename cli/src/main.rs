@@ -12,6 +12,7 @@ mod project;
 mod scan;
 mod service;
 mod text;
+mod trust;
 mod up;
 mod values;
 
@@ -43,6 +44,7 @@ use crate::{
         secret::secret,
         status::status,
         storage::storage,
+        trust::trust,
         undo::undo,
         version::version,
         workers::workers,
@@ -113,6 +115,7 @@ fn running(verb: Verb) -> Running {
         Verb::Projector(args) => Box::pin(service::projector(args)),
         Verb::Watcher(args) => Box::pin(service::watcher(args)),
         Verb::Runner(args) => Box::pin(service::runner(*args)),
+        Verb::Trust(args) => Box::pin(async move { trust(&args) }),
         Verb::Docs(args) => Box::pin(async move { docs(&args) }),
         Verb::Completions(args) => Box::pin(async move { completions(&args) }),
         Verb::Version(args) => Box::pin(async move { version(&args) }),

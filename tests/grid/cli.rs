@@ -7,6 +7,7 @@ mod contract;
 mod doctor;
 mod drain;
 pub(crate) mod here;
+mod hostile;
 mod interrupt;
 mod look;
 mod lost_answers;

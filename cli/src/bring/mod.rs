@@ -38,6 +38,7 @@ pub(crate) use self::{
     replaced::DIR as OWN_DIR,
     report::{Report, Unsaved, names},
     sent::Sent,
+    state::dir as state_dir,
 };
 use self::{
     journal::Journal,

@@ -21,6 +21,7 @@ pub(crate) mod runtimes;
 pub(crate) mod secret;
 pub(crate) mod status;
 pub(crate) mod storage;
+pub(crate) mod trust;
 pub(crate) mod undo;
 pub(crate) mod version;
 pub(crate) mod workers;

@@ -13,7 +13,7 @@ pub(crate) use self::{
     bar::Bar,
     streams::Streams,
     table::{Align, table},
-    words::{ago, clock, counted, cpus, duration, harmless, one_line, size, typed, words_of, words_of_wait},
+    words::{ago, clock, counted, cpus, duration, harmless, one_line, shown_lines, size, typed, words_of, words_of_wait},
 };
 
 /// Prints text on standard output as it is.

@@ -292,6 +292,15 @@ pub(crate) fn harmless(text: &str) -> String {
     shown
 }
 
+/// A text of several lines that others wrote, each line of it harmless and indented; of a long one the beginning.
+pub(crate) fn shown_lines(text: &str, most: usize) -> String {
+    let mut lines: Vec<String> = text.lines().take(most).map(|line| format!("  {}", harmless(line))).collect();
+    if text.lines().nth(most).is_some() {
+        lines.push("  …".to_owned());
+    }
+    lines.join("\n")
+}
+
 #[cfg(test)]
 mod tests {
     use bus::{
