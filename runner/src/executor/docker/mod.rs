@@ -40,11 +40,12 @@ use super::{
     runtimes::Runtimes,
 };
 
-mod archive;
+pub mod archive;
 mod body;
 pub(crate) mod catalogue;
 mod container;
 mod image;
+pub mod load;
 mod output;
 mod program;
 mod stored;
