@@ -100,8 +100,8 @@ pub(crate) struct RunnerArgs {
     /// How long the installation of a job's packages may take
     #[arg(long, value_name = "TIME", env = "RGRID_INSTALL_TIMEOUT", default_value = "30m")]
     install_timeout: Span,
-    /// Let the installation of packages in containers see this user's pip.conf, uv.toml, .netrc and .npmrc, and variables such as
-    /// PIP_INDEX_URL that hold credentials: the packages' own code can read them then
+    /// Let the installation of packages in containers see this user's pip.conf, uv.toml, .netrc and .npmrc, and variables that hold
+    /// credentials for indexes and proxies: the packages' own code can read them then
     #[arg(long, env = "RGRID_INSTALL_CREDENTIALS")]
     install_credentials: bool,
     #[command(flatten)]
