@@ -13,6 +13,9 @@ use crate::{
     spec::ExecutorKind,
 };
 
+/// What stands among a worker's versions where its containers may reach the cloud's metadata service: why.
+pub const METADATA_OPEN: &str = "metadata_open";
+
 /// Everything that can happen to a worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]

@@ -53,6 +53,8 @@ pub struct Config {
     pub cache_bytes: u64,
     /// How long the installation of a job's packages may take.
     pub install_timeout: Duration,
+    /// Whether installations in containers see this user's credentials and configuration files for package indexes.
+    pub install_credentials: bool,
     /// How much of one attempt's log may wait on disk for the store, in bytes.
     pub spool_bytes: u64,
 }

@@ -97,7 +97,13 @@ pub async fn run(config: Config, stop: CancellationToken, restart: CancellationT
         path: config.work_dir.display().to_string(),
         source,
     })?;
-    let packages = Packages::below(&config.work_dir, config.cache_bytes, config.install_timeout, &roots);
+    let packages = Packages::below(
+        &config.work_dir,
+        config.cache_bytes,
+        config.install_timeout,
+        config.install_credentials,
+        &roots,
+    );
     let packages = packages.map_err(|source| Error::WorkDir {
         path: config.work_dir.display().to_string(),
         source,

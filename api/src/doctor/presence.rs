@@ -5,14 +5,17 @@ use std::collections::BTreeMap;
 use bus::{
     stream::PRESENCE,
     subjects,
-    worker::{ADVISORIES, Beat},
+    worker::{ADVISORIES, Beat, METADATA_OPEN},
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::{StreamExt as _, stream};
 use serde_json::{Value, json};
 
 use super::{PATIENCE, broker::Broker, count, some, tables::Known};
-use crate::{app::App, view::Finding};
+use crate::{
+    app::App,
+    view::{Finding, WorkerView},
+};
 
 /// How old the last beat of one who lives may be: watchers beat twice a second, workers once.
 const FRESH: (TimeDelta, TimeDelta) = (TimeDelta::seconds(3), TimeDelta::seconds(5));
@@ -102,6 +105,17 @@ fn of_watchers(watchers: &[&Seen], now: DateTime<Utc>) -> Vec<Finding> {
     Vec::new()
 }
 
+/// Whether a worker's containers may reach the credentials of its machine.
+fn metadata(worker: &WorkerView) -> Option<Finding> {
+    let why = worker.versions.get(METADATA_OPEN).filter(|_| worker.state == "live")?;
+    let what = format!(
+        "containers of worker {} may reach its cloud's metadata service (169.254.169.254), because {why}",
+        worker.id
+    );
+    let advice = "run it as root beside Docker, with iptables; or give the machine no role, or have its service ask for a token at one hop";
+    Some(Finding::notice("workers", what, advice))
+}
+
 fn of_workers(live: usize, known: &Known) -> Vec<Finding> {
     let mut findings = Vec::new();
     if live == 0 {
@@ -125,6 +139,7 @@ fn of_workers(live: usize, known: &Known) -> Vec<Finding> {
             .since(worker.ended_at),
         );
     }
+    findings.extend(known.workers.iter().flatten().filter_map(metadata));
     let cordoned = known
         .workers
         .iter()

@@ -101,6 +101,10 @@ pub(crate) struct RunnerArgs {
     /// How long the installation of a job's packages may take
     #[arg(long, value_name = "TIME", env = "RGRID_INSTALL_TIMEOUT", default_value = "30m")]
     install_timeout: Span,
+    /// Let the installation of packages in containers see this user's pip.conf, uv.toml, .netrc and .npmrc, and variables that hold
+    /// credentials for indexes and proxies: the packages' own code can read them then
+    #[arg(long, env = "RGRID_INSTALL_CREDENTIALS")]
+    install_credentials: bool,
     #[command(flatten)]
     common: Common,
     #[command(flatten)]
@@ -204,6 +208,7 @@ fn config(args: &RunnerArgs) -> anyhow::Result<runner::Config> {
         spool_bytes: args.spool.0,
         cache_bytes: args.cache_bytes.0,
         install_timeout: args.install_timeout.0,
+        install_credentials: args.install_credentials,
     })
 }
 
@@ -229,6 +234,7 @@ fn print_config(args: &RunnerArgs, config: &runner::Config) -> anyhow::Result<()
         "spool_bytes": config.spool_bytes,
         "cache_bytes": config.cache_bytes,
         "install_timeout_ms": args.install_timeout.millis(),
+        "install_credentials": args.install_credentials,
     }))
 }
 

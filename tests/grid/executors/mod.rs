@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 mod docker;
+mod guarded;
 mod limits;
 mod process;
 mod table;

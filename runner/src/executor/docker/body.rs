@@ -3,7 +3,8 @@
 use std::{collections::HashMap, path::Path};
 
 use bollard::models::{
-    ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountBindOptions, MountType, ResourcesUlimits, SystemInfo,
+    ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountBindOptions, MountType, ResourcesUlimits,
+    RestartPolicy, RestartPolicyNameEnum, SystemInfo,
 };
 use bus::dependencies::Kind;
 use rustix::process::{Resource, getrlimit};
@@ -22,6 +23,9 @@ const SECRETS: &str = "/run/rgrid-secrets";
 pub(crate) const PACKAGES: &str = "/opt/rgrid/packages";
 /// The user and group of a job when the runner is root: `nobody`, who owns nothing.
 const NOBODY: u32 = 65534;
+
+/// How much sooner than others the kernel ends a job's processes where memory runs out, in thousandths of it all.
+const OOM_SCORE: i64 = 500;
 
 /// The label of the runner's process: a container is left over if that is gone.
 pub(super) const RUNNER: &str = "rgrid.runner";
@@ -130,7 +134,8 @@ pub(super) fn of(
     if let (Some(Packages { kind: Kind::Pip, .. }), Some(program)) = (&launch.packages, interpreter.first_mut()) {
         *program = format!("{PACKAGES}/bin/python");
     }
-    let note = config.note.as_ref().map(|note| (NOTE, note.display().to_string()));
+    // Always there: an image brings labels of its own.
+    let note = config.note.as_ref().map(|note| note.display().to_string()).unwrap_or_default();
     let labels = [
         ("rgrid.job", launch.job.to_string()),
         ("rgrid.attempt", launch.attempt.to_string()),
@@ -138,8 +143,8 @@ pub(super) fn of(
         (WORKER, config.worker.to_string()),
         (RUNNER, runner.to_string()),
         (MACHINE, machine()),
+        (NOTE, note),
     ];
-    let labels = labels.into_iter().chain(note);
     Ok(ContainerCreateBody {
         image: Some(image.id.clone()),
         // An image's own entry point would change what the command means.
@@ -154,13 +159,18 @@ pub(super) fn of(
         working_dir: Some(work_dir(launch)),
         // In the network of another it has the name that it has there.
         hostname: setting.host.clone().filter(|_| !config.network.as_deref().is_some_and(is_shared)),
+        // An image's own check would run in the container all the while, beside the job.
+        healthcheck: Some(HealthConfig {
+            test: Some(vec!["NONE".to_owned()]),
+            ..HealthConfig::default()
+        }),
         // Open until what there is to read was sent, and then at its end.
         open_stdin: Some(launch.stdin.is_some()),
         stdin_once: Some(launch.stdin.is_some()),
         attach_stdin: Some(launch.stdin.is_some()),
         attach_stdout: Some(true),
         attach_stderr: Some(true),
-        labels: Some(labels.map(|(name, value)| (name.to_owned(), value)).collect()),
+        labels: Some(labels.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()),
         host_config: Some(host_config(launch, config, setting, has_init)?),
         ..ContainerCreateBody::default()
     })
@@ -199,12 +209,20 @@ fn host_config(launch: &Launch, config: &Config, setting: &Setting, has_init: bo
         memory_swap: memory,
         // Nothing means 64 MiB.
         shm_size: (shm > 0).then_some(shm),
-        ulimits: Some(setting.ulimits.clone()),
+        ulimits: Some(limits(launch, setting)),
         nano_cpus: cpu.map(|milli| i64::from(milli) * 1_000_000),
         pids_limit: Some(config.pids),
         cap_drop: Some(vec!["ALL".to_owned()]),
         security_opt: Some(vec!["no-new-privileges".to_owned()]),
         readonly_rootfs: Some(true),
+        // Whatever the daemon's own defaults are: no other container joins, and none begins again by itself.
+        ipc_mode: Some("private".to_owned()),
+        restart_policy: Some(RestartPolicy {
+            name: Some(RestartPolicyNameEnum::NO),
+            maximum_retry_count: None,
+        }),
+        // Where the machine runs out of memory, a job goes before the daemon, the runner and its neighbours.
+        oom_score_adj: Some(OOM_SCORE),
         init: Some(has_init),
         network_mode: config.network.clone(),
         // The output is read as it comes. What is stored besides is for a runner that restarts, and bounded: 192 MiB at most
@@ -219,6 +237,20 @@ fn host_config(launch: &Launch, config: &Config, setting: &Setting, has_init: bo
         }),
         ..HostConfig::default()
     })
+}
+
+/// The runner's own limits; but what a program with secrets had in its memory is written to no file.
+fn limits(launch: &Launch, setting: &Setting) -> Vec<ResourcesUlimits> {
+    let mut limits = setting.ulimits.clone();
+    if !launch.secrets.is_empty() {
+        limits.retain(|limit| limit.name.as_deref() != Some("core"));
+        limits.push(ResourcesUlimits {
+            name: Some("core".to_owned()),
+            soft: Some(0),
+            hard: Some(0),
+        });
+    }
+    limits
 }
 
 fn mounts(launch: &Launch) -> Result<Vec<Mount>, Error> {
