@@ -16,6 +16,9 @@ use crate::{
     sessions::{Entry, Stop},
 };
 
+/// A list of more than so much is written beside the session's loop.
+const MANY: usize = 1000;
+
 /// Keeps what a command left behind, unless the runner's own shutdown ended it. A cancel that comes now ends that too, and nothing is kept.
 pub(crate) async fn collect(
     context: &Context,
@@ -95,7 +98,15 @@ async fn keep_log(context: &Context, kept: Kept, logbook: Logbook) -> Result<Opt
     if manifest.is_empty() {
         return Ok(None);
     }
-    let json = bytes::Bytes::from(manifest.to_json());
+    let (manifest, json) = if manifest.outputs.len() + manifest.links.len() + manifest.deleted.len() > MANY {
+        // Many megabytes take a while.
+        let written = tokio::task::spawn_blocking(move || (manifest.to_json(), manifest)).await;
+        written.map(|(json, manifest)| (manifest, json)).map_err(|_| output::Error::Look)?
+    } else {
+        let json = manifest.to_json();
+        (manifest, json)
+    };
+    let json = bytes::Bytes::from(json);
     let sha256 = patiently("store the list of outputs", || context.files.put_bytes(json.clone()))
         .await
         .map_err(Broken::Manifest)?;

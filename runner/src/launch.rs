@@ -98,7 +98,7 @@ async fn secrets(context: &Context, entry: &mut Entry, job: &Job, logbook: &mut 
         Ok(values) => values,
         Err(error) => return Ok(Err(error.into())),
     };
-    Ok(match logbook.mask(&values) {
+    Ok(match logbook.mask(&values).await {
         Ok(()) => Ok(values),
         Err(error) => Err(error.into()),
     })

@@ -11,6 +11,7 @@ mod facts;
 mod fence;
 mod gone;
 mod handover;
+mod heartbeat;
 pub mod inputs;
 mod keep;
 mod lanes;

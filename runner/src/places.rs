@@ -168,7 +168,7 @@ impl Dirs {
         let (since, given) = self.given?;
         let now = self.status().ok()?;
         let since = if given == now { since } else { Instant::now() };
-        let holds = |path: &Path, names: usize| std::fs::read_dir(path).is_ok_and(|entries| entries.count() == names);
+        let holds = |path: &Path, names: usize| std::fs::read_dir(path).is_ok_and(|entries| entries.take(names + 1).count() == names);
         let untouched = self.telling && given == now;
         let emptied = || {
             let rights = |of: &[Status; 3]| [of[0].rights, of[1].rights];

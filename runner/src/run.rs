@@ -21,6 +21,7 @@ use crate::{
     dispatcher::Room,
     equip,
     executor::docker::catalogue::Catalogue,
+    heartbeat::Heart,
     open,
     packages::Packages,
     patience::patiently,
@@ -276,8 +277,12 @@ async fn serve(config: &Config, context: &Arc<Context>, told: &Told, note: &mut 
         debug!("cannot read yet which runtimes the deployment has: {error}");
     }
     tracker.spawn(quiet.clone().run_until_cancelled_owned(equip::keep(Arc::clone(context))));
-    let beats = presence::beat(Arc::clone(context), config.clone(), free, pulse, quiet.clone());
-    let beats = tracker.spawn(beats);
+    let heart = Heart::new(context, config, free, pulse);
+    match heart.clone().stand_in(&config.nats, quiet.clone()) {
+        Ok(beats) => drop(tracker.spawn(beats)),
+        Err(error) => warn!("no thread of its own beats for this worker: {error}"),
+    }
+    let beats = tracker.spawn(heart.beat(quiet.clone()));
     info!(
         "worker {} serves {} with {} CPUs",
         config.worker,

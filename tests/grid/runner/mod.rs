@@ -5,6 +5,7 @@ mod changed;
 mod clocks;
 mod everybody;
 mod fence;
+mod heartbeats;
 mod leave;
 mod notes;
 mod outages;
