@@ -213,6 +213,7 @@ fn asked(context: &Context, place: &Place, job: &Job, attempt: Attempt, notice: 
         inputs: place.inputs.clone(),
         installs: false,
         stdin: spec.stdin.is_some().then(|| place.stdin()),
+        user: place.run_as(),
         limits: Limits {
             cpu_milli: spec.resources.cpu_limit.then_some(spec.resources.cpu_milli),
             memory_bytes: spec.resources.memory_bytes,

@@ -36,6 +36,7 @@ mod sessions;
 mod shutdown;
 mod stage;
 mod taken;
+pub mod users;
 
 pub use config::Config;
 pub use run::{Error, run};

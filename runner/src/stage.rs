@@ -89,7 +89,10 @@ pub(crate) async fn lay(store: &Files, place: &Place, spec: &JobSpec) -> Result<
         .try_collect()
         .await?;
     if tree.links.is_empty() && tree.dirs.is_empty() {
-        return Ok(Layout { files, ..Layout::default() });
+        return Ok(Layout {
+            files,
+            ..Layout::default()
+        });
     }
     let work = work.clone();
     blocking(move || lay_links(&work, files, tree)).await
@@ -104,7 +107,11 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + S
 async fn make_dirs<'a>(work: &Path, listed: impl Iterator<Item = &'a RelPath>, inputs: &[InputFile]) -> Result<(), Error> {
     let parents = inputs.iter().filter_map(|input| Path::new(input.path.as_str()).parent());
     let named: BTreeSet<&Path> = listed.map(|dir| Path::new(dir.as_str())).chain(parents).collect();
-    let dirs: Vec<PathBuf> = named.into_iter().filter(|dir| !dir.as_os_str().is_empty()).map(|dir| work.join(dir)).collect();
+    let dirs: Vec<PathBuf> = named
+        .into_iter()
+        .filter(|dir| !dir.as_os_str().is_empty())
+        .map(|dir| work.join(dir))
+        .collect();
     if dirs.is_empty() {
         return Ok(());
     }

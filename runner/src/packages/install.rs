@@ -149,6 +149,8 @@ async fn prepare(asked: &Asked<'_>, new: &New, options: &[&str]) -> Result<Launc
         // They are in another directory, and touched by nobody yet.
         inputs: Inputs::default(),
         installs: true,
+        // What they install is every job's.
+        user: None,
         ..asked.launch.clone()
     })
 }

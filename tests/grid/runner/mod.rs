@@ -10,6 +10,7 @@ mod leave;
 mod notes;
 mod outages;
 mod restart;
+mod strangers;
 
 use std::{
     fs::File,
