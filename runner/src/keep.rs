@@ -33,12 +33,14 @@ pub(crate) async fn collect(
     }
     let keeping = async {
         match ran {
-            Ok(done) => keep(context, place, (laid, wanted), logbook).await.map(|manifest| (done, manifest)),
+            Ok(done) => Box::pin(keep(context, place, (laid, wanted), logbook))
+                .await
+                .map(|manifest| (done, manifest)),
             // What it said before it failed (an image that was pulled, the command's first lines) is kept all the same.
             Err(error) => {
                 let outcome = error.outcome();
                 let usage = Usage::default();
-                keep_log(context, Kept::default(), logbook)
+                Box::pin(keep_log(context, Kept::default(), logbook))
                     .await
                     .map(|manifest| (Done { outcome, usage }, manifest))
             }
