@@ -11,6 +11,7 @@ mod facts;
 mod fence;
 mod gone;
 mod handover;
+mod heartbeat;
 pub mod inputs;
 mod keep;
 mod lanes;
@@ -35,6 +36,7 @@ mod sessions;
 mod shutdown;
 mod stage;
 mod taken;
+pub mod users;
 
 pub use config::Config;
 pub use run::{Error, run};

@@ -17,6 +17,9 @@ use crate::{attempt::Context, stage::chain};
 /// How often NATS is asked for a secret that it does not tell, and the pause between.
 const TRIES: u32 = 60;
 const PAUSE: Duration = Duration::from_millis(500);
+/// How long an attempt's secrets may be together, in bytes: all are searched for in all that it prints. Linux gives a plain process no
+/// more than 2 MiB of variables and arguments.
+const MAX_TOTAL: usize = 512 << 10;
 /// The directory for them, beside an attempt's others.
 const DIR: &str = "secrets";
 
@@ -61,6 +64,8 @@ pub(crate) enum Error {
     },
     #[error("the secret `{name}` cannot be opened: {why}")]
     Closed { name: bus::ids::Token, why: secrets::Error },
+    #[error("the job's secrets are longer than {} KiB together; let it read the largest from where they are kept", MAX_TOTAL >> 10)]
+    TooLong,
     #[error("the secret `{name}` cannot be read: {why}")]
     Away { name: bus::ids::Token, why: String },
 }
@@ -97,6 +102,9 @@ pub(crate) async fn of(context: &Context, job: &Job) -> Result<Values, Error> {
             Ok(value) => values.0.insert(variable.clone(), value),
             Err(why) => return Err(Error::Closed { name, why }),
         };
+        if values.0.values().map(String::len).sum::<usize>() > MAX_TOTAL {
+            return Err(Error::TooLong);
+        }
     }
     Ok(values)
 }

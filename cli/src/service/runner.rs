@@ -5,7 +5,10 @@ use std::{convert::Infallible, ops::RangeInclusive, path::PathBuf, process::Exit
 use anyhow::Context as _;
 use bus::ids::{Queue, WorkerId, default_token};
 use clap::{Args, ValueEnum};
-use runner::executor::{Preference, RuntimeTable};
+use runner::{
+    executor::{Preference, RuntimeTable},
+    users::JobUsers,
+};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -76,6 +79,11 @@ pub(crate) struct RunnerArgs {
     /// Where attempts have their directories [default: below the data directory]
     #[arg(long, value_name = "DIR", env = "RGRID_WORK_DIR")]
     work_dir: Option<PathBuf>,
+    /// Which users jobs run as where the runner is root: a range FIRST-LAST of user numbers that nobody else has, one for each job; auto is
+    /// 2100000000-2100065535, for plain processes only where everybody may enter the work directory and the directories of PATH; off is
+    /// root, and nobody (65534) in containers
+    #[arg(long, value_name = "RANGE", env = "RGRID_JOB_USERS", default_value = "auto")]
+    job_users: JobUsers,
     /// How long running jobs may go on by themselves when the worker is told to stop; then they are ended, and run elsewhere
     #[arg(long, value_name = "TIME", env = "RGRID_DRAIN", default_value = "30s")]
     drain: Span,
@@ -198,6 +206,7 @@ fn config(args: &RunnerArgs) -> anyhow::Result<runner::Config> {
         executor: args.executor.into(),
         runtimes,
         work_dir: std::path::absolute(work_dir)?,
+        job_users: args.job_users,
         allow_process: args.allow_process,
         heartbeat: Duration::from_secs(1),
         drain: args.drain.0,
@@ -226,6 +235,11 @@ fn print_config(args: &RunnerArgs, config: &runner::Config) -> anyhow::Result<()
         "allow_process": config.allow_process,
         "runtimes": config.runtimes.names().collect::<Vec<_>>(),
         "work_dir": config.work_dir,
+        "job_users": match config.job_users {
+            JobUsers::Auto => "auto".to_owned(),
+            JobUsers::Off => "off".to_owned(),
+            JobUsers::Range(range) => range.to_string(),
+        },
         "drain_ms": args.drain.millis(),
         "grace_ms": args.grace.millis(),
         "self_fence_ms": args.self_fence.map(Span::millis),

@@ -166,6 +166,8 @@ async fn prepare(asked: &Asked<'_>, new: &New, options: &[&str]) -> Result<(Laun
         // They are in another directory, and touched by nobody yet.
         inputs: Inputs::default(),
         installs: true,
+        // What they install is every job's.
+        user: None,
         ..asked.launch.clone()
     };
     Ok((launch, given.withheld))

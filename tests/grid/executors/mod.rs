@@ -54,6 +54,7 @@ impl Place {
             dir: None,
             scratch_dir: self.0.path().join("scratch"),
             stdin: None,
+            user: None,
             packages: None,
             inputs: runner::inputs::Inputs::default(),
             installs: false,

@@ -6,10 +6,12 @@ mod changed;
 mod clocks;
 mod everybody;
 mod fence;
+mod heartbeats;
 mod leave;
 mod notes;
 mod outages;
 mod restart;
+mod strangers;
 
 use std::{
     fs::File,

@@ -12,7 +12,7 @@ use rustix::process::{Resource, getrlimit};
 use super::{Config, image::Image};
 use crate::{
     executor::{Error, Launch, Packages, process::mark::ProcessId},
-    secrets,
+    secrets, users,
 };
 
 /// Where a container has its work directory.
@@ -21,7 +21,7 @@ pub(crate) const WORK: &str = "/work";
 const SECRETS: &str = "/run/rgrid-secrets";
 /// Where it finds its packages.
 pub(crate) const PACKAGES: &str = "/opt/rgrid/packages";
-/// The user and group of a job when the runner is root: `nobody`, who owns nothing.
+/// The user and group of a job when the runner is root and has no users for its jobs: `nobody`, who owns nothing.
 const NOBODY: u32 = 65534;
 
 /// How much sooner than others the kernel ends a job's processes where memory runs out, in thousandths of it all.
@@ -90,7 +90,15 @@ fn host(name: &str) -> Option<String> {
     fits.then(|| name.to_owned())
 }
 
-/// The runner's own limits, which its plain processes inherit.
+impl Setting {
+    /// User and group of this command: its own, where the runner may give its directories away.
+    fn user_of(&self, launch: &Launch) -> (u32, u32) {
+        let own = launch.user.filter(|_| self.hand_over);
+        own.map_or(self.user, |own| (own.user, own.user))
+    }
+}
+
+/// The runner's own limits, which its plain processes inherit; but no core dump, which holds a job's secrets, unless it asks for one.
 fn ulimits() -> Vec<ResourcesUlimits> {
     let number = |limit: Option<u64>| limit.map_or(-1, |limit| i64::try_from(limit).unwrap_or(-1));
     [("nofile", Resource::Nofile), ("core", Resource::Core)]
@@ -99,7 +107,7 @@ fn ulimits() -> Vec<ResourcesUlimits> {
             let limit = getrlimit(resource);
             ResourcesUlimits {
                 name: Some(name.to_owned()),
-                soft: Some(number(limit.current)),
+                soft: Some(if resource == Resource::Core { 0 } else { number(limit.current) }),
                 hard: Some(number(limit.maximum)),
             }
         })
@@ -155,7 +163,10 @@ pub(super) fn of(
                 .collect(),
         ),
         env: Some(environment(launch, image, setting, has_init)),
-        user: Some(format!("{}:{}", setting.user.0, setting.user.1)),
+        user: Some({
+            let (user, group) = setting.user_of(launch);
+            format!("{user}:{group}")
+        }),
         working_dir: Some(work_dir(launch)),
         // In the network of another it has the name that it has there.
         hostname: setting.host.clone().filter(|_| !config.network.as_deref().is_some_and(is_shared)),
@@ -301,7 +312,7 @@ fn environment(launch: &Launch, image: &Image, setting: &Setting, has_init: bool
     let directory = work_dir(launch);
     let mut variables = HashMap::from([("HOME", "/tmp"), ("TMPDIR", "/tmp"), ("PWD", directory.as_str())]);
     let has = |name: &str| image.variables.contains(name);
-    let user = match setting.user.0 {
+    let user = match setting.user_of(launch).0 {
         0 => "root",
         NOBODY => "nobody",
         _ => "rgrid",
@@ -344,18 +355,12 @@ pub(super) async fn hand_over(launch: &Launch, setting: &Setting) -> Result<bool
     if !setting.hand_over {
         return Ok(false);
     }
-    let (user, group) = setting.user;
+    let (user, group) = setting.user_of(launch);
     if let Some(file) = own {
         std::os::unix::fs::lchown(file, Some(user), Some(group)).map_err(cannot)?;
     }
     let directories = [launch.work_dir.clone(), launch.scratch_dir.clone()];
-    let give = move || {
-        for entry in directories.iter().flat_map(walkdir::WalkDir::new) {
-            std::os::unix::fs::lchown(entry?.path(), Some(user), Some(group))?;
-        }
-        Ok::<(), std::io::Error>(())
-    };
-    let given = tokio::task::spawn_blocking(give).await;
+    let given = tokio::task::spawn_blocking(move || users::give(&directories, user, group)).await;
     given
         .map_err(|error| Error::Broken(error.to_string()))?
         .map_err(|error| Error::Broken(format!("the job's directories could not be given to the user it runs as: {error}")))?;

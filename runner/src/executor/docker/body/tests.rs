@@ -24,6 +24,7 @@ fn launch(limits: Limits) -> Launch {
         packages: None,
         installs: false,
         stdin: None,
+        user: None,
         limits,
         notice: None,
     }

@@ -1,6 +1,7 @@
 //! The spawn helper: a small process of its own that starts a runner's commands, reaps them, and takes them all down with the runner.
 //!
-//! The runner starts one, as its own binary with a hidden first argument, and talks to it over a socket. That buys two things.
+//! The runner starts one for each command that runs at the same time, up to a bound, as its own binary with a hidden first argument, and
+//! talks to it over a socket. That buys two things.
 //! The runner's end of the socket closes however the runner dies, `kill -9` included, and then the helper kills everything it
 //! started. And it is a child subreaper: whatever a command leaves behind becomes the helper's own child, so that it is found
 //! and killed although it changed its group and session.
@@ -16,12 +17,16 @@ use std::{
 };
 
 use parking_lot::{Condvar, Mutex};
-use rustix::net::{SendFlags, send};
+use rustix::{
+    net::{SendFlags, send},
+    process::{Resource, Rlimit, getrlimit, setrlimit},
+};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
 use self::orphans::Orphans;
 use super::wire::Report;
 
+mod enter;
 mod orphans;
 mod reaper;
 mod spawner;
@@ -29,13 +34,20 @@ mod spawner;
 /// The first argument that makes the binary a spawn helper. Not for people.
 pub const VERB: &str = "__spawn-helper";
 
+/// The first argument that makes the binary enter control groups, become another user and then a command. Not for people.
+pub(super) const ENTER: &str = "__enter";
+
 /// Acts as the spawn helper if the command line asks for it, and returns the exit code then.
 ///
 /// A binary that runs a [`super::Process`] calls this first of all in `main`, before it starts threads or a runtime: the helper
 /// is to stay small, and reads nothing of the configuration.
 #[must_use]
 pub fn run_if_asked() -> Option<i32> {
-    (std::env::args_os().nth(1)? == VERB).then(main)
+    match std::env::args_os().nth(1)? {
+        verb if verb == VERB => Some(main()),
+        verb if verb == ENTER => Some(enter::main(std::env::args_os().skip(2))),
+        _ => None,
+    }
 }
 
 /// Serves one runner, whose socket is standard input, until that runner is gone. Returns the exit code.
@@ -59,6 +71,7 @@ fn serve() -> io::Result<()> {
         signal_hook::flag::register(signal, Arc::default())?;
     }
     close_inherited();
+    no_core_dumps();
     // What a command makes is as in a container, and as it is for most: whatever the runner was started with.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
@@ -94,6 +107,14 @@ fn close_inherited() {
         // One of them was the list itself, closed by now.
         nix::unistd::close(file).ok();
     }
+}
+
+/// A core dump holds the job's variables, secrets too, and what the helper was told: there are none unless a command asks for its own,
+/// by raising its soft limit.
+fn no_core_dumps() {
+    let limit = getrlimit(Resource::Core);
+    // Lowering it is never refused.
+    setrlimit(Resource::Core, Rlimit { current: Some(0), ..limit }).ok();
 }
 
 /// What both threads see.

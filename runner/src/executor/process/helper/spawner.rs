@@ -118,7 +118,7 @@ impl Shared {
 /// Starts a command in a group of its own, and says its number.
 ///
 /// Nothing here needs code between fork and exec, so that `std` uses `posix_spawn`: the child borrows this process's memory until
-/// it executes, and nothing is copied.
+/// it executes, and nothing is copied. Only a command of another user is forked, of this small process.
 fn start(command: Option<Command>, files: Vec<OwnedFd>) -> io::Result<i32> {
     let invalid = || io::Error::from(Errno::INVAL);
     let mut files = files.into_iter();
@@ -137,7 +137,12 @@ fn start(command: Option<Command>, files: Vec<OwnedFd>) -> io::Result<i32> {
         none if none.is_empty() => Stdio::inherit(),
         path => File::open(path)?.into(),
     };
-    let child = std::process::Command::new(&command.program)
+    let mut child = std::process::Command::new(&command.program);
+    if command.user != 0 {
+        // Root's other groups are given up with it.
+        child.uid(command.user).gid(command.user);
+    }
+    let child = child
         .arg0(name)
         .args(arguments)
         .env_clear()
