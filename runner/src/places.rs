@@ -15,7 +15,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::inputs::Inputs;
+use crate::{inputs::Inputs, leftovers::Leftovers};
 
 /// Unused directories that are kept.
 const KEPT: usize = 256;
@@ -32,6 +32,7 @@ struct Inner {
     base: PathBuf,
     unused: Mutex<Vec<Dirs>>,
     next: AtomicU64,
+    leftovers: Leftovers,
 }
 
 /// An attempt's directories.
@@ -71,29 +72,29 @@ pub(crate) struct Place {
 }
 
 impl Places {
-    /// Places below a work directory; what an earlier runner left there is removed, but for those that it left to us.
+    /// Places below a work directory; what an earlier runner left there is removed, but for those that it left to us. Nobody waits for
+    /// that, and what cannot be removed prevents nothing: new places have other names.
     ///
     /// # Errors
     /// If the directory cannot be written to.
-    pub(crate) fn below(work_dir: &Path, left: &[PathBuf]) -> io::Result<Self> {
+    pub(crate) fn below(work_dir: &Path, left: &[PathBuf], leftovers: Leftovers) -> io::Result<Self> {
         let base = work_dir.join("attempts");
         std::fs::create_dir_all(&base)?;
         let base = base.canonicalize()?;
         let mut last = 0;
         for entry in std::fs::read_dir(&base)? {
-            let entry = entry?;
-            if left.contains(&entry.path()) {
-                last = entry.file_name().to_str().and_then(|name| name.parse().ok()).unwrap_or(0).max(last);
-            } else if entry.file_type()?.is_dir() {
-                std::fs::remove_dir_all(entry.path())?;
-            } else {
-                std::fs::remove_file(entry.path())?;
+            let path = entry?.path();
+            let number = path.file_name().and_then(|name| name.to_str()?.parse().ok());
+            last = number.unwrap_or(0).max(last);
+            if !left.contains(&path) {
+                leftovers.remove_behind(path);
             }
         }
         Ok(Self(Arc::new(Inner {
             base,
             unused: Mutex::new(Vec::new()),
             next: AtomicU64::new(last + 1),
+            leftovers,
         })))
     }
 
@@ -219,16 +220,6 @@ impl Place {
     }
 }
 
-/// Removes a tree, also where something is still being written into it for a moment.
-fn remove(root: &Path) {
-    for _ in 0..10 {
-        match std::fs::remove_dir_all(root) {
-            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => std::thread::sleep(Duration::from_millis(20)),
-            _ => return,
-        }
-    }
-}
-
 impl Drop for Place {
     fn drop(&mut self) {
         let Some(mut dirs) = self.dirs.take() else { return };
@@ -239,12 +230,7 @@ impl Drop for Place {
                 return unused.push(dirs);
             }
         }
-        // A tree of ten thousand files takes a while; nobody waits for it. What cannot be removed goes at the next start.
-        let remove = move || remove(&dirs.root);
-        match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn_blocking(remove)),
-            Err(_) => remove(),
-        }
+        self.places.0.leftovers.remove_behind(dirs.root);
     }
 }
 
@@ -254,14 +240,18 @@ mod tests {
 
     use super::*;
 
+    fn below(work_dir: &Path, left: &[PathBuf]) -> io::Result<Places> {
+        Places::below(work_dir, left, Leftovers::below(work_dir))
+    }
+
     #[test]
     fn what_an_earlier_runner_left_to_us_stays_and_the_rest_goes() {
         let dir = tempfile::tempdir().expect("a directory");
-        let places = Places::below(dir.path(), &[]).expect("places");
+        let places = below(dir.path(), &[]).expect("places");
         let (left, lost) = (places.take().expect("a place"), places.take().expect("a place"));
         std::fs::write(left.work.join("made"), "").expect("a file");
         let (left, lost) = (left.leave(), lost.leave());
-        let places = Places::below(dir.path(), std::slice::from_ref(&left)).expect("places");
+        let places = below(dir.path(), std::slice::from_ref(&left)).expect("places");
         assert!(left.join("work/made").exists() && !lost.exists());
         let taken_up = places.take_up(&left);
         assert_ne!(places.take().expect("a place").root, left, "its name is not given again");
@@ -284,7 +274,7 @@ mod tests {
     #[test]
     fn whatever_was_put_into_a_place_shows() {
         let dir = tempfile::tempdir().expect("a directory");
-        let places = Places::below(dir.path(), &[]).expect("places");
+        let places = below(dir.path(), &[]).expect("places");
         let place = telling(&places);
         let root = place.root.clone();
         std::fs::write(place.work.join("made"), "").expect("a file");
@@ -302,7 +292,7 @@ mod tests {
     #[test]
     fn a_place_that_something_may_still_be_written_to_is_not_given_again() {
         let dir = tempfile::tempdir().expect("a directory");
-        let places = Places::below(dir.path(), &[]).expect("places");
+        let places = below(dir.path(), &[]).expect("places");
         let mut place = places.take().expect("a place");
         let root = place.root.clone();
         place.spoil();
@@ -313,7 +303,7 @@ mod tests {
     #[test]
     fn only_a_place_that_is_as_it_was_given_is_given_again() {
         let dir = tempfile::tempdir().expect("a directory");
-        let places = Places::below(dir.path(), &[]).expect("places");
+        let places = below(dir.path(), &[]).expect("places");
         let first = places.take().expect("a place").root.clone();
         let second = places.take().expect("a place");
         assert_eq!(second.root, first, "nothing was done there");

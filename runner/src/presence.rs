@@ -113,6 +113,7 @@ pub(crate) async fn beat(context: Arc<Context>, config: Config, free: Free, puls
             memory_bytes_free: room.memory_bytes,
             load: load(),
             attempts,
+            leftovers: context.leftovers.sentences(),
         };
         let Ok(payload) = serde_json::to_vec(&beat) else { continue };
         let message = PublishMessage::build().header("Nats-TTL", BEAT_TTL).payload(payload.into());

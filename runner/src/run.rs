@@ -21,6 +21,7 @@ use crate::{
     dispatcher::Room,
     equip,
     executor::docker::catalogue::Catalogue,
+    leftovers::Leftovers,
     open,
     packages::Packages,
     patience::patiently,
@@ -93,7 +94,8 @@ pub async fn run(config: Config, stop: CancellationToken, restart: CancellationT
     // Kept until every attempt in it is taken up or ended: a session that cannot begin now begins later, and with the same note.
     let mut note = Note::read(&config.work_dir, &config.worker);
     let roots = note.as_ref().map(Note::roots).unwrap_or_default();
-    let places = Places::below(&config.work_dir, &roots).map_err(|source| Error::WorkDir {
+    let leftovers = Leftovers::below(&config.work_dir);
+    let places = Places::below(&config.work_dir, &roots, leftovers.clone()).map_err(|source| Error::WorkDir {
         path: config.work_dir.display().to_string(),
         source,
     })?;
@@ -104,6 +106,9 @@ pub async fn run(config: Config, stop: CancellationToken, restart: CancellationT
     })?;
     let executors = Arc::new(open::open(&config, note.as_ref().map(|note| note.deadline)).await?);
     info!("{}", executors.explanation());
+    let tending = CancellationToken::new();
+    let _stop_tending = tending.clone().drop_guard();
+    TaskTracker::new().spawn(tending.run_until_cancelled_owned(leftovers.clone().tend()));
     let sweeping = CancellationToken::new();
     let _stop_sweeping = sweeping.clone().drop_guard();
     let left = note
@@ -164,6 +169,7 @@ pub async fn run(config: Config, stop: CancellationToken, restart: CancellationT
             session,
             attempts: Attempts::default(),
             places: places.clone(),
+            leftovers: leftovers.clone(),
             packages: packages.clone(),
             left: LeftBehind::default(),
             secrets: config.secrets.clone(),
@@ -192,7 +198,7 @@ pub async fn run(config: Config, stop: CancellationToken, restart: CancellationT
         };
         match serve(&config, &context, &told, &mut note).await? {
             Ending::Stopped | Ending::Restarting => {
-                packages.settled(WIND_UP).await;
+                tokio::join!(packages.settled(WIND_UP), leftovers.settled(WIND_UP));
                 open::close(&executors, WIND_UP).await;
                 return Ok(());
             }

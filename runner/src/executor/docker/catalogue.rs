@@ -23,7 +23,7 @@ use super::{
     archive,
     image::{Image, Images},
 };
-use crate::{executor::Error, patience::patiently, stage::chain};
+use crate::{executor::Error, leftovers::make_way, patience::patiently, stage::chain};
 
 /// Bytes that are handed to the daemon at once.
 const CHUNK: usize = 256 << 10;
@@ -46,10 +46,8 @@ impl Catalogue {
     /// If the directory for archives cannot be made.
     pub(crate) fn new(js: jetstream::Context, files: Files, work_dir: &Path) -> io::Result<Self> {
         let spool = work_dir.join("images");
-        match std::fs::remove_dir_all(&spool) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => std::fs::create_dir_all(&spool)?,
-        }
+        make_way(&spool)?;
+        std::fs::create_dir_all(&spool)?;
         Ok(Self { js, files, spool })
     }
 
