@@ -207,4 +207,7 @@ pub struct Beat {
     pub load: f32,
     /// What it is executing.
     pub attempts: Vec<(JobId, Attempt)>,
+    /// What it could not remove of earlier attempts, and why: the first few of them, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leftovers: Vec<String>,
 }

@@ -137,6 +137,7 @@ impl Heart {
             memory_bytes_free: room.memory_bytes,
             load: load(),
             attempts,
+            leftovers: self.context.leftovers.sentences(),
         }
     }
 }

@@ -7,6 +7,7 @@ use bus::{
 
 use crate::{
     attempt::{Broken, Context, Done, Executed, Unfinished},
+    beneath,
     command::Cut,
     inputs::Layout,
     logbook::Logbook,
@@ -74,7 +75,10 @@ async fn keep(
     } else {
         let (work, laid, wanted) = (place.work.clone(), laid.clone(), wanted.map(ToOwned::to_owned));
         // A command may leave millions of files: no heartbeat waits for them.
-        let looking = tokio::task::spawn_blocking(move || output::find(&work, &laid, wanted.as_deref()));
+        // Nor does it go on when nobody waits for it any more.
+        let stop = beneath::Stop::default();
+        let _stop_looking = stop.guard();
+        let looking = tokio::task::spawn_blocking(move || output::find(&work, &laid, wanted.as_deref(), &stop));
         looking.await.map_err(|_| output::Error::Look)?
     };
     let kept = found.store(&context.files).await?;

@@ -1,6 +1,7 @@
 //! The agent of one worker: takes work, executes it, commits what came of it.
 
 mod attempt;
+mod beneath;
 mod clock;
 mod command;
 mod config;
@@ -16,6 +17,7 @@ pub mod inputs;
 mod keep;
 mod lanes;
 mod launch;
+mod leftovers;
 mod live;
 mod logbook;
 mod mask;

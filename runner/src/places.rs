@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use crate::{
     executor::RunAs,
     inputs::Inputs,
+    leftovers::Leftovers,
     users::{User, Users},
 };
 
@@ -37,6 +38,7 @@ struct Inner {
     users: Option<Users>,
     unused: Mutex<Vec<Dirs>>,
     next: AtomicU64,
+    leftovers: Leftovers,
 }
 
 /// An attempt's directories.
@@ -78,12 +80,13 @@ pub(crate) struct Place {
 }
 
 impl Places {
-    /// Places below a work directory, each for another of these users if there are any; what an earlier runner left there is removed, but
-    /// for those that it left to us. Nobody else may look into them.
+    /// Places below a work directory, each for another of these users if there are any; nobody else may look into them. What an earlier
+    /// runner left there is removed, but for those that it left to us. Nobody waits for that, and what cannot be removed prevents
+    /// nothing: new places have other names.
     ///
     /// # Errors
     /// If the directory cannot be written to.
-    pub(crate) fn below(work_dir: &Path, left: &[PathBuf], users: Option<Users>) -> io::Result<Self> {
+    pub(crate) fn below(work_dir: &Path, left: &[PathBuf], users: Option<Users>, leftovers: Leftovers) -> io::Result<Self> {
         let base = work_dir.join("attempts");
         std::fs::create_dir_all(&base)?;
         let base = base.canonicalize()?;
@@ -96,13 +99,11 @@ impl Places {
         std::fs::set_permissions(&base, std::fs::Permissions::from_mode(mode))?;
         let mut last = 0;
         for entry in std::fs::read_dir(&base)? {
-            let entry = entry?;
-            if left.contains(&entry.path()) {
-                last = entry.file_name().to_str().and_then(|name| name.parse().ok()).unwrap_or(0).max(last);
-            } else if entry.file_type()?.is_dir() {
-                std::fs::remove_dir_all(entry.path())?;
-            } else {
-                std::fs::remove_file(entry.path())?;
+            let path = entry?.path();
+            let number = path.file_name().and_then(|name| name.to_str()?.parse().ok());
+            last = number.unwrap_or(0).max(last);
+            if !left.contains(&path) {
+                leftovers.remove_behind(path);
             }
         }
         Ok(Self(Arc::new(Inner {
@@ -110,6 +111,7 @@ impl Places {
             users,
             unused: Mutex::new(Vec::new()),
             next: AtomicU64::new(last + 1),
+            leftovers,
         })))
     }
 
@@ -252,16 +254,6 @@ impl Place {
     }
 }
 
-/// Removes a tree, also where something is still being written into it for a moment.
-fn remove(root: &Path) {
-    for _ in 0..10 {
-        match std::fs::remove_dir_all(root) {
-            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => std::thread::sleep(Duration::from_millis(20)),
-            _ => return,
-        }
-    }
-}
-
 impl Drop for Place {
     fn drop(&mut self) {
         let Some(mut dirs) = self.dirs.take() else { return };
@@ -272,16 +264,13 @@ impl Drop for Place {
                 return unused.push(dirs);
             }
         }
-        // A tree of ten thousand files takes a while; nobody waits for it. What cannot be removed goes at the next start.
-        let remove = move || {
-            remove(&dirs.root);
-            // Its user is another job's only now.
-            drop(dirs);
-        };
-        match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn_blocking(remove)),
-            Err(_) => remove(),
-        }
+        let user = dirs.user.take();
+        // Its user is another job's only when nothing of this one is left.
+        self.places.0.leftovers.remove_behind_then(dirs.root, move |is_gone| {
+            if !is_gone {
+                std::mem::forget(user);
+            }
+        });
     }
 }
 
@@ -291,14 +280,18 @@ mod tests {
 
     use super::*;
 
+    fn below(work_dir: &Path, left: &[PathBuf]) -> io::Result<Places> {
+        Places::below(work_dir, left, None, Leftovers::below(work_dir))
+    }
+
     #[test]
     fn what_an_earlier_runner_left_to_us_stays_and_the_rest_goes() {
         let dir = tempfile::tempdir().expect("a directory");
-        let places = Places::below(dir.path(), &[], None).expect("places");
+        let places = below(dir.path(), &[]).expect("places");
         let (left, lost) = (places.take().expect("a place"), places.take().expect("a place"));
         std::fs::write(left.work.join("made"), "").expect("a file");
         let (left, lost) = (left.leave(), lost.leave());
-        let places = Places::below(dir.path(), std::slice::from_ref(&left), None).expect("places");
+        let places = below(dir.path(), std::slice::from_ref(&left)).expect("places");
         assert!(left.join("work/made").exists() && !lost.exists());
         let taken_up = places.take_up(&left);
         assert_ne!(places.take().expect("a place").root, left, "its name is not given again");
@@ -321,7 +314,7 @@ mod tests {
     #[test]
     fn whatever_was_put_into_a_place_shows() {
         let dir = tempfile::tempdir().expect("a directory");
-        let places = Places::below(dir.path(), &[], None).expect("places");
+        let places = below(dir.path(), &[]).expect("places");
         let place = telling(&places);
         let root = place.root.clone();
         std::fs::write(place.work.join("made"), "").expect("a file");
@@ -339,7 +332,7 @@ mod tests {
     #[test]
     fn a_place_that_something_may_still_be_written_to_is_not_given_again() {
         let dir = tempfile::tempdir().expect("a directory");
-        let places = Places::below(dir.path(), &[], None).expect("places");
+        let places = below(dir.path(), &[]).expect("places");
         let mut place = places.take().expect("a place");
         let root = place.root.clone();
         place.spoil();
@@ -350,7 +343,7 @@ mod tests {
     #[test]
     fn only_a_place_that_is_as_it_was_given_is_given_again() {
         let dir = tempfile::tempdir().expect("a directory");
-        let places = Places::below(dir.path(), &[], None).expect("places");
+        let places = below(dir.path(), &[]).expect("places");
         let first = places.take().expect("a place").root.clone();
         let second = places.take().expect("a place");
         assert_eq!(second.root, first, "nothing was done there");

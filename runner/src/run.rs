@@ -22,6 +22,7 @@ use crate::{
     equip,
     executor::docker::catalogue::Catalogue,
     heartbeat::Heart,
+    leftovers::Leftovers,
     open,
     packages::Packages,
     patience::patiently,
@@ -107,7 +108,8 @@ pub async fn run(config: Config, stop: CancellationToken, restart: CancellationT
     if let Some(note) = note_on_users {
         warn!("{note}");
     }
-    let places = Places::below(&config.work_dir, &roots, users).map_err(|source| Error::WorkDir {
+    let leftovers = Leftovers::below(&config.work_dir);
+    let places = Places::below(&config.work_dir, &roots, users, leftovers.clone()).map_err(|source| Error::WorkDir {
         path: config.work_dir.display().to_string(),
         source,
     })?;
@@ -124,6 +126,9 @@ pub async fn run(config: Config, stop: CancellationToken, restart: CancellationT
     })?;
     let executors = Arc::new(open::open(&config, note.as_ref().map(|note| note.deadline)).await?);
     info!("{}", executors.explanation());
+    let tending = CancellationToken::new();
+    let _stop_tending = tending.clone().drop_guard();
+    TaskTracker::new().spawn(tending.run_until_cancelled_owned(leftovers.clone().tend()));
     let sweeping = CancellationToken::new();
     let _stop_sweeping = sweeping.clone().drop_guard();
     let left = note
@@ -184,6 +189,7 @@ pub async fn run(config: Config, stop: CancellationToken, restart: CancellationT
             session,
             attempts: Attempts::default(),
             places: places.clone(),
+            leftovers: leftovers.clone(),
             packages: packages.clone(),
             left: LeftBehind::default(),
             secrets: config.secrets.clone(),
@@ -212,7 +218,7 @@ pub async fn run(config: Config, stop: CancellationToken, restart: CancellationT
         };
         match serve(&config, &context, &told, &mut note).await? {
             Ending::Stopped | Ending::Restarting => {
-                packages.settled(WIND_UP).await;
+                tokio::join!(packages.settled(WIND_UP), leftovers.settled(WIND_UP));
                 open::close(&executors, WIND_UP).await;
                 return Ok(());
             }

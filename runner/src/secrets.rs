@@ -12,7 +12,11 @@ use std::{
 use bus::{job::Job, secrets, stream};
 use tracing::warn;
 
-use crate::{attempt::Context, stage::chain};
+use crate::{
+    attempt::Context,
+    beneath::{self, Stop},
+    stage::chain,
+};
 
 /// How often NATS is asked for a secret that it does not tell, and the pause between.
 const TRIES: u32 = 60;
@@ -121,9 +125,7 @@ pub(crate) fn file(work_dir: &Path) -> PathBuf {
 /// If the disk does not take it.
 pub(crate) fn write(work_dir: &Path, values: &Values) -> io::Result<PathBuf> {
     let dir = work_dir.with_file_name(DIR);
-    if dir.exists() {
-        fs::remove_dir_all(&dir)?;
-    }
+    beneath::remove(&dir, &Stop::default()).map_err(io::Error::other)?;
     fs::DirBuilder::new().mode(0o700).create(&dir)?;
     let private = |name: &str| fs::OpenOptions::new().write(true).create_new(true).mode(0o400).open(dir.join(name));
     let lines: String = values

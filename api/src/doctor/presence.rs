@@ -59,6 +59,7 @@ pub(super) async fn look(app: &App, broker: &Broker, known: &Known) -> Presence 
         findings: of_watchers(&watchers, now),
     };
     presence.findings.extend(of_workers(presence.live, known));
+    presence.findings.extend(workers.iter().filter_map(|seen| leftovers(seen, now)));
     presence.findings.extend(clocks(&workers, now));
     presence
 }
@@ -156,6 +157,14 @@ fn of_workers(live: usize, known: &Known) -> Vec<Finding> {
         findings.push(Finding::notice("workers", what, advice).since(worker.cordoned_at));
     }
     findings
+}
+
+/// What a worker that lives cannot remove of earlier attempts.
+fn leftovers(seen: &Seen, now: DateTime<Utc>) -> Option<Finding> {
+    let left = Some(&seen.beat.leftovers).filter(|left| !left.is_empty() && now - seen.stored_at < FRESH.1)?;
+    let what = format!("worker {} cannot remove what attempts left there: {}", seen.token, left.join("; "));
+    let advice = "on that machine, unmount what is mounted there (`umount`), or remove by hand what the runner may not remove;                   it tries again every minute, and jobs run meanwhile";
+    Some(Finding::warning("leftovers", what, advice))
 }
 
 fn clocks(workers: &[&Seen], now: DateTime<Utc>) -> Option<Finding> {

@@ -4,6 +4,7 @@
 //! ([`nats`]), S3 or `MinIO`, or a directory.
 
 mod error;
+mod extents;
 mod get;
 mod hold;
 mod incoming;
@@ -20,6 +21,7 @@ mod url;
 mod verify;
 
 pub use error::Error;
+pub use extents::Holes;
 pub use incoming::Incoming;
 pub use packages::{NOTED, PACKAGES, PackagesEntry};
 pub use remove::{Entry, Removed};

@@ -1,6 +1,6 @@
 //! Installing: the installer runs as a job's command would, in a directory of its own, by the job's own interpreter.
 
-use std::{path::Path, time::Duration};
+use std::{os::unix::fs::MetadataExt as _, path::Path, time::Duration};
 
 use bus::{dependencies::Kind, spec::ExecutorKind};
 use serde::Deserialize;
@@ -265,5 +265,6 @@ fn bytes(env: &Path) -> u64 {
         .into_iter()
         .filter_map(|entry| entry.ok()?.metadata().ok())
         .filter(std::fs::Metadata::is_file);
-    sizes.map(|meta| meta.len()).sum()
+    // What a file with holes holds is what it takes up.
+    sizes.map(|meta| meta.len().min(meta.blocks() * 512)).sum()
 }

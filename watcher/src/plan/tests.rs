@@ -97,6 +97,7 @@ fn beat(session: SessionId, last_claim: u64, attempts: &[(JobId, Attempt)]) -> B
         memory_bytes_free: 0,
         load: 0.0,
         attempts: attempts.to_vec(),
+        leftovers: Vec::new(),
     }
 }
 

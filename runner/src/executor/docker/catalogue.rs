@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     executor::{Error, runtimes::OWN},
+    leftovers::make_way,
     patience::patiently,
     stage::chain,
 };
@@ -41,10 +42,8 @@ impl Catalogue {
     /// If the directory for archives cannot be made.
     pub(crate) fn new(js: jetstream::Context, files: Files, work_dir: &Path) -> io::Result<Self> {
         let spool = work_dir.join("images");
-        match std::fs::remove_dir_all(&spool) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => std::fs::create_dir_all(&spool)?,
-        }
+        make_way(&spool)?;
+        std::fs::create_dir_all(&spool)?;
         Ok(Self { js, files, spool })
     }
 

@@ -23,10 +23,14 @@ use rustix::{
 };
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
-use self::orphans::Orphans;
+use self::{
+    mounts::{Mounts, Namespace},
+    orphans::Orphans,
+};
 use super::wire::Report;
 
 mod enter;
+mod mounts;
 mod orphans;
 mod reaper;
 mod spawner;
@@ -134,6 +138,8 @@ struct State {
     commands: Vec<Running>,
     /// Whether one is being spawned this moment: its process may exist, unknown yet.
     spawning: bool,
+    /// The mount namespaces of commands, once the spawning thread runs and if it may make some.
+    mounts: Option<Arc<Mounts>>,
     /// How many spawns were tried.
     spawned: u64,
 }
@@ -141,10 +147,23 @@ struct State {
 /// A command that was started.
 struct Running {
     id: u64,
+    /// Where it mounts what it mounts.
+    namespace: Option<Namespace>,
     /// Its process, and its group.
     pid: i32,
     /// How it ended, while something that it left behind is still there. Its process is reaped then.
     ended: Option<Report>,
+}
+
+impl State {
+    /// Forgets a command that is gone with all that it left behind.
+    fn forget(&mut self, at: usize) -> Running {
+        let mut command = self.commands.swap_remove(at);
+        if let Some((mounts, namespace)) = self.mounts.as_ref().zip(command.namespace.take()) {
+            mounts.give_back(namespace);
+        }
+        command
+    }
 }
 
 impl Shared {
