@@ -15,7 +15,7 @@ mod submit;
 pub(crate) use self::{
     cancel::cancel,
     get::{get, history},
-    inputs::check_inputs,
+    inputs::{InputCheck, check_inputs},
     list::{caught_up, list},
     requeue::{requeue, requeue_many},
     rerun::rerun,
