@@ -146,7 +146,32 @@ fn narrow(query: &mut QueryBuilder<Postgres>, which: &Revivable) {
 
 /// The statement for a filter. It asks for one job more than is wanted, to learn whether there are more.
 fn select(filter: &Filter) -> QueryBuilder<Postgres> {
-    let mut query = QueryBuilder::new(JOB_COLUMNS);
+    let mut query = QueryBuilder::new("");
+    let limit = filter.limit + 1;
+    // Of those that a worker has made the last attempt of, some live, and an index holds those that have ended. One page of each: an OR
+    // would read everything.
+    let parts: &[&str] = match filter.worker {
+        None => &[""],
+        Some(_) => &["ended_at IS NULL AND worker", "ended_on"],
+    };
+    query.push(if parts.len() > 1 { "(" } else { "" });
+    for (place, of_worker) in parts.iter().enumerate() {
+        query.push(if place == 0 { "" } else { ") UNION ALL (" });
+        query.push(JOB_COLUMNS);
+        narrow_list(&mut query, filter);
+        if let Some(worker) = &filter.worker {
+            query.push(format_args!(" AND {of_worker} = ")).push_bind(worker.clone());
+        }
+        query.push(" ORDER BY submitted_sequence DESC LIMIT ").push_bind(limit);
+    }
+    if parts.len() > 1 {
+        query.push(") ORDER BY submitted_sequence DESC LIMIT ").push_bind(limit);
+    }
+    query
+}
+
+/// What a statement that ends with the namespace needs more for a filter, but for the worker.
+fn narrow_list(query: &mut QueryBuilder<Postgres>, filter: &Filter) {
     query.push_bind(filter.namespace.to_string());
     if !filter.states.is_empty() {
         query.push(" AND (");
@@ -165,7 +190,7 @@ fn select(filter: &Filter) -> QueryBuilder<Postgres> {
         }
         query.push(")");
     }
-    for (column, value) in [("queue", &filter.queue), ("name", &filter.name), ("worker", &filter.worker)] {
+    for (column, value) in [("queue", &filter.queue), ("name", &filter.name)] {
         if let Some(value) = value {
             query.push(format_args!(" AND {column} = ")).push_bind(value.clone());
         }
@@ -176,8 +201,6 @@ fn select(filter: &Filter) -> QueryBuilder<Postgres> {
     if let Some(before) = filter.before {
         query.push(" AND submitted_sequence < ").push_bind(before);
     }
-    query.push(" ORDER BY submitted_sequence DESC LIMIT ").push_bind(filter.limit + 1);
-    query
 }
 
 impl JobRow {
