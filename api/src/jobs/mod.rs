@@ -1,6 +1,7 @@
 //! Jobs over HTTP: handing them in, looking at them, ending them.
 
 mod cancel;
+mod cancel_many;
 mod chosen;
 mod follows;
 mod get;
@@ -14,6 +15,7 @@ mod submit;
 
 pub(crate) use self::{
     cancel::cancel,
+    cancel_many::cancel_many,
     get::{get, history},
     inputs::{InputCheck, check_inputs},
     list::{caught_up, list},

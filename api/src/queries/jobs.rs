@@ -88,6 +88,25 @@ impl Tables {
         Ok((jobs, next))
     }
 
+    /// Jobs that have not ended, newest first, and where those begin that follow.
+    pub(crate) async fn living(&self, filter: &Filter) -> Result<(Vec<JobId>, Option<i64>), Problem> {
+        let mut query = QueryBuilder::new("SELECT id, submitted_sequence FROM jobs WHERE ended_at IS NULL AND namespace = ");
+        narrow_living(&mut query, filter);
+        query.push(" ORDER BY submitted_sequence DESC LIMIT ").push_bind(filter.limit);
+        let rows: Vec<(Uuid, i64)> = query.build_query_as().fetch_all(self.pool()?).await.map_err(away)?;
+        let full = usize::try_from(filter.limit).is_ok_and(|limit| rows.len() >= limit);
+        let next = rows.last().filter(|_| full).map(|(_, sequence)| *sequence);
+        Ok((rows.into_iter().map(|(id, _)| id.into()).collect(), next))
+    }
+
+    /// How many jobs have not ended.
+    pub(crate) async fn count_living(&self, filter: &Filter) -> Result<u64, Problem> {
+        let mut query = QueryBuilder::new("SELECT count(*) FROM jobs WHERE ended_at IS NULL AND namespace = ");
+        narrow_living(&mut query, filter);
+        let count: i64 = query.build_query_scalar().fetch_one(self.pool()?).await.map_err(away)?;
+        Ok(unsigned(count))
+    }
+
     /// Jobs that can be revived, newest first, and where those begin that follow.
     pub(crate) async fn revivable(&self, which: &Revivable) -> Result<(Vec<JobId>, Option<i64>), Problem> {
         let mut query = QueryBuilder::new("SELECT id, submitted_sequence FROM jobs WHERE namespace = ");
@@ -168,6 +187,14 @@ fn select(filter: &Filter) -> QueryBuilder<Postgres> {
         query.push(") ORDER BY submitted_sequence DESC LIMIT ").push_bind(limit);
     }
     query
+}
+
+/// What a statement on living jobs that ends with the namespace needs more for a filter.
+fn narrow_living(query: &mut QueryBuilder<Postgres>, filter: &Filter) {
+    narrow_list(query, filter);
+    if let Some(worker) = &filter.worker {
+        query.push(" AND worker = ").push_bind(worker.clone());
+    }
 }
 
 /// What a statement that ends with the namespace needs more for a filter, but for the worker.
