@@ -166,7 +166,7 @@ impl Connection {
     pub(crate) async fn gives_way(&self, patience: Duration) {
         let _in_time = tokio::time::timeout(patience, self.evicted.cancelled()).await;
         if self.is_user.load(Ordering::Acquire) {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -27,7 +27,7 @@ const TURN: (usize, u64) = (256, 1 << 20);
 /// Where the members of a batch come from.
 pub(super) enum Members {
     /// From a request.
-    New(NewMembers),
+    New(Box<NewMembers>),
     /// From the tables, which hold them as members of an earlier batch.
     Again(MembersAgain),
 }

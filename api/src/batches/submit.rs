@@ -98,13 +98,13 @@ async fn members_of(app: &App, submission: BatchSubmission) -> Result<Members, P
     // What is too much by what they share alone is not made at all.
     let each = serde_json::to_vec(&shared).map_or(0, |bytes| bytes.len() as u64);
     check_bytes(each * u64::from(total), total)?;
-    Ok(Members::New(NewMembers {
+    Ok(Members::New(Box::new(NewMembers {
         batch: submission.id,
         shared,
         own: submission.members,
         deployed: app.deployed.borrow().clone(),
         window: submission.parallel.is_some(),
-    }))
+    })))
 }
 
 fn total(submission: &BatchSubmission) -> u32 {

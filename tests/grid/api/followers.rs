@@ -11,7 +11,7 @@ use tokio::{
     net::TcpStream,
 };
 
-/// More than a stream of a JetStream account may have consumers by default.
+/// More than a stream of a `JetStream` account may have consumers by default.
 const FOLLOWERS: usize = 1_050;
 
 fn raise_descriptors() -> Result<()> {
