@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod bench;
+mod cancel;
 mod conditions;
 mod contract;
 mod doctor;

@@ -7,6 +7,7 @@ pub mod follow;
 pub mod inspect;
 pub mod puller;
 pub mod read;
+pub mod replay;
 pub mod secrets;
 pub mod setup;
 pub mod sys;

@@ -3,6 +3,7 @@
 pub(crate) mod attach;
 pub(crate) mod batch_words;
 pub(crate) mod cancel;
+mod cancel_many;
 pub(crate) mod completions;
 pub(crate) mod cordon;
 pub(crate) mod docs;
