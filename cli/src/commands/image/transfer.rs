@@ -3,7 +3,10 @@
 use std::{io::Write as _, path::Path};
 
 use anyhow::{Context as _, ensure};
-use api::view::{ImageView, Images};
+use api::{
+    compression::window_log_max,
+    view::{ImageView, Images},
+};
 use async_compression::tokio::bufread::{ZstdDecoder, ZstdEncoder};
 use bollard::Docker;
 use bus::{
@@ -22,7 +25,7 @@ use tokio_util::io::{ReaderStream, StreamReader};
 
 use super::docker::{self, Local};
 use crate::{
-    client::{Client, Hashed, encode_path, upload},
+    client::{Client, Hashed, bounded::unless_silent, encode_path, upload},
     output::Bar,
 };
 
@@ -130,7 +133,10 @@ pub(super) async fn load(client: &Client, name: &ImageName) -> anyhow::Result<Im
         .await
         .with_context(|| format!("cannot fetch image {name}"))?;
     let file = File::open(archive.path()).await?;
-    let plain = ReaderStream::with_capacity(ZstdDecoder::new(BufReader::with_capacity(CHUNK, file)), CHUNK);
+    let plain = ReaderStream::with_capacity(
+        ZstdDecoder::with_params(BufReader::with_capacity(CHUNK, file), &[window_log_max()]),
+        CHUNK,
+    );
     docker::load(&docker, plain)
         .await
         .with_context(|| format!("cannot load image {name}"))?;
@@ -148,8 +154,14 @@ async fn fetch(client: &Client, pushed: &ImagePushed, into: &Path) -> anyhow::Re
         .await?;
     let bar = Bar::new("fetching", pushed.archive_bytes);
     let (mut file, mut hasher) = (std::fs::File::create(into)?, Sha256::new());
-    let mut chunks = answer.bytes_stream();
+    let (mut chunks, mut size) = (std::pin::pin!(unless_silent(answer)), 0_u64);
     while let Some(chunk) = chunks.try_next().await.context("the connection broke; run again")? {
+        size += chunk.len() as u64;
+        ensure!(
+            size <= pushed.archive_bytes,
+            "more came than the {} bytes that were pushed; push the image again",
+            pushed.archive_bytes
+        );
         hasher.update(&chunk);
         file.write_all(&chunk)
             .with_context(|| format!("cannot write {}; make room, or set TMPDIR", into.display()))?;

@@ -6,11 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use async_compression::tokio::bufread::ZstdDecoder;
+use async_compression::{tokio::bufread::ZstdDecoder, zstd::DParameter};
 use async_nats::jetstream;
 use bollard::query_parameters::ImportImageOptions;
 use bus::{
-    files::{self, Files},
+    files::{self, Files, ZSTD_WINDOW_LOG_MAX},
     image::{Entry, ImageName},
     stream::sys,
 };
@@ -128,7 +128,11 @@ fn other(name: &ImageName, words: &str) -> Error {
 /// Makes sure that an archive brings the image of this name and no other: Docker would give each name in it a new meaning here.
 async fn check(name: &ImageName, path: &Path) -> Result<(), Error> {
     let path = path.to_owned();
-    let read = tokio::task::spawn_blocking(move || archive::names(zstd::Decoder::new(std::fs::File::open(path)?)?));
+    let read = tokio::task::spawn_blocking(move || {
+        let mut plain = zstd::Decoder::new(std::fs::File::open(path)?)?;
+        plain.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
+        archive::names(plain)
+    });
     let read = read.await.map_err(io::Error::other).flatten();
     let mut names = read.map_err(|error| other(name, &format!("cannot be read ({error})")))?;
     let held = names.remove(name.as_str());
@@ -151,7 +155,8 @@ async fn hand_over(images: &Images, name: &ImageName, path: &Path) -> Result<(),
     let file = File::open(path)
         .await
         .map_err(|error| Error::Broken(format!("cannot read {}: {error}", path.display())))?;
-    let archive = ReaderStream::with_capacity(ZstdDecoder::new(BufReader::with_capacity(CHUNK, file)), CHUNK);
+    let window = [DParameter::window_log_max(ZSTD_WINDOW_LOG_MAX)];
+    let archive = ReaderStream::with_capacity(ZstdDecoder::with_params(BufReader::with_capacity(CHUNK, file), &window), CHUNK);
     let quiet = ImportImageOptions {
         quiet: true,
         ..ImportImageOptions::default()
