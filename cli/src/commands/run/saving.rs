@@ -70,8 +70,10 @@ pub(super) async fn save(client: &Client, args: Shown, job: &JobView, brought: &
     }
     let outcome = last.and_then(|attempt| attempt.outcome.as_ref());
     let ended_itself = matches!(outcome, Some(AttemptOutcome::Finished(Outcome::Succeeded | Outcome::Failed { .. })));
-    let mut report = Report::default();
-    report.unsaved = home::hold_back(job.id, &brought.homes, &brought.within, &mut found);
+    let mut report = Report {
+        unsaved: home::hold_back(job.id, &brought.homes, &brought.within, &mut found),
+        ..Report::default()
+    };
     for (dir, back) in home::sort(&brought.homes, &brought.base, &found)? {
         let whither = Whither {
             job: job.id,
