@@ -106,7 +106,9 @@ impl Leftovers {
     /// Tries again what could not be removed.
     fn retry(&self) {
         let known: Vec<PathBuf> = self.0.known.lock().keys().cloned().collect();
-        known.iter().for_each(|path| drop(self.remove(path)));
+        for path in known {
+            self.remove(&path);
+        }
     }
 
     /// Tries again and again, for as long as it is polled.

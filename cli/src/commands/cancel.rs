@@ -96,7 +96,7 @@ pub(crate) async fn cancel(args: CancelArgs) -> anyhow::Result<ExitCode> {
             }
             Err(error) => {
                 all_well = false;
-                eprintln!("error: cannot cancel {text}: {}", sentence(&error));
+                crate::output::say_line("error", &format!("cannot cancel {text}: {}", sentence(&error)));
                 answers.push(json!({ "job": text, "error": sentence(&error) }));
             }
         }

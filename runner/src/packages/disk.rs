@@ -122,7 +122,7 @@ impl Disk {
                     there.insert(key, There { bytes, used, users });
                 }
                 // What cannot be removed has no meaning, and prevents nothing.
-                None => put_away(&base, path),
+                None => put_away(&base, &path),
             }
         }
         let disk = Self(Arc::new(Inner {
@@ -218,9 +218,9 @@ impl Disk {
 }
 
 /// Removes what was not complete, under a name that no environment will have meanwhile.
-fn put_away(base: &Path, path: PathBuf) {
+fn put_away(base: &Path, path: &Path) {
     let gone = base.join(format!("{NEW}gone-{}", uuid::Uuid::now_v7().simple()));
-    match fs::rename(&path, &gone) {
+    match fs::rename(path, &gone) {
         Ok(()) => remove_behind(gone),
         Err(error) => warn!("cannot put {} away: {error}", path.display()),
     }

@@ -20,7 +20,7 @@ use tokio_util::io::StreamReader;
 
 use super::docker::{self, Local};
 use crate::{
-    client::{Client, Hashed, encode_path, upload},
+    client::{Client, Hashed, bounded::unless_silent, encode_path, upload},
     output::Bar,
 };
 
@@ -156,8 +156,14 @@ async fn fetch(client: &Client, pushed: &ImagePushed, into: &Path) -> anyhow::Re
         .await?;
     let bar = Bar::new("fetching", pushed.archive_bytes);
     let (mut file, mut hasher) = (std::fs::File::create(into)?, Sha256::new());
-    let mut chunks = answer.bytes_stream();
+    let (mut chunks, mut size) = (std::pin::pin!(unless_silent(answer)), 0_u64);
     while let Some(chunk) = chunks.try_next().await.context("the connection broke; run again")? {
+        size += chunk.len() as u64;
+        ensure!(
+            size <= pushed.archive_bytes,
+            "more came than the {} bytes that were pushed; push the image again",
+            pushed.archive_bytes
+        );
         hasher.update(&chunk);
         file.write_all(&chunk)
             .with_context(|| format!("cannot write {}; make room, or set TMPDIR", into.display()))?;

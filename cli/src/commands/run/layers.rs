@@ -9,8 +9,9 @@ use std::{
 use clap::{ArgAction, ArgMatches, Args as _, Command, FromArgMatches as _, parser::ValueSource, value_parser};
 use serde::Serialize;
 
-use super::{RunArgs, environment::EnvArgs, script};
+use super::{RunArgs, environment::EnvArgs, files::from_here, script};
 use crate::{
+    bring::Asked,
     failure::usage,
     output::{harmless, typed},
     project::{Project, Setting, Wanted},
@@ -64,6 +65,8 @@ pub(super) struct Heard {
     pub(super) env: BTreeMap<String, String>,
     /// Its secrets: the variable, and the name.
     pub(super) secrets: BTreeMap<String, String>,
+    /// The outputs that the user, or a project that the user trusts, asks for; a script's head asks for none that others would run unasked.
+    pub(super) asked: Asked,
     /// Each option that was said, and where.
     pub(super) origins: Vec<Origin>,
 }
@@ -121,7 +124,10 @@ pub(crate) fn hear(given: &ArgMatches, words: &[OsString]) -> anyhow::Result<Run
         args = RunArgs::from_arg_matches(&command.try_get_matches_from(all)?)?;
     }
     origins.sort_by(|a, b| a.option.cmp(&b.option));
+    let asks = layers[..scripts_own].iter().chain([&top]);
+    let asked = asks.flat_map(|layer| layer.matches.get_many::<String>("output").into_iter().flatten());
     args.heard = Heard {
+        asked: Asked::Patterns(asked.map(|pattern| from_here(pattern)).collect()),
         env: EnvArgs::resolve(&envs),
         secrets: EnvArgs::secrets(&envs),
         origins,

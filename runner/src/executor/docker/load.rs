@@ -98,7 +98,9 @@ fn is_containerd(info: &SystemInfo) -> bool {
 }
 
 fn open(path: &Path) -> io::Result<impl Read + use<>> {
-    zstd::Decoder::new(std::fs::File::open(path)?)
+    let mut plain = zstd::Decoder::new(std::fs::File::open(path)?)?;
+    plain.window_log_max(bus::files::ZSTD_WINDOW_LOG_MAX)?;
+    Ok(plain)
 }
 
 /// Streams the new archive to Docker; says what Docker calls the image.
