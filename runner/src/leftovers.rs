@@ -207,15 +207,8 @@ mod tests {
     #[test]
     fn only_a_few_leftovers_are_told() {
         let leftovers = Leftovers::below(Path::new("/nonexistent"));
-        (0..8).for_each(|number| {
-            drop(
-                leftovers
-                    .0
-                    .known
-                    .lock()
-                    .insert(PathBuf::from(format!("/w/{number}")), "why".to_owned()),
-            )
-        });
+        let why = |number| (PathBuf::from(format!("/w/{number}")), "why".to_owned());
+        leftovers.0.known.lock().extend((0..8).map(why));
         let told = leftovers.sentences();
         assert_eq!((told.len(), told.last().map(String::as_str)), (6, Some("and 3 more")));
     }

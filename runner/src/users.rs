@@ -324,6 +324,7 @@ mod tests {
         let temp = tempfile::tempdir().expect("a directory");
         let inner = temp.path().join("inner");
         fs::create_dir(&inner).expect("a directory");
+        fs::set_permissions(temp.path(), fs::Permissions::from_mode(0o700)).expect("rights");
         assert_eq!(closed_to_others(&inner), Some(temp.path().canonicalize().expect("a path")));
         fs::set_permissions(temp.path(), fs::Permissions::from_mode(0o711)).expect("rights");
         fs::set_permissions(&inner, fs::Permissions::from_mode(0o711)).expect("rights");

@@ -105,7 +105,8 @@ mod tests {
         };
         let top = File::open(dir.path().join("top")).expect("a directory");
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let ways: [&dyn Fn(&str) -> Result<OwnedFd>; 2] = [&|path| directory(&top, Path::new(path)), &|path| {
+        type Way<'a> = &'a dyn Fn(&str) -> Result<OwnedFd>;
+        let ways: [Way<'_>; 2] = [&|path| directory(&top, Path::new(path)), &|path| {
             step_by_step(top.as_fd(), Path::new(path), flags)
         }];
         for open in ways {
