@@ -78,10 +78,8 @@ async fn a_burst_is_spread_over_the_workers_that_are_idle() -> Result<()> {
     // The first may not take all of it.
     let go = yard.path("go");
     let script = format!("while [ ! -e {} ]; do sleep 0.05; done", go.display());
-    let mut jobs = Vec::new();
-    for _ in 0..WORKERS * 2 {
-        jobs.push(yard.submit(with_cpus(&script, 1_000)).await?);
-    }
+    let jobs = (0..WORKERS * 2).map(|_| yard.submit(with_cpus(&script, 1_000)));
+    let jobs = futures::future::try_join_all(jobs).await?;
     let mut workers = BTreeSet::new();
     for job in jobs {
         let job = yard.running(job).await?;
@@ -96,16 +94,23 @@ async fn a_burst_is_spread_over_the_workers_that_are_idle() -> Result<()> {
 async fn half_a_cpu_that_is_free_gets_a_job_that_asks_for_no_more() -> Result<()> {
     let yard = Yard::start().await?;
     let _runner = yard.runner(&["--cpus", "2"])?;
-    let go = yard.path("go");
-    let script = format!("while [ ! -e {} ]; do sleep 0.05; done", go.display());
-    let large = yard.submit(with_cpus(&script, 1_500)).await?;
+    let (go, first) = (yard.path("go"), yard.path("first"));
+    let waits_for = |file: &std::path::Path| format!("while [ ! -e {} ]; do sleep 0.05; done", file.display());
+    let large = yard.submit(with_cpus(&waits_for(&go), 1_500)).await?;
     yard.running(large).await?;
-    let small = yard.submit(with_cpus(&script, 500)).await?;
+    let small = yard.submit(with_cpus(&waits_for(&first), 500)).await?;
     yard.running(small).await?;
+    // What the worker asked for while it had more room, it gets now, and has to hand back.
+    let ended = |job: &Job| matches!(job.phase, Phase::Ended(_));
+    let wait = (0..4).map(|_| yard.submit(with_cpus("true", 500)));
+    let wait = futures::future::try_join_all(wait).await?;
+    std::fs::write(first, "")?;
+    for job in wait {
+        yard.until(job, "it runs beside the large one", ended).await?;
+    }
     // What needs more waits until there is room, and gets it.
     let whole = yard.submit(with_cpus("true", 1_000)).await?;
     std::fs::write(go, "")?;
-    let ended = |job: &Job| matches!(job.phase, Phase::Ended(_));
     yard.until(whole, "the one that waits runs", ended).await?;
     Ok(())
 }
