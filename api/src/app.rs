@@ -13,7 +13,8 @@ use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    advice::Advice, arrivals::Arrivals, auth::Key, direct::Direct, fill::Fill, queries::Tables, storage::Storing, waiters::Waiters,
+    advice::Advice, arrivals::Arrivals, auth::Key, direct::Direct, fill::Fill, logs::Tails, queries::Tables, storage::Storing,
+    waiters::Waiters,
 };
 
 /// What every request has at hand.
@@ -39,6 +40,8 @@ pub(crate) struct App {
     pub(crate) tables: Tables,
     /// Who waits for what.
     pub(crate) waiters: Arc<Waiters>,
+    /// What attempts print, as it comes.
+    pub(crate) tails: Arc<Tails>,
     /// How full the log is.
     pub(crate) fill: Arc<Fill>,
     /// What the deployment says of runtimes.

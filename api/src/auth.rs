@@ -1,5 +1,7 @@
 //! The key that every request but the one for health carries.
 
+use std::sync::Arc;
+
 use axum::{
     extract::{Request, State},
     http::{HeaderValue, header},
@@ -11,6 +13,7 @@ use subtle::ConstantTimeEq as _;
 
 use crate::{
     app::Shared,
+    connections::Connection,
     error::{Kind, Problem},
 };
 
@@ -33,7 +36,10 @@ impl Key {
 pub(crate) async fn require(State(app): State<Shared>, request: Request, next: Next) -> Response {
     let given = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
     match check(app.key, given) {
-        Ok(()) => next.run(request).await,
+        Ok(()) => match request.extensions().get::<Arc<Connection>>().map_or(Ok(()), |one| one.is_a_users()) {
+            Ok(()) => next.run(request).await,
+            Err(full) => full.into_response(),
+        },
         Err(detail) => {
             let mut response = Problem::new(Kind::Unauthorized, detail).into_response();
             response

@@ -5,7 +5,9 @@ use std::io;
 use async_compression::{
     Level,
     tokio::bufread::{ZstdDecoder, ZstdEncoder},
+    zstd::DParameter,
 };
+use bus::files::ZSTD_WINDOW_LOG_MAX;
 use bytes::Bytes;
 use futures::Stream;
 use tokio_util::io::{ReaderStream, StreamReader};
@@ -36,17 +38,42 @@ where
     ReaderStream::with_capacity(ZstdEncoder::with_quality(StreamReader::new(content), Level::Fastest), CHUNK)
 }
 
-/// What was compressed, as it was before.
+/// The bound of a decompressor's window.
+#[must_use]
+pub fn window_log_max() -> DParameter {
+    DParameter::window_log_max(ZSTD_WINDOW_LOG_MAX)
+}
+
+/// What was compressed, as it was before. What asks for a larger window is an error.
 pub fn decode<S>(content: S) -> impl Stream<Item = io::Result<Bytes>> + Send
 where
     S: Stream<Item = io::Result<Bytes>> + Send,
 {
-    ReaderStream::with_capacity(ZstdDecoder::new(StreamReader::new(content)), CHUNK)
+    ReaderStream::with_capacity(ZstdDecoder::with_params(StreamReader::new(content), &[window_log_max()]), CHUNK)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_window_is_bounded() -> io::Result<()> {
+        use std::io::Write as _;
+
+        use futures::TryStreamExt as _;
+        // Content-free, and large enough that the window is not cut to its size.
+        let plain = vec![0; 64 << 20];
+        for (log, fits) in [(ZSTD_WINDOW_LOG_MAX, true), (ZSTD_WINDOW_LOG_MAX + 1, false), (27, false)] {
+            let mut encoder = zstd::Encoder::new(Vec::new(), 1)?;
+            encoder.window_log(log)?;
+            encoder.write_all(&plain)?;
+            let small = encoder.finish()?;
+            let decoded = decode(futures::stream::iter([Ok(Bytes::from(small))]));
+            let bytes = decoded.try_fold(0, async |bytes, chunk| Ok(bytes + chunk.len())).await;
+            assert_eq!(bytes.is_ok(), fits, "2^{log}: {bytes:?}");
+        }
+        Ok(())
+    }
 
     #[test]
     fn what_shrinks_is_told_by_its_beginning() {

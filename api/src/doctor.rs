@@ -47,6 +47,7 @@ async fn diagnose(app: &App) -> Diagnosis {
         Ok(broker) => {
             summarize(&mut summary, app, &broker);
             findings.extend(broker.findings.iter().cloned());
+            findings.extend(broker::whole(app, &broker, known.sequence.unwrap_or(0)).await);
             let (presence, inbox, undeliverable, lag) = tokio::join!(
                 presence::look(app, &broker, &known),
                 inbox::look(app, &broker),

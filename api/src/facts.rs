@@ -3,19 +3,20 @@
 use std::{
     borrow::Cow,
     collections::{HashMap, HashSet},
+    sync::Arc,
     time::Duration,
 };
 
 use axum::{extract::State, http::HeaderMap, response::Response};
 use bus::{
     ids::{BatchId, JobId, Namespace},
-    stream::{EVENTS, follow::Follower},
-    subjects::EventSubject,
+    stream::{EVENTS, replay},
+    subjects::{self, EventSubject},
 };
 use serde::Deserialize;
 use tokio::{
     sync::{broadcast, mpsc},
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 use tracing::debug;
 
@@ -26,7 +27,7 @@ use crate::{
     extract::{Query, header, namespace, parameter},
     produce::produce,
     sse::{self, Events},
-    waiters::Woken,
+    waiters::{Waiters, Woken},
 };
 
 /// Facts that are read from the log at once, and bytes of them that are sent as one piece, at most.
@@ -34,6 +35,13 @@ const CHUNK: (usize, usize) = (256, 64 << 10);
 /// How long facts gather while they keep coming; the first one after a rest goes out at once. Each piece wakes the connection
 /// and its reader, which costs more than what is in it.
 const LINGER: Duration = Duration::from_millis(5);
+
+/// The pause before the log is read again that could not be, and before a replica is asked again that is behind.
+const PAUSE: Duration = Duration::from_millis(500);
+const BEHIND: Duration = Duration::from_millis(50);
+
+/// What is told from now on, and a sequence behind which all of that stands.
+type Live = (broadcast::Receiver<Woken>, u64);
 
 /// Which facts are asked for.
 #[derive(Debug, Default)]
@@ -80,15 +88,13 @@ pub(crate) async fn facts(State(app): State<Shared>, query: Query, headers: Head
     }
     // Subscribed to here, so that whatever is stored after the answer has begun is in it.
     let live = after.is_none().then(|| app.waiters.everything());
-    let js = app.bus.js.clone();
+    let log = LogReader {
+        client: app.bus.client.clone(),
+        waiters: Arc::clone(&app.waiters),
+        clustered: app.replicas > 1,
+    };
     let chunks = produce(&app, move |chunks| async move {
-        let after = match live {
-            Some((facts, from)) => listen(facts, from, &wanted, &chunks).await,
-            None => after,
-        };
-        if let Some(after) = after {
-            follow(&js, after, &wanted, &chunks).await;
-        }
+        let _unread = tell_all(&log, after.unwrap_or(0), live, &wanted, &chunks).await;
     });
     Ok(sse::respond(chunks))
 }
@@ -103,6 +109,8 @@ async fn listen(mut facts: broadcast::Receiver<Woken>, mut last: u64, wanted: &W
         let mut missed = false;
         loop {
             match next {
+                // It was read from the log before.
+                Some(Woken::Fact(fact)) if fact.sequence <= last => {}
                 Some(Woken::Fact(fact)) => {
                     last = fact.sequence;
                     wanted.tell(&mut chunk, &fact.subject, fact.sequence, &fact.payload);
@@ -129,17 +137,61 @@ async fn listen(mut facts: broadcast::Receiver<Woken>, mut last: u64, wanted: &W
     }
 }
 
-/// Reads the log from a sequence on, for as long as somebody wants it.
-async fn follow(js: &async_nats::jetstream::Context, after: u64, wanted: &Wanted, chunks: &mpsc::Sender<Events>) {
-    let filters = wanted.namespace.iter().map(bus::subjects::events_of).collect();
-    let mut follower = Follower::new(js, EVENTS, filters, after);
+/// Hands on what stands in the log behind a sequence, then what is told, and what stands in the log where something was missed.
+async fn tell_all(log: &LogReader, after: u64, live: Option<Live>, wanted: &Wanted, chunks: &mpsc::Sender<Events>) -> Option<()> {
+    let (mut after, mut live) = (after, live);
     loop {
-        let mut chunk = Events::default();
-        for fact in follower.chunk(CHUNK.0).await {
-            wanted.tell(&mut chunk, &fact.subject, fact.sequence, &fact.payload);
-        }
-        if !chunk.is_empty() && chunks.send(chunk).await.is_err() {
-            return;
+        let (facts, last) = match live.take() {
+            Some(live) => live,
+            None => log.replay(after, wanted, chunks).await?,
+        };
+        after = listen(facts, last, wanted, chunks).await?;
+    }
+}
+
+/// Reads the log by direct reads, of which the server keeps nothing: there may be thousands of followers.
+struct LogReader {
+    client: async_nats::Client,
+    waiters: Arc<Waiters>,
+    /// Whether a replica may answer that does not know of everything yet.
+    clustered: bool,
+}
+
+impl LogReader {
+    /// Hands on what stands behind a sequence, until what is told follows on it without a gap; nothing where nobody reads any more.
+    async fn replay(&self, after: u64, wanted: &Wanted, chunks: &mpsc::Sender<Events>) -> Option<Live> {
+        // A replica tells how far it is only by what it has: without a filter, that is everything.
+        let narrowed = wanted.namespace.as_ref().filter(|_| !self.clustered);
+        let filter = narrowed.map_or_else(|| subjects::EVENTS.to_owned(), subjects::events_of);
+        let mut after = after;
+        loop {
+            // What is stored from now on is told, so that reading up to here is enough.
+            let (facts, head) = self.waiters.everything();
+            loop {
+                let piece = match replay::piece(&self.client, EVENTS, &filter, after, CHUNK.0).await {
+                    Ok(piece) => piece,
+                    Err(error) => {
+                        debug!("a follower of the log reads again: {error}");
+                        sleep(PAUSE).await;
+                        continue;
+                    }
+                };
+                after = piece.messages.last().map_or(after, |last| last.sequence);
+                let mut chunk = Events::default();
+                for fact in piece.messages {
+                    wanted.tell(&mut chunk, &fact.subject, fact.sequence, &fact.payload);
+                }
+                if !chunk.is_empty() {
+                    chunks.send(chunk).await.ok()?;
+                }
+                if piece.is_last {
+                    break;
+                }
+            }
+            if after >= head || !self.clustered {
+                return Some((facts, after.max(head)));
+            }
+            sleep(BEHIND).await;
         }
     }
 }

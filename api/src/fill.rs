@@ -13,7 +13,10 @@ use bus::stream::EVENTS;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::error::{Kind, Problem};
+use crate::{
+    error::{Kind, Problem},
+    waiters::Waiters,
+};
 
 /// How often the server is asked.
 const PERIOD: Duration = Duration::from_secs(2);
@@ -57,11 +60,13 @@ impl Fill {
 }
 
 /// Asks the server now and then, until `stop`.
-pub(crate) async fn watch(fill: Arc<Fill>, js: jetstream::Context, stop: CancellationToken) {
+/// What the log holds is told to the waiters as well, who then need not look themselves.
+pub(crate) async fn watch(fill: Arc<Fill>, waiters: Arc<Waiters>, js: jetstream::Context, stop: CancellationToken) {
     loop {
         match js.get_stream(EVENTS).await {
             Ok(stream) => {
                 let info = stream.cached_info();
+                waiters.looked(info.state.last_sequence);
                 fill.set(info.state.bytes, u64::try_from(info.config.max_bytes).unwrap_or(0));
             }
             Err(error) => debug!("cannot tell how full {EVENTS} is: {error}"),

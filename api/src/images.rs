@@ -112,8 +112,7 @@ async fn change(
 ) -> Result<(Option<Entry>, bool), Problem> {
     let mut conflict = None;
     for _ in 0..TRIES {
-        let last = sys::image_event(&app.bus.js, name).await?;
-        let after = last.as_ref().map_or(0, |last| last.sequence);
+        let (last, after) = sys::image_event(&app.bus.js, name).await?;
         let now = last.and_then(Entry::of);
         if !wanted(now.as_ref()) {
             return Ok((now, false));

@@ -36,6 +36,7 @@ pub(crate) fn router(app: Shared) -> Router {
         .route("/v1/batches/{id}/retry", post(batches::retry))
         .route("/v1/jobs/{id}/rerun", post(jobs::rerun))
         .route("/v1/requeue", post(jobs::requeue_many))
+        .route("/v1/cancel", post(jobs::cancel_many))
         .route("/v1/jobs/{id}/logs", get(logs::logs))
         .route("/v1/jobs/{id}/artifacts", get(artifacts::list))
         .route("/v1/jobs/{id}/artifacts/{*path}", get(artifacts::get))

@@ -1,8 +1,7 @@
 //! The API as a service: started, served, stopped.
 
-use std::{fmt, net::SocketAddr, os::fd::AsFd, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use axum::serve::ListenerExt as _;
 use bus::{
     files::{self, Files, InvalidUrl, StoreUrl, marks::Marks},
     secrets::PublicKey,
@@ -14,10 +13,6 @@ use bus::{
     },
     subjects,
 };
-use rustix::{
-    io::Errno,
-    net::sockopt::{set_socket_keepalive, set_tcp_keepcnt, set_tcp_keepidle, set_tcp_keepintvl},
-};
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info, warn};
@@ -26,12 +21,14 @@ use crate::{
     advice,
     app::App,
     auth::Key,
+    connections::Limits,
     direct::Direct,
     error::chain,
     fill, intake,
     queries::Tables,
     router::router,
     runtimes,
+    serve::serve,
     storage::{Storing, keep_clean},
     waiters::Waiters,
 };
@@ -67,6 +64,8 @@ pub struct Config {
     pub runtimes: Option<PathBuf>,
     /// How the store is kept: what goes when.
     pub storing: Storing,
+    /// What clients may take.
+    pub limits: Limits,
 }
 
 impl Config {
@@ -83,16 +82,13 @@ impl fmt::Debug for Config {
             .field("listen", &self.listen)
             .field("max_upload_bytes", &self.max_upload_bytes)
             .field("storing", &self.storing)
+            .field("limits", &self.limits)
             .finish_non_exhaustive()
     }
 }
 
 /// How often unfinished uploads are looked for, and how old they must be: far older than any upload that lives.
 const SWEEP: (Duration, Duration) = (Duration::from_secs(3600), Duration::from_secs(24 * 3600));
-
-/// After how long a connection of which nothing comes is asked whether its other end is still there, how often it is asked again, and
-/// how often in all.
-const IDLE: (Duration, Duration, u32) = (Duration::from_secs(60), Duration::from_secs(15), 4);
 
 /// What an operator must change before the API can run.
 #[derive(Debug, thiserror::Error)]
@@ -126,9 +122,6 @@ pub enum Error {
     /// The database's URL is none.
     #[error("the database URL cannot be read; write postgres://user:password@host:5432/database")]
     DatabaseUrl(#[source] sqlx::Error),
-    /// The server stopped listening.
-    #[error("the API stopped listening")]
-    Serve(#[source] std::io::Error),
 }
 
 /// Serves the API, and takes submissions from the inbox, until `stop`; then drains.
@@ -191,7 +184,8 @@ impl Bound {
             started = Box::pin(start(&self.config, &self.store, self.tables, stop.clone())) => started?,
         };
         info!("listening on http://{}", self.address);
-        answer(self.listener, app, stop).await
+        answer(self.listener, app, self.config.limits, stop).await;
+        Ok(())
     }
 }
 
@@ -214,6 +208,7 @@ async fn start(config: &Config, store: &StoreUrl, tables: Tables, stop: Cancella
         storing: config.storing,
         tables,
         waiters,
+        tails: Arc::default(),
         fill: Arc::default(),
         advice: Arc::default(),
         deployed: watch::Sender::default(),
@@ -225,8 +220,8 @@ async fn start(config: &Config, store: &StoreUrl, tables: Tables, stop: Cancella
     });
     let (waiters, client) = (Arc::clone(&app.waiters), app.bus.client.clone());
     app.tasks.spawn(waiters.listen(client, facts, stop.clone()));
-    app.tasks
-        .spawn(fill::watch(Arc::clone(&app.fill), app.bus.js.clone(), stop.clone()));
+    let (fill, js) = (Arc::clone(&app.fill), app.bus.js.clone());
+    app.tasks.spawn(fill::watch(fill, Arc::clone(&app.waiters), js, stop.clone()));
     if config.database_url.is_some() {
         app.tasks.spawn(advice::keep(
             Arc::clone(&app.advice),
@@ -330,33 +325,16 @@ async fn subscribe(bus: &Bus) -> async_nats::Subscriber {
     }
 }
 
-/// Has a connection asked whether its other end is there, so that one whose cable was pulled is not kept for ever.
-fn keep_alive(stream: impl AsFd) -> Result<(), Errno> {
-    set_tcp_keepidle(&stream, IDLE.0)?;
-    set_tcp_keepintvl(&stream, IDLE.1)?;
-    set_tcp_keepcnt(&stream, IDLE.2)?;
-    set_socket_keepalive(&stream, true)
-}
-
 /// Answers requests until `stop`, then for as long as those under way take, within bounds.
-async fn answer(listener: TcpListener, app: Arc<App>, stop: CancellationToken) -> Result<(), Error> {
-    // Answers are small, and somebody waits for each.
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            debug!("a connection keeps Nagle's delay: {error}");
-        }
-        if let Err(error) = keep_alive(&*stream) {
-            debug!("a connection whose other end vanishes is kept for hours: {error}");
-        }
-    });
+async fn answer(listener: TcpListener, app: Arc<App>, limits: Limits, stop: CancellationToken) {
     let (tasks, files, arrivals) = (app.tasks.clone(), app.files.clone(), Arc::clone(&app.arrivals));
-    let serving = axum::serve(listener, router(app)).with_graceful_shutdown(stop.clone().cancelled_owned());
+    let serving = Box::pin(serve(listener, router(app), limits, stop.clone()));
     let overdue = async {
         stop.cancelled().await;
         tokio::time::sleep(GRACE).await;
     };
     tokio::select! {
-        served = async { serving.await } => served.map_err(Error::Serve)?,
+        () = serving => {}
         () = overdue => info!("some requests did not end within {} s; closing their connections", GRACE.as_secs()),
     }
     stop.cancel();
@@ -368,5 +346,4 @@ async fn answer(listener: TcpListener, app: Arc<App>, stop: CancellationToken) -
     if tokio::time::timeout(GRACE, files.settled()).await.is_err() {
         debug!("some uploads were not taken back in time; the store's sweep finds them");
     }
-    Ok(())
 }

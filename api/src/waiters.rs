@@ -21,7 +21,7 @@ use bus::{
 use bytes::Bytes;
 use futures::StreamExt as _;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::{Notify, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -66,6 +66,10 @@ pub(crate) struct Waiters {
     last: AtomicU64,
     /// What the log held when this began.
     begin: u64,
+    /// What the log held when it was last looked at.
+    stored: AtomicU64,
+    /// Counted up whenever something may have been missed.
+    resets: watch::Sender<u64>,
     /// Something happened to a worker.
     pub(crate) workers: Notify,
 }
@@ -86,6 +90,8 @@ impl Waiters {
             all: broadcast::Sender::new(ALL_CAPACITY),
             last: AtomicU64::new(0),
             begin,
+            stored: AtomicU64::new(0),
+            resets: watch::Sender::new(0),
             workers: Notify::new(),
         })
     }
@@ -106,6 +112,23 @@ impl Waiters {
     pub(crate) fn everything(&self) -> (broadcast::Receiver<Woken>, u64) {
         let facts = self.all.subscribe();
         (facts, self.last.load(Ordering::Acquire).max(self.begin))
+    }
+
+    /// Changes whenever something that was published may have been missed.
+    pub(crate) fn resets(&self) -> watch::Receiver<u64> {
+        self.resets.subscribe()
+    }
+
+    /// The log holds events up to this sequence: one look for everybody who waits. What stood in it at the look before and was not told
+    /// since is missing, and makes every waiter read again.
+    pub(crate) fn looked(&self, stored: u64) {
+        let before = self.stored.swap(stored, Ordering::AcqRel);
+        let told = self.last.load(Ordering::Acquire).max(self.begin);
+        if before > told {
+            debug!("the log holds {before}, and {told} is the last that was told; waking everybody");
+            self.last.fetch_max(before, Ordering::AcqRel);
+            self.reset();
+        }
     }
 
     /// Listens until `stop`, first to a subscription that is there already.
@@ -181,6 +204,7 @@ impl Waiters {
     }
 
     fn reset(&self) {
+        self.resets.send_modify(|resets| *resets += 1);
         for waiters in self.jobs.lock().values() {
             let _nobody_left = waiters.send(Woken::Reset);
         }
@@ -228,6 +252,20 @@ mod tests {
         assert_eq!(job_of(&subject), Some(id));
         assert_eq!(job_of("rgrid.fact.sys.worker.w"), None);
         assert_eq!(job_of("rgrid.fact"), None);
+    }
+
+    #[test]
+    fn what_is_in_the_log_and_was_not_told_wakes_everybody_once() {
+        let waiters = Waiters::new(5);
+        let mut facts = waiters.everything().0;
+        waiters.looked(5);
+        waiters.looked(7);
+        assert!(facts.try_recv().is_err(), "they may be on their way");
+        waiters.looked(7);
+        assert!(matches!(facts.try_recv(), Ok(Woken::Reset)));
+        waiters.looked(7);
+        assert!(facts.try_recv().is_err(), "they have been read");
+        assert_eq!(waiters.everything().1, 7);
     }
 
     #[test]

@@ -21,8 +21,6 @@ use crate::{
     waiters::{Waiter, Woken},
 };
 
-/// How long a job is watched before it is read again although nothing was heard of it.
-const DOUBT: Duration = Duration::from_secs(5);
 /// The pause before a read that failed is tried again.
 const PAUSE: Duration = Duration::from_millis(500);
 /// How often, and with what pause, a follower of the log is asked for what its leader has.
@@ -102,15 +100,16 @@ impl Watch {
                     }
                 }
             }
-            match tokio::time::timeout(DOUBT, self.waiter.woken()).await {
-                Ok(Woken::Fact(fact)) if fact.sequence <= self.job.sequence => {}
-                Ok(Woken::Fact(fact)) => {
+            // That nothing is missed is checked once for everybody: see `Waiters::looked`.
+            match self.waiter.woken().await {
+                Woken::Fact(fact) if fact.sequence <= self.job.sequence => {}
+                Woken::Fact(fact) => {
                     if self.follows(&fact) {
                         return Ok(());
                     }
                     self.stale = true;
                 }
-                Ok(Woken::Reset) | Err(_) => self.stale = true,
+                Woken::Reset => self.stale = true,
             }
         }
     }

@@ -154,6 +154,8 @@ pub struct Accepted {
     pub id: Option<JobId>,
     /// What must be in the store before the job is: each under the SHA-256 that the job's input names.
     pub to_store: Vec<Bytes>,
+    /// How many bytes the job has as JSON.
+    pub bytes: usize,
 }
 
 /// Reads a submission from JSON.
@@ -250,6 +252,7 @@ impl Submission {
             spec,
             id: self.id,
             to_store,
+            bytes,
         })
     }
 }

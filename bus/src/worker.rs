@@ -13,6 +13,9 @@ use crate::{
     spec::ExecutorKind,
 };
 
+/// What stands among a worker's versions where its containers may reach the cloud's metadata service: why.
+pub const METADATA_OPEN: &str = "metadata_open";
+
 /// Everything that can happen to a worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
@@ -204,4 +207,7 @@ pub struct Beat {
     pub load: f32,
     /// What it is executing.
     pub attempts: Vec<(JobId, Attempt)>,
+    /// What it could not remove of earlier attempts, and why: the first few of them, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leftovers: Vec<String>,
 }

@@ -2,7 +2,10 @@
 
 use std::{fmt, process::ExitCode};
 
-use crate::{client, output::Closed};
+use crate::{
+    client,
+    output::{Closed, say_line},
+};
 
 /// The exit code of what the machine or the grid could not do.
 const OPERATIONAL: u8 = 1;
@@ -31,7 +34,7 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     if error.is::<Closed>() {
         return ExitCode::SUCCESS;
     }
-    eprintln!("error: {}", sentence(error));
+    say_line("error", &sentence(error));
     let refused = error.downcast_ref::<client::Error>().is_some_and(client::Error::is_usage);
     ExitCode::from(if refused || error.is::<Usage>() { USAGE } else { OPERATIONAL })
 }

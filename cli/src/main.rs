@@ -6,17 +6,20 @@ mod bring;
 mod client;
 mod commands;
 mod failure;
+mod machine;
 mod output;
 mod project;
 mod scan;
 mod service;
 mod text;
+mod trust;
 mod up;
 mod values;
 
 use std::{future::Future, pin::Pin, process::ExitCode};
 
 use anyhow::Context as _;
+use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::{
@@ -42,6 +45,7 @@ use crate::{
         secret::secret,
         status::status,
         storage::storage,
+        trust::trust,
         undo::undo,
         version::version,
         workers::workers,
@@ -64,6 +68,7 @@ type Running = Pin<Box<dyn Future<Output = anyhow::Result<ExitCode>>>>;
 fn start(verb: Verb) -> anyhow::Result<ExitCode> {
     let is_service = matches!(verb, Verb::Api(_) | Verb::Projector(_) | Verb::Watcher(_) | Verb::Runner(_));
     if is_service {
+        keep_memory_private();
         telemetry::start()?;
     } else {
         telemetry::start_if_asked()?;
@@ -79,6 +84,17 @@ fn start(verb: Verb) -> anyhow::Result<ExitCode> {
     let ended = runtime.block_on(running(verb));
     leave(runtime);
     ended
+}
+
+/// A service holds keys and secrets, and must not leave them in a core dump: neither in a file nor with what the kernel pipes it to.
+fn keep_memory_private() {
+    let limit = getrlimit(Resource::Core);
+    // Lowering it is never refused. A runner's commands may raise theirs again.
+    setrlimit(Resource::Core, Rlimit { current: Some(0), ..limit }).ok();
+    // Who is not root could not be told any more how much memory its own services take.
+    if rustix::process::geteuid().is_root() {
+        set_dumpable_behavior(DumpableBehavior::NotDumpable).ok();
+    }
 }
 
 /// The way of each verb.
@@ -112,6 +128,7 @@ fn running(verb: Verb) -> Running {
         Verb::Projector(args) => Box::pin(service::projector(args)),
         Verb::Watcher(args) => Box::pin(service::watcher(args)),
         Verb::Runner(args) => Box::pin(service::runner(*args)),
+        Verb::Trust(args) => Box::pin(async move { trust(&args) }),
         Verb::Docs(args) => Box::pin(async move { docs(&args) }),
         Verb::Completions(args) => Box::pin(async move { completions(&args) }),
         Verb::Version(args) => Box::pin(async move { version(&args) }),

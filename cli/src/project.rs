@@ -11,10 +11,12 @@ use anyhow::Context as _;
 use reqwest::Url;
 use toml::de::{DeTable, DeValue};
 
-use crate::{failure::usage, text};
+use crate::{failure::usage, text, trust};
+
+mod below;
 
 /// What the file is called.
-const NAME: &str = "rgrid.toml";
+pub(crate) const NAME: &str = "rgrid.toml";
 /// The longest such file, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
 
@@ -38,20 +40,40 @@ pub(crate) struct Setting {
     pub(crate) words: Vec<String>,
 }
 
+/// What of a project is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// All that it says.
+    Run,
+    /// The grid that it belongs to, and its key.
+    Grid,
+}
+
 impl Project {
     /// The project of the current directory: the nearest `rgrid.toml` in it or above, up to the project's root (`.git`), the
-    /// user's home, or the root of all.
+    /// user's home, or the root of all. One that says something of what is wanted must be trusted.
     ///
     /// # Errors
-    /// A usage error where the file cannot be meant, or belongs to somebody else.
-    pub(crate) fn of_here() -> anyhow::Result<Self> {
-        let cwd = env::current_dir().context("cannot tell which directory this is; change to one that exists")?;
-        let home = env::home_dir();
-        match find(&cwd, home.as_deref()) {
-            Some(path) => load(&path),
+    /// A usage error where the file cannot be meant, belongs to somebody else, or is not trusted.
+    pub(crate) fn of_here(wanted: Wanted) -> anyhow::Result<Self> {
+        match path_of_here()? {
+            Some(path) => load(&path, wanted),
             None => Ok(Self::default()),
         }
     }
+
+    fn says(&self, wanted: Wanted) -> bool {
+        self.url.is_some() || self.key_file.is_some() || (wanted == Wanted::Run && !self.run.is_empty())
+    }
+}
+
+/// The `rgrid.toml` of the current directory, if there is one.
+///
+/// # Errors
+/// If there is no current directory.
+pub(crate) fn path_of_here() -> anyhow::Result<Option<PathBuf>> {
+    let cwd = env::current_dir().context("cannot tell which directory this is; change to one that exists")?;
+    Ok(find(&cwd, env::home_dir().as_deref()))
 }
 
 fn find(cwd: &Path, home: Option<&Path>) -> Option<PathBuf> {
@@ -67,7 +89,11 @@ fn find(cwd: &Path, home: Option<&Path>) -> Option<PathBuf> {
     None
 }
 
-fn load(path: &Path) -> anyhow::Result<Project> {
+/// Reads a file that belongs to this user, whatever it says.
+///
+/// # Errors
+/// A usage error where it cannot be read, or belongs to somebody else.
+pub(crate) fn content(path: &Path) -> anyhow::Result<String> {
     let shown = path.display();
     let meta = fs::metadata(path).with_context(|| format!("cannot read {shown}"))?;
     // As git has it: in a directory that all may write to, somebody else's file must not choose where our files go.
@@ -78,8 +104,18 @@ fn load(path: &Path) -> anyhow::Result<Project> {
             meta.uid()
         )));
     }
-    let text = text::read(path, MAX_BYTES).map_err(|error| usage(error.to_string()))?;
-    read(path, &text)
+    text::read(path, MAX_BYTES).map_err(|error| usage(error.to_string()))
+}
+
+fn load(path: &Path, wanted: Wanted) -> anyhow::Result<Project> {
+    let text = content(path)?;
+    let project = read(path, &text)?;
+    if !project.says(wanted) {
+        return Ok(Project::default());
+    }
+    // What was read is what is trusted: the file is not read again.
+    trust::required(path, &text)?;
+    Ok(project)
 }
 
 fn read(path: &Path, text: &str) -> anyhow::Result<Project> {
@@ -96,7 +132,14 @@ fn read(path: &Path, text: &str) -> anyhow::Result<Project> {
                 let url: Url = url.parse().map_err(|_| reader.wrong(&span, "`url` is like http://host:port"))?;
                 project.url = Some(url);
             }
-            ("key-file", DeValue::String(file)) => project.key_file = Some(reader.beside(file)),
+            ("key-file", DeValue::String(file)) => {
+                let file = reader.beside(file);
+                let is_below = reader.dir().is_ok_and(|dir| below::path_is_below(&dir, &file));
+                if !is_below {
+                    return Err(reader.wrong(&span, &leads_out(&format!("`key-file` names {}", file.display()))));
+                }
+                project.key_file = Some(file);
+            }
             ("run", DeValue::Table(table)) => project.run = reader.options(table)?,
             (name, _) => {
                 let sentence = format!("`{name}` cannot stand here; there are `url = \"…\"`, `key-file = \"…\"` and the table `[run]`");
@@ -105,6 +148,10 @@ fn read(path: &Path, text: &str) -> anyhow::Result<Project> {
         }
     }
     Ok(project)
+}
+
+fn leads_out(what: &str) -> String {
+    format!("{what}, which does not lie below the project; keep it there, or name it on the command line")
 }
 
 struct Reader<'a> {
@@ -123,6 +170,25 @@ impl Reader<'_> {
         usage(format!("{}: {sentence}", self.place(span)))
     }
 
+    /// The project's directory, where it really is.
+    fn dir(&self) -> anyhow::Result<PathBuf> {
+        let dir = self
+            .path
+            .parent()
+            .filter(|dir| !dir.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
+        dir.canonicalize().with_context(|| format!("cannot find {}", dir.display()))
+    }
+
+    /// Rejects a path that leads out of the project.
+    fn check(&self, name: &str, values: &[String], span: &Range<usize>) -> anyhow::Result<()> {
+        let (project, cwd) = (self.dir()?, env::current_dir()?);
+        match values.iter().find(|value| !below::is_below(&project, &cwd, name, value)) {
+            Some(value) => Err(self.wrong(span, &leads_out(&format!("`{name}` names {value}")))),
+            None => Ok(()),
+        }
+    }
+
     /// A file that is named relative to the project.
     fn beside(&self, file: &str) -> PathBuf {
         self.path.parent().unwrap_or(Path::new("")).join(file)
@@ -134,7 +200,7 @@ impl Reader<'_> {
         for (key, value) in table {
             let (name, span) = (key.get_ref().as_ref(), key.span());
             let with = |value: String| {
-                let value = if matches!(name, "env-file" | "requirements") {
+                let value = if below::FROM_PROJECT.contains(&name) {
                     self.beside(&value).display().to_string()
                 } else {
                     value
@@ -142,6 +208,7 @@ impl Reader<'_> {
                 format!("--{name}={value}")
             };
             let unfit = || self.wrong(&span, &format!("`{name}` is text, a number, true, or a list of these"));
+            self.check(name, &texts(value.get_ref()), &span)?;
             let words = match value.get_ref() {
                 DeValue::Boolean(true) => vec![format!("--{name}")],
                 DeValue::Boolean(false) => Vec::new(),
@@ -164,6 +231,20 @@ impl Reader<'_> {
     }
 }
 
+/// The texts that a value is made of, where it is made of texts; of a table, `KEY=VALUE`.
+fn texts(value: &DeValue<'_>) -> Vec<String> {
+    match value {
+        DeValue::Array(values) => values.iter().filter_map(|value| scalar(value.get_ref())).collect(),
+        DeValue::Table(pairs) => {
+            let pairs = pairs.iter();
+            pairs
+                .filter_map(|(key, value)| Some(format!("{}={}", key.get_ref(), scalar(value.get_ref())?)))
+                .collect()
+        }
+        one => scalar(one).into_iter().collect(),
+    }
+}
+
 fn scalar(value: &DeValue<'_>) -> Option<String> {
     match value {
         DeValue::String(text) => Some(text.to_string()),
@@ -180,10 +261,13 @@ mod tests {
     #[test]
     fn a_projects_options_become_words_that_know_their_line() {
         let text = "url = \"http://grid:8080\"\nkey-file = \"grid.key\"\n\n[run]\ncpu = 0.5\ndetach = true\nverbose = false\nretry-on = [75, 76]\nenv-file = \"a.env\"\n\n[run.env]\nMODE = \"fast one\"\n";
-        let project = read(Path::new("/p/rgrid.toml"), text).expect("it is well-formed");
+        let dir = tempfile::tempdir().expect("a directory");
+        let dir = dir.path().canonicalize().expect("it is there");
+        let at = |words: &str| words.replace("/p/", &format!("{}/", dir.display()));
+        let project = read(&dir.join(NAME), text).expect("it is well-formed");
         assert_eq!(project.url.map(String::from).as_deref(), Some("http://grid:8080/"));
-        assert_eq!(project.key_file.as_deref(), Some(Path::new("/p/grid.key")));
-        let mut said: Vec<(&str, String)> = project.run.iter().map(|one| (one.from.as_str(), one.words.join(" "))).collect();
+        assert_eq!(project.key_file.as_deref(), Some(dir.join("grid.key").as_path()));
+        let mut said: Vec<(String, String)> = project.run.iter().map(|one| (one.from.clone(), one.words.join(" "))).collect();
         said.sort_unstable();
         let expected = [
             ("/p/rgrid.toml, line 11", "--env=MODE=fast one"),
@@ -193,7 +277,7 @@ mod tests {
             ("/p/rgrid.toml, line 8", "--retry-on=75 --retry-on=76"),
             ("/p/rgrid.toml, line 9", "--env-file=/p/a.env"),
         ];
-        assert_eq!(said, expected.map(|(from, words)| (from, words.to_owned())));
+        assert_eq!(said, expected.map(|(from, words)| (at(from), at(words))));
     }
 
     #[test]

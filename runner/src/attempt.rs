@@ -25,6 +25,7 @@ use crate::{
     inputs::{Inputs, Layout},
     keep::collect,
     launch,
+    leftovers::Leftovers,
     logbook::{self, Logbook},
     output,
     packages::{self, Packages},
@@ -59,6 +60,8 @@ pub(crate) struct Context {
     pub(crate) attempts: Attempts,
     /// Where attempts have their directories.
     pub(crate) places: Places,
+    /// What stays of earlier ones.
+    pub(crate) leftovers: Leftovers,
     /// The packages that jobs need.
     pub(crate) packages: Packages,
     /// What goes on without this runner, when it restarts.

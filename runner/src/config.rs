@@ -8,7 +8,10 @@ use bus::{
     secrets::Key,
 };
 
-use crate::executor::{Preference, RuntimeTable};
+use crate::{
+    executor::{Preference, RuntimeTable},
+    users::JobUsers,
+};
 
 /// What a runner is told at its start.
 #[derive(Debug, Clone)]
@@ -35,6 +38,8 @@ pub struct Config {
     pub runtimes: RuntimeTable,
     /// Where attempts have their directories.
     pub work_dir: PathBuf,
+    /// Which users jobs run as.
+    pub job_users: JobUsers,
     /// Whether plain processes may run although the grid listens beyond this machine.
     pub allow_process: bool,
     /// How often it says that it lives.
@@ -53,6 +58,8 @@ pub struct Config {
     pub cache_bytes: u64,
     /// How long the installation of a job's packages may take.
     pub install_timeout: Duration,
+    /// Whether installations in containers see this user's credentials and configuration files for package indexes.
+    pub install_credentials: bool,
     /// How much of one attempt's log may wait on disk for the store, in bytes.
     pub spool_bytes: u64,
 }

@@ -1,7 +1,10 @@
 //! Which work to ask for: a pure function of the room that is free, of what was asked, and of what came.
 //!
-//! - A class is asked for only when the free room holds its ceiling (on a machine smaller than the ceiling: when all of it is
-//!   free), and for no more messages than fit.
+//! - A class is asked for when the free room holds its ceiling (on a machine smaller than the ceiling: when all of it is free), or
+//!   what the class's jobs asked for lately; where none came lately, one is asked for by whatever room is free, to find out. No
+//!   more messages are asked for than fit.
+//! - A class that was quiet is asked for one message; each that comes lets one more be asked for at once. So a burst is spread over
+//!   all workers that wait for it, and steady work comes by the dozen.
 //! - Where urgent and less urgent work waits, the urgent goes first without a round trip of its own: an ask that has been out
 //!   for [`QUIET`] and brought nothing shows that its class is empty, and only then is a lower priority asked.
 //! - While attempts are brisk ([`BRISK`]), as many are asked for and claimed ahead as have made room of that size within
@@ -14,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bus::spec::{Class, Resources};
+use bus::spec::{Class, Resources, Size};
 
 /// How long an ask must be out, without bringing anything, to show that its class is empty. A message that waits comes within
 /// 0.7 ms (p99, nats.md).
@@ -29,6 +32,10 @@ pub(crate) const PACE: Duration = Duration::from_millis(100);
 pub(crate) const HELD: Duration = Duration::from_millis(200);
 /// The most messages that are asked of one class at once.
 const MOST: usize = 64;
+/// For how long a job's size counts for what the next ones of its class will ask for.
+const REMEMBERED: Duration = Duration::from_secs(10);
+/// The most jobs of a class whose sizes count.
+const MOST_REMEMBERED: usize = 8;
 
 /// An amount of what a machine has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -49,6 +56,23 @@ impl Room {
         }
     }
 
+    /// The most that a job of this size takes up.
+    const fn ceiling(size: Size) -> Self {
+        let (cpu_milli, memory_bytes) = size.ceiling();
+        Self { cpu_milli, memory_bytes }
+    }
+
+    /// Whether this may hold some job of a size: those that need no more are of a smaller size.
+    const fn may_hold(self, size: Size) -> bool {
+        let smaller = match size {
+            Size::S => return self.cpu_milli > 0,
+            Size::M => Self::ceiling(Size::S),
+            Size::L => Self::ceiling(Size::M),
+            Size::Xl => Self::ceiling(Size::L),
+        };
+        self.cpu_milli > smaller.cpu_milli || (self.cpu_milli > 0 && self.memory_bytes > smaller.memory_bytes)
+    }
+
     /// Whether this holds that.
     #[must_use]
     pub(crate) const fn holds(self, other: Self) -> bool {
@@ -61,6 +85,15 @@ impl Room {
         times(self.cpu_milli.into(), other.cpu_milli.into()).min(times(self.memory_bytes, other.memory_bytes))
     }
 
+    /// The larger of each.
+    fn most(self, other: Self) -> Self {
+        Self {
+            cpu_milli: self.cpu_milli.max(other.cpu_milli),
+            memory_bytes: self.memory_bytes.max(other.memory_bytes),
+        }
+    }
+
+    /// The smaller of each.
     const fn least(self, other: Self) -> Self {
         Self {
             cpu_milli: if self.cpu_milli < other.cpu_milli {
@@ -85,10 +118,35 @@ struct Lane {
     outstanding: usize,
     /// Since when an ask has been out without bringing anything.
     quiet_since: Option<Instant>,
-    /// What the last job of this lane asked for; the best guess for the next one.
-    last: Option<Room>,
+    /// What the last jobs of this lane asked for, the oldest first, and when each came: the next one hardly asks for more.
+    recent: VecDeque<(Instant, Room)>,
+    /// The most messages to ask for at once, as many as the pace of this lane tells.
+    portion: usize,
     /// Since when there was not enough room to ask.
     unfit_since: Option<Instant>,
+}
+
+impl Lane {
+    /// A job came that asks for so much.
+    fn delivered(&mut self, wants: Room, now: Instant) {
+        self.outstanding = self.outstanding.saturating_sub(1);
+        self.quiet_since = None;
+        self.portion = (self.portion + 1).min(MOST);
+        if self.recent.len() == MOST_REMEMBERED {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((now, wants));
+    }
+
+    /// What the next job of this lane hardly asks for more than; nothing where none came lately.
+    fn guess(&self, now: Instant) -> Option<Room> {
+        let lately = self.recent.iter().filter(|(at, _)| now.duration_since(*at) < REMEMBERED);
+        let guess = lately.map(|(_, room)| *room).reduce(Room::most)?;
+        Some(Room {
+            cpu_milli: guess.cpu_milli.max(1),
+            ..guess
+        })
+    }
 }
 
 /// What to do next.
@@ -148,7 +206,8 @@ impl Dispatcher {
             class,
             outstanding: 0,
             quiet_since: None,
-            last: None,
+            recent: VecDeque::new(),
+            portion: 1,
             unfit_since: None,
         };
         let lanes: Vec<Lane> = classes.into_iter().map(lane).collect();
@@ -197,7 +256,11 @@ impl Dispatcher {
                 }
                 continue;
             }
-            lane.unfit_since = None;
+            // What is tried with less room than the class may need does not count: it may be what is too large for it that waits.
+            if self.free.holds(Room::ceiling(lane.class.size).least(self.total)) {
+                lane.unfit_since = None;
+            }
+            let fits = fits.min(lane.portion);
             if self.making_room.is_some_and(|wanted| wanted != index) {
                 continue;
             }
@@ -221,20 +284,20 @@ impl Dispatcher {
     /// How many jobs of a lane to ask for with the room that is free.
     fn fits(&self, index: usize, now: Instant) -> usize {
         let lane = &self.lanes[index];
-        let (cpu_milli, memory_bytes) = lane.class.size.ceiling();
-        let ceiling = Room { cpu_milli, memory_bytes }.least(self.total);
-        // Jobs that ask for far less than their class allows are asked for by what the last one took: a surplus is handed back.
-        let guess = lane.last.map_or(ceiling, |last| Room {
-            cpu_milli: last.cpu_milli.max(1),
-            ..last
-        });
-        let at_once = if self.free.holds(ceiling) || (self.free.holds(guess) && guess.cpu_milli * 10 <= ceiling.cpu_milli) {
+        let ceiling = Room::ceiling(lane.class.size).least(self.total);
+        let Some(guess) = lane.guess(now) else {
+            return if self.free.holds(ceiling) {
+                self.free.times(ceiling).clamp(1, MOST)
+            } else {
+                usize::from(self.free.may_hold(lane.class.size))
+            };
+        };
+        let at_once = if self.free.holds(ceiling) || self.free.holds(guess) {
             self.free.times(guess).clamp(1, MOST)
         } else {
             0
         };
-        let ahead = if lane.last.is_some() { self.ahead(guess, now) } else { 0 };
-        (at_once + ahead).min(MOST)
+        (at_once + self.ahead(guess, now)).min(MOST)
     }
 
     /// How many jobs of this size may be held for room, besides those that are.
@@ -250,16 +313,13 @@ impl Dispatcher {
 
     /// A message came on this lane, of a job that asks for so much.
     pub(crate) fn delivered(&mut self, lane: usize, wants: Room, now: Instant) -> Verdict {
-        let total = self.total;
-        let lane = &mut self.lanes[lane];
-        lane.outstanding = lane.outstanding.saturating_sub(1);
-        lane.quiet_since = None;
-        lane.last = Some(wants);
-        if !total.holds(wants) {
+        self.lanes[lane].delivered(wants, now);
+        if !self.total.holds(wants) {
             return Verdict::TooBig;
         }
         if self.take(wants) {
             self.making_room = None;
+            self.lanes[lane].unfit_since = None;
             Verdict::Run
         } else if self.ahead(wants, now) > 0 {
             self.held += 1;
@@ -310,7 +370,11 @@ impl Dispatcher {
 
     /// An ask to this lane ended without so many of its messages.
     pub(crate) fn ended(&mut self, lane: usize, undelivered: usize) {
-        self.lanes[lane].outstanding = self.lanes[lane].outstanding.saturating_sub(undelivered);
+        let ended = &mut self.lanes[lane];
+        ended.outstanding = ended.outstanding.saturating_sub(undelivered);
+        if undelivered > 0 {
+            ended.portion = 1;
+        }
         if self.making_room == Some(lane) {
             self.making_room = None;
         }

@@ -99,7 +99,7 @@ async fn take_up(
     let seen = left.log.piped;
     let names = (&job.namespace, job.id, left.attempt);
     let mut logbook = Logbook::new(&context.js, &context.files, names, &place.root, context.spool_bytes).resume(left.log);
-    if let Err(error) = masked(&mut logbook, &place) {
+    if let Err(error) = masked(&mut logbook, &place).await {
         // Its container is not ours yet, and would go on without an owner.
         if let Ok(docker) = &context.executors.docker {
             docker.discard(left.command);
@@ -141,7 +141,7 @@ async fn take_up(
 }
 
 /// Has the log keep to itself what the last runner gave the command.
-fn masked(logbook: &mut Logbook, place: &Place) -> Result<(), Broken> {
+async fn masked(logbook: &mut Logbook, place: &Place) -> Result<(), Broken> {
     let values = secrets::left(&place.work).map_err(Broken::Place)?;
-    Ok(logbook.mask(&values)?)
+    Ok(logbook.mask(&values).await?)
 }

@@ -18,6 +18,7 @@ use std::{
 
 use bus::ids::Digest;
 use parking_lot::Mutex;
+use rustix::fs::Stat;
 use serde::{Deserialize, Serialize};
 
 /// From so many bytes on, a start waits for the kernel's clock to tick, rather than having inputs read once more at the end.
@@ -42,6 +43,18 @@ pub(crate) struct Stamp {
 }
 
 impl Stamp {
+    /// Of this status, as the kernel tells it of a name.
+    pub(crate) fn of_stat(stat: &Stat) -> Self {
+        Self {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            size: stat.st_size.cast_unsigned(),
+            mode: stat.st_mode,
+            modified: (stat.st_mtime, stat.st_mtime_nsec.cast_signed()),
+            changed: (stat.st_ctime, stat.st_ctime_nsec.cast_signed()),
+        }
+    }
+
     /// Of this status.
     pub(crate) fn of(metadata: &Metadata) -> Self {
         Self {
@@ -79,8 +92,8 @@ impl Laid {
     }
 
     /// Whether nobody can have changed it who shows this status now.
-    pub(crate) fn is_untouched(&self, now: &Metadata) -> bool {
-        self.stamp == Some(Stamp::of(now)) && self.has_mode(now.mode() & 0o777)
+    pub(crate) fn is_untouched(&self, now: &Stat) -> bool {
+        self.stamp == Some(Stamp::of_stat(now)) && self.has_mode(now.st_mode & 0o777)
     }
 }
 
@@ -297,6 +310,16 @@ mod tests {
     }
 
     #[test]
+    fn a_status_is_the_same_by_whichever_call() {
+        let here = tempfile::NamedTempFile::new().expect("a file");
+        let (one, other) = (
+            fs::metadata(here.path()).expect("a status"),
+            rustix::fs::stat(here.path()).expect("a status"),
+        );
+        assert_eq!(Stamp::of(&one), Stamp::of_stat(&other));
+    }
+
+    #[test]
     fn only_file_systems_that_tell_of_every_change_are_trusted() {
         assert!(is_telling(0xef53) && is_telling(0x794c_7630));
         // tmpfs tells nothing of what is written through a memory map; NFS is another machine's clock and cache.
@@ -320,6 +343,6 @@ mod tests {
         let laid: Laid = serde_json::from_str(stored).expect("a laid file");
         assert_eq!((laid.mode, laid.stamp), (None, None));
         let dir = tempfile::tempdir().expect("a directory");
-        assert!(!laid.is_untouched(&fs::metadata(dir.path()).expect("a status")));
+        assert!(!laid.is_untouched(&rustix::fs::stat(dir.path()).expect("a status")));
     }
 }

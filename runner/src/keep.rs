@@ -7,6 +7,7 @@ use bus::{
 
 use crate::{
     attempt::{Broken, Context, Done, Executed, Unfinished},
+    beneath,
     command::Cut,
     inputs::Layout,
     logbook::Logbook,
@@ -15,6 +16,9 @@ use crate::{
     places::Place,
     sessions::{Entry, Stop},
 };
+
+/// A list of more than so much is written beside the session's loop.
+const MANY: usize = 1000;
 
 /// Keeps what a command left behind, unless the runner's own shutdown ended it. A cancel that comes now ends that too, and nothing is kept.
 pub(crate) async fn collect(
@@ -30,12 +34,14 @@ pub(crate) async fn collect(
     }
     let keeping = async {
         match ran {
-            Ok(done) => keep(context, place, (laid, wanted), logbook).await.map(|manifest| (done, manifest)),
+            Ok(done) => Box::pin(keep(context, place, (laid, wanted), logbook))
+                .await
+                .map(|manifest| (done, manifest)),
             // What it said before it failed (an image that was pulled, the command's first lines) is kept all the same.
             Err(error) => {
                 let outcome = error.outcome();
                 let usage = Usage::default();
-                keep_log(context, Kept::default(), logbook)
+                Box::pin(keep_log(context, Kept::default(), logbook))
                     .await
                     .map(|manifest| (Done { outcome, usage }, manifest))
             }
@@ -69,7 +75,10 @@ async fn keep(
     } else {
         let (work, laid, wanted) = (place.work.clone(), laid.clone(), wanted.map(ToOwned::to_owned));
         // A command may leave millions of files: no heartbeat waits for them.
-        let looking = tokio::task::spawn_blocking(move || output::find(&work, &laid, wanted.as_deref()));
+        // Nor does it go on when nobody waits for it any more.
+        let stop = beneath::Stop::default();
+        let _stop_looking = stop.guard();
+        let looking = tokio::task::spawn_blocking(move || output::find(&work, &laid, wanted.as_deref(), &stop));
         looking.await.map_err(|_| output::Error::Look)?
     };
     let kept = found.store(&context.files).await?;
@@ -95,7 +104,15 @@ async fn keep_log(context: &Context, kept: Kept, logbook: Logbook) -> Result<Opt
     if manifest.is_empty() {
         return Ok(None);
     }
-    let json = bytes::Bytes::from(manifest.to_json());
+    let (manifest, json) = if manifest.outputs.len() + manifest.links.len() + manifest.deleted.len() > MANY {
+        // Many megabytes take a while.
+        let written = tokio::task::spawn_blocking(move || (manifest.to_json(), manifest)).await;
+        written.map(|(json, manifest)| (manifest, json)).map_err(|_| output::Error::Look)?
+    } else {
+        let json = manifest.to_json();
+        (manifest, json)
+    };
+    let json = bytes::Bytes::from(json);
     let sha256 = patiently("store the list of outputs", || context.files.put_bytes(json.clone()))
         .await
         .map_err(Broken::Manifest)?;

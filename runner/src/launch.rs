@@ -98,7 +98,7 @@ async fn secrets(context: &Context, entry: &mut Entry, job: &Job, logbook: &mut 
         Ok(values) => values,
         Err(error) => return Ok(Err(error.into())),
     };
-    Ok(match logbook.mask(&values) {
+    Ok(match logbook.mask(&values).await {
         Ok(()) => Ok(values),
         Err(error) => Err(error.into()),
     })
@@ -213,6 +213,7 @@ fn asked(context: &Context, place: &Place, job: &Job, attempt: Attempt, notice: 
         inputs: place.inputs.clone(),
         installs: false,
         stdin: spec.stdin.is_some().then(|| place.stdin()),
+        user: place.run_as(),
         limits: Limits {
             cpu_milli: spec.resources.cpu_limit.then_some(spec.resources.cpu_milli),
             memory_bytes: spec.resources.memory_bytes,

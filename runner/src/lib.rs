@@ -1,6 +1,7 @@
 //! The agent of one worker: takes work, executes it, commits what came of it.
 
 mod attempt;
+mod beneath;
 mod clock;
 mod command;
 mod config;
@@ -11,10 +12,12 @@ mod facts;
 mod fence;
 mod gone;
 mod handover;
+mod heartbeat;
 pub mod inputs;
 mod keep;
 mod lanes;
 mod launch;
+mod leftovers;
 mod live;
 mod logbook;
 mod mask;
@@ -35,6 +38,7 @@ mod sessions;
 mod shutdown;
 mod stage;
 mod taken;
+pub mod users;
 
 pub use config::Config;
 pub use run::{Error, run};

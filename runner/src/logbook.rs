@@ -134,12 +134,15 @@ impl Logbook {
     /// Keeps these values out of what the command prints from now on.
     ///
     /// # Errors
-    /// If they are too much to search for.
-    pub(crate) fn mask(&mut self, values: &Values) -> Result<(), Error> {
-        if !values.is_empty() {
-            let mask = Mask::new(values.iter().map(|(_, value)| value));
-            self.mask = Some(mask.map_err(|error| Error::Mask(error.to_string()))?);
+    /// If the thread that prepares for it failed.
+    pub(crate) async fn mask(&mut self, values: &Values) -> Result<(), Error> {
+        if values.is_empty() {
+            return Ok(());
         }
+        let values = values.clone();
+        // Much of it takes a while, which nobody else waits for.
+        let made = tokio::task::spawn_blocking(move || Mask::new(values.iter().map(|(_, value)| value))).await;
+        self.mask = Some(made.map_err(|error| Error::Mask(error.to_string()))?);
         Ok(())
     }
 

@@ -65,11 +65,12 @@ pub(crate) async fn open(config: &Config, left_until: Option<DateTime<Utc>>) -> 
 /// How often it is looked for containers whose runner is gone.
 const SWEEP: Duration = Duration::from_secs(15);
 
-/// Removes, now and then, the containers of runners on this machine that are gone and left them to nobody; those of `kept` are ours.
+/// Keeps containers guarded, whatever clears the machine's packet filter; and removes, now and then, the containers of runners on this machine that are gone and left them to nobody; those of `kept` are ours.
 pub(crate) async fn sweep(executors: Arc<Executors>, kept: HashSet<String>) {
     let Ok(docker) = &executors.docker else { return };
     let mut told = false;
     loop {
+        docker.keep_guarded().await;
         match docker.sweep(&kept).await {
             Ok(_) => told = false,
             Err(error) if !std::mem::replace(&mut told, true) => warn!("cannot look for containers that were left behind: {error}"),

@@ -3,21 +3,26 @@
 
 use std::{
     io,
-    os::unix::fs::PermissionsExt as _,
+    os::fd::OwnedFd,
     path::{Component, Path, PathBuf},
+    sync::Arc,
 };
 
 use bus::{
-    files::{self, Files},
+    files::{self, Files, Holes},
     manifest::OutputFile,
     outputs::Patterns,
     spec::RelPath,
     tree::Link,
 };
 use futures::{StreamExt as _, stream};
-use walkdir::WalkDir;
+use rustix::{
+    fs::{FileType, Stat},
+    io::Errno,
+};
 
 use crate::{
+    beneath::{self, Seen, Stop, Walk},
     executor::docker::WORK,
     gone::Gone,
     inputs::{Laid, Layout},
@@ -33,6 +38,9 @@ const SENTENCES: usize = 50;
 const LISTED: usize = 56 << 20;
 /// What an output takes up in its list besides its path, in bytes.
 const ENTRY: usize = 192;
+
+/// The most bytes of holes that the outputs of an attempt may have together: they are hashed and stored as zeros, about a minute of work.
+const HOLES: u64 = 64 << 30;
 
 /// Why the outputs could not be kept.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +61,8 @@ pub(crate) enum Error {
 /// What stands in a work directory after the command's end.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
+    /// The work directory.
+    top: Option<Arc<OwnedFd>>,
     /// How many bytes the lists have already.
     listed: usize,
     /// Files that are new, or may have been changed.
@@ -122,15 +132,16 @@ impl LeftOut {
 #[derive(Debug)]
 struct Candidate {
     path: RelPath,
+    /// The file itself, by its path in the work directory.
     source: PathBuf,
     mode: u32,
     laid: Option<Laid>,
 }
 
 /// Looks through a work directory for what these patterns name, or for everything, and for what is gone. A directory that the command
-/// deleted holds nothing.
+/// deleted holds nothing, and neither does one on which something is mounted: that is not the job's to give away.
 #[must_use]
-pub(crate) fn find(work: &Path, laid: &Layout, wanted: Option<&[String]>) -> Found {
+pub(crate) fn find(work: &Path, laid: &Layout, wanted: Option<&[String]>, stop: &Stop) -> Found {
     let mut found = Found::default();
     let mut patterns = wanted.map(Patterns::new);
     if patterns.as_ref().is_some_and(Patterns::is_empty) {
@@ -138,30 +149,15 @@ pub(crate) fn find(work: &Path, laid: &Layout, wanted: Option<&[String]>) -> Fou
     }
     let dirs = laid.all_dirs();
     let mut gone = Gone::of(laid, &dirs);
-    for entry in WalkDir::new(work).sort_by_file_name() {
-        let entry = match entry {
-            Ok(entry) => entry,
-            Err(error) => {
-                gone.unknown_below(error.path().and_then(|path| path.strip_prefix(work).ok()));
-                if error.io_error().is_none_or(|error| error.kind() != io::ErrorKind::NotFound) {
-                    found.left_out.push(format!("cannot look for outputs: {error}"));
-                }
-                continue;
+    match open_work(work) {
+        Ok(top) => {
+            let top = Arc::new(top);
+            found.top = Some(Arc::clone(&top));
+            for seen in Walk::new(top, stop.clone()) {
+                consider(&mut found, work, laid, (&mut gone, &mut patterns), seen);
             }
-        };
-        let Ok(relative) = entry.path().strip_prefix(work) else { continue };
-        if relative.as_os_str().is_empty() {
-            continue;
         }
-        gone.is_there(relative, entry.file_type().is_dir());
-        let wanted_now = match &mut patterns {
-            Some(patterns) if entry.file_type().is_dir() => patterns.name(relative),
-            Some(patterns) => patterns.note(relative),
-            None => true,
-        };
-        if wanted_now {
-            look(&mut found, work, laid, &entry);
-        }
+        Err(errno) => unreadable(&mut found, &mut gone, Path::new(""), errno),
     }
     let removed = gone.removed(|path| patterns.as_mut().is_none_or(|patterns| patterns.note(path)));
     if removed.iter().all(|path| found.has_room(path.as_str(), 0)) {
@@ -176,10 +172,54 @@ pub(crate) fn find(work: &Path, laid: &Layout, wanted: Option<&[String]>) -> Fou
     found
 }
 
+/// Opens a work directory by the attempt's own, so that nothing is opened that was mounted on either.
+fn open_work(work: &Path) -> rustix::io::Result<OwnedFd> {
+    let root = work.parent().ok_or(Errno::INVAL)?;
+    let base = root.parent().ok_or(Errno::INVAL)?;
+    let base = std::fs::File::open(base).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    let relative = work.strip_prefix(root.parent().unwrap_or(root)).map_err(|_| Errno::INVAL)?;
+    beneath::directory(base, relative)
+}
+
+/// Takes one thing into account that the walk came by.
+fn consider(found: &mut Found, work: &Path, laid: &Layout, (gone, patterns): (&mut Gone<'_>, &mut Option<Patterns>), seen: Seen) {
+    match seen {
+        Seen::Entry(relative, stat) => {
+            let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+            gone.is_there(&relative, is_dir);
+            let wanted_now = match patterns {
+                Some(patterns) if is_dir => patterns.name(&relative),
+                Some(patterns) => patterns.note(&relative),
+                None => true,
+            };
+            if wanted_now {
+                look(found, work, laid, &relative, &stat);
+            }
+        }
+        Seen::Unreadable(path, errno) => unreadable(found, gone, &path, errno),
+        Seen::TooMuch(path) => {
+            gone.unknown_below(Some(&path));
+            let why = "what is in it is too deep, or too much, to be listed; pack it into an archive";
+            found.left_out.push(format!("{}: {why}", shown(&path)));
+        }
+    }
+}
+
+/// Nobody can tell what is below this path.
+fn unreadable(found: &mut Found, gone: &mut Gone<'_>, path: &Path, errno: Errno) {
+    gone.unknown_below(Some(path));
+    let shown = if path.as_os_str().is_empty() { ".".to_owned() } else { shown(path) };
+    match errno {
+        Errno::NOENT => {}
+        Errno::XDEV => found.left_out.push(format!("{shown}: {MOUNTED}")),
+        errno => found.left_out.push(format!("cannot look for outputs in {shown}: {errno}")),
+    }
+}
+
 /// A link as it may be kept: one that says a relative path to what is inside. It was laid there, where its target is known as laid.
-fn as_link(relative: &Path, entry: &walkdir::DirEntry, work: &Path) -> Option<Link> {
+fn as_link(relative: &Path, work: &Path) -> Option<Link> {
     let path = relative.to_str()?.parse().ok()?;
-    let target = std::fs::read_link(entry.path()).ok()?;
+    let target = std::fs::read_link(work.join(relative)).ok()?;
     let target = inside(relative, &target, work).unwrap_or(target).to_str()?.to_owned();
     let link = Link { path, target };
     link.leads_to().is_some().then_some(link)
@@ -204,52 +244,61 @@ fn shown(path: &Path) -> String {
     path.to_string_lossy().escape_debug().to_string()
 }
 
-fn look(found: &mut Found, work: &Path, laid: &Layout, entry: &walkdir::DirEntry) {
-    let Ok(relative) = entry.path().strip_prefix(work) else { return };
+fn look(found: &mut Found, work: &Path, laid: &Layout, relative: &Path, stat: &Stat) {
     let leave_out = |found: &mut Found, why: &str| found.left_out.push(format!("{}: {why}", shown(relative)));
-    let source = if entry.file_type().is_symlink() {
-        // A link to the job's packages, which no command made.
-        if laid.links.get(relative).is_some_and(String::is_empty) {
-            return;
-        }
-        if let Some(link) = as_link(relative, entry, work) {
-            if laid.links.get(relative) != Some(&link.target) {
-                if found.has_room(link.path.as_str(), ENTRY + in_json(&link.target)) {
-                    found.links.push(link);
-                } else {
-                    found.left_out.push(format!("{}: {TOO_MANY}", shown(relative)));
-                }
-            }
-            return;
-        }
-        // A link is followed while it stays inside; one that leads out would carry the worker's own files away.
-        match std::fs::canonicalize(entry.path()).and_then(|target| Ok((target, std::fs::canonicalize(work)?))) {
-            Ok((target, work)) if target.starts_with(&work) && target.is_file() => target,
-            Ok((target, work)) if target.starts_with(&work) => return,
-            Ok(_) => return leave_out(found, "a link that leads out of the work directory is not kept"),
-            Err(_) => return leave_out(found, "a link that leads nowhere is not kept"),
-        }
-    } else if entry.file_type().is_file() {
-        entry.path().to_owned()
-    } else {
-        if !entry.file_type().is_dir() {
-            leave_out(found, "neither a file nor a directory");
-        }
-        return;
+    let (source, stat) = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Directory => return,
+        FileType::RegularFile => (relative.to_owned(), *stat),
+        FileType::Symlink => match look_at_link(found, work, laid, relative) {
+            Some(target) => target,
+            None => return,
+        },
+        _ => return leave_out(found, "neither a file nor a directory"),
     };
     let Some(path) = relative.to_str().and_then(|path| path.parse::<RelPath>().ok()) else {
-        return leave_out(found, "a name that is not UTF-8 cannot be kept");
+        return leave_out(found, "a name that is not UTF-8, or too long, cannot be kept");
     };
-    let Ok(metadata) = std::fs::metadata(&source) else { return };
     let laid = laid.files.get(relative).copied();
-    if laid.is_some_and(|laid| laid.is_untouched(&metadata)) {
+    if laid.is_some_and(|laid| laid.is_untouched(&stat)) {
         return;
     }
-    let mode = metadata.permissions().mode() & 0o777;
+    let mode = stat.st_mode & 0o777;
     if !found.has_room(path.as_str(), ENTRY) {
         return found.left_out.push(format!("{path}: {TOO_MANY}"));
     }
     found.candidates.push(Candidate { path, source, mode, laid });
+}
+
+/// Keeps a link as such where it may be one. Otherwise it is followed while it stays inside: one that leads out would carry the worker's
+/// own files away. Returns the file that it leads to, by its path in the work directory.
+fn look_at_link(found: &mut Found, work: &Path, laid: &Layout, relative: &Path) -> Option<(PathBuf, Stat)> {
+    // A link to the job's packages, which no command made.
+    if laid.links.get(relative).is_some_and(String::is_empty) {
+        return None;
+    }
+    if let Some(link) = as_link(relative, work) {
+        if laid.links.get(relative) != Some(&link.target) {
+            if found.has_room(link.path.as_str(), ENTRY + in_json(&link.target)) {
+                found.links.push(link);
+            } else {
+                found.left_out.push(format!("{}: {TOO_MANY}", shown(relative)));
+            }
+        }
+        return None;
+    }
+    let mut leave_out = |why: &str| found.left_out.push(format!("{}: {why}", shown(relative)));
+    let real = std::fs::canonicalize(work.join(relative)).and_then(|target| Ok((target, std::fs::canonicalize(work)?)));
+    let Ok((target, work)) = real else {
+        leave_out("a link that leads nowhere is not kept");
+        return None;
+    };
+    let Ok(below) = target.strip_prefix(&work) else {
+        leave_out("a link that leads out of the work directory is not kept");
+        return None;
+    };
+    let stat = rustix::fs::lstat(&target).ok()?;
+    let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+    is_file.then(|| (below.to_owned(), stat))
 }
 
 /// What became of a candidate.
@@ -262,9 +311,24 @@ enum Stored {
 }
 
 impl Candidate {
-    async fn store(self, files: &Files) -> Result<Stored, Error> {
+    async fn store(self, files: &Files, top: Option<Arc<OwnedFd>>, holes: &Holes) -> Result<Stored, Error> {
         let Self { path, source, mode, laid } = self;
-        match patiently("store an output", || files.put_file(&source)).await {
+        let put = || async {
+            let (top, relative) = (top.clone(), source.clone());
+            // Opened when it is its turn, so that no more are open than are stored.
+            let opened = tokio::task::spawn_blocking(move || {
+                let top = top.ok_or(Errno::NOENT)?;
+                beneath::file(&*top, &relative).map_err(io::Error::from)
+            });
+            let opened = opened.await.unwrap_or_else(|error| Err(error.into()));
+            let file = opened.map_err(|error| files::Error::Io {
+                doing: "read",
+                path: source.clone(),
+                source: error,
+            })?;
+            files.put_opened(file, &source, holes).await
+        };
+        match patiently("store an output", put).await {
             Ok((sha256, _)) if laid.is_some_and(|laid| laid.sha256 == sha256 && laid.has_mode(mode)) => Ok(Stored::Same),
             Ok((sha256, size)) => Ok(Stored::Output(OutputFile {
                 path,
@@ -274,18 +338,31 @@ impl Candidate {
                 mode: (!matches!(mode, 0o644 | 0o755)).then_some(mode),
             })),
             // It keeps no other output from its place.
-            Err(error @ (files::Error::Io { .. } | files::Error::Changed { .. })) => {
-                let why = match &error {
-                    files::Error::Io { source, .. } => format!("it cannot be read: {source}"),
-                    _ => "something still wrote to it".to_owned(),
-                };
-                Ok(Stored::Unreadable(format!("{path}: {why}")))
-            }
-            Err(source) => Err(Error::Store { path, source }),
+            Err(error) => match not_kept(&error) {
+                Some(why) => Ok(Stored::Unreadable(format!("{path}: {why}"))),
+                None => Err(Error::Store { path, source: error }),
+            },
         }
     }
 }
 
+/// Why an output by itself is not kept, if that is so, and no other need be lost by it.
+fn not_kept(error: &files::Error) -> Option<String> {
+    Some(match error {
+        files::Error::Io { source, .. } if Errno::from_io_error(source) == Some(Errno::XDEV) => MOUNTED.to_owned(),
+        files::Error::Io { source, .. } => format!("it cannot be read: {source}"),
+        files::Error::Changed { .. } => "something still wrote to it".to_owned(),
+        files::Error::Holes { size, max, .. } => format!(
+            "it is {} GiB, nearly all of it holes, which are stored as zeros; a job's outputs may have {} GiB of them. Pack it              (`tar -cSf`), or shorten it",
+            size >> 30,
+            max >> 30
+        ),
+        _ => return None,
+    })
+}
+
+/// What is said of what was mounted in a work directory.
+const MOUNTED: &str = "something is mounted there, and what is mounted is not kept";
 /// What is said of an output that would make the list of them too long.
 const TOO_MANY: &str = "too many outputs to be listed; pack them into an archive";
 
@@ -331,7 +408,12 @@ impl Found {
             ..Kept::default()
         };
         let mut left_out = self.left_out;
-        let storing: Vec<_> = self.candidates.into_iter().map(|candidate| candidate.store(files)).collect();
+        let (top, holes) = (self.top, Holes::at_most(HOLES));
+        let storing = self
+            .candidates
+            .into_iter()
+            .map(|candidate| candidate.store(files, top.clone(), &holes));
+        let storing: Vec<_> = storing.collect();
         let mut storing = stream::iter(storing).buffered(AT_ONCE);
         while let Some(stored) = storing.next().await {
             match stored? {
@@ -386,25 +468,25 @@ mod tests {
             &[("old-link", "left"), ("node_modules", "")],
             &["empty/in"],
         );
-        let found = find(work, &laid, None);
+        let found = find(work, &laid, None, &Stop::default());
         assert_eq!(
             deleted(&found),
             ["empty", "empty/in", "inbox", "inbox/x", "old-link", "part/gone", "turned"]
         );
         let only = ["part".to_owned(), "*.csv".to_owned()];
-        let found = find(work, &laid, Some(&only));
+        let found = find(work, &laid, Some(&only), &Stop::default());
         assert_eq!(
             (deleted(&found), found.unmatched.clone()),
             (vec!["part/gone"], vec!["*.csv".to_owned()])
         );
-        assert!(deleted(&find(work, &laid, Some(&[]))).is_empty());
+        assert!(deleted(&find(work, &laid, Some(&[]), &Stop::default())).is_empty());
     }
 
     #[test]
     fn a_work_directory_that_is_gone_removes_nothing_where_its_files_came_from() {
         let dir = tempfile::tempdir().expect("a directory");
         let laid = layout(&["a", "d/b"], &[], &[]);
-        assert!(deleted(&find(&dir.path().join("gone"), &laid, None)).is_empty());
+        assert!(deleted(&find(&dir.path().join("gone"), &laid, None, &Stop::default())).is_empty());
     }
 
     #[test]
@@ -435,11 +517,90 @@ mod tests {
         fs::create_dir(&work).expect("a directory");
         fs::write(work.join("a"), "a").expect("a file");
         fs::write(work.join("b"), "b").expect("a file");
-        let found = find(&work, &Layout::default(), None);
+        let found = find(&work, &Layout::default(), None, &Stop::default());
         fs::remove_file(work.join("a")).expect("it is there");
         let kept = found.store(&files).await.expect("the rest is stored");
         assert_eq!(kept.outputs.iter().map(|output| output.path.as_str()).collect::<Vec<_>>(), ["b"]);
         assert!(kept.left_out[0].starts_with("a: it cannot be read: "), "{:?}", kept.left_out);
+    }
+
+    #[tokio::test]
+    async fn pipes_sockets_and_what_is_too_deep_are_named_and_wait_for_nobody() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let url = format!("file://{}", dir.path().join("store").display());
+        let files = Files::open(&url.parse().expect("a store"), None).await.expect("a store");
+        let work = dir.path().join("work");
+        let name = "n".repeat(250);
+        let deep: PathBuf = std::iter::repeat_n(name.as_str(), 11).collect();
+        fs::create_dir_all(work.join(&deep)).expect("a directory");
+        fs::write(work.join(&deep).join("fits"), "").expect("a file");
+        let inner = fs::File::open(work.join(&deep)).expect("a directory");
+        let mode = rustix::fs::Mode::RWXU;
+        rustix::fs::mkdirat(&inner, &name, mode).expect("a directory");
+        let inner = beneath::directory(&inner, Path::new(&name)).expect("a directory");
+        rustix::fs::mkdirat(&inner, &name, mode).expect("a directory");
+        rustix::fs::mknodat(rustix::fs::CWD, work.join("pipe"), FileType::Fifo, mode, 0).expect("a pipe");
+        let _socket = std::os::unix::net::UnixListener::bind(work.join("socket")).expect("a socket");
+        fs::write(work.join("turned"), "x").expect("a file");
+        let found = find(&work, &Layout::default(), None, &Stop::default());
+        // A file that became a pipe since.
+        fs::remove_file(work.join("turned")).expect("it is there");
+        rustix::fs::mknodat(rustix::fs::CWD, work.join("turned"), FileType::Fifo, mode, 0).expect("a pipe");
+        let kept = found.store(&files).await.expect("the rest is stored");
+        assert_eq!(kept.outputs.len(), 1);
+        assert_eq!(kept.left_out.len(), 4, "{:?}", kept.left_out);
+        assert!(
+            kept.left_out.iter().any(|sentence| sentence.contains("too deep")),
+            "{:?}",
+            kept.left_out
+        );
+    }
+
+    #[tokio::test]
+    async fn terabytes_of_holes_are_refused_at_once_and_some_are_kept() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let url = format!("file://{}", dir.path().join("store").display());
+        let files = Files::open(&url.parse().expect("a store"), None).await.expect("a store");
+        let work = dir.path().join("work");
+        fs::create_dir(&work).expect("a directory");
+        for (name, size) in [("some", 64 << 20), ("vast", 3 << 40)] {
+            let file = fs::File::create(work.join(name)).expect("a file");
+            file.set_len(size).expect("a size");
+        }
+        let kept = find(&work, &Layout::default(), None, &Stop::default());
+        let kept = kept.store(&files).await.expect("the rest is stored");
+        assert_eq!(kept.outputs[0].sha256, bus::ids::Digest::of(&vec![0; 64 << 20]));
+        assert_eq!(kept.left_out.len(), 1);
+        assert!(
+            kept.left_out[0].starts_with("vast: it is 3072 GiB, nearly all of it holes"),
+            "{:?}",
+            kept.left_out
+        );
+    }
+
+    #[test]
+    fn what_is_mounted_in_a_work_directory_is_not_the_jobs_to_give_away() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (work, data) = (dir.path().join("1/work"), dir.path().join("data"));
+        fs::create_dir_all(work.join("mnt")).expect("a directory");
+        fs::write(work.join("made"), "").expect("a file");
+        fs::create_dir(&data).expect("a directory");
+        fs::write(data.join("precious"), "data").expect("a file");
+        let laid = layout(&["mnt/input", "gone"], &[], &[]);
+        let Some(mounted) = beneath::Mounted::bind(&data, &work.join("mnt")) else {
+            return;
+        };
+        let found = find(&work, &laid, None, &Stop::default());
+        assert_eq!(found.candidates.iter().map(|one| one.path.as_str()).collect::<Vec<_>>(), ["made"]);
+        assert_eq!(found.left_out.sentences, [format!("mnt: {MOUNTED}")]);
+        assert_eq!(deleted(&found), ["gone"]);
+        drop(mounted);
+        let Some(_over) = beneath::Mounted::bind(&data, &work) else {
+            return;
+        };
+        let found = find(&work, &laid, None, &Stop::default());
+        assert!(found.candidates.is_empty() && deleted(&found).is_empty());
+        assert_eq!(found.left_out.sentences, [format!(".: {MOUNTED}")]);
     }
 
     #[test]

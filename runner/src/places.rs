@@ -4,7 +4,7 @@
 
 use std::{
     io,
-    os::unix::fs::MetadataExt as _,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -15,7 +15,12 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::inputs::Inputs;
+use crate::{
+    executor::RunAs,
+    inputs::Inputs,
+    leftovers::Leftovers,
+    users::{User, Users},
+};
 
 /// Unused directories that are kept.
 const KEPT: usize = 256;
@@ -30,8 +35,10 @@ pub(crate) struct Places(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     base: PathBuf,
+    users: Option<Users>,
     unused: Mutex<Vec<Dirs>>,
     next: AtomicU64,
+    leftovers: Leftovers,
 }
 
 /// An attempt's directories.
@@ -40,6 +47,8 @@ struct Dirs {
     root: PathBuf,
     work: PathBuf,
     scratch: PathBuf,
+    /// Whose the directories are that the command has, where that is not the runner's own user.
+    user: Option<User>,
     /// How they were when they were given, where that is known, and since when.
     given: Option<(Instant, [Status; 3])>,
     /// Whether any change since they were given shows in their status.
@@ -71,29 +80,38 @@ pub(crate) struct Place {
 }
 
 impl Places {
-    /// Places below a work directory; what an earlier runner left there is removed, but for those that it left to us.
+    /// Places below a work directory, each for another of these users if there are any; nobody else may look into them. What an earlier
+    /// runner left there is removed, but for those that it left to us. Nobody waits for that, and what cannot be removed prevents
+    /// nothing: new places have other names.
     ///
     /// # Errors
     /// If the directory cannot be written to.
-    pub(crate) fn below(work_dir: &Path, left: &[PathBuf]) -> io::Result<Self> {
+    pub(crate) fn below(work_dir: &Path, left: &[PathBuf], users: Option<Users>, leftovers: Leftovers) -> io::Result<Self> {
         let base = work_dir.join("attempts");
         std::fs::create_dir_all(&base)?;
         let base = base.canonicalize()?;
+        // A job that is a user of its own must get to its place, and see nobody else's.
+        let mode = if users.as_ref().is_some_and(Users::are_for_processes) {
+            0o711
+        } else {
+            0o700
+        };
+        std::fs::set_permissions(&base, std::fs::Permissions::from_mode(mode))?;
         let mut last = 0;
         for entry in std::fs::read_dir(&base)? {
-            let entry = entry?;
-            if left.contains(&entry.path()) {
-                last = entry.file_name().to_str().and_then(|name| name.parse().ok()).unwrap_or(0).max(last);
-            } else if entry.file_type()?.is_dir() {
-                std::fs::remove_dir_all(entry.path())?;
-            } else {
-                std::fs::remove_file(entry.path())?;
+            let path = entry?.path();
+            let number = path.file_name().and_then(|name| name.to_str()?.parse().ok());
+            last = number.unwrap_or(0).max(last);
+            if !left.contains(&path) {
+                leftovers.remove_behind(path);
             }
         }
         Ok(Self(Arc::new(Inner {
             base,
+            users,
             unused: Mutex::new(Vec::new()),
             next: AtomicU64::new(last + 1),
+            leftovers,
         })))
     }
 
@@ -102,6 +120,7 @@ impl Places {
         let (work, scratch) = (root.join("work"), root.join("tmp"));
         let dirs = Dirs {
             root: root.to_owned(),
+            user: self.0.users.as_ref().and_then(|users| users.of_directory(&work)),
             work: work.clone(),
             scratch: scratch.clone(),
             given: None,
@@ -142,13 +161,24 @@ impl Places {
     fn make(&self) -> io::Result<Dirs> {
         let root = self.0.base.join(self.0.next.fetch_add(1, Ordering::Relaxed).to_string());
         let (work, scratch) = (root.join("work"), root.join("tmp"));
-        std::fs::create_dir(&root)?;
+        let user = self.0.users.as_ref().map(Users::take).transpose()?;
+        std::fs::DirBuilder::new().mode(0o700).create(&root)?;
         std::fs::create_dir(&work)?;
         std::fs::create_dir(&scratch)?;
+        if let Some(RunAs { user, plain }) = user.as_ref().map(User::run_as) {
+            std::os::unix::fs::lchown(&work, Some(user), Some(user))?;
+            std::os::unix::fs::lchown(&scratch, Some(user), Some(user))?;
+            if plain {
+                // To pass through, for this user alone.
+                std::os::unix::fs::lchown(&root, None, Some(user))?;
+                std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o710))?;
+            }
+        }
         let mut dirs = Dirs {
             root,
             work,
             scratch,
+            user,
             given: None,
             telling: false,
         };
@@ -168,7 +198,7 @@ impl Dirs {
         let (since, given) = self.given?;
         let now = self.status().ok()?;
         let since = if given == now { since } else { Instant::now() };
-        let holds = |path: &Path, names: usize| std::fs::read_dir(path).is_ok_and(|entries| entries.count() == names);
+        let holds = |path: &Path, names: usize| std::fs::read_dir(path).is_ok_and(|entries| entries.take(names + 1).count() == names);
         let untouched = self.telling && given == now;
         let emptied = || {
             let rights = |of: &[Status; 3]| [of[0].rights, of[1].rights];
@@ -199,6 +229,11 @@ impl Place {
         self.root.join("stdin")
     }
 
+    /// Whom its command runs as, where that is a user of its own.
+    pub(crate) fn run_as(&self) -> Option<RunAs> {
+        self.dirs.as_ref()?.user.as_ref().map(User::run_as)
+    }
+
     /// Whether nothing was ever put into its work directory. It may be so and not be known.
     pub(crate) fn is_untouched(&self) -> bool {
         let given = self.dirs.as_ref().filter(|dirs| dirs.telling).and_then(|dirs| dirs.given);
@@ -219,16 +254,6 @@ impl Place {
     }
 }
 
-/// Removes a tree, also where something is still being written into it for a moment.
-fn remove(root: &Path) {
-    for _ in 0..10 {
-        match std::fs::remove_dir_all(root) {
-            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => std::thread::sleep(Duration::from_millis(20)),
-            _ => return,
-        }
-    }
-}
-
 impl Drop for Place {
     fn drop(&mut self) {
         let Some(mut dirs) = self.dirs.take() else { return };
@@ -239,12 +264,13 @@ impl Drop for Place {
                 return unused.push(dirs);
             }
         }
-        // A tree of ten thousand files takes a while; nobody waits for it. What cannot be removed goes at the next start.
-        let remove = move || remove(&dirs.root);
-        match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn_blocking(remove)),
-            Err(_) => remove(),
-        }
+        let user = dirs.user.take();
+        // Its user is another job's only when nothing of this one is left.
+        self.places.0.leftovers.remove_behind_then(dirs.root, move |is_gone| {
+            if !is_gone {
+                std::mem::forget(user);
+            }
+        });
     }
 }
 
@@ -254,14 +280,18 @@ mod tests {
 
     use super::*;
 
+    fn below(work_dir: &Path, left: &[PathBuf]) -> io::Result<Places> {
+        Places::below(work_dir, left, None, Leftovers::below(work_dir))
+    }
+
     #[test]
     fn what_an_earlier_runner_left_to_us_stays_and_the_rest_goes() {
         let dir = tempfile::tempdir().expect("a directory");
-        let places = Places::below(dir.path(), &[]).expect("places");
+        let places = below(dir.path(), &[]).expect("places");
         let (left, lost) = (places.take().expect("a place"), places.take().expect("a place"));
         std::fs::write(left.work.join("made"), "").expect("a file");
         let (left, lost) = (left.leave(), lost.leave());
-        let places = Places::below(dir.path(), std::slice::from_ref(&left)).expect("places");
+        let places = below(dir.path(), std::slice::from_ref(&left)).expect("places");
         assert!(left.join("work/made").exists() && !lost.exists());
         let taken_up = places.take_up(&left);
         assert_ne!(places.take().expect("a place").root, left, "its name is not given again");
@@ -284,7 +314,7 @@ mod tests {
     #[test]
     fn whatever_was_put_into_a_place_shows() {
         let dir = tempfile::tempdir().expect("a directory");
-        let places = Places::below(dir.path(), &[]).expect("places");
+        let places = below(dir.path(), &[]).expect("places");
         let place = telling(&places);
         let root = place.root.clone();
         std::fs::write(place.work.join("made"), "").expect("a file");
@@ -302,7 +332,7 @@ mod tests {
     #[test]
     fn a_place_that_something_may_still_be_written_to_is_not_given_again() {
         let dir = tempfile::tempdir().expect("a directory");
-        let places = Places::below(dir.path(), &[]).expect("places");
+        let places = below(dir.path(), &[]).expect("places");
         let mut place = places.take().expect("a place");
         let root = place.root.clone();
         place.spoil();
@@ -313,7 +343,7 @@ mod tests {
     #[test]
     fn only_a_place_that_is_as_it_was_given_is_given_again() {
         let dir = tempfile::tempdir().expect("a directory");
-        let places = Places::below(dir.path(), &[]).expect("places");
+        let places = below(dir.path(), &[]).expect("places");
         let first = places.take().expect("a place").root.clone();
         let second = places.take().expect("a place");
         assert_eq!(second.root, first, "nothing was done there");

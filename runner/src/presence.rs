@@ -1,4 +1,4 @@
-//! A worker's presence: its registration, its beats, and its leave.
+//! A worker's presence: its registration, what it does when it is not heard, and its leave. Its beats are in `heartbeat.rs`.
 
 use std::{
     collections::BTreeMap,
@@ -6,23 +6,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use async_nats::jetstream::message::PublishMessage;
 use bus::{
     envelope::{Actor, Envelope},
     ids::{SessionId, WorkerId},
     stream::append::{self, Append, Log},
-    subjects,
-    worker::{Beat, Left, Registered, WorkerEvent},
+    worker::{Left, Registered, WorkerEvent},
 };
-use chrono::{SubsecRound as _, Utc};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::warn;
 
 use crate::{attempt::Context, config::Config, dispatcher::Room, executor::Executors, sessions::Stop};
-
-/// How long the broker keeps a beat before it announces the worker's silence.
-const BEAT_TTL: &str = "5s";
 
 /// How long a session's end may take to be said. Who goes down does not wait out an outage.
 const GOOD_BYE: Duration = Duration::from_secs(5);
@@ -83,6 +77,17 @@ impl Pulse {
         Self(Arc::new(Mutex::new(Instant::now())))
     }
 
+    /// One that was sent then was acknowledged.
+    pub(crate) fn heard(&self, sent: Instant) {
+        let mut last = self.0.lock();
+        *last = sent.max(*last);
+    }
+
+    /// How long ago that is.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.0.lock().elapsed()
+    }
+
     /// Waits until nothing was acknowledged for so long.
     pub(crate) async fn stops_for(&self, long: Duration) {
         loop {
@@ -91,38 +96,6 @@ impl Pulse {
                 return;
             }
             tokio::time::sleep_until(until.into()).await;
-        }
-    }
-}
-
-/// Beats until told to stop.
-pub(crate) async fn beat(context: Arc<Context>, config: Config, free: Free, pulse: Pulse, stop: CancellationToken) {
-    let subject = subjects::beat(&config.worker);
-    // A runner that ends its attempts when it is not heard must not do so for one beat that was lost.
-    let period = config.self_fence.map_or(config.heartbeat, |fence| config.heartbeat.min(fence / 4));
-    let mut ticks = tokio::time::interval(period);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        let (last_claim, attempts) = context.attempts.snapshot();
-        let room = *free.lock();
-        let beat = Beat {
-            session: context.session,
-            time: Utc::now().trunc_subsecs(6),
-            last_claim,
-            cpu_milli_free: room.cpu_milli,
-            memory_bytes_free: room.memory_bytes,
-            load: load(),
-            attempts,
-        };
-        let Ok(payload) = serde_json::to_vec(&beat) else { continue };
-        let message = PublishMessage::build().header("Nats-TTL", BEAT_TTL).payload(payload.into());
-        let begun = Instant::now();
-        let sent = async { context.js.send_publish(subject.clone(), message).await?.await };
-        // A beat that waits is worth less than the next one.
-        match tokio::time::timeout(period.max(Duration::from_millis(500)), sent).await {
-            Ok(Ok(_)) => *pulse.0.lock() = begun,
-            Ok(Err(error)) => debug!("a beat was not taken: {error}"),
-            Err(_) => debug!("a beat was not acknowledged in time"),
         }
     }
 }
@@ -136,11 +109,4 @@ pub(crate) async fn fence_self(context: Arc<Context>, pulse: Pulse, limit: Durat
     );
     context.attempts.stop_all(Stop::Fenced);
     unheard.cancel();
-}
-
-fn load() -> f32 {
-    std::fs::read_to_string("/proc/loadavg")
-        .ok()
-        .and_then(|text| text.split(' ').next()?.parse().ok())
-        .unwrap_or(0.0)
 }

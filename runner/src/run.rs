@@ -21,6 +21,8 @@ use crate::{
     dispatcher::Room,
     equip,
     executor::docker::catalogue::Catalogue,
+    heartbeat::Heart,
+    leftovers::Leftovers,
     open,
     packages::Packages,
     patience::patiently,
@@ -31,6 +33,7 @@ use crate::{
     session::{Ending, Session, Told},
     sessions::{Attempts, Stop},
     shutdown::Shutdown,
+    users::Users,
 };
 
 /// For how long an event of an attempt is tried to be appended: an outage of minutes costs no finished work.
@@ -66,6 +69,9 @@ pub enum Error {
         /// What happened.
         source: std::io::Error,
     },
+    /// The users that jobs run as.
+    #[error("{0}")]
+    Users(String),
     /// The executors.
     #[error(transparent)]
     Executor(#[from] open::Error),
@@ -93,17 +99,36 @@ pub async fn run(config: Config, stop: CancellationToken, restart: CancellationT
     // Kept until every attempt in it is taken up or ended: a session that cannot begin now begins later, and with the same note.
     let mut note = Note::read(&config.work_dir, &config.worker);
     let roots = note.as_ref().map(Note::roots).unwrap_or_default();
-    let places = Places::below(&config.work_dir, &roots).map_err(|source| Error::WorkDir {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::fs::create_dir_all(&config.work_dir).map_err(|source| Error::WorkDir {
         path: config.work_dir.display().to_string(),
         source,
     })?;
-    let packages = Packages::below(&config.work_dir, config.cache_bytes, config.install_timeout, &roots);
+    let (users, note_on_users) = Users::choose(config.job_users, &config.work_dir, &path).map_err(|unable| Error::Users(unable.0))?;
+    if let Some(note) = note_on_users {
+        warn!("{note}");
+    }
+    let leftovers = Leftovers::below(&config.work_dir);
+    let places = Places::below(&config.work_dir, &roots, users, leftovers.clone()).map_err(|source| Error::WorkDir {
+        path: config.work_dir.display().to_string(),
+        source,
+    })?;
+    let packages = Packages::below(
+        &config.work_dir,
+        config.cache_bytes,
+        config.install_timeout,
+        config.install_credentials,
+        &roots,
+    );
     let packages = packages.map_err(|source| Error::WorkDir {
         path: config.work_dir.display().to_string(),
         source,
     })?;
     let executors = Arc::new(open::open(&config, note.as_ref().map(|note| note.deadline)).await?);
     info!("{}", executors.explanation());
+    let tending = CancellationToken::new();
+    let _stop_tending = tending.clone().drop_guard();
+    TaskTracker::new().spawn(tending.run_until_cancelled_owned(leftovers.clone().tend()));
     let sweeping = CancellationToken::new();
     let _stop_sweeping = sweeping.clone().drop_guard();
     let left = note
@@ -164,6 +189,7 @@ pub async fn run(config: Config, stop: CancellationToken, restart: CancellationT
             session,
             attempts: Attempts::default(),
             places: places.clone(),
+            leftovers: leftovers.clone(),
             packages: packages.clone(),
             left: LeftBehind::default(),
             secrets: config.secrets.clone(),
@@ -192,7 +218,7 @@ pub async fn run(config: Config, stop: CancellationToken, restart: CancellationT
         };
         match serve(&config, &context, &told, &mut note).await? {
             Ending::Stopped | Ending::Restarting => {
-                packages.settled(WIND_UP).await;
+                tokio::join!(packages.settled(WIND_UP), leftovers.settled(WIND_UP));
                 open::close(&executors, WIND_UP).await;
                 return Ok(());
             }
@@ -276,8 +302,12 @@ async fn serve(config: &Config, context: &Arc<Context>, told: &Told, note: &mut 
         debug!("cannot read yet which runtimes the deployment has: {error}");
     }
     tracker.spawn(quiet.clone().run_until_cancelled_owned(equip::keep(Arc::clone(context))));
-    let beats = presence::beat(Arc::clone(context), config.clone(), free, pulse, quiet.clone());
-    let beats = tracker.spawn(beats);
+    let heart = Heart::new(context, config, free, pulse);
+    match heart.clone().stand_in(&config.nats, quiet.clone()) {
+        Ok(beats) => drop(tracker.spawn(beats)),
+        Err(error) => warn!("no thread of its own beats for this worker: {error}"),
+    }
+    let beats = tracker.spawn(heart.beat(quiet.clone()));
     info!(
         "worker {} serves {} with {} CPUs",
         config.worker,

@@ -12,11 +12,18 @@ use std::{
 use bus::{job::Job, secrets, stream};
 use tracing::warn;
 
-use crate::{attempt::Context, stage::chain};
+use crate::{
+    attempt::Context,
+    beneath::{self, Stop},
+    stage::chain,
+};
 
 /// How often NATS is asked for a secret that it does not tell, and the pause between.
 const TRIES: u32 = 60;
 const PAUSE: Duration = Duration::from_millis(500);
+/// How long an attempt's secrets may be together, in bytes: all are searched for in all that it prints. Linux gives a plain process no
+/// more than 2 MiB of variables and arguments.
+const MAX_TOTAL: usize = 512 << 10;
 /// The directory for them, beside an attempt's others.
 const DIR: &str = "secrets";
 
@@ -61,6 +68,8 @@ pub(crate) enum Error {
     },
     #[error("the secret `{name}` cannot be opened: {why}")]
     Closed { name: bus::ids::Token, why: secrets::Error },
+    #[error("the job's secrets are longer than {} KiB together; let it read the largest from where they are kept", MAX_TOTAL >> 10)]
+    TooLong,
     #[error("the secret `{name}` cannot be read: {why}")]
     Away { name: bus::ids::Token, why: String },
 }
@@ -97,6 +106,9 @@ pub(crate) async fn of(context: &Context, job: &Job) -> Result<Values, Error> {
             Ok(value) => values.0.insert(variable.clone(), value),
             Err(why) => return Err(Error::Closed { name, why }),
         };
+        if values.0.values().map(String::len).sum::<usize>() > MAX_TOTAL {
+            return Err(Error::TooLong);
+        }
     }
     Ok(values)
 }
@@ -113,9 +125,7 @@ pub(crate) fn file(work_dir: &Path) -> PathBuf {
 /// If the disk does not take it.
 pub(crate) fn write(work_dir: &Path, values: &Values) -> io::Result<PathBuf> {
     let dir = work_dir.with_file_name(DIR);
-    if dir.exists() {
-        fs::remove_dir_all(&dir)?;
-    }
+    beneath::remove(&dir, &Stop::default()).map_err(io::Error::other)?;
     fs::DirBuilder::new().mode(0o700).create(&dir)?;
     let private = |name: &str| fs::OpenOptions::new().write(true).create_new(true).mode(0o400).open(dir.join(name));
     let lines: String = values

@@ -223,10 +223,11 @@ impl Session {
     /// Carries out what the dispatcher wants.
     async fn dispatch(&mut self) -> Option<Instant> {
         let (responses, again) = self.dispatcher.plan(Instant::now());
+        let idle = self.idle();
         for response in responses {
             match response {
                 Response::Ask { lane, count } => {
-                    if let Err(error) = self.lanes.ask(lane, count).await {
+                    if let Err(error) = self.lanes.ask(lane, count, idle).await {
                         self.broke(None, &error.to_string());
                     }
                 }

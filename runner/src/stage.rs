@@ -1,7 +1,7 @@
 //! Laying an attempt's files out: in its work directory, what the job names.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     fs::Permissions,
     io,
     os::unix::fs::PermissionsExt as _,
@@ -12,7 +12,7 @@ use std::{
 use bus::{
     files::{self, Files},
     ids::Digest,
-    spec::{InputFile, JobSpec},
+    spec::{InputFile, JobSpec, RelPath},
     tree::{Link, MAX_TREE_BYTES, Tree, TreeRef, Unlayable},
 };
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -45,6 +45,9 @@ pub(crate) enum Error {
         /// What happened.
         source: files::Error,
     },
+    /// The thread for it.
+    #[error("cannot lay out the job's files: the runner failed at it")]
+    Thread,
     /// The list of inputs is not what the job says.
     #[error(transparent)]
     List(Unlayable),
@@ -79,15 +82,50 @@ pub(crate) async fn lay(store: &Files, place: &Place, spec: &JobSpec) -> Result<
         None => Tree::default(),
     };
     let work = &place.work;
-    for dir in tree.dirs.iter().chain(&spec.dir) {
-        let path = work.join(dir.as_str());
-        std::fs::create_dir_all(&path).map_err(|source| Error::Disk { path, source })?;
-    }
     let inputs: Vec<InputFile> = spec.inputs.iter().chain(&tree.files).cloned().collect();
-    let mut files: HashMap<PathBuf, Laid> = futures::stream::iter(inputs.into_iter().map(|input| lay_one(store, work, input)))
+    make_dirs(work, tree.dirs.iter().chain(&spec.dir), &inputs).await?;
+    let files: HashMap<PathBuf, Laid> = futures::stream::iter(inputs.into_iter().map(|input| lay_one(store, work, input)))
         .buffer_unordered(AT_ONCE)
         .try_collect()
         .await?;
+    if tree.links.is_empty() && tree.dirs.is_empty() {
+        return Ok(Layout {
+            files,
+            ..Layout::default()
+        });
+    }
+    let work = work.clone();
+    blocking(move || lay_links(&work, files, tree)).await
+}
+
+/// Does what waits for the disk, or takes its time, beside the session's loop: what a job lists must not hold up the others.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| Error::Thread)?
+}
+
+/// Makes the directories that are listed, and those that the inputs stand in.
+async fn make_dirs<'a>(work: &Path, listed: impl Iterator<Item = &'a RelPath>, inputs: &[InputFile]) -> Result<(), Error> {
+    let parents = inputs.iter().filter_map(|input| Path::new(input.path.as_str()).parent());
+    let named: BTreeSet<&Path> = listed.map(|dir| Path::new(dir.as_str())).chain(parents).collect();
+    let dirs: Vec<PathBuf> = named
+        .into_iter()
+        .filter(|dir| !dir.as_os_str().is_empty())
+        .map(|dir| work.join(dir))
+        .collect();
+    if dirs.is_empty() {
+        return Ok(());
+    }
+    blocking(move || {
+        for path in dirs {
+            std::fs::create_dir_all(&path).map_err(|source| Error::Disk { path, source })?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Lays the links, and says what was laid in all.
+fn lay_links(work: &Path, mut files: HashMap<PathBuf, Laid>, tree: Tree) -> Result<Layout, Error> {
     // Last, so that no file is written through one.
     for link in &tree.links {
         lay_link(work, link).map_err(|source| Error::Disk {
@@ -116,29 +154,27 @@ async fn list(files: &Files, reference: &TreeRef, beside: &[InputFile]) -> Resul
         path: "list of all of them".to_owned(),
         source,
     })?;
-    Tree::read(&json, beside).map_err(Error::List)
+    let beside = beside.to_vec();
+    blocking(move || Tree::read(&json, &beside).map_err(Error::List)).await
 }
 
 async fn lay_one(files: &Files, work: &Path, input: InputFile) -> Result<(PathBuf, Laid), Error> {
-    let relative = PathBuf::from(input.path.as_str());
-    let path = work.join(&relative);
-    let disk = |source| Error::Disk {
-        path: path.clone(),
-        source,
-    };
-    if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent).map_err(disk)?;
-    }
+    let path = work.join(input.path.as_str());
     fetch(files, &input.sha256, &path, input.executable, input.path.as_str()).await?;
+    blocking(move || dress(&path, &input).map_err(|source| Error::Disk { path, source })).await
+}
+
+/// Gives a file that was just fetched its rights and its time.
+fn dress(path: &Path, input: &InputFile) -> io::Result<(PathBuf, Laid)> {
     let mode = input.permissions();
     if input.mode.is_some() {
-        std::fs::set_permissions(&path, Permissions::from_mode(mode)).map_err(disk)?;
+        std::fs::set_permissions(path, Permissions::from_mode(mode))?;
     }
     if let Some(modified) = input.modified_ms.and_then(time_of) {
         // What orders files by their age sees them as they are where they came from. Some file systems cannot keep a time: no harm.
-        let _kept = std::fs::File::open(&path).and_then(|file| file.set_modified(modified));
+        let _kept = std::fs::File::open(path).and_then(|file| file.set_modified(modified));
     }
-    let metadata = std::fs::metadata(&path).map_err(disk)?;
+    let metadata = std::fs::metadata(path)?;
     let laid = Laid {
         sha256: input.sha256,
         size: input.size,
@@ -146,7 +182,7 @@ async fn lay_one(files: &Files, work: &Path, input: InputFile) -> Result<(PathBu
         mode: Some(mode),
         stamp: Some(Stamp::of(&metadata)),
     };
-    Ok((relative, laid))
+    Ok((PathBuf::from(input.path.as_str()), laid))
 }
 
 /// Milliseconds since 1970 as a time; nothing where there is no such time.

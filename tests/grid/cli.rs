@@ -2,11 +2,13 @@
 
 mod bad_input;
 mod bench;
+mod cancel;
 mod conditions;
 mod contract;
 mod doctor;
 mod drain;
 pub(crate) mod here;
+mod hostile;
 mod interrupt;
 mod look;
 mod lost_answers;

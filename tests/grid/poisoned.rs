@@ -1,10 +1,16 @@
 //! Messages that no client library can take: they are set aside and named, and stop nothing.
 
 use anyhow::{Context as _, Result, ensure};
+use bus::{
+    envelope::Actor,
+    ids::{BatchId, JobId, default_token},
+    subjects,
+};
 use grid_tests::{
     grid::{Grid, Part},
     nats::NatsServer,
 };
+use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
@@ -115,4 +121,58 @@ async fn a_thousand_in_a_row_are_stepped_over() -> Result<()> {
     named(&grid, 2_000).await?;
     ensure!(messages(&grid, "RGRID_REFUSED").await? == 1_000);
     unharmed(&grid, &parts)
+}
+
+/// Where the last word on a worker, a batch, a job, an image or the runtimes is one that nobody can read, the next one is appended
+/// behind it all the same, and who starts anew reads what was said before.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_word_on_anything_may_be_one_that_nobody_can_read() -> Result<()> {
+    let mut grid = Grid::start().await?;
+    let batch = BatchId::new();
+    let first_attempt_hangs = "test $RGRID_ATTEMPT != 1 || sleep 600";
+    let members: Vec<Value> = [first_attempt_hangs, "true", "true"]
+        .iter()
+        .map(|script| json!({ "item": script, "command": ["/bin/sh", "-c", script] }))
+        .collect();
+    let job = json!({ "command": [], "executor": "process", "resources": { "cpu_milli": 100 } });
+    let submission = json!({ "id": batch, "name": "a test", "job": job, "members": members, "parallel": 1 });
+    let answer = grid.request(Method::POST, "batches").json(&submission).send().await?;
+    ensure!(answer.status().is_success(), "{}", answer.text().await?);
+    grid.eventually("a member runs", async || {
+        (grid.get(&format!("batches/{batch}")).await.ok()?["counts"]["running"] == 1).then_some(())
+    })
+    .await?;
+
+    let subjects = [
+        subjects::worker(&"worker-1".parse()?),
+        subjects::batch(&default_token(), batch),
+        subjects::job_by(&default_token(), JobId::of_member(batch, 0), &Actor::Api),
+        subjects::image(&"known".parse()?),
+        subjects::RUNTIMES.to_owned(),
+    ];
+    let readable: &[u8] = b"NATS/1.0\r\n\r\n";
+    let messages = subjects.iter().flat_map(|subject| {
+        HEADERS
+            .iter()
+            .copied()
+            .chain([readable])
+            .map(|header| (subject.clone().into_bytes(), header))
+    });
+    publish(&grid.nats, messages).await?;
+    grid.kill(Part::Runner(1))?;
+    grid.run(Part::Runner(2))?;
+    grid.kill(Part::Api)?;
+    grid.run(Part::Api)?;
+    grid.api_answers().await?;
+    let ended = grid
+        .eventually("the batch ends on another worker", async || {
+            let view = grid.get(&format!("batches/{batch}")).await.ok()?;
+            (view["state"] == "succeeded").then_some(view)
+        })
+        .await?;
+    ensure!(ended["counts"]["succeeded"] == 3, "{ended}");
+    grid.worker_is("worker-1", "lost").await?;
+    let named = named(&grid, (subjects.len() * HEADERS.len()) as u64).await?;
+    ensure!(named["what"].as_str().is_some_and(|what| what.contains("RGRID_EVENTS")), "{named}");
+    Ok(())
 }

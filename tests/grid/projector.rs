@@ -3,6 +3,7 @@
 mod batches;
 mod random;
 mod rebuild;
+mod upgrade;
 mod world;
 
 use std::time::Duration;

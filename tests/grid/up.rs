@@ -19,8 +19,8 @@ use serde_json::Value;
 
 /// How long a fact may take to become true, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// A nats-server that is new enough, and ends at once, saying why.
-const BROKEN_NATS: &str = "#!/bin/sh\n[ \"$1\" = --version ] && { echo 'nats-server: v9.9.9'; exit; }\necho 'no luck today' >&2\nexit 7\n";
+/// A nats-server that is new enough, was told how much memory it may take, and ends at once, saying why.
+const BROKEN_NATS: &str = "#!/bin/sh\n[ \"$1\" = --version ] && { echo 'nats-server: v9.9.9'; exit; }\n[ \"$GOMEMLIMIT\" -gt 1000000 ] || exit 8\necho 'no luck today' >&2\nexit 7\n";
 /// One that never answers.
 const STUCK_NATS: &str = "#!/bin/sh\n[ \"$1\" = --version ] && { echo 'nats-server: v9.9.9'; exit; }\nexec sleep 1000\n";
 /// One of before the bugs were mended that matter.

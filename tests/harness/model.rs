@@ -95,7 +95,7 @@ fn the_model_reaches_what_it_is_about() {
     use proptest::strategy::ValueTree as _;
     let mut runner = TestRunner::deterministic();
     let mut reached = BTreeMap::<&str, usize>::new();
-    for seed in 0..30 {
+    for seed in 0..60 {
         let faults = faults().new_tree(&mut runner).expect("a strategy").current();
         for (what, times) in holds(seed, &faults).expect("it holds") {
             *reached.entry(what).or_default() += times;

@@ -145,3 +145,17 @@ fn stands_still(pid: u32) -> Result<bool> {
     }
     Ok(true)
 }
+
+/// How much memory a process has now, and has had at most, in bytes (`VmRSS` and `VmHWM`).
+pub fn memory_of(pid: u32) -> Result<(u64, u64)> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let field = |name: &str| -> Result<u64> {
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .context("a process has memory")?;
+        let kib = line.trim_start_matches(':').trim().trim_end_matches(" kB");
+        Ok(kib.parse::<u64>()? << 10)
+    };
+    Ok((field("VmRSS")?, field("VmHWM")?))
+}

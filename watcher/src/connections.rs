@@ -76,6 +76,11 @@ impl Connections {
         telling
     }
 
+    /// Keeps only the connections of these sessions.
+    pub(crate) fn retain(&mut self, known: impl Fn(&Key) -> bool) {
+        self.newest.retain(|key, _| known(key));
+    }
+
     /// Nothing follows from what went until now.
     pub(crate) fn forgive(&mut self) {
         self.gone.clear();

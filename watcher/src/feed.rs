@@ -51,6 +51,8 @@ pub(crate) struct Events {
     pub(crate) seen: Vec<(u64, Seen)>,
     /// The last one, whatever it means.
     pub(crate) last: Place,
+    /// Whether some could not be read.
+    pub(crate) skipped: bool,
     /// How many came.
     pub(crate) count: u64,
     /// How many more stood behind them.
@@ -68,13 +70,15 @@ pub(crate) async fn events(bus: Bus, after: u64, hurry: Arc<AtomicBool>, feed: m
         let chunk = follower.chunk(CHUNK).await;
         let Some(last) = chunk.last() else { continue };
         let (last, pending, count) = (place(last), last.pending, chunk.len() as u64);
-        let mut events = Vec::new();
+        let (mut events, mut skipped) = (Vec::new(), false);
         for message in chunk {
             match seen::read(&message.subject, &message.payload) {
                 Ok(Some(seen)) => events.push((message.sequence, seen)),
                 Ok(None) => {}
                 Err(error) => {
                     unreadable += 1;
+                    skipped = true;
+                    events.extend(seen::unreadable(&message.subject).map(|seen| (message.sequence, seen)));
                     error!(
                         unreadable,
                         "skipped the event at sequence {}, on {}: {}; if a newer rgrid wrote it, this watcher must be as new",
@@ -89,6 +93,7 @@ pub(crate) async fn events(bus: Bus, after: u64, hurry: Arc<AtomicBool>, feed: m
         let events = Events {
             seen,
             last,
+            skipped,
             count,
             pending,
         };
@@ -112,7 +117,7 @@ fn place(message: &Followed) -> Place {
 /// Follows the heartbeats, from those that are still there.
 pub(crate) async fn beats(bus: Bus, feed: mpsc::Sender<Feed>) {
     let mut follower = Follower::new(&bus.js, PRESENCE, Vec::new(), 0);
-    let mut complained = VecDeque::new();
+    let mut complaints = Complaints::default();
     loop {
         let chunk = follower.chunk(CHUNK).await;
         let last = chunk.last().map_or(0, |message| message.sequence);
@@ -127,10 +132,8 @@ pub(crate) async fn beats(bus: Bus, feed: mpsc::Sender<Feed>) {
             }
             match (worker.parse::<WorkerId>(), serde_json::from_slice::<Beat>(&message.payload)) {
                 (Ok(worker), Ok(beat)) => beats.push((worker, beat)),
-                (Ok(_), Err(error)) if !complained.iter().any(|other| other == worker) => {
+                (Ok(_), Err(error)) if complaints.is_new(worker) => {
                     warn!("the heartbeats of worker {worker} cannot be read, so it counts as silent: {error}");
-                    complained.push_back(worker.to_owned());
-                    complained.truncate(100);
                 }
                 (Ok(_), Err(_)) | (Err(_), _) => {}
             }
@@ -138,5 +141,40 @@ pub(crate) async fn beats(bus: Bus, feed: mpsc::Sender<Feed>) {
         if feed.send(Feed::Beats(beats, last)).await.is_err() {
             return;
         }
+    }
+}
+
+/// About whom it was complained: the last ones, so that who keeps speaking what nobody understands is named once.
+#[derive(Debug, Default)]
+struct Complaints(VecDeque<String>);
+
+impl Complaints {
+    /// Workers that are remembered.
+    const MOST: usize = 1_000;
+
+    /// Whether it is to be complained about this one: it was not before, or so many others ago that it is forgotten.
+    fn is_new(&mut self, worker: &str) -> bool {
+        if self.0.iter().any(|other| other == worker) {
+            return false;
+        }
+        self.0.push_back(worker.to_owned());
+        if self.0.len() > Self::MOST {
+            self.0.pop_front();
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_ones_are_remembered_and_the_oldest_forgotten() {
+        let mut complaints = Complaints::default();
+        let names: Vec<String> = (0..=Complaints::MOST).map(|number| format!("w{number}")).collect();
+        assert!(names.iter().all(|name| complaints.is_new(name)));
+        assert!(names[1..].iter().all(|name| !complaints.is_new(name)), "the newest are known");
+        assert!(complaints.is_new(&names[0]), "the oldest was forgotten");
     }
 }

@@ -49,8 +49,8 @@ impl Keeper {
         }
     }
 
-    /// Begins to keep this state, the fold of the log up to this place, if it is time for that.
-    pub(crate) fn consider(&mut self, state: &State, place: &Place, now: Instant) {
+    /// Begins to keep this state, the fold of the log up to this place but for what was `skipped` as unreadable, if it is time for that.
+    pub(crate) fn consider(&mut self, state: &State, place: &Place, skipped: bool, now: Instant) {
         while let Some(done) = self.saving.try_join_next() {
             if let Ok((sequence, took, kept)) = done {
                 self.not_before = now + self.pause.max(took.saturating_mul(REST));
@@ -61,7 +61,7 @@ impl Keeper {
             let (snapshots, saved, place) = (Arc::clone(&self.snapshots), state.saved(), place.clone());
             self.saving.spawn(async move {
                 let begin = Instant::now();
-                let kept = match timeout(SAVE_PATIENCE, snapshots.save(&saved, &place)).await {
+                let kept = match timeout(SAVE_PATIENCE, snapshots.save(&saved, &place, skipped)).await {
                     Ok(kept) => kept.map_err(|error| chain(&error)),
                     Err(_) => Err("the store does not answer".to_owned()),
                 };
@@ -92,19 +92,19 @@ impl Keeper {
     }
 }
 
-/// The state that the last snapshot holds, and the sequence up to which it goes; where there is none that can be used, one that
-/// knows nothing.
-pub(crate) async fn begin(snapshots: &Snapshots) -> (State, u64) {
+/// The state that the last snapshot holds, the sequence up to which it goes, and whether something before that was skipped as
+/// unreadable; where there is none that can be used, one that knows nothing.
+pub(crate) async fn begin(snapshots: &Snapshots) -> (State, u64, bool) {
     let loaded = timeout(LOAD_PATIENCE, snapshots.load()).await;
     match loaded {
         Ok(Ok(loaded)) => {
             let (bytes, sequence, at) = (loaded.bytes, loaded.sequence, loaded.at);
             info!("goes on from a snapshot of {bytes} bytes, taken at {at:.0} of the log up to sequence {sequence}");
-            return (loaded.state, sequence);
+            return (loaded.state, sequence, loaded.skipped);
         }
         Ok(Err(Error::None | Error::NoStore(_))) => info!("there is no snapshot yet; reading the whole log"),
         Ok(Err(error)) => warn!("the last snapshot is not used: {}; reading the whole log", chain(&error)),
         Err(_) => warn!("the last snapshot is not used: the store does not answer; reading the whole log"),
     }
-    (State::new(Instant::now()), 0)
+    (State::new(Instant::now()), 0, false)
 }

@@ -13,6 +13,7 @@ mod connect;
 mod connections;
 mod feed;
 mod keeper;
+mod lanes;
 mod plan;
 mod run;
 mod seen;

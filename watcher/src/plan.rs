@@ -113,10 +113,10 @@ pub enum Command {
     },
 }
 
-/// Says what should be done now. It takes no account of what is being done already: to do it twice does no harm.
+/// Says what should be done now, dead workers first. It takes no account of what is being done already: to do it twice does no harm.
 #[must_use]
 pub fn plan(state: &State, now: Instant, lapse: Duration) -> Vec<Command> {
-    let (mut commands, mut lost) = (Vec::new(), Vec::new());
+    let (mut lost, mut attempts) = (Vec::new(), Vec::new());
     for (key, session) in state.open() {
         let silent = state.silence(key, session, now);
         // Who fences itself must have had the time for it, and who restarts the time that it asked for.
@@ -128,7 +128,7 @@ pub fn plan(state: &State, now: Instant, lapse: Duration) -> Vec<Command> {
         let dead = session.self_fence.is_none() && !away && state.dead_since(key, session, now).is_some();
         let worker = key.0.clone();
         match &session.ended {
-            Some(ended) => commands.extend(give_up(key, session, &ended.cause, Some(ended.event), |_| true)),
+            Some(ended) => attempts.extend(give_up(key, session, &ended.cause, Some(ended.event), |_| true)),
             None if session.registered && (lapsed || dead) => lost.push(Command::Lose {
                 after: state.worker(&worker).map_or(0, |worker| worker.sequence),
                 worker,
@@ -144,13 +144,13 @@ pub fn plan(state: &State, now: Instant, lapse: Duration) -> Vec<Command> {
                     LossCause::Orphaned { worker }
                 };
                 let which = |absence: Option<Absence>| lapsed || absence.is_some_and(orphaned);
-                commands.extend(give_up(key, session, &cause, None, which));
+                attempts.extend(give_up(key, session, &cause, None, which));
             }
         }
     }
-    // A session that is lost holds up many jobs, and what is due is due now; attempts to give up may be many.
+    // A session that is lost holds up many jobs, and its jobs wait for nothing else; batches and timers may be many.
     let waiting = state.wall(now).into_iter().flat_map(|wall| due(state, wall));
-    lost.into_iter().chain(of_batches(state)).chain(waiting).chain(commands).collect()
+    lost.into_iter().chain(attempts).chain(of_batches(state)).chain(waiting).collect()
 }
 
 fn of_batches(state: &State) -> impl Iterator<Item = Command> {

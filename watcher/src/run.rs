@@ -86,14 +86,14 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
 
 /// What is known without the log, and how long that is by now.
 async fn begin(bus: &Bus, config: &Config) -> Begin {
-    let (state, sequence, keeper) = match &config.snapshots {
+    let (state, sequence, skipped, keeper) = match &config.snapshots {
         Some(wanted) => {
             let snapshots = Snapshots::new(bus, &config.nats, wanted.store.clone());
-            let (state, sequence) = keeper::begin(&snapshots).await;
+            let (state, sequence, skipped) = keeper::begin(&snapshots).await;
             let keeper = Keeper::new(snapshots, wanted, sequence, Instant::now());
-            (state, sequence, Some(keeper))
+            (state, sequence, skipped, Some(keeper))
         }
-        None => (State::new(Instant::now()), 0, None),
+        None => (State::new(Instant::now()), 0, false, None),
     };
     let last = loop {
         match bus.js.get_stream(EVENTS).await {
@@ -105,6 +105,7 @@ async fn begin(bus: &Bus, config: &Config) -> Begin {
     Begin {
         state,
         sequence,
+        skipped,
         last,
         keeper,
     }

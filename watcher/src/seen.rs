@@ -84,6 +84,11 @@ pub enum Seen {
         /// Which worker.
         worker: WorkerId,
     },
+    /// Something was said of a batch that cannot be read, and is its last event all the same.
+    SaidOfBatch {
+        /// Which batch.
+        batch: BatchId,
+    },
     /// A session was given up, or ended in good order.
     Ended {
         /// Which worker.
@@ -187,6 +192,16 @@ struct Outcome<'a> {
 #[derive(Deserialize)]
 struct GivenUp {
     attempt: Attempt,
+}
+
+/// What an event that cannot be read means: whoever wrote it, the next event of that worker or batch must stand behind it. What is
+/// said of a job is read from the log before anything is appended.
+pub(crate) fn unreadable(subject: &str) -> Option<Seen> {
+    match EventSubject::parse(subject)? {
+        EventSubject::Worker(worker) => Some(Seen::Said { worker }),
+        EventSubject::Batch { batch, .. } => Some(Seen::SaidOfBatch { batch }),
+        EventSubject::Job { .. } | EventSubject::Runtimes | EventSubject::Image(_) => None,
+    }
 }
 
 /// Reads an event; nothing where it means nothing to the watcher, or where its speaker may not say it.

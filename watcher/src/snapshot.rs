@@ -2,7 +2,7 @@
 //!
 //! There is one, under one name, and each new one takes the place of the last: so none pile up, and of two watchers the later
 //! one wins, which does no harm, as each is the fold of the same log. It is a short cut and nothing more: one that is missing,
-//! damaged, of another program, or of another log is not used.
+//! damaged, of another format, or of another log is not used.
 
 use std::{borrow::Cow, sync::LazyLock, time::Instant};
 
@@ -30,9 +30,12 @@ use crate::{
 
 /// Its name in the store.
 const NAME: &str = "watcher/snapshot";
-/// What the fold and its snapshots are made by: where any of it differs, a snapshot is of another program, that may have read
-/// less, or otherwise, of the events before it.
-static MADE_BY: LazyLock<Digest> = LazyLock::new(|| {
+/// The version of the fold and of how it is written. Raise it with every change of what is written, and of what an event that
+/// older programs read as well means to the fold: a snapshot of another format is not used, and the whole log is read.
+/// `fixtures/` holds a log and its snapshot in this format; the test that compares them fails where this is forgotten.
+const FORMAT: u32 = 1;
+/// What the fold is made by. It matters only where the fold skipped what it could not read: another program may be able to.
+static PROGRAM: LazyLock<Digest> = LazyLock::new(|| {
     let sources = [
         include_str!("seen.rs"),
         include_str!("state.rs"),
@@ -61,7 +64,12 @@ pub(crate) struct Place {
 /// The first line of a snapshot; the state follows.
 #[derive(Debug, Serialize, Deserialize)]
 struct Header<'a> {
-    made_by: Digest,
+    /// 0: of a program before there was this field.
+    #[serde(default)]
+    format: u32,
+    /// The program, if it could not read all that there was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    skipped_by: Option<Digest>,
     at: DateTime<Utc>,
     #[serde(flatten)]
     place: Cow<'a, Place>,
@@ -76,6 +84,8 @@ pub(crate) struct Loaded {
     pub(crate) sequence: u64,
     pub(crate) at: DateTime<Utc>,
     pub(crate) bytes: usize,
+    /// Whether something was skipped that could not be read.
+    pub(crate) skipped: bool,
 }
 
 /// Why a snapshot is not used, or not kept.
@@ -87,8 +97,10 @@ pub(crate) enum Error {
     NoStore(#[source] GetStreamError),
     #[error("it is damaged ({0})")]
     Damaged(String),
-    #[error("another version of rgrid made it")]
-    Version,
+    #[error("another version of rgrid made it, in format {0}")]
+    Format(u32),
+    #[error("another version of rgrid made it, and skipped events that it could not read")]
+    Skipped,
     #[error("it was taken at sequence {0}, and another log, or none, stands there now")]
     OtherLog(u64),
     #[error("the log does not say what it was taken of: {0}")]
@@ -128,19 +140,21 @@ impl Snapshots {
             Err(object_store::Error::NotFound { .. }) => return Err(Error::None),
             Err(error) => return Err(Error::Store(error)),
         };
-        let (place, at, saved) = read(&bytes)?;
+        let (place, at, skipped, saved) = read(&bytes)?;
         self.is_there(&place).await?;
         Ok(Loaded {
             state: State::restored(saved, Instant::now()),
             sequence: place.sequence,
             at,
             bytes: bytes.len(),
+            skipped,
         })
     }
 
-    /// Keeps a state that is the fold of the log up to this place, and returns its size in bytes.
-    pub(crate) async fn save(&self, saved: &Saved, place: &Place) -> Result<usize, Error> {
-        let bytes = written(saved, place)?;
+    /// Keeps a state that is the fold of the log up to this place, but for events that were `skipped` as unreadable if any were,
+    /// and returns its size in bytes.
+    pub(crate) async fn save(&self, saved: &Saved, place: &Place, skipped: bool) -> Result<usize, Error> {
+        let bytes = written(saved, place, skipped, Utc::now())?;
         let size = bytes.len();
         let store = self.files().await?.object_store();
         store.put(&Path::from(NAME), PutPayload::from(bytes)).await.map_err(Error::Store)?;
@@ -184,12 +198,13 @@ impl Snapshots {
     }
 }
 
-fn written(saved: &Saved, place: &Place) -> Result<Vec<u8>, Error> {
+fn written(saved: &Saved, place: &Place, skipped: bool, at: DateTime<Utc>) -> Result<Vec<u8>, Error> {
     let damaged = |error: serde_json::Error| Error::Damaged(error.to_string());
     let body = serde_json::to_vec(saved).map_err(damaged)?;
     let header = Header {
-        made_by: *MADE_BY,
-        at: Utc::now(),
+        format: FORMAT,
+        skipped_by: skipped.then(|| *PROGRAM),
+        at,
         place: Cow::Borrowed(place),
         sha256: Digest::of(&body),
     };
@@ -200,50 +215,23 @@ fn written(saved: &Saved, place: &Place) -> Result<Vec<u8>, Error> {
     Ok(bytes)
 }
 
-fn read(bytes: &[u8]) -> Result<(Place, DateTime<Utc>, Saved), Error> {
+fn read(bytes: &[u8]) -> Result<(Place, DateTime<Utc>, bool, Saved), Error> {
     let damaged = |error: serde_json::Error| Error::Damaged(error.to_string());
     let end = memchr::memchr(b'\n', bytes).ok_or_else(|| Error::Damaged("it ends in its first line".to_owned()))?;
     let (header, body) = (&bytes[..end], &bytes[end + 1..]);
     let header: Header<'_> = serde_json::from_slice(header).map_err(damaged)?;
-    if header.made_by != *MADE_BY {
-        return Err(Error::Version);
+    if header.format != FORMAT {
+        return Err(Error::Format(header.format));
+    }
+    if header.skipped_by.is_some_and(|program| program != *PROGRAM) {
+        return Err(Error::Skipped);
     }
     if Digest::of(body) != header.sha256 {
         return Err(Error::Damaged("its content does not match its SHA-256".to_owned()));
     }
     let saved = serde_json::from_slice(body).map_err(damaged)?;
-    Ok((header.place.into_owned(), header.at, saved))
+    Ok((header.place.into_owned(), header.at, header.skipped_by.is_some(), saved))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn place() -> Place {
-        Place {
-            sequence: 7,
-            subject: "rgrid.evt.x".to_owned(),
-            id: Some("a".to_owned()),
-        }
-    }
-
-    #[test]
-    fn what_is_written_is_read_and_what_is_damaged_is_not() {
-        let bytes = written(&Saved::default(), &place()).expect("JSON");
-        let (found, _, saved) = read(&bytes).expect("it is whole");
-        assert_eq!((found, saved), (place(), Saved::default()));
-        let last = bytes.len() - 1;
-        let damaged: [Vec<u8>; 4] = [
-            bytes[..last].to_vec(),
-            [&bytes[..last], b" "].concat(),
-            bytes[..20].to_vec(),
-            Vec::new(),
-        ];
-        for bytes in damaged {
-            assert!(matches!(read(&bytes), Err(Error::Damaged(_))));
-        }
-        let text = String::from_utf8(bytes).expect("text");
-        let other = text.replacen(&MADE_BY.to_string(), &Digest::of(b"older").to_string(), 1);
-        assert!(matches!(read(other.as_bytes()), Err(Error::Version)));
-    }
-}
+mod tests;

@@ -1,5 +1,6 @@
 //! What the watcher knows: which sessions live, and which attempts they hold.
 
+mod remember;
 mod saved;
 mod trust;
 
@@ -40,6 +41,8 @@ pub struct State {
     holders: HashMap<JobId, BTreeSet<(Attempt, Key)>>,
     /// The sessions that may ask for something: those that live, and those that are over and still hold attempts.
     open: BTreeSet<Key>,
+    /// The sessions that are over and hold nothing, by where they ended: those that ended last.
+    over: BTreeSet<(u64, Key)>,
     /// No silence counts from before this.
     trusted_since: Instant,
     /// When the last heartbeat of the watcher itself was sent that came back to it.
@@ -62,6 +65,8 @@ pub(crate) struct Worker {
     /// Its sessions that are not over: one, unless registrations were not read.
     live: BTreeSet<SessionId>,
     queues: Vec<Queue>,
+    /// How many of its sessions are known, whether they are over or not.
+    sessions: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -84,6 +89,8 @@ pub(crate) struct Session {
 pub(crate) struct Ended {
     pub(crate) cause: LossCause,
     pub(crate) event: EventId,
+    /// Where that event stands in the log.
+    pub(crate) sequence: u64,
 }
 
 /// An attempt that a session claimed, and did not finish.
@@ -110,6 +117,7 @@ impl State {
             sessions: HashMap::new(),
             holders: HashMap::new(),
             open: BTreeSet::new(),
+            over: BTreeSet::new(),
             trusted_since: now,
             canary: None,
             listened: now,
@@ -163,7 +171,7 @@ impl State {
                 let known = self.workers.entry(worker.clone()).or_default();
                 known.sequence = sequence;
                 known.queues.clone_from(queues);
-                self.registered(worker, *session, *event, now);
+                self.registered(worker, *session, (*event, sequence), now);
                 let session = self.session(&(worker.clone(), *session), now);
                 session.self_fence = *self_fence;
                 // After a restart, it counts as heard.
@@ -172,12 +180,13 @@ impl State {
                 }
             }
             Seen::Restarting { worker, session, until } => {
-                self.workers.entry(worker.clone()).or_default().sequence = sequence;
+                self.said(worker, sequence);
                 if let Some(session) = self.sessions.get_mut(&(worker.clone(), *session)) {
                     session.away_until = Some(*until);
                 }
             }
-            Seen::Said { worker } => self.workers.entry(worker.clone()).or_default().sequence = sequence,
+            Seen::Said { worker } => self.said(worker, sequence),
+            Seen::SaidOfBatch { batch } => self.windows.said(sequence, *batch),
             Seen::Ended {
                 worker,
                 session,
@@ -193,7 +202,8 @@ impl State {
                 } else {
                     LossCause::SessionEnded { worker, orderly: true }
                 };
-                self.end(&key, Ended { cause, event: *event });
+                let event = *event;
+                self.end(&key, Ended { cause, event, sequence });
             }
         }
         if let Some(job) = seen.may_end() {
@@ -203,10 +213,15 @@ impl State {
 
     fn claimed(&mut self, sequence: u64, claim: &Try, now: Instant) {
         let key = (claim.worker.clone(), claim.session);
-        self.session(&key, now).held.entry((claim.job, claim.attempt)).or_insert(Held {
+        let session = self.session(&key, now);
+        let ended_at = session.ended.as_ref().map(|ended| ended.sequence);
+        session.held.entry((claim.job, claim.attempt)).or_insert(Held {
             claimed: sequence,
             absence: None,
         });
+        if let Some(ended_at) = ended_at {
+            self.over.remove(&(ended_at, key.clone()));
+        }
         self.open.insert(key.clone());
         self.holders.entry(claim.job).or_default().insert((claim.attempt, key));
     }
@@ -225,14 +240,14 @@ impl State {
     }
 
     /// A session begins, and every other one of its worker is over.
-    fn registered(&mut self, worker: &WorkerId, session: SessionId, event: EventId, now: Instant) {
+    fn registered(&mut self, worker: &WorkerId, session: SessionId, (event, sequence): (EventId, u64), now: Instant) {
         let live = self.workers.get(worker).map(|known| known.live.clone()).unwrap_or_default();
         for other in live.into_iter().filter(|other| *other != session) {
             let cause = LossCause::SessionEnded {
                 worker: worker.clone(),
                 orderly: false,
             };
-            self.end(&(worker.clone(), other), Ended { cause, event });
+            self.end(&(worker.clone(), other), Ended { cause, event, sequence });
         }
         self.session(&(worker.clone(), session), now).registered = true;
     }
@@ -241,7 +256,9 @@ impl State {
     fn session(&mut self, key: &Key, now: Instant) -> &mut Session {
         self.sessions.entry(key.clone()).or_insert_with(|| {
             self.open.insert(key.clone());
-            self.workers.entry(key.0.clone()).or_default().live.insert(key.1);
+            let worker = self.workers.entry(key.0.clone()).or_default();
+            worker.live.insert(key.1);
+            worker.sessions += 1;
             Session {
                 registered: false,
                 ended: None,
@@ -283,15 +300,18 @@ impl State {
         }
     }
 
-    /// A session that is over is remembered, so that a late claim of it is known for what it is; but it need not be looked at.
+    /// A session that is over is remembered for a while, so that a late claim of it is known for what it is; but it need not be
+    /// looked at.
     fn settle(&mut self, key: &Key) {
         let Some(session) = self.sessions.get(key) else { return };
-        if session.held.is_empty() && session.ended.is_some() {
+        if let (true, Some(ended)) = (session.held.is_empty(), &session.ended) {
+            let at = ended.sequence;
             self.open.remove(key);
+            self.remember(at, key);
         } else if session.held.is_empty() && !session.registered {
             self.not_live(key);
             self.open.remove(key);
-            self.sessions.remove(key);
+            self.forget(key);
         }
     }
 

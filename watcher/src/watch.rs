@@ -1,7 +1,7 @@
 //! The loop around the plan.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet, VecDeque},
+    collections::{BTreeSet, HashMap},
     panic::AssertUnwindSafe,
     sync::{
         Arc,
@@ -32,7 +32,8 @@ use crate::{
     config::Config,
     feed::Feed,
     keeper::Keeper,
-    plan::{Command, plan},
+    lanes::{Lane, Lanes},
+    plan::plan,
     snapshot::Place,
     state::State,
 };
@@ -41,8 +42,6 @@ use crate::{
 const TICK: Duration = Duration::from_millis(250);
 /// For how long an append is tried that nobody acknowledges.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Commands that are carried out at once.
-const HANDS: usize = 32;
 /// Events that may stand behind the last one folded while the log counts as read up to now.
 const CAUGHT_UP: u64 = 1_000;
 /// How long a topic rests after a failure: the first time, and at most.
@@ -85,6 +84,8 @@ pub(crate) struct Begin {
     /// The fold of the log up to a sequence.
     pub(crate) state: State,
     pub(crate) sequence: u64,
+    /// Whether events before that were skipped, which could not be read.
+    pub(crate) skipped: bool,
     /// The log's last sequence now.
     pub(crate) last: u64,
     pub(crate) keeper: Option<Keeper>,
@@ -113,10 +114,13 @@ pub(crate) struct Watcher {
     /// Up to where the log is known by what we did: further than it is folded, for a moment.
     known: u64,
     keeper: Option<Keeper>,
-    planned: VecDeque<Command>,
+    /// Whether events were skipped that could not be read: a program that can must read the log anew.
+    skipped: bool,
+    lanes: Lanes,
     planned_at: Instant,
+    /// A session began or ended since the last plan.
+    outdated: bool,
     doing: JoinSet<(Topic, Done)>,
-    busy: HashSet<Topic>,
     /// What failed, until when it rests, and how long that is.
     resting: HashMap<Topic, (Instant, Duration)>,
 }
@@ -144,10 +148,11 @@ impl Watcher {
             place: None,
             known: 0,
             keeper: begin.keeper,
-            planned: VecDeque::new(),
+            skipped: begin.skipped,
+            lanes: Lanes::default(),
             planned_at: Instant::now(),
+            outdated: false,
             doing: JoinSet::new(),
-            busy: HashSet::new(),
             resting: HashMap::new(),
         }
     }
@@ -226,12 +231,14 @@ impl Watcher {
                 }
                 self.hurry.store(!self.state.windows.is_empty(), Ordering::Relaxed);
                 self.read += events.count;
+                self.skipped |= events.skipped;
                 if !self.caught_up && (events.pending <= CAUGHT_UP || events.last.sequence >= self.last_at_start) {
                     self.caught_up = true;
                     let took = self.began.elapsed();
                     info!("ready: read {} events in {:.1} s", self.read, took.as_secs_f32());
                 }
                 self.place = Some(events.last);
+                self.outdated |= of_workers;
                 if of_workers {
                     let served = self.state.queues();
                     queues.send_if_modified(|queues| {
@@ -256,18 +263,19 @@ impl Watcher {
     fn settle(&mut self, done: Result<(Topic, Done), tokio::task::JoinError>) -> bool {
         let Ok((topic, done)) = done else { return true };
         let now = Instant::now();
-        self.busy.remove(&topic);
+        self.lanes.done(&topic);
+        self.outdated |= matches!(topic, Topic::Session(_));
         self.known = self.known.max(done.sequence());
         match (done, &topic) {
             (Done::Failed, _) => {
                 let pause = self.resting.get(&topic).map_or(REST.0, |(_, pause)| (*pause * 2).min(REST.1));
                 self.resting.insert(topic, (now + pause, pause));
-                return !self.planned.is_empty();
+                return !self.lanes.is_empty();
             }
             (Done::Overtaken, Topic::Batch(_)) => {
                 // Another watcher minds it, or what we do not know yet is on its way.
                 self.resting.insert(topic, (now + OVERTAKEN, REST.0));
-                return !self.planned.is_empty();
+                return !self.lanes.is_empty();
             }
             (Done::Turn(sequence, again, over), Topic::Waiting(job)) => {
                 self.state.timers.looked(*job, sequence, again);
@@ -287,7 +295,7 @@ impl Watcher {
         self.resting.remove(&topic);
         // A session that is over releases its attempts at once, and a job whose last condition is met may start; otherwise hands
         // are free for the rest of the plan, if there is one.
-        !matches!(topic, Topic::Attempt(..)) || !self.planned.is_empty()
+        !matches!(topic, Topic::Attempt(..)) || !self.lanes.is_empty()
     }
 
     /// Plans, and does as much of it as there are hands.
@@ -296,24 +304,31 @@ impl Watcher {
             return;
         }
         self.keep(now);
-        // A plan is of its time: what was silent when it was made may have spoken since.
-        let newly_due = self.state.next_due(self.planned_at).is_some_and(|due| due <= now);
-        if self.planned.is_empty() || newly_due || now.saturating_duration_since(self.planned_at) >= TICK {
-            self.planned = plan(&self.state, now, self.lapse).into();
+        if self.must_plan(now) {
+            self.lanes.plan(plan(&self.state, now, self.lapse));
             self.planned_at = now;
+            self.outdated = false;
             self.resting.retain(|_, (until, _)| now < *until + REST.1);
         }
-        while self.doing.len() < HANDS {
-            let Some(command) = self.planned.pop_front() else { break };
-            let topic = command.topic();
-            let rests = self.resting.get(&topic).is_some_and(|(until, _)| now < *until);
-            if !rests && self.busy.insert(topic.clone()) {
-                let log = Log::new(self.bus.js.clone(), PATIENCE);
-                let bus = self.bus.clone();
-                let work = AssertUnwindSafe(Hands { bus, log }.carry_out(command)).catch_unwind();
-                self.doing.spawn(async move { (topic, work.await.unwrap_or(Done::Failed)) });
-            }
+        let resting = &self.resting;
+        let rests = |topic: &Topic| resting.get(topic).is_some_and(|(until, _)| now < *until);
+        while let Some((topic, command)) = self.lanes.next(rests) {
+            let log = Log::new(self.bus.js.clone(), PATIENCE);
+            let bus = self.bus.clone();
+            let work = AssertUnwindSafe(Hands { bus, log }.carry_out(command)).catch_unwind();
+            self.doing.spawn(async move { (topic, work.await.unwrap_or(Done::Failed)) });
         }
+    }
+
+    /// A plan is of its time: what was silent when it was made may have spoken since. But a backlog of timers, of which more
+    /// are due at each moment, is not planned anew for each of them.
+    fn must_plan(&self, now: Instant) -> bool {
+        let passed = |due: Option<Instant>| due.is_some_and(|due| due <= now);
+        self.lanes.is_empty()
+            || self.outdated
+            || passed(self.state.next_death(self.planned_at))
+            || (self.lanes.is_idle(Lane::Timers) && passed(self.state.next_timer(self.planned_at)))
+            || now.saturating_duration_since(self.planned_at) >= TICK
     }
 
     /// Keeps a snapshot, if it is time for that. What is known beyond the fold must not be in it: should the log lose that, it
@@ -322,7 +337,7 @@ impl Watcher {
         if let (Some(keeper), Some(place)) = (&mut self.keeper, &self.place)
             && place.sequence >= self.known
         {
-            keeper.consider(&self.state, place, now);
+            keeper.consider(&self.state, place, self.skipped, now);
         }
     }
 

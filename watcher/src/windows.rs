@@ -53,6 +53,13 @@ impl Windows {
         self.settle(id);
     }
 
+    /// Notes that what stands at this sequence is the last that was said of a batch, whatever it means.
+    pub(crate) fn said(&mut self, sequence: u64, id: BatchId) {
+        if let Some(window) = self.batches.get_mut(&id) {
+            window.sequence = window.sequence.max(sequence);
+        }
+    }
+
     fn submitted(&mut self, sequence: u64, namespace: &Namespace, id: BatchId, submitted: &BatchSubmitted) {
         if !submitted.is_minded() || self.batches.contains_key(&id) {
             return;

@@ -21,14 +21,21 @@ const AT_ONCE: usize = 8;
 pub(crate) async fn of_batch(State(app): State<Shared>, query: Query, Whole(body): Whole) -> Result<Json<Earlier>, Problem> {
     let namespace = query.namespace_only()?;
     let submission: BatchSubmission = json("the batch", &body)?;
-    let specs = Box::pin(submit::specs(&app, submission)).await?;
-    let looked = stream::iter(specs).map(|spec| {
-        let (app, namespace) = (Arc::clone(&app), namespace.clone());
-        async move {
-            let job = Box::pin(earlier(&app, &namespace, &spec)).await?;
-            Ok::<_, Problem>(job.map(|job| job.id))
+    let members = Box::pin(submit::members(&app, submission)).await?;
+    let (mut reader, mut jobs) = (members.read(), Vec::new());
+    loop {
+        let (specs, _) = reader.page().await?;
+        if specs.is_empty() {
+            return Ok(Json(Earlier { jobs }));
         }
-    });
-    let jobs = looked.buffered(AT_ONCE).try_collect().await?;
-    Ok(Json(Earlier { jobs }))
+        let looked = stream::iter(specs).map(|spec| {
+            let (app, namespace) = (Arc::clone(&app), namespace.clone());
+            async move {
+                let job = Box::pin(earlier(&app, &namespace, &spec)).await?;
+                Ok::<_, Problem>(job.map(|job| job.id))
+            }
+        });
+        let page: Vec<_> = looked.buffered(AT_ONCE).try_collect().await?;
+        jobs.extend(page);
+    }
 }

@@ -3,6 +3,7 @@
 mod cancel;
 mod earlier;
 mod get;
+mod members;
 mod retry;
 mod store;
 mod submit;

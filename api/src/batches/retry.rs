@@ -1,23 +1,23 @@
 //! `POST /v1/batches/{id}/retry`: the members of a batch again, as a new batch that is linked to it.
 
-use std::collections::HashSet;
-
 use axum::{Json, extract::State, http::StatusCode};
 use bus::{
-    batch::{BatchMember, BatchSubmitted},
-    ids::{BatchId, Digest, JobId},
+    batch::BatchSubmitted,
+    ids::{BatchId, Digest},
 };
 use serde::Deserialize;
 
 use super::{
     batch_id, find,
+    members::{Members, MembersAgain},
     store::{NewBatch, store},
+    submit::check_members,
 };
 use crate::{
     app::Shared,
     error::{Kind, Problem},
     extract::{Path, Query, Whole, json},
-    jobs::{caught_up, check_inputs},
+    jobs::caught_up,
     queries::BatchFilter,
     view::BatchAnswer,
 };
@@ -65,32 +65,20 @@ pub(crate) async fn retry(
         );
         return Err(Problem::new(Kind::Conflict, detail));
     }
-    let members = app.tables.member_specs(of, asked.failed_only).await?;
-    if members.is_empty() {
+    let members = Members::Again(MembersAgain {
+        batch: asked.id,
+        of,
+        failed_only: asked.failed_only,
+        tables: app.tables.clone(),
+    });
+    // The batch has ended, so that they are the same ones whenever they are counted.
+    let total = app.tables.count_members(of, asked.failed_only).await?;
+    if total == 0 {
         let detail = format!("all {} members of batch {of} succeeded; there is nothing to try again", view.total);
         return Err(Problem::new(Kind::Conflict, detail));
     }
-    let total = u32::try_from(members.len()).unwrap_or(u32::MAX);
-    let again = members.into_iter().zip(0..).map(|((job, mut spec), index)| {
-        let item = spec.batch.take().map_or_else(|| index.to_string(), |member| member.item);
-        spec.batch = Some(BatchMember {
-            batch: asked.id,
-            index,
-            item,
-            of: Some(JobId::from(job)),
-        });
-        spec
-    });
-    let specs = again.collect::<Vec<_>>();
-    let bytes: u64 = specs
-        .first()
-        .and_then(|spec| serde_json::to_vec(spec).ok())
-        .map_or(0, |spec| spec.len() as u64);
-    app.fill.admit(u64::from(total), bytes * u64::from(total))?;
-    let missing = check_inputs(&app.files, &specs, &HashSet::new()).await?;
-    if let Some(problem) = specs.iter().find_map(|spec| missing.first_of(spec)) {
-        return Err(problem);
-    }
+    let (bytes, _) = Box::pin(check_members(&app, &members, total)).await?;
+    app.fill.admit(u64::from(total), bytes)?;
     let new = NewBatch {
         id: asked.id,
         namespace: old.namespace,
@@ -100,7 +88,7 @@ pub(crate) async fn retry(
             sha256: Digest::of(format!("{of} {}", asked.failed_only).as_bytes()),
             ..old.submitted
         },
-        specs,
+        members,
     };
     let answer = Box::pin(store(&app, new)).await?;
     let status = if answer.existed { StatusCode::OK } else { StatusCode::CREATED };

@@ -4,14 +4,13 @@ use bus::{
     batch::{Batch, BatchSubmitted, Command, Phase, Rejection, decide},
     envelope::{Actor, Envelope},
     ids::{BatchId, JobId, Namespace},
-    spec::JobSpec,
     stream::{
         append::{self, Append},
         read,
     },
 };
 
-use super::cancel::cancel_members;
+use super::{cancel::cancel_members, members::Members};
 use crate::{
     app::App,
     error::{Kind, Problem},
@@ -27,8 +26,8 @@ pub(super) struct NewBatch {
     pub(super) id: BatchId,
     pub(super) namespace: Namespace,
     pub(super) submitted: BatchSubmitted,
-    /// The members in their order.
-    pub(super) specs: Vec<JobSpec>,
+    /// The members, checked.
+    pub(super) members: Members,
 }
 
 /// Puts a batch into the log, or completes one that was cut off half-way.
@@ -37,7 +36,7 @@ pub(super) async fn store(app: &App, new: NewBatch) -> Result<BatchAnswer, Probl
         id,
         namespace,
         submitted,
-        specs,
+        members,
     } = new;
     let answer = |sequence, existed, warning| BatchAnswer {
         id,
@@ -53,15 +52,23 @@ pub(super) async fn store(app: &App, new: NewBatch) -> Result<BatchAnswer, Probl
         return Ok(answer(batch.sequence, true, None));
     }
     let live = app.advice.live();
-    let jobs = specs.into_iter().zip(0..).map(|(spec, index)| {
-        let id = JobId::of_member(id, index);
-        Ok(NewJob::member(namespace.clone(), id, spec))
-    });
-    let mut warning = None;
-    for came in Box::pin(store_all(app, jobs.collect(), live.as_deref())).await {
-        match came {
-            SubmittedOne::Job(job) => warning = warning.or(job.warning),
-            SubmittedOne::Refused { problem } => return Err(problem),
+    let (mut reader, mut index, mut warning) = (members.read(), 0, None);
+    loop {
+        let (specs, _) = reader.page().await?;
+        if specs.is_empty() {
+            break;
+        }
+        let new = |spec| {
+            let job = NewJob::member(namespace.clone(), JobId::of_member(id, index), spec);
+            index += 1;
+            Ok(job)
+        };
+        let page = specs.into_iter().map(new).collect();
+        for came in Box::pin(store_all(app, page, live.as_deref())).await {
+            match came {
+                SubmittedOne::Job(job) => warning = warning.or(job.warning),
+                SubmittedOne::Refused { problem } => return Err(problem),
+            }
         }
     }
     let sequence = seal(app, batch).await?;

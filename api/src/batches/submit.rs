@@ -1,21 +1,24 @@
 //! `POST /v1/batches`
 
+use std::collections::HashSet;
+
 use axum::{Json, extract::State, http::StatusCode};
 use bus::{
-    batch::{BatchMember, BatchSubmitted, MAX_MEMBERS},
-    ids::{BatchId, Digest, Namespace},
-    policy::Start,
-    runtimes::RuntimesSet,
+    batch::{BatchSubmitted, MAX_MEMBERS},
+    ids::{Digest, Namespace},
     spec::JobSpec,
     submission::{Refusal, Submission},
 };
 
-use super::store::{NewBatch, store};
+use super::{
+    members::{Members, NewMembers, check_bytes},
+    store::{NewBatch, store},
+};
 use crate::{
     app::{App, Shared},
     error::{Kind, Problem},
     extract::{Query, Whole, json},
-    jobs::{check_alone, check_inputs, store_inline},
+    jobs::{InputCheck, check_alone, store_inline},
     view::{BatchAnswer, BatchSubmission, MemberSubmission},
 };
 
@@ -39,69 +42,73 @@ pub(crate) async fn submit(
 /// Checks a batch, and that all which its members name is in the store.
 async fn accept(app: &App, namespace: Namespace, submission: BatchSubmission, body: &[u8]) -> Result<NewBatch, Problem> {
     check(&submission)?;
-    let BatchSubmission {
-        id,
-        name,
-        parallel,
-        max_failures,
-        fail_fast,
-        job,
-        members,
-    } = submission;
-    let total = u32::try_from(members.len()).unwrap_or(u32::MAX);
-    let shared = serde_json::to_vec(&job).map_or(0, |bytes| bytes.len() as u64);
-    app.fill.admit(u64::from(total), body.len() as u64 + shared * u64::from(total))?;
-    let specs = members_of(app, id, parallel.is_some(), job, members).await?;
-    let missing = check_inputs(&app.files, &specs, &std::collections::HashSet::new()).await?;
-    if let Some(problem) = specs.iter().find_map(|spec| missing.first_of(spec)) {
-        return Err(problem);
-    }
-    if let Some(first) = specs.first() {
-        check_alone(app, &namespace, first).await?;
-    }
     let submitted = BatchSubmitted {
-        name,
-        total,
-        parallel,
-        max_failures,
-        fail_fast,
+        name: submission.name.clone(),
+        total: total(&submission),
+        parallel: submission.parallel,
+        max_failures: submission.max_failures,
+        fail_fast: submission.fail_fast,
         retry_of: None,
         sha256: Digest::of(body),
     };
+    let id = submission.id;
+    let members = members_of(app, submission).await?;
+    let (bytes, first) = check_members(app, &members, submitted.total).await?;
+    if let Some(first) = first {
+        check_alone(app, &namespace, &first).await?;
+    }
+    app.fill.admit(u64::from(submitted.total), bytes)?;
     Ok(NewBatch {
         id,
         namespace,
         submitted,
-        specs,
+        members,
     })
 }
 
-/// The jobs that a batch would have.
-pub(super) async fn specs(app: &App, submission: BatchSubmission) -> Result<Vec<JobSpec>, Problem> {
-    check(&submission)?;
-    let window = submission.parallel.is_some();
-    members_of(app, submission.id, window, submission.job, submission.members).await
+/// Checks every member, one page of them at a time, and that all of them together are not too much; returns how many bytes they have,
+/// and the first of them.
+pub(super) async fn check_members(app: &App, members: &Members, total: u32) -> Result<(u64, Option<JobSpec>), Problem> {
+    let (mut reader, mut inputs) = (members.read(), InputCheck::new(&app.files, HashSet::new()));
+    let (mut sum, mut first) = (0, None);
+    loop {
+        let (specs, bytes) = reader.page().await?;
+        if specs.is_empty() {
+            return Ok((sum, first));
+        }
+        sum += bytes;
+        check_bytes(sum, total)?;
+        inputs.look(&specs).await?;
+        if let Some(problem) = specs.iter().find_map(|spec| inputs.found().first_of(spec)) {
+            return Err(problem);
+        }
+        first = first.or_else(|| specs.into_iter().next());
+    }
 }
 
-async fn members_of(
-    app: &App,
-    id: BatchId,
-    window: bool,
-    job: Submission,
-    members: Vec<MemberSubmission>,
-) -> Result<Vec<JobSpec>, Problem> {
-    let shared = share(app, job, members.first()).await?;
-    // One table for all of them, whatever is edited meanwhile.
-    let deployed = app.deployed.borrow().clone();
-    let mut specs = Vec::with_capacity(members.len());
-    for (member, index) in members.into_iter().zip(0..) {
-        specs.push(spec(&deployed, &shared, member, (id, index), window)?);
-        if index % 256 == 255 {
-            // Others have requests too.
-            tokio::task::yield_now().await;
-        }
-    }
-    Ok(specs)
+/// The members that a batch would have.
+pub(super) async fn members(app: &App, submission: BatchSubmission) -> Result<Members, Problem> {
+    check(&submission)?;
+    members_of(app, submission).await
+}
+
+async fn members_of(app: &App, submission: BatchSubmission) -> Result<Members, Problem> {
+    let total = total(&submission);
+    let shared = share(app, submission.job, submission.members.first()).await?;
+    // What is too much by what they share alone is not made at all.
+    let each = serde_json::to_vec(&shared).map_or(0, |bytes| bytes.len() as u64);
+    check_bytes(each * u64::from(total), total)?;
+    Ok(Members::New(Box::new(NewMembers {
+        batch: submission.id,
+        shared,
+        own: submission.members,
+        deployed: app.deployed.borrow().clone(),
+        window: submission.parallel.is_some(),
+    })))
+}
+
+fn total(submission: &BatchSubmission) -> u32 {
+    u32::try_from(submission.members.len()).unwrap_or(u32::MAX)
 }
 
 /// What all members share, with the files that came with it in the store.
@@ -122,44 +129,6 @@ async fn share(app: &App, mut job: Submission, first: Option<&MemberSubmission>)
     Ok(job)
 }
 
-/// The job that a member is.
-fn spec(
-    deployed: &RuntimesSet,
-    shared: &Submission,
-    member: MemberSubmission,
-    (batch, index): (BatchId, u32),
-    window: bool,
-) -> Result<JobSpec, Problem> {
-    let mut one = shared.clone();
-    if !member.command.is_empty() {
-        one.command = member.command;
-    }
-    one.inputs.extend(member.inputs);
-    one.tree = member.tree.or(one.tree);
-    one.env.extend(member.env);
-    let at = |Refusal(why)| {
-        Problem::from(Refusal(format!(
-            "member {index} of the batch ({}): {why}",
-            member.item.escape_debug()
-        )))
-    };
-    deployed.resolve(&mut one).map_err(at)?;
-    let mut spec = one.accept().map_err(at)?.spec;
-    if window {
-        spec.start = Some(Start {
-            window: true,
-            ..Start::default()
-        });
-    }
-    spec.batch = Some(BatchMember {
-        batch,
-        index,
-        item: member.item,
-        of: None,
-    });
-    Ok(spec)
-}
-
 fn check(batch: &BatchSubmission) -> Result<(), Problem> {
     let refuse = |why: String| Err(Problem::from(Refusal(why)));
     let members = batch.members.len();
@@ -167,7 +136,7 @@ fn check(batch: &BatchSubmission) -> Result<(), Problem> {
         return refuse("`members` is empty; a batch has at least one".to_owned());
     }
     if members > MAX_MEMBERS as usize {
-        let detail = format!("{members} members are too many; a batch may have {MAX_MEMBERS}: make several of it");
+        let detail = format!("a batch may have {MAX_MEMBERS} members, and this one has more: make several of it");
         return Err(Problem::new(Kind::TooLarge, detail));
     }
     if batch.parallel == Some(0) {

@@ -69,6 +69,23 @@ pub(super) async fn look(app: &App) -> Result<Broker, Finding> {
     Err(Finding::error("nats", what, advice))
 }
 
+/// Whether the log has every event that was ever stored in it, as far as anybody has seen; `tables`: the last one that they hold.
+pub(super) async fn whole(app: &App, broker: &Broker, tables: u64) -> Option<Finding> {
+    let log = broker.log().filter(|log| log.info.is_some())?;
+    // Where the marks do not answer, another finding says why.
+    let marks = tokio::time::timeout(PATIENCE, app.marks.log_seen()).await;
+    let seen = marks.ok().and_then(Result::ok).unwrap_or(0).max(tables);
+    let gap = log.extent().check(seen).err()?;
+    Some(Finding::error(
+        "log",
+        gap.to_string(),
+        format!(
+            "what the missing events said is not known, so nothing is removed from the store until they are back: restore them from a \
+             backup (`nats stream restore {EVENTS}`); jobs go on meanwhile"
+        ),
+    ))
+}
+
 fn too_old(found: &str) -> Option<Finding> {
     let (major, minor, patch) = MIN_SERVER;
     version(found).is_none_or(|found| found < MIN_SERVER).then(|| {

@@ -5,14 +5,17 @@ use std::collections::BTreeMap;
 use bus::{
     stream::PRESENCE,
     subjects,
-    worker::{ADVISORIES, Beat},
+    worker::{ADVISORIES, Beat, METADATA_OPEN},
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::{StreamExt as _, stream};
 use serde_json::{Value, json};
 
 use super::{PATIENCE, broker::Broker, count, some, tables::Known};
-use crate::{app::App, view::Finding};
+use crate::{
+    app::App,
+    view::{Finding, WorkerView},
+};
 
 /// How old the last beat of one who lives may be: watchers beat twice a second, workers once.
 const FRESH: (TimeDelta, TimeDelta) = (TimeDelta::seconds(3), TimeDelta::seconds(5));
@@ -56,6 +59,7 @@ pub(super) async fn look(app: &App, broker: &Broker, known: &Known) -> Presence 
         findings: of_watchers(&watchers, now),
     };
     presence.findings.extend(of_workers(presence.live, known));
+    presence.findings.extend(workers.iter().filter_map(|seen| leftovers(seen, now)));
     presence.findings.extend(clocks(&workers, now));
     presence
 }
@@ -102,6 +106,17 @@ fn of_watchers(watchers: &[&Seen], now: DateTime<Utc>) -> Vec<Finding> {
     Vec::new()
 }
 
+/// Whether a worker's containers may reach the credentials of its machine.
+fn metadata(worker: &WorkerView) -> Option<Finding> {
+    let why = worker.versions.get(METADATA_OPEN).filter(|_| worker.state == "live")?;
+    let what = format!(
+        "containers of worker {} may reach its cloud's metadata service (169.254.169.254), because {why}",
+        worker.id
+    );
+    let advice = "run it as root beside Docker, with iptables; or give the machine no role, or have its service ask for a token at one hop";
+    Some(Finding::notice("workers", what, advice))
+}
+
 fn of_workers(live: usize, known: &Known) -> Vec<Finding> {
     let mut findings = Vec::new();
     if live == 0 {
@@ -125,6 +140,7 @@ fn of_workers(live: usize, known: &Known) -> Vec<Finding> {
             .since(worker.ended_at),
         );
     }
+    findings.extend(known.workers.iter().flatten().filter_map(metadata));
     let cordoned = known
         .workers
         .iter()
@@ -141,6 +157,14 @@ fn of_workers(live: usize, known: &Known) -> Vec<Finding> {
         findings.push(Finding::notice("workers", what, advice).since(worker.cordoned_at));
     }
     findings
+}
+
+/// What a worker that lives cannot remove of earlier attempts.
+fn leftovers(seen: &Seen, now: DateTime<Utc>) -> Option<Finding> {
+    let left = Some(&seen.beat.leftovers).filter(|left| !left.is_empty() && now - seen.stored_at < FRESH.1)?;
+    let what = format!("worker {} cannot remove what attempts left there: {}", seen.token, left.join("; "));
+    let advice = "on that machine, unmount what is mounted there (`umount`), or remove by hand what the runner may not remove;                   it tries again every minute, and jobs run meanwhile";
+    Some(Finding::warning("leftovers", what, advice))
 }
 
 fn clocks(workers: &[&Seen], now: DateTime<Utc>) -> Option<Finding> {

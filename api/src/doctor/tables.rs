@@ -25,7 +25,7 @@ pub(super) struct Known {
     /// Queues with jobs that wait for a worker, how many, and since when.
     pub(super) queued: Vec<(String, u64, DateTime<Utc>)>,
     /// The last event that they hold.
-    sequence: Option<u64>,
+    pub(super) sequence: Option<u64>,
     pub(super) findings: Vec<Finding>,
 }
 

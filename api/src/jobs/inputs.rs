@@ -51,36 +51,73 @@ pub(crate) async fn check_inputs<'a>(
     specs: impl IntoIterator<Item = &'a JobSpec>,
     stored: &HashSet<Digest>,
 ) -> Result<MissingInputs, Problem> {
-    let mut named = HashSet::new();
-    let mut with_trees = Vec::new();
-    for spec in specs {
-        named.extend(spec.contents().filter(|sha256| !stored.contains(sha256)));
-        with_trees.extend(spec.tree.map(|tree| (tree, spec)));
-    }
-    let mut found = MissingInputs {
-        absent: missing(files, named.iter().copied().collect()).await?,
-        ..MissingInputs::default()
-    };
-    for (tree, spec) in with_trees {
-        // A list that many jobs share is looked into once, unless a job's own inputs may stand in its way.
-        let known = found.trees.contains_key(&tree.sha256) && spec.inputs.is_empty();
-        if known || found.absent.contains(&tree.sha256) || found.bad.contains_key(&tree.sha256) {
-            continue;
+    let mut check = InputCheck::new(files, stored.clone());
+    check.look(specs).await?;
+    Ok(check.found)
+}
+
+/// Looks for the contents that jobs name, some jobs after others: each content once.
+#[derive(Debug)]
+pub(crate) struct InputCheck<'a> {
+    files: &'a Files,
+    /// What needs no look, or had one.
+    known: HashSet<Digest>,
+    /// The lists that were looked into, each with the inputs that stand beside it.
+    looked: HashSet<(Digest, Digest)>,
+    found: MissingInputs,
+}
+
+impl<'a> InputCheck<'a> {
+    /// Nothing was looked for yet; these contents were stored just now.
+    pub(crate) fn new(files: &'a Files, stored: HashSet<Digest>) -> Self {
+        Self {
+            files,
+            known: stored,
+            looked: HashSet::new(),
+            found: MissingInputs::default(),
         }
-        match (found.trees.get(&tree.sha256), read(files, tree, spec).await?) {
-            (_, Err(why)) => drop(found.bad.insert(tree.sha256, why)),
-            (Some(_), Ok(_)) => {}
-            (None, Ok(contents)) => {
-                let new = contents
-                    .iter()
-                    .copied()
-                    .filter(|sha256| named.insert(*sha256) && !stored.contains(sha256));
-                found.absent.extend(missing(files, new.collect()).await?);
-                found.trees.insert(tree.sha256, contents);
+    }
+
+    /// What of all that was looked for is not there.
+    pub(crate) const fn found(&self) -> &MissingInputs {
+        &self.found
+    }
+
+    /// Looks for what these jobs name, and what their lists do.
+    pub(crate) async fn look<'b>(&mut self, specs: impl IntoIterator<Item = &'b JobSpec>) -> Result<(), Problem> {
+        let (mut named, mut with_trees) = (Vec::new(), Vec::new());
+        for spec in specs {
+            named.extend(spec.contents().filter(|sha256| self.known.insert(*sha256)));
+            if let Some(tree) = spec.tree
+                && self.looked.insert((tree.sha256, beside(spec)))
+            {
+                with_trees.push((tree, spec));
             }
         }
+        self.found.absent.extend(missing(self.files, named).await?);
+        for (tree, spec) in with_trees {
+            // A list that many jobs share is looked into once, unless a job's own inputs may stand in its way.
+            let known = self.found.trees.contains_key(&tree.sha256) && spec.inputs.is_empty();
+            if known || self.found.absent.contains(&tree.sha256) || self.found.bad.contains_key(&tree.sha256) {
+                continue;
+            }
+            match (self.found.trees.get(&tree.sha256), read(self.files, tree, spec).await?) {
+                (_, Err(why)) => drop(self.found.bad.insert(tree.sha256, why)),
+                (Some(_), Ok(_)) => {}
+                (None, Ok(contents)) => {
+                    let new = contents.iter().copied().filter(|sha256| self.known.insert(*sha256)).collect();
+                    self.found.absent.extend(missing(self.files, new).await?);
+                    self.found.trees.insert(tree.sha256, contents);
+                }
+            }
+        }
+        Ok(())
     }
-    Ok(found)
+}
+
+/// What tells the inputs that stand beside a list from others.
+fn beside(spec: &JobSpec) -> Digest {
+    Digest::of(&serde_json::to_vec(&(spec.tree, &spec.inputs)).unwrap_or_default())
 }
 
 async fn missing(files: &Files, named: Vec<Digest>) -> Result<HashSet<Digest>, Problem> {

@@ -30,7 +30,8 @@ pub(crate) async fn list(State(app): State<Shared>, query: Query) -> Result<Json
     Ok(Json(JobList { jobs, next, projected }))
 }
 
-fn read(query: Query) -> Result<(Filter, u64), Problem> {
+/// The filter that parameters make, and the sequence that the tables must have reached.
+pub(super) fn read(query: Query) -> Result<(Filter, u64), Problem> {
     let mut filter = Filter {
         namespace: bus::ids::default_token(),
         states: Vec::new(),

@@ -1,6 +1,7 @@
 //! Jobs over HTTP: handing them in, looking at them, ending them.
 
 mod cancel;
+mod cancel_many;
 mod chosen;
 mod follows;
 mod get;
@@ -14,8 +15,9 @@ mod submit;
 
 pub(crate) use self::{
     cancel::cancel,
+    cancel_many::cancel_many,
     get::{get, history},
-    inputs::check_inputs,
+    inputs::{InputCheck, check_inputs},
     list::{caught_up, list},
     requeue::{requeue, requeue_many},
     rerun::rerun,

@@ -8,6 +8,7 @@ mod frames;
 mod plain;
 mod source;
 mod sse;
+mod tail;
 
 use axum::{
     extract::State,
@@ -16,6 +17,7 @@ use axum::{
 };
 use bus::{frame::Stream, ids::Attempt};
 
+pub(crate) use self::tail::Tails;
 use self::{cursor::Cursor, source::Source};
 use crate::{
     app::Shared,

@@ -3,23 +3,21 @@
 //! Both hold the same frames, cut alike, so that a byte count of the framed log says everywhere where one is: each
 //! message carries the count of what stands before it, and each stored segment has a size.
 
-use std::time::Duration;
+use std::{pin::pin, sync::Arc, time::Duration};
 
-use async_nats::jetstream::stream::DirectGetErrorKind;
+use async_nats::Message;
 use bus::{
     ids::Attempt,
     job::{AttemptEnd, AttemptRecord, ManifestRef, State},
-    stream::{
-        LOGS,
-        follow::{Followed, Follower},
-    },
+    stream::{LOGS, puller::header, replay},
     subjects,
 };
 use bytes::Bytes;
 use futures::TryStreamExt as _;
 use tokio::sync::mpsc;
+use tracing::debug;
 
-use super::{cursor::Cursor, frames::Joiner};
+use super::{cursor::Cursor, frames::Joiner, tail::Missed};
 use crate::{app::Shared, artifacts, content::read_problem, error::Problem, view::JobView, watch::Watch};
 
 /// The frame bytes before a message in its attempt's log.
@@ -28,7 +26,11 @@ const OFFSET: &str = "Rgrid-Offset";
 const MARK: &str = "Rgrid-Log";
 /// How long a message may be on its way that is stored already.
 const MOMENT: Duration = Duration::from_millis(20);
-/// Messages that are asked for ahead: each may have a MiB.
+/// The pause before the stream is read again that could not be.
+const PAUSE: Duration = Duration::from_millis(500);
+/// How long it may take until every server of a cluster knows that somebody follows; what was published before may not have come.
+const SETTLED: Duration = Duration::from_secs(1);
+/// Messages that are read at once: each may have a MiB.
 const WINDOW: usize = 32;
 
 /// What stands in a log.
@@ -159,61 +161,96 @@ impl Source {
                 Some(_) | None => Ok(()),
             },
             Some(AttemptEnd::Returned) => Ok(()),
-            Some(AttemptEnd::Lost(_) | AttemptEnd::Interrupted | AttemptEnd::Cancelled) | None => self.window(number, reading).await,
-        }
-    }
-
-    fn follower(&self, number: Attempt) -> Follower {
-        let job = self.watch.job();
-        let subject = subjects::log(&job.namespace, job.id, number);
-        Follower::new(&self.app.bus.js, LOGS, vec![subject], 0).window(WINDOW)
-    }
-
-    /// Follows the stream until the attempt has ended.
-    async fn live(&mut self, number: Attempt, reading: &mut Reading<'_>) -> Result<(), Stopped> {
-        let mut follower = self.follower(number);
-        while self.end(number).is_none() {
-            tokio::select! {
-                chunk = follower.chunk(WINDOW), if !reading.complete => {
-                    for message in &chunk {
-                        reading.message(message).await?;
-                    }
-                }
-                changed = self.watch.changed(&self.app) => changed?,
+            Some(AttemptEnd::Lost(_) | AttemptEnd::Interrupted | AttemptEnd::Cancelled) | None => {
+                self.window(&self.subject(number), 0, reading).await?;
+                Ok(())
             }
         }
-        // The last message was stored before the end was, and is about to come: it saves asking the store.
+    }
+
+    /// What an attempt prints to.
+    fn subject(&self, number: Attempt) -> String {
+        let job = self.watch.job();
+        subjects::log(&job.namespace, job.id, number)
+    }
+
+    /// Follows the attempt until it has ended.
+    async fn live(&mut self, number: Attempt, reading: &mut Reading<'_>) -> Result<(), Stopped> {
+        let subject = self.subject(number);
+        let mut resets = self.app.waiters.resets();
+        let unreadable = |error: async_nats::SubscribeError| Problem::unavailable("the log cannot be followed", &error);
+        let mut tail = self.app.tails.follow(&self.app, subject.clone()).await.map_err(unreadable)?;
+        let mut settled = pin!(tokio::time::sleep(SETTLED));
+        let (mut is_settled, mut after) = (self.app.replicas < 2, self.window_at_last(&subject, 0, reading).await?);
+        while self.end(number).is_none() {
+            let came = tokio::select! {
+                came = tail.next(), if !reading.complete => came,
+                changed = self.watch.changed(&self.app) => {
+                    changed?;
+                    continue;
+                }
+                _ = resets.changed() => Err(Missed),
+                () = &mut settled, if !is_settled => {
+                    is_settled = true;
+                    Err(Missed)
+                }
+            };
+            after = self.take(&subject, after, came, reading).await?;
+        }
+        // The last message was published before the end was, and is about to come: it saves asking the store.
         let finished = matches!(self.end(number), Some(AttemptEnd::Finished(finished)) if finished.manifest.is_some());
         while finished && !reading.complete {
-            let Ok(chunk) = tokio::time::timeout(MOMENT, follower.chunk(WINDOW)).await else {
+            let Ok(came) = tokio::time::timeout(MOMENT, tail.next()).await else {
                 break;
             };
-            for message in &chunk {
-                reading.message(message).await?;
-            }
+            after = self.take(&subject, after, came, reading).await?;
         }
         Ok(())
     }
 
-    /// What the stream holds of the attempt at this moment.
-    async fn window(&self, number: Attempt, reading: &mut Reading<'_>) -> Result<(), Stopped> {
-        let job = self.watch.job();
-        let subject = subjects::log(&job.namespace, job.id, number);
-        let unreadable = |error: &(dyn std::error::Error + 'static)| Problem::unavailable("the stream of logs cannot be read", error);
-        let stream = self.app.bus.js.get_stream_no_info(LOGS).await.map_err(|error| unreadable(&error))?;
-        let last = match stream.direct_get_last_for_subject(subject).await {
-            Ok(message) => message.sequence,
-            Err(error) if error.kind() == DirectGetErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(unreadable(&error).into()),
+    /// Takes a message that was published, and before it what was missed; returns the sequence up to which the stream was read.
+    async fn take(&self, subject: &str, after: u64, came: Result<Arc<Message>, Missed>, reading: &mut Reading<'_>) -> Result<u64, Stopped> {
+        let mut after = after;
+        let missed = match &came {
+            Ok(message) => place(header(message, OFFSET)).is_some_and(|at| at > reading.offset),
+            Err(Missed) => true,
         };
-        let mut follower = self.follower(number);
+        if missed {
+            after = self.window_at_last(subject, after, reading).await?;
+        }
+        if let Ok(message) = came {
+            let (at, is_last) = (place(header(&message, OFFSET)), header(&message, MARK) == Some("end"));
+            reading.message(at, is_last, &message.payload).await?;
+        }
+        Ok(after)
+    }
+
+    /// What the stream holds, over every outage.
+    async fn window_at_last(&self, subject: &str, after: u64, reading: &mut Reading<'_>) -> Result<u64, Stopped> {
         loop {
-            for message in follower.chunk(WINDOW).await {
-                reading.message(&message).await?;
-                // Nothing is pending where what was the last is gone meanwhile.
-                if message.sequence >= last || message.pending == 0 {
-                    return Ok(());
+            match self.window(subject, after, reading).await {
+                Err(Stopped::Failed(problem)) => {
+                    debug!("{}; trying again", problem.detail);
+                    tokio::time::sleep(PAUSE).await;
                 }
+                came => return came,
+            }
+        }
+    }
+
+    /// What the stream holds of the attempt behind a sequence at this moment; returns the sequence up to which that goes.
+    async fn window(&self, subject: &str, after: u64, reading: &mut Reading<'_>) -> Result<u64, Stopped> {
+        let mut after = after;
+        loop {
+            let piece = replay::piece(&self.app.bus.client, LOGS, subject, after, WINDOW).await;
+            let piece = piece.map_err(|error| Problem::unavailable("the stream of logs cannot be read", &error))?;
+            for message in &piece.messages {
+                let (at, is_last) = (place(message.header(OFFSET)), message.header(MARK) == Some("end"));
+                reading.message(at, is_last, &message.payload).await?;
+                after = message.sequence;
+            }
+            if piece.is_last {
+                return Ok(after);
             }
         }
     }
@@ -251,20 +288,18 @@ impl Source {
 }
 
 impl Reading<'_> {
-    /// A message of the stream: passed on, but for what was read before.
-    async fn message(&mut self, message: &Followed) -> Result<(), Stopped> {
-        let headers = message.headers.as_ref();
-        let text = |name| headers.and_then(|headers| headers.get(name)).map(async_nats::HeaderValue::as_str);
-        let at = text(OFFSET).and_then(|text| text.parse().ok()).unwrap_or(self.offset);
+    /// A message of the log, which says where it stands: passed on, but for what was read before.
+    async fn message(&mut self, at: Option<u64>, is_last: bool, frames: &Bytes) -> Result<(), Stopped> {
+        let at = at.unwrap_or(self.offset);
         if at > self.offset {
             send(self.items, Item::Gap(at - self.offset)).await?;
             self.offset = at;
         }
         let known = usize::try_from(self.offset - at).unwrap_or(usize::MAX);
-        if known < message.payload.len() {
-            self.frames(message.payload.slice(known..)).await?;
+        if known < frames.len() {
+            self.frames(frames.slice(known..)).await?;
         }
-        self.complete = self.complete || text(MARK) == Some("end");
+        self.complete = self.complete || is_last;
         Ok(())
     }
 
@@ -275,6 +310,11 @@ impl Reading<'_> {
         self.offset += frames.len() as u64;
         send(self.items, Item::Frames(frames)).await
     }
+}
+
+/// The byte of its attempt's log that a message begins at, by its header.
+fn place(header: Option<&str>) -> Option<u64> {
+    header?.parse().ok()
 }
 
 async fn send(items: &mpsc::Sender<Item>, item: Item) -> Result<(), Stopped> {

@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{FromRow, QueryBuilder, types::Json};
 use uuid::Uuid;
 
-use super::{Tables, away, jobs::JobRow, unsigned};
+use super::{Tables, away, jobs::JobRow, small, unsigned};
 use crate::{
     error::Problem,
     view::{BatchState, BatchView, MemberView},
@@ -70,6 +70,24 @@ const MEMBERS: &str = "
     FROM jobs j LEFT JOIN attempts a ON a.job_id = j.id AND a.number = j.attempt
     WHERE j.batch_id = ";
 
+/// What a member of a batch was to run.
+pub(crate) struct MemberSpec {
+    pub(crate) job: Uuid,
+    pub(crate) spec: JobSpec,
+    /// Its place in the batch.
+    pub(crate) index: i32,
+    /// How many bytes it has as JSON.
+    pub(crate) bytes: u64,
+}
+
+#[derive(FromRow)]
+struct MemberSpecRow {
+    id: Uuid,
+    spec: Json<JobSpec>,
+    batch_index: i32,
+    bytes: i64,
+}
+
 #[derive(FromRow)]
 struct MemberRow {
     #[sqlx(flatten)]
@@ -114,16 +132,53 @@ impl Tables {
         Ok((members, next))
     }
 
-    /// What the members of a batch were to run, in their order; with `failed_only`, of those that did not end well.
-    pub(crate) async fn member_specs(&self, batch: BatchId, failed_only: bool) -> Result<Vec<(Uuid, JobSpec)>, Problem> {
-        let mut query = QueryBuilder::new("SELECT id, spec FROM jobs WHERE batch_id = ");
+    /// How many members a batch has; with `failed_only`, that did not end well.
+    pub(crate) async fn count_members(&self, batch: BatchId, failed_only: bool) -> Result<u32, Problem> {
+        let mut query = QueryBuilder::new("SELECT count(*) FROM jobs WHERE batch_id = ");
         query.push_bind(batch.uuid());
         if failed_only {
             query.push(" AND state <> 'succeeded'");
         }
+        let count: i64 = query.build_query_scalar().fetch_one(self.pool()?).await.map_err(away)?;
+        Ok(small(count))
+    }
+
+    /// What members of a batch were to run, in their order, from behind a place on; with `failed_only`, of those that did not end well.
+    /// The first, and as many more as fit into so many members and bytes.
+    pub(crate) async fn member_specs(
+        &self,
+        batch: BatchId,
+        failed_only: bool,
+        after: Option<i32>,
+        (most, bytes): (usize, u64),
+    ) -> Result<Vec<MemberSpec>, Problem> {
+        let mut query = QueryBuilder::new(
+            "SELECT id, spec, batch_index, bytes FROM (
+                SELECT id, spec, batch_index, bytes, sum(bytes) OVER (ORDER BY batch_index) AS so_far FROM (
+                    SELECT id, spec, batch_index, octet_length(spec::text)::bigint AS bytes FROM jobs WHERE batch_id = ",
+        );
+        query.push_bind(batch.uuid());
+        if failed_only {
+            query.push(" AND state <> 'succeeded'");
+        }
+        if let Some(after) = after {
+            query.push(" AND batch_index > ").push_bind(after);
+        }
+        query
+            .push(" ORDER BY batch_index LIMIT ")
+            .push_bind(i64::try_from(most).unwrap_or(i64::MAX));
+        query
+            .push(") page) page WHERE so_far - bytes < ")
+            .push_bind(i64::try_from(bytes).unwrap_or(i64::MAX));
         query.push(" ORDER BY batch_index");
-        let rows: Vec<(Uuid, Json<JobSpec>)> = query.build_query_as().fetch_all(self.pool()?).await.map_err(away)?;
-        Ok(rows.into_iter().map(|(id, Json(spec))| (id, spec)).collect())
+        let rows: Vec<MemberSpecRow> = query.build_query_as().fetch_all(self.pool()?).await.map_err(away)?;
+        let members = rows.into_iter().map(|row| MemberSpec {
+            job: row.id,
+            spec: row.spec.0,
+            index: row.batch_index,
+            bytes: unsigned(row.bytes),
+        });
+        Ok(members.collect())
     }
 }
 

@@ -88,6 +88,25 @@ impl Tables {
         Ok((jobs, next))
     }
 
+    /// Jobs that have not ended, newest first, and where those begin that follow.
+    pub(crate) async fn living(&self, filter: &Filter) -> Result<(Vec<JobId>, Option<i64>), Problem> {
+        let mut query = QueryBuilder::new("SELECT id, submitted_sequence FROM jobs WHERE ended_at IS NULL AND namespace = ");
+        narrow_living(&mut query, filter);
+        query.push(" ORDER BY submitted_sequence DESC LIMIT ").push_bind(filter.limit);
+        let rows: Vec<(Uuid, i64)> = query.build_query_as().fetch_all(self.pool()?).await.map_err(away)?;
+        let full = usize::try_from(filter.limit).is_ok_and(|limit| rows.len() >= limit);
+        let next = rows.last().filter(|_| full).map(|(_, sequence)| *sequence);
+        Ok((rows.into_iter().map(|(id, _)| id.into()).collect(), next))
+    }
+
+    /// How many jobs have not ended.
+    pub(crate) async fn count_living(&self, filter: &Filter) -> Result<u64, Problem> {
+        let mut query = QueryBuilder::new("SELECT count(*) FROM jobs WHERE ended_at IS NULL AND namespace = ");
+        narrow_living(&mut query, filter);
+        let count: i64 = query.build_query_scalar().fetch_one(self.pool()?).await.map_err(away)?;
+        Ok(unsigned(count))
+    }
+
     /// Jobs that can be revived, newest first, and where those begin that follow.
     pub(crate) async fn revivable(&self, which: &Revivable) -> Result<(Vec<JobId>, Option<i64>), Problem> {
         let mut query = QueryBuilder::new("SELECT id, submitted_sequence FROM jobs WHERE namespace = ");
@@ -146,7 +165,40 @@ fn narrow(query: &mut QueryBuilder<Postgres>, which: &Revivable) {
 
 /// The statement for a filter. It asks for one job more than is wanted, to learn whether there are more.
 fn select(filter: &Filter) -> QueryBuilder<Postgres> {
-    let mut query = QueryBuilder::new(JOB_COLUMNS);
+    let mut query = QueryBuilder::new("");
+    let limit = filter.limit + 1;
+    // Of those that a worker has made the last attempt of, some live, and an index holds those that have ended. One page of each: an OR
+    // would read everything.
+    let parts: &[&str] = match filter.worker {
+        None => &[""],
+        Some(_) => &["ended_at IS NULL AND worker", "ended_on"],
+    };
+    query.push(if parts.len() > 1 { "(" } else { "" });
+    for (place, of_worker) in parts.iter().enumerate() {
+        query.push(if place == 0 { "" } else { ") UNION ALL (" });
+        query.push(JOB_COLUMNS);
+        narrow_list(&mut query, filter);
+        if let Some(worker) = &filter.worker {
+            query.push(format_args!(" AND {of_worker} = ")).push_bind(worker.clone());
+        }
+        query.push(" ORDER BY submitted_sequence DESC LIMIT ").push_bind(limit);
+    }
+    if parts.len() > 1 {
+        query.push(") ORDER BY submitted_sequence DESC LIMIT ").push_bind(limit);
+    }
+    query
+}
+
+/// What a statement on living jobs that ends with the namespace needs more for a filter.
+fn narrow_living(query: &mut QueryBuilder<Postgres>, filter: &Filter) {
+    narrow_list(query, filter);
+    if let Some(worker) = &filter.worker {
+        query.push(" AND worker = ").push_bind(worker.clone());
+    }
+}
+
+/// What a statement that ends with the namespace needs more for a filter, but for the worker.
+fn narrow_list(query: &mut QueryBuilder<Postgres>, filter: &Filter) {
     query.push_bind(filter.namespace.to_string());
     if !filter.states.is_empty() {
         query.push(" AND (");
@@ -165,7 +217,7 @@ fn select(filter: &Filter) -> QueryBuilder<Postgres> {
         }
         query.push(")");
     }
-    for (column, value) in [("queue", &filter.queue), ("name", &filter.name), ("worker", &filter.worker)] {
+    for (column, value) in [("queue", &filter.queue), ("name", &filter.name)] {
         if let Some(value) = value {
             query.push(format_args!(" AND {column} = ")).push_bind(value.clone());
         }
@@ -176,8 +228,6 @@ fn select(filter: &Filter) -> QueryBuilder<Postgres> {
     if let Some(before) = filter.before {
         query.push(" AND submitted_sequence < ").push_bind(before);
     }
-    query.push(" ORDER BY submitted_sequence DESC LIMIT ").push_bind(filter.limit + 1);
-    query
 }
 
 impl JobRow {

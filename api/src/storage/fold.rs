@@ -135,6 +135,12 @@ impl Fold {
         }
     }
 
+    /// Takes a message of which only the payload is known.
+    pub(crate) fn take_unreadable(&mut self, payload: &[u8]) {
+        self.events += 1;
+        self.odd.extend(digests_in(payload));
+    }
+
     fn job(&mut self, recorded: &Recorded, payload: &[u8], stored: DateTime<Utc>) {
         let id = recorded.job;
         let before = self.live.remove(&id);

@@ -45,7 +45,8 @@ async fn view(app: &App) -> Result<StorageView, Problem> {
     let storing = app.storing;
     let grounds = grounds(app, storing);
     let now = Utc::now();
-    let found = survey(&app.bus.js, &app.files, storing.keeping, now).await?;
+    let seen = grounds.seen().await?;
+    let found = survey(&app.bus.js, &app.files, storing.keeping, now, seen).await?;
     let limit = grounds.limit_at(&found, now);
     let (going, _) = grounds.going(&found, limit).await?;
     let last_pass = app.marks.last_pass::<GcReport>().await.map_err(Error::from)?;
@@ -110,6 +111,7 @@ pub(super) fn grounds(app: &App, storing: Storing) -> Grounds<'_> {
         js: &app.bus.js,
         files: &app.files,
         marks: &app.marks,
+        tables: &app.tables,
         storing,
     }
 }
@@ -118,6 +120,7 @@ impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         match &error {
             Error::Busy(_) => Self::new(Kind::Conflict, error.to_string()),
+            Error::Gap(_) => Self::new(Kind::Conflict, chain(&error)),
             Error::List { .. } => Self::new(Kind::Internal, chain(&error)),
             Error::Log(_) | Error::Files(_) | Error::Overtaken => Self::unavailable("the storage cannot be looked at", &error),
         }

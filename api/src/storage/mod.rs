@@ -15,7 +15,7 @@ pub(crate) use self::{
 
 use std::time::Duration;
 
-use bus::files;
+use bus::{files, stream::whole::Gap};
 
 /// How the store is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +57,11 @@ pub(crate) enum Error {
     /// The log cannot be read to its end.
     #[error("the log cannot be read to its end")]
     Log(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// What was read is not all that was ever said.
+    #[error(
+        "the log is not whole, and without what is missing nobody knows what is used: nothing is removed (restore the log from a backup: `nats stream restore RGRID_EVENTS`)"
+    )]
+    Gap(#[from] Gap),
     /// A list of contents cannot be read.
     #[error(
         "{what} cannot be read, and without it nobody knows what is used: nothing is removed before it is there again (one that is lost for good: `rgrid storage gc --despite-lost`)"

@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     error::chain,
+    queries::Tables,
     view::{GcReport, Going, HeldBy},
 };
 
@@ -32,6 +33,8 @@ const AT_ONCE: usize = 8;
 const SIGN: Duration = Duration::from_secs(30);
 /// Shards that are read at once.
 const SHARDS: usize = 16;
+/// How long Postgres may take to say how much of the log it has seen.
+const TABLES: Duration = Duration::from_secs(3);
 /// Removed contents that a report names.
 const NAMED: usize = 100;
 
@@ -40,6 +43,7 @@ pub(super) struct Grounds<'a> {
     pub(super) js: &'a async_nats::jetstream::Context,
     pub(super) files: &'a Files,
     pub(super) marks: &'a Marks,
+    pub(super) tables: &'a Tables,
     pub(super) storing: Storing,
 }
 
@@ -70,7 +74,8 @@ impl Grounds<'_> {
         let clock = Instant::now();
         let mut report = blank(&self.storing, Utc::now());
         report.dry_run = true;
-        let found = survey(self.js, self.files, self.storing.keeping, report.started_at).await?;
+        let seen = self.seen().await?;
+        let found = survey(self.js, self.files, self.storing.keeping, report.started_at, seen).await?;
         let limit = self.limit(&found, &mut report);
         let (going, contents) = self.going(&found, limit).await?;
         (report.removed, report.found, report.next) = (going.due, going.found_next, going.first);
@@ -80,7 +85,12 @@ impl Grounds<'_> {
     }
 
     async fn remove(&self, lease: &mut Lease, report: &mut GcReport) -> Result<(), Error> {
-        let found = survey(self.js, self.files, self.storing.keeping, lease.started).await?;
+        let seen = lease.seen.max(self.tables_seen().await);
+        let found = survey(self.js, self.files, self.storing.keeping, lease.started, seen).await?;
+        lease.seen = found.last;
+        if !lease.keep().await? {
+            return Err(Error::Overtaken);
+        }
         let limit = self.limit(&found, report);
         for name in &found.forgotten {
             self.files.discard(name).await?;
@@ -110,6 +120,20 @@ impl Grounds<'_> {
             self.note_next(shard, limit, report).await?;
         }
         Ok(())
+    }
+
+    /// The last sequence of the log that is known to have been there: a log that ends before it is not whole.
+    pub(super) async fn seen(&self) -> Result<u64, Error> {
+        Ok(self.marks.log_seen().await?.max(self.tables_seen().await))
+    }
+
+    /// The same, as the tables know it; 0 where they are away.
+    async fn tables_seen(&self) -> u64 {
+        if !self.tables.are_there() {
+            return 0;
+        }
+        let sequence = tokio::time::timeout(TABLES, self.tables.sequence()).await;
+        sequence.ok().and_then(Result::ok).unwrap_or(0)
     }
 
     /// Removes some contents of a shard that are due; says whether there were any.

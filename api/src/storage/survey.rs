@@ -9,7 +9,12 @@ use bus::{
     files::{self, Entry, Files, PackagesEntry, marks::Shard},
     ids::{Digest, JobId},
     manifest::Manifest,
-    stream::{EVENTS, follow::Follower},
+    stream::{
+        EVENTS,
+        follow::Follower,
+        inspect::payload_at,
+        whole::{Extent, Gap, Reading},
+    },
     tree::MAX_TREE_BYTES,
 };
 use bytes::Bytes;
@@ -67,17 +72,21 @@ pub(super) struct Survey {
     /// What is left of jobs whose outputs have not expired, or whose logs are there.
     pub(super) left: Vec<(Left, u64)>,
     pub(super) events: u64,
+    /// The last sequence of the log that was read.
+    pub(super) last: u64,
 }
 
-/// Looks at everything. What is stored, or named, while this goes on may be seen or not.
+/// Looks at everything. What is stored, or named, while this goes on may be seen or not. The log must be whole, up to at least the
+/// sequence that was `seen` before.
 pub(super) async fn survey(
     js: &async_nats::jetstream::Context,
     files: &Files,
     keeping: Keeping,
     now: DateTime<Utc>,
+    seen: u64,
 ) -> Result<Survey, Error> {
     let mut fold = Fold::new(keeping, now);
-    read_log(js, &mut fold).await?;
+    let last = read_log(js, &mut fold, seen).await?;
     let mut used = named(&fold);
     walk_trees(files, &fold, &mut used).await?;
     let lost = walk_manifests(files, &fold, keeping.despite_lost, &mut used).await?;
@@ -91,6 +100,7 @@ pub(super) async fn survey(
         forgotten: Vec::new(),
         left: Vec::new(),
         events: fold.events,
+        last,
     };
     let size = |left: &Left| left.log + left.outputs.filter(|_| fold.keeps(left)).unwrap_or(0);
     survey.left = fold.left.iter().map(|left| (*left, size(left))).collect();
@@ -99,26 +109,36 @@ pub(super) async fn survey(
     Ok(survey)
 }
 
-/// Reads the log up to what is its end now.
-async fn read_log(js: &async_nats::jetstream::Context, fold: &mut Fold) -> Result<(), Error> {
+/// Reads the log up to what is its end now, and returns its last sequence. What cannot be delivered is read as it is stored; where
+/// anything is missing, nothing can be concluded.
+async fn read_log(js: &async_nats::jetstream::Context, fold: &mut Fold, seen: u64) -> Result<u64, Error> {
     let stream = js.get_stream(EVENTS).await.map_err(|error| Error::Log(error.into()))?;
-    let (first, last, messages) = {
+    let extent = {
         let state = &stream.cached_info().state;
-        (state.first_sequence, state.last_sequence, state.messages)
+        Extent {
+            first: state.first_sequence,
+            last: state.last_sequence,
+            messages: state.messages,
+        }
     };
-    if messages == 0 {
-        return Ok(());
-    }
-    let mut follower = Follower::new(js, EVENTS, Vec::new(), first.saturating_sub(1));
-    loop {
+    extent.check(seen)?;
+    let mut follower = Follower::new(js, EVENTS, Vec::new(), 0);
+    let mut reading = Reading::default();
+    while reading.last() < extent.last {
         let chunk = tokio::time::timeout(STILL, follower.chunk(CHUNK)).await;
         for message in chunk.map_err(|error| Error::Log(error.into()))? {
-            fold.take(&message.subject, message.sequence, &message.payload, message.stored_at);
-            if message.sequence >= last {
-                return Ok(());
+            for unread in reading.take(message.sequence) {
+                let payload = payload_at(js, unread).await.map_err(|error| Error::Log(error.into()))?;
+                let missing = Gap::Missing {
+                    count: 1,
+                    near: Some(unread),
+                };
+                fold.take_unreadable(&payload.ok_or(missing)?);
             }
+            fold.take(&message.subject, message.sequence, &message.payload, message.stored_at);
         }
     }
+    Ok(reading.last())
 }
 
 /// What the log names itself.

@@ -68,6 +68,33 @@ pub struct LeftDead {
     pub why: String,
 }
 
+/// The answer to a request that cancels jobs by a filter.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CancelledMany {
+    /// Those that are cancelled, by this request or one before it.
+    pub cancelled: Vec<JobId>,
+    /// Those whose workers are asked to end them.
+    pub cancelling: Vec<JobId>,
+    /// Those that could not be asked for, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<NotCancelled>,
+    /// How many there are, where they were only counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matching: Option<u64>,
+    /// What to give as `before` for those that follow; none where these were the last.
+    #[serde(default)]
+    pub next: Option<i64>,
+}
+
+/// A job that could not be cancelled.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotCancelled {
+    /// Which job.
+    pub job: JobId,
+    /// Why not.
+    pub why: String,
+}
+
 /// What came of one of several submissions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]

@@ -1,8 +1,9 @@
 //! Batches, as they are handed in and as they are shown.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use bus::{
+    batch::MAX_MEMBERS,
     ids::{BatchId, JobId, Namespace},
     job::State,
     spec::InputFile,
@@ -10,7 +11,10 @@ use bus::{
     tree::TreeRef,
 };
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{IgnoredAny, SeqAccess, Visitor},
+};
 
 use super::job::JobView;
 
@@ -33,8 +37,34 @@ pub struct BatchSubmission {
     pub fail_fast: bool,
     /// What each member is, but for what it says itself.
     pub job: Submission,
-    /// The members, in their order.
+    /// The members, in their order. Of more than a batch may have, one more than that is read, which is enough to refuse it.
+    #[serde(deserialize_with = "bounded")]
     pub members: Vec<MemberSubmission>,
+}
+
+/// Reads members, and keeps no more of them than show that there are too many: one takes two bytes in a request, and a hundred here.
+fn bounded<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<MemberSubmission>, D::Error> {
+    struct Bounded;
+    impl<'de> Visitor<'de> for Bounded {
+        type Value = Vec<MemberSubmission>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an array of members")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+            let mut members = Vec::new();
+            while members.len() <= MAX_MEMBERS as usize {
+                match seq.next_element()? {
+                    Some(member) => members.push(member),
+                    None => return Ok(members),
+                }
+            }
+            while seq.next_element::<IgnoredAny>()?.is_some() {}
+            Ok(members)
+        }
+    }
+    deserializer.deserialize_seq(Bounded)
 }
 
 /// What one member of a batch has of its own.

@@ -16,7 +16,7 @@ mod words;
 
 pub(crate) use self::words::message_of;
 pub use self::{
-    answers::{JobList, LeftDead, RequeuedMany, Submitted, SubmittedMany, SubmittedOne},
+    answers::{CancelledMany, JobList, LeftDead, NotCancelled, RequeuedMany, Submitted, SubmittedMany, SubmittedOne},
     batch::{BatchAnswer, BatchList, BatchState, BatchSubmission, BatchView, Earlier, MemberSubmission, MemberView, Members},
     doctor::{Diagnosis, Finding, Severity, Summary},
     files::{ArtifactView, Artifacts, Hashes, Missing, UPLOAD_OFFSET, Upload},

@@ -23,6 +23,9 @@ use crate::{
 
 /// The most members of one batch.
 pub const MAX_MEMBERS: u32 = 100_000;
+/// The most that the jobs of one batch may have together, as JSON, in bytes: each is an event of its own, with all that they share.
+/// Of 100,000 members, each may have 5 kB.
+pub const MAX_BATCH_BYTES: u64 = 512 << 20;
 
 /// A job's place in its batch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

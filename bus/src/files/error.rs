@@ -59,6 +59,16 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// A local file has more holes than may be stored as zeros. Nothing was stored.
+    #[error("{} has more than {max} bytes of holes in its {size} bytes", path.display())]
+    Holes {
+        /// The file.
+        path: PathBuf,
+        /// Its size in bytes.
+        size: u64,
+        /// The most bytes of holes that it, and what is stored with it, may have.
+        max: u64,
+    },
     /// A local file could not be read or written.
     #[error("failed to {doing} {}", path.display())]
     Io {

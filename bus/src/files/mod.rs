@@ -4,6 +4,7 @@
 //! ([`nats`]), S3 or `MinIO`, or a directory.
 
 mod error;
+mod extents;
 mod get;
 mod hold;
 mod incoming;
@@ -20,8 +21,13 @@ mod url;
 mod verify;
 
 pub use error::Error;
+pub use extents::Holes;
 pub use incoming::Incoming;
 pub use packages::{NOTED, PACKAGES, PackagesEntry};
 pub use remove::{Entry, Removed};
 pub use store::Files;
 pub use url::{InvalidUrl, StoreUrl};
+
+/// The largest window that who decompresses zstd keeps in memory, as a power of two in bytes: 8 MiB, the most that a sender may ask for in
+/// HTTP (RFC 9659). What we compress ourselves needs 2 MiB at most.
+pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;

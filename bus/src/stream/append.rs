@@ -8,13 +8,18 @@ use async_nats::{
         self,
         context::{PublishAckFuture, PublishError, PublishErrorKind},
         message::PublishMessage,
+        publish::PublishAck,
     },
 };
 use bytes::Bytes;
 use rand::Rng as _;
 use tracing::warn;
 
-use super::{EVENTS, EXPECTED_FILTER, EXPECTED_SEQUENCE, read};
+use super::{
+    EVENTS, EXPECTED_FILTER, EXPECTED_SEQUENCE,
+    connect::{connection, connects},
+    read,
+};
 use crate::{
     batch::BatchEvent,
     envelope::{Envelope, Event},
@@ -28,6 +33,10 @@ use crate::{
 
 /// The shortest and the longest pause between two tries.
 pub(super) const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+/// How often an append that waits looks whether the connection was made anew. A restarted server knows nothing of what it was sent,
+/// and the client library waits for 5 s.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// Why an event is not in the log, as far as we can tell.
 #[derive(Debug, thiserror::Error)]
@@ -170,6 +179,8 @@ pub struct Pending {
     log: Log,
     append: Append,
     ack: Result<PublishAckFuture, PublishError>,
+    /// The connection that it was sent over, by its number.
+    connection: u64,
     since: Instant,
 }
 
@@ -196,11 +207,13 @@ impl Log {
 
     /// Sends an event on its way, so that several can be under way at once. They are stored in the order that they were sent.
     pub async fn send(&self, append: Append) -> Pending {
+        let connection = connection(&self.js.client());
         let ack = self.publish(&append).await;
         Pending {
             log: self.clone(),
             append,
             ack,
+            connection,
             since: Instant::now(),
         }
     }
@@ -238,7 +251,7 @@ impl Pending {
         let mut pause = PAUSE.0;
         loop {
             let error = match self.ack {
-                Ok(ack) => match ack.await {
+                Ok(ack) => match acknowledged(&self.log.js, ack, self.connection).await {
                     Ok(ack) => return Ok(ack.sequence),
                     Err(error) => error,
                 },
@@ -269,7 +282,21 @@ impl Pending {
             let jitter = rand::rng().random_range(0.5..1.0);
             tokio::time::sleep(pause.mul_f32(jitter)).await;
             pause = (pause * 2).min(PAUSE.1);
+            self.connection = connection(&self.log.js.client());
             self.ack = self.log.publish(&self.append).await;
+        }
+    }
+}
+
+/// Waits for an acknowledgement, unless the connection that it was asked for over is gone: nobody answers then.
+async fn acknowledged(js: &jetstream::Context, ack: PublishAckFuture, connection: u64) -> Result<PublishAck, PublishError> {
+    let mut ack = ack.into_future();
+    loop {
+        if let Ok(acknowledged) = tokio::time::timeout(LOOK, &mut ack).await {
+            return acknowledged;
+        }
+        if connects(&js.client()) > connection {
+            return Err(PublishErrorKind::BrokenPipe.into());
         }
     }
 }

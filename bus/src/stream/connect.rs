@@ -1,9 +1,14 @@
 //! Connecting to NATS, and being sure that it is a NATS that can be relied on.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use async_nats::{
     Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, ServerAddr,
+    connection::State,
     jetstream::{self, context::ContextBuilder},
 };
 use tokio_util::task::TaskTracker;
@@ -127,6 +132,16 @@ pub async fn patiently(urls: &str, name: &str) -> Result<Bus, Error> {
             connected => return connected,
         }
     }
+}
+
+/// How often a client's connection was made.
+pub(super) fn connects(client: &Client) -> u64 {
+    client.statistics().connects.load(Ordering::Relaxed)
+}
+
+/// The number of the connection that what is sent now goes over: the next one, while there is none.
+pub(super) fn connection(client: &Client) -> u64 {
+    connects(client) + u64::from(client.connection_state() != State::Connected)
 }
 
 /// Connects over a relay of our own, which keeps from the client what it cannot take; but for servers that want TLS, directly.

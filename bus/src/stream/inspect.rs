@@ -1,9 +1,14 @@
 //! How the streams are, without changing anything.
 
 use async_nats::jetstream;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
-use super::setup::{DEFINITIONS, Error, NOT_FOUND, mismatch, request};
+use super::{
+    EVENTS,
+    setup::{DEFINITIONS, Error, NOT_FOUND, mismatch, request},
+    whole::Extent,
+};
 
 /// One of the streams, as it is.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,6 +30,16 @@ impl Inspected {
             .and_then(|info| info.pointer(path))
             .and_then(Value::as_u64)
             .unwrap_or(0)
+    }
+
+    /// From where to where it goes, and how much of that is there.
+    #[must_use]
+    pub fn extent(&self) -> Extent {
+        Extent {
+            first: self.number("/state/first_seq"),
+            last: self.number("/state/last_seq"),
+            messages: self.number("/state/messages"),
+        }
     }
 
     /// How full it is, in hundredths of its bound; nothing where it has none.
@@ -50,4 +65,24 @@ pub async fn inspect(js: &jetstream::Context) -> Result<Vec<Inspected>, Error> {
         streams.push(Inspected { stream, info, mismatch });
     }
     Ok(streams)
+}
+
+/// The payload that stands at a sequence of the log, whatever its headers and its subject are like: also of a message that cannot
+/// be delivered. Nothing where there is none.
+///
+/// # Errors
+/// If the server does not answer, or says something else.
+pub async fn payload_at(js: &jetstream::Context, sequence: u64) -> Result<Option<Vec<u8>>, Error> {
+    /// No message found (`JSNoMessageFoundErr`).
+    const NO_MESSAGE: u64 = 10_037;
+    let answer = request(js, EVENTS, "MSG.GET", &json!({ "seq": sequence })).await?;
+    match answer["error"]["err_code"].as_u64() {
+        Some(NO_MESSAGE) => Ok(None),
+        Some(_) => Err(Error::Refused {
+            stream: EVENTS.to_owned(),
+            reason: answer["error"]["description"].to_string(),
+        }),
+        // An empty payload is left out.
+        None => Ok(STANDARD.decode(answer["message"]["data"].as_str().unwrap_or_default()).ok()),
+    }
 }

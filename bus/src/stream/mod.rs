@@ -8,9 +8,11 @@ pub mod inspect;
 pub mod puller;
 pub mod read;
 pub mod relay;
+pub mod replay;
 pub mod secrets;
 pub mod setup;
 pub mod sys;
+pub mod whole;
 pub mod work;
 
 /// The stream of all events.

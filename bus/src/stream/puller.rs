@@ -6,18 +6,18 @@
 
 use std::{
     collections::BTreeMap,
-    sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 
 use async_nats::{
     Client, HeaderValue, StatusCode, Subscriber,
-    connection::State,
     jetstream::{self, Message},
 };
 use futures::StreamExt as _;
 use serde_json::json;
 use tracing::debug;
+
+use super::connect::{connection, connects};
 
 /// How much later than its own expiry an ask is given up when the server never said that it ended: a reconnect drops it.
 const GRACE: Duration = Duration::from_secs(1);
@@ -154,7 +154,7 @@ impl Puller {
         if beats {
             request["idle_heartbeat"] = nanos(HEARTBEAT).into();
         }
-        let connection = self.connection();
+        let connection = connection(&self.client);
         let name = &self.consumers[consumer];
         let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{name}", self.stream);
         let reply = format!("{}.{}", self.inbox, self.next_ask);
@@ -209,7 +209,7 @@ impl Puller {
 
     /// An ask that nobody will answer: it went over a connection that is gone, or is long overdue.
     fn forgotten(&mut self) -> Option<Ask> {
-        let (now, connection) = (Instant::now(), self.connects());
+        let (now, connection) = (Instant::now(), connects(&self.client));
         let silent = |ask: &Ask| ask.silent_at.is_some_and(|at| at <= now);
         let gone = |ask: &Ask| ask.deadline <= now || ask.connection < connection || silent(ask);
         let id = *self.asks.iter().find(|(_, ask)| gone(ask))?.0;
@@ -219,17 +219,6 @@ impl Puller {
             self.consumers[ask.consumer]
         );
         Some(ask)
-    }
-
-    /// How often the connection was made.
-    fn connects(&self) -> u64 {
-        self.client.statistics().connects.load(Ordering::Relaxed)
-    }
-
-    /// The number of the connection that what is sent now goes over: the next one, while there is none.
-    fn connection(&self) -> u64 {
-        let connected = self.client.connection_state() == State::Connected;
-        self.connects() + u64::from(!connected)
     }
 
     /// What has already come, without waiting for more.

@@ -11,10 +11,7 @@ use backon::{ConstantBuilder, Retryable as _};
 use bytes::Bytes;
 use tracing::debug;
 
-use super::{
-    EVENTS, EXPECTED_SEQUENCE,
-    follow::{Followed, Follower},
-};
+use super::{EVENTS, EXPECTED_SEQUENCE, replay};
 use crate::{
     batch::{self, Batch},
     envelope::{DecodeError, Envelope},
@@ -28,8 +25,8 @@ use crate::{
 
 /// Messages that are read at once where they are not linked.
 const CHUNK: usize = 256;
-/// How long reading those may stand still.
-const STILL: Duration = Duration::from_secs(5);
+/// How often, and with what pause, those are asked for again of which a replica does not know yet.
+const BEHIND: (u32, Duration) = (100, Duration::from_millis(50));
 
 /// Where there are replicas: how long an ask may take, how long until the next, and how many follow the first. What reached a
 /// leader that is no more is never answered, and an election takes up to 9 s (measured on 2.15.1, a leader killed).
@@ -96,6 +93,12 @@ impl Stored {
             .map(async_nats::HeaderValue::as_str)
     }
 
+    /// A header that it was published with.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(async_nats::HeaderValue::as_str)
+    }
+
     /// The sequence of the message before it under the same filter, 0 for the first; its link.
     fn previous(&self) -> u64 {
         self.headers
@@ -112,17 +115,6 @@ impl From<StreamMessage> for Stored {
             sequence: message.sequence,
             payload: message.payload,
             headers: message.headers,
-        }
-    }
-}
-
-impl From<Followed> for Stored {
-    fn from(message: Followed) -> Self {
-        Self {
-            subject: message.subject,
-            sequence: message.sequence,
-            payload: message.payload,
-            headers: message.headers.unwrap_or_default(),
         }
     }
 }
@@ -298,12 +290,21 @@ pub async fn everything(js: &jetstream::Context, id: JobId) -> Result<Vec<Stored
 
 /// The events under a filter, oldest first, linked or not, up to and with the one at `last`, which must be one of them.
 pub(super) async fn up_to(js: &jetstream::Context, filter: String, last: u64) -> Result<Vec<Stored>, Error> {
-    let mut follower = Follower::new(js, EVENTS, vec![filter.clone()], 0);
+    let client = js.client();
     let mut stored: Vec<Stored> = Vec::new();
+    let mut missed = 0;
     while stored.last().is_none_or(|message| message.sequence < last) {
-        let chunk = tokio::time::timeout(STILL, follower.chunk(CHUNK)).await;
-        let chunk = chunk.map_err(|_| Error::Silent { what: filter.clone() })?;
-        stored.extend(chunk.into_iter().map(Stored::from));
+        let after = stored.last().map_or(0, |message| message.sequence);
+        let piece = replay::piece(&client, EVENTS, &filter, after, CHUNK).await?;
+        if piece.messages.is_empty() {
+            // A replica that does not have it yet; another one is asked next, perhaps.
+            missed += 1;
+            if missed > BEHIND.0 {
+                return Err(Error::Silent { what: filter });
+            }
+            tokio::time::sleep(BEHIND.1).await;
+        }
+        stored.extend(piece.messages);
     }
     Ok(stored)
 }
@@ -340,10 +341,11 @@ pub async fn worker(js: &jetstream::Context, id: &WorkerId) -> Result<WorkerHist
 
 /// A batch as its first and its last event tell it, which is all but how its window moved; nothing where there is none.
 ///
-/// A window moves thousands of times, so that its history is not walked.
+/// A window moves thousands of times, so that its history is not walked. Its sequence is that of the last message there, which
+/// the next writer must name, read or not.
 ///
 /// # Errors
-/// If the log cannot be read.
+/// If the log cannot be read, or the batch's first event cannot.
 pub async fn batch(js: &jetstream::Context, id: BatchId) -> Result<Option<Batch>, Error> {
     let clustered = clustered(js);
     let stream = handle(js, EVENTS, clustered).await?;
@@ -351,17 +353,32 @@ pub async fn batch(js: &jetstream::Context, id: BatchId) -> Result<Option<Batch>
         return Ok(None);
     };
     let ask = async || stream.direct_get_next_for_subject(newest.subject.as_str(), Some(1)).await;
-    let first = answered(clustered, ask).await.map_err(|error| Error::Read {
-        what: newest.subject.clone(),
-        source: error.into(),
-    })?;
-    let mut folded = None;
-    for message in [first.into(), newest] {
-        if let Some(Fact::Batch(recorded)) = decode(&message.subject, message.sequence, &message.payload)? {
-            folded = Batch::evolve(folded, &recorded);
+    let first: Stored = answered(clustered, ask)
+        .await
+        .map_err(|error| Error::Read {
+            what: newest.subject.clone(),
+            source: error.into(),
+        })?
+        .into();
+    let of_batch = |message: &Stored| match decode(&message.subject, message.sequence, &message.payload) {
+        Ok(Some(Fact::Batch(recorded))) => Ok(Some(recorded)),
+        Ok(_) => Ok(None),
+        Err(error) => Err(error),
+    };
+    let last = newest.sequence;
+    let newest = match of_batch(&newest) {
+        Ok(recorded) => recorded,
+        Err(error) => {
+            debug!("of batch {id}, something is set aside: {error}");
+            let all = up_to(js, newest.subject.clone(), last).await?;
+            all.iter().rev().find_map(|message| of_batch(message).ok().flatten())
         }
+    };
+    let mut folded = None;
+    for recorded in [of_batch(&first)?, newest].into_iter().flatten() {
+        folded = Batch::evolve(folded, &recorded);
     }
-    Ok(folded)
+    Ok(folded.map(|batch| Batch { sequence: last, ..batch }))
 }
 
 /// Every event of a job that can be read, in any namespace, oldest first; none where there is no such job.

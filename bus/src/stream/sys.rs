@@ -26,20 +26,38 @@ async fn newest(js: &jetstream::Context, filter: &str) -> Result<Option<Stored>,
     last(&handle(js, EVENTS, clustered).await?, filter, clustered).await
 }
 
-/// The deployment's runtimes as they stand, and the sequence of the event that says so; 0: nobody ever said anything.
+/// The last event under a filter that can be read, and the sequence of the last message there, behind which the next one may be
+/// appended; 0: there is none. What cannot be read is stepped over, whoever published it: it must not stop a start.
+async fn last_readable(js: &jetstream::Context, filter: &str) -> Result<(Option<Fact>, u64), Error> {
+    let Some(newest) = newest(js, filter).await? else {
+        return Ok((None, 0));
+    };
+    let read = |message: &Stored| match decode(&message.subject, message.sequence, &message.payload) {
+        Ok(fact) => fact,
+        Err(error) => {
+            debug!("of {filter}, something is set aside: {error}");
+            None
+        }
+    };
+    let mut fact = read(&newest);
+    if fact.is_none() {
+        let all = up_to(js, filter.to_owned(), newest.sequence).await?;
+        fact = all.iter().rev().find_map(read);
+    }
+    Ok((fact, newest.sequence))
+}
+
+/// The deployment's runtimes as they stand, and the sequence of the last message about them; 0: nobody ever said anything.
 ///
 /// # Errors
-/// If the log cannot be read, or its last word is of a newer version.
+/// If the log cannot be read.
 pub async fn runtimes(js: &jetstream::Context) -> Result<(RuntimesSet, u64), Error> {
-    let Some(message) = newest(js, subjects::RUNTIMES).await? else {
-        return Ok((RuntimesSet::default(), 0));
-    };
-    Ok(match decode(&message.subject, message.sequence, &message.payload)? {
-        Some(Fact::Runtimes(envelope)) => {
+    Ok(match last_readable(js, subjects::RUNTIMES).await? {
+        (Some(Fact::Runtimes(envelope)), last) => {
             let RuntimesEvent::Set(set) = envelope.event;
-            (set, message.sequence)
+            (set, last)
         }
-        Some(Fact::Job(_) | Fact::Batch(_) | Fact::Worker(_) | Fact::Image(_)) | None => (RuntimesSet::default(), message.sequence),
+        (_, last) => (RuntimesSet::default(), last),
     })
 }
 
@@ -82,17 +100,15 @@ pub async fn keep_runtimes(js: &jetstream::Context, known: &watch::Sender<Arc<Ru
     }
 }
 
-/// The last event of a name of the catalogue.
+/// The last event of a name of the catalogue that can be read, and the sequence of the last message there, which the next writer
+/// must name; 0: there is none.
 ///
 /// # Errors
-/// If the log cannot be read, or the event is of a newer version.
-pub async fn image_event(js: &jetstream::Context, name: &ImageName) -> Result<Option<image::Recorded>, Error> {
-    let Some(message) = newest(js, &subjects::image(name)).await? else {
-        return Ok(None);
-    };
-    Ok(match decode(&message.subject, message.sequence, &message.payload)? {
-        Some(Fact::Image(recorded)) => Some(*recorded),
-        Some(Fact::Job(_) | Fact::Batch(_) | Fact::Worker(_) | Fact::Runtimes(_)) | None => None,
+/// If the log cannot be read.
+pub async fn image_event(js: &jetstream::Context, name: &ImageName) -> Result<(Option<image::Recorded>, u64), Error> {
+    Ok(match last_readable(js, &subjects::image(name)).await? {
+        (Some(Fact::Image(recorded)), last) => (Some(*recorded), last),
+        (_, last) => (None, last),
     })
 }
 
@@ -101,7 +117,7 @@ pub async fn image_event(js: &jetstream::Context, name: &ImageName) -> Result<Op
 /// # Errors
 /// As [`image_event`].
 pub async fn image(js: &jetstream::Context, name: &ImageName) -> Result<Option<Entry>, Error> {
-    Ok(image_event(js, name).await?.and_then(Entry::of))
+    Ok(image_event(js, name).await?.0.and_then(Entry::of))
 }
 
 /// All images of the catalogue, by name. Their archives are what nobody may remove from the store.

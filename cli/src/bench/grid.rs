@@ -35,7 +35,7 @@ impl Grid {
                 .prefix("rgrid-bench-")
                 .tempdir()
                 .context("cannot make a directory for the grid")?;
-            eprintln!("rgrid: starting a grid in {} …", dir.path().display());
+            crate::output::say!("starting a grid in {} …", dir.path().display());
             let embedded = Box::pin(Embedded::start(dir.path(), &[])).await?;
             let (url, key) = (embedded.grid().api_url.clone(), embedded.grid().api_key.clone());
             let nats = Some(embedded.grid().nats_url.to_string());

@@ -17,7 +17,7 @@ use crate::output::{print, print_json};
 
 pub(crate) async fn bench(args: BenchArgs) -> anyhow::Result<ExitCode> {
     if cfg!(debug_assertions) {
-        eprintln!("rgrid: this is a debug build, which is several times slower; measure a release build (`make bench`)");
+        crate::output::say!("this is a debug build, which is several times slower; measure a release build (`make bench`)");
     }
     let grid = Grid::open(&args).await?;
     let measured = tokio::select! {
@@ -39,7 +39,7 @@ pub(crate) async fn bench(args: BenchArgs) -> anyhow::Result<ExitCode> {
 async fn measure(args: &BenchArgs, grid: &Grid) -> anyhow::Result<Vec<Measured>> {
     let mut all = Vec::new();
     for what in args.what.parts() {
-        eprintln!("rgrid: measuring {} …", what.name());
+        crate::output::say!("measuring {} …", what.name());
         all.push(match what {
             What::Noop => Measured::Noop(crowd::noop(grid, args.jobs.unwrap_or(10_000)).await?),
             What::Process => Measured::Process(crowd::process(grid, args.jobs.unwrap_or(1_000)).await?),

@@ -12,6 +12,7 @@ mod report;
 mod save;
 mod sent;
 mod state;
+mod unasked;
 pub(crate) mod undo;
 
 use std::{
@@ -38,6 +39,8 @@ pub(crate) use self::{
     replaced::DIR as OWN_DIR,
     report::{Report, Unsaved, names},
     sent::Sent,
+    state::dir as state_dir,
+    unasked::Asked,
 };
 use self::{
     journal::Journal,
@@ -103,6 +106,8 @@ pub(crate) struct Whither<'a> {
     pub(crate) sent: &'a Sent,
     /// Whether what it removed is removed here.
     pub(crate) removes: bool,
+    /// What the user asked for by name, of what others would run unasked.
+    pub(crate) asked: &'a Asked,
 }
 
 /// One directory while things are brought to it.

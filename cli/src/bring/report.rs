@@ -88,13 +88,8 @@ impl Report {
         }
         let not_all = self.unsaved.iter().take(LINES).map(|one| {
             let (path, job) = (shell_words::quote(&one.path), one.job);
-            let fetch = if one.is_link {
-                format!("rgrid download {job} -o DIR")
-            } else {
-                format!("rgrid download {job} --file {path} -o DIR")
-            };
             format!(
-                "cannot save {}: {}; `{fetch}` saves it elsewhere",
+                "cannot save {}: {}; `rgrid download {job} --file {path} -o DIR` saves it elsewhere",
                 one_line(&one.path, 200),
                 one.why
             )

@@ -101,6 +101,7 @@ impl Bringer<'_> {
     /// Saves a file.
     pub(super) async fn file(&self, file: &At<ArtifactView>) -> anyhow::Result<Done> {
         let (path, content) = (file.what.path.as_str(), file.what.sha256);
+        self.check_unasked(path, content)?;
         let at = self.way_to_file(path, &file.there)?;
         let spot = self.spot(&at, &file.there, content).await?;
         match decide(spot.there, self.whither.manner) {
@@ -129,6 +130,7 @@ impl Bringer<'_> {
     pub(super) async fn link(&self, at: &At<Link>, named: &BTreeSet<&str>) -> anyhow::Result<Done> {
         let (path, says) = (at.what.path.as_str(), at.what.target.as_str());
         check_link(&at.what, named)?;
+        self.check_unasked(path, link(says))?;
         let target = self.way_to(path, &at.there)?;
         crate::client::check_climb(&at.what, self.whither.into, &target)?;
         let content = link(says);
@@ -138,6 +140,20 @@ impl Bringer<'_> {
             Act::Refuse => Err(differs(&spot.target)),
             Act::Place | Act::Keep | Act::Beside => self.put(Comes::Link(says), &spot, content),
         }
+    }
+
+    /// Holds back what some program would run unasked, unless it is here already as it is or the user named it.
+    fn check_unasked(&self, path: &str, content: Digest) -> anyhow::Result<()> {
+        let Some(who) = self.whither.asked.held_back_for(path) else {
+            return Ok(());
+        };
+        let is_here = ensure_inside(self.whither.into, parent(&self.place_of(path)?)).is_ok()
+            && look(&self.place_of(path)?).is_ok_and(|thing| thing == Thing::Leaf(content));
+        ensure!(
+            is_here,
+            "{who} would run it, or do as it says, unasked, so that it comes here only if --output names it"
+        );
+        Ok(())
     }
 
     /// The path of an output here.

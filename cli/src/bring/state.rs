@@ -14,7 +14,7 @@ use serde::{Serialize, de::DeserializeOwned};
 const MOST: u64 = 64 << 20;
 
 /// The directory of rgrid's state: `$XDG_STATE_HOME/rgrid`, or `~/.local/state/rgrid`; nothing where neither is known.
-pub(super) fn dir() -> Option<PathBuf> {
+pub(crate) fn dir() -> Option<PathBuf> {
     if cfg!(test) {
         // Unit tests leave nothing in anybody's home.
         return None;

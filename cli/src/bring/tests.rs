@@ -26,6 +26,7 @@ async fn save(links: &[Link], into: &Path, manner: Manner) -> Result<Report> {
         manner,
         sent: &Sent::default(),
         removes: false,
+        asked: &Asked::Nothing,
     };
     Ok(bring(&client()?, whither, Back::here(Vec::new(), links.to_vec())).await)
 }
@@ -89,6 +90,44 @@ async fn links_that_lead_out_only_together_are_not_made_nor_written_behind() -> 
     std::os::unix::fs::symlink("../outside", into.join("out"))?;
     assert!(!save(&[link("out/planted", "x")], &into, overwrite).await?.is_whole());
     assert_eq!(fs::read_dir(&outside)?.count(), 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_others_would_run_unasked_is_held_back_and_named() -> Result<()> {
+    let temp = tempfile::tempdir()?;
+    let report = save(
+        &[link(".envrc", "x"), link("a/.vscode", "x"), link("b/fine", "x")],
+        temp.path(),
+        Manner::Overwrite,
+    )
+    .await?;
+    let held: Vec<&str> = report.unsaved.iter().map(|one| one.path.as_str()).collect();
+    assert_eq!((held, report.saved.len()), (vec![".envrc", "a/.vscode"], 1));
+    assert!(
+        report.unsaved[0].why.contains("direnv") && report.unsaved[0].why.contains("--output"),
+        "{report:?}"
+    );
+    assert!(!temp.path().join("a").exists(), "not even its directory is made");
+    // What is here already, as the job left it, is no concern.
+    std::os::unix::fs::symlink("x", temp.path().join(".envrc"))?;
+    assert!(save(&[link(".envrc", "x")], temp.path(), Manner::Careful).await?.is_whole());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_hostile_grids_names_lead_nowhere_else() -> Result<()> {
+    let temp = tempfile::tempdir()?;
+    let into = temp.path().join("here");
+    fs::create_dir(&into)?;
+    let absolute = temp.path().join("absolute").display().to_string();
+    for path in ["../up", "a/../../up", "/etc/x", absolute.as_str(), "", ".", "a//b", "a/./b"] {
+        let file: Result<ArtifactView, _> =
+            serde_json::from_value(serde_json::json!({ "path": path, "sha256": Digest::of(b""), "size": 0 }));
+        let link: Result<Link, _> = serde_json::from_value(serde_json::json!({ "path": path, "target": "x" }));
+        assert!(file.is_err() && link.is_err(), "{path}");
+    }
+    assert_eq!(fs::read_dir(temp.path())?.count(), 1);
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use reqwest::Url;
 use super::Client;
 use crate::{
     failure::usage,
-    project::Project,
+    project::{Project, Wanted},
     text,
     up::{GridFile, default_data_dir},
 };
@@ -84,7 +84,7 @@ impl Connect {
         if self.url.is_some() || self.data_dir.is_some() {
             return Ok((None, None));
         }
-        let project = Project::of_here()?;
+        let project = Project::of_here(Wanted::Grid)?;
         let key = project.key_file.as_deref().map(key_of).transpose()?;
         Ok((project.url, key))
     }

@@ -30,7 +30,7 @@ impl Client {
     pub(super) fn give_up_direct(&self, url: &Url, why: &dyn fmt::Display) {
         if !self.direct.off.swap(true, Ordering::Relaxed) {
             let store = url.origin().ascii_serialization();
-            eprintln!("rgrid: the store at {store} cannot be used from here ({why}); files go through the API");
+            crate::output::say!("the store at {store} cannot be used from here ({why}); files go through the API");
         }
     }
 

@@ -14,7 +14,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, header};
 use sha2::{Digest as _, Sha256};
 
-use super::{Client, Error, direct::innermost, patience::Patience};
+use super::{Client, Error, bounded::unless_silent, direct::innermost, patience::Patience};
 use crate::{bring::NewMode, output::Bar};
 
 /// From so many bytes on, what came of a file is kept for the next try.
@@ -156,7 +156,7 @@ impl Part {
                 self.restart()?;
             }
             let is_compressed = response.headers().contains_key(header::CONTENT_ENCODING);
-            let chunks = response.bytes_stream().map_err(io::Error::other);
+            let chunks = unless_silent(response).map_err(io::Error::other);
             let mut chunks = if is_compressed {
                 compression::decode(chunks).boxed()
             } else {
@@ -164,6 +164,13 @@ impl Part {
             };
             while let Some(chunk) = chunks.next().await {
                 let chunk = chunk.map_err(Broke)?;
+                if self.size + chunk.len() as u64 > file.size {
+                    self.wrong = true;
+                    bail!(
+                        "the grid sends more than the {} bytes that it announced; ask whoever runs it",
+                        file.size
+                    );
+                }
                 bar.add(chunk.len() as u64);
                 // Hashing and writing a chunk of some 10 KB takes microseconds: not worth another thread's while.
                 self.hasher.update(&chunk);

@@ -22,6 +22,27 @@ pub(crate) enum Error {
         /// Whether the request was sent and may have changed something.
         indeterminate: bool,
     },
+    /// The connection stands, and nothing comes.
+    #[error(
+        "the grid at {url} does not answer, although it takes connections: it may be overloaded or stopped; see `rgrid doctor`, and run the same again.{}",
+        if *.indeterminate { " The request may have been carried out: only its answer did not arrive." } else { "" }
+    )]
+    Silent {
+        /// Who.
+        url: String,
+        /// Whether the request was sent and may have changed something.
+        indeterminate: bool,
+    },
+    /// The answer is longer than any that makes sense.
+    #[error(
+        "the answer of {url} is longer than {most} bytes, and was not read to its end; check --url or RGRID_URL, or ask for less (--limit)"
+    )]
+    TooLong {
+        /// Who.
+        url: String,
+        /// The bound, in bytes.
+        most: usize,
+    },
     /// Something else answers there.
     #[error("what answers at {url} is not a grid (HTTP status {status}); check --url or RGRID_URL")]
     NotRgrid {
@@ -50,17 +71,20 @@ impl Error {
     /// Whether it is worth trying again: the connection broke, or the API or a part behind it is away for a while.
     pub(crate) fn may_pass(&self) -> bool {
         match self {
-            Self::Unreachable { .. } => true,
+            Self::Unreachable { .. } | Self::Silent { .. } => true,
             // A full log, and what this version cannot read, stay as they are.
             Self::Problem(problem) => problem.status >= 500 && ![501, 507].contains(&problem.status),
             Self::NotRgrid { status, .. } => *status >= 500,
-            Self::Answer { .. } | Self::Setup(_) => false,
+            Self::Answer { .. } | Self::TooLong { .. } | Self::Setup(_) => false,
         }
     }
 
     /// Whether the request may have been carried out although no answer came.
     pub(crate) const fn is_indeterminate(&self) -> bool {
-        matches!(self, Self::Unreachable { indeterminate: true, .. })
+        matches!(
+            self,
+            Self::Unreachable { indeterminate: true, .. } | Self::Silent { indeterminate: true, .. }
+        )
     }
 
     /// Whether what was asked for can never be granted as it was written.

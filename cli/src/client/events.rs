@@ -58,7 +58,12 @@ impl Events {
                 return Ok(Some(event));
             }
             match tokio::time::timeout(SILENCE, self.chunks.next()).await {
-                Ok(Some(Ok(chunk))) => self.parser.push(&chunk),
+                Ok(Some(Ok(chunk))) => {
+                    self.parser.push(&chunk);
+                    if self.parser.held() > MAX_EVENT {
+                        return Err(Broken);
+                    }
+                }
                 Ok(None) => return Ok(None),
                 Ok(Some(Err(_))) | Err(_) => return Err(Broken),
             }
@@ -70,6 +75,9 @@ impl Events {
         self.parser.last_id.as_deref()
     }
 }
+
+/// The longest event, in bytes: a piece of a log is far shorter.
+const MAX_EVENT: usize = 32 << 20;
 
 /// Bytes to events (the HTML standard, "Parsing an event stream").
 #[derive(Debug, Default)]
@@ -85,6 +93,11 @@ struct Parser {
 }
 
 impl Parser {
+    /// How many bytes are kept of an event that is not at its end, or not asked for yet.
+    fn held(&self) -> usize {
+        self.buffer.len() + self.data.len() + self.name.len()
+    }
+
     fn push(&mut self, chunk: &[u8]) {
         self.buffer.extend_from_slice(chunk);
     }

@@ -44,7 +44,7 @@ impl Client {
             perhaps_done |= error.is_indeterminate();
             let worth_it = error.may_pass() && (perhaps_done || self.answered.load(Ordering::Relaxed));
             if !worth_it || !patience.holds() {
-                if let Error::Unreachable { indeterminate, .. } = &mut error {
+                if let Error::Unreachable { indeterminate, .. } | Error::Silent { indeterminate, .. } = &mut error {
                     *indeterminate = perhaps_done;
                 }
                 return Err(error);

@@ -1,5 +1,6 @@
 //! The grid as its HTTP API shows it.
 
+pub(crate) mod bounded;
 mod connect;
 mod direct;
 mod download;
@@ -25,6 +26,7 @@ use api::error::Problem;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::{Serialize, de::DeserializeOwned};
 
+use self::bounded::{Cut, MAX_JSON, MAX_PROBLEM, whole};
 pub(crate) use self::{
     connect::Connect,
     download::{Fetched, ensure_inside, fetched, is_away, target},
@@ -38,6 +40,12 @@ pub(crate) use self::{
 
 /// How long the server may take to accept a connection.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long an answer may take to begin: to a question (the storage of a large grid is looked through for some of them), to a change (a pass over
+/// it), and to the end of an upload, which itself may take long.
+const READ_PATIENCE: Duration = Duration::from_secs(180);
+const CHANGE_PATIENCE: Duration = Duration::from_secs(600);
+const UPLOAD_PATIENCE: Duration = Duration::from_secs(24 * 3600);
 
 /// A connection to a grid's API. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -99,6 +107,19 @@ impl Client {
         }
     }
 
+    /// An answer that was not read to its end.
+    fn cut(&self, cut: Cut, changes: bool) -> Error {
+        let url = self.base.to_string();
+        match cut {
+            Cut::Broke(cause) => self.unreachable(cause, changes),
+            Cut::Silent => Error::Silent {
+                url,
+                indeterminate: changes,
+            },
+            Cut::TooLong(most) => Error::TooLong { url, most },
+        }
+    }
+
     /// Sends a request, and gives the answer if it is a good one.
     pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Response, Error> {
         let (http, request) = request.build_split();
@@ -106,13 +127,24 @@ impl Client {
         // Contents are stored by their hash, once however often they are sent.
         let changes = !matches!(*request.method(), Method::GET | Method::HEAD) && !request.url().path().contains("/v1/files/");
         let unreachable = |cause| self.unreachable(cause, changes);
-        let response = http.execute(request).await.map_err(unreachable)?;
+        // A body that is streamed takes as long as it takes; the kernel ends a connection that takes none of it.
+        let patience = match (request.body().is_none_or(|body| body.as_bytes().is_some()), request.method()) {
+            (true, &Method::GET | &Method::HEAD) => READ_PATIENCE,
+            (true, _) => CHANGE_PATIENCE,
+            (false, _) => UPLOAD_PATIENCE,
+        };
+        let answer = tokio::time::timeout(patience, http.execute(request)).await;
+        let silent = |changes| Error::Silent {
+            url: self.base.to_string(),
+            indeterminate: changes,
+        };
+        let response = answer.map_err(|_| silent(changes))?.map_err(unreachable)?;
         self.answered.store(true, Ordering::Relaxed);
         if response.status().is_success() || response.status() == StatusCode::TEMPORARY_REDIRECT {
             return Ok(response);
         }
         let status = response.status();
-        let body = response.bytes().await.map_err(unreachable)?;
+        let body = whole(response, MAX_PROBLEM).await.map_err(|cut| self.cut(cut, changes))?;
         Err(match serde_json::from_slice::<Problem>(&body) {
             Ok(problem) => Error::Problem(problem),
             Err(_) => Error::NotRgrid {
@@ -126,7 +158,7 @@ impl Client {
     pub(crate) async fn json<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Error> {
         let response = self.send(request).await?;
         let status = response.status().as_u16();
-        let body = response.bytes().await.map_err(|cause| self.unreachable(cause, false))?;
+        let body = whole(response, MAX_JSON).await.map_err(|cut| self.cut(cut, false))?;
         serde_json::from_slice(&body).map_err(|source| Error::Answer {
             url: self.base.to_string(),
             status,

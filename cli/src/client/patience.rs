@@ -42,7 +42,7 @@ impl Patience {
         if self.pause > PAUSE.0 && !client.in_trouble.swap(true, Ordering::Relaxed) {
             let why = why.to_string();
             let stop = if why.ends_with(['.', '?']) { "" } else { "." };
-            eprintln!("rgrid: {why}{stop} Trying again.");
+            crate::output::say!("{why}{stop} Trying again.");
         }
         // Many clients, and each of their files, are in trouble at once.
         let jitter = rand::rng().random_range(0.5..1.0);
@@ -78,10 +78,10 @@ impl Error {
     /// Whether a transfer that ended so may be gone on with: nobody answers, or a part of the grid is away.
     pub(super) fn breaks_off(&self) -> bool {
         match self {
-            Self::Unreachable { .. } => true,
+            Self::Unreachable { .. } | Self::Silent { .. } => true,
             Self::Problem(problem) => [502, 503, 504].contains(&problem.status),
             Self::NotRgrid { status, .. } => [502, 503, 504].contains(status),
-            Self::Answer { .. } | Self::Setup(_) => false,
+            Self::Answer { .. } | Self::TooLong { .. } | Self::Setup(_) => false,
         }
     }
 

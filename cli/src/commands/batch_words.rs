@@ -5,13 +5,13 @@ use std::fmt::Write as _;
 use api::view::{BatchView, MemberView};
 use bus::job::State;
 
-use crate::output::{Align, ago, clock, duration, one_line, table};
+use crate::output::{Align, ago, clock, duration, harmless, one_line, table};
 
 /// Where a batch stands, for a person.
 pub(crate) fn batch(view: &BatchView) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: String| {
-        let _ = writeln!(text, "{name:<10} {value}");
+        let _ = writeln!(text, "{name:<10} {}", harmless(&value));
     };
     line("batch", view.id.to_string());
     line("name", one_line(&view.name, 80));

@@ -9,6 +9,7 @@ use futures::{StreamExt as _, stream};
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use super::cancel_many::{self, Which};
 use crate::{
     client::{Client, Connect, Error, batch_by_id, find_job, until_ended},
     failure::sentence,
@@ -23,6 +24,9 @@ Examples:
   rgrid cancel last
   rgrid cancel 0190f3c2 4c1d77aa --reason 'wrong input'
   rgrid cancel --detach last            ask for its end, and do not wait for it
+  rgrid cancel --queue night --state queued
+  rgrid cancel --label campaign=spring
+  rgrid cancel --all                    every job of the namespace that has not ended
 
 Exit codes: 0 if each job is cancelled (with --detach: or about to be), 1 if one had ended or is unknown.";
 
@@ -34,15 +38,20 @@ Exit codes: 0 if each job is cancelled (with --detach: or about to be), 1 if one
 #[command(after_help = EXAMPLES)]
 pub(crate) struct CancelArgs {
     /// Which jobs: ids, parts of ids, or `last`; or ids of batches, or `last-batch`
-    #[arg(value_name = "JOB", required = true)]
+    #[arg(value_name = "JOB", conflicts_with_all = ["queue", "label", "name", "worker", "state", "all"])]
     jobs: Vec<String>,
+    #[command(flatten)]
+    which: Which,
+    /// Do not ask before --all
+    #[arg(long, short)]
+    yes: bool,
     /// What to say of it in the job's history
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     /// Return when it is asked for, without waiting for the end
     #[arg(long, short)]
     detach: bool,
-    /// Answer in JSON: an array of the jobs
+    /// Answer in JSON: an array of the jobs; of those that a filter finds, {"cancelled": […], "cancelling": […], "left": […]}
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -50,6 +59,16 @@ pub(crate) struct CancelArgs {
 }
 
 pub(crate) async fn cancel(args: CancelArgs) -> anyhow::Result<ExitCode> {
+    if args.jobs.is_empty() {
+        let client = || args.connect.client();
+        let asked = cancel_many::Asked {
+            reason: args.reason.as_deref(),
+            detach: args.detach,
+            yes: args.yes,
+            json: args.json,
+        };
+        return cancel_many::cancel_many(client, &args.which, asked).await;
+    }
     let client = args.connect.client()?;
     let batches = batches(&client, &args).await?;
     let is_batch = |text: &String| batches.iter().any(|(named, _)| named == text);
@@ -77,7 +96,7 @@ pub(crate) async fn cancel(args: CancelArgs) -> anyhow::Result<ExitCode> {
             }
             Err(error) => {
                 all_well = false;
-                eprintln!("error: cannot cancel {text}: {}", sentence(&error));
+                crate::output::say_line("error", &format!("cannot cancel {text}: {}", sentence(&error)));
                 answers.push(json!({ "job": text, "error": sentence(&error) }));
             }
         }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory as _};
 use clap_complete::Shell;
 
-use crate::{args::Cli, output::print};
+use crate::{args::Cli, output::print_as_it_is};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -25,6 +25,6 @@ pub(crate) struct CompletionsArgs {
 pub(crate) fn completions(args: &CompletionsArgs) -> anyhow::Result<ExitCode> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "rgrid", &mut script);
-    print(&String::from_utf8_lossy(&script))?;
+    print_as_it_is(&String::from_utf8_lossy(&script))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -70,7 +70,7 @@ async fn each(client: &Client, workers: &[String], verb: &str, body: &serde_json
             Ok(cordon) => print_line(&words(&cordon))?,
             Err(error) => {
                 all_well = false;
-                eprintln!("error: cannot {verb} {worker}: {}", sentence(&error));
+                crate::output::say_line("error", &format!("cannot {verb} {worker}: {}", sentence(&error)));
                 answers.push(json!({ "worker": worker, "error": sentence(&error) }));
             }
         }

@@ -134,7 +134,7 @@ fn render(findings: &[Finding], summary: Option<&Summary>, now: DateTime<Utc>) -
             .map(|span| format!(" (since {})", duration(span)))
             .unwrap_or_default();
         let _ = writeln!(text, "{severity:<8} {}: {}{since}", finding.topic, one_line(&finding.what, 1_000));
-        let _ = writeln!(text, "{:<8} to do: {}\n", "", finding.r#do);
+        let _ = writeln!(text, "{:<8} to do: {}\n", "", one_line(&finding.r#do, 1_000));
     }
     text.push_str(&verdict(findings));
     if let Some(summary) = summary {

@@ -9,7 +9,7 @@ use clap::Args;
 use futures::{StreamExt as _, stream};
 
 use crate::{
-    bring::{Back, Manner, Report, Sent, Whither, bring},
+    bring::{Asked, Back, Manner, Report, Sent, Whither, bring},
     client::{Client, Connect, batch_by_id, find_job, members},
     commands::run::batch::{Homes, fetch},
     output::{Align, clock, one_line, print, print_json, print_line, size, table},
@@ -63,11 +63,10 @@ pub(crate) async fn download(args: DownloadArgs) -> anyhow::Result<ExitCode> {
     }
     let job = find_job(&client, &args.job).await?;
     let mut found: Artifacts = client.get(&format!("/v1/jobs/{job}/artifacts"), &()).await?;
-    if let Some(absent) = args
-        .file
-        .iter()
-        .find(|name| !found.artifacts.iter().any(|file| file.path.as_str() == name.as_str()))
-    {
+    if let Some(absent) = args.file.iter().find(|name| {
+        !found.artifacts.iter().any(|file| file.path.as_str() == name.as_str())
+            && !found.links.iter().any(|link| link.path.as_str() == name.as_str())
+    }) {
         bail!(
             "the job has no output `{}`; see `rgrid download {job} --list`",
             absent.escape_debug()
@@ -77,6 +76,7 @@ pub(crate) async fn download(args: DownloadArgs) -> anyhow::Result<ExitCode> {
         found
             .artifacts
             .retain(|file| args.file.iter().any(|name| name == file.path.as_str()));
+        found.links.retain(|link| args.file.iter().any(|name| name == link.path.as_str()));
     }
     if args.list {
         if args.json {
@@ -93,9 +93,8 @@ pub(crate) async fn download(args: DownloadArgs) -> anyhow::Result<ExitCode> {
         );
     }
     let into = args.output.clone().unwrap_or_default();
-    if !args.file.is_empty() {
-        found.links.clear();
-    }
+    // What is named by its path is meant, whoever would run it.
+    let asked = if args.file.is_empty() { Asked::Nothing } else { Asked::All };
     let whither = Whither {
         job,
         into: &into,
@@ -103,6 +102,7 @@ pub(crate) async fn download(args: DownloadArgs) -> anyhow::Result<ExitCode> {
         manner: args.manner(),
         sent: &Sent::default(),
         removes: false,
+        asked: &asked,
     };
     let back = Back::here(found.artifacts.clone(), found.links.clone());
     let report = Box::pin(bring(&client, whither, back)).await;
@@ -125,7 +125,7 @@ pub(crate) async fn download(args: DownloadArgs) -> anyhow::Result<ExitCode> {
 /// Says what could not be saved; that is a failure.
 fn ended(report: &Report, job: &dyn std::fmt::Display) -> ExitCode {
     for line in report.lines(job) {
-        eprintln!("rgrid: {}", crate::output::harmless(&line));
+        crate::output::say!("{line}");
     }
     if report.is_whole() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -66,7 +66,7 @@ pub(crate) async fn drain(args: DrainArgs) -> anyhow::Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    eprintln!("rgrid: {} takes no new work{}", cordon.worker, until(&cordon));
+    crate::output::say!("{} takes no new work{}", cordon.worker, until(&cordon));
     let end = wait(&client, &cordon).await?;
     if args.json {
         print_json(&json!({ "worker": cordon.worker, "state": end }))?;
@@ -99,13 +99,13 @@ async fn wait(client: &Client, cordon: &Cordon) -> anyhow::Result<&'static str> 
                 let words = words(&jobs, Utc::now());
                 let key = jobs.iter().map(|job| job.id.to_string()).collect::<String>();
                 if key != told {
-                    eprintln!("rgrid: {words}");
+                    crate::output::say!("{words}");
                     told = key;
                 }
             }
             Err(error) if error.may_pass() => {
                 if !std::mem::replace(&mut away, true) {
-                    eprintln!("rgrid: {error} Trying again; the worker drains meanwhile.");
+                    crate::output::say!("{error} Trying again; the worker drains meanwhile.");
                 }
             }
             Err(error) => return Err(error.into()),

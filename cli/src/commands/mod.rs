@@ -3,6 +3,7 @@
 pub(crate) mod attach;
 pub(crate) mod batch_words;
 pub(crate) mod cancel;
+mod cancel_many;
 pub(crate) mod completions;
 pub(crate) mod cordon;
 pub(crate) mod docs;
@@ -21,6 +22,7 @@ pub(crate) mod runtimes;
 pub(crate) mod secret;
 pub(crate) mod status;
 pub(crate) mod storage;
+pub(crate) mod trust;
 pub(crate) mod undo;
 pub(crate) mod version;
 pub(crate) mod workers;

@@ -99,7 +99,7 @@ async fn by_name(client: &Client, args: &RequeueArgs) -> anyhow::Result<ExitCode
             Ok(job) if args.json => requeued.push(json!(job.id)),
             Ok(job) => print_line(&format!("{} is queued again", job.id))?,
             Err(error) => {
-                eprintln!("error: cannot requeue {text}: {}", sentence(&error));
+                crate::output::say_line("error", &format!("cannot requeue {text}: {}", sentence(&error)));
                 left.push(json!({ "job": text, "why": sentence(&error) }));
             }
         }
@@ -142,7 +142,7 @@ async fn by_filter(client: &Client, args: &RequeueArgs, narrowed: bool) -> anyho
         let came: RequeuedMany = client.post("/v1/requeue", &page).await.map_err(partly)?;
         all.requeued.extend(came.requeued);
         for left in came.left {
-            eprintln!("error: {}", left.why);
+            crate::output::say_line("error", &left.why);
             all.left.push(left);
         }
         all.next = came.next;

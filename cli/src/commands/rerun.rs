@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::run::{Brought, Shown, follow, interrupt::Interrupts, submit::unsure};
 use crate::{
-    client::{Client, Connect, find_job, until_ended},
+    client::{Client, Connect, bounded::unless_silent, find_job, until_ended},
     output::{one_line, print, print_json, print_line},
 };
 
@@ -77,7 +77,7 @@ pub(crate) async fn rerun(args: RerunArgs) -> anyhow::Result<ExitCode> {
     let submitted: Submitted = match interrupts.await_answer(client.insist(request)).await {
         Ok(answer) => answer.map_err(|error| unsure(error, "job", &new))?,
         Err(signal) => {
-            eprintln!("rgrid: interrupted before the grid answered: the job may be accepted; `rgrid status {new}` tells");
+            crate::output::say!("interrupted before the grid answered: the job may be accepted; `rgrid status {new}` tells");
             return Ok(signal.into());
         }
     };
@@ -86,7 +86,7 @@ pub(crate) async fn rerun(args: RerunArgs) -> anyhow::Result<ExitCode> {
         return match interrupts.unless(verifying).await {
             Ok(verified) => verified,
             Err(signal) => {
-                eprintln!("rgrid: interrupted; job {0} goes on, `rgrid cancel {0}` ends it", submitted.id);
+                crate::output::say!("interrupted; job {0} goes on, `rgrid cancel {0}` ends it", submitted.id);
                 Ok(signal.into())
             }
         };
@@ -100,7 +100,7 @@ pub(crate) async fn rerun(args: RerunArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     if args.verbose {
-        eprintln!("rgrid: job {} repeats {job}", submitted.id);
+        crate::output::say!("job {} repeats {job}", submitted.id);
     }
     let shown = Shown {
         no_download: args.no_download,
@@ -172,7 +172,7 @@ async fn printed(client: &Client, job: JobId, stream: &str) -> anyhow::Result<Di
     let request = client
         .request(Method::GET, &format!("/v1/jobs/{job}/logs"))
         .query(&[("stream", stream)]);
-    let mut pieces = client.send(request).await?.bytes_stream();
+    let mut pieces = std::pin::pin!(unless_silent(client.send(request).await?));
     let mut hasher = Sha256::new();
     while let Some(piece) = pieces
         .try_next()

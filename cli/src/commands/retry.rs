@@ -54,7 +54,7 @@ pub(crate) async fn retry(args: RetryArgs) -> anyhow::Result<ExitCode> {
     if args.json {
         print_json(&answer)?;
     } else {
-        eprintln!("rgrid: {} jobs of batch {} run again", answer.total, batch.id);
+        crate::output::say!("{} jobs of batch {} run again", answer.total, batch.id);
         print_line(&answer.id.to_string())?;
     }
     Ok(ExitCode::SUCCESS)

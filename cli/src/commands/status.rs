@@ -12,7 +12,7 @@ use clap::Args;
 use crate::{
     client::{Client, Connect, batch_by_id, find_job, members},
     commands::batch_words,
-    output::{clock, cpus, duration, one_line, print, print_json, size, typed, words_of_wait},
+    output::{clock, cpus, duration, harmless, one_line, print, print_json, size, typed, words_of_wait},
     up,
 };
 
@@ -85,7 +85,7 @@ async fn of_batch(client: &Client, args: &StatusArgs, batch: &BatchView) -> anyh
 fn render(job: &JobView) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: String| {
-        let _ = writeln!(text, "{name:<10} {value}");
+        let _ = writeln!(text, "{name:<10} {}", harmless(&value));
     };
     line("job", job.id.to_string());
     line("name", one_line(&job.name, 80));

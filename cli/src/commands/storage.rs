@@ -100,7 +100,7 @@ async fn gc(args: GcArgs) -> anyhow::Result<ExitCode> {
         print_line(&words_of(&report, Utc::now()))?;
     }
     if let Some(why) = &report.stopped {
-        eprintln!("error: the pass stopped before its end: {why}");
+        crate::output::say_line("error", &format!("the pass stopped before its end: {why}"));
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)

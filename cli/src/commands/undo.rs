@@ -78,7 +78,7 @@ pub(crate) async fn undo(args: UndoArgs) -> anyhow::Result<ExitCode> {
 
 fn say(undone: &Undone) -> anyhow::Result<()> {
     for why in &undone.refused {
-        eprintln!("rgrid: {why}");
+        crate::output::say!("{why}");
     }
     if !undone.changed.is_empty() {
         let what = if undone.again { "done again" } else { "as before" };
@@ -86,7 +86,7 @@ fn say(undone: &Undone) -> anyhow::Result<()> {
     } else if undone.refused.is_empty() {
         print_line("everything is as it was before already")?;
     } else {
-        eprintln!("rgrid: nothing was undone");
+        crate::output::say!("nothing was undone");
     }
     Ok(())
 }

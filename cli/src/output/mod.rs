@@ -13,24 +13,46 @@ pub(crate) use self::{
     bar::Bar,
     streams::Streams,
     table::{Align, table},
-    words::{ago, clock, counted, cpus, duration, harmless, one_line, size, typed, words_of, words_of_wait},
+    words::{ago, clock, counted, cpus, duration, harmless, harmless_json, one_line, shown_lines, size, typed, words_of, words_of_wait},
 };
 
-/// Prints text on standard output as it is.
+/// Says a line of ours on standard error. What others chose in it moves no cursor and begins no line.
+macro_rules! say {
+    ($($words:tt)*) => {
+        $crate::output::say_line("rgrid", &format!($($words)*))
+    };
+}
+pub(crate) use say;
+
+/// Says a line on standard error, behind who says it.
+pub(crate) fn say_line(who: &str, text: &str) {
+    eprintln!("{who}: {}", harmless(text));
+}
+
+/// Prints lines of ours on standard output. What others chose in them does nothing to a terminal.
 ///
 /// # Errors
 /// If it cannot be written; [`Closed`] if nobody reads any more.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    let lines: Vec<_> = text.split('\n').map(harmless).collect();
+    print_as_it_is(&lines.join("\n"))
+}
+
+/// Prints text on standard output byte by byte: what we made ourselves, for a program.
+///
+/// # Errors
+/// As [`print`].
+pub(crate) fn print_as_it_is(text: &str) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(written)
 }
 
-/// Prints a line on standard output.
+/// Prints a line on standard output, whatever is in it.
 ///
 /// # Errors
 /// As [`print`].
 pub(crate) fn print_line(text: &str) -> anyhow::Result<()> {
-    print(&format!("{text}\n"))
+    print_as_it_is(&format!("{}\n", harmless(text)))
 }
 
 /// Prints a value as JSON on standard output: indented for a person, on one line for a program.
@@ -43,7 +65,7 @@ pub(crate) fn print_json<T: Serialize + ?Sized>(value: &T) -> anyhow::Result<()>
     } else {
         serde_json::to_string(value)?
     };
-    print_line(&text)
+    print_as_it_is(&format!("{}\n", harmless_json(&text)))
 }
 
 /// Nobody reads our standard output any more (`rgrid list | head`).

@@ -76,7 +76,7 @@ pub(crate) fn one_line(text: &str, most: usize) -> String {
             line.push('…');
             break;
         }
-        if c.is_control() {
+        if is_harmful(c) {
             line.extend(c.escape_default());
         } else {
             line.push(c);
@@ -280,16 +280,43 @@ fn with_reason(what: &str, reason: Option<&str>) -> String {
 
 /// A text that others chose, with what would move the cursor, begin a line or turn the direction of writing shown as what it is.
 pub(crate) fn harmless(text: &str) -> String {
-    let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() || turns(c) {
+        if is_harmful(c) {
             shown.extend(c.escape_debug());
         } else {
             shown.push(c);
         }
     }
     shown
+}
+
+/// What does something instead of being shown: it controls a terminal (C0, DEL, C1), begins a line, or turns the direction of writing.
+fn is_harmful(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// JSON with such characters in its texts as JSON's own escapes, so that it says the same. Those below U+0020 are escaped in it already.
+pub(crate) fn harmless_json(json: &str) -> String {
+    let mut shown = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c != '\n' && is_harmful(c) {
+            let _ = write!(shown, "\\u{:04x}", u32::from(c));
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
+/// A text of several lines that others wrote, each line of it harmless and indented; of a long one the beginning.
+pub(crate) fn shown_lines(text: &str, most: usize) -> String {
+    let mut lines: Vec<String> = text.lines().take(most).map(|line| format!("  {}", harmless(line))).collect();
+    if text.lines().nth(most).is_some() {
+        lines.push("  …".to_owned());
+    }
+    lines.join("\n")
 }
 
 #[cfg(test)]
@@ -307,6 +334,24 @@ mod tests {
         assert_eq!(
             harmless("a\nrgrid: all is well \u{1b}[2K\u{202e}ü"),
             "a\\nrgrid: all is well \\u{1b}[2K\\u{202e}ü"
+        );
+    }
+
+    #[test]
+    fn no_character_that_does_something_is_left() {
+        let all: String = (0..=0x2100).filter_map(char::from_u32).collect();
+        for shown in [harmless(&all), one_line(&all, usize::MAX), harmless_json(&all.replace('\n', ""))] {
+            for c in ["\u{1b}", "\u{7f}", "\u{9b}", "\n", "\r", "\u{202e}", "\u{2067}", "\u{2028}"] {
+                assert!(!shown.contains(c), "{c:?}");
+            }
+        }
+        let said = serde_json::json!({ "reason": "a\u{1b}[2J\u{9b}\u{202e}\u{7f}\n" });
+        let shown = harmless_json(&said.to_string());
+        assert!(shown.is_ascii(), "{shown}");
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&shown).expect("JSON"),
+            said,
+            "it says the same"
         );
     }
 

@@ -80,6 +80,28 @@ fn is_trusted(dir: &Path) -> bool {
     std::fs::metadata(dir).is_ok_and(|meta| (meta.uid() == me || meta.uid() == 0) && meta.mode() & 0o002 == 0)
 }
 
+/// Whether a file lies, by where its links lead, in the project around one of these directories: nothing that a project, or a script of
+/// somebody else's, says of its files means any other. Of the user's home, or what it stands in, only what lies beside is meant, and
+/// nothing hidden.
+pub(crate) fn is_of_project(file: &Path, dirs: &[&Path]) -> bool {
+    let home = std::env::home_dir().and_then(|home| home.canonicalize().ok());
+    file.canonicalize().is_ok_and(|file| is_of(&file, dirs, home.as_deref()))
+}
+
+/// The same of a canonical path.
+fn is_of(file: &Path, dirs: &[&Path], home: Option<&Path>) -> bool {
+    let is_of = |dir: &&Path| {
+        let Ok(dir) = dir.canonicalize() else { return false };
+        let top = project(&dir, home).unwrap_or(dir);
+        if top.parent().is_none() || home.is_some_and(|home| home.starts_with(&top)) {
+            let is_hidden = file.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
+            return file.parent() == Some(&top) && !is_hidden;
+        }
+        file.starts_with(&top)
+    };
+    !super::finder::is_repositorys(file) && dirs.iter().any(is_of)
+}
+
 /// A path with `.` and `..` resolved by its words.
 pub(crate) fn normalized(path: &Path) -> Option<PathBuf> {
     let mut made = PathBuf::new();
@@ -136,6 +158,43 @@ mod tests {
         fs::set_permissions(root.join("home/work"), fs::Permissions::from_mode(0o777))?;
         fs::write(root.join("home/work/package.json"), "{}")?;
         assert_eq!(top(&deep)?, deep, "anybody could have laid it");
+        Ok(())
+    }
+
+    #[test]
+    fn what_a_project_names_is_the_projects_own() -> anyhow::Result<()> {
+        let temp = tempfile::tempdir()?;
+        let root = temp.path().canonicalize()?;
+        let home = root.join("home");
+        let app = home.join("app");
+        fs::create_dir_all(app.join(".git"))?;
+        fs::create_dir_all(app.join("src"))?;
+        fs::create_dir_all(home.join(".ssh"))?;
+        for (dir, file, expected) in [
+            (app.join("src"), app.join("base.txt"), true),
+            (app.join("src"), app.join(".git/config"), false),
+            (app.join("src"), home.join("notes.txt"), false),
+            (app.join("src"), home.join("application"), false),
+            (home.clone(), home.join("base.txt"), true),
+            (home.clone(), home.join(".netrc"), false),
+            (home.clone(), home.join(".ssh/key"), false),
+            (root.clone(), home.join("notes.txt"), false),
+        ] {
+            assert_eq!(
+                is_of(&file, &[&dir], Some(&home)),
+                expected,
+                "{} from {}",
+                file.display(),
+                dir.display()
+            );
+        }
+        let outside = root.join("key");
+        fs::write(&outside, "")?;
+        std::os::unix::fs::symlink(&outside, app.join("requirements.txt"))?;
+        assert!(
+            !is_of_project(&app.join("requirements.txt"), &[&app]),
+            "where its links lead counts"
+        );
         Ok(())
     }
 

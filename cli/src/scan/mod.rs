@@ -46,7 +46,8 @@ use globset::GlobSet;
 pub(crate) use self::{
     found::{Bounds, Found, Note, Why},
     git::{can_be_asked, tracked, walk_of},
-    ground::{Ground, normalized, relative},
+    ground::{Ground, is_of_project, normalized, relative},
+    secret::is_named_as_secret,
     shell::works_on_project,
 };
 use self::{language::Language, reading::Scan};

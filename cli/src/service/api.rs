@@ -45,6 +45,19 @@ pub(crate) struct ApiArgs {
     /// The deployment's runtimes.toml: runtimes and aliases, for every worker and client; an edit counts at once [default: what was said last]
     #[arg(long, value_name = "FILE", env = "RGRID_RUNTIMES_FILE")]
     runtimes: Option<PathBuf>,
+    /// How many connections with the key there may be at once; fewer where the process may not open as many files
+    #[arg(long, value_name = "NUMBER", env = "RGRID_MAX_CONNECTIONS", default_value_t = api::Limits::CONNECTIONS, help_heading = "Clients")]
+    max_connections: usize,
+    /// For how long a client may stand still where it is its turn: before it sends the key, within a request, and while it does not
+    /// read the answer
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "RGRID_CLIENT_PATIENCE",
+        default_value = "30s",
+        help_heading = "Clients"
+    )]
+    client_patience: Span,
     #[command(flatten)]
     keeping: Keeping,
     #[command(flatten)]
@@ -106,6 +119,10 @@ pub(crate) async fn api(args: ApiArgs) -> anyhow::Result<ExitCode> {
         max_upload_bytes: args.max_upload.0,
         runtimes: args.runtimes,
         storing: args.keeping.storing(),
+        limits: api::Limits {
+            connections: args.max_connections,
+            patience: args.client_patience.0,
+        },
     };
     if args.common.print_config {
         settings::print(&json!({
@@ -118,6 +135,8 @@ pub(crate) async fn api(args: ApiArgs) -> anyhow::Result<ExitCode> {
             "secrets_key_file": args.secrets_key_file,
             "max_upload_bytes": config.max_upload_bytes,
             "runtimes": config.runtimes,
+            "max_connections": config.limits.connections,
+            "client_patience_ms": config.limits.patience.as_millis(),
             "gc_every_ms": config.storing.every.map(|every| every.as_millis()),
             "gc_grace_ms": config.storing.grace.as_millis(),
             "keep_inputs_ms": config.storing.keeping.inputs.as_millis(),

@@ -1,11 +1,14 @@
 //! `rgrid runner`.
 
-use std::{convert::Infallible, fs, num::NonZero, ops::RangeInclusive, path::PathBuf, process::ExitCode, thread, time::Duration};
+use std::{convert::Infallible, ops::RangeInclusive, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use bus::ids::{Queue, WorkerId, default_token};
 use clap::{Args, ValueEnum};
-use runner::executor::{Preference, RuntimeTable};
+use runner::{
+    executor::{Preference, RuntimeTable},
+    users::JobUsers,
+};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -17,6 +20,7 @@ use super::{
 };
 use crate::{
     failure::usage,
+    machine,
     up::{default_data_dir, worker_name},
     values::{ByteSize, Cpus, Pair, Span},
 };
@@ -75,6 +79,11 @@ pub(crate) struct RunnerArgs {
     /// Where attempts have their directories [default: below the data directory]
     #[arg(long, value_name = "DIR", env = "RGRID_WORK_DIR")]
     work_dir: Option<PathBuf>,
+    /// Which users jobs run as where the runner is root: a range FIRST-LAST of user numbers that nobody else has, one for each job; auto is
+    /// 2100000000-2100065535, for plain processes only where everybody may enter the work directory and the directories of PATH; off is
+    /// root, and nobody (65534) in containers
+    #[arg(long, value_name = "RANGE", env = "RGRID_JOB_USERS", default_value = "auto")]
+    job_users: JobUsers,
     /// How long running jobs may go on by themselves when the worker is told to stop; then they are ended, and run elsewhere
     #[arg(long, value_name = "TIME", env = "RGRID_DRAIN", default_value = "30s")]
     drain: Span,
@@ -100,6 +109,10 @@ pub(crate) struct RunnerArgs {
     /// How long the installation of a job's packages may take
     #[arg(long, value_name = "TIME", env = "RGRID_INSTALL_TIMEOUT", default_value = "30m")]
     install_timeout: Span,
+    /// Let the installation of packages in containers see this user's pip.conf, uv.toml, .netrc and .npmrc, and variables that hold
+    /// credentials for indexes and proxies: the packages' own code can read them then
+    #[arg(long, env = "RGRID_INSTALL_CREDENTIALS")]
+    install_credentials: bool,
     #[command(flatten)]
     common: Common,
     #[command(flatten)]
@@ -193,6 +206,7 @@ fn config(args: &RunnerArgs) -> anyhow::Result<runner::Config> {
         executor: args.executor.into(),
         runtimes,
         work_dir: std::path::absolute(work_dir)?,
+        job_users: args.job_users,
         allow_process: args.allow_process,
         heartbeat: Duration::from_secs(1),
         drain: args.drain.0,
@@ -203,6 +217,7 @@ fn config(args: &RunnerArgs) -> anyhow::Result<runner::Config> {
         spool_bytes: args.spool.0,
         cache_bytes: args.cache_bytes.0,
         install_timeout: args.install_timeout.0,
+        install_credentials: args.install_credentials,
     })
 }
 
@@ -220,6 +235,11 @@ fn print_config(args: &RunnerArgs, config: &runner::Config) -> anyhow::Result<()
         "allow_process": config.allow_process,
         "runtimes": config.runtimes.names().collect::<Vec<_>>(),
         "work_dir": config.work_dir,
+        "job_users": match config.job_users {
+            JobUsers::Auto => "auto".to_owned(),
+            JobUsers::Off => "off".to_owned(),
+            JobUsers::Range(range) => range.to_string(),
+        },
         "drain_ms": args.drain.millis(),
         "grace_ms": args.grace.millis(),
         "self_fence_ms": args.self_fence.map(Span::millis),
@@ -228,23 +248,16 @@ fn print_config(args: &RunnerArgs, config: &runner::Config) -> anyhow::Result<()
         "spool_bytes": config.spool_bytes,
         "cache_bytes": config.cache_bytes,
         "install_timeout_ms": args.install_timeout.millis(),
+        "install_credentials": args.install_credentials,
     }))
 }
 
-/// The CPUs of this machine, or of the container that we are in.
+/// The CPUs of this machine, in thousandths.
 fn machine_cpus() -> u32 {
-    let cpus = thread::available_parallelism().map_or(1, NonZero::get);
-    u32::try_from(cpus).unwrap_or(1).saturating_mul(1000)
+    u32::try_from(machine::cpus()).unwrap_or(1).saturating_mul(1000)
 }
 
-/// Four fifths of the memory of this machine, or of the container that we are in: the rest is for the system and for us.
+/// Four fifths of the memory of this machine: the rest is for the system and for us.
 fn machine_memory() -> u64 {
-    let info = rustix::system::sysinfo();
-    let machine = u64::from(info.mem_unit).saturating_mul(info.totalram as u64);
-    let limits = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
-    let limit = limits
-        .iter()
-        .filter_map(|path| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok())
-        .min();
-    limit.unwrap_or(u64::MAX).min(machine) / 5 * 4
+    machine::memory() / 5 * 4
 }

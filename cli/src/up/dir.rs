@@ -122,6 +122,7 @@ impl DataDir {
         let is_new = !self.root.join("postgres/data").exists();
         // Another user, who runs the database, must be able to pass through; they can list nothing.
         let mode = if is_root() { 0o711 } else { 0o700 };
+        ensure_own(&self.root)?;
         create(&self.root, mode).with_context(|| format!("cannot create the data directory {shown}; choose another with --data-dir"))?;
         let subdirs = [self.run(), self.root.join("logs"), self.nats(), self.work()];
         for (dir, mode) in subdirs.iter().zip([0o700, 0o700, 0o700, 0o711]) {
@@ -157,6 +158,38 @@ impl DataDir {
     }
 }
 
+/// Rejects a data directory that somebody else could have prepared: whose grid it is, and with which keys, would be theirs to say.
+///
+/// # Errors
+/// If it belongs to another user, others may write to it, or it holds links. One that is not there is fine.
+pub(super) fn ensure_own(root: &Path) -> anyhow::Result<()> {
+    let shown = root.display();
+    let Ok(meta) = fs::metadata(root) else { return Ok(()) };
+    let me = rustix::process::geteuid().as_raw();
+    if meta.uid() != me && meta.uid() != 0 {
+        bail!(
+            "the data directory {shown} belongs to another user ({}); make it yours (chown -R), or choose another with --data-dir",
+            meta.uid()
+        );
+    }
+    if meta.mode() & 0o022 != 0 {
+        bail!(
+            "other users may write to the data directory {shown}; look at what is in it, then: chmod go-w {shown}; or choose another with --data-dir"
+        );
+    }
+    // Not what jobs and the database keep for themselves.
+    for dir in ["", "run", "logs", "nats"] {
+        let entries = fs::read_dir(root.join(dir)).into_iter().flatten().flatten();
+        if let Some(link) = entries.map(|entry| entry.path()).find(|path| path.is_symlink()) {
+            bail!(
+                "the data directory holds the link {}, and a grid follows none; put what it leads to in its place, or choose another with --data-dir",
+                link.display()
+            );
+        }
+    }
+    Ok(())
+}
+
 /// Held while a supervisor lives. The kernel lets go of it when the process ends, however it ends.
 #[derive(Debug)]
 pub(super) struct Lock {
@@ -176,4 +209,35 @@ fn create(dir: &Path, mode: u32) -> std::io::Result<()> {
         fs::set_permissions(dir, Permissions::from_mode(found.mode() | mode))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_others_could_have_prepared_is_rejected() -> anyhow::Result<()> {
+        let temp = tempfile::tempdir()?;
+        let root = temp.path().join("data");
+        assert!(ensure_own(&root).is_ok(), "it is not there yet");
+        fs::create_dir_all(root.join("nats"))?;
+        fs::set_permissions(&root, Permissions::from_mode(0o700))?;
+        assert!(ensure_own(&root).is_ok());
+        let said = || ensure_own(&root).expect_err("it is rejected").to_string();
+        for mode in [0o777, 0o770, 0o1777] {
+            fs::set_permissions(&root, Permissions::from_mode(mode))?;
+            assert!(said().contains("chmod go-w"), "{mode:o}");
+        }
+        fs::set_permissions(&root, Permissions::from_mode(0o711))?;
+        for link in ["secrets.key", "nats/nats.conf"] {
+            std::os::unix::fs::symlink("/dev/null", root.join(link))?;
+            assert!(said().contains(link), "{link}");
+            fs::remove_file(root.join(link))?;
+        }
+        if is_root() {
+            std::os::unix::fs::chown(&root, Some(65_534), None)?;
+            assert!(said().contains("belongs to another user (65534)"));
+        }
+        Ok(())
+    }
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::{
-    dir::DataDir,
+    dir::{DataDir, ensure_own},
     part::Part,
     ports::{self, Held, Wish},
     record::replace,
@@ -75,6 +75,7 @@ impl GridFile {
 
     /// Reads the file, if there is one.
     pub(super) fn find(data_dir: &Path) -> anyhow::Result<Option<Self>> {
+        ensure_own(data_dir)?;
         let path = data_dir.join("grid.json");
         match fs::read(&path) {
             Ok(text) => serde_json::from_slice(&text).map(Some).with_context(|| {

@@ -1,7 +1,5 @@
 //! The private nats-server: its configuration, and whether it answers.
 
-use std::{num::NonZero, thread};
-
 use anyhow::Context;
 use bus::stream::connect::Bus;
 use serde_json::json;
@@ -14,6 +12,7 @@ use super::{
     programs::{NatsServer, calm},
     record::replace,
 };
+use crate::machine;
 
 /// How often what was acknowledged is forced to the disk. The end of any process, by `kill -9` too, loses nothing of it: the
 /// kernel has it. A power cut or a kernel crash loses up to this much. `always` would survive that as well, at three times the
@@ -35,8 +34,9 @@ pub(super) fn command(dir: &DataDir, grid: &GridFile, server: &NatsServer) -> an
     command.arg("-c").arg(&path);
     // Go gives a server as many threads as the machine has CPUs, and hands work from one to the other at every message. The
     // other half of this machine is busy with jobs: a fifth less CPU for the same messages (measured on two CPUs).
-    let cpus = thread::available_parallelism().map_or(1, NonZero::get);
-    command.env("GOMAXPROCS", cpus.div_ceil(2).to_string());
+    command.env("GOMAXPROCS", machine::cpus().div_ceil(2).to_string());
+    // Near this, Go's collector frees what a burst took instead of letting it grow to twice of what is used.
+    command.env("GOMEMLIMIT", (machine::memory() / 2).to_string());
     Ok(command)
 }
 

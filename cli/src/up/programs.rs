@@ -2,6 +2,7 @@
 
 use std::{
     env, fmt, fs,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
@@ -42,8 +43,8 @@ pub(super) struct Postgres {
     pub(super) major: u64,
 }
 
-/// Finds nats-server: `RGRID_NATS_SERVER`, or else the first on `PATH`, in `.rgrid/bin` here, or in `.rgrid/bin` beside this
-/// program or above it (where a checkout's bootstrap puts it), that is new enough.
+/// Finds nats-server: `RGRID_NATS_SERVER`, or else the first on `PATH`, or in `.rgrid/bin` beside this program or above it (where a
+/// checkout's bootstrap puts it), that is new enough. Never in the current directory, which may be a stranger's.
 pub(super) async fn nats_server() -> anyhow::Result<NatsServer> {
     let get_one = format!(
         "get one from https://github.com/nats-io/nats-server/releases (in a checkout of rgrid: scripts/bootstrap demo) \
@@ -68,12 +69,25 @@ fn nats_candidates() -> Vec<PathBuf> {
     if let Some(path) = env::var_os("RGRID_NATS_SERVER").filter(|path| !path.is_empty()) {
         return vec![PathBuf::from(path)];
     }
-    let here = env::current_dir().ok();
-    let program = env::current_exe().ok();
-    let above = program.iter().flat_map(|program| program.ancestors().skip(1));
-    let local = here.iter().map(PathBuf::as_path).chain(above).map(|dir| dir.join(".rgrid/bin"));
-    let named = path_dirs().into_iter().chain(local).map(|dir| dir.join("nats-server"));
-    named.filter(|path| path.is_file()).collect()
+    let on_path = path_dirs().into_iter().map(|dir| dir.join("nats-server"));
+    let beside = env::current_exe().map_or_else(|_| Vec::new(), |program| beside(&program));
+    on_path.filter(|path| path.is_file()).chain(beside).collect()
+}
+
+/// Those in `.rgrid/bin` beside a program or above it that nobody else can have put there.
+fn beside(program: &Path) -> Vec<PathBuf> {
+    let is_own = |path: &Path| fs::symlink_metadata(path).is_ok_and(|meta| is_safe(&meta));
+    let above = program.ancestors().skip(1);
+    let safe = above.filter(|dir| is_own(dir) && is_own(&dir.join(".rgrid")) && is_own(&dir.join(".rgrid/bin")));
+    safe.map(|dir| dir.join(".rgrid/bin/nats-server"))
+        .filter(|path| path.is_file())
+        .collect()
+}
+
+/// Whether something belongs to this user or to root, and nobody else may write to it. A link's own bits say nothing.
+pub(super) fn is_safe(meta: &fs::Metadata) -> bool {
+    let me = rustix::process::geteuid().as_raw();
+    (meta.uid() == me || meta.uid() == 0) && (meta.is_symlink() || meta.mode() & 0o022 == 0)
 }
 
 fn path_dirs() -> Vec<PathBuf> {
@@ -169,6 +183,27 @@ async fn version_line(program: &Path) -> anyhow::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_program_is_taken_that_another_user_could_have_put_there() -> std::io::Result<()> {
+        use std::os::unix::fs::PermissionsExt as _;
+        let temp = tempfile::tempdir()?;
+        let bin = temp.path().join("checkout/.rgrid/bin");
+        fs::create_dir_all(&bin)?;
+        fs::write(bin.join("nats-server"), "")?;
+        let set = |path: &str, mode| fs::set_permissions(temp.path().join(path), fs::Permissions::from_mode(mode));
+        for path in ["checkout", "checkout/.rgrid", "checkout/.rgrid/bin"] {
+            set(path, 0o755)?;
+        }
+        let program = temp.path().join("checkout/target/debug/rgrid");
+        assert_eq!(beside(&program), [bin.join("nats-server")]);
+        for path in ["checkout", "checkout/.rgrid", "checkout/.rgrid/bin"] {
+            set(path, 0o777)?;
+            assert!(beside(&program).is_empty(), "{path}");
+            set(path, 0o755)?;
+        }
+        Ok(())
+    }
 
     #[test]
     fn versions_are_read_and_compared() {

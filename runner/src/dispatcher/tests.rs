@@ -105,9 +105,57 @@ fn tiny_jobs_are_asked_for_by_the_dozen() {
     let now = Instant::now();
     let mut dispatcher = settled(2, now);
     let normal = lane(Priority::Normal, Size::S);
-    dispatcher.delivered(normal, room(10), now);
+    let mut most = 0;
+    for _ in 0..MOST {
+        dispatcher.delivered(normal, room(10), now);
+        let asks = asked(&dispatcher.plan(now).0);
+        most = most.max(asks.iter().find(|(lane, _)| *lane == normal).map_or(0, |(_, count)| *count));
+    }
+    assert!(most > 20, "at most {most} at once");
+}
+
+#[test]
+fn a_quiet_class_is_asked_for_one_and_each_that_comes_lets_one_more_be_asked_for() {
+    let now = Instant::now();
+    let mut dispatcher = settled(8, now);
+    let normal = lane(Priority::Normal, Size::S);
+    assert_eq!(dispatcher.lanes[normal].outstanding, 1);
+    let mut counts = Vec::new();
+    for _ in 0..8 {
+        assert_eq!(dispatcher.delivered(normal, room(1000), now), Verdict::Run);
+        counts.extend(asked(&dispatcher.plan(now).0).into_iter().filter(|(lane, _)| *lane == normal));
+    }
+    let at_once: Vec<usize> = counts.into_iter().map(|(_, count)| count).collect();
+    assert_eq!(at_once.first(), Some(&2), "{at_once:?}");
+    assert_eq!(at_once.iter().sum::<usize>(), 7, "all eight CPUs have work: {at_once:?}");
+    // Once an ask was in vain, it begins anew.
+    for _ in 0..8 {
+        dispatcher.released(now, room(1000), Some(Duration::from_secs(1)));
+    }
+    dispatcher.ended(normal, 1);
+    assert!(asked(&dispatcher.plan(now).0).contains(&(normal, 1)));
+}
+
+#[test]
+fn half_a_cpu_that_is_free_is_asked_for_by_what_came_lately_and_else_for_one_job_to_find_out() {
+    let now = Instant::now();
+    let mut dispatcher = settled(2, now);
+    let (small, medium) = (lane(Priority::Normal, Size::S), lane(Priority::Normal, Size::M));
+    assert_eq!(dispatcher.delivered(medium, room(1500), now), Verdict::Run);
     let asks = asked(&dispatcher.plan(now).0);
-    assert!(asks.iter().any(|(lane, count)| *lane == normal && *count > 30), "{asks:?}");
+    assert!(!asks.iter().any(|(lane, _)| *lane == medium), "no job of that class fits: {asks:?}");
+    // Nothing is known of the small ones: the ask is out, and what comes is too large.
+    assert_eq!(dispatcher.lanes[small].outstanding, 1);
+    assert_eq!(dispatcher.delivered(small, room(1000), now), Verdict::NoRoom);
+    assert!(!asked(&dispatcher.plan(now).0).iter().any(|(lane, _)| *lane == small));
+    // Later, it is tried again; and what asks for half a CPU gets it, one after the other.
+    let later = now + REMEMBERED;
+    assert!(asked(&dispatcher.plan(later).0).contains(&(small, 1)));
+    for _ in 0..3 {
+        assert_eq!(dispatcher.delivered(small, room(500), later), Verdict::Run);
+        dispatcher.released(later, room(500), Some(Duration::from_secs(1)));
+        assert!(asked(&dispatcher.plan(later).0).contains(&(small, 1)));
+    }
 }
 
 #[test]
@@ -210,12 +258,24 @@ fn a_big_job_gets_its_room_in_bounded_time() {
     for index in 0..Class::ALL.len() {
         dispatcher.ended(index, usize::MAX);
     }
-    dispatcher.plan(now);
-    let (responses, _) = dispatcher.plan(now + STARVED);
+    // It is tried with the room that is there, which is too little, and goes back.
+    assert!(asked(&dispatcher.plan(now).0).contains(&(big, 1)));
+    assert_eq!(dispatcher.delivered(big, room(2000), now), Verdict::NoRoom);
+    let soon = now + Duration::from_secs(1);
+    assert!(
+        !asked(&dispatcher.plan(soon).0).iter().any(|(lane, _)| *lane == big),
+        "not again at once"
+    );
+    // Nor is it forgotten when it is tried again.
+    let again = now + REMEMBERED;
+    assert!(asked(&dispatcher.plan(again).0).contains(&(big, 1)));
+    assert_eq!(dispatcher.delivered(big, room(2000), again), Verdict::NoRoom);
+    let starved = soon + STARVED;
+    let (responses, _) = dispatcher.plan(starved);
     assert!(responses.contains(&Response::LookUp { lane: big }), "{responses:?}");
     dispatcher.waiting(big, 1);
-    assert!(asked(&dispatcher.plan(now + STARVED).0).is_empty(), "nothing smaller is asked for");
-    dispatcher.released(now, room(1000), Some(BRISK));
-    assert_eq!(asked(&dispatcher.plan(now + STARVED).0), [(big, 1)]);
-    assert_eq!(dispatcher.delivered(big, room(2000), now), Verdict::Run);
+    assert!(asked(&dispatcher.plan(starved).0).is_empty(), "nothing smaller is asked for");
+    dispatcher.released(starved, room(1000), Some(BRISK));
+    assert_eq!(asked(&dispatcher.plan(starved).0), [(big, 1)]);
+    assert_eq!(dispatcher.delivered(big, room(2000), starved), Verdict::Run);
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bus::{
     runtime::RuntimeRef,
     spec::{ExecutorKind, JobSpec},
+    worker::METADATA_OPEN,
 };
 
 use super::{Docker, Error, Executor, Noop, Process, Runtimes};
@@ -91,7 +92,8 @@ impl Executors {
             .as_ref()
             .ok()
             .map(|docker| ("docker".to_owned(), docker.version().to_owned()));
-        docker.into_iter().collect()
+        let open = self.docker.as_ref().ok().and_then(Docker::metadata_open);
+        docker.into_iter().chain(open.map(|why| (METADATA_OPEN.to_owned(), why))).collect()
     }
 
     /// What a job that leaves it open gets, in one line for the runner's start log.

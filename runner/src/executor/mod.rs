@@ -13,6 +13,7 @@ use bus::{
 use tokio::{io::AsyncRead, sync::mpsc};
 
 use crate::inputs::Inputs;
+pub use crate::users::RunAs;
 
 pub mod choose;
 pub mod docker;
@@ -62,6 +63,8 @@ pub struct Launch {
     pub inputs: Inputs,
     /// Whether it installs packages for the job, rather than being its command.
     pub installs: bool,
+    /// Whom it runs as, where that is not the executor's own choice.
+    pub user: Option<RunAs>,
     /// What it may use.
     pub limits: Limits,
     /// Where to say what the user may want to know while the command is not running yet: an image that is pulled. Sentences are

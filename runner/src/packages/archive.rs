@@ -9,7 +9,7 @@ use std::{
 };
 
 use bus::{
-    files::{Files, PackagesEntry},
+    files::{Files, PackagesEntry, ZSTD_WINDOW_LOG_MAX},
     spec::RelPath,
     tree::Link,
 };
@@ -118,7 +118,9 @@ fn pack(env: &Path, to: File) -> io::Result<u64> {
 /// when all else is there so that nothing is written through one. At most so many bytes.
 fn unpack(from: impl io::Read, env: &Path, most: u64) -> io::Result<u64> {
     fs::create_dir(env)?;
-    let mut tar = tar::Archive::new(zstd::Decoder::new(from)?);
+    let mut plain = zstd::Decoder::new(from)?;
+    plain.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
+    let mut tar = tar::Archive::new(plain);
     let (mut links, mut seen, mut bytes) = (Vec::<Link>::new(), BTreeSet::new(), 0_u64);
     for entry in tar.entries()? {
         let mut entry = entry?;

@@ -22,6 +22,7 @@ use super::{
     key::Key,
     remove::{remove, remove_behind},
 };
+use crate::beneath;
 
 /// What packages being made begin with.
 const NEW: &str = "new-";
@@ -120,7 +121,8 @@ impl Disk {
                     let users = u32::from(in_use.contains(&key));
                     there.insert(key, There { bytes, used, users });
                 }
-                None => remove(&path)?,
+                // What cannot be removed has no meaning, and prevents nothing.
+                None => put_away(&base, &path),
             }
         }
         let disk = Self(Arc::new(Inner {
@@ -169,6 +171,8 @@ impl Disk {
         let (disk, target) = (self.clone(), self.dir(&key));
         let admitting = move || {
             let root = new.root().to_owned();
+            // An installer may have mounted something; it is not ours to seal, to store or to show to others.
+            beneath::nothing_mounted(&root)?;
             for rest in [new.work(), new.scratch(), new.archive()] {
                 remove(&rest)?;
             }
@@ -210,6 +214,15 @@ impl Disk {
                 Err(error) => warn!("cannot remove packages {key}: {error}"),
             }
         }
+    }
+}
+
+/// Removes what was not complete, under a name that no environment will have meanwhile.
+fn put_away(base: &Path, path: &Path) {
+    let gone = base.join(format!("{NEW}gone-{}", uuid::Uuid::now_v7().simple()));
+    match fs::rename(path, &gone) {
+        Ok(()) => remove_behind(gone),
+        Err(error) => warn!("cannot put {} away: {error}", path.display()),
     }
 }
 

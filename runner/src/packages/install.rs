@@ -1,6 +1,6 @@
 //! Installing: the installer runs as a job's command would, in a directory of its own, by the job's own interpreter.
 
-use std::{path::Path, time::Duration};
+use std::{os::unix::fs::MetadataExt as _, path::Path, time::Duration};
 
 use bus::{dependencies::Kind, spec::ExecutorKind};
 use serde::Deserialize;
@@ -53,7 +53,17 @@ pub(super) async fn install(disk: &Disk, patience: Duration, asked: &Asked<'_>) 
     asked.tell(format!("installing {called}")).await;
     let begun = std::time::Instant::now();
     let new = disk.make().map_err(Error::Disk)?;
-    let launch = prepare(asked, &new, &[]).await?;
+    let (launch, withheld) = prepare(asked, &new, &[]).await?;
+    // Who has no private index needs no credentials.
+    let unused: Vec<_> = withheld.iter().filter(|&what| what != "~/.netrc").map(String::as_str).collect();
+    if !unused.is_empty() {
+        asked
+            .tell(format!(
+                "not used in containers by this worker (--install-credentials): {}",
+                unused.join(", ")
+            ))
+            .await;
+    }
     let running = asked.executor.launch(launch).await?;
     let mut output = Vec::new();
     let ended = tokio::time::timeout(patience, follow(running, &mut output)).await;
@@ -70,7 +80,7 @@ pub(super) async fn install(disk: &Disk, patience: Duration, asked: &Asked<'_>) 
     };
     let said = said(&new.work());
     if let Some(why) = trouble(asked, &said, ended?.exit) {
-        return Err(failed(why));
+        return Err(failed(with_withheld(why, &withheld)));
     }
     let env = new.env();
     // A link would have everything that follows done to what it leads to.
@@ -93,7 +103,7 @@ pub(super) async fn install(disk: &Disk, patience: Duration, asked: &Asked<'_>) 
 /// If it is not, or cannot be run.
 pub(super) async fn check(disk: &Disk, patience: Duration, asked: &Asked<'_>) -> Result<(), Error> {
     let new = disk.make().map_err(Error::Disk)?;
-    let launch = prepare(asked, &new, &["--check"]).await?;
+    let (launch, _) = prepare(asked, &new, &["--check"]).await?;
     let running = asked.executor.launch(launch).await?;
     let mut output = Vec::new();
     let ended = tokio::time::timeout(patience, follow(running, &mut output)).await;
@@ -110,8 +120,8 @@ pub(super) async fn check(disk: &Disk, patience: Duration, asked: &Asked<'_>) ->
     })
 }
 
-/// Lays out what declares the packages, and says what to run there.
-async fn prepare(asked: &Asked<'_>, new: &New, options: &[&str]) -> Result<Launch, Error> {
+/// Lays out what declares the packages, and says what to run there, and what of the worker is kept from it.
+async fn prepare(asked: &Asked<'_>, new: &New, options: &[&str]) -> Result<(Launch, Vec<String>), Error> {
     let work = new.work();
     for file in &asked.dependencies.files {
         let path = work.join(file.path.as_str());
@@ -123,7 +133,14 @@ async fn prepare(asked: &Asked<'_>, new: &New, options: &[&str]) -> Result<Launc
         Kind::Npm => NODE,
     };
     std::fs::write(work.join(driver), text).map_err(Error::Disk)?;
-    let env = variables::of(asked.executor.kind(), &new.scratch(), std::env::vars_os()).map_err(Error::Disk)?;
+    let given = variables::of(
+        asked.executor.kind(),
+        asked.dependencies.kind,
+        &new.scratch(),
+        std::env::vars_os(),
+        asked.with_credentials,
+    );
+    let given = given.map_err(Error::Disk)?;
     let mut command = vec![driver.to_owned()];
     match &asked.dependencies.python {
         Some(python) => command.push(python.clone()),
@@ -132,9 +149,9 @@ async fn prepare(asked: &Asked<'_>, new: &New, options: &[&str]) -> Result<Launc
         None => {}
     }
     command.extend(options.iter().map(|&option| option.to_owned()));
-    Ok(Launch {
+    let launch = Launch {
         command,
-        env,
+        env: given.variables,
         secrets: Values::default(),
         work_dir: work,
         dir: None,
@@ -149,8 +166,11 @@ async fn prepare(asked: &Asked<'_>, new: &New, options: &[&str]) -> Result<Launc
         // They are in another directory, and touched by nobody yet.
         inputs: Inputs::default(),
         installs: true,
+        // What they install is every job's.
+        user: None,
         ..asked.launch.clone()
-    })
+    };
+    Ok((launch, given.withheld))
 }
 
 /// Waits for the installer's end, and keeps the last that it says.
@@ -229,10 +249,22 @@ fn trouble(asked: &Asked<'_>, said: &Said, exit: Exit) -> Option<String> {
     ))
 }
 
+/// What a failure may come of besides.
+fn with_withheld(why: String, withheld: &[String]) -> String {
+    if withheld.is_empty() {
+        return why;
+    }
+    format!(
+        "{why}. This worker keeps {} from installations in containers, unless its operator says otherwise (`rgrid runner --install-credentials`)",
+        withheld.join(", ")
+    )
+}
+
 fn bytes(env: &Path) -> u64 {
     let sizes = WalkDir::new(env)
         .into_iter()
         .filter_map(|entry| entry.ok()?.metadata().ok())
         .filter(std::fs::Metadata::is_file);
-    sizes.map(|meta| meta.len()).sum()
+    // What a file with holes holds is what it takes up.
+    sizes.map(|meta| meta.len().min(meta.blocks() * 512)).sum()
 }

@@ -54,6 +54,8 @@ struct Inner {
     disk: Disk,
     /// How long one installation may take.
     patience: Duration,
+    /// Whether installers in containers see the worker's credentials for indexes.
+    with_credentials: bool,
     /// Those that are being fetched or installed, so that others wait for them.
     flights: Mutex<HashMap<Key, Arc<tokio::sync::Mutex<()>>>>,
     /// When the store was last told that packages are used of which we have our own copy.
@@ -71,6 +73,8 @@ struct Asked<'a> {
     launch: &'a Launch,
     dependencies: &'a Dependencies,
     notice: &'a mpsc::Sender<String>,
+    /// Whether an installer in a container sees the worker's credentials for indexes.
+    with_credentials: bool,
 }
 
 impl Asked<'_> {
@@ -86,10 +90,17 @@ impl Packages {
     ///
     /// # Errors
     /// If the directory cannot be used.
-    pub(crate) fn below(work_dir: &std::path::Path, max_bytes: u64, patience: Duration, roots: &[PathBuf]) -> io::Result<Self> {
+    pub(crate) fn below(
+        work_dir: &std::path::Path,
+        max_bytes: u64,
+        patience: Duration,
+        with_credentials: bool,
+        roots: &[PathBuf],
+    ) -> io::Result<Self> {
         Ok(Self(Arc::new(Inner {
             disk: Disk::open(&work_dir.join("packages"), max_bytes, roots)?,
             patience,
+            with_credentials,
             flights: Mutex::default(),
             noted: Mutex::default(),
             fits: Mutex::default(),
@@ -121,6 +132,7 @@ impl Packages {
             launch,
             dependencies,
             notice,
+            with_credentials: self.0.with_credentials,
         };
         let turn = Arc::clone(self.0.flights.lock().entry(key).or_default());
         let flying = match turn.try_lock() {
@@ -169,6 +181,7 @@ impl Packages {
             launch,
             dependencies,
             notice,
+            with_credentials: self.0.with_credentials,
         };
         install::check(&self.0.disk, self.0.patience, &asked).await?;
         self.0.fits.lock().insert(key);

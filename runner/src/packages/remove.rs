@@ -1,37 +1,17 @@
 //! Taking away what nobody sees any more.
 
 use std::{
-    fs::{self, Permissions},
     io,
-    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
 use tracing::warn;
-use walkdir::WalkDir;
+
+use crate::beneath::{self, Stop};
 
 /// Removes whatever is there, read-only directories too. Another may be removing the same: what is gone is gone.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
-    let Ok(meta) = fs::symlink_metadata(path) else { return Ok(()) };
-    if !meta.is_dir() {
-        return unless_gone(fs::remove_file(path));
-    }
-    for entry in WalkDir::new(path) {
-        match entry.map_err(io::Error::from) {
-            Ok(entry) if entry.file_type().is_dir() => {
-                unless_gone(fs::set_permissions(entry.path(), Permissions::from_mode(0o755)))?;
-            }
-            other => unless_gone(other.map(drop))?,
-        }
-    }
-    unless_gone(fs::remove_dir_all(path))
-}
-
-fn unless_gone(done: io::Result<()>) -> io::Result<()> {
-    match done {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        done => done,
-    }
+    beneath::remove(path, &Stop::default()).map_err(io::Error::other)
 }
 
 /// Removes what nobody sees any more, and lets nobody wait for that. What cannot be removed goes at the next start.
@@ -49,6 +29,11 @@ pub(super) fn remove_behind(path: PathBuf) {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        fs::{self, Permissions},
+        os::unix::fs::PermissionsExt as _,
+    };
+
     use super::*;
 
     #[test]

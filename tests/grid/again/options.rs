@@ -24,6 +24,7 @@ async fn the_nearest_word_counts_and_a_dry_run_tells_whose_it_is() -> Result<()>
         .write("project.env", "FROM=project\nLAYER=project\nONLY=project\n")?
         .write("own.env", "LAYER=file\nexport QUOTED=\"two\\nlines\"\n")?
         .write("in/s.py", SCRIPT)?;
+    here.trusted()?;
     let arguments = ["run", "--cpu", "2", "--env-file", "own.env", "--env", "FROM=flag", "in/s.py"];
     let dry = [&["run", "--dry-run", "--json"], &arguments[1..]].concat();
     let told = here.rgrid(&dry)?.json()?;
@@ -92,10 +93,14 @@ fn what_a_file_cannot_say_is_told_with_its_line() -> Result<()> {
         ),
         ("# rgrid: other.py\n", "", "s.py, line 1: `other.py` is no option"),
         ("# rgrid: --name 'x\n", "", "s.py, line 1: a quotation mark is open"),
-        ("# rgrid: --url http://other\n", "", "s.py, line 1: --url cannot be said there"),
-        ("# rgrid: --key=x\n", "", "s.py, line 1: --key cannot be said there"),
-        ("# rgrid: --namespace other\n", "", "s.py, line 1: --namespace cannot be said there"),
-        ("# rgrid: --env-file /etc/passwd\n", "", "--env-file cannot be said there"),
+        ("# rgrid: --url http://other\n", "", "s.py, line 1: a script cannot choose --url"),
+        ("# rgrid: --key=x\n", "", "s.py, line 1: a script cannot choose --key"),
+        (
+            "# rgrid: --namespace other\n",
+            "",
+            "s.py, line 1: a script cannot choose --namespace",
+        ),
+        ("# rgrid: --env-file /etc/passwd\n", "", "a script cannot choose --env-file"),
         (
             "# rgrid: --env PATH\n",
             "",
@@ -109,6 +114,7 @@ fn what_a_file_cannot_say_is_told_with_its_line() -> Result<()> {
     ];
     for (script, project, words) in cases {
         here.write("s.py", script)?.write("rgrid.toml", project)?;
+        here.trusted()?;
         let came = here.rgrid(&["run", "s.py"])?;
         ensure!(
             came.code == 2 && came.err().contains(words),
@@ -133,11 +139,13 @@ async fn a_project_names_its_grid_and_never_gets_anothers_key() -> Result<()> {
     here.write("s.py", "print('there')\n")?
         .write("grid.key", &key)?
         .write("rgrid.toml", format!("url = \"{url}\"\nkey-file = \"grid.key\"\n"))?;
+    here.trusted()?;
     let mut command = here.command(&["run", "s.py"]);
     let came = command.env_remove("RGRID_DATA_DIR").output()?;
     assert_eq!(String::from_utf8_lossy(&came.stdout), "there\n");
     // A key from the environment is for the grid that the environment names.
     here.write("rgrid.toml", format!("url = \"{url}\"\n"))?;
+    here.trusted()?;
     let mut command = here.command(&["run", "s.py"]);
     let came = command.env_remove("RGRID_DATA_DIR").env("RGRID_API_KEY", &key).output()?;
     let err = String::from_utf8_lossy(&came.stderr).into_owned();

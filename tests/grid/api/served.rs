@@ -82,6 +82,11 @@ impl Served {
             max_upload_bytes: api::Config::MAX_UPLOAD_BYTES,
             runtimes: None,
             storing: api::Storing::default(),
+            // On a busy machine, a test may have much to do before it reads an answer.
+            limits: api::Limits {
+                patience: Duration::from_secs(600),
+                ..api::Limits::default()
+            },
         };
         change(&mut config);
         let writer = Writer::connect(nats.url()).await?;

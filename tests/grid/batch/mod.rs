@@ -1,5 +1,6 @@
 //! Batches, against real servers.
 
+mod large;
 mod story;
 mod submit;
 mod window;

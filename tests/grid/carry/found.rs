@@ -1,6 +1,6 @@
 //! What goes along because the script's text names it, and what does not.
 
-use std::{fs, process::Command};
+use std::process::Command;
 
 use anyhow::{Result, ensure};
 use grid_tests::grid::Grid;
@@ -92,9 +92,18 @@ async fn what_lies_above_keeps_its_place_within_a_project_and_where_the_user_say
         came.err()
     );
     let came: crate::cli::here::Came = run(&["run", "--include", "../conf.ini", "a.py"])?;
-    ensure!(came.code == 0 && came.out() == "c app\n", "{}{}", came.out(), came.err());
-    ensure!(here.read("app/out.txt")? == b"o" && here.read("up.txt")? == b"u");
-    fs::remove_file(here.path().join("up.txt"))?;
+    ensure!(
+        came.out() == "c app\n" && here.read("app/out.txt")? == b"o",
+        "{}{}",
+        came.out(),
+        came.err()
+    );
+    // What it makes outside of the current directory was not named: it is held back, and said.
+    ensure!(
+        came.code == 1 && !here.path().join("up.txt").exists() && came.err().contains("cannot save up.txt: it lies outside"),
+        "{}",
+        came.err()
+    );
     // In a repository it goes along unasked; outputs are named from the current directory.
     ensure!(
         Command::new("git")
@@ -187,7 +196,7 @@ async fn a_batch_is_planned_once_and_its_members_get_what_the_script_needs() -> 
 async fn no_job_writes_into_a_repository_that_is_here() -> Result<()> {
     let grid = Grid::start().await?;
     let here = Here::of(&grid)?;
-    let script = "import os\nfor d in ['.git/hooks', 'new/.git/hooks']:\n    os.makedirs(d, exist_ok=True)\n    open(d + '/post-checkout', 'w').write('x')\n    open(d + '/other', 'w').write('x')\nopen('out', 'w').write('o')\n";
+    let script = "import os\nfor d in ['.git/hooks', 'new/.git/hooks']:\n    os.makedirs(d, exist_ok=True)\n    open(d + '/post-checkout', 'w').write('x')\n    open(d + '/../description', 'w').write('x')\nopen('out', 'w').write('o')\n";
     here.write("a.py", script)?;
     ensure!(
         Command::new("git")
@@ -204,8 +213,13 @@ async fn no_job_writes_into_a_repository_that_is_here() -> Result<()> {
     );
     ensure!(!here.path().join(".git/hooks/post-checkout").exists());
     ensure!(
-        here.read("out")? == b"o" && here.read("new/.git/hooks/other")? == b"x",
+        here.read("out")? == b"o" && here.read("new/.git/description")? == b"x",
         "a repository of the job's own comes back"
+    );
+    ensure!(
+        !here.path().join("new/.git/hooks").exists() && came.err().contains("git would run it"),
+        "but not what git would run in it: {}",
+        came.err()
     );
     Ok(())
 }

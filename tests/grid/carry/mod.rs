@@ -6,6 +6,7 @@ mod changed;
 mod compressed;
 mod faithful;
 mod found;
+mod hostile;
 mod many;
 mod outputs;
 mod projects;

@@ -95,6 +95,11 @@ impl Here {
         Ok(self)
     }
 
+    /// Beside this directory: what is the user's, and no part of what is run here.
+    pub(crate) fn beside(&self, path: &str) -> PathBuf {
+        self.dir.path().join(path)
+    }
+
     pub(crate) fn read(&self, path: &str) -> Result<Vec<u8>> {
         fs::read(self.path().join(path)).with_context(|| path.to_owned())
     }
@@ -116,6 +121,12 @@ impl Here {
     /// Runs the program to its end.
     pub(crate) fn rgrid<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Result<Came> {
         Ok(self.command(arguments).output()?.into())
+    }
+
+    /// Trusts the `rgrid.toml` of this directory as it is.
+    pub(crate) fn trusted(&self) -> Result<&Self> {
+        self.rgrid(&["trust"])?.line()?;
+        Ok(self)
     }
 
     /// Every file below, by its path: its content, and whether it may be executed.

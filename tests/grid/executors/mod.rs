@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 mod docker;
+mod guarded;
 mod limits;
 mod process;
 mod table;
@@ -53,6 +54,7 @@ impl Place {
             dir: None,
             scratch_dir: self.0.path().join("scratch"),
             stdin: None,
+            user: None,
             packages: None,
             inputs: runner::inputs::Inputs::default(),
             installs: false,

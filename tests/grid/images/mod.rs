@@ -1,6 +1,7 @@
 //! A grid without any registry: images come from its own store, whole and verified, once, or not at all.
 
 mod build;
+mod hostile;
 mod refused;
 
 use std::{

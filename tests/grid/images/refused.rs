@@ -58,13 +58,14 @@ async fn an_archive_of_something_else_is_refused() -> Result<()> {
     body.retain(|key, _| key != "name" && key != "at");
     shell.remove()?;
     other.remove()?;
-    // Under another name: the archive brings the first one.
+    // By an id that it does not have.
     let put = |name: &str, body: &Value| grid.request(Method::PUT, &format!("images/{name}")).json(body).send();
+    let id = pushed["id"].take();
+    pushed["id"] = json!(format!("sha256:{}", "0".repeat(64)));
     assert_eq!(put(&other.name, &pushed).await?.status(), 201);
     let message = told(&grid, &other.job()).await?;
-    let words = format!("holds the image `{}`, and would give that name a new meaning here", shell.name);
-    assert!(message.contains(&words), "{message}");
-    assert!(!shell.is_here(), "Docker saw it");
+    assert!(message.contains("it does not hold that image"), "{message}");
+    assert!(!shell.is_here() && !other.is_here(), "Docker saw it");
 
     // And for another kind of machine.
     pushed["platform"] = json!("plan9/mips");
@@ -75,6 +76,13 @@ async fn an_archive_of_something_else_is_refused() -> Result<()> {
         message.contains("is for plan9/mips") && message.contains(&format!("this worker runs {ours}")),
         "{message}"
     );
+
+    // Under another name, it is what that name stands for, and what it calls itself counts for nothing.
+    (pushed["platform"], pushed["id"]) = (json!(ours), id);
+    assert_eq!(put(&other.name, &pushed).await?.status(), 201);
+    let ended = grid.ended(&id_of(&grid, &other.job()).await?).await?;
+    assert_eq!(ended["state"], "succeeded", "{ended}");
+    assert!(other.is_here() && !shell.is_here());
     Ok(())
 }
 

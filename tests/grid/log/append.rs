@@ -46,6 +46,24 @@ async fn the_second_claim_loses() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_append_under_way_while_the_server_restarts_is_stored_once_as_soon_as_it_is_back() -> Result<()> {
+    let mut server = NatsServer::start().await?;
+    let writer = Writer::connect(server.url()).await?;
+    let job = writer.submit().await?;
+    let after = writer.job(job).await?.expect("submitted").sequence;
+    server.freeze()?;
+    let cancelled = Envelope::new(Actor::Api, JobEvent::Cancelled(Cancelled { reason: None }));
+    let pending = writer.log.send(Append::job(&namespace(), job, after, &cancelled)).await;
+    server.restart().await?;
+    let since = Instant::now();
+    pending.stored().await?;
+    // The client library waits for 5 s for what nobody will say.
+    assert!(since.elapsed() < Duration::from_secs(3), "it took {:?}", since.elapsed());
+    assert_eq!(writer.types(job).await?, ["job.submitted.v1", "job.cancelled.v1"]);
+    Ok(())
+}
+
 /// As where a power cut took the log's last seconds, and the writer remembers them.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_remembers_more_than_the_log_holds_reads_it_again() -> Result<()> {

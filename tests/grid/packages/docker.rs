@@ -109,6 +109,41 @@ async fn an_installation_that_means_harm_reaches_nothing_outside_its_container()
     Ok(())
 }
 
+/// What packages bring runs while they are installed, and would send on what it finds.
+#[tokio::test]
+async fn an_installation_sees_the_worker_s_credentials_only_if_its_operator_says_so() -> Result<()> {
+    let home = tempfile::tempdir()?;
+    fs::create_dir_all(home.path().join(".config/pip"))?;
+    for file in [".netrc", ".npmrc", ".config/pip/pip.conf"] {
+        fs::write(home.path().join(file), "")?;
+    }
+    let env = vec![
+        ("HOME", home.path().display().to_string()),
+        ("PIP_EXTRA_INDEX_URL", "https://user:word@index.example/simple".to_owned()),
+        ("UV_INDEX_LAB_PASSWORD", "word".to_owned()),
+    ];
+    let mut grid = Grid::start_with(&[Part::Api, Part::Projector, Part::Watcher], env).await?;
+    let here = Here::of(&grid)?;
+    here.write("s.py", "print(open('/opt/rgrid/packages/seen').read())\n")?;
+    let body = "# at each start\nimport os\nif os.path.exists('/work/.rgrid-install.py'):\n    home = os.path.expanduser('~')\n    \
+                files = [name for name in ('.netrc', '.npmrc', '.config/pip/pip.conf') if os.path.exists(os.path.join(home, name))]\n    \
+                words = [os.environ.get(name) for name in ('PIP_EXTRA_INDEX_URL', 'UV_INDEX_LAB_PASSWORD')]\n    \
+                open('/work/.rgrid-env/seen', 'w').write('%s %s' % (files, words))\n";
+    let given = "['.netrc', '.config/pip/pip.conf'] ['https://user:word@index.example/simple', 'word']\n";
+    let kept = "[] ['https://index.example/simple', None]\n";
+    for (worker, name, options, seen) in [(1, "one", &[][..], kept), (2, "two", &["--install-credentials"], given)] {
+        grid.run_with(Part::Runner(worker), &[&["--executor", "docker"], options].concat())?;
+        let file = wheel(&here.path().join("wheels"), name, "1.0", body, "")?;
+        here.write("requirements.txt", format!("--no-index\n./wheels/{file}\n"))?;
+        let came = here.rgrid(&["run", "s.py"])?;
+        assert_eq!((came.code, came.out().as_str()), (0, seen), "{}", came.err());
+        let told = "not used in containers by this worker (--install-credentials): the user of PIP_EXTRA_INDEX_URL, UV_INDEX_LAB_PASSWORD, ~/.config/pip/pip.conf";
+        assert_eq!(came.err().contains(told), options.is_empty(), "{}", came.err());
+        grid.kill(Part::Runner(worker))?;
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn the_python_of_an_image_fits_or_the_job_is_refused() -> Result<()> {
     let grid = grid(1).await?;

@@ -1,14 +1,17 @@
 //! A runner as a process of its own, over a real nats-server: what it does when it must end something, or itself.
 
 mod ahead;
+mod asks;
 mod changed;
 mod clocks;
 mod everybody;
 mod fence;
+mod heartbeats;
 mod leave;
 mod notes;
 mod outages;
 mod restart;
+mod strangers;
 
 use std::{
     fs::File,

@@ -6,6 +6,7 @@ mod inprocess;
 mod keep;
 mod race;
 mod verb;
+mod whole;
 
 use anyhow::{Context as _, Result};
 use bus::{

@@ -1,5 +1,6 @@
 //! The watcher over a real nats-server, with workers that do nothing but speak: or fall silent.
 
+mod backlog;
 mod disconnects;
 mod ends;
 mod follows;

@@ -117,8 +117,9 @@ async fn a_snapshot_of_another_program_is_not_used() -> Result<()> {
     let kept = Kept::start().await?;
     let text = kept.snapshot().await?;
     let header: Value = serde_json::from_str(text.lines().next().context("a header")?)?;
-    let made_by = header["made_by"].as_str().context("who made it")?;
-    kept.replace(text.replacen(made_by, &"0".repeat(64), 1)).await?;
+    let format = header["format"].as_u64().context("its format")?;
+    let (was, later) = (format!(r#""format":{format}"#), format!(r#""format":{}"#, format + 1));
+    kept.replace(text.replacen(&was, &later, 1)).await?;
     kept.next_one("the last snapshot is not used: another version of rgrid made it")
         .await
 }

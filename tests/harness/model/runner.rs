@@ -134,6 +134,7 @@ impl Sim {
             memory_bytes_free: 0,
             load: 0.0,
             attempts,
+            leftovers: Vec::new(),
         };
         let id = runner.id.clone();
         self.tell(Who::Runner(number), move |sim| sim.pulse(Pulse::Of(id, beat)));

@@ -48,7 +48,7 @@ impl Hands {
             }
         };
         let envelope = Envelope::new(Actor::Watcher, event);
-        let mut appends = vec![Append::batch(&batch.namespace, id, after, &envelope)];
+        let mut appends = vec![Append::batch(&batch.namespace, id, batch.sequence, &envelope)];
         appends.extend(ready.iter().map(|(_, _, job, event)| {
             let released = Envelope {
                 causation_id: Some(envelope.id),
@@ -81,7 +81,11 @@ impl Hands {
             return Done::Overtaken;
         };
         let envelope = Envelope::new(Actor::Watcher, event);
-        match self.log.append(Append::batch(&batch.namespace, id, after, &envelope)).await {
+        match self
+            .log
+            .append(Append::batch(&batch.namespace, id, batch.sequence, &envelope))
+            .await
+        {
             Ok(sequence) => {
                 info!("stopped batch {id}: {failures} of its members failed");
                 Done::Stopped(sequence, failures)

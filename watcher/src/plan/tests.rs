@@ -97,6 +97,7 @@ fn beat(session: SessionId, last_claim: u64, attempts: &[(JobId, Attempt)]) -> B
         memory_bytes_free: 0,
         load: 0.0,
         attempts: attempts.to_vec(),
+        leftovers: Vec::new(),
     }
 }
 
@@ -382,4 +383,55 @@ fn only_queues_of_live_workers_are_served() {
     assert_eq!(told.state.queues().into_iter().collect::<Vec<_>>(), [default_token()]);
     told.see(1, &ended("w", session, false));
     assert!(told.state.queues().is_empty());
+}
+
+/// Runners that come and go for ever, some under a new name each time: what is known of them stays bounded.
+#[test]
+fn sessions_that_are_over_are_forgotten_and_a_late_claim_of_one_is_given_up_all_the_same() {
+    let (mut told, first) = (Told::new(), SessionId::new());
+    told.see(0, &registered("same", first));
+    for number in 0..3_000 {
+        told.see(0, &registered("same", SessionId::new()));
+        let (name, once) = (format!("once-{number}"), SessionId::new());
+        told.see(0, &registered(&name, once));
+        told.see(0, &ended(&name, once, false));
+    }
+    let length = |told: &Told| serde_json::to_string(&told.state.saved()).expect("JSON").len();
+    let before = length(&told);
+    for number in 0..3_000 {
+        let (name, once) = (format!("more-{number}"), SessionId::new());
+        told.see(0, &registered(&name, once));
+        told.see(0, &ended(&name, once, true));
+    }
+    assert!(length(&told) < before + before / 4, "{before} bytes became {}", length(&told));
+    assert!(before < 1_000_000, "{before} bytes");
+    // What one of them claimed, who is forgotten, is given up once it is silent.
+    let job = JobId::new();
+    told.see(0, &claimed("same", first, job, 1));
+    assert_eq!(
+        given_up(&told.plan(5_000)),
+        [(job, Attempt(1), LossCause::WorkerLost { worker: worker("same") })]
+    );
+    told.state.release(job, Attempt(1), &(worker("same"), first));
+    // And the last session of the worker is still the one that lives.
+    assert_eq!(lost(&told.plan(5_000)).len(), 1);
+}
+
+#[test]
+fn one_that_is_remembered_and_held_something_again_is_remembered_once_more() {
+    let (mut told, session, job) = (Told::new(), SessionId::new(), JobId::new());
+    told.see(0, &registered("w", session));
+    told.see(0, &ended("w", session, true));
+    told.see(0, &claimed("w", session, job, 1));
+    for number in 0..1_500 {
+        let (name, once) = (format!("once-{number}"), SessionId::new());
+        told.see(0, &registered(&name, once));
+        told.see(0, &ended(&name, once, false));
+    }
+    let cause = LossCause::WorkerLost { worker: worker("w") };
+    assert_eq!(
+        given_up(&told.plan(1)),
+        [(job, Attempt(1), cause)],
+        "it holds something, so it is not forgotten"
+    );
 }

@@ -64,7 +64,7 @@ struct SavedSession {
     id: SessionId,
     registered: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    ended: Option<(LossCause, EventId)>,
+    ended: Option<(LossCause, EventId, u64)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     last_beat: Option<DateTime<Utc>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -145,11 +145,14 @@ impl State {
         for (job, attempt, _) in &saved.held {
             self.holders.entry(*job).or_default().insert((*attempt, key.clone()));
         }
+        let worker = self.workers.entry(key.0.clone()).or_default();
+        worker.sessions += 1;
         if saved.ended.is_none() {
-            self.workers.entry(key.0.clone()).or_default().live.insert(key.1);
+            worker.live.insert(key.1);
         }
-        if saved.ended.is_none() || !saved.held.is_empty() {
-            self.open.insert(key.clone());
+        match &saved.ended {
+            Some((_, _, sequence)) if saved.held.is_empty() => drop(self.over.insert((*sequence, key.clone()))),
+            _ => drop(self.open.insert(key.clone())),
         }
         let held = saved.held.into_iter().map(|(job, attempt, claimed)| {
             let held = Held { claimed, absence: None };
@@ -157,7 +160,7 @@ impl State {
         });
         let session = Session {
             registered: saved.registered,
-            ended: saved.ended.map(|(cause, event)| Ended { cause, event }),
+            ended: saved.ended.map(|(cause, event, sequence)| Ended { cause, event, sequence }),
             heard: now,
             last_beat: saved.last_beat,
             self_fence: saved.self_fence,
@@ -182,7 +185,10 @@ fn saved_session((worker, id): &super::Key, session: &Session) -> SavedSession {
         worker: worker.clone(),
         id: *id,
         registered: session.registered,
-        ended: session.ended.as_ref().map(|ended| (ended.cause.clone(), ended.event)),
+        ended: session
+            .ended
+            .as_ref()
+            .map(|ended| (ended.cause.clone(), ended.event, ended.sequence)),
         last_beat: session.last_beat,
         self_fence: session.self_fence,
         away_until: session.away_until,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Key, Session, State};
-use crate::connections::{Connection, Connections, SETTLED};
+use crate::connections::{Connection, SETTLED};
 
 /// The watcher hears nothing if its own last heartbeat that came back is older than this.
 const DEAF_AFTER: Duration = Duration::from_secs(1);
@@ -53,8 +53,12 @@ impl State {
     }
 
     /// The broker is heard on its clients' connections from now on, and was not before.
+    ///
+    /// Which server each session was on, and which servers fell silent, stays known: the server that did may be the one that the
+    /// watcher was on itself, and its other clients find another one later than the watcher.
     pub fn listen_to_connections(&mut self, now: Instant) {
-        self.connections = Connections::default();
+        let sessions = &self.sessions;
+        self.connections.retain(|key| sessions.contains_key(key));
         self.doubt_connections(now);
     }
 
@@ -93,12 +97,19 @@ impl State {
     /// When something may be to be done next that is not to wait for the next tick.
     #[must_use]
     pub fn next_due(&self, now: Instant) -> Option<Instant> {
-        let timer = || {
-            let wall = self.wall(now)?;
-            let ahead = (self.timers.next_due(wall)? - wall).to_std().ok()?;
-            now.checked_add(ahead)
-        };
-        self.connections.next_due(now).into_iter().chain(timer()).min()
+        self.next_death(now).into_iter().chain(self.next_timer(now)).min()
+    }
+
+    /// When a session whose connection went has had the time to make another.
+    pub(crate) fn next_death(&self, now: Instant) -> Option<Instant> {
+        self.connections.next_due(now)
+    }
+
+    /// When the next job that waits for a time is to be looked at.
+    pub(crate) fn next_timer(&self, now: Instant) -> Option<Instant> {
+        let wall = self.wall(now)?;
+        let ahead = (self.timers.next_due(wall)? - wall).to_std().ok()?;
+        now.checked_add(ahead)
     }
 
     /// Whether something is to be done for a job that waits, or for a batch.

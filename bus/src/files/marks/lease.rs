@@ -17,6 +17,8 @@ pub struct Lease {
     pub pass: PassId,
     /// When it began, by the server's clock, as the marks are.
     pub started: DateTime<Utc>,
+    /// The last sequence of the log that any pass has seen; 0: none has.
+    pub seen: u64,
     sequence: u64,
 }
 
@@ -29,6 +31,9 @@ pub struct Leased<R> {
     pub started: Option<DateTime<Utc>>,
     /// What it came to; nothing while it is under way.
     pub report: Option<R>,
+    /// The last sequence of the log that any pass has seen; 0: none has.
+    #[serde(default)]
+    pub seen: u64,
 }
 
 impl Marks {
@@ -44,12 +49,13 @@ impl Marks {
         {
             return Ok(Err(*stored));
         }
-        let expected = before.map_or(0, |(_, sequence, _)| sequence);
+        let (seen, expected) = before.map_or((0, 0), |(leased, sequence, _)| (leased.seen, sequence));
         let pass = PassId::new();
         let json = to_json(&Leased::<()> {
             pass,
             started: None,
             report: None,
+            seen,
         })?;
         if write(&self.js, subjects::COLLECTOR.to_owned(), json, expected).await?.is_none() {
             return Ok(Err(Utc::now()));
@@ -59,6 +65,7 @@ impl Marks {
                 marks: self.clone(),
                 pass,
                 started,
+                seen,
                 sequence,
             })),
             Some((_, _, stored)) => Ok(Err(stored)),
@@ -73,6 +80,15 @@ impl Marks {
     pub async fn last_pass<R: DeserializeOwned>(&self) -> Result<Option<(R, DateTime<Utc>)>, Error> {
         let lease = self.lease().await?;
         Ok(lease.and_then(|(leased, _, stored)| Some((leased.report?, stored))))
+    }
+
+    /// The last sequence of the log that any pass has seen; 0: none has.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn log_seen(&self) -> Result<u64, Error> {
+        let lease = self.lease::<serde_json::Value>().await?;
+        Ok(lease.map_or(0, |(leased, _, _)| leased.seen))
     }
 
     async fn lease<R: DeserializeOwned>(&self) -> Result<Option<(Leased<R>, u64, DateTime<Utc>)>, Error> {
@@ -100,6 +116,7 @@ impl Lease {
             pass: self.pass,
             started: Some(self.started),
             report: None,
+            seen: self.seen,
         })
         .await
     }
@@ -113,6 +130,7 @@ impl Lease {
             pass: self.pass,
             started: Some(self.started),
             report: Some(report),
+            seen: self.seen,
         })
         .await
     }

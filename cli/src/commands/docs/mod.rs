@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 
-use crate::output::{print, print_line};
+use crate::output::print;
 
 /// Print the contract for services that speak to a grid over NATS
 #[derive(Debug, Args)]
@@ -29,7 +29,7 @@ enum What {
 pub(crate) fn docs(args: &DocsArgs) -> anyhow::Result<ExitCode> {
     match args.what {
         What::Events => print(&events::markdown()?)?,
-        What::Schema => print_line(&serde_json::to_string_pretty(&events::Contract::new().schema())?)?,
+        What::Schema => print(&format!("{}\n", serde_json::to_string_pretty(&events::Contract::new().schema())?))?,
     }
     Ok(ExitCode::SUCCESS)
 }

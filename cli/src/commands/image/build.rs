@@ -80,11 +80,7 @@ pub(super) async fn build(args: BuildArgs) -> anyhow::Result<()> {
     let docker = docker::connect().await?;
     let dir = TempDir::with_prefix("rgrid-build-").context("cannot make a directory for the image; make room, or set TMPDIR")?;
     if !args.json {
-        eprintln!(
-            "rgrid: building {name} of Debian {}: {}",
-            release.codename,
-            recipe.packages.join(", ")
-        );
+        crate::output::say!("building {name} of Debian {}: {}", release.codename, recipe.packages.join(", "));
     }
     let epoch = epoch()?;
     debootstrap(&release, &recipe, dir.path(), epoch).await?;

@@ -2,9 +2,9 @@
 
 use std::{io::Write as _, path::Path};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use api::view::{ImageView, Images};
-use async_compression::tokio::bufread::{ZstdDecoder, ZstdEncoder};
+use async_compression::tokio::bufread::ZstdEncoder;
 use bollard::Docker;
 use bus::{
     ids::Digest,
@@ -12,17 +12,15 @@ use bus::{
 };
 use futures::TryStreamExt as _;
 use reqwest::Method;
+use runner::executor::docker::load;
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
-use tokio::{
-    fs::File,
-    io::{AsyncReadExt as _, BufReader},
-};
-use tokio_util::io::{ReaderStream, StreamReader};
+use tokio::io::{AsyncReadExt as _, BufReader};
+use tokio_util::io::StreamReader;
 
 use super::docker::{self, Local};
 use crate::{
-    client::{Client, Hashed, encode_path, upload},
+    client::{Client, Hashed, bounded::unless_silent, encode_path, upload},
     output::Bar,
 };
 
@@ -70,11 +68,12 @@ pub(super) async fn push(client: &Client, name: &ImageName) -> anyhow::Result<Pu
         NamedTempFile::with_prefix("rgrid-image-").context("cannot make a temporary file for the image; make room, or set TMPDIR")?;
     let hashed = save(&docker, name, &here, archive.path()).await?;
     let (sha256, bytes) = (hashed.sha256, hashed.size);
+    let id = id_of(name, archive.path(), here.size).await?;
     let sent = upload(client, vec![hashed]).await?;
     let pushed = ImagePushed {
         archive: sha256,
         archive_bytes: bytes,
-        id: here.id,
+        id,
         size: here.size,
         platform: here.platform,
         by: Some(crate::commands::secret::whoever()),
@@ -84,6 +83,18 @@ pub(super) async fn push(client: &Client, name: &ImageName) -> anyhow::Result<Pu
         image,
         sent_bytes: Some(sent.bytes()),
     })
+}
+
+/// The id of the image in an archive, by which workers know it: the hash of its configuration, which Docker's own id is too but where it
+/// keeps images in containerd.
+async fn id_of(name: &ImageName, archive: &Path, size: u64) -> anyhow::Result<String> {
+    let archive = archive.to_owned();
+    let ids = tokio::task::spawn_blocking(move || load::survey(&archive, load::bytes_max(size))?.ids());
+    let ids = ids.await?.with_context(|| format!("cannot use what Docker gave of image {name}"))?;
+    match &ids[..] {
+        [id] => Ok(id.clone()),
+        _ => bail!("Docker gave {} images under the name {name}; push them one by one", ids.len()),
+    }
 }
 
 /// Writes what `docker save` gives into a file, compressed.
@@ -120,7 +131,7 @@ async fn save(docker: &Docker, name: &ImageName, here: &Local, into: &Path) -> a
 /// Puts an image that the grid keeps into this machine's Docker. Docker sees nothing of it before all is here and verified.
 ///
 /// # Errors
-/// If the grid does not have it, its archive is damaged, or Docker does not take it.
+/// If the grid does not have it, its archive is damaged or holds another image, or Docker does not take it.
 pub(super) async fn load(client: &Client, name: &ImageName) -> anyhow::Result<ImageView> {
     let docker = docker::connect().await?;
     let image: ImageView = client.get(&path(name), &()).await?;
@@ -129,16 +140,13 @@ pub(super) async fn load(client: &Client, name: &ImageName) -> anyhow::Result<Im
     fetch(client, &image.pushed, archive.path())
         .await
         .with_context(|| format!("cannot fetch image {name}"))?;
-    let file = File::open(archive.path()).await?;
-    let plain = ReaderStream::with_capacity(ZstdDecoder::new(BufReader::with_capacity(CHUNK, file)), CHUNK);
-    docker::load(&docker, plain)
+    let ImagePushed { id, size, .. } = &image.pushed;
+    let loaded = load::load(&docker, archive.path(), id, load::bytes_max(*size)).await;
+    let id = loaded.with_context(|| format!("cannot load image {name}; push it again"))?;
+    // Its name was asked for, and no other is given.
+    load::tag(&docker, &id, name.as_str())
         .await
-        .with_context(|| format!("cannot load image {name}"))?;
-    let here = docker::find(&docker, name).await?;
-    ensure!(
-        here.is_some(),
-        "the archive that the grid keeps as {name} holds no image of that name; push it again"
-    );
+        .with_context(|| format!("Docker could not name image {id} {name}"))?;
     Ok(image)
 }
 
@@ -148,8 +156,14 @@ async fn fetch(client: &Client, pushed: &ImagePushed, into: &Path) -> anyhow::Re
         .await?;
     let bar = Bar::new("fetching", pushed.archive_bytes);
     let (mut file, mut hasher) = (std::fs::File::create(into)?, Sha256::new());
-    let mut chunks = answer.bytes_stream();
+    let (mut chunks, mut size) = (std::pin::pin!(unless_silent(answer)), 0_u64);
     while let Some(chunk) = chunks.try_next().await.context("the connection broke; run again")? {
+        size += chunk.len() as u64;
+        ensure!(
+            size <= pushed.archive_bytes,
+            "more came than the {} bytes that were pushed; push the image again",
+            pushed.archive_bytes
+        );
         hasher.update(&chunk);
         file.write_all(&chunk)
             .with_context(|| format!("cannot write {}; make room, or set TMPDIR", into.display()))?;

@@ -14,7 +14,7 @@ use super::{RunArgs, layers::Origin, plan::Plan, policy::Policies, submit};
 use crate::{
     client::{Client, hash},
     failure::usage,
-    output::{Bar, print, print_json, size},
+    output::{Bar, harmless, print, print_json, size},
 };
 
 /// The most contents that the grid is asked for at once.
@@ -158,7 +158,7 @@ fn words(client: &Client, args: &RunArgs, job: &Submission, (files, links, stdin
         let space = if value.is_empty() { "" } else { " " };
         lines.push(format!("  {option}{space}{value}  ({from})"));
     }
-    lines.join("\n") + "\n"
+    lines.iter().map(|line| harmless(line)).collect::<Vec<_>>().join("\n") + "\n"
 }
 
 fn some<'a>(names: impl Iterator<Item = &'a String>) -> Option<String> {

@@ -28,17 +28,26 @@ pub(super) struct EnvArgs {
 
 /// The variables of a file, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct EnvFile(Vec<Pair>);
+pub(super) struct EnvFile {
+    pairs: Vec<Pair>,
+    /// The first variable of which it passes on the value that it has here.
+    passed_on: Option<String>,
+}
 
 impl EnvArgs {
     /// The variables that several places say, where each goes before those in front of it.
     pub(super) fn resolve<'a>(layers: impl IntoIterator<Item = &'a Self>) -> BTreeMap<String, String> {
         let mut all = BTreeMap::new();
         for layer in layers {
-            let said = layer.env_file.iter().flat_map(|file| &file.0).chain(&layer.env);
+            let said = layer.env_file.iter().flat_map(|file| &file.pairs).chain(&layer.env);
             all.extend(said.map(|pair| (pair.key.clone(), pair.value.clone())));
         }
         all
+    }
+
+    /// A variable of here that one of the files passes on, if one does.
+    pub(super) fn passed_on_by_a_file(&self) -> Option<&str> {
+        self.env_file.iter().find_map(|file| file.passed_on.as_deref())
     }
 
     /// The secrets, by variable, likewise.
@@ -63,12 +72,12 @@ fn read(path: &str) -> Result<EnvFile, Unfit> {
         text::Error::TooLong { .. } => Unfit::new(format!("it is longer than {MAX_BYTES} bytes; send it along as a file instead")),
         error => Unfit::new(error.to_string()),
     })?;
-    parse(&text).map(EnvFile)
+    parse(&text)
 }
 
 /// Reads variables as Docker and dotenv write them. A `$` is a `$`: nothing is put in for it.
-fn parse(text: &str) -> Result<Vec<Pair>, Unfit> {
-    let mut pairs = Vec::new();
+fn parse(text: &str) -> Result<EnvFile, Unfit> {
+    let (mut pairs, mut passed_on) = (Vec::new(), None);
     let mut lines = text.lines().enumerate();
     while let Some((index, line)) = lines.next() {
         let unfit = |what: &str| Unfit::new(format!("line {}: {what}", index + 1));
@@ -79,6 +88,7 @@ fn parse(text: &str) -> Result<Vec<Pair>, Unfit> {
         let line = line.strip_prefix("export ").map_or(line, str::trim_start);
         let Some((key, value)) = line.split_once('=') else {
             pairs.push(environment(line).map_err(|error| unfit(&error.to_string()))?);
+            passed_on.get_or_insert_with(|| line.to_owned());
             continue;
         };
         let (key, mut value) = (key.trim_end(), value.trim_start().to_owned());
@@ -105,7 +115,7 @@ fn parse(text: &str) -> Result<Vec<Pair>, Unfit> {
         let key = key.to_owned();
         pairs.push(Pair { key, value });
     }
-    Ok(pairs)
+    Ok(EnvFile { pairs, passed_on })
 }
 
 /// What stands between quotation marks; nothing while they are open; an error with what stands behind them.
@@ -141,7 +151,8 @@ mod tests {
     fn variables_are_read_as_docker_and_dotenv_write_them() {
         let text =
             "# a comment\n\nA=1\nexport B = two words # why\nC='#$x \\n'\nD=\"a\\nb\\\"\"\nE=\nF=\"one\ntwo\" # end\nG=a#b=c\nPATH\n";
-        let pairs = parse(text).expect("well-formed");
+        let EnvFile { pairs, passed_on } = parse(text).expect("well-formed");
+        assert_eq!(passed_on.as_deref(), Some("PATH"));
         let path = std::env::var("PATH").expect("a PATH");
         let expected = [
             ("A", "1"),
@@ -164,7 +175,7 @@ mod tests {
         let path = path.to_str().expect("UTF-8");
         for bytes in text::in_each_encoding("A=größer\r\nB=2\r\n") {
             std::fs::write(path, bytes)?;
-            let EnvFile(pairs) = read(path).expect("it is text");
+            let EnvFile { pairs, .. } = read(path).expect("it is text");
             let pairs: Vec<_> = pairs.iter().map(|pair| (pair.key.as_str(), pair.value.as_str())).collect();
             assert_eq!(pairs, [("A", "größer"), ("B", "2")]);
         }
@@ -196,7 +207,10 @@ mod tests {
         };
         let layer = |file: &str, option: &str| EnvArgs {
             env: vec![pair(option, "option")],
-            env_file: vec![EnvFile(vec![pair(file, "file")])],
+            env_file: vec![EnvFile {
+                pairs: vec![pair(file, "file")],
+                passed_on: None,
+            }],
             secret: Vec::new(),
         };
         let all = EnvArgs::resolve([&layer("B", "A"), &layer("A", "C"), &layer("D", "D")]);

@@ -133,6 +133,9 @@ impl Planner<'_> {
             self.leads_out(&parent);
             format!("{parent}/{file}{slash}")
         };
+        if parent.starts_with("..") {
+            self.above.push(called.clone());
+        }
         if !parent.is_empty() {
             self.parents.insert(parent);
         }
@@ -209,6 +212,9 @@ impl Planner<'_> {
         } else {
             text.to_owned()
         };
+        if path.starts_with("..") {
+            self.above.push(path.clone());
+        }
         match looked {
             Look::File(meta) => {
                 let source = self.cwd.join(text);

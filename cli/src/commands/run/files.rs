@@ -112,7 +112,7 @@ impl FileArgs {
 }
 
 /// A pattern from the current directory on: an absolute one below it is made relative.
-fn from_here(pattern: &str) -> String {
+pub(super) fn from_here(pattern: &str) -> String {
     let logical = env::var_os("PWD").map(PathBuf::from);
     let here = env::current_dir().ok().into_iter().chain(logical);
     let mut below = here.filter_map(|dir| relative_to(pattern, &dir));
@@ -159,7 +159,7 @@ async fn copied() -> anyhow::Result<Option<Stdin>> {
     let copied = match tokio::time::timeout(PATIENCE, &mut copying).await {
         Ok(copied) => copied,
         Err(_) => {
-            eprintln!("rgrid: reading standard input to its end, for the script; without any: --stdin none");
+            crate::output::say!("reading standard input to its end, for the script; without any: --stdin none");
             copying.await
         }
     };

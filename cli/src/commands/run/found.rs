@@ -54,11 +54,11 @@ impl Scanned {
     /// Tells the user what goes along, and what does not.
     pub(super) fn tell(&self, verbose: bool) {
         if let Some(summary) = self.summary() {
-            eprintln!("rgrid: {}", harmless(&summary));
+            crate::output::say!("{}", harmless(&summary));
         }
         if verbose {
             for (path, why) in &self.files {
-                eprintln!("rgrid:   {} ({})", harmless(path), harmless(&why.to_string()));
+                crate::output::say!("  {} ({})", harmless(path), harmless(&why.to_string()));
             }
         }
         self.notes.iter().for_each(|note| super::say::warning(&harmless(note)));
@@ -101,9 +101,6 @@ impl Planner<'_> {
                 }
                 let Ok(meta) = fs::metadata(&source) else { continue };
                 self.add(&path, source.clone(), &meta)?;
-                if !source.starts_with(&self.ground.top) {
-                    self.has_home(&path, &source);
-                }
                 scanned.files.push((path, why.clone()));
             }
         }

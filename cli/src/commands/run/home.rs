@@ -8,10 +8,10 @@ use std::{
 
 use anyhow::Context as _;
 use api::view::{ArtifactView, Artifacts};
-use bus::{spec::RelPath, tree::Link};
+use bus::{ids::JobId, spec::RelPath, tree::Link};
 
 use super::{draft::Root, planner::Planner};
-use crate::bring::{At, Back};
+use crate::bring::{At, Back, Unsaved};
 
 /// A file or directory that went along from outside of the current directory, or to another path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +41,58 @@ impl Home {
             _ => None,
         }
     }
+}
+
+/// Where what a job leaves may go: below the current directory, and to what the command line names. A script's text, and what it finds,
+/// are nobody's word on what is changed elsewhere.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Within {
+    /// The current directory in the job's, where that stands for one above it.
+    dir: Option<RelPath>,
+    /// What is named above the current directory, by its path in the job's.
+    named: Vec<String>,
+}
+
+impl Within {
+    /// For a job's directory that stands for this one, and paths from the current directory that lead above it.
+    pub(super) fn of(root: &Root, above: &[String]) -> Self {
+        Self {
+            dir: root.dir.clone(),
+            named: above.iter().map(|path| root.path_of(path)).collect(),
+        }
+    }
+
+    fn holds(&self, path: &str) -> bool {
+        let Some(dir) = &self.dir else { return true };
+        let is_below = |dir: &str| path.strip_prefix(dir).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        is_below(dir.as_str()) || self.named.iter().any(|named| is_below(named))
+    }
+}
+
+/// Takes out of what a job left all that would change something outside, and says of what is held back that it is.
+pub(super) fn hold_back(job: JobId, homes: &[Home], within: &Within, found: &mut Artifacts) -> Vec<Unsaved> {
+    let may = |path: &RelPath| within.holds(path.as_str()) || homes.iter().any(|home| home.place(path.as_str()).is_some());
+    let held = |path: &RelPath, is_link| Unsaved {
+        path: path.to_string(),
+        why: "it lies outside of the current directory, and the command line does not name it".to_owned(),
+        is_link,
+        job,
+    };
+    let files = found
+        .artifacts
+        .iter()
+        .filter(|file| !may(&file.path))
+        .map(|file| held(&file.path, false));
+    let links = found
+        .links
+        .iter()
+        .filter(|link| !may(&link.path))
+        .map(|link| held(&link.path, true));
+    let all = files.chain(links).collect();
+    found.artifacts.retain(|file| may(&file.path));
+    found.links.retain(|link| may(&link.path));
+    found.deleted.retain(|path| may(path));
+    all
 }
 
 /// Sorts what a job left by the directories here where it belongs: what it changed of a file or directory from elsewhere goes back
@@ -123,6 +175,41 @@ impl Planner<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_outside_is_changed_that_the_command_line_does_not_name() -> anyhow::Result<()> {
+        let root = Root {
+            path: "/p".into(),
+            dir: Some("app/src".parse()?),
+        };
+        let within = Within::of(&root, &["../conf.ini".to_owned(), "../../data".to_owned()]);
+        for (path, expected) in [
+            ("app/src/out", true),
+            ("app/conf.ini", true),
+            ("data/a/b", true),
+            ("data2", false),
+            ("app/other", false),
+            ("up", false),
+            ("app/src2/x", false),
+        ] {
+            assert_eq!(within.holds(path), expected, "{path}");
+        }
+        assert!(
+            Within::of(&Root::default(), &[]).holds("anything"),
+            "the job's directory is the current one"
+        );
+        let mut found = Artifacts {
+            links: vec![Link {
+                path: "up".parse()?,
+                target: "app".to_owned(),
+            }],
+            deleted: vec!["up2".parse()?, "app/src/x".parse()?],
+            ..Artifacts::default()
+        };
+        let held = hold_back(JobId::new(), &[], &within, &mut found);
+        assert_eq!((held.len(), found.links.len(), found.deleted.len()), (1, 0, 1));
+        Ok(())
+    }
 
     #[test]
     fn what_came_from_elsewhere_goes_back_there() -> anyhow::Result<()> {

@@ -187,7 +187,7 @@ pub(crate) async fn interruptible(verb: impl Future<Output = anyhow::Result<Exit
     match Interrupts::new(false)?.unless(verb).await {
         Ok(ended) => ended,
         Err(signal) => {
-            eprintln!("rgrid: interrupted; the same command again goes on from here");
+            crate::output::say!("interrupted; the same command again goes on from here");
             Ok(signal.into())
         }
     }

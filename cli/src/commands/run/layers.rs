@@ -9,21 +9,54 @@ use std::{
 use clap::{ArgAction, ArgMatches, Args as _, Command, FromArgMatches as _, parser::ValueSource, value_parser};
 use serde::Serialize;
 
-use super::{RunArgs, environment::EnvArgs, script};
+use super::{RunArgs, environment::EnvArgs, files::from_here, script};
 use crate::{
+    bring::Asked,
     failure::usage,
-    project::{Project, Setting},
+    output::{harmless, typed},
+    project::{Project, Setting, Wanted},
 };
 
 /// Options that choose the grid, or are about these files themselves: they are the user's alone.
 const USERS_OWN: [&str; 6] = ["url", "key", "key-file", "data-dir", "dry-run", "no-defaults"];
-/// Options that a script may not say either: it does not choose whose it is or how many jobs it becomes, nor pass on what stands
-/// in files or variables here.
-const NOT_A_SCRIPTS: [&str; 7] = ["namespace", "env-file", "batch", "each-line", "zip", "param", "array"];
+/// The options that a script's own head may say. A script may be a stranger's, and reading it is not running it: what it says must do
+/// nothing that the job could not do by itself. So it may ask for less to come back (`output`: patterns that lead out of the job's directory
+/// are rejected for everybody), and may not name files, secrets, an executor, an image, another's job, or who it is.
+const A_SCRIPTS: [&str; 26] = [
+    "cpu",
+    "memory",
+    "shm",
+    "timeout",
+    "queue-timeout",
+    "total-timeout",
+    "grace",
+    "retries",
+    "retry-on",
+    "backoff",
+    "max-backoff",
+    "max-losses",
+    "label",
+    "name",
+    "queue",
+    "priority",
+    "env",
+    "runtime",
+    "output",
+    "no-outputs",
+    "no-download",
+    "keep-deleted",
+    "keep-outputs",
+    "no-scan",
+    "no-requirements",
+    "verbose",
+];
 /// Options whose values from all places come together; any other's are those of the first place.
 const ADDED: [&str; 8] = ["env", "env-file", "label", "secret", "include", "exclude", "input", "output"];
 /// Options whose value is nobody else's business.
 const HIDDEN: [&str; 2] = ["key", "env"];
+
+/// How many characters of an option are shown at most.
+const MOST_SHOWN: usize = 400;
 
 /// What the options came to, all places heard.
 #[derive(Debug, Clone, Default)]
@@ -32,6 +65,8 @@ pub(super) struct Heard {
     pub(super) env: BTreeMap<String, String>,
     /// Its secrets: the variable, and the name.
     pub(super) secrets: BTreeMap<String, String>,
+    /// The outputs that the user, or a project that the user trusts, asks for; a script's head asks for none that others would run unasked.
+    pub(super) asked: Asked,
     /// Each option that was said, and where.
     pub(super) origins: Vec<Origin>,
 }
@@ -46,6 +81,15 @@ pub(super) struct Origin {
     pub(super) value: String,
     /// Where: the command line, a variable, or a file and its line.
     pub(super) from: String,
+}
+
+/// Who says an option, where it is not the user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Speaker {
+    /// A project's `rgrid.toml`, which the user trusts.
+    Project,
+    /// A script's head, which nobody vouches for.
+    Script,
 }
 
 /// What one place says.
@@ -64,9 +108,9 @@ pub(crate) fn hear(given: &ArgMatches, words: &[OsString]) -> anyhow::Result<Run
     let mut args = RunArgs::from_arg_matches(given)?;
     let (project, script) = if args.no_defaults { Default::default() } else { files(&args)? };
     let mut layers = Vec::new();
-    layers.extend(read(&command, project, &USERS_OWN)?);
+    layers.extend(read(&command, project, Speaker::Project)?);
     let scripts_own = layers.len();
-    layers.extend(read(&command, script, &[&USERS_OWN[..], &NOT_A_SCRIPTS[..]].concat())?);
+    layers.extend(read(&command, script, Speaker::Script)?);
     let top = Layer {
         from: String::new(),
         matches: given.clone(),
@@ -80,7 +124,10 @@ pub(crate) fn hear(given: &ArgMatches, words: &[OsString]) -> anyhow::Result<Run
         args = RunArgs::from_arg_matches(&command.try_get_matches_from(all)?)?;
     }
     origins.sort_by(|a, b| a.option.cmp(&b.option));
+    let asks = layers[..scripts_own].iter().chain([&top]);
+    let asked = asks.flat_map(|layer| layer.matches.get_many::<String>("output").into_iter().flatten());
     args.heard = Heard {
+        asked: Asked::Patterns(asked.map(|pattern| from_here(pattern)).collect()),
         env: EnvArgs::resolve(&envs),
         secrets: EnvArgs::secrets(&envs),
         origins,
@@ -90,7 +137,7 @@ pub(crate) fn hear(given: &ArgMatches, words: &[OsString]) -> anyhow::Result<Run
 
 /// What `rgrid.toml` and the script say.
 fn files(args: &RunArgs) -> anyhow::Result<(Vec<Setting>, Vec<Setting>)> {
-    let project = Project::of_here()?.run;
+    let project = Project::of_here(Wanted::Run)?.run;
     let script = match args.words.first() {
         Some(script) if !args.program => script::options(Path::new(script))?,
         _ => Vec::new(),
@@ -99,7 +146,7 @@ fn files(args: &RunArgs) -> anyhow::Result<(Vec<Setting>, Vec<Setting>)> {
 }
 
 /// Reads each setting by itself, so that a message can say where it stands.
-fn read(command: &Command, settings: Vec<Setting>, refused: &[&str]) -> anyhow::Result<Vec<Layer>> {
+fn read(command: &Command, settings: Vec<Setting>, speaker: Speaker) -> anyhow::Result<Vec<Layer>> {
     let command = command
         .clone()
         .no_binary_name(true)
@@ -127,7 +174,7 @@ fn read(command: &Command, settings: Vec<Setting>, refused: &[&str]) -> anyhow::
             )));
         }
         for option in options(&command, &raw) {
-            check(&option, &from, &words, refused)?;
+            speaker.check(&option, &values(&command, &raw, &option), &from)?;
             if ADDED.contains(&option.as_str()) {
                 continue;
             }
@@ -136,40 +183,55 @@ fn read(command: &Command, settings: Vec<Setting>, refused: &[&str]) -> anyhow::
             }
         }
         let matches = command.clone().try_get_matches_from(&words).map_err(wrong)?;
+        if let Some(variable) = EnvArgs::from_arg_matches(&matches)?.passed_on_by_a_file() {
+            return Err(usage(format!(
+                "{from}: the file asks for the variable {variable} of this machine; only rgrid.toml itself, which you trust, may: env = [\"{variable}\"]"
+            )));
+        }
         layers.push(Layer { from, matches });
     }
     Ok(layers)
 }
 
-/// Refuses an option that is not for its place.
-fn check(option: &str, from: &str, words: &[String], refused: &[&str]) -> anyhow::Result<()> {
-    if refused.contains(&option) {
-        return Err(usage(format!(
-            "{from}: --{option} cannot be said there, only on the command line; take it out"
-        )));
-    }
-    if option == "env" && refused.contains(&"env-file") && passes_on(words) {
-        return Err(usage(format!(
-            "{from}: a script cannot ask for a variable of this machine; write --env KEY=VALUE, or give --env KEY on the command line"
-        )));
-    }
-    Ok(())
-}
-
-/// Whether `--env KEY` stands in there.
-fn passes_on(words: &[String]) -> bool {
-    let mut words = words.iter();
-    while let Some(word) = words.next() {
-        let value = if word == "--env" {
-            words.next().map(String::as_str)
-        } else {
-            word.strip_prefix("--env=")
+impl Speaker {
+    /// Rejects an option that is not for its place.
+    fn check(self, option: &str, values: &[String], from: &str) -> anyhow::Result<()> {
+        let rejected = |what: &str, written: &str| {
+            let script = from.split(", line ").next().unwrap_or_default();
+            let from = harmless(from);
+            Err(usage(format!(
+                "{from}: {what}; if you want that, write it on the command line: rgrid run {written} {}",
+                typed(&[script.to_owned()], MOST_SHOWN)
+            )))
         };
-        if value.is_some_and(|value| !value.contains('=')) {
-            return true;
+        match self {
+            Self::Project if USERS_OWN.contains(&option) => Err(usage(format!(
+                "{from}: --{option} cannot be said there, only on the command line; take it out"
+            ))),
+            Self::Project => Ok(()),
+            Self::Script if !A_SCRIPTS.contains(&option) => rejected(
+                &format!("a script cannot choose --{option}, since whoever wrote it would act as you"),
+                &written(option, values),
+            ),
+            Self::Script if option == "env" && values.iter().any(|value| !value.contains('=')) => rejected(
+                "a script cannot ask for a variable of this machine; it may say --env KEY=VALUE",
+                &written(option, values),
+            ),
+            Self::Script if option == "runtime" && values.iter().any(|value| value.starts_with("image:")) => {
+                rejected("a script cannot choose an image", &written(option, values))
+            }
+            Self::Script => Ok(()),
         }
     }
-    false
+}
+
+/// An option as it is written on the command line.
+fn written(option: &str, values: &[String]) -> String {
+    if values.is_empty() {
+        return format!("--{option}");
+    }
+    let words: Vec<String> = values.iter().map(|value| format!("--{option}={value}")).collect();
+    typed(&words, MOST_SHOWN)
 }
 
 /// The words that the lower layers add to the command line, and where every option comes from.

@@ -43,7 +43,7 @@ use serde_json::json;
 
 pub(crate) use self::{args::RunArgs, layers::hear};
 use self::{
-    home::Home,
+    home::{Home, Within},
     interrupt::Interrupts,
     missed::{Known, LastWords, Missed},
     plan::{Plan, Wishes, plan},
@@ -51,7 +51,7 @@ use self::{
     wait::{Manner, Waited, wait},
 };
 use crate::{
-    bring::Sent,
+    bring::{Asked, Sent},
     client::Client,
     failure::usage,
     output::{print_json, print_line},
@@ -92,7 +92,7 @@ pub(crate) async fn run(mut args: RunArgs) -> anyhow::Result<ExitCode> {
         Answered::Interrupted(signal) => return Ok(signal.into()),
     };
     if submitted.reused {
-        eprintln!("rgrid: the same ran before: this is the result of job {}", submitted.id);
+        crate::output::say!("the same ran before: this is the result of job {}", submitted.id);
     }
     if args.detach {
         submitted.warning.iter().for_each(|warning| say::warning(warning));
@@ -109,7 +109,7 @@ pub(crate) async fn run(mut args: RunArgs) -> anyhow::Result<ExitCode> {
         } else {
             "is submitted"
         };
-        eprintln!("rgrid: job {} {how}", submitted.id);
+        crate::output::say!("job {} {how}", submitted.id);
     }
     let shown = Shown {
         no_download: args.no_download,
@@ -141,6 +141,10 @@ pub(crate) struct Brought {
     homes: Vec<Home>,
     /// The directory that stands for the job's own: its outputs are saved there.
     base: PathBuf,
+    /// Where what it leaves may go.
+    within: Within,
+    /// What the user asked for by name, of what others would run unasked.
+    asked: Asked,
     /// What it was given, to tell what is here as it was sent.
     given: Sent,
     /// The paths of all of it, and where they are meant from; nothing where that is not known, or the user left things out, and knows.
@@ -156,6 +160,8 @@ impl Brought {
         Self {
             homes: std::mem::take(&mut plan.homes),
             base: plan.root.path.clone(),
+            within: std::mem::take(&mut plan.within),
+            asked: args.heard.asked.clone(),
             given: Sent::default(),
             known: args.files.exclude.is_empty().then(|| known(args, plan, cwd, sent)),
         }
@@ -249,9 +255,9 @@ async fn end(client: &Client, args: Shown, job: &JobView, (brought, words): (&Br
     }
     // A script's own exit code says it all, as it does here.
     if let Some(message) = &job.message {
-        eprintln!("rgrid: job {}: {message}", job.id);
+        crate::output::say!("job {}: {message}", job.id);
     } else if job.exit_code.is_none() {
-        eprintln!("rgrid: job {} is {}", job.id, job.state);
+        crate::output::say!("job {} is {}", job.id, job.state);
     }
     missed.iter().for_each(say::missed);
     saved.say(job.id, args.verbose);

@@ -10,7 +10,14 @@ use std::{
 
 use bus::{spec::RelPath, tree::Link};
 
-use super::{dependencies::Declared, draft::Root, files::FileArgs, found::Scanned, home::Home, planner::Planner};
+use super::{
+    dependencies::Declared,
+    draft::Root,
+    files::FileArgs,
+    found::Scanned,
+    home::{Home, Within},
+    planner::Planner,
+};
 use crate::failure::usage;
 
 /// What is to be run, with which files.
@@ -36,6 +43,8 @@ pub(super) struct Plan {
     pub(super) stdin: Option<PathBuf>,
     /// What goes along from elsewhere, or to elsewhere.
     pub(super) homes: Vec<Home>,
+    /// Where what it leaves may go.
+    pub(super) within: Within,
     /// What to call it, where its command does not begin with the script.
     pub(super) named: Option<String>,
     /// What was found that the script needs.
@@ -154,6 +163,7 @@ fn plan_all(cwd: &Path, runs: &[Vec<OsString>], wishes: &Wishes<'_>, is_one: boo
             .into_iter()
             .map(|home| home.within(&root))
             .collect(),
+        within: Within::of(&root, &planner.above),
         root,
         env: planner.env,
         dependencies,

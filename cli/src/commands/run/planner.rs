@@ -40,6 +40,8 @@ pub(super) struct Planner<'a> {
     /// Directories of here that arguments name something in that is not here: the job may make it there.
     pub(super) parents: BTreeSet<String>,
     pub(super) homes: Vec<Home>,
+    /// What the command line names above the current directory, from there.
+    pub(super) above: Vec<String>,
     /// Variables that the script's first line sets.
     pub(super) env: BTreeMap<String, String>,
 }
@@ -73,6 +75,7 @@ impl<'a> Planner<'a> {
             draft: Draft::default(),
             parents: BTreeSet::new(),
             homes: Vec::new(),
+            above: Vec::new(),
             env: BTreeMap::new(),
         })
     }
@@ -283,6 +286,7 @@ impl Planner<'_> {
             match place(self.cwd, &self.ground.top, word).map_err(|error| usage(format!("cannot send {shown}: {}", cause(&error))))? {
                 // Above the current directory, within its project: it keeps its place from here.
                 Place::Inside { path, .. } if path.starts_with("..") => {
+                    self.above.push(path.clone());
                     let slash = if word.ends_with('/') { "/" } else { "" };
                     (path.clone(), format!("{path}{slash}"))
                 }

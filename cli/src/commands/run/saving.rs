@@ -7,13 +7,12 @@ use bus::{
     spec::JobSpec,
     tree::{MAX_TREE_BYTES, Tree},
 };
-use futures::StreamExt as _;
 use reqwest::Method;
 
 use super::{Brought, Shown, home};
 use crate::{
     bring::{Manner, Report, Sent, Whither, bring},
-    client::Client,
+    client::{Client, bounded::whole},
     output::{counted, size},
 };
 
@@ -34,13 +33,13 @@ impl Saved {
         let report = &self.report;
         if verbose && !self.outputs.is_empty() {
             let outputs = counted(report.saved.len() + report.same, "output");
-            eprintln!("rgrid: {outputs} ({}) came back", size(report.bytes));
+            crate::output::say!("{outputs} ({}) came back", size(report.bytes));
         }
         if verbose && !report.removed.is_empty() {
-            eprintln!("rgrid: removed {}, as the job did", counted(report.removed.len(), "file"));
+            crate::output::say!("removed {}, as the job did", counted(report.removed.len(), "file"));
         }
         for line in report.lines(&job) {
-            eprintln!("rgrid: {}", crate::output::harmless(&line));
+            crate::output::say!("{line}");
         }
         if report.left > 0 {
             let why = if self.was_killed {
@@ -50,7 +49,7 @@ impl Saved {
             };
             let stay = if report.left == 1 { "stays" } else { "stay" };
             let files = counted(report.left, "file");
-            eprintln!("rgrid: {files} that the job removed {stay} here, since {why}");
+            crate::output::say!("{files} that the job removed {stay} here, since {why}");
         }
     }
 }
@@ -71,7 +70,10 @@ pub(super) async fn save(client: &Client, args: Shown, job: &JobView, brought: &
     }
     let outcome = last.and_then(|attempt| attempt.outcome.as_ref());
     let ended_itself = matches!(outcome, Some(AttemptOutcome::Finished(Outcome::Succeeded | Outcome::Failed { .. })));
-    let mut report = Report::default();
+    let mut report = Report {
+        unsaved: home::hold_back(job.id, &brought.homes, &brought.within, &mut found),
+        ..Report::default()
+    };
     for (dir, back) in home::sort(&brought.homes, &brought.base, &found)? {
         let whither = Whither {
             job: job.id,
@@ -81,7 +83,8 @@ pub(super) async fn save(client: &Client, args: Shown, job: &JobView, brought: &
                 failed: job.state != State::Succeeded,
             },
             sent: &brought.given,
-            removes: ended_itself,
+            removes: ended_itself && report.is_whole(),
+            asked: &brought.asked,
         };
         report.add(bring(client, whither, back).await);
     }
@@ -111,12 +114,7 @@ async fn given(client: &Client, job: JobId) -> anyhow::Result<Sent> {
     let tree = match &spec.tree {
         Some(reference) => {
             let request = client.request(Method::GET, &format!("/v1/files/{}", reference.sha256));
-            let mut chunks = client.send(request).await?.bytes_stream();
-            let mut json = Vec::new();
-            while let Some(chunk) = chunks.next().await {
-                json.extend_from_slice(&chunk?);
-                anyhow::ensure!(json.len() <= MAX_TREE_BYTES, "the list of inputs is too long");
-            }
+            let json = whole(client.send(request).await?, MAX_TREE_BYTES).await?;
             Tree::read(&json, &spec.inputs)?
         }
         None => Tree::default(),

@@ -15,31 +15,31 @@ use crate::{
 
 /// The connection is lost, and will be tried again.
 pub(crate) fn connection_lost(error: &Error) {
-    eprintln!("rgrid: {error} Trying again; the job goes on meanwhile.");
+    crate::output::say!("{error} Trying again; the job goes on meanwhile.");
 }
 
 /// A part of the log is not there any more.
 pub(crate) fn gap(job: JobId, bytes: u64) {
-    eprintln!("rgrid: {bytes} bytes of the log are gone until the job has ended; then `rgrid logs {job}` has all of it");
+    crate::output::say!("{bytes} bytes of the log are gone until the job has ended; then `rgrid logs {job}` has all of it");
 }
 
 /// What the user should know of a job that waits.
 pub(super) fn warning(warning: &str) {
-    eprintln!("rgrid: {warning}");
+    crate::output::say!("{warning}");
 }
 
 /// What the user should know of what stands here: said once, however many jobs it holds for.
 pub(super) fn once(sentence: &str) {
     static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     if SAID.lock().insert(sentence.to_owned()) {
-        eprintln!("rgrid: {sentence}");
+        crate::output::say!("{sentence}");
     }
 }
 
 /// What a job waits for that is not ready.
 pub(crate) fn waiting(job: &JobView) {
     if let Some(words) = words_of_wait(job, Utc::now()) {
-        eprintln!("rgrid: {words}");
+        crate::output::say!("{words}");
     }
 }
 
@@ -51,39 +51,41 @@ pub(super) fn attempt(job: JobId, attempts: &[AttemptView], number: u32) {
         .unwrap_or_default();
     let before = numbered(number.saturating_sub(1)).and_then(|attempt| attempt.outcome.as_ref());
     match before {
-        _ if number == 1 => eprintln!("rgrid: job {job} runs{on}"),
+        _ if number == 1 => crate::output::say!("job {job} runs{on}"),
         Some(AttemptOutcome::Lost(LostAttempt::Lost { cause })) => {
-            eprintln!(
-                "rgrid: attempt {} was given up: {}; attempt {number} begins{on}",
+            crate::output::say!(
+                "attempt {} was given up: {}; attempt {number} begins{on}",
                 number - 1,
                 describe_loss(cause)
             );
         }
         Some(AttemptOutcome::Lost(LostAttempt::Returned)) => {
-            eprintln!("rgrid: attempt {} was {RETURNED}; attempt {number} begins{on}", number - 1);
+            crate::output::say!("attempt {} was {RETURNED}; attempt {number} begins{on}", number - 1);
         }
         Some(AttemptOutcome::Lost(LostAttempt::Interrupted)) => {
-            eprintln!("rgrid: attempt {} was {INTERRUPTED}; attempt {number} begins{on}", number - 1);
+            crate::output::say!("attempt {} was {INTERRUPTED}; attempt {number} begins{on}", number - 1);
         }
         Some(AttemptOutcome::Lost(LostAttempt::Expired { .. }) | AttemptOutcome::Finished(_)) | None => {
-            eprintln!("rgrid: attempt {number} begins{on}");
+            crate::output::say!("attempt {number} begins{on}");
         }
     }
 }
 
 /// The job goes on without us.
 pub(super) fn detached(job: JobId) {
-    eprintln!("rgrid: job {job} goes on; `rgrid logs -f {job}` follows it, `rgrid cancel {job}` ends it");
+    crate::output::say!("job {job} goes on; `rgrid logs -f {job}` follows it, `rgrid cancel {job}` ends it");
 }
 
 /// A cancellation could not be asked for.
 pub(super) fn not_cancelled(what: &str, id: &str, error: &Error) {
-    eprintln!("rgrid: {what} could not be cancelled, and goes on: {error} `rgrid cancel {id}` ends it once the grid answers");
+    crate::output::say!("{what} could not be cancelled, and goes on: {error} `rgrid cancel {id}` ends it once the grid answers");
 }
 
 /// The user did not wait for a job's outputs.
 pub(super) fn unsaved(job: JobId) {
-    eprintln!("rgrid: interrupted while the outputs were being saved: those that were are whole; `rgrid download {job}` fetches the rest");
+    crate::output::say!(
+        "interrupted while the outputs were being saved: those that were are whole; `rgrid download {job}` fetches the rest"
+    );
 }
 
 /// A file of here that the job did not find.
@@ -91,10 +93,10 @@ pub(super) fn missed(missed: &Missed) {
     match missed {
         Missed::Here(name) => {
             let (quoted, name) = (harmless(&shell_words::quote(name)), harmless(name));
-            eprintln!("rgrid: {name} is here, and was not sent along; --include {quoted} sends it");
+            crate::output::say!("{name} is here, and was not sent along; --include {quoted} sends it");
         }
-        Missed::Absolute(name) => eprintln!(
-            "rgrid: {} is here, and a job sees only what lies in its own directory: give it to the script as an argument, or name it by a relative path",
+        Missed::Absolute(name) => crate::output::say!(
+            "{} is here, and a job sees only what lies in its own directory: give it to the script as an argument, or name it by a relative path",
             harmless(name)
         ),
     }

@@ -100,7 +100,7 @@ async fn send(client: &Client, args: &RunArgs, plan: &Plan, members: &[Member]) 
     if !hashed.is_empty() {
         let sent = upload(client, hashed.clone()).await?;
         if args.verbose || sent.is_much() {
-            eprintln!("rgrid: {sent}");
+            crate::output::say!("{sent}");
         }
     }
     for content in plan.dependencies.iter().flat_map(Declared::made) {

@@ -56,7 +56,7 @@ pub(super) async fn submit(client: &Client, args: &RunArgs, plan: Plan, policies
         }
         Err(signal) => {
             let command = id.map_or_else(|| "rgrid list".to_owned(), |id| format!("rgrid status {id}"));
-            eprintln!("rgrid: interrupted before the grid answered: the job may be accepted; `{command}` tells");
+            crate::output::say!("interrupted before the grid answered: the job may be accepted; `{command}` tells");
             Answered::Interrupted(signal)
         }
     })

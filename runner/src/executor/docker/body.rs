@@ -3,7 +3,8 @@
 use std::{collections::HashMap, path::Path};
 
 use bollard::models::{
-    ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountBindOptions, MountType, ResourcesUlimits, SystemInfo,
+    ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountBindOptions, MountType, ResourcesUlimits,
+    RestartPolicy, RestartPolicyNameEnum, SystemInfo,
 };
 use bus::dependencies::Kind;
 use rustix::process::{Resource, getrlimit};
@@ -11,7 +12,7 @@ use rustix::process::{Resource, getrlimit};
 use super::{Config, image::Image};
 use crate::{
     executor::{Error, Launch, Packages, process::mark::ProcessId},
-    secrets,
+    secrets, users,
 };
 
 /// Where a container has its work directory.
@@ -20,8 +21,11 @@ pub(crate) const WORK: &str = "/work";
 const SECRETS: &str = "/run/rgrid-secrets";
 /// Where it finds its packages.
 pub(crate) const PACKAGES: &str = "/opt/rgrid/packages";
-/// The user and group of a job when the runner is root: `nobody`, who owns nothing.
+/// The user and group of a job when the runner is root and has no users for its jobs: `nobody`, who owns nothing.
 const NOBODY: u32 = 65534;
+
+/// How much sooner than others the kernel ends a job's processes where memory runs out, in thousandths of it all.
+const OOM_SCORE: i64 = 500;
 
 /// The label of the runner's process: a container is left over if that is gone.
 pub(super) const RUNNER: &str = "rgrid.runner";
@@ -86,7 +90,15 @@ fn host(name: &str) -> Option<String> {
     fits.then(|| name.to_owned())
 }
 
-/// The runner's own limits, which its plain processes inherit.
+impl Setting {
+    /// User and group of this command: its own, where the runner may give its directories away.
+    fn user_of(&self, launch: &Launch) -> (u32, u32) {
+        let own = launch.user.filter(|_| self.hand_over);
+        own.map_or(self.user, |own| (own.user, own.user))
+    }
+}
+
+/// The runner's own limits, which its plain processes inherit; but no core dump, which holds a job's secrets, unless it asks for one.
 fn ulimits() -> Vec<ResourcesUlimits> {
     let number = |limit: Option<u64>| limit.map_or(-1, |limit| i64::try_from(limit).unwrap_or(-1));
     [("nofile", Resource::Nofile), ("core", Resource::Core)]
@@ -95,7 +107,7 @@ fn ulimits() -> Vec<ResourcesUlimits> {
             let limit = getrlimit(resource);
             ResourcesUlimits {
                 name: Some(name.to_owned()),
-                soft: Some(number(limit.current)),
+                soft: Some(if resource == Resource::Core { 0 } else { number(limit.current) }),
                 hard: Some(number(limit.maximum)),
             }
         })
@@ -130,7 +142,8 @@ pub(super) fn of(
     if let (Some(Packages { kind: Kind::Pip, .. }), Some(program)) = (&launch.packages, interpreter.first_mut()) {
         *program = format!("{PACKAGES}/bin/python");
     }
-    let note = config.note.as_ref().map(|note| (NOTE, note.display().to_string()));
+    // Always there: an image brings labels of its own.
+    let note = config.note.as_ref().map(|note| note.display().to_string()).unwrap_or_default();
     let labels = [
         ("rgrid.job", launch.job.to_string()),
         ("rgrid.attempt", launch.attempt.to_string()),
@@ -138,8 +151,8 @@ pub(super) fn of(
         (WORKER, config.worker.to_string()),
         (RUNNER, runner.to_string()),
         (MACHINE, machine()),
+        (NOTE, note),
     ];
-    let labels = labels.into_iter().chain(note);
     Ok(ContainerCreateBody {
         image: Some(image.id.clone()),
         // An image's own entry point would change what the command means.
@@ -150,17 +163,25 @@ pub(super) fn of(
                 .collect(),
         ),
         env: Some(environment(launch, image, setting, has_init)),
-        user: Some(format!("{}:{}", setting.user.0, setting.user.1)),
+        user: Some({
+            let (user, group) = setting.user_of(launch);
+            format!("{user}:{group}")
+        }),
         working_dir: Some(work_dir(launch)),
         // In the network of another it has the name that it has there.
         hostname: setting.host.clone().filter(|_| !config.network.as_deref().is_some_and(is_shared)),
+        // An image's own check would run in the container all the while, beside the job.
+        healthcheck: Some(HealthConfig {
+            test: Some(vec!["NONE".to_owned()]),
+            ..HealthConfig::default()
+        }),
         // Open until what there is to read was sent, and then at its end.
         open_stdin: Some(launch.stdin.is_some()),
         stdin_once: Some(launch.stdin.is_some()),
         attach_stdin: Some(launch.stdin.is_some()),
         attach_stdout: Some(true),
         attach_stderr: Some(true),
-        labels: Some(labels.map(|(name, value)| (name.to_owned(), value)).collect()),
+        labels: Some(labels.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()),
         host_config: Some(host_config(launch, config, setting, has_init)?),
         ..ContainerCreateBody::default()
     })
@@ -199,12 +220,20 @@ fn host_config(launch: &Launch, config: &Config, setting: &Setting, has_init: bo
         memory_swap: memory,
         // Nothing means 64 MiB.
         shm_size: (shm > 0).then_some(shm),
-        ulimits: Some(setting.ulimits.clone()),
+        ulimits: Some(limits(launch, setting)),
         nano_cpus: cpu.map(|milli| i64::from(milli) * 1_000_000),
         pids_limit: Some(config.pids),
         cap_drop: Some(vec!["ALL".to_owned()]),
         security_opt: Some(vec!["no-new-privileges".to_owned()]),
         readonly_rootfs: Some(true),
+        // Whatever the daemon's own defaults are: no other container joins, and none begins again by itself.
+        ipc_mode: Some("private".to_owned()),
+        restart_policy: Some(RestartPolicy {
+            name: Some(RestartPolicyNameEnum::NO),
+            maximum_retry_count: None,
+        }),
+        // Where the machine runs out of memory, a job goes before the daemon, the runner and its neighbours.
+        oom_score_adj: Some(OOM_SCORE),
         init: Some(has_init),
         network_mode: config.network.clone(),
         // The output is read as it comes. What is stored besides is for a runner that restarts, and bounded: 192 MiB at most
@@ -219,6 +248,20 @@ fn host_config(launch: &Launch, config: &Config, setting: &Setting, has_init: bo
         }),
         ..HostConfig::default()
     })
+}
+
+/// The runner's own limits; but what a program with secrets had in its memory is written to no file.
+fn limits(launch: &Launch, setting: &Setting) -> Vec<ResourcesUlimits> {
+    let mut limits = setting.ulimits.clone();
+    if !launch.secrets.is_empty() {
+        limits.retain(|limit| limit.name.as_deref() != Some("core"));
+        limits.push(ResourcesUlimits {
+            name: Some("core".to_owned()),
+            soft: Some(0),
+            hard: Some(0),
+        });
+    }
+    limits
 }
 
 fn mounts(launch: &Launch) -> Result<Vec<Mount>, Error> {
@@ -269,7 +312,7 @@ fn environment(launch: &Launch, image: &Image, setting: &Setting, has_init: bool
     let directory = work_dir(launch);
     let mut variables = HashMap::from([("HOME", "/tmp"), ("TMPDIR", "/tmp"), ("PWD", directory.as_str())]);
     let has = |name: &str| image.variables.contains(name);
-    let user = match setting.user.0 {
+    let user = match setting.user_of(launch).0 {
         0 => "root",
         NOBODY => "nobody",
         _ => "rgrid",
@@ -312,18 +355,12 @@ pub(super) async fn hand_over(launch: &Launch, setting: &Setting) -> Result<bool
     if !setting.hand_over {
         return Ok(false);
     }
-    let (user, group) = setting.user;
+    let (user, group) = setting.user_of(launch);
     if let Some(file) = own {
         std::os::unix::fs::lchown(file, Some(user), Some(group)).map_err(cannot)?;
     }
     let directories = [launch.work_dir.clone(), launch.scratch_dir.clone()];
-    let give = move || {
-        for entry in directories.iter().flat_map(walkdir::WalkDir::new) {
-            std::os::unix::fs::lchown(entry?.path(), Some(user), Some(group))?;
-        }
-        Ok::<(), std::io::Error>(())
-    };
-    let given = tokio::task::spawn_blocking(give).await;
+    let given = tokio::task::spawn_blocking(move || users::give(&directories, user, group)).await;
     given
         .map_err(|error| Error::Broken(error.to_string()))?
         .map_err(|error| Error::Broken(format!("the job's directories could not be given to the user it runs as: {error}")))?;

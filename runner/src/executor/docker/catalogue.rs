@@ -3,32 +3,28 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use async_compression::tokio::bufread::ZstdDecoder;
 use async_nats::jetstream;
-use bollard::query_parameters::ImportImageOptions;
 use bus::{
     files::{self, Files},
     image::{Entry, ImageName},
     stream::sys,
 };
-use futures::TryStreamExt as _;
-use tokio::{fs::File, io::BufReader, sync::mpsc, time::timeout};
-use tokio_util::io::ReaderStream;
+use tokio::sync::mpsc;
 use tracing::info;
 
 use super::{
-    archive,
     image::{Image, Images},
+    load,
 };
-use crate::{executor::Error, patience::patiently, stage::chain};
-
-/// Bytes that are handed to the daemon at once.
-const CHUNK: usize = 256 << 10;
-/// How long the daemon may be silent over what it was handed: it unpacks all of an image before it says anything.
-const SILENCE: Duration = Duration::from_secs(600);
+use crate::{
+    executor::{Error, runtimes::OWN},
+    leftovers::make_way,
+    patience::patiently,
+    stage::chain,
+};
 
 /// Where the grid's images are found.
 #[derive(Debug, Clone)]
@@ -46,10 +42,8 @@ impl Catalogue {
     /// If the directory for archives cannot be made.
     pub(crate) fn new(js: jetstream::Context, files: Files, work_dir: &Path) -> io::Result<Self> {
         let spool = work_dir.join("images");
-        match std::fs::remove_dir_all(&spool) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => std::fs::create_dir_all(&spool)?,
-        }
+        make_way(&spool)?;
+        std::fs::create_dir_all(&spool)?;
         Ok(Self { js, files, spool })
     }
 
@@ -71,7 +65,7 @@ impl Catalogue {
     /// Fetches an image's archive, all of it before the daemon sees a byte, and has the daemon load it.
     ///
     /// # Errors
-    /// [`Error::Unrunnable`] if the archive is gone, damaged, or holds something else; [`Error::Broken`] if the disk or the
+    /// [`Error::Unrunnable`] if the archive is gone, damaged, or does not hold the image; [`Error::Broken`] if the disk or the
     /// store fails.
     pub(super) async fn load(
         &self,
@@ -95,15 +89,40 @@ impl Catalogue {
         let fetch = || self.files.get_file(&entry.pushed.archive, &path, false);
         let fetched = patiently("fetch an image's archive", fetch).await;
         fetched.map_err(|error| unfetched(name, error))?;
-        check(name, &path).await?;
-        hand_over(images, name, &path).await?;
+        let size = entry.pushed.size;
+        let loaded = load::load(images.client(), &path, &entry.pushed.id, load::bytes_max(size)).await;
+        let id = loaded.map_err(|error| unloaded(name, &error))?;
         drop(spool);
+        name_it(images, name, &id).await?;
         images.forget(wanted);
         images.changed_now();
-        let image = images.find(wanted).await?.ok_or_else(|| other(name, "does not hold that image"))?;
+        let image = images.find_as(wanted, &id).await?;
+        let image = image.ok_or_else(|| Error::Broken(format!("Docker loaded image {name} as {id}, and does not have it")))?;
         tell(format!("loaded image {name} in {:.1} s", begun.elapsed().as_secs_f64()));
         Ok(image)
     }
+}
+
+/// What Docker calls an image that came from the grid's store: one of rgrid's own by its name, any other by its content, below rgrid's own
+/// name, since whoever else uses this Docker means another registry's by `debian:13`.
+fn name_here(name: &ImageName, id: &str) -> String {
+    if name.as_str().starts_with(OWN) {
+        return name.to_string();
+    }
+    format!("{OWN}kept:{}", id.trim_start_matches("sha256:"))
+}
+
+/// Gives a loaded image the name that keeps it from being pruned. A name that means something already keeps its meaning.
+async fn name_it(images: &Images, name: &ImageName, id: &str) -> Result<(), Error> {
+    let here = name_here(name, id);
+    images.forget(&here);
+    if images.find(&here).await?.is_some() {
+        return Ok(());
+    }
+    let tagged = load::tag(images.client(), id, &here).await;
+    tagged.map_err(|error| Error::Broken(format!("Docker could not name image {id} `{here}`: {error}")))?;
+    images.forget(&here);
+    Ok(())
 }
 
 fn unfetched(name: &ImageName, error: files::Error) -> Error {
@@ -119,54 +138,25 @@ fn unfetched(name: &ImageName, error: files::Error) -> Error {
     }
 }
 
-fn other(name: &ImageName, words: &str) -> Error {
+fn unloaded(name: &ImageName, error: &load::Error) -> Error {
     Error::Unrunnable(format!(
-        "the archive of image `{name}` that the grid keeps {words}: push it again (`rgrid image push {name}`)"
+        "image `{name}`, which the grid keeps, cannot be loaded: {error}; push it again (`rgrid image push {name}`)"
     ))
 }
 
-/// Makes sure that an archive brings the image of this name and no other: Docker would give each name in it a new meaning here.
-async fn check(name: &ImageName, path: &Path) -> Result<(), Error> {
-    let path = path.to_owned();
-    let read = tokio::task::spawn_blocking(move || archive::names(zstd::Decoder::new(std::fs::File::open(path)?)?));
-    let read = read.await.map_err(io::Error::other).flatten();
-    let mut names = read.map_err(|error| other(name, &format!("cannot be read ({error})")))?;
-    let held = names.remove(name.as_str());
-    match names.first() {
-        Some(another) => Err(other(
-            name,
-            &format!("holds the image `{another}`, and would give that name a new meaning here"),
-        )),
-        None if held => Ok(()),
-        None => Err(other(name, "does not hold that image")),
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-async fn hand_over(images: &Images, name: &ImageName, path: &Path) -> Result<(), Error> {
-    let refused = |why: &str| {
-        Error::Unrunnable(format!(
-            "Docker did not take image `{name}`, which the grid keeps: {why}; push it again (`rgrid image push {name}`)"
-        ))
-    };
-    let file = File::open(path)
-        .await
-        .map_err(|error| Error::Broken(format!("cannot read {}: {error}", path.display())))?;
-    let archive = ReaderStream::with_capacity(ZstdDecoder::new(BufReader::with_capacity(CHUNK, file)), CHUNK);
-    let quiet = ImportImageOptions {
-        quiet: true,
-        ..ImportImageOptions::default()
-    };
-    let mut steps = std::pin::pin!(images.client().import_image_stream(quiet, archive, None));
-    loop {
-        match timeout(SILENCE, steps.try_next()).await {
-            Ok(Ok(Some(step))) => {
-                if let Some(error) = step.error_detail.and_then(|detail| detail.message) {
-                    return Err(refused(&error));
-                }
-            }
-            Ok(Ok(None)) => return Ok(()),
-            Ok(Err(error)) => return Err(refused(&error.to_string())),
-            Err(_) => return Err(refused(&format!("it said nothing for {} s", SILENCE.as_secs()))),
+    #[test]
+    fn only_rgrid_s_own_names_are_given_to_what_the_grid_keeps() {
+        let id = "sha256:00ff";
+        for (name, here) in [
+            ("rgrid/python:3.11", "rgrid/python:3.11"),
+            ("debian:13", "rgrid/kept:00ff"),
+            ("lab.example:5000/science:2", "rgrid/kept:00ff"),
+        ] {
+            assert_eq!(name_here(&name.parse().expect(name), id), here);
         }
     }
 }

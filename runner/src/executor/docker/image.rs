@@ -124,6 +124,20 @@ impl Images {
         Ok(Some(image))
     }
 
+    /// The image of that id, if it is there, from now on under a name that Docker need not know.
+    ///
+    /// # Errors
+    /// As [`Self::find`] has it.
+    pub(super) async fn find_as(&self, name: &str, id: &str) -> Result<Option<Image>, Error> {
+        let Some(image) = self.find(id).await? else { return Ok(None) };
+        let image = Image {
+            name: name.to_owned(),
+            ..image
+        };
+        self.seen.lock().insert(name.to_owned(), (image.clone(), Instant::now()));
+        Ok(Some(image))
+    }
+
     /// All images that have names, each with its id.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ use std::{
 use async_trait::async_trait;
 use bollard::{
     container::AttachContainerResults,
-    query_parameters::{AttachContainerOptions, CreateContainerOptions, InspectContainerOptions, StartContainerOptions},
+    query_parameters::{AttachContainerOptions, InspectContainerOptions, StartContainerOptions},
 };
 use bus::{dependencies::Kind, ids::WorkerId, spec::ExecutorKind};
 use parking_lot::Mutex;
@@ -30,7 +30,8 @@ use self::{
     body::Setting,
     catalogue::Catalogue,
     container::{Container, ContainerHandle},
-    image::{Image, Images},
+    guard::Guard,
+    image::Images,
     output::{Source, Tap},
     program::Program,
 };
@@ -40,11 +41,14 @@ use super::{
     runtimes::Runtimes,
 };
 
-mod archive;
+pub mod archive;
 mod body;
 pub(crate) mod catalogue;
 mod container;
+mod create;
+mod guard;
 mod image;
+pub mod load;
 mod output;
 mod program;
 mod stored;
@@ -103,6 +107,9 @@ pub struct Docker {
     images: Images,
     catalogue: Mutex<Option<Catalogue>>,
     setting: Setting,
+    guard: Guard,
+    /// Where the daemon listens on this machine.
+    socket: Option<String>,
     version: String,
     platform: String,
     /// Whether the daemon has an init process to give (`docker-init`); believed until it says otherwise.
@@ -128,10 +135,15 @@ impl Docker {
         let info = timeout(CONNECT_TIMEOUT, client.info()).await.map_err(silent)?.map_err(broken)?;
         let server = timeout(CONNECT_TIMEOUT, client.version()).await.map_err(silent)?.map_err(broken)?;
         let runner = proc::this_process().map_err(|error| Error::Broken(error.to_string()))?;
+        let socket = create::socket(std::env::var("DOCKER_HOST").ok());
+        let guard = Guard::of(&client, &info, socket.as_deref(), config.network.as_deref()).await;
+        guard.keep().await;
         Ok(Self {
             images: Images::new(client.clone(), config.pull_stall),
             catalogue: Mutex::default(),
             setting: Setting::of(&info),
+            guard,
+            socket,
             version: info.server_version.unwrap_or_default(),
             platform: image::platform(&server.os.unwrap_or_default(), &server.arch.unwrap_or_default()),
             has_init: AtomicBool::new(true),
@@ -148,6 +160,17 @@ impl Docker {
         &self.version
     }
 
+    /// Why containers here may reach the cloud's metadata service, if they may.
+    #[must_use]
+    pub fn metadata_open(&self) -> Option<String> {
+        self.guard.open()
+    }
+
+    /// Sets the rules again that keep containers from the cloud's metadata service, if something cleared them.
+    pub async fn keep_guarded(&self) {
+        self.guard.keep().await;
+    }
+
     /// Whether the daemon is there.
     async fn answers(&self) -> bool {
         matches!(timeout(LOOK_TIMEOUT, self.client.ping()).await, Ok(Ok(_)))
@@ -157,28 +180,6 @@ impl Docker {
     pub async fn close(&self, grace: Duration) -> bool {
         self.tasks.close();
         timeout(grace, self.tasks.wait()).await.is_ok()
-    }
-
-    async fn create(&self, launch: &Launch, image: &Image) -> Result<Container, Error> {
-        let has_init = self.has_init.load(Ordering::Relaxed);
-        let body = body::of(launch, image, &self.config, &self.setting, has_init, self.runner)?;
-        let name = CreateContainerOptions {
-            name: Some(body::name(launch)),
-            ..CreateContainerOptions::default()
-        };
-        let (client, tasks) = (self.client.clone(), self.tasks.clone());
-        // A task of its own: given up half-way, what the daemon made all the same is removed.
-        let creating = self.tasks.spawn(async move {
-            let created = client.create_container(Some(name), body).await?;
-            Ok(Container::new(client, created.id, tasks))
-        });
-        match creating.await.map_err(|error| Error::Broken(error.to_string()))? {
-            Ok(container) => Ok(container),
-            Err(error) => {
-                self.images.forget(&image.name);
-                Err(refused("create", &error))
-            }
-        }
     }
 
     /// Attaches before the start, so that nothing of the output is lost.

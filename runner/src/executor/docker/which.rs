@@ -103,7 +103,10 @@ impl Docker {
                 entry.name, entry.pushed.platform, self.platform
             )));
         }
-        let load = async || catalogue.load(&self.images, name, entry, launch.notice.as_ref()).await;
+        let load = async || match self.images.find_as(name, &entry.pushed.id).await? {
+            Some(image) => Ok(image),
+            None => catalogue.load(&self.images, name, entry, launch.notice.as_ref()).await,
+        };
         self.images.once(name, load).await
     }
 }

@@ -75,24 +75,23 @@ impl Link {
         self.commands.lock().is_none()
     }
 
-    /// Has a command started: `body` is an encoded [`super::wire::Command`].
-    ///
-    /// # Errors
-    /// If the helper is gone.
-    pub(super) async fn spawn(&self, id: u64, tell_pid: bool, body: &[u8], stdout: OwnedFd, stderr: OwnedFd) -> io::Result<Arc<Ending>> {
+    /// How many commands it has; as many as can be once it is gone.
+    pub(super) fn load(&self) -> usize {
+        self.commands.lock().as_ref().map_or(usize::MAX, HashMap::len)
+    }
+
+    /// Takes a command on, which is to be started then; with `alone`, only if it has no other one.
+    pub(super) fn enter(self: &Arc<Self>, id: u64, alone: bool) -> Option<Entered> {
+        let mut commands = self.commands.lock();
+        let commands = commands.as_mut().filter(|commands| !alone || commands.is_empty())?;
         let ending = Arc::new(Ending::default());
-        match self.commands.lock().as_mut() {
-            Some(commands) => commands.insert(id, Arc::clone(&ending)),
-            None => return Err(io::ErrorKind::BrokenPipe.into()),
-        };
-        let packet = spawn_packet(id, tell_pid, body);
-        let file = if body.len() > INLINE_MAX { Some(in_memory(body)?) } else { None };
-        let files: Vec<BorrowedFd<'_>> = [&stdout, &stderr].into_iter().chain(&file).map(|file| file.as_fd()).collect();
-        if let Err(error) = self.send(&packet, &files).await {
-            self.forget(id);
-            return Err(error);
-        }
-        Ok(ending)
+        commands.insert(id, Arc::clone(&ending));
+        Some(Entered {
+            link: Arc::clone(self),
+            id,
+            ending,
+            started: false,
+        })
     }
 
     /// Sends a signal to a command's group. If the helper is gone, so is the group.
@@ -170,6 +169,37 @@ impl Link {
     fn forget(&self, id: u64) {
         if let Some(commands) = self.commands.lock().as_mut() {
             commands.remove(&id);
+        }
+    }
+}
+
+/// A command that a helper was taken for; it is the helper's no longer if this is dropped before it was started.
+pub(super) struct Entered {
+    pub(super) link: Arc<Link>,
+    id: u64,
+    ending: Arc<Ending>,
+    started: bool,
+}
+
+impl Entered {
+    /// Has the command started: `body` is an encoded [`super::wire::Command`].
+    ///
+    /// # Errors
+    /// If the helper is gone.
+    pub(super) async fn spawn(mut self, tell_pid: bool, body: &[u8], stdout: OwnedFd, stderr: OwnedFd) -> io::Result<Arc<Ending>> {
+        let packet = spawn_packet(self.id, tell_pid, body);
+        let file = if body.len() > INLINE_MAX { Some(in_memory(body)?) } else { None };
+        let files: Vec<BorrowedFd<'_>> = [&stdout, &stderr].into_iter().chain(&file).map(|file| file.as_fd()).collect();
+        self.link.send(&packet, &files).await?;
+        self.started = true;
+        Ok(Arc::clone(&self.ending))
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        if !self.started {
+            self.link.forget(self.id);
         }
     }
 }

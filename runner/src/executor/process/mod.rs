@@ -1,6 +1,7 @@
 //! Plain processes: the embedded default, so that a machine without Docker can run everything.
 //!
-//! A small helper of its own (`helper`) starts them, each in a group of its own, and kills them all when the runner dies. Spawning
+//! Small helpers (`helper`) start them, each in a group of its own, and kill them all when the runner dies. A command has a helper to itself
+//! while it runs, by which its leftovers are known. Spawning
 //! is what a short job costs, so there is nothing else on its way: two pipes, one packet to the helper and one back.
 
 use std::{
@@ -16,7 +17,7 @@ use std::{
 
 use async_trait::async_trait;
 use bus::{dependencies::Kind, ids::WorkerId, pep440::Specifiers, spec::ExecutorKind};
-use parking_lot::RwLock;
+use parking_lot::Mutex;
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::net::unix::pipe::Receiver;
 use tokio_util::{
@@ -30,7 +31,7 @@ use self::{
     handle::ProcessHandle,
     identity::Identities,
     limits::Guard,
-    link::Link,
+    link::{Entered, Link},
     mark::{Mark, ProcessId},
     program::Programs,
     sampler::Sampler,
@@ -42,6 +43,7 @@ use super::{
     missing::{self, HERE},
     runtimes::Runtimes,
 };
+use crate::users;
 
 mod cgroup;
 mod ending;
@@ -100,6 +102,9 @@ fn root() -> Option<OsString> {
     rustix::process::geteuid().is_root().then(|| "root".into())
 }
 
+/// Helpers that one runner has at most; each takes some megabytes.
+const HELPERS: usize = 64;
+
 /// What the next command is called: unique in this process, since marks and control groups are named by it.
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
@@ -108,8 +113,7 @@ pub struct Process {
     config: Config,
     base: Vec<(OsString, OsString)>,
     runner: ProcessId,
-    link: RwLock<Arc<Link>>,
-    restart: tokio::sync::Mutex<()>,
+    helpers: Mutex<Vec<Arc<Link>>>,
     programs: Arc<Programs>,
     versions: Versions,
     identities: Identities,
@@ -149,8 +153,7 @@ impl Process {
             identities: Identities::default(),
             config,
             runner,
-            link: RwLock::new(link),
-            restart: tokio::sync::Mutex::default(),
+            helpers: Mutex::new(vec![link]),
             cgroups: if cgroups { found } else { Cgroups::none(runner) },
             sampler: Sampler::default(),
             tasks,
@@ -177,24 +180,28 @@ impl Process {
         tokio::time::timeout(grace, self.tasks.wait()).await.is_ok()
     }
 
-    /// The helper that lives; a dead one is replaced.
-    async fn link(&self) -> Result<Arc<Link>, Error> {
-        let link = Arc::clone(&self.link.read());
-        if !link.is_broken() {
-            return Ok(link);
-        }
-        let _restarting = self.restart.lock().await;
-        let link = Arc::clone(&self.link.read());
-        if !link.is_broken() {
-            return Ok(link);
+    /// Takes a helper for a command: one that has no other command, so that all that becomes the helper's child is this command's,
+    /// whatever it made of its group, its session and its environment. Only beyond [`HELPERS`] they share.
+    fn helper(&self, id: u64) -> Result<Entered, Error> {
+        let mut helpers = self.helpers.lock();
+        helpers.retain(|helper| !helper.is_broken());
+        if let Some(entered) = helpers.iter().find_map(|helper| helper.enter(id, true)) {
+            return Ok(entered);
         }
         if self.stop.is_cancelled() {
             return Err(Error::Broken("the process executor is stopped".to_owned()));
         }
-        let link = Link::start(&self.config.helper, self.runner, &self.tasks, &self.stop)
+        if helpers.len() >= HELPERS {
+            let least = helpers.iter().min_by_key(|helper| helper.load());
+            if let Some(entered) = least.and_then(|helper| helper.enter(id, false)) {
+                return Ok(entered);
+            }
+        }
+        let helper = Link::start(&self.config.helper, self.runner, &self.tasks, &self.stop)
             .map_err(|error| Error::Broken(format!("the spawn helper could not be started again: {error}")))?;
-        *self.link.write() = Arc::clone(&link);
-        Ok(link)
+        let entered = helper.enter(id, true);
+        helpers.push(helper);
+        entered.ok_or_else(|| Error::Broken("the spawn helper ended at once".to_owned()))
     }
 
     /// The command that the helper is to start, and the path of what it executes.
@@ -228,22 +235,40 @@ impl Process {
             runner: self.runner,
             id,
         };
+        let user = own_user(launch);
         Ok(Command {
             program,
             argv,
             env: {
                 let packages = packages_variables(launch, &self.config.path);
+                let named = user.iter().flat_map(|_| ["USER", "LOGNAME"].map(|name| (name, JOB)));
                 let packages = packages.iter().map(|(name, value)| (*name, value.as_str()));
                 environment::of(
                     &self.base,
                     (&launch.directory(), &launch.scratch_dir),
-                    launch.variables().chain(packages),
+                    named.chain(launch.variables()).chain(packages),
                     &mark,
                 )
             },
             directory: launch.directory().into_os_string(),
             stdin: launch.stdin.clone().unwrap_or_default().into_os_string(),
+            user: user.unwrap_or_default(),
         })
+    }
+
+    /// Gives a command's directories to the user that it runs as. Returns whether that could have changed something.
+    async fn give(&self, launch: &Launch) -> Result<bool, Error> {
+        let Some(user) = own_user(launch) else { return Ok(false) };
+        // They are its own already, and most jobs find nothing there.
+        if std::fs::read_dir(&launch.work_dir).is_ok_and(|mut entries| entries.next().is_none()) {
+            return Ok(false);
+        }
+        let directories = [launch.work_dir.clone()];
+        let given = tokio::task::spawn_blocking(move || users::give(&directories, user, user)).await;
+        given
+            .map_err(|error| Error::Broken(error.to_string()))?
+            .map_err(|error| Error::Broken(format!("the job's directories could not be given to the user it runs as: {error}")))?;
+        Ok(true)
     }
 
     async fn interpreter(&self, launch: &Launch, program: &str) -> Result<PathBuf, Error> {
@@ -261,6 +286,14 @@ impl Process {
             SAID.call_once(|| warn!("CPU limits of plain processes are not enforced: no cpu control group is writable for this runner"));
         }
     }
+}
+
+/// What a user of its own is called, which has no name on this machine.
+const JOB: &str = "rgrid-job";
+
+/// The user that a plain process runs as, where that is not the runner's.
+fn own_user(launch: &Launch) -> Option<u32> {
+    launch.user.filter(|user| user.plain).map(|user| user.user)
 }
 
 /// Where the packages of a plain process are, which needs a name in UTF-8.
@@ -323,10 +356,12 @@ impl Executor for Process {
         command.encode(&mut body);
         let (stdout, stdout_writer) = pipe().map_err(|error| broken("a pipe could not be made", error))?;
         let (stderr, stderr_writer) = pipe().map_err(|error| broken("a pipe could not be made", error))?;
-        let link = self.link().await?;
-        launch.inputs.about_to_start(&launch.work_dir, false).await;
-        let ending = link
-            .spawn(id, sampled.is_some(), &body, stdout_writer, stderr_writer)
+        let given = self.give(&launch).await?;
+        launch.inputs.about_to_start(&launch.work_dir, given).await;
+        let entered = self.helper(id)?;
+        let link = Arc::clone(&entered.link);
+        let ending = entered
+            .spawn(sampled.is_some(), &body, stdout_writer, stderr_writer)
             .await
             .map_err(|error| broken("the spawn helper could not be asked", error))?;
         let sampled = sampled.map(|limit| self.sampler.watch(id, limit, Arc::clone(&link), Arc::clone(&ending), &self.tasks));

@@ -26,6 +26,8 @@ pub(super) struct Command {
     pub(super) directory: OsString,
     /// The file that it reads as standard input; empty: none.
     pub(super) stdin: OsString,
+    /// The user that it runs as, and its group; 0: the helper's own.
+    pub(super) user: u32,
 }
 
 /// What the runner asks of the helper.
@@ -92,6 +94,7 @@ impl Command {
         put(to, &self.program);
         put(to, &self.directory);
         put(to, &self.stdin);
+        to.extend_from_slice(&self.user.to_ne_bytes());
         put_len(to, self.argv.len());
         self.argv.iter().for_each(|arg| put(to, arg));
         put_len(to, self.env.len());
@@ -107,6 +110,7 @@ impl Command {
         let program = from.text()?;
         let directory = from.text()?;
         let stdin = from.text()?;
+        let user = from.array().map(u32::from_ne_bytes)?;
         let argv = (0..from.len()?).map(|_| from.text()).collect::<Option<_>>()?;
         let env = (0..from.len()?)
             .map(|_| Some((from.text()?, from.text()?)))
@@ -117,6 +121,7 @@ impl Command {
             env,
             directory,
             stdin,
+            user,
         })
     }
 }
@@ -260,6 +265,7 @@ mod tests {
             env: vec![("PATH".into(), "/bin".into()), ("EMPTY".into(), "".into())],
             directory: "/work".into(),
             stdin: "/stdin".into(),
+            user: 2_100_000_000,
         }
     }
 

@@ -194,3 +194,35 @@ fn the_silence_of_a_server_is_not_that_of_its_clients() {
     assert_eq!(told.plan(10_000), [], "it found another one");
     assert_eq!(lost(&told.plan(10_001)), [session], "and is silent there");
 }
+
+/// The watcher's own line to the system account was on the server that fell silent, too, and finds another one before that
+/// server's clients do. Its other line was not.
+#[test]
+fn a_server_is_silent_also_for_a_watcher_that_was_on_it() {
+    let answered = |told: &mut Told, server: &str, from: u64, to: u64| {
+        for ms in (from..=to).step_by(250) {
+            told.tick(ms, true);
+            let now = told.at(ms);
+            told.state.server_answered(server, now);
+        }
+    };
+    let (mut told, session) = settled();
+    let now = told.at(3_000);
+    told.state.server_answered("a", now);
+    told.state.server_answered("b", now);
+    // Until then it hears of no server, and nobody but this one.
+    told.tick(7_500, true);
+    let now = told.at(7_500);
+    told.state.listen_to_connections(now);
+    answered(&mut told, "b", 7_500, 8_500);
+    assert_eq!(told.plan(8_500), [], "its client has not found another server yet");
+    let now = told.at(8_500);
+    told.state.connected(&(worker("w"), session), connection("b", 1), start(8_400), now);
+    answered(&mut told, "b", 8_500, 9_400);
+    told.hear(9_400, "w", session, 0, &[]);
+    assert_eq!(told.plan(9_500), []);
+    answered(&mut told, "b", 9_500, 13_300);
+    assert_eq!(told.plan(13_400), [], "it was heard");
+    answered(&mut told, "b", 13_500, 13_500);
+    assert_eq!(lost(&told.plan(13_500)), [session], "whoever is silent after that is lost as ever");
+}

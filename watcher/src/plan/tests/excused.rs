@@ -117,3 +117,17 @@ fn a_cordoned_worker_can_be_lost_too() {
         "{plan:?} {session}"
     );
 }
+
+/// So is what nobody can read, whoever published it.
+#[test]
+fn a_worker_of_whom_something_unreadable_was_said_can_be_lost_too() {
+    let (mut told, session, _) = told();
+    let subject = bus::subjects::worker(&worker("w"));
+    let said = crate::seen::unreadable(&subject).expect("it is of a worker");
+    let last = told.see(1_000, &said);
+    let plan = told.plan(5_000);
+    assert!(
+        matches!(&plan[..], [super::Command::Lose { after, .. }] if *after == last),
+        "{plan:?} {session}"
+    );
+}

@@ -412,3 +412,33 @@ fn what_is_due_after_the_end_of_days_is_not_due() {
     grid.read(9).expect("read");
     assert_eq!(grid.told.state.timers.all().count(), 0);
 }
+
+/// As many as there may be: what dead workers leave is planned before all of it.
+#[test]
+fn the_dead_come_before_every_timer() {
+    let (mut told, dead, dying, held) = (Told::new(), SessionId::new(), SessionId::new(), JobId::new());
+    told.see(0, &registered("dead", dead));
+    told.see(0, &super::claimed("dead", dead, held, 1));
+    told.see(0, &registered("dying", dying));
+    for _ in 0..1_000 {
+        let waits = seen::Waits {
+            job: JobId::new(),
+            next: None,
+            due: Some(DateTime::UNIX_EPOCH),
+            after: Vec::new(),
+            not_before: None,
+        };
+        told.see(0, &seen::Seen::Waits(Box::new(waits)));
+    }
+    told.see(1, &super::ended("dead", dead, true));
+    let now = told.at(9_000);
+    told.state.tell_time(now, Utc::now());
+    let plan = told.plan(9_000);
+    assert_eq!(plan.len(), 1_002);
+    assert!(
+        matches!(plan[0], Command::Lose { session, .. } if session == dying),
+        "{:?}",
+        plan[0]
+    );
+    assert!(matches!(plan[1], Command::GiveUp { job, .. } if job == held), "{:?}", plan[1]);
+}

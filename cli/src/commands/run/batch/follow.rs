@@ -173,7 +173,7 @@ impl<'a> Followable<'a> {
                     Err(error) if error.may_pass() => {
                         self.failures += 1;
                         if self.failures == 4 {
-                            eprintln!("rgrid: {error} Trying again; the batch goes on meanwhile.");
+                            crate::output::say!("{error} Trying again; the batch goes on meanwhile.");
                         }
                         tokio::time::sleep(AGAIN).await;
                     }
@@ -226,7 +226,7 @@ impl Shown {
             }
             None if !last && self.last.elapsed() >= SHOW.1 => {
                 self.last = Instant::now();
-                eprintln!("rgrid: {}", progress.line());
+                crate::output::say!("{}", progress.line());
             }
             None => {}
         }

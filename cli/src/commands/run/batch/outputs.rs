@@ -10,7 +10,7 @@ use bus::{ids::JobId, job::State};
 use parking_lot::Mutex;
 
 use crate::{
-    bring::{Back, Manner, Report, Sent, Whither, bring},
+    bring::{Asked, Back, Manner, Report, Sent, Whither, bring},
     client::Client,
 };
 
@@ -24,6 +24,8 @@ pub(crate) struct Homes {
     names: Vec<String>,
     /// With one for all: the paths that are taken.
     flat: Option<Mutex<HashSet<String>>>,
+    /// What the user asked for by name, of what others would run unasked.
+    asked: Asked,
 }
 
 impl Homes {
@@ -33,7 +35,14 @@ impl Homes {
             root: root.to_owned(),
             names: names(items),
             flat: flat.then(|| Mutex::new(HashSet::new())),
+            asked: Asked::Nothing,
         }
+    }
+
+    /// For a run whose user asked for these.
+    pub(super) fn asked(mut self, asked: Asked) -> Self {
+        self.asked = asked;
+        self
     }
 
     /// For those of these places alone, which are counted anew.
@@ -53,7 +62,7 @@ impl Homes {
         let mut taken = taken.lock();
         if files.iter().any(|file| taken.contains(file.path.as_str())) {
             let own = self.own(index);
-            eprintln!("rgrid: another job left files of the same names; these are in {}", own.display());
+            crate::output::say!("another job left files of the same names; these are in {}", own.display());
             return own;
         }
         taken.extend(files.iter().map(|file| file.path.as_str().to_owned()));
@@ -133,6 +142,7 @@ pub(crate) async fn fetch(client: &Client, job: JobId, index: u32, homes: &Homes
         // What was sent is not there.
         sent: &Sent::default(),
         removes: false,
+        asked: &homes.asked,
     };
     report.add(bring(client, whither, Back::here(found.artifacts, found.links)).await);
     Ok(report)

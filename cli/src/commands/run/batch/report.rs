@@ -8,13 +8,15 @@ use reqwest::Method;
 
 use super::{follow::Followed, progress::Progress};
 use crate::{
-    client::{Client, now},
+    client::{Client, bounded, now},
     commands::run::interrupt::Interrupts,
     output::{one_line, print_json},
 };
 
 /// Failures that are told one by one, and lines of what each printed.
 const TOLD: (usize, usize) = (5, 3);
+/// How much of the end of what a job printed is kept to find its last lines, in bytes.
+const LAST_BYTES: usize = 64 << 10;
 
 /// Says what came of following a batch, and makes that our end. A signal stops it: what was said or saved by then stays.
 ///
@@ -34,7 +36,7 @@ pub(crate) async fn followed(
             interrupts.unless(ending).await.unwrap_or_else(|signal| Ok(signal.into()))
         }
         Followed::Detached(signal) => {
-            eprintln!("rgrid: batch {id} goes on; `rgrid attach {id}` follows it");
+            crate::output::say!("batch {id} goes on; `rgrid attach {id}` follows it");
             Ok(signal.into())
         }
         Followed::Left(signal) => Ok(signal.into()),
@@ -47,19 +49,19 @@ async fn end(client: &Client, id: BatchId, progress: &Progress, names: &[String]
     for (index, words) in failed.iter().take(TOLD.0) {
         let job = JobId::of_member(id, *index);
         let name = names.get(*index as usize).map_or("", String::as_str);
-        eprintln!("rgrid: {} {words}; `rgrid logs {job}` shows what it printed", one_line(name, 60));
+        crate::output::say!("{} {words}; `rgrid logs {job}` shows what it printed", one_line(name, 60));
         for line in last_lines(client, job).await {
             eprintln!("    {}", one_line(&line, 160));
         }
     }
     if failed.len() > TOLD.0 {
-        eprintln!(
-            "rgrid: … and {} more failed; `rgrid status {id} --failed` lists them",
+        crate::output::say!(
+            "… and {} more failed; `rgrid status {id} --failed` lists them",
             failed.len() - TOLD.0
         );
     }
     for line in progress.came.lines(&id) {
-        eprintln!("rgrid: {}", crate::output::harmless(&line));
+        crate::output::say!("{line}");
     }
     let (succeeded, cancelled, total) = (progress.succeeded(), progress.cancelled(), progress.total as usize);
     let well = succeeded == total;
@@ -94,7 +96,8 @@ async fn last_lines(client: &Client, job: JobId) -> Vec<String> {
     let Ok(response) = client.send(request).await else {
         return Vec::new();
     };
-    let text = response.text().await.unwrap_or_default();
+    let text = bounded::end(response, LAST_BYTES).await;
+    let text = String::from_utf8_lossy(&text);
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(TOLD.1)..]
         .iter()

@@ -68,15 +68,11 @@ pub(super) async fn take(client: &Client, namespace: &str, batch: &mut BatchSubm
         is_whole: came.is_whole(),
     };
     for line in came.lines(&"JOB") {
-        eprintln!("rgrid: {}", crate::output::harmless(&line));
+        crate::output::say!("{line}");
     }
     batch.members = made.left_of(std::mem::take(&mut batch.members));
     if !made.jobs.is_empty() {
-        eprintln!(
-            "rgrid: {} of {} ran before, and their results are taken",
-            made.jobs.len(),
-            jobs.len()
-        );
+        crate::output::say!("{} of {} ran before, and their results are taken", made.jobs.len(), jobs.len());
     }
     Ok(made)
 }

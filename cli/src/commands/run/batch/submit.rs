@@ -61,7 +61,7 @@ pub(in crate::commands::run) async fn run(args: RunArgs) -> anyhow::Result<ExitC
     let (shared, members, _) = stage(&client, &args, plan, members, &policies).await?;
     let names: Vec<String> = items.iter().map(Item::name).collect();
     let mut batch = batch(&args, &items, shared, members);
-    let mut homes = (!args.no_download).then(|| Homes::new(Path::new("outputs"), &names, args.many.flat));
+    let mut homes = (!args.no_download).then(|| Homes::new(Path::new("outputs"), &names, args.many.flat).asked(args.heard.asked.clone()));
     let mut names = names;
     if args.reuse {
         let made = reuse::take(&client, &args.namespace, &mut batch, homes.as_ref()).await?;
@@ -75,8 +75,8 @@ pub(in crate::commands::run) async fn run(args: RunArgs) -> anyhow::Result<ExitC
     let answer = match interrupts.await_answer(send(&client, &args.namespace, &batch)).await {
         Ok(answer) => answer?,
         Err(signal) => {
-            eprintln!(
-                "rgrid: interrupted before the grid answered: the batch may be accepted; `rgrid status {}` tells",
+            crate::output::say!(
+                "interrupted before the grid answered: the batch may be accepted; `rgrid status {}` tells",
                 batch.id
             );
             return Ok(signal.into());
@@ -92,7 +92,7 @@ pub(in crate::commands::run) async fn run(args: RunArgs) -> anyhow::Result<ExitC
         return Ok(ExitCode::SUCCESS);
     }
     let jobs = counted(answer.total as usize, "job");
-    eprintln!("rgrid: batch {} of {jobs} is submitted", answer.id);
+    crate::output::say!("batch {} of {jobs} is submitted", answer.id);
     let followed = Box::pin(follow(&client, answer.id, answer.total, homes, &mut interrupts)).await?;
     report::followed(&client, answer.id, followed, &names, args.json, &mut interrupts).await
 }
@@ -146,7 +146,7 @@ async fn send(client: &Client, namespace: &str, batch: &BatchSubmission) -> anyh
             Ok(answer) => return Ok(answer),
             Err(error) if error.may_pass() && tries < TRIES => {
                 if tries == 2 {
-                    eprintln!("rgrid: {error} Trying again.");
+                    crate::output::say!("{error} Trying again.");
                 }
                 tries += 1;
                 tokio::time::sleep(AGAIN).await;

@@ -30,7 +30,7 @@ use bus::{
 };
 
 use super::{plan::parsed, planner::Planner, say, stage::read_of};
-use crate::{client::Hashed, failure::usage, text};
+use crate::{client::Hashed, failure::usage, scan::is_of_project, text};
 
 /// The longest file that declares packages, in bytes.
 const LONGEST: u64 = 16 << 20;
@@ -236,7 +236,17 @@ impl Planner<'_> {
         let dirs = beside
             .ancestors()
             .take_while(|dir| *dir == beside || (beside.starts_with(&cwd) && dir.starts_with(&cwd)));
-        dirs.map(|dir| dir.join(name)).find(|path| path.is_file())
+        // A link that leads out of the project is nobody's declaration: what it leads to would be sent.
+        dirs.map(|dir| dir.join(name)).find(|path| {
+            let is_own = path.is_file() && is_of_project(path, &[beside, &cwd]);
+            if path.is_file() && !is_own {
+                say::once(&format!(
+                    "{} leads out of the project, and is not read; name it with --requirements if it is meant",
+                    self.shown(path)
+                ));
+            }
+            is_own
+        })
     }
 
     /// A path as the user would write it.

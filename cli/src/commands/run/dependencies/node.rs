@@ -10,7 +10,7 @@ use bus::dependencies::Kind;
 use serde_json::{Map, Value};
 
 use super::{Content, Declared, LONGEST, npmrc, requirements::wrong_line, say, wrong_file};
-use crate::{commands::run::plan::parsed, failure::usage, text};
+use crate::{commands::run::plan::parsed, failure::usage, scan::is_of_project, text};
 
 /// Lists of packages.
 const LISTS: [&str; 4] = ["dependencies", "devDependencies", "optionalDependencies", "peerDependencies"];
@@ -75,7 +75,7 @@ pub(super) fn read(path: &Path, shown: String) -> anyhow::Result<Option<Declared
         let file = dir.join(archive);
         let fits = archive.parse::<bus::spec::RelPath>();
         match fits {
-            Ok(at) if file.is_file() => files.push((at, Content::Of(file))),
+            Ok(at) if file.is_file() && is_of_project(&file, &[dir]) => files.push((at, Content::Of(file))),
             _ => {
                 return Err(wrong(format!(
                     "installs `{name}` from `{local}`, which is no archive beside it; pack it (`npm pack {local}`), and name that (file:NAME.tgz)"
@@ -91,7 +91,8 @@ pub(super) fn read(path: &Path, shown: String) -> anyhow::Result<Option<Declared
         files.push((parsed(npmrc::NAME)?, Content::Made(text.into_bytes())));
     }
     not_yarns(config_dir)?;
-    match LOCKS.iter().find(|lock| dir.join(lock).is_file()) {
+    let is_own = |name: &&&str| dir.join(name).is_file() && is_of_project(&dir.join(name), &[dir]);
+    match LOCKS.iter().find(is_own) {
         Some(lock) => files.push((parsed(lock)?, Content::Of(dir.join(lock)))),
         None => not_locked(config_dir, &shown),
     }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{LONGEST, requirements::wrong_line, say, wrong_file};
-use crate::text;
+use crate::{scan::is_of_project, text};
 
 /// What a project's own configuration of npm is called, here and there.
 pub(super) const NAME: &str = ".npmrc";
@@ -36,7 +36,7 @@ const CREDENTIALS: [&str; 8] = [
 /// A usage error with the line that cannot be honoured.
 pub(super) fn read(dir: &Path, shown: &str) -> anyhow::Result<Option<String>> {
     let path = dir.join(NAME);
-    if !path.is_file() {
+    if !path.is_file() || !is_of_project(&path, &[dir]) {
         return Ok(None);
     }
     let text = text::read(&path, LONGEST).map_err(|error| wrong_file(&error))?;

@@ -11,7 +11,7 @@ use super::{
     requirements::{self, Entry, Read},
     settings, uv, wrong_file,
 };
-use crate::{commands::run::say, text};
+use crate::{commands::run::say, scan::is_of_project, text};
 
 /// What other tools say of where packages come from, or of their versions: not read here, and never left out without a word.
 const FOREIGN: [&[&str]; 4] = [
@@ -135,6 +135,12 @@ fn setuptools(doc: &Doc, dir: &Path, cwd: &Path) -> anyhow::Result<Option<Read>>
     let at = dir.join(&file);
     if !at.is_file() {
         return Err(doc.wrong(&path, &format!("names `{file}`, which is not there; correct it")));
+    }
+    if !is_of_project(&at, &[dir, cwd]) {
+        return Err(doc.wrong(
+            &path,
+            &format!("names `{file}`, which lies outside the project; copy it into the project"),
+        ));
     }
     requirements::read(&at, &file, cwd).map(Some)
 }

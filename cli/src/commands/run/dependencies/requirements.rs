@@ -18,6 +18,7 @@ use super::{
 use crate::{
     commands::run::plan::{parsed, unreadable},
     failure::usage,
+    scan::{is_named_as_secret, is_of_project},
     text,
 };
 
@@ -174,7 +175,7 @@ impl<'a> Reader<'a> {
 
     /// Has an archive sent along that is named in a file in this directory, and tells where it will be.
     pub(super) fn archive(&mut self, path: &str, at: &str, dir: &Path) -> anyhow::Result<String> {
-        let file = self.find(path, dir).ok_or_else(|| {
+        let file = self.find(path, at, dir)?.ok_or_else(|| {
             usage(format!(
                 "{at} names `{path}`, which is not there; correct it, or leave the packages out with --no-requirements"
             ))
@@ -232,9 +233,15 @@ impl<'a> Reader<'a> {
     /// Has another list sent along, once, and tells its name.
     fn list(&mut self, value: &str, at: &str, dir: &Path, counts: bool) -> anyhow::Result<String> {
         let path = path_of(value);
-        let file = self.find(&path, dir).filter(|file| file.is_file());
+        let file = self.find(&path, at, dir)?.filter(|file| file.is_file());
         let file = file.ok_or_else(|| wrong_line(at, &format!("names `{path}`, which is not there; correct the path")))?;
         let real = file.canonicalize().unwrap_or_else(|_| file.clone());
+        if is_named_as_secret(&real) {
+            return Err(wrong_line(
+                at,
+                &format!("names `{path}`, which looks like a secret and no list of packages; give the list another name"),
+            ));
+        }
         if let Some(name) = self.called.get(&real) {
             return Ok(name.clone());
         }
@@ -246,7 +253,7 @@ impl<'a> Reader<'a> {
     /// Has the archives of a directory sent along, once, and tells where they will be.
     pub(super) fn links(&mut self, value: &str, at: &str, dir: &Path) -> anyhow::Result<String> {
         let path = path_of(value);
-        let links = self.find(&path, dir).filter(|links| links.is_dir());
+        let links = self.find(&path, at, dir)?.filter(|links| links.is_dir());
         let links = links.ok_or_else(|| wrong_line(at, &format!("names `{path}`, which is no directory here; correct the path")))?;
         let real = links.canonicalize().unwrap_or(links);
         if let Some(place) = self.called.get(&real) {
@@ -257,6 +264,7 @@ impl<'a> Reader<'a> {
         for entry in entries {
             let file = entry.map_err(|error| unreadable(&real, &error))?.path();
             if file.is_file() && is_archive(&file.to_string_lossy()) {
+                self.is_own(&file, &file.display().to_string(), at, dir)?;
                 archives.push(file);
             }
         }
@@ -271,8 +279,25 @@ impl<'a> Reader<'a> {
     }
 
     /// A path as it is meant in a file: from the file's directory, or from the current one, as the installers have it.
-    fn find(&self, path: &str, dir: &Path) -> Option<PathBuf> {
-        [dir.join(path), self.cwd.join(path)].into_iter().find(|file| file.exists())
+    fn find(&self, path: &str, at: &str, dir: &Path) -> anyhow::Result<Option<PathBuf>> {
+        let found = [dir.join(path), self.cwd.join(path)].into_iter().find(|file| file.exists());
+        if let Some(file) = &found {
+            self.is_own(file, path, at, dir)?;
+        }
+        Ok(found)
+    }
+
+    /// Rejects what lies outside the project of the file that names it, or of the current directory: a stranger's list would send it.
+    fn is_own(&self, file: &Path, named: &str, at: &str, dir: &Path) -> anyhow::Result<()> {
+        if is_of_project(file, &[dir, self.cwd]) {
+            return Ok(());
+        }
+        Err(wrong_line(
+            at,
+            &format!(
+                "names `{named}`, which lies outside the project; copy it into the project, or name your own list with --requirements FILE"
+            ),
+        ))
     }
 
     /// Has an archive go along under its name, which says what is in it, and tells where it will be.

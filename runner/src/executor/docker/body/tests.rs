@@ -24,6 +24,7 @@ fn launch(limits: Limits) -> Launch {
         packages: None,
         installs: false,
         stdin: None,
+        user: None,
         limits,
         notice: None,
     }
@@ -82,4 +83,23 @@ fn a_container_has_the_runners_limits_and_a_name_that_it_can_have() {
     assert_eq!(names, ["nofile", "core"]);
     assert_eq!(host("node-7.example"), Some("node-7.example".to_owned()));
     assert!(host("").is_none() && host(&"x".repeat(64)).is_none() && host("a b").is_none());
+}
+
+#[test]
+fn a_job_with_secrets_leaves_no_core_dump() {
+    let core = |secrets: &[(&str, &str)]| {
+        let mut launch = launch(Limits::default());
+        launch.secrets = secrets
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        let limits = limits(&launch, &setting())
+            .into_iter()
+            .filter(|limit| limit.name.as_deref() == Some("core"));
+        limits.map(|limit| (limit.soft, limit.hard)).collect::<Vec<_>>()
+    };
+    let runners = getrlimit(Resource::Core);
+    assert_eq!(core(&[]).len(), 1);
+    assert!(runners.maximum == Some(0) || core(&[])[0].1 != Some(0));
+    assert_eq!(core(&[("KEY", "x")]), [(Some(0), Some(0))]);
 }

@@ -1,6 +1,7 @@
 //! The spawn helper: a small process of its own that starts a runner's commands, reaps them, and takes them all down with the runner.
 //!
-//! The runner starts one, as its own binary with a hidden first argument, and talks to it over a socket. That buys two things.
+//! The runner starts one for each command that runs at the same time, up to a bound, as its own binary with a hidden first argument, and
+//! talks to it over a socket. That buys two things.
 //! The runner's end of the socket closes however the runner dies, `kill -9` included, and then the helper kills everything it
 //! started. And it is a child subreaper: whatever a command leaves behind becomes the helper's own child, so that it is found
 //! and killed although it changed its group and session.
@@ -16,12 +17,20 @@ use std::{
 };
 
 use parking_lot::{Condvar, Mutex};
-use rustix::net::{SendFlags, send};
+use rustix::{
+    net::{SendFlags, send},
+    process::{Resource, Rlimit, getrlimit, setrlimit},
+};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
-use self::orphans::Orphans;
+use self::{
+    mounts::{Mounts, Namespace},
+    orphans::Orphans,
+};
 use super::wire::Report;
 
+mod enter;
+mod mounts;
 mod orphans;
 mod reaper;
 mod spawner;
@@ -29,13 +38,20 @@ mod spawner;
 /// The first argument that makes the binary a spawn helper. Not for people.
 pub const VERB: &str = "__spawn-helper";
 
+/// The first argument that makes the binary enter control groups, become another user and then a command. Not for people.
+pub(super) const ENTER: &str = "__enter";
+
 /// Acts as the spawn helper if the command line asks for it, and returns the exit code then.
 ///
 /// A binary that runs a [`super::Process`] calls this first of all in `main`, before it starts threads or a runtime: the helper
 /// is to stay small, and reads nothing of the configuration.
 #[must_use]
 pub fn run_if_asked() -> Option<i32> {
-    (std::env::args_os().nth(1)? == VERB).then(main)
+    match std::env::args_os().nth(1)? {
+        verb if verb == VERB => Some(main()),
+        verb if verb == ENTER => Some(enter::main(std::env::args_os().skip(2))),
+        _ => None,
+    }
 }
 
 /// Serves one runner, whose socket is standard input, until that runner is gone. Returns the exit code.
@@ -59,6 +75,7 @@ fn serve() -> io::Result<()> {
         signal_hook::flag::register(signal, Arc::default())?;
     }
     close_inherited();
+    no_core_dumps();
     // What a command makes is as in a container, and as it is for most: whatever the runner was started with.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
@@ -96,6 +113,14 @@ fn close_inherited() {
     }
 }
 
+/// A core dump holds the job's variables, secrets too, and what the helper was told: there are none unless a command asks for its own,
+/// by raising its soft limit.
+fn no_core_dumps() {
+    let limit = getrlimit(Resource::Core);
+    // Lowering it is never refused.
+    setrlimit(Resource::Core, Rlimit { current: Some(0), ..limit }).ok();
+}
+
 /// What both threads see.
 struct Shared {
     /// The way to the runner.
@@ -113,6 +138,8 @@ struct State {
     commands: Vec<Running>,
     /// Whether one is being spawned this moment: its process may exist, unknown yet.
     spawning: bool,
+    /// The mount namespaces of commands, once the spawning thread runs and if it may make some.
+    mounts: Option<Arc<Mounts>>,
     /// How many spawns were tried.
     spawned: u64,
 }
@@ -120,10 +147,23 @@ struct State {
 /// A command that was started.
 struct Running {
     id: u64,
+    /// Where it mounts what it mounts.
+    namespace: Option<Namespace>,
     /// Its process, and its group.
     pid: i32,
     /// How it ended, while something that it left behind is still there. Its process is reaped then.
     ended: Option<Report>,
+}
+
+impl State {
+    /// Forgets a command that is gone with all that it left behind.
+    fn forget(&mut self, at: usize) -> Running {
+        let mut command = self.commands.swap_remove(at);
+        if let Some((mounts, namespace)) = self.mounts.as_ref().zip(command.namespace.take()) {
+            mounts.give_back(namespace);
+        }
+        command
+    }
 }
 
 impl Shared {

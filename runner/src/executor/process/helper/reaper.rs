@@ -83,7 +83,7 @@ impl Shared {
             },
         };
         if orphans.is_empty() {
-            state.commands.swap_remove(at);
+            state.forget(at);
             self.report(&report);
         } else {
             state.commands[at].ended = Some(report);
@@ -109,13 +109,12 @@ impl Shared {
             .filter(|command| command.ended.is_some() && !has_left(command))
             .map(|command| command.id)
             .collect();
-        state.commands.retain(|command| match &command.ended {
-            Some(report) if settled.contains(&command.id) => {
-                self.report(report);
-                false
+        for id in settled {
+            let at = state.commands.iter().position(|command| command.id == id);
+            if let Some(report) = at.and_then(|at| state.forget(at).ended) {
+                self.report(&report);
             }
-            _ => true,
-        });
+        }
     }
 }
 

@@ -6,16 +6,22 @@ use std::{
     mem::MaybeUninit,
     os::{fd::OwnedFd, unix::process::CommandExt as _},
     process::Stdio,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use rustix::{
+    event::{PollFd, PollFlags, poll},
     io::Errno,
     net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg},
     process::{Pid, Signal},
 };
 
-use super::{Running, Shared, orphans::all_children};
+use super::{
+    Running, Shared,
+    mounts::{Mounts, Namespace},
+    orphans::all_children,
+};
 use crate::executor::process::{
     proc,
     wire::{Command, PACKET_MAX, Report, Request},
@@ -27,10 +33,12 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Serves requests until the runner is gone, then kills everything and ends the process.
 pub(super) fn run(shared: &Shared) {
     let mut packet = vec![0; PACKET_MAX];
+    let mounts = Mounts::of_this_thread().map(Arc::new);
+    shared.state.lock().mounts.clone_from(&mounts);
     // An unreadable socket is a lost runner too.
-    while let Ok((len @ 1.., files)) = receive(&shared.socket, &mut packet) {
+    while let Ok((len @ 1.., files)) = receive(&shared.socket, mounts.as_deref(), &mut packet) {
         match Request::decode(&packet[..len]) {
-            Some(Request::Spawn { id, tell_pid, command }) => shared.spawn(id, tell_pid, command, files),
+            Some(Request::Spawn { id, tell_pid, command }) => shared.spawn(id, tell_pid, command, files, mounts.as_deref()),
             Some(Request::Signal { id, signal }) => shared.signal(id, signal),
             None => eprintln!("spawn helper: a request of {len} bytes could not be read"),
         }
@@ -40,9 +48,12 @@ pub(super) fn run(shared: &Shared) {
 }
 
 /// The next packet, and the files that came with it: standard output, standard error and, for a large command, its body.
-fn receive(socket: &OwnedFd, packet: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+fn receive(socket: &OwnedFd, mounts: Option<&Mounts>, packet: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
     loop {
+        if let Some(mounts) = mounts {
+            wait(socket, mounts);
+        }
         let mut control = RecvAncillaryBuffer::new(&mut space);
         match recvmsg(socket, &mut [IoSliceMut::new(packet)], &mut control, RecvFlags::CMSG_CLOEXEC) {
             Ok(received) => {
@@ -62,19 +73,56 @@ fn receive(socket: &OwnedFd, packet: &mut [u8]) -> io::Result<(usize, Vec<OwnedF
     }
 }
 
+/// Waits for a packet; forgets namespaces meanwhile that became outdated.
+fn wait(socket: &OwnedFd, mounts: &Mounts) {
+    loop {
+        let mut ready = [PollFd::new(socket, PollFlags::IN), PollFd::new(mounts.list(), PollFlags::PRI)];
+        // Whatever goes wrong, receiving says it.
+        let failed = poll(&mut ready, None).is_err();
+        if !ready[1].revents().is_empty() {
+            mounts.forget();
+        }
+        if failed || !ready[0].revents().is_empty() {
+            return;
+        }
+    }
+}
+
+/// Starts a command in a mount namespace, where one can be made.
+fn start_apart(command: Option<Command>, files: Vec<OwnedFd>, mounts: Option<&Mounts>) -> io::Result<(i32, Option<Namespace>)> {
+    let Some(mounts) = mounts else {
+        return Ok((start(command, files)?, None));
+    };
+    let namespace = mounts.enter()?;
+    let started = start(command, files);
+    mounts.leave()?;
+    match started {
+        Ok(pid) => Ok((pid, Some(namespace))),
+        Err(error) => {
+            mounts.give_back(namespace);
+            Err(error)
+        }
+    }
+}
+
 impl Shared {
-    fn spawn(&self, id: u64, tell_pid: bool, command: Option<Command>, files: Vec<OwnedFd>) {
+    fn spawn(&self, id: u64, tell_pid: bool, command: Option<Command>, files: Vec<OwnedFd>, mounts: Option<&Mounts>) {
         self.state.lock().spawning = true;
-        let spawned = start(command, files);
+        let spawned = start_apart(command, files, mounts);
         let mut state = self.state.lock();
         state.spawning = false;
         state.spawned += 1;
         match spawned {
-            Ok(pid) => {
+            Ok((pid, namespace)) => {
                 if tell_pid {
                     self.report(&Report::Started { id, pid });
                 }
-                state.commands.push(Running { id, pid, ended: None });
+                state.commands.push(Running {
+                    id,
+                    namespace,
+                    pid,
+                    ended: None,
+                });
             }
             Err(error) => self.report(&Report::Failed {
                 id,
@@ -118,7 +166,7 @@ impl Shared {
 /// Starts a command in a group of its own, and says its number.
 ///
 /// Nothing here needs code between fork and exec, so that `std` uses `posix_spawn`: the child borrows this process's memory until
-/// it executes, and nothing is copied.
+/// it executes, and nothing is copied. Only a command of another user is forked, of this small process.
 fn start(command: Option<Command>, files: Vec<OwnedFd>) -> io::Result<i32> {
     let invalid = || io::Error::from(Errno::INVAL);
     let mut files = files.into_iter();
@@ -137,7 +185,12 @@ fn start(command: Option<Command>, files: Vec<OwnedFd>) -> io::Result<i32> {
         none if none.is_empty() => Stdio::inherit(),
         path => File::open(path)?.into(),
     };
-    let child = std::process::Command::new(&command.program)
+    let mut child = std::process::Command::new(&command.program);
+    if command.user != 0 {
+        // Root's other groups are given up with it.
+        child.uid(command.user).gid(command.user);
+    }
+    let child = child
         .arg0(name)
         .args(arguments)
         .env_clear()

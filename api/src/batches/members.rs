@@ -1,0 +1,179 @@
+//! The members of a batch, made a page at a time: what they share is kept once, and never once for each.
+
+use std::sync::Arc;
+
+use bus::{
+    batch::{BatchMember, MAX_BATCH_BYTES},
+    ids::{BatchId, JobId},
+    policy::Start,
+    runtimes::RuntimesSet,
+    spec::JobSpec,
+    submission::{Refusal, Submission},
+};
+
+use crate::{
+    error::{Kind, Problem},
+    queries::Tables,
+    view::MemberSubmission,
+};
+
+/// The most members of a page.
+const PAGE: usize = 1_024;
+/// With so many bytes, as JSON, a page is full: so much is under way into the log at once.
+pub(super) const PAGE_BYTES: u64 = 4 << 20;
+/// Members that are made before other requests have a turn, and bytes of them.
+const TURN: (usize, u64) = (256, 1 << 20);
+
+/// Where the members of a batch come from.
+pub(super) enum Members {
+    /// From a request.
+    New(Box<NewMembers>),
+    /// From the tables, which hold them as members of an earlier batch.
+    Again(MembersAgain),
+}
+
+/// Members as a request describes them.
+pub(super) struct NewMembers {
+    pub(super) batch: BatchId,
+    /// What all of them share.
+    pub(super) shared: Submission,
+    pub(super) own: Vec<MemberSubmission>,
+    /// One table for all of them, whatever is edited meanwhile.
+    pub(super) deployed: Arc<RuntimesSet>,
+    /// Whether each waits for a slot of the batch's window.
+    pub(super) window: bool,
+}
+
+/// Members of an earlier batch, to be tried again in a new one.
+pub(super) struct MembersAgain {
+    pub(super) batch: BatchId,
+    pub(super) of: BatchId,
+    pub(super) failed_only: bool,
+    pub(super) tables: Tables,
+}
+
+/// Reads members in their order.
+pub(super) struct Reader<'a> {
+    members: &'a Members,
+    /// The place of the next one.
+    next: u32,
+    /// The place that the last one had in the earlier batch.
+    last: Option<i32>,
+}
+
+impl Members {
+    /// From the first on.
+    pub(super) const fn read(&self) -> Reader<'_> {
+        Reader {
+            members: self,
+            next: 0,
+            last: None,
+        }
+    }
+}
+
+impl Reader<'_> {
+    /// The next members, or none behind the last one, and how many bytes they have together as JSON.
+    pub(super) async fn page(&mut self) -> Result<(Vec<JobSpec>, u64), Problem> {
+        let (specs, bytes) = match self.members {
+            Members::New(members) => members.page(self.next).await?,
+            Members::Again(members) => {
+                let (specs, bytes, last) = members.page(self.next, self.last).await?;
+                self.last = last;
+                (specs, bytes)
+            }
+        };
+        self.next += u32::try_from(specs.len()).unwrap_or(u32::MAX);
+        Ok((specs, bytes))
+    }
+}
+
+impl NewMembers {
+    async fn page(&self, from: u32) -> Result<(Vec<JobSpec>, u64), Problem> {
+        let (mut specs, mut bytes, mut turn) = (Vec::new(), 0, 0);
+        let own = self.own.iter().zip(0..).skip(from as usize).take(PAGE);
+        for (member, index) in own {
+            let (spec, size) = self.spec(member, index)?;
+            specs.push(spec);
+            bytes += size;
+            if bytes >= PAGE_BYTES {
+                break;
+            }
+            if specs.len() % TURN.0 == 0 || bytes - turn >= TURN.1 {
+                turn = bytes;
+                tokio::task::yield_now().await;
+            }
+        }
+        tokio::task::yield_now().await;
+        Ok((specs, bytes))
+    }
+
+    /// The job that a member is, and how many bytes it has as JSON.
+    fn spec(&self, member: &MemberSubmission, index: u32) -> Result<(JobSpec, u64), Problem> {
+        let mut one = self.shared.clone();
+        if !member.command.is_empty() {
+            one.command.clone_from(&member.command);
+        }
+        one.inputs.extend(member.inputs.iter().cloned());
+        one.tree = member.tree.or(one.tree);
+        one.env.extend(member.env.clone());
+        let at = |Refusal(why)| {
+            Problem::from(Refusal(format!(
+                "member {index} of the batch ({}): {why}",
+                member.item.escape_debug()
+            )))
+        };
+        self.deployed.resolve(&mut one).map_err(at)?;
+        let accepted = one.accept().map_err(at)?;
+        let mut spec = accepted.spec;
+        if self.window {
+            spec.start = Some(Start {
+                window: true,
+                ..Start::default()
+            });
+        }
+        spec.batch = Some(BatchMember {
+            batch: self.batch,
+            index,
+            item: member.item.clone(),
+            of: None,
+        });
+        Ok((spec, accepted.bytes as u64))
+    }
+}
+
+impl MembersAgain {
+    async fn page(&self, from: u32, after: Option<i32>) -> Result<(Vec<JobSpec>, u64, Option<i32>), Problem> {
+        let page = self
+            .tables
+            .member_specs(self.of, self.failed_only, after, (PAGE, PAGE_BYTES))
+            .await?;
+        let last = page.last().map_or(after, |member| Some(member.index));
+        let bytes = page.iter().map(|member| member.bytes).sum();
+        let again = page.into_iter().zip(from..).map(|(member, index)| {
+            let mut spec = member.spec;
+            let item = spec.batch.take().map_or_else(|| index.to_string(), |member| member.item);
+            spec.batch = Some(BatchMember {
+                batch: self.batch,
+                index,
+                item,
+                of: Some(JobId::from(member.job)),
+            });
+            spec
+        });
+        Ok((again.collect(), bytes, last))
+    }
+}
+
+/// Refuses a batch whose jobs would be too much together.
+pub(super) fn check_bytes(bytes: u64, members: u32) -> Result<(), Problem> {
+    if bytes <= MAX_BATCH_BYTES {
+        return Ok(());
+    }
+    let detail = format!(
+        "each member is a job of its own, with all that they share, and the {members} jobs of this batch would have {bytes} bytes or more; a \
+         batch may have {MAX_BATCH_BYTES}: put what they share (variables, arguments, names of inputs) into a file that is an input, or \
+         make several batches of it"
+    );
+    Err(Problem::new(Kind::TooLarge, detail))
+}

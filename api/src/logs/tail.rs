@@ -1,0 +1,103 @@
+//! What attempts print, as it is published: one subscription for all who follow the same attempt, and no consumer for any of them.
+//!
+//! Plain NATS promises nothing. A message says where it stands in its attempt's log, so that a missing one shows, and is read from the
+//! stream.
+
+use std::{collections::HashMap, sync::Arc};
+
+use async_nats::{Message, SubscribeError};
+use futures::StreamExt as _;
+use parking_lot::Mutex;
+use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
+
+use crate::app::App;
+
+/// Messages, of a MiB at most each, that a follower may be behind before it reads from the stream instead.
+const CAPACITY: usize = 32;
+
+/// The attempts that are followed, by the subject that each prints to.
+#[derive(Debug, Default)]
+pub(crate) struct Tails(Mutex<HashMap<String, Followed>>);
+
+#[derive(Debug)]
+struct Followed {
+    messages: broadcast::Sender<Arc<Message>>,
+    /// Ends the subscription.
+    over: CancellationToken,
+}
+
+/// What one attempt prints from now on.
+#[derive(Debug)]
+pub(super) struct Tail {
+    subject: String,
+    messages: broadcast::Receiver<Arc<Message>>,
+    of: Arc<Tails>,
+}
+
+/// Some messages were missed: read from the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Missed;
+
+impl Tails {
+    /// Follows a subject. Whatever is stored from now on is told, or missed; so follow first, then read.
+    ///
+    /// # Errors
+    /// If the connection is closed for good.
+    pub(super) async fn follow(self: &Arc<Self>, app: &App, subject: String) -> Result<Tail, SubscribeError> {
+        if let Some(followed) = self.0.lock().get(&subject) {
+            return Ok(self.tail(&subject, followed.messages.subscribe()));
+        }
+        let mut subscription = app.bus.client.subscribe(subject.clone()).await?;
+        let mut tails = self.0.lock();
+        // Somebody else may have been quicker; theirs does then.
+        if let Some(followed) = tails.get(&subject) {
+            return Ok(self.tail(&subject, followed.messages.subscribe()));
+        }
+        let (messages, receiver) = broadcast::channel(CAPACITY);
+        let over = app.stop.child_token();
+        let (sender, ended) = (messages.clone(), over.clone());
+        app.tasks.spawn(ended.run_until_cancelled_owned(async move {
+            while let Some(message) = subscription.next().await {
+                let _nobody_left = sender.send(Arc::new(message));
+            }
+        }));
+        tails.insert(subject.clone(), Followed { messages, over });
+        drop(tails);
+        Ok(self.tail(&subject, receiver))
+    }
+
+    fn tail(self: &Arc<Self>, subject: &str, messages: broadcast::Receiver<Arc<Message>>) -> Tail {
+        Tail {
+            subject: subject.to_owned(),
+            messages,
+            of: Arc::clone(self),
+        }
+    }
+}
+
+impl Tail {
+    /// The next message. Loses nothing when dropped half-way.
+    pub(super) async fn next(&mut self) -> Result<Arc<Message>, Missed> {
+        match self.messages.recv().await {
+            Ok(message) => Ok(message),
+            Err(broadcast::error::RecvError::Lagged(_)) => Err(Missed),
+            // The connection is closed for good, as the API is.
+            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for Tail {
+    fn drop(&mut self) {
+        let mut tails = self.of.0.lock();
+        // This one still counts.
+        if tails
+            .get(&self.subject)
+            .is_some_and(|followed| followed.messages.receiver_count() <= 1)
+            && let Some(followed) = tails.remove(&self.subject)
+        {
+            followed.over.cancel();
+        }
+    }
+}
