@@ -8,6 +8,7 @@ pub mod inspect;
 pub mod puller;
 pub mod read;
 pub mod replay;
+pub mod room;
 pub mod secrets;
 pub mod setup;
 pub mod sys;
