@@ -12,6 +12,7 @@ pub mod room;
 pub mod secrets;
 pub mod setup;
 pub mod sys;
+pub mod usage;
 pub mod whole;
 pub mod work;
 
