@@ -6,15 +6,14 @@ use bus::{
     files::{Files, marks::Marks},
     runtimes::RuntimesSet,
     secrets::PublicKey,
-    stream::{append::Log, connect::Bus},
+    stream::{append::Log, connect::Bus, room::Gauge},
     submission::{Refusal, Submission},
 };
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    advice::Advice, arrivals::Arrivals, auth::Key, direct::Direct, fill::Fill, logs::Tails, queries::Tables, storage::Storing,
-    waiters::Waiters,
+    advice::Advice, arrivals::Arrivals, auth::Key, direct::Direct, logs::Tails, queries::Tables, storage::Storing, waiters::Waiters,
 };
 
 /// What every request has at hand.
@@ -43,7 +42,7 @@ pub(crate) struct App {
     /// What attempts print, as it comes.
     pub(crate) tails: Arc<Tails>,
     /// How full the log is.
-    pub(crate) fill: Arc<Fill>,
+    pub(crate) fill: Arc<Gauge>,
     /// What the deployment says of runtimes.
     pub(crate) deployed: watch::Sender<Arc<RuntimesSet>>,
     /// Which workers there are, for warnings.

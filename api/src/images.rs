@@ -14,6 +14,7 @@ use crate::{
     app::{App, Shared},
     error::{Kind, Problem},
     extract::{Path, Query, Whole, json, json_or_nothing},
+    fill::admit,
     view::{ImageView, Images},
 };
 
@@ -118,7 +119,12 @@ async fn change(
             return Ok((now, false));
         }
         let envelope = Envelope::new(Actor::Api, event.clone());
-        match app.log.append(Append::image(name, after, &envelope)).await {
+        let append = Append::image(name, after, &envelope);
+        let _room = match envelope.event {
+            ImageEvent::Pushed(_) => Some(admit(&app.fill, 0, append.weight()).await?),
+            ImageEvent::Removed(_) => None,
+        };
+        match app.log.append(append).await {
             Ok(sequence) => {
                 let recorded = bus::image::Recorded {
                     name: name.clone(),

@@ -14,6 +14,7 @@ mod content;
 mod direct;
 mod doctor;
 pub mod error;
+mod event_log;
 mod extract;
 mod facts;
 mod fill;

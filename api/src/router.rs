@@ -17,6 +17,7 @@ use crate::{
     app::Shared,
     artifacts, auth, batches, doctor,
     error::{Kind, Problem},
+    event_log,
     extract::MAX_BODY_BYTES,
     facts, grid, images, jobs, logs, runtimes, secrets, storage, uploads, workers,
 };
@@ -44,6 +45,8 @@ pub(crate) fn router(app: Shared) -> Router {
         .route("/v1/files/{sha256}", get(uploads::get).put(uploads::put))
         .route("/v1/storage", get(storage::storage))
         .route("/v1/storage/gc", post(storage::gc))
+        .route("/v1/log", get(event_log::show))
+        .route("/v1/log/bound", post(event_log::set_bound))
         .route("/v1/secrets", get(secrets::list))
         .route("/v1/secrets/key", get(secrets::key))
         .route("/v1/secrets/{name}", put(secrets::set).delete(secrets::remove))

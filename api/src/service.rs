@@ -9,6 +9,7 @@ use bus::{
         EVENTS,
         append::Log,
         connect::{self, Bus},
+        room::Gauge,
         setup, sys,
     },
     subjects,
@@ -199,6 +200,7 @@ async fn start(config: &Config, store: &StoreUrl, tables: Tables, stop: Cancella
     let facts = subscribe(&bus).await;
     let app = Arc::new(App {
         log: Log::new(bus.js.clone(), PATIENCE),
+        fill: Gauge::new(bus.js.clone()),
         bus,
         replicas: config.replicas,
         direct: Direct::new(&files),
@@ -209,7 +211,6 @@ async fn start(config: &Config, store: &StoreUrl, tables: Tables, stop: Cancella
         tables,
         waiters,
         tails: Arc::default(),
-        fill: Arc::default(),
         advice: Arc::default(),
         deployed: watch::Sender::default(),
         key: Key::new(&config.key),
@@ -220,8 +221,8 @@ async fn start(config: &Config, store: &StoreUrl, tables: Tables, stop: Cancella
     });
     let (waiters, client) = (Arc::clone(&app.waiters), app.bus.client.clone());
     app.tasks.spawn(waiters.listen(client, facts, stop.clone()));
-    let (fill, js) = (Arc::clone(&app.fill), app.bus.js.clone());
-    app.tasks.spawn(fill::watch(fill, Arc::clone(&app.waiters), js, stop.clone()));
+    app.tasks
+        .spawn(fill::watch(Arc::clone(&app.fill), Arc::clone(&app.waiters), stop.clone()));
     if config.database_url.is_some() {
         app.tasks.spawn(advice::keep(
             Arc::clone(&app.advice),

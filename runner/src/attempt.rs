@@ -12,7 +12,11 @@ use bus::{
     ids::{Attempt, JobId, SessionId, WorkerId},
     job::{Command, Job, JobEvent, ManifestRef, Outcome, Phase, Rejection, State, Usage},
     secrets::Key,
-    stream::{append::Log, work::Work},
+    stream::{
+        append::Log,
+        room::{Addition, Gauge},
+        work::Work,
+    },
 };
 use chrono::Utc;
 use tracing::{debug, error, info, warn};
@@ -41,6 +45,10 @@ use crate::{
 
 /// After how long a job may be offered again whose fenced attempt is still ending here.
 const STILL_ENDING_PAUSE: Duration = Duration::from_millis(100);
+/// After how long a job may be offered again that the log has no room for an attempt of.
+const NO_ROOM_PAUSE: Duration = Duration::from_secs(1);
+/// What an attempt adds to the log, in bytes, roughly: its claim, its start and its end.
+const ATTEMPT_BYTES: u64 = 4_096;
 
 /// What every attempt of a session needs.
 pub(crate) struct Context {
@@ -48,6 +56,8 @@ pub(crate) struct Context {
     pub(crate) log: Log,
     /// `JetStream`.
     pub(crate) js: async_nats::jetstream::Context,
+    /// How full the log is.
+    pub(crate) gauge: Arc<Gauge>,
     /// The store.
     pub(crate) files: Files,
     /// What commands are executed by.
@@ -155,6 +165,11 @@ pub(crate) async fn run(context: Arc<Context>, work: Work, job: Job, ready: Enve
         // Our own claim, delivered again because its acknowledgement was late.
         Err(_) => return work.taken().await,
     };
+    // Until the claim is stored; what ends it has room beyond the limit of claims.
+    let Ok(room) = context.gauge.admit(Addition::Attempts, ATTEMPT_BYTES).await else {
+        debug!(job.id = %id, "did not claim job {id}: the log has room only for what ends jobs");
+        return work.refuse(NO_ROOM_PAUSE).await;
+    };
     let actor = Actor::Worker(context.worker.clone());
     let mut scribe = Scribe::new(context.log.clone(), context.js.clone(), actor, job, &ready);
     let claim = Command::Claim {
@@ -166,6 +181,7 @@ pub(crate) async fn run(context: Arc<Context>, work: Work, job: Job, ready: Enve
         // Should it be stored after all, it is a closed session's, and rescheduled as such.
         _ = entry.fenced() => return,
     };
+    drop(room);
     match claimed {
         Ok(sequence) => {
             context.attempts.claimed(sequence);

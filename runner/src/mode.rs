@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use bus::worker::Cordoned;
+use bus::{
+    stream::room::{Addition, Fill},
+    worker::Cordoned,
+};
 use chrono::Utc;
 use tracing::info;
 
@@ -15,13 +18,15 @@ pub(crate) struct Mode {
     cordon: Option<Cordoned>,
     /// When the session ends at the latest, because the runner was told to stop.
     closing: Option<Instant>,
+    /// The log has room only for what ends jobs.
+    log_is_full: bool,
 }
 
 impl Mode {
     /// Whether work is to be asked for.
     #[must_use]
     pub(crate) const fn wants_work(&self) -> bool {
-        self.cordon.is_none() && self.closing.is_none()
+        self.cordon.is_none() && self.closing.is_none() && !self.log_is_full
     }
 
     /// Whether the session is ending.
@@ -39,6 +44,11 @@ impl Mode {
                 drain.as_secs_f32()
             );
         }
+    }
+
+    /// Takes in how full the log is.
+    pub(crate) const fn filled(&mut self, fill: Fill) {
+        self.log_is_full = !fill.has_room(Addition::Attempts);
     }
 
     /// Takes in an operator's word.
@@ -97,6 +107,15 @@ mod tests {
         assert_eq!((mode.over(false), mode.over(true)), (Some(Ending::Drained), None));
         mode.cordoned(None);
         assert!(mode.wants_work() && mode.over(false).is_none());
+    }
+
+    #[test]
+    fn no_work_is_wanted_while_the_log_has_room_only_for_ends() {
+        let mut mode = Mode::default();
+        mode.filled(Fill { used: 96, max: 100 });
+        assert!(!mode.wants_work() && mode.over(false).is_none() && mode.over(true).is_none());
+        mode.filled(Fill { used: 96, max: 1_000 });
+        assert!(mode.wants_work());
     }
 
     #[test]

@@ -7,7 +7,9 @@ use bus::{
     ids::SessionId,
     stream::{
         append::{self, Log},
-        connect, setup,
+        connect,
+        room::Gauge,
+        setup,
     },
     worker::WorkerEvent,
 };
@@ -183,6 +185,7 @@ pub async fn run(config: Config, stop: CancellationToken, restart: CancellationT
         let context = Arc::new(Context {
             log: Log::new(bus.js.clone(), PATIENCE),
             js: bus.js.clone(),
+            gauge: Gauge::new(bus.js.clone()),
             files: files.heeding(marks),
             executors: Arc::clone(&executors),
             worker: config.worker.clone(),
@@ -210,11 +213,15 @@ pub async fn run(config: Config, stop: CancellationToken, restart: CancellationT
         if let Some(sweep) = sweep.take() {
             TaskTracker::new().spawn(sweep);
         }
+        let (gauge, gauging) = (Arc::clone(&context.gauge), CancellationToken::new());
+        let _stop_gauging = gauging.clone().drop_guard();
+        TaskTracker::new().spawn(gauging.run_until_cancelled_owned(async move { gauge.keep().await }));
         let told = Told {
             stop: stop.clone(),
             restart: restart.clone(),
             unheard: CancellationToken::new(),
             drain: config.drain,
+            fill: context.gauge.watch(),
         };
         match serve(&config, &context, &told, &mut note).await? {
             Ending::Stopped | Ending::Restarting => {

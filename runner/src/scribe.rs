@@ -1,5 +1,7 @@
 //! Saying what happens to a job: decide, append, and where another writer was faster, read and decide again.
 
+use std::time::Duration;
+
 use bus::{
     envelope::{Actor, Envelope},
     ids::EventId,
@@ -9,10 +11,13 @@ use bus::{
         read,
     },
 };
-use tracing::debug;
+use tracing::{debug, warn};
 
 /// How often a command is decided anew before it is given up: every conflict is another writer's progress, and a job has few.
 const TRIES: u32 = 10;
+
+/// How often what an attempt has to say is tried again where the log is full.
+const FULL_PAUSE: Duration = Duration::from_secs(1);
 
 /// Why a command is not in the log.
 #[derive(Debug, thiserror::Error)]
@@ -73,12 +78,13 @@ impl Scribe {
         &self.job
     }
 
-    /// Appends what the command comes to, and returns its sequence.
+    /// Appends what the command comes to, and returns its sequence. Where the log is full, what is said of an attempt that was claimed
+    /// waits for room for as long as that takes: should it be dropped, the work would be done twice.
     ///
     /// # Errors
     /// See [`Error`].
     pub(crate) async fn say(&mut self, command: Command) -> Result<u64, Error> {
-        let mut tries = 0;
+        let (mut tries, mut waits) = (0, false);
         let claims = match (&command, &self.job.phase) {
             (Command::Claim { .. }, Phase::Queued { next }) => Some(*next),
             (_, _) => None,
@@ -117,6 +123,12 @@ impl Scribe {
                     if claims.is_some_and(|next| queued && self.job.phase != Phase::Queued { next }) {
                         return Err(Rejection::NotQueued.into());
                     }
+                }
+                Err(error @ append::Error::Full { .. }) if !matches!(command, Command::Claim { .. }) => {
+                    if !std::mem::replace(&mut waits, true) {
+                        warn!(job.id = %self.job.id, "what is to be said of job {} waits for room: {error}", self.job.id);
+                    }
+                    tokio::time::sleep(FULL_PAUSE).await;
                 }
                 Err(error) => return Err(error.into()),
             }

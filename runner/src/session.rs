@@ -13,10 +13,11 @@ use bus::{
     stream::{
         puller::{self, Pulled},
         read,
+        room::Fill,
         work::Work,
     },
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, error, warn};
 
@@ -96,6 +97,8 @@ pub(crate) struct Told {
     pub(crate) unheard: CancellationToken,
     /// How much time attempts have.
     pub(crate) drain: Duration,
+    /// How full the log is.
+    pub(crate) fill: watch::Receiver<Fill>,
 }
 
 impl Session {
@@ -144,7 +147,9 @@ impl Session {
 
     /// Serves until something ends the session. Attempts go on in the tracker's tasks.
     pub(crate) async fn serve(&mut self, told: &Told) -> Ending {
+        let mut fill = told.fill.clone();
         loop {
+            self.mode.filled(*fill.borrow_and_update());
             if let Some(ending) = self.catch_up().await.or_else(|| self.mode.over(self.idle())) {
                 return ending;
             }
@@ -164,6 +169,7 @@ impl Session {
                         self.freed(&freed);
                     }
                 }
+                Ok(()) = fill.changed() => {}
                 pulled = self.lanes.next() => self.take_all(pulled),
                 word = self.facts.next() => match word {
                     Word::Ends(ending) => return ending,

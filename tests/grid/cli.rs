@@ -10,6 +10,7 @@ mod drain;
 pub(crate) mod here;
 mod hostile;
 mod interrupt;
+mod log;
 mod look;
 mod lost_answers;
 mod outages;

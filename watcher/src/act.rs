@@ -6,6 +6,8 @@ mod due;
 #[cfg(test)]
 pub(crate) use self::due::{Wish, wish};
 
+use std::sync::Arc;
+
 use bus::{
     envelope::{Actor, Envelope},
     ids::{Attempt, BatchId, EventId, JobId},
@@ -14,6 +16,7 @@ use bus::{
         append::{self, Append, Log},
         connect::Bus,
         read,
+        room::{Addition, Admitted, Gauge, begins_an_attempt},
     },
     worker::{Lost, WorkerEvent},
 };
@@ -100,6 +103,8 @@ impl Command {
 pub(crate) struct Hands {
     pub(crate) bus: Bus,
     pub(crate) log: Log,
+    /// How full the log is.
+    pub(crate) gauge: Arc<Gauge>,
 }
 
 impl Hands {
@@ -202,9 +207,24 @@ impl Hands {
             ..Envelope::new(Actor::Watcher, event)
         };
         let Some(last) = last else { return Ok(0) };
-        self.log
-            .append(Append::job(&last.namespace, last.job, last.sequence, &envelope))
-            .await
+        let append = Append::job(&last.namespace, last.job, last.sequence, &envelope);
+        let _room = if begins_an_attempt(&envelope.event) {
+            Some(self.room(append.weight()).await?)
+        } else {
+            None
+        };
+        self.log.append(append).await
+    }
+
+    /// Room for what lets attempts begin. The last part of the log is for what ends jobs.
+    async fn room(&self, bytes: u64) -> Result<Admitted, append::Error> {
+        let admitted = self.gauge.admit(Addition::Attempts, bytes).await;
+        admitted.map_err(|fill| append::Error::Full {
+            reason: format!(
+                "it holds {} of its {} bytes, and what is left is for what ends jobs",
+                fill.used, fill.max
+            ),
+        })
     }
 }
 
@@ -212,6 +232,11 @@ fn not_appended(what: &str, error: &append::Error) -> Done {
     if matches!(error, append::Error::Conflict { .. }) {
         debug!("somebody was first where {what} was to be said");
         return Done::Overtaken;
+    }
+    if matches!(error, append::Error::Full { .. }) {
+        // Once is enough for all of them: the gauge says it.
+        debug!("cannot say {what} yet: {}", chain(error));
+        return Done::Failed;
     }
     warn!("cannot say {what}: {}", chain(error));
     Done::Failed

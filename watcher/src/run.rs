@@ -8,7 +8,7 @@ use std::{
 
 use bus::{
     ids::{Queue, SessionId},
-    stream::{EVENTS, connect::Bus},
+    stream::{EVENTS, connect::Bus, room::Gauge},
 };
 use tokio::{
     sync::{Notify, mpsc, watch},
@@ -61,6 +61,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
         stored,
     ));
     services.spawn(watchdog::look(bus.clone(), looked_after));
+    let gauge = Arc::clone(&begin.gauge);
+    services.spawn(async move { gauge.keep().await });
     match &config.nats_system {
         Some(urls) => {
             services.spawn(advisory::listen(bus.clone(), urls.clone(), advice));
@@ -108,5 +110,6 @@ async fn begin(bus: &Bus, config: &Config) -> Begin {
         skipped,
         last,
         keeper,
+        gauge: Gauge::new(bus.js.clone()),
     }
 }

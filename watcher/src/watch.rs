@@ -13,7 +13,11 @@ use std::{
 use async_nats::Client;
 use bus::{
     ids::Queue,
-    stream::{append::Log, connect::Bus},
+    stream::{
+        append::Log,
+        connect::Bus,
+        room::{Addition, Gauge},
+    },
 };
 use chrono::Utc;
 use futures::FutureExt as _;
@@ -89,12 +93,17 @@ pub(crate) struct Begin {
     /// The log's last sequence now.
     pub(crate) last: u64,
     pub(crate) keeper: Option<Keeper>,
+    /// How full the log is.
+    pub(crate) gauge: Arc<Gauge>,
 }
 
 pub(crate) struct Watcher {
     state: State,
     lapse: Duration,
     bus: Bus,
+    /// How full the log is, and whether it had room for attempts.
+    gauge: Arc<Gauge>,
+    had_room: bool,
     canary: Canary,
     line: Line,
     /// The connection over which the broker says who is connected.
@@ -136,6 +145,8 @@ impl Watcher {
             state: begin.state,
             lapse: config.lapse,
             bus: bus.clone(),
+            gauge: begin.gauge,
+            had_room: true,
             canary: Canary::default(),
             line: Line::new(bus.client.clone()),
             system: None,
@@ -304,6 +315,12 @@ impl Watcher {
             return;
         }
         self.keep(now);
+        let has_room = self.gauge.fill().has_room(Addition::Attempts);
+        if has_room && !self.had_room {
+            // What rests, does so for want of it.
+            self.resting.clear();
+        }
+        self.had_room = has_room;
         if self.must_plan(now) {
             self.lanes.plan(plan(&self.state, now, self.lapse));
             self.planned_at = now;
@@ -315,7 +332,8 @@ impl Watcher {
         while let Some((topic, command)) = self.lanes.next(rests) {
             let log = Log::new(self.bus.js.clone(), PATIENCE);
             let bus = self.bus.clone();
-            let work = AssertUnwindSafe(Hands { bus, log }.carry_out(command)).catch_unwind();
+            let gauge = Arc::clone(&self.gauge);
+            let work = AssertUnwindSafe(Hands { bus, log, gauge }.carry_out(command)).catch_unwind();
             self.doing.spawn(async move { (topic, work.await.unwrap_or(Done::Failed)) });
         }
     }

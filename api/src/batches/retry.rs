@@ -17,6 +17,7 @@ use crate::{
     app::Shared,
     error::{Kind, Problem},
     extract::{Path, Query, Whole, json},
+    fill::admit,
     jobs::caught_up,
     queries::BatchFilter,
     view::BatchAnswer,
@@ -78,7 +79,7 @@ pub(crate) async fn retry(
         return Err(Problem::new(Kind::Conflict, detail));
     }
     let (bytes, _) = Box::pin(check_members(&app, &members, total)).await?;
-    app.fill.admit(u64::from(total), bytes)?;
+    let room = admit(&app.fill, u64::from(total), bytes).await?;
     let new = NewBatch {
         id: asked.id,
         namespace: old.namespace,
@@ -89,6 +90,7 @@ pub(crate) async fn retry(
             ..old.submitted
         },
         members,
+        room,
     };
     let answer = Box::pin(store(&app, new)).await?;
     let status = if answer.existed { StatusCode::OK } else { StatusCode::CREATED };

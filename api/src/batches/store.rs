@@ -7,6 +7,7 @@ use bus::{
     stream::{
         append::{self, Append},
         read,
+        room::Admitted,
     },
 };
 
@@ -28,6 +29,8 @@ pub(super) struct NewBatch {
     pub(super) submitted: BatchSubmitted,
     /// The members, checked.
     pub(super) members: Members,
+    /// Room for them in the log.
+    pub(super) room: Admitted,
 }
 
 /// Puts a batch into the log, or completes one that was cut off half-way.
@@ -37,6 +40,7 @@ pub(super) async fn store(app: &App, new: NewBatch) -> Result<BatchAnswer, Probl
         namespace,
         submitted,
         members,
+        room: _room,
     } = new;
     let answer = |sequence, existed, warning| BatchAnswer {
         id,

@@ -18,6 +18,7 @@ use crate::{
     app::{App, Shared},
     error::{Kind, Problem},
     extract::{Query, Whole, json},
+    fill::admit,
     jobs::{InputCheck, check_alone, store_inline},
     view::{BatchAnswer, BatchSubmission, MemberSubmission},
 };
@@ -57,12 +58,13 @@ async fn accept(app: &App, namespace: Namespace, submission: BatchSubmission, bo
     if let Some(first) = first {
         check_alone(app, &namespace, &first).await?;
     }
-    app.fill.admit(u64::from(submitted.total), bytes)?;
+    let room = admit(&app.fill, u64::from(submitted.total), bytes).await?;
     Ok(NewBatch {
         id,
         namespace,
         submitted,
         members,
+        room,
     })
 }
 

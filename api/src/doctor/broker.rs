@@ -115,7 +115,11 @@ fn of_stream(stream: &Inspected, replicas: u8) -> Vec<Finding> {
     // The others drop what is oldest, and are meant to be full.
     if let Some(percent) = stream.percent_full().filter(|_| [EVENTS, INBOX].contains(&name.as_str())) {
         let what = format!("stream {name} holds {percent} % of the bytes that it may");
-        let advice = format!("raise its bound: `nats stream edit {name} --max-bytes=…`");
+        let advice = if name == EVENTS {
+            "see how it grows (`rgrid log`), and raise its bound: `rgrid log --bound …`".to_owned()
+        } else {
+            format!("raise its bound: `nats stream edit {name} --max-bytes=…`")
+        };
         if percent >= FILLING.1 {
             let advice = format!(
                 "{advice}; above {} %, no new jobs are taken, so that those which run can end",

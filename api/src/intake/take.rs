@@ -16,6 +16,7 @@ use crate::{
     app::App,
     error::{Kind, Problem},
     extract,
+    fill::admit,
     jobs::{NewJob, check_alone, check_inputs, store_inline},
     view::Submitted,
 };
@@ -158,7 +159,7 @@ async fn submit(app: &App, letter: &Letter, body: &[u8]) -> Result<Submitted, Pr
     }
     app.resolve(&mut submission)?;
     let accepted = submission.accept()?;
-    app.fill.admit(1, body.len() as u64)?;
+    let _room = admit(&app.fill, 1, body.len() as u64).await?;
     let own = store_inline(&app.files, &accepted.to_store).await?;
     if let Some(missing) = check_inputs(&app.files, [&accepted.spec], &own).await?.first_of(&accepted.spec) {
         return Err(missing);

@@ -18,6 +18,7 @@ use crate::{
     app::{App, Shared},
     error::{Kind, Problem},
     extract::{Path, Query, Whole, job_id, json, namespace},
+    fill::admit,
     queries::Revivable,
     view::{JobView, LeftDead, RequeuedMany},
 };
@@ -37,6 +38,8 @@ pub(crate) async fn requeue(
     query.none()?;
     let id = job_id(&id)?;
     let command = Command::Requeue { reason: reason(&body)? };
+    // Whatever became of the job: without room, nothing that would run is looked up.
+    drop(admit(&app.fill, 1, 0).await?);
     match Box::pin(say(&app, id, &command)).await? {
         Said::Done(job) => Ok((StatusCode::ACCEPTED, Json(JobView::from(&job)))),
         Said::Nothing(job, _) => Err(Problem::new(Kind::Conflict, why_not(&job))),
@@ -108,6 +111,7 @@ pub(crate) async fn requeue_many(State(app): State<Shared>, query: Query, Whole(
         }));
     }
     let (ids, next) = app.tables.revivable(&which).await?;
+    drop(admit(&app.fill, ids.len() as u64, 0).await?);
     let command = Command::Requeue { reason: asked.reason };
     let mut came = stream::iter(ids).map(|id| revive(&app, id, &command)).buffered(AT_ONCE);
     let mut answer = RequeuedMany {

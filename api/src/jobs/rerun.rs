@@ -20,6 +20,7 @@ use crate::{
     app::Shared,
     error::Problem,
     extract::{Path, Query, Whole, job_id, json_or_nothing},
+    fill::admit,
     view::Submitted,
     watch::{read_job, unknown},
 };
@@ -49,7 +50,8 @@ pub(crate) async fn rerun(
     {
         return Ok((StatusCode::OK, Json(submitted)));
     }
-    app.fill.admit(1, 0)?;
+    let bytes = serde_json::to_vec(&spec).map_or(0, |bytes| bytes.len() as u64);
+    let _room = admit(&app.fill, 1, bytes).await?;
     if let Some(missing) = check_inputs(&app.files, [&spec], &HashSet::new()).await?.first_of(&spec) {
         return Err(missing);
     }

@@ -6,7 +6,10 @@ use bus::{
     envelope::{Actor, Envelope},
     ids::JobId,
     job::{Command, Job, JobEvent, Recorded, Rejection, decide},
-    stream::append::{self, Append},
+    stream::{
+        append::{self, Append},
+        room::begins_an_attempt,
+    },
 };
 
 use serde::Deserialize;
@@ -16,6 +19,7 @@ use crate::{
     app::App,
     error::{Kind, Problem},
     extract::json_or_nothing,
+    fill::admit,
     load,
     watch::unknown,
 };
@@ -50,7 +54,13 @@ pub(crate) async fn say(app: &App, id: JobId, command: &Command) -> Result<Said,
         }
         let mut envelope = Envelope::new(Actor::Api, event);
         envelope.correlation_id = Some(first);
-        match app.log.append(Append::job(&job.namespace, id, job.sequence, &envelope)).await {
+        let append = Append::job(&job.namespace, id, job.sequence, &envelope);
+        let _room = if begins_an_attempt(&envelope.event) {
+            Some(admit(&app.fill, 0, append.weight()).await?)
+        } else {
+            None
+        };
+        match app.log.append(append).await {
             Ok(sequence) => {
                 let recorded = Recorded {
                     namespace: job.namespace.clone(),

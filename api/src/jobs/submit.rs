@@ -36,6 +36,7 @@ use crate::{
     app::{App, Shared},
     error::{Kind, Problem},
     extract::{self, Query, Whole, header as text_of, json},
+    fill::admit,
     load,
     secrets::check_secrets,
     view::{Submitted, SubmittedMany, SubmittedOne, WorkerView},
@@ -84,7 +85,7 @@ pub(crate) async fn submit(State(app): State<Shared>, query: Query, headers: Hea
         );
         return Err(Problem::new(if raw.is_empty() { Kind::Malformed } else { Kind::TooLarge }, detail));
     }
-    app.fill.admit(raw.len() as u64, body.len() as u64)?;
+    let _room = admit(&app.fill, raw.len() as u64, body.len() as u64).await?;
     let accepted = accept_all(&app, &namespace, &raw).await?;
     let live = app.advice.live();
     let new = |(id, spec)| NewJob::new(namespace.clone(), id, spec);
@@ -148,7 +149,7 @@ async fn submit_one(app: &App, namespace: Namespace, key: Option<&str>, reuse: b
     {
         return Ok(answer(submitted));
     }
-    app.fill.admit(1, body.len() as u64)?;
+    let _room = admit(&app.fill, 1, body.len() as u64).await?;
     let own = store_inline(&app.files, &accepted.to_store).await?;
     if let Some(missing) = check_inputs(&app.files, [&accepted.spec], &own).await?.first_of(&accepted.spec) {
         return Err(missing);

@@ -3,6 +3,7 @@
 mod answers;
 mod batch;
 mod doctor;
+mod event_log;
 mod files;
 mod grid;
 mod history;
@@ -19,6 +20,7 @@ pub use self::{
     answers::{CancelledMany, JobList, LeftDead, NotCancelled, RequeuedMany, Submitted, SubmittedMany, SubmittedOne},
     batch::{BatchAnswer, BatchList, BatchState, BatchSubmission, BatchView, Earlier, MemberSubmission, MemberView, Members},
     doctor::{Diagnosis, Finding, Severity, Summary},
+    event_log::{EventLogView, Growth, NewBound, Takes},
     files::{ArtifactView, Artifacts, Hashes, Missing, UPLOAD_OFFSET, Upload},
     grid::{Cordon, Health, Projection, Running, WorkerView, Workers},
     history::{History, HistoryEvent},

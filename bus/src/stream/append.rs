@@ -19,6 +19,7 @@ use super::{
     EVENTS, EXPECTED_FILTER, EXPECTED_SEQUENCE,
     connect::{connection, connects},
     read,
+    room::OVERHEAD,
 };
 use crate::{
     batch::BatchEvent,
@@ -50,7 +51,7 @@ pub enum Error {
         expected: u64,
     },
     /// The log is full.
-    #[error("the log is full ({reason}); make room, or raise the stream's max_bytes")]
+    #[error("the log is full ({reason}); raise its bound: `rgrid log --bound …`")]
     Full {
         /// The server's words.
         reason: String,
@@ -147,6 +148,12 @@ impl Append {
             expected,
             payload: envelope.to_json().into(),
         }
+    }
+
+    /// What it takes of the log, in bytes, roughly.
+    #[must_use]
+    pub fn weight(&self) -> u64 {
+        self.payload.len() as u64 + OVERHEAD
     }
 
     /// The headers that it is stored with.

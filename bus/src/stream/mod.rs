@@ -9,9 +9,11 @@ pub mod puller;
 pub mod read;
 pub mod relay;
 pub mod replay;
+pub mod room;
 pub mod secrets;
 pub mod setup;
 pub mod sys;
+pub mod usage;
 pub mod whole;
 pub mod work;
 

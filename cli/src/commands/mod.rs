@@ -13,6 +13,7 @@ pub(crate) mod drain;
 pub(crate) mod history;
 pub(crate) mod image;
 pub(crate) mod list;
+pub(crate) mod log;
 pub(crate) mod logs;
 pub(crate) mod requeue;
 pub(crate) mod rerun;

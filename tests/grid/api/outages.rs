@@ -71,10 +71,41 @@ async fn a_log_that_is_nine_tenths_full_takes_no_new_jobs_and_lets_those_end_tha
     writer.bus.js.update_stream(config).await?;
     api.start_again().await?;
     let detail = problem(refused(&api).await?, StatusCode::INSUFFICIENT_STORAGE).await?;
-    assert!(detail.contains(EVENTS) && detail.contains("max-bytes"), "{detail}");
+    assert!(detail.contains(EVENTS) && detail.contains("rgrid log --bound"), "{detail}");
+    // What would make a job ready again is refused alike, whatever became of the job.
+    let requeue = api.post(&format!("/v1/jobs/{job}/requeue"), &json!({})).await?;
+    problem(requeue, StatusCode::INSUFFICIENT_STORAGE).await?;
     worker.claim(job).await?;
     worker.finish(job, Attempt::FIRST).await?;
     assert_eq!(api.read(&format!("/v1/jobs/{job}")).await?["state"], "succeeded");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_burst_of_submissions_leaves_the_last_part_of_the_log_alone() -> Result<()> {
+    let mut api = Served::start().await?;
+    let job = json!({ "command": ["x", "y".repeat(100_000)] });
+    for _ in 0..40 {
+        api.submit(&job).await?;
+    }
+    api.stop().await?;
+    let js = api.writer.bus.js.clone();
+    let mut info = js.get_stream(EVENTS).await?.cached_info().clone();
+    info.config.max_bytes = i64::try_from(info.state.bytes * 100 / 80)?;
+    js.update_stream(info.config.clone()).await?;
+    api.start_again().await?;
+    let answers = futures::future::join_all((0..60).map(|_| api.post("/v1/jobs", &job))).await;
+    let mut taken = 0;
+    for answer in answers {
+        match answer?.status() {
+            StatusCode::CREATED => taken += 1,
+            status => assert_eq!(status, StatusCode::INSUFFICIENT_STORAGE),
+        }
+    }
+    assert!(taken > 0, "what has room is taken");
+    let now = js.get_stream(EVENTS).await?.cached_info().state.bytes;
+    let limit = u64::try_from(info.config.max_bytes)? / 100 * 90;
+    assert!(now <= limit, "{taken} were taken: {now} of {limit}");
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 mod append;
 mod follow;
 mod setup;
+mod usage;
 mod work;
 
 use std::time::{Duration, Instant};

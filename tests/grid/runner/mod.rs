@@ -6,6 +6,7 @@ mod changed;
 mod clocks;
 mod everybody;
 mod fence;
+mod full;
 mod heartbeats;
 mod leave;
 mod notes;

@@ -57,7 +57,11 @@ impl Hands {
             };
             Append::job(&batch.namespace, job.id, job.sequence, &released)
         }));
-        match self.log.append_all(&appends).await {
+        let stored = async {
+            let _room = self.room(appends.iter().map(Append::weight).sum()).await?;
+            self.log.append_all(&appends).await
+        };
+        match stored.await {
             Ok(last) => {
                 let first = last + 1 - appends.len() as u64;
                 debug!("gave slots of batch {id} to {} members", ready.len());
