@@ -19,7 +19,7 @@ use crate::batches::BatchChange;
 use crate::rows::{AttemptRow, JobState, NewJob, Skipped, WorkerRow, touches_attempt};
 
 /// Live jobs that are remembered between batches, at about 1 KB each; of others, the tables are asked.
-const REMEMBERED: usize = 16_384;
+pub(crate) const REMEMBERED: usize = 16_384;
 
 /// A message of the log, read.
 #[derive(Debug, Clone)]
@@ -118,10 +118,10 @@ struct Touched {
 }
 
 impl Fold {
-    /// A fold that goes on from tables with these workers.
-    pub(crate) fn new(workers: impl IntoIterator<Item = WorkerRow>) -> Self {
+    /// A fold that goes on from tables with these workers, and remembers so many live jobs.
+    pub(crate) fn new(workers: impl IntoIterator<Item = WorkerRow>, remembered: usize) -> Self {
         Self {
-            jobs: LruCache::new(REMEMBERED),
+            jobs: LruCache::new(remembered),
             workers: workers.into_iter().map(|worker| (worker.id.clone(), worker)).collect(),
         }
     }
