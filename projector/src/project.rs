@@ -8,7 +8,7 @@ use std::collections::{HashMap, hash_map::Entry};
 use bus::{
     batch,
     ids::{Attempt, JobId, WorkerId},
-    job::{AttemptEnd, Job, ManifestRef, Recorded},
+    job::{AttemptEnd, Job, JobEvent, ManifestRef, Recorded},
     spec::JobSpec,
     stream::read::{self, Fact},
     worker,
@@ -56,6 +56,15 @@ impl Item {
             Err(error) => What::Unreadable(chain(&error)),
         };
         Self { sequence, subject, what }
+    }
+
+    /// How many output files it announces.
+    pub(crate) fn files(&self) -> u64 {
+        let What::Job(recorded) = &self.what else { return 0 };
+        let JobEvent::Finished(finished) = &recorded.envelope.event else {
+            return 0;
+        };
+        finished.manifest.as_ref().map_or(0, |manifest| manifest.files)
     }
 }
 

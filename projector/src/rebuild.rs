@@ -105,7 +105,7 @@ pub async fn rebuild(config: Config) -> Result<Report, Error> {
     let mut connection = connect(&database).await?;
     lock(&mut connection).await?;
     let fresh = fresh(&database, &mut connection).await?;
-    let rebuild = Rebuild {
+    let mut rebuild = Rebuild {
         front: Front {
             projector: projector(fresh, Mode::Bulk),
             at: 0,
@@ -117,8 +117,10 @@ pub async fn rebuild(config: Config) -> Result<Report, Error> {
         comparing: Comparing::Everything,
         held: Duration::ZERO,
     };
-    let (mut connection, mut report) = Box::pin(rebuild.replace()).await?;
+    let replaced = Box::pin(rebuild.replace()).await;
+    let mut connection = rebuild.live;
     tables::clear_up(&mut connection).await;
+    let mut report = replaced?;
     projector(live, Mode::Live).until(Some(last), &mut |_| {}).await?;
     tables::count(&mut connection, &mut report.tables)
         .await
@@ -228,8 +230,8 @@ enum Swap {
 }
 
 impl Rebuild {
-    /// Folds, compares and swaps. Returns the connection that holds the lock.
-    async fn replace(mut self) -> Result<(PgConnection, Report), Error> {
+    /// Folds, compares and swaps.
+    async fn replace(&mut self) -> Result<Report, Error> {
         let indexes = tables::without_indexes(&mut self.new).await.map_err(failed("make the tables"))?;
         self.follow().await?;
         self.compare().await?;
@@ -243,21 +245,21 @@ impl Rebuild {
             rows: 0,
             differing: comparable.then_some(differing),
         });
-        let report = Report {
+        Ok(Report {
             sequence: self.front.at,
             events: 0,
             seconds: 0.0,
             held_seconds: self.held.as_secs_f64(),
             tables: counted.collect(),
-        };
-        Ok((self.live, report))
+        })
     }
 
     /// Folds on until the live tables are little ahead, if at all.
     async fn follow(&mut self) -> Result<(), Error> {
         loop {
-            let last = self.front.last().await?;
+            // In this order: what the live tables hold was in the log before.
             let there = position(&mut self.live, "").await?;
+            let last = self.front.last().await?;
             if there > last {
                 self.comparing = Comparing::Never;
                 return self.front.fold(last).await;
@@ -321,6 +323,10 @@ impl Rebuild {
     /// Holds the live tables still, folds and compares the rest, and swaps.
     async fn swap(&mut self, patience: Duration) -> Result<Swap, Error> {
         let mut transaction = self.live.begin().await.map_err(failed("begin the swap"))?;
+        if !tables::calm(&mut transaction).await.map_err(failed("lock the tables"))? {
+            transaction.rollback().await.map_err(failed("lock the tables"))?;
+            return Ok(Swap::InUse);
+        }
         let there = position(&mut transaction, "FOR UPDATE").await?;
         let since = Instant::now();
         let last = self.front.last().await?;

@@ -18,9 +18,10 @@ use crate::{Config, Error, project::Item};
 
 /// The most events in one transaction.
 const BATCH_MAX: usize = 4_000;
-/// The same in a rebuild, where what happens to a job within a batch is one row: the most events, and the most bytes of them. About
-/// 100 MB are held of a batch at once, and two batches.
+/// The same in a rebuild, where what happens to a job within a batch is one row: the most events, and the most bytes of them.
 const BULK: (usize, usize) = (20_000, 32 << 20);
+/// The most output files of a batch of a rebuild, as their manifests announce them: each is a row.
+const BULK_FILES: u64 = 100_000;
 /// The time from one transaction to the next while events keep coming: at least, and at most. In between, twice what the last
 /// one took, so that the projector never takes more than a third of a busy machine. The first event after a rest is not held up.
 const PACE: (Duration, Duration) = (Duration::from_millis(40), Duration::from_millis(250));
@@ -132,11 +133,13 @@ impl Source {
 
     /// What comes next, up to the end that was given: as much as is folded at once in a rebuild. Loses events when dropped half-way.
     pub(crate) async fn bulk(&mut self, until: u64) -> Vec<Item> {
-        let (mut items, mut bytes, mut last) = (Vec::new(), 0, 0);
-        while items.len() < BULK.0 && bytes < BULK.1 && last < until {
+        let (mut items, mut bytes, mut files, mut last) = (Vec::new(), 0, 0, 0);
+        while items.len() < BULK.0 && bytes < BULK.1 && files < BULK_FILES && last < until {
+            let before = items.len();
             let chunk = self.follower.chunk(BULK.0 - items.len()).await;
             bytes += chunk.iter().map(|message| message.payload.len()).sum::<usize>();
             (_, last) = self.read(chunk, &mut items);
+            files += items[before..].iter().map(Item::files).sum::<u64>();
         }
         items
     }

@@ -14,6 +14,8 @@ const HEARTBEATS: &str = "worker_heartbeats";
 pub(super) const TABLES: [&str; 6] = ["jobs", "batches", "attempts", "artifacts", "workers", "projection_skipped"];
 /// Where the old tables go, until they are dropped.
 const REPLACED: &str = "rgrid_replaced";
+/// How long a vacuum is waited for, in milliseconds: Postgres ends one of its own after a second that somebody waits for it.
+const CALM_MS: u32 = 3_000;
 
 /// All that is swapped. The heartbeats first: they refer to the workers, and readers of both do not meet us crosswise.
 fn swapped() -> impl Iterator<Item = &'static str> {
@@ -27,10 +29,10 @@ pub(super) async fn clear(connection: &mut PgConnection) -> Result<(), sqlx::Err
     Ok(())
 }
 
-/// The same, where nothing depends on it any more: the next rebuild would do it too.
+/// The same, where nothing depends on it: the next rebuild would do it too.
 pub(super) async fn clear_up(connection: &mut PgConnection) {
     if let Err(error) = clear(connection).await {
-        warn!("the old tables are still in the schema {REPLACED}, and may be dropped: {error}");
+        warn!("the schemas {SCHEMA} and {REPLACED} are left until the next rebuild, and may be dropped: {error}");
     }
 }
 
@@ -79,6 +81,18 @@ pub(super) async fn count(connection: &mut PgConnection, tables: &mut [Table]) -
         table.rows = rows.unsigned_abs();
     }
     Ok(())
+}
+
+/// Keeps vacuums off the old and the new tables for this transaction; false where one does not end. Who reads and writes goes on meanwhile.
+pub(super) async fn calm(transaction: &mut PgTransaction<'_>) -> Result<bool, sqlx::Error> {
+    let present = present(transaction).await?;
+    let new = swapped().map(|name| format!("{SCHEMA}.{name}"));
+    let all: Vec<String> = present.iter().map(|name| (*name).to_owned()).chain(new).collect();
+    let statement = format!(
+        "SET LOCAL lock_timeout = {CALM_MS}; LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE; SET LOCAL lock_timeout = 0",
+        all.join(", ")
+    );
+    locked(transaction, statement).await
 }
 
 /// Puts the new tables in the place of the old ones, unless somebody uses those for longer than `patience`: then false, and the
@@ -137,9 +151,14 @@ async fn alone(transaction: &mut PgTransaction<'_>, present: &[&str], patience: 
         patience.as_millis(),
         present.join(", ")
     );
+    locked(transaction, statement).await
+}
+
+/// Locks; false where the lock was not to be had in time.
+async fn locked(transaction: &mut PgTransaction<'_>, statement: String) -> Result<bool, sqlx::Error> {
     match sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut **transaction).await {
         Ok(_) => Ok(true),
-        // SQLSTATE: the lock was not to be had in time.
+        // SQLSTATE: lock not available.
         Err(error) if error.as_database_error().and_then(|answer| answer.code()).as_deref() == Some("55P03") => Ok(false),
         Err(error) => Err(error),
     }

@@ -14,6 +14,8 @@ enum Hold {
     Comparing,
     /// A reader that does not end, so that the tables cannot be swapped.
     Swapping,
+    /// A vacuum that does not end, which keeps them from that as well.
+    Vacuuming,
 }
 
 impl Hold {
@@ -22,6 +24,7 @@ impl Hold {
         match self {
             Self::Comparing => ("LOCK TABLE projection_skipped IN ACCESS EXCLUSIVE MODE", "projection_skipped"),
             Self::Swapping => ("SELECT count(*) FROM jobs", "jobs"),
+            Self::Vacuuming => ("LOCK TABLE jobs IN SHARE UPDATE EXCLUSIVE MODE", "jobs"),
         }
     }
 }
@@ -137,6 +140,11 @@ async fn new_jobs_become_visible_while_a_rebuild_compares() -> Result<()> {
 #[tokio::test]
 async fn new_jobs_become_visible_while_a_rebuild_waits_to_swap() -> Result<()> {
     new_jobs_become_visible_while_a_rebuild_is_held(Hold::Swapping).await
+}
+
+#[tokio::test]
+async fn new_jobs_become_visible_while_a_rebuild_waits_for_a_vacuum() -> Result<()> {
+    new_jobs_become_visible_while_a_rebuild_is_held(Hold::Vacuuming).await
 }
 
 #[tokio::test]
