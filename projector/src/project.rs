@@ -8,7 +8,7 @@ use std::collections::{HashMap, hash_map::Entry};
 use bus::{
     batch,
     ids::{Attempt, JobId, WorkerId},
-    job::{AttemptEnd, Job, ManifestRef, Recorded},
+    job::{AttemptEnd, Job, JobEvent, ManifestRef, Recorded},
     spec::JobSpec,
     stream::read::{self, Fact},
     worker,
@@ -19,7 +19,7 @@ use crate::batches::BatchChange;
 use crate::rows::{AttemptRow, JobState, NewJob, Skipped, WorkerRow, touches_attempt};
 
 /// Live jobs that are remembered between batches, at about 1 KB each; of others, the tables are asked.
-const REMEMBERED: usize = 16_384;
+pub(crate) const REMEMBERED: usize = 16_384;
 
 /// A message of the log, read.
 #[derive(Debug, Clone)]
@@ -62,6 +62,15 @@ impl Item {
     pub(crate) fn undeliverable(subject: String, sequence: u64, reason: &str) -> Self {
         let what = What::Unreadable(format!("it could not be delivered: {reason}"));
         Self { sequence, subject, what }
+    }
+
+    /// How many output files it announces.
+    pub(crate) fn files(&self) -> u64 {
+        let What::Job(recorded) = &self.what else { return 0 };
+        let JobEvent::Finished(finished) = &recorded.envelope.event else {
+            return 0;
+        };
+        finished.manifest.as_ref().map_or(0, |manifest| manifest.files)
     }
 }
 
@@ -124,10 +133,10 @@ struct Touched {
 }
 
 impl Fold {
-    /// A fold that goes on from tables with these workers.
-    pub(crate) fn new(workers: impl IntoIterator<Item = WorkerRow>) -> Self {
+    /// A fold that goes on from tables with these workers, and remembers so many live jobs.
+    pub(crate) fn new(workers: impl IntoIterator<Item = WorkerRow>, remembered: usize) -> Self {
         Self {
-            jobs: LruCache::new(REMEMBERED),
+            jobs: LruCache::new(remembered),
             workers: workers.into_iter().map(|worker| (worker.id.clone(), worker)).collect(),
         }
     }

@@ -10,14 +10,16 @@ use tracing::{debug, info, warn};
 use crate::{
     Config, Error, heartbeats,
     manifests::Manifests,
-    project::{Changes, Fold, Item, chain},
+    project::{Changes, Fold, Item, REMEMBERED, chain},
     rows::Skipped,
-    source::{self, Source, pause, pauses},
+    source::{self, Mode, Source, pause, pauses},
     store::{self, Checkpoint, Store},
 };
 
 /// How long a transaction that is under way may take when the projector is to stop.
 const GRACE: Duration = Duration::from_secs(3);
+/// Live jobs that a rebuild remembers between batches, instead of asking the tables.
+const REMEMBERED_IN_BULK: usize = 131_072;
 
 /// Projects until it is told to stop. Outages of NATS, Postgres and the file store are waited out.
 ///
@@ -39,9 +41,10 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
         store,
         manifests: Manifests::new(files, bus.js.clone()),
         js: bus.js,
+        mode: Mode::Live,
         stop,
     };
-    let result = projector.until(None).await;
+    let result = projector.until(None, &mut |_| {}).await;
     stop_beats.cancel();
     tasks.close();
     tasks.wait().await;
@@ -103,19 +106,23 @@ pub(crate) struct Projector {
     pub(crate) store: Store,
     pub(crate) manifests: Manifests,
     pub(crate) js: jetstream::Context,
+    pub(crate) mode: Mode,
     pub(crate) stop: CancellationToken,
 }
 
+/// Is shown each batch before it is folded, and again where that failed.
+pub(crate) type Seen<'a> = dyn FnMut(&[Item]) + Send + 'a;
+
 impl Projector {
     /// Projects until it is told to stop, or until the tables hold the event at `until`, where one is given.
-    pub(crate) async fn until(&self, until: Option<u64>) -> Result<(), Error> {
+    pub(crate) async fn until(&self, until: Option<u64>, seen: &mut Seen<'_>) -> Result<(), Error> {
         let (mut pauses, mut told) = (pauses(), None);
         self.of_this_log().await?;
         loop {
             let mut wrote = 0;
             let grace = if told.is_none() { GRACE } else { Duration::ZERO };
             let ended = tokio::select! {
-                ended = self.session(until, &mut wrote, &mut told) => ended,
+                ended = self.session(until, seen, &mut wrote, &mut told) => ended,
                 () = self.stopped_for(grace) => return Ok(()),
             };
             if wrote > 0 {
@@ -152,14 +159,27 @@ impl Projector {
     }
 
     /// Projects from the checkpoint on, until something fails; then nothing of what is remembered counts any more.
-    async fn session(&self, until: Option<u64>, wrote: &mut u64, told: &mut Option<Instant>) -> Result<(), store::Error> {
+    async fn session(
+        &self,
+        until: Option<u64>,
+        seen: &mut Seen<'_>,
+        wrote: &mut u64,
+        told: &mut Option<Instant>,
+    ) -> Result<(), store::Error> {
         let mut at = self.store.checkpoint().await?;
+        let mut source = Source::new(&self.js, at.sequence, until, self.mode);
+        if let (Mode::Bulk, Some(until)) = (self.mode, until) {
+            return self.bulk(&mut source, at, until, seen).await;
+        }
         let mut fold = self.fold().await?;
-        let mut source = Source::new(&self.js, at.sequence, until);
         while until.is_none_or(|until| at.sequence < until) {
             let Some(items) = self.stop.run_until_cancelled(source.batch()).await else {
                 return Ok(());
             };
+            if items.is_empty() {
+                return Ok(());
+            }
+            seen(&items);
             let begun = Instant::now();
             at = self.project(&mut fold, at, &items).await?;
             let took = begun.elapsed();
@@ -173,13 +193,39 @@ impl Projector {
         Ok(())
     }
 
+    /// The same for a log that is there up to `until`: the next batch is read while one is written.
+    async fn bulk(&self, source: &mut Source, mut at: Checkpoint, until: u64, seen: &mut Seen<'_>) -> Result<(), store::Error> {
+        let mut fold = self.fold().await?;
+        let mut next = Vec::new();
+        while at.sequence < until {
+            if next.is_empty() {
+                next = source.bulk(until).await;
+            }
+            let items = std::mem::take(&mut next);
+            // The log holds nothing more up to there.
+            if items.is_empty() {
+                return Ok(());
+            }
+            seen(&items);
+            let reads_on = items.last().is_some_and(|last| last.sequence < until);
+            let ahead = async { Ok(if reads_on { source.bulk(until).await } else { Vec::new() }) };
+            (at, next) = tokio::try_join!(self.project(&mut fold, at, &items), ahead)?;
+            debug!("projected {} events to sequence {}", items.len(), at.sequence);
+        }
+        Ok(())
+    }
+
     async fn stopped_for(&self, grace: Duration) {
         self.stop.cancelled().await;
         tokio::time::sleep(grace).await;
     }
 
     async fn fold(&self) -> Result<Fold, store::Error> {
-        Ok(Fold::new(self.store.workers().await?))
+        let remembered = match self.mode {
+            Mode::Live => REMEMBERED,
+            Mode::Bulk => REMEMBERED_IN_BULK,
+        };
+        Ok(Fold::new(self.store.workers().await?, remembered))
     }
 
     /// Folds a batch and writes it. Where the database refuses that, event by event, leaving out what it will never take.

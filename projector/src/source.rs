@@ -18,6 +18,10 @@ use crate::{Config, Error, project::Item};
 
 /// The most events in one transaction.
 const BATCH_MAX: usize = 4_000;
+/// The same in a rebuild, where what happens to a job within a batch is one row: the most events, and the most bytes of them.
+const BULK: (usize, usize) = (20_000, 32 << 20);
+/// The most output files of a batch of a rebuild, as their manifests announce them: each is a row.
+const BULK_FILES: u64 = 100_000;
 /// The time from one transaction to the next while events keep coming: at least, and at most. In between, twice what the last
 /// one took, so that the projector never takes more than a third of a busy machine. The first event after a rest is not held up.
 const PACE: (Duration, Duration) = (Duration::from_millis(40), Duration::from_millis(250));
@@ -74,6 +78,15 @@ pub(crate) async fn bounds(js: &jetstream::Context) -> Result<(u64, u64), Error>
     Ok((state.first_sequence, state.last_sequence))
 }
 
+/// How the log is read and folded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// As it grows, with a bounded share of the machine.
+    Live,
+    /// What is there already, as fast as it goes: in large batches, one being read while another is written.
+    Bulk,
+}
+
 /// The log from a position on.
 #[derive(Debug)]
 pub(crate) struct Source {
@@ -85,9 +98,13 @@ pub(crate) struct Source {
 
 impl Source {
     /// What stands behind sequence `after`, and up to sequence `until`, where one is given.
-    pub(crate) fn new(js: &jetstream::Context, after: u64, until: Option<u64>) -> Self {
+    pub(crate) fn new(js: &jetstream::Context, after: u64, until: Option<u64>, mode: Mode) -> Self {
+        let follower = Follower::new(js, EVENTS, Vec::new(), after);
         Self {
-            follower: Follower::new(js, EVENTS, Vec::new(), after).linger(LINGER),
+            follower: match mode {
+                Mode::Live => follower.linger(LINGER),
+                Mode::Bulk => follower,
+            },
             until,
             earliest: Instant::now(),
         }
@@ -110,6 +127,19 @@ impl Source {
                 break;
             };
             (pending, last) = self.read(chunk, &mut items);
+        }
+        items
+    }
+
+    /// What comes next, up to the end that was given: as much as is folded at once in a rebuild. Loses events when dropped half-way.
+    pub(crate) async fn bulk(&mut self, until: u64) -> Vec<Item> {
+        let (mut items, mut bytes, mut files, mut last) = (Vec::new(), 0, 0, 0);
+        while items.len() < BULK.0 && bytes < BULK.1 && files < BULK_FILES && last < until {
+            let before = items.len();
+            let chunk = self.follower.chunk(BULK.0 - items.len()).await;
+            bytes += chunk.iter().map(|message| message.payload.len()).sum::<usize>();
+            (_, last) = self.read(chunk, &mut items);
+            files += items[before..].iter().map(Item::files).sum::<u64>();
         }
         items
     }

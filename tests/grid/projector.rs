@@ -1,6 +1,7 @@
 //! The tables are the fold of the log: at every moment, whatever is killed, and again when they are made anew.
 
 mod batches;
+mod beside;
 mod random;
 mod rebuild;
 mod upgrade;

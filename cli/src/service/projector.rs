@@ -101,6 +101,7 @@ fn show(report: &Report, as_json: bool) -> anyhow::Result<ExitCode> {
             "sequence": report.sequence,
             "events": report.events,
             "seconds": report.seconds,
+            "held_seconds": report.held_seconds,
             "identical": identical,
             "tables": tables,
         }))?;
@@ -113,8 +114,8 @@ fn show(report: &Report, as_json: bool) -> anyhow::Result<ExitCode> {
             .map(|table| vec![table.name.clone(), table.rows.to_string(), differing(table)]);
         print(&table(&columns, rows.collect()))?;
         print_line(&format!(
-            "{} events up to sequence {}, in {:.1} s",
-            report.events, report.sequence, report.seconds
+            "{} events up to sequence {}, in {:.1} s; the tables stood still for {:.2} s",
+            report.events, report.sequence, report.seconds, report.held_seconds
         ))?;
         print_line(match identical {
             Some(true) => "the tables were exactly what the log says",

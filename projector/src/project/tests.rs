@@ -88,7 +88,7 @@ fn rows(changes: &Changes) -> [usize; 4] {
 
 #[test]
 fn a_batch_changes_each_row_once() {
-    let (mut story, mut fold) = (Story::new(), Fold::new([]));
+    let (mut story, mut fold) = (Story::new(), Fold::new([], REMEMBERED));
     let whole = [story.submitted(), story.claimed(1), story.finished(1)];
     assert_eq!(fold.unknown(&whole, false), []);
     let changes = fold.apply(&whole, Vec::new());
@@ -101,7 +101,7 @@ fn a_batch_changes_each_row_once() {
 
 #[test]
 fn a_batch_goes_on_where_the_last_one_ended() {
-    let (mut story, mut fold) = (Story::new(), Fold::new([]));
+    let (mut story, mut fold) = (Story::new(), Fold::new([], REMEMBERED));
     fold.apply(&[story.submitted(), story.claimed(1)], Vec::new());
     let next = [story.rescheduled(1), story.claimed(2)];
     assert_eq!(fold.unknown(&next, true), []);
@@ -119,7 +119,7 @@ fn a_batch_goes_on_where_the_last_one_ended() {
 
 #[test]
 fn what_is_said_of_a_job_and_not_of_its_attempt_leaves_that_alone() {
-    let (mut story, mut fold) = (Story::new(), Fold::new([]));
+    let (mut story, mut fold) = (Story::new(), Fold::new([], REMEMBERED));
     fold.apply(&[story.submitted(), story.claimed(1)], Vec::new());
     let asked = story.item(Some(Actor::Api), JobEvent::CancelRequested(CancelRequested { reason: None }));
     assert_eq!(rows(&fold.apply(&[asked], Vec::new())), [0, 1, 0, 0]);
@@ -127,7 +127,7 @@ fn what_is_said_of_a_job_and_not_of_its_attempt_leaves_that_alone() {
 
 #[test]
 fn a_submission_is_taken_for_new_unless_one_is_careful() {
-    let (mut story, fold) = (Story::new(), Fold::new([]));
+    let (mut story, fold) = (Story::new(), Fold::new([], REMEMBERED));
     let items = [story.submitted()];
     assert_eq!(fold.unknown(&items, false), []);
     assert_eq!(fold.unknown(&items, true), [story.job]);
@@ -140,7 +140,7 @@ fn a_submission_is_taken_for_new_unless_one_is_careful() {
 
 #[test]
 fn what_precedes_a_job_makes_no_row() {
-    let (mut story, mut fold) = (Story::new(), Fold::new([]));
+    let (mut story, mut fold) = (Story::new(), Fold::new([], REMEMBERED));
     let cancelled = story.item(Some(Actor::Api), JobEvent::Cancelled(Cancelled { reason: None }));
     let changes = fold.apply(&[cancelled], Vec::new());
     assert_eq!((rows(&changes), changes.to), ([0; 4], 1));

@@ -1,8 +1,9 @@
-//! The old tables and the new ones: compared, and swapped.
+//! The new tables: made, indexed, and put in the place of the old ones.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgTransaction};
+use sqlx::{AssertSqlSafe, PgConnection, PgTransaction};
+use tracing::warn;
 
 use super::{SCHEMA, Table, failed};
 use crate::Error;
@@ -10,53 +11,66 @@ use crate::Error;
 /// Swapped, and not compared: a cache.
 const HEARTBEATS: &str = "worker_heartbeats";
 /// What is swapped and compared. The checkpoint stays.
-const TABLES: [&str; 6] = ["jobs", "batches", "attempts", "artifacts", "workers", "projection_skipped"];
-/// How often, and how long each time, the live tables are waited for: less than the second after which Postgres would end
-/// somebody's query as deadlocked.
-const SWAP_TRIES: u32 = 60;
-const SWAP_WAIT: Duration = Duration::from_millis(500);
+pub(super) const TABLES: [&str; 6] = ["jobs", "batches", "attempts", "artifacts", "workers", "projection_skipped"];
+/// Where the old tables go, until they are dropped.
+const REPLACED: &str = "rgrid_replaced";
+/// How long a vacuum is waited for, in milliseconds: Postgres ends one of its own after a second that somebody waits for it.
+const CALM_MS: u32 = 3_000;
 
-/// Those of the live tables that are there; somebody may have dropped one.
-pub(super) async fn present(transaction: &mut PgTransaction<'_>) -> Result<Vec<&'static str>, sqlx::Error> {
-    let mut present = Vec::new();
-    // The heartbeats first: they refer to the workers, and readers of both do not meet us crosswise.
-    for name in std::iter::once(HEARTBEATS).chain(TABLES) {
-        let there: bool = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
-            .bind(name)
-            .fetch_one(&mut **transaction)
-            .await?;
-        present.extend(there.then_some(name));
-    }
-    Ok(present)
+/// All that is swapped. The heartbeats first: they refer to the workers, and readers of both do not meet us crosswise.
+fn swapped() -> impl Iterator<Item = &'static str> {
+    std::iter::once(HEARTBEATS).chain(TABLES)
 }
 
-/// Counts the rows that differ.
-pub(super) async fn compare(transaction: &mut PgTransaction<'_>, present: &[&str], comparable: bool) -> Result<Vec<Table>, sqlx::Error> {
-    let mut tables = Vec::with_capacity(TABLES.len());
-    for name in TABLES {
-        // As text, since not every type can be compared. A changed row is in both differences, a lacking one in one of them.
-        let new = format!("SELECT t::text FROM {SCHEMA}.{name} t");
-        let old = if present.contains(&name) {
-            format!("SELECT t::text FROM {name} t")
-        } else {
-            format!("{new} WHERE false")
-        };
-        let differing = format!(
-            "SELECT greatest((SELECT count(*) FROM (({old}) EXCEPT ALL ({new})) a), (SELECT count(*) FROM (({new}) EXCEPT ALL ({old})) b))"
-        );
-        let differing = if comparable {
-            let differing: i64 = sqlx::query_scalar(AssertSqlSafe(differing)).fetch_one(&mut **transaction).await?;
-            Some(differing.unsigned_abs())
-        } else {
-            None
-        };
-        tables.push(Table {
-            name: name.to_owned(),
-            rows: 0,
-            differing,
-        });
+/// Removes what a rebuild made and no longer needs, or an earlier one left behind.
+pub(super) async fn clear(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let statements = format!("DROP SCHEMA IF EXISTS {SCHEMA} CASCADE; DROP SCHEMA IF EXISTS {REPLACED} CASCADE");
+    sqlx::raw_sql(AssertSqlSafe(statements)).execute(connection).await?;
+    Ok(())
+}
+
+/// The same, where nothing depends on it: the next rebuild would do it too.
+pub(super) async fn clear_up(connection: &mut PgConnection) {
+    if let Err(error) = clear(connection).await {
+        warn!("the schemas {SCHEMA} and {REPLACED} are left until the next rebuild, and may be dropped: {error}");
     }
-    Ok(tables)
+}
+
+/// Takes the indexes off the new tables that are there for readers, and returns the statements that make them again. Rows are written
+/// twice as fast without, and an index over rows that are there is made faster than with each row.
+pub(super) async fn without_indexes(connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
+    let found: Vec<(String, String)> = sqlx::query_as(
+        "SELECT i.indexrelid::regclass::text, pg_get_indexdef(i.indexrelid)
+         FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+         WHERE c.relnamespace = $1::regnamespace AND NOT i.indisunique AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = i.indexrelid)
+         ORDER BY 1",
+    )
+    .bind(SCHEMA)
+    .fetch_all(&mut *connection)
+    .await?;
+    let mut definitions = Vec::with_capacity(found.len());
+    for (name, definition) in found {
+        sqlx::raw_sql(AssertSqlSafe(format!("DROP INDEX {name}")))
+            .execute(&mut *connection)
+            .await?;
+        definitions.push(definition);
+    }
+    Ok(definitions)
+}
+
+/// Makes the indexes, and has the planner look at the rows.
+pub(super) async fn finish(connection: &mut PgConnection, indexes: Vec<String>) -> Result<(), sqlx::Error> {
+    sqlx::raw_sql("SET maintenance_work_mem = '256MB'")
+        .execute(&mut *connection)
+        .await?;
+    for statement in indexes {
+        sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut *connection).await?;
+    }
+    for name in TABLES {
+        let statement = format!("ANALYZE {SCHEMA}.{name}");
+        sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut *connection).await?;
+    }
+    Ok(())
 }
 
 /// Counts the rows of the live tables.
@@ -69,9 +83,25 @@ pub(super) async fn count(connection: &mut PgConnection, tables: &mut [Table]) -
     Ok(())
 }
 
-/// Puts the new tables in the place of the old ones.
-pub(super) async fn swap(transaction: &mut PgTransaction<'_>, present: &[&str], sequence: u64) -> Result<(), Error> {
-    alone(transaction, present).await?;
+/// Keeps vacuums off the old and the new tables for this transaction; false where one does not end. Who reads and writes goes on meanwhile.
+pub(super) async fn calm(transaction: &mut PgTransaction<'_>) -> Result<bool, sqlx::Error> {
+    let present = present(transaction).await?;
+    let new = swapped().map(|name| format!("{SCHEMA}.{name}"));
+    let all: Vec<String> = present.iter().map(|name| (*name).to_owned()).chain(new).collect();
+    let statement = format!(
+        "SET LOCAL lock_timeout = {CALM_MS}; LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE; SET LOCAL lock_timeout = 0",
+        all.join(", ")
+    );
+    locked(transaction, statement).await
+}
+
+/// Puts the new tables in the place of the old ones, unless somebody uses those for longer than `patience`: then false, and the
+/// transaction is of no more use.
+pub(super) async fn swap(transaction: &mut PgTransaction<'_>, patience: Duration, sequence: u64) -> Result<bool, Error> {
+    let present = present(transaction).await.map_err(failed("find the live tables"))?;
+    if !alone(transaction, &present, patience).await.map_err(failed("lock the tables"))? {
+        return Ok(false);
+    }
     let schema: String = sqlx::query_scalar("SELECT quote_ident(current_schema())")
         .fetch_one(&mut **transaction)
         .await
@@ -83,41 +113,53 @@ pub(super) async fn swap(transaction: &mut PgTransaction<'_>, present: &[&str], 
                  SELECT h.* FROM {HEARTBEATS} h WHERE EXISTS (SELECT FROM {SCHEMA}.workers w WHERE w.id = h.worker);"
         );
     }
-    for name in std::iter::once(HEARTBEATS).chain(TABLES) {
-        statements += &format!("DROP TABLE IF EXISTS {schema}.{name} CASCADE; ALTER TABLE {SCHEMA}.{name} SET SCHEMA {schema};");
+    // The old ones are only moved: to remove a million rows from the disk takes its time, and readers wait for this here.
+    statements += &format!("CREATE SCHEMA {REPLACED};");
+    for name in swapped() {
+        if present.contains(&name) {
+            statements += &format!("ALTER TABLE {name} SET SCHEMA {REPLACED};");
+        }
+        statements += &format!("ALTER TABLE {SCHEMA}.{name} SET SCHEMA {schema};");
     }
-    statements += &format!("DROP SCHEMA {SCHEMA} CASCADE");
     sqlx::raw_sql(AssertSqlSafe(statements))
         .execute(&mut **transaction)
         .await
-        .map(|_| ())
-        .map_err(failed("swap the tables"))
+        .map_err(failed("swap the tables"))?;
+    Ok(true)
 }
 
-/// Waits until nobody uses the live tables, in turns that are too short to get in anybody's way.
-async fn alone(transaction: &mut PgTransaction<'_>, present: &[&str]) -> Result<(), Error> {
+/// Those of the live tables that are there; somebody may have dropped one.
+async fn present(transaction: &mut PgTransaction<'_>) -> Result<Vec<&'static str>, sqlx::Error> {
+    let mut present = Vec::new();
+    for name in swapped() {
+        let there: bool = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
+            .bind(name)
+            .fetch_one(&mut **transaction)
+            .await?;
+        present.extend(there.then_some(name));
+    }
+    Ok(present)
+}
+
+/// Has the live tables for this transaction alone; false where somebody used them all the time.
+async fn alone(transaction: &mut PgTransaction<'_>, present: &[&str], patience: Duration) -> Result<bool, sqlx::Error> {
     if present.is_empty() {
-        return Ok(());
+        return Ok(true);
     }
     let statement = format!(
         "SET LOCAL lock_timeout = {}; LOCK TABLE {} IN ACCESS EXCLUSIVE MODE",
-        SWAP_WAIT.as_millis(),
+        patience.as_millis(),
         present.join(", ")
     );
-    let begun = Instant::now();
-    for _ in 0..SWAP_TRIES {
-        let mut savepoint = transaction.begin().await.map_err(failed("begin the swap"))?;
-        match sqlx::raw_sql(AssertSqlSafe(statement.clone())).execute(&mut *savepoint).await {
-            Ok(_) => return savepoint.commit().await.map_err(failed("lock the tables")),
-            // SQLSTATE: the lock was not to be had in time.
-            Err(error) if error.as_database_error().and_then(|answer| answer.code()).as_deref() == Some("55P03") => {
-                savepoint.rollback().await.map_err(failed("lock the tables"))?;
-                tokio::time::sleep(SWAP_WAIT / 5).await;
-            }
-            Err(error) => return Err(failed("lock the tables")(error)),
-        }
+    locked(transaction, statement).await
+}
+
+/// Locks; false where the lock was not to be had in time.
+async fn locked(transaction: &mut PgTransaction<'_>, statement: String) -> Result<bool, sqlx::Error> {
+    match sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut **transaction).await {
+        Ok(_) => Ok(true),
+        // SQLSTATE: lock not available.
+        Err(error) if error.as_database_error().and_then(|answer| answer.code()).as_deref() == Some("55P03") => Ok(false),
+        Err(error) => Err(error),
     }
-    Err(Error::InUse {
-        seconds: begun.elapsed().as_secs(),
-    })
 }

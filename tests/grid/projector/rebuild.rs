@@ -100,6 +100,47 @@ async fn a_rebuild_beside_a_busy_projector_swaps_without_a_gap() -> Result<()> {
 }
 
 #[tokio::test]
+async fn the_swapped_tables_have_statistics_and_every_index() -> Result<()> {
+    let world = World::start().await?;
+    let projector = world.projector();
+    Babbler::new(37)?.say(&world.writer, 300).await?;
+    world.projected().await?;
+    let indexes = async || -> Result<Vec<(String, String)>> {
+        let query = "SELECT indexname::text, indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1";
+        Ok(sqlx::query_as(query).fetch_all(&world.pool).await?)
+    };
+    let before = indexes().await?;
+    ensure!(before.iter().any(|(name, _)| name == "jobs_labels"), "{before:?}");
+    ensure!(projector::rebuild(world.config.clone()).await?.identical() == Some(true));
+    let after = indexes().await?;
+    ensure!(before == after, "{before:?}, and after it {after:?}");
+    let described: i64 = sqlx::query_scalar("SELECT count(*) FROM pg_stats WHERE schemaname = 'public' AND tablename = 'jobs'")
+        .fetch_one(&world.pool)
+        .await?;
+    ensure!(described > 10, "no statistics");
+    projector.stop().await
+}
+
+#[tokio::test]
+async fn a_long_log_is_rebuilt_in_pieces_beside_a_projector_and_without_one() -> Result<()> {
+    let world = World::start().await?;
+    let mut babbler = Babbler::new(41)?;
+    // More than are folded at once while the running projector waits, so that the rebuild goes beyond where the tables are.
+    babbler.say(&world.writer, 5_000).await?;
+    let report = projector::rebuild(world.config.clone()).await?;
+    ensure!(report.identical() == Some(true) && report.sequence == 5_000, "{report:?}");
+    world.check().await?;
+    let projector = world.projector();
+    babbler.say(&world.writer, 3_000).await?;
+    world.projected().await?;
+    sqlx::query("UPDATE jobs SET queue = 'another'").execute(&world.pool).await?;
+    let report = projector::rebuild(world.config.clone()).await?;
+    ensure!(report.tables[0].differing == Some(report.tables[0].rows), "{report:?}");
+    world.check().await?;
+    projector.stop().await
+}
+
+#[tokio::test]
 async fn a_rebuild_needs_no_projector_and_fills_an_empty_database() -> Result<()> {
     let world = World::start().await?;
     Babbler::new(23)?.say(&world.writer, 300).await?;
