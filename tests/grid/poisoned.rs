@@ -1,6 +1,6 @@
 //! Messages that no client library can take: they are set aside and named, and stop nothing.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use bus::{
     envelope::Actor,
     ids::{BatchId, JobId, default_token},
@@ -8,48 +8,12 @@ use bus::{
 };
 use grid_tests::{
     grid::{Grid, Part},
-    nats::NatsServer,
+    poison::{HEADERS, publish},
 };
 use reqwest::Method;
 use serde_json::{Value, json};
-use tokio::{
-    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
-    net::TcpStream,
-};
 
 const PARTS: [Part; 4] = [Part::Api, Part::Projector, Part::Watcher, Part::Runner(1)];
-
-/// Headers that async-nats closes its connection at, or dies of.
-const HEADERS: [&[u8]; 4] = [
-    b"NATS/1.0\r\nX: \xff\r\n\r\n",
-    b"NATS/1.0\r\nX: a\rb\r\n\r\n",
-    b"NATS/1.0\r\nno colon\r\n\r\n",
-    b"nonsense",
-];
-
-/// Publishes messages as they are, and waits until the server has them.
-async fn publish(nats: &NatsServer, messages: impl Iterator<Item = (Vec<u8>, &[u8])>) -> Result<()> {
-    let address = nats.url().rsplit('/').next().context("an address")?.to_owned();
-    let (from, mut to) = TcpStream::connect(address).await?.into_split();
-    let mut bytes = b"CONNECT {\"verbose\":false,\"headers\":true}\r\n".to_vec();
-    let payload = b"{\"command\": [\"true\"]}";
-    for (subject, header) in messages {
-        bytes.extend(b"HPUB ");
-        bytes.extend(subject);
-        bytes.extend(format!(" {} {}\r\n", header.len(), header.len() + payload.len()).into_bytes());
-        bytes.extend([header, payload, b"\r\n"].concat());
-    }
-    bytes.extend(b"PING\r\n");
-    to.write_all(&bytes).await?;
-    let mut lines = BufReader::new(from).lines();
-    while let Some(line) = lines.next_line().await? {
-        ensure!(!line.starts_with("-ERR"), "{line}");
-        if line == "PONG" {
-            return Ok(());
-        }
-    }
-    anyhow::bail!("the server closed the connection")
-}
 
 /// A job runs, and another one that was submitted through the inbox.
 async fn jobs_run(grid: &Grid, key: &str) -> Result<String> {
@@ -112,7 +76,7 @@ async fn a_thousand_in_a_row_are_stepped_over() -> Result<()> {
             (b"rgrid.submit.default.default".to_vec(), header),
         ]
     });
-    publish(&grid.nats, subjects).await?;
+    publish(grid.nats.url(), subjects).await?;
     jobs_run(&grid, "behind them all").await?;
     grid.eventually("the inbox is empty", async || {
         (messages(&grid, "RGRID_INBOX").await.ok()? == 0).then_some(())
@@ -158,7 +122,7 @@ async fn the_last_word_on_anything_may_be_one_that_nobody_can_read() -> Result<(
             .chain([readable])
             .map(|header| (subject.clone().into_bytes(), header))
     });
-    publish(&grid.nats, messages).await?;
+    publish(grid.nats.url(), messages).await?;
     grid.kill(Part::Runner(1))?;
     grid.run(Part::Runner(2))?;
     grid.kill(Part::Api)?;

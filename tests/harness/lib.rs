@@ -7,6 +7,7 @@ pub mod minio;
 #[cfg(test)]
 mod model;
 pub mod nats;
+pub mod poison;
 pub mod postgres;
 pub mod process;
 pub mod wire;

@@ -5,13 +5,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
+use chrono::{TimeDelta, Utc};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     check::Kind,
     fault::{Crew, Harm, Part, Planned, schedule},
+    hostile::{self, Pressure},
     load::Recipe,
     measure,
     outcome::Outcome,
@@ -41,7 +43,7 @@ impl Settings {
 }
 
 /// The names of all cases, and what they do.
-pub const CASES: [(&str, &str); 7] = [
+pub const CASES: [(&str, &str); 8] = [
     (
         "sigkill",
         "20 SIGKILLs of a runner under load, each of its jobs runs elsewhere within 1 s",
@@ -63,6 +65,11 @@ pub const CASES: [(&str, &str); 7] = [
         "postgres-stopped",
         "Postgres stopped for a minute: jobs are submitted over NATS, run and end",
     ),
+    (
+        "hostile",
+        "poisoned messages, jobs that mean harm, 20,000 timers at one moment, and busy loops on every CPU: \
+         no healthy worker is given up, and a killed runner's jobs run elsewhere within 5 s",
+    ),
     ("random", "minutes of random faults of every part, with 100 jobs and more at once"),
 ];
 
@@ -75,6 +82,7 @@ pub async fn run(name: &str, settings: Settings) -> Result<Outcome> {
         "frozen-nats" => frozen_nats(settings).await,
         "submissions" => submissions(settings).await,
         "postgres-stopped" => postgres_stopped(settings).await,
+        "hostile" => hostile(settings).await,
         "random" => random(settings).await,
         _ => anyhow::bail!("there is no case `{name}`"),
     }
@@ -252,6 +260,37 @@ async fn postgres_stopped(settings: Settings) -> Result<Outcome> {
         stage.mend(fault).await?;
     }
     stage.finish(|_| ()).await
+}
+
+/// Everything that hostile users do, at once; and while the timers fire, a runner dies.
+async fn hostile(settings: Settings) -> Result<Outcome> {
+    let mut stage = Stage::begin("hostile", settings.seed, TRIO).await?;
+    let going = stage.keep_up(steady(24, (2_000, 9_000)));
+    tokio::time::sleep(SETTLED).await;
+    let pressure = Pressure::start(2)?;
+    let mut poisoned = 0;
+    for _ in 0..settings.times(3) {
+        poisoned += hostile::poison(&stage.rig, TRIO.runners).await?;
+        stage.load.submit_scripts(&hostile::SCRIPTS).await?;
+        stage.progress(10).await?;
+    }
+    let due = Utc::now() + TimeDelta::seconds(60);
+    hostile::timers(&stage.rig, settings.times(20_000), due).await?;
+    stage.busy(1, 3).await?;
+    let left = (due - Utc::now()).to_std();
+    tokio::time::sleep(left.context("submitting the timers took until they were due")?).await;
+    stage.bereave(Harm::Kill, 1).await?;
+    stage.progress(10).await?;
+    drop(pressure);
+    // Their ends would count as those of the load.
+    going.stop().await?;
+    hostile::cancel_timers(&stage.rig).await?;
+    stage
+        .finish(|outcome| {
+            hostile::forgive_poison(&mut outcome.verdict, poisoned);
+            in_time(outcome, 5_000);
+        })
+        .await
 }
 
 async fn random(settings: Settings) -> Result<Outcome> {

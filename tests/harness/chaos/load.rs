@@ -117,6 +117,30 @@ impl Load {
         let jobs = (first..first + how_many)
             .map(|number| self.submission(number, recipe))
             .collect::<Vec<_>>();
+        self.hand_in(jobs, over_nats).await
+    }
+
+    /// Hands in a job for each of these shell scripts: it does what the script says, leaves its traces, and fails.
+    ///
+    /// # Errors
+    /// As [`Self::submit`].
+    pub async fn submit_scripts(&self, scripts: &[&str]) -> Result<Vec<JobId>> {
+        let first = self.made(|made| {
+            made.count += scripts.len();
+            made.count - scripts.len()
+        });
+        let ticker = built("ticker").display().to_string();
+        let jobs = scripts.iter().zip(first..).map(|(script, number)| {
+            let key = format!("chaos-{}-{number}", self.seed);
+            let script = format!("{script}\nexec \"$0\" \"$@\"");
+            let command = ["/bin/sh", "-c", &script, &ticker, &self.traces, "300", "3"];
+            let submission = json!({ "command": command, "executor": "process", "key": key, "max_losses": 50 });
+            (JobId::of_key(&default_token(), &key), submission)
+        });
+        self.hand_in(jobs.collect(), false).await
+    }
+
+    async fn hand_in(&self, jobs: Vec<(JobId, Value)>, over_nats: bool) -> Result<Vec<JobId>> {
         let deadline = Instant::now() + PATIENCE;
         let mut waiting = jobs.clone();
         while !waiting.is_empty() {

@@ -3,6 +3,7 @@
 pub mod cases;
 pub mod check;
 pub mod fault;
+pub mod hostile;
 pub mod inject;
 pub mod ledger;
 pub mod load;

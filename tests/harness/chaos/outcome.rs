@@ -203,13 +203,21 @@ async fn compare(files: &Files, manifest: &Manifest, expected: &str, wants: bool
     Ok(())
 }
 
-/// Promise 5: the tables catch up, and are what a rebuild makes of the log.
-async fn tables(rig: &Rig, verdict: &mut Verdict) -> Result<()> {
+/// Waits until the tables show all that the log holds.
+///
+/// # Errors
+/// If that takes too long.
+pub async fn caught_up(rig: &Rig) -> Result<()> {
     rig.until("the tables have caught up", async || {
         let projection = rig.get("projection").await.ok()?;
         (projection["sequence"].as_u64()? >= projection["last"].as_u64()?).then_some(())
     })
-    .await?;
+    .await
+}
+
+/// Promise 5: the tables catch up, and are what a rebuild makes of the log.
+async fn tables(rig: &Rig, verdict: &mut Verdict) -> Result<()> {
+    caught_up(rig).await?;
     let output = Command::new(rgrid())
         .args(["projector", "rebuild", "--json"])
         .env("RGRID_NATS", rig.nats_url())

@@ -302,6 +302,12 @@ impl Rig {
         Ok(answer.json().await?)
     }
 
+    /// Tells the API to do something.
+    pub async fn post(&self, path: &str, body: &Value) -> Result<Value> {
+        let asked = self.http.post(self.api(path)).bearer_auth(KEY).json(body);
+        Ok(asked.send().await?.error_for_status()?.json().await?)
+    }
+
     /// Where the API is, for somebody who asks by himself.
     #[must_use]
     pub fn door(&self) -> Door {
