@@ -26,6 +26,7 @@ use crate::{
     command::{self, Cut, Leaving, Started},
     executor::{self, Executors},
     fence, handover,
+    input_cache::InputCache,
     inputs::{Inputs, Layout},
     keep::collect,
     launch,
@@ -72,6 +73,8 @@ pub(crate) struct Context {
     pub(crate) places: Places,
     /// What stays of earlier ones.
     pub(crate) leftovers: Leftovers,
+    /// The contents of inputs that are kept.
+    pub(crate) input_cache: InputCache,
     /// The packages that jobs need.
     pub(crate) packages: Packages,
     /// What goes on without this runner, when it restarts.
@@ -313,13 +316,14 @@ async fn execute(
     if let Some(limit) = Limit::in_total(&job, Utc::now()).filter(|limit| limit.after.is_zero()) {
         return nothing(Cut::Late(limit).before_start()?);
     }
-    let mut place = match context.places.take() {
+    let files = job.spec.inputs.len() as u64 + job.spec.tree.as_ref().map_or(0, |tree| tree.files);
+    let mut place = match context.places.take(files) {
         Ok(place) => place,
         Err(error) => return Ok(Err(Broken::Place(error))),
     };
     let prepared = tokio::select! {
         biased;
-        prepared = prepare(stage::lay(&context.files, &place, &job.spec), share) => prepared,
+        prepared = prepare(stage::lay(&context.files, &context.input_cache, &place, &job.spec), share) => prepared,
         cut = command::cut_early(entry, &job) => Err(cut.before_start().map(|done| Ok((done, None)))),
     };
     let taken = match prepared {

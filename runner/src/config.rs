@@ -54,6 +54,8 @@ pub struct Config {
     pub restart_deadline: Duration,
     /// What opens the grid's secrets; without it, jobs that need some fail here.
     pub secrets: Option<Key>,
+    /// How many bytes of inputs are kept on disk for the next job that names them; 0 for none.
+    pub cache_inputs_bytes: u64,
     /// How many bytes of installed packages are kept on disk while no job uses them.
     pub cache_bytes: u64,
     /// How long the installation of a job's packages may take.

@@ -219,7 +219,7 @@ impl Inputs {
 }
 
 /// Whether every change of a file shows on the file system of this directory.
-fn tells_all(dir: &Path) -> bool {
+pub(crate) fn tells_all(dir: &Path) -> bool {
     rustix::fs::statfs(dir).is_ok_and(|status| is_telling(i128::from(status.f_type)))
 }
 

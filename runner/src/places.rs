@@ -19,14 +19,20 @@ use crate::{
     executor::RunAs,
     inputs::Inputs,
     leftovers::Leftovers,
+    spread::made_anywhere,
     users::{User, Users},
 };
 
 /// Unused directories that are kept.
 const KEPT: usize = 256;
+/// From so many files on, a place is far from others.
+const MANY: u64 = 1000;
 /// A change shows in a status only if what it is compared with was read a tick of the file system's clock before (a kernel's: at most
 /// 10 ms).
 const TICKS: Duration = Duration::from_millis(100);
+
+/// What a command reads from standard input, in its attempt's directory.
+pub(crate) const STDIN: &str = "stdin";
 
 /// Where attempts have their directories. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -136,15 +142,16 @@ impl Places {
         }
     }
 
-    /// An empty place.
+    /// An empty place, for so many files. Where they are many, it is far from others: they are removed together, and slow down who makes
+    /// files nearby for minutes.
     ///
     /// # Errors
     /// If the disk does not allow it.
-    pub(crate) fn take(&self) -> io::Result<Place> {
-        let unused = self.0.unused.lock().pop();
+    pub(crate) fn take(&self, files: u64) -> io::Result<Place> {
+        let unused = if files < MANY { self.0.unused.lock().pop() } else { None };
         let mut dirs = match unused {
             Some(dirs) => dirs,
-            None => self.make()?,
+            None => self.make(files >= MANY)?,
         };
         let long_since = |(since, given): (Instant, [Status; 3])| since.elapsed() > TICKS && given.into_iter().all(Status::is_fine);
         dirs.telling = dirs.given.is_some_and(long_since);
@@ -158,11 +165,16 @@ impl Places {
         })
     }
 
-    fn make(&self) -> io::Result<Dirs> {
+    fn make(&self, anywhere: bool) -> io::Result<Dirs> {
         let root = self.0.base.join(self.0.next.fetch_add(1, Ordering::Relaxed).to_string());
         let (work, scratch) = (root.join("work"), root.join("tmp"));
         let user = self.0.users.as_ref().map(Users::take).transpose()?;
-        std::fs::DirBuilder::new().mode(0o700).create(&root)?;
+        let make = || std::fs::DirBuilder::new().mode(0o700).create(&root);
+        if anywhere {
+            made_anywhere(&self.0.base, make)?;
+        } else {
+            make()?;
+        }
         std::fs::create_dir(&work)?;
         std::fs::create_dir(&scratch)?;
         if let Some(RunAs { user, plain }) = user.as_ref().map(User::run_as) {
@@ -226,7 +238,7 @@ impl Status {
 impl Place {
     /// Where what the command reads from standard input is kept, if it reads any: beside its work directory.
     pub(crate) fn stdin(&self) -> PathBuf {
-        self.root.join("stdin")
+        self.root.join(STDIN)
     }
 
     /// Whom its command runs as, where that is a user of its own.
@@ -288,13 +300,13 @@ mod tests {
     fn what_an_earlier_runner_left_to_us_stays_and_the_rest_goes() {
         let dir = tempfile::tempdir().expect("a directory");
         let places = below(dir.path(), &[]).expect("places");
-        let (left, lost) = (places.take().expect("a place"), places.take().expect("a place"));
+        let (left, lost) = (places.take(0).expect("a place"), places.take(0).expect("a place"));
         std::fs::write(left.work.join("made"), "").expect("a file");
         let (left, lost) = (left.leave(), lost.leave());
         let places = below(dir.path(), std::slice::from_ref(&left)).expect("places");
         assert!(left.join("work/made").exists() && !lost.exists());
         let taken_up = places.take_up(&left);
-        assert_ne!(places.take().expect("a place").root, left, "its name is not given again");
+        assert_ne!(places.take(0).expect("a place").root, left, "its name is not given again");
         drop(taken_up);
         assert!(!left.exists());
     }
@@ -302,7 +314,7 @@ mod tests {
     /// A place that was given before, once the clock tells it from the time that it was made.
     fn telling(places: &Places) -> Place {
         for _ in 0..1_000 {
-            let place = places.take().expect("a place");
+            let place = places.take(0).expect("a place");
             if place.is_untouched() {
                 return place;
             }
@@ -326,35 +338,35 @@ mod tests {
         std::fs::write(place.scratch.join("left"), "").expect("a file");
         assert!(place.is_untouched(), "that is not where outputs are");
         drop(place);
-        assert_ne!(places.take().expect("a place").root, root);
+        assert_ne!(places.take(0).expect("a place").root, root);
     }
 
     #[test]
     fn a_place_that_something_may_still_be_written_to_is_not_given_again() {
         let dir = tempfile::tempdir().expect("a directory");
         let places = below(dir.path(), &[]).expect("places");
-        let mut place = places.take().expect("a place");
+        let mut place = places.take(0).expect("a place");
         let root = place.root.clone();
         place.spoil();
         drop(place);
-        assert_ne!(places.take().expect("a place").root, root);
+        assert_ne!(places.take(0).expect("a place").root, root);
     }
 
     #[test]
     fn only_a_place_that_is_as_it_was_given_is_given_again() {
         let dir = tempfile::tempdir().expect("a directory");
         let places = below(dir.path(), &[]).expect("places");
-        let first = places.take().expect("a place").root.clone();
-        let second = places.take().expect("a place");
+        let first = places.take(0).expect("a place").root.clone();
+        let second = places.take(0).expect("a place");
         assert_eq!(second.root, first, "nothing was done there");
         std::fs::write(second.work.join("secret"), "of the last job").expect("a file");
         drop(second);
-        let third = places.take().expect("a place");
+        let third = places.take(0).expect("a place");
         assert_ne!(third.root, first);
         std::fs::set_permissions(&third.work, std::fs::Permissions::from_mode(0o700)).expect("rights");
         let root = third.root.clone();
         drop(third);
-        assert_ne!(places.take().expect("a place").root, root, "its rights were changed");
+        assert_ne!(places.take(0).expect("a place").root, root, "its rights were changed");
         assert!(!first.exists(), "what was used is removed");
     }
 }

@@ -24,6 +24,7 @@ use crate::{
     equip,
     executor::docker::catalogue::Catalogue,
     heartbeat::Heart,
+    input_cache::InputCache,
     leftovers::Leftovers,
     open,
     packages::Packages,
@@ -126,10 +127,15 @@ pub async fn run(config: Config, stop: CancellationToken, restart: CancellationT
         path: config.work_dir.display().to_string(),
         source,
     })?;
+    let input_cache = InputCache::below(&config.work_dir, config.cache_inputs_bytes).map_err(|source| Error::WorkDir {
+        path: config.work_dir.display().to_string(),
+        source,
+    })?;
     let executors = Arc::new(open::open(&config, note.as_ref().map(|note| note.deadline)).await?);
     info!("{}", executors.explanation());
     let tending = CancellationToken::new();
     let _stop_tending = tending.clone().drop_guard();
+    TaskTracker::new().spawn(tending.clone().run_until_cancelled_owned(input_cache.clone().tend()));
     TaskTracker::new().spawn(tending.run_until_cancelled_owned(leftovers.clone().tend()));
     let sweeping = CancellationToken::new();
     let _stop_sweeping = sweeping.clone().drop_guard();
@@ -193,6 +199,7 @@ pub async fn run(config: Config, stop: CancellationToken, restart: CancellationT
             attempts: Attempts::default(),
             places: places.clone(),
             leftovers: leftovers.clone(),
+            input_cache: input_cache.clone(),
             packages: packages.clone(),
             left: LeftBehind::default(),
             secrets: config.secrets.clone(),

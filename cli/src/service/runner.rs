@@ -34,7 +34,7 @@ Examples:
 /// How much of one attempt's log may wait on disk for the store, in bytes, unless told: an outage of minutes for most jobs.
 const SPOOL: &str = "1GiB";
 
-/// How much of installed packages is kept on disk, in bytes, unless told: some of the largest, or hundreds of the usual.
+/// How much of inputs, and of installed packages, is kept on disk unless told: some of the largest, or hundreds of the usual.
 const CACHE: &str = "10GiB";
 
 /// Run a worker: this machine joins the grid, and executes jobs
@@ -103,6 +103,10 @@ pub(crate) struct RunnerArgs {
     /// How much of one job's log may wait on disk for the store
     #[arg(long, value_name = "SIZE", env = "RGRID_SPOOL", default_value = SPOOL)]
     spool: ByteSize,
+    /// How much of jobs' inputs is kept on disk for the next job that names them, and never more than the disk has free beside that; the
+    /// longest unused go first; 0B keeps none
+    #[arg(long, value_name = "SIZE", env = "RGRID_CACHE_INPUTS", default_value = CACHE)]
+    cache_inputs: ByteSize,
     /// How much of installed packages (requirements.txt, package.json) is kept on disk; the longest unused go first, never those in use
     #[arg(long, value_name = "SIZE", env = "RGRID_CACHE_BYTES", default_value = CACHE)]
     cache_bytes: ByteSize,
@@ -215,6 +219,7 @@ fn config(args: &RunnerArgs) -> anyhow::Result<runner::Config> {
         restart_deadline: args.restart_deadline.0,
         secrets: settings::secrets_key(args.secrets_key_file.as_deref())?,
         spool_bytes: args.spool.0,
+        cache_inputs_bytes: args.cache_inputs.0,
         cache_bytes: args.cache_bytes.0,
         install_timeout: args.install_timeout.0,
         install_credentials: args.install_credentials,
@@ -246,6 +251,7 @@ fn print_config(args: &RunnerArgs, config: &runner::Config) -> anyhow::Result<()
         "restart_deadline_ms": args.restart_deadline.millis(),
         "secrets_key_file": args.secrets_key_file,
         "spool_bytes": config.spool_bytes,
+        "cache_inputs_bytes": config.cache_inputs_bytes,
         "cache_bytes": config.cache_bytes,
         "install_timeout_ms": args.install_timeout.millis(),
         "install_credentials": args.install_credentials,

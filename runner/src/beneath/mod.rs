@@ -12,5 +12,5 @@ pub(crate) use open::{directory, file};
 #[cfg(test)]
 pub(crate) use remove::tests::Mounted;
 pub(crate) use remove::{Error, remove};
-pub(crate) use stop::Stop;
+pub(crate) use stop::{Stop, StopGuard};
 pub(crate) use walk::{Seen, Walk};

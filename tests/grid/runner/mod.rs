@@ -8,6 +8,7 @@ mod everybody;
 mod fence;
 mod full;
 mod heartbeats;
+mod kept;
 mod leave;
 mod notes;
 mod outages;

@@ -1,30 +1,27 @@
 //! Laying an attempt's files out: in its work directory, what the job names.
 
+mod files;
+
 use std::{
     collections::{BTreeSet, HashMap},
-    fs::Permissions,
     io,
-    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use bus::{
-    files::{self, Files},
+    files::{self as store, Files},
     ids::Digest,
     spec::{InputFile, JobSpec, RelPath},
-    tree::{Link, MAX_TREE_BYTES, Tree, TreeRef, Unlayable},
+    tree::{Content, Link, MAX_TREE_BYTES, Tree, TreeRef, Unlayable},
 };
-use futures::{StreamExt as _, TryStreamExt as _};
 
+use self::files::Laying;
 use crate::{
-    inputs::{Laid, Layout, Stamp},
+    input_cache::InputCache,
+    inputs::{Laid, Layout},
     patience::patiently,
-    places::Place,
+    places::{Place, STDIN},
 };
-
-/// Files that are fetched at once.
-const AT_ONCE: usize = 8;
 
 /// Why an attempt's files could not be laid out.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +40,7 @@ pub(crate) enum Error {
         /// The input.
         path: String,
         /// What happened.
-        source: files::Error,
+        source: store::Error,
     },
     /// The thread for it.
     #[error("cannot lay out the job's files: the runner failed at it")]
@@ -73,9 +70,9 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 ///
 /// # Errors
 /// If the store lacks one, or the disk does not take it.
-pub(crate) async fn lay(store: &Files, place: &Place, spec: &JobSpec) -> Result<Layout, Error> {
+pub(crate) async fn lay(store: &Files, cache: &InputCache, place: &Place, spec: &JobSpec) -> Result<Layout, Error> {
     if let Some(stdin) = &spec.stdin {
-        fetch(store, &stdin.sha256, &place.stdin(), false, "standard input").await?;
+        Laying::new(store, cache, &place.root).files(vec![standard_input(*stdin)?]).await?;
     }
     let tree = match &spec.tree {
         Some(reference) => list(store, reference, &spec.inputs).await?,
@@ -84,10 +81,7 @@ pub(crate) async fn lay(store: &Files, place: &Place, spec: &JobSpec) -> Result<
     let work = &place.work;
     let inputs: Vec<InputFile> = spec.inputs.iter().chain(&tree.files).cloned().collect();
     make_dirs(work, tree.dirs.iter().chain(&spec.dir), &inputs).await?;
-    let files: HashMap<PathBuf, Laid> = futures::stream::iter(inputs.into_iter().map(|input| lay_one(store, work, input)))
-        .buffer_unordered(AT_ONCE)
-        .try_collect()
-        .await?;
+    let files = Laying::new(store, cache, work).files(inputs).await?;
     if tree.links.is_empty() && tree.dirs.is_empty() {
         return Ok(Layout {
             files,
@@ -96,6 +90,19 @@ pub(crate) async fn lay(store: &Files, place: &Place, spec: &JobSpec) -> Result<
     }
     let work = work.clone();
     blocking(move || lay_links(&work, files, tree)).await
+}
+
+/// What a job reads from standard input, as a file beside its work directory.
+fn standard_input(content: Content) -> Result<InputFile, Error> {
+    let path = STDIN.parse().map_err(|_| Error::Thread)?;
+    Ok(InputFile {
+        path,
+        sha256: content.sha256,
+        size: content.size,
+        executable: false,
+        mode: None,
+        modified_ms: None,
+    })
 }
 
 /// Does what waits for the disk, or takes its time, beside the session's loop: what a job lists must not hold up the others.
@@ -158,58 +165,14 @@ async fn list(files: &Files, reference: &TreeRef, beside: &[InputFile]) -> Resul
     blocking(move || Tree::read(&json, &beside).map_err(Error::List)).await
 }
 
-async fn lay_one(files: &Files, work: &Path, input: InputFile) -> Result<(PathBuf, Laid), Error> {
-    let path = work.join(input.path.as_str());
-    fetch(files, &input.sha256, &path, input.executable, input.path.as_str()).await?;
-    blocking(move || dress(&path, &input).map_err(|source| Error::Disk { path, source })).await
-}
-
-/// Gives a file that was just fetched its rights and its time.
-fn dress(path: &Path, input: &InputFile) -> io::Result<(PathBuf, Laid)> {
-    let mode = input.permissions();
-    if input.mode.is_some() {
-        std::fs::set_permissions(path, Permissions::from_mode(mode))?;
-    }
-    if let Some(modified) = input.modified_ms.and_then(time_of) {
-        // What orders files by their age sees them as they are where they came from. Some file systems cannot keep a time: no harm.
-        let _kept = std::fs::File::open(path).and_then(|file| file.set_modified(modified));
-    }
-    let metadata = std::fs::metadata(path)?;
-    let laid = Laid {
-        sha256: input.sha256,
-        size: input.size,
-        modified: metadata.modified().ok(),
-        mode: Some(mode),
-        stamp: Some(Stamp::of(&metadata)),
-    };
-    Ok((PathBuf::from(input.path.as_str()), laid))
-}
-
-/// Milliseconds since 1970 as a time; nothing where there is no such time.
-fn time_of(ms: i64) -> Option<SystemTime> {
-    let span = Duration::from_millis(ms.unsigned_abs());
-    if ms < 0 {
-        UNIX_EPOCH.checked_sub(span)
-    } else {
-        UNIX_EPOCH.checked_add(span)
-    }
-}
-
 /// Fetches a content to a path, verified.
 ///
 /// # Errors
 /// If the store lacks it, or the disk does not take it.
-pub(crate) async fn content(files: &Files, sha256: &Digest, path: &Path, executable: bool) -> Result<(), files::Error> {
+pub(crate) async fn content(files: &Files, sha256: &Digest, path: &Path, executable: bool) -> Result<(), store::Error> {
     patiently("fetch an input", || files.get_file(sha256, path, executable))
         .await
         .map(drop)
-}
-
-async fn fetch(files: &Files, sha256: &Digest, path: &Path, executable: bool, called: &str) -> Result<(), Error> {
-    content(files, sha256, path, executable).await.map_err(|source| Error::Fetch {
-        path: called.to_owned(),
-        source,
-    })
 }
 
 fn lay_link(work: &Path, link: &Link) -> io::Result<()> {
