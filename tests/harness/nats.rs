@@ -31,7 +31,12 @@ pub struct NatsServer {
     dir: TempDir,
     server: Server,
     url: String,
+    max_store: u64,
 }
+
+/// What a server may store, in bytes, unless a test says otherwise: what the streams reserve is more than some machines have free, and no
+/// test fills it.
+const MAX_STORE: u64 = 1 << 40;
 
 #[derive(Deserialize)]
 struct Ports {
@@ -41,9 +46,19 @@ struct Ports {
 impl NatsServer {
     /// Starts a server with an empty store, and waits until it takes connections.
     pub async fn start() -> Result<Self> {
+        Self::start_with_store(MAX_STORE).await
+    }
+
+    /// The same, with a store for this many bytes.
+    pub async fn start_with_store(max_store: u64) -> Result<Self> {
         let dir = TempDir::with_prefix("rgrid-nats-")?;
-        let (server, url) = launch(dir.path(), "-1").await?;
-        Ok(Self { dir, server, url })
+        let (server, url) = launch(dir.path(), "-1", max_store).await?;
+        Ok(Self {
+            dir,
+            server,
+            url,
+            max_store,
+        })
     }
 
     /// Where it listens: `nats://127.0.0.1:<port>`.
@@ -106,16 +121,16 @@ impl NatsServer {
     pub async fn restart(&mut self) -> Result<()> {
         self.server.kill()?;
         let port = self.url.rsplit(':').next().unwrap_or_default().to_owned();
-        (self.server, self.url) = launch(self.dir.path(), &port).await?;
+        (self.server, self.url) = launch(self.dir.path(), &port, self.max_store).await?;
         Ok(())
     }
 }
 
 /// Starts a server in `dir`; the port `-1` is a free one. It writes the ports that it got to a file named by its pid.
-async fn launch(dir: &Path, port: &str) -> Result<(Server, String)> {
+async fn launch(dir: &Path, port: &str, max_store: u64) -> Result<(Server, String)> {
     let (config, log, ports) = (dir.join("nats.conf"), dir.join("nats.log"), dir.join("ports"));
     fs::create_dir_all(&ports)?;
-    fs::write(&config, CONFIG)?;
+    fs::write(&config, format!("{CONFIG}\njetstream {{ max_file_store: {max_store} }}\n"))?;
     let mut server = Server::start(
         Command::new(program("nats-server"))
             .arg("--config")

@@ -6,13 +6,13 @@ use async_nats::jetstream::{self, consumer};
 use serde_json::{Value, json};
 use tracing::{info, warn};
 
-use super::{EVENTS, INBOX};
+use super::{EVENTS, INBOX, UNDELIVERABLE};
 use crate::{ids::Queue, spec::Class, subjects};
 
-/// The definitions, in the order that they are made: a source before what is sourced from it.
+/// The definitions, in the order that they are made: a source before what is sourced from it, and last the log, which takes what the
+/// others leave.
 /// `nats stream add --config` reads the same files.
 pub(super) const DEFINITIONS: [&str; 9] = [
-    include_str!("../../../nats/streams/RGRID_EVENTS.json"),
     include_str!("../../../nats/streams/RGRID_PRESENCE.json"),
     include_str!("../../../nats/streams/RGRID_HEARTBEATS.json"),
     include_str!("../../../nats/streams/RGRID_LOGS.json"),
@@ -21,12 +21,15 @@ pub(super) const DEFINITIONS: [&str; 9] = [
     include_str!("../../../nats/streams/RGRID_SECRETS.json"),
     include_str!("../../../nats/streams/RGRID_MARKS.json"),
     include_str!("../../../nats/streams/RGRID_UNDELIVERABLE.json"),
+    include_str!("../../../nats/streams/RGRID_EVENTS.json"),
 ];
 
 /// What an operator may set as the machine allows; everything else must be as defined.
 const TUNABLE: [&str; 5] = ["description", "max_bytes", "max_age", "num_replicas", "max_msg_size"];
 /// What a stream of an earlier rgrid lacks, and is given at the next start: it takes nothing from anybody.
 const GIVEN: [&str; 1] = ["allow_atomic"];
+/// Streams that a grid can do without, where the server has no room for them.
+const DISPENSABLE: [&str; 1] = [UNDELIVERABLE];
 /// The smallest bound that a stream is made with where the disk does not allow the defined one.
 const LEAST_BYTES: u64 = 16 << 20;
 /// What the server answers when a stream's bound is more than it may still store (`JSStorageResourcesExceededErr`,
@@ -200,6 +203,10 @@ async fn create(js: &jetstream::Context, stream: &str, mut wanted: Value) -> Res
         }
         let bytes = wanted["max_bytes"].as_u64().unwrap_or(0);
         let no_room = answer["error"]["err_code"].as_u64().is_some_and(|code| NO_ROOM.contains(&code)) || lacks_storage(&reason);
+        if no_room && bytes / 2 < LEAST_BYTES && DISPENSABLE.contains(&stream) {
+            warn!("no room on the server's disk for stream {stream}: the grid goes on without it");
+            return Ok(());
+        }
         if !no_room || bytes / 2 < LEAST_BYTES {
             return Err(Error::Refused {
                 stream: stream.to_owned(),
@@ -340,7 +347,7 @@ mod tests {
 
     #[test]
     fn a_mismatch_names_the_field_and_an_operators_bound_is_none() {
-        let wanted: Value = serde_json::from_str(DEFINITIONS[0]).expect("JSON");
+        let wanted: Value = serde_json::from_str(include_str!("../../../nats/streams/RGRID_EVENTS.json")).expect("JSON");
         let mut found = wanted.clone();
         found["max_bytes"] = json!(1);
         found["republish"]["headers_only"] = json!(false);

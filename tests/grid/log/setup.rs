@@ -1,5 +1,7 @@
-use anyhow::Result;
+use anyhow::{Result, ensure};
+use async_nats::jetstream::stream;
 use bus::stream::{
+    EVENTS, UNDELIVERABLE,
     connect::{self, Bus},
     setup,
 };
@@ -29,6 +31,48 @@ async fn streams_are_made_once_and_checked_after() -> Result<()> {
     setup::work_consumers(&context, &bus::ids::default_token()).await?;
     setup::intake_consumer(&context).await?;
     setup::intake_consumer(&context).await?;
+    Ok(())
+}
+
+/// What a server may store is shared out so that every stream fits: the log takes what the others leave.
+#[tokio::test(flavor = "multi_thread")]
+async fn where_the_store_is_small_the_log_is_what_gives_way() -> Result<()> {
+    // More than the log is to have, and less than all streams together; and less than the log alone.
+    for max_store in [18_u64 << 30, 5 << 30] {
+        let server = NatsServer::start_with_store(max_store).await?;
+        let js = server.context().await?;
+        setup::streams(&js, 1).await?;
+        let log = js.get_stream(EVENTS).await?;
+        let bound = u64::try_from(log.cached_info().config.max_bytes)?;
+        ensure!((1 << 30..16 << 30).contains(&bound), "{bound} of {max_store}");
+        setup::streams(&js, 1).await?;
+    }
+    Ok(())
+}
+
+/// An upgrade may bring a stream for which a full server has no room: the grid starts all the same where it can do without.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_a_grid_can_do_without_keeps_none_from_starting() -> Result<()> {
+    let server = NatsServer::start_with_store(24 << 30).await?;
+    let js = server.context().await?;
+    setup::streams(&js, 1).await?;
+    js.delete_stream(UNDELIVERABLE).await?;
+    // All that is left is reserved, piece by piece.
+    let (mut piece, mut number) = (8_i64 << 30, 0);
+    while piece > 1 << 20 {
+        let reserving = stream::Config {
+            name: format!("FULL-{number}"),
+            subjects: vec![format!("full.{number}")],
+            max_bytes: piece,
+            ..stream::Config::default()
+        };
+        match js.create_stream(reserving).await {
+            Ok(_) => number += 1,
+            Err(_) => piece /= 2,
+        }
+    }
+    setup::streams(&js, 1).await?;
+    ensure!(js.get_stream(UNDELIVERABLE).await.is_err(), "there was no room");
     Ok(())
 }
 
