@@ -194,7 +194,7 @@ struct GivenUp {
     attempt: Attempt,
 }
 
-/// What an event that cannot be read means: whoever wrote it, the next event of that worker or batch must stand behind it. What is
+/// What an event that cannot be read means: the next event of that worker or batch must stand behind it. What is
 /// said of a job is read from the log before anything is appended.
 pub(crate) fn unreadable(subject: &str) -> Option<Seen> {
     match EventSubject::parse(subject)? {

@@ -116,7 +116,7 @@ pub struct Gauge {
 #[derive(Debug, Default)]
 struct Known {
     fill: Fill,
-    /// When the server was asked for it; what is told of a later time is not known.
+    /// When the server was asked for it; the fill at any later time is not known.
     at: Option<Instant>,
     /// Bytes that were admitted, and whose appends are under way.
     pending: u64,

@@ -27,7 +27,7 @@ async fn newest(js: &jetstream::Context, filter: &str) -> Result<Option<Stored>,
 }
 
 /// The last event under a filter that can be read, and the sequence of the last message there, behind which the next one may be
-/// appended; 0: there is none. What cannot be read is stepped over, whoever published it: it must not stop a start.
+/// appended; 0: there is none. What cannot be read is stepped over: anybody may have published it, and it must not stop a start.
 async fn last_readable(js: &jetstream::Context, filter: &str) -> Result<(Option<Fact>, u64), Error> {
     let Some(newest) = newest(js, filter).await? else {
         return Ok((None, 0));

@@ -1,7 +1,7 @@
 //! How a content enters: fetched once, however many jobs wait for it, and counted before it comes.
 
 use std::{
-    fs,
+    fs, io,
     sync::{Arc, atomic::Ordering},
 };
 
@@ -9,7 +9,7 @@ use bus::{
     files::{self, Files},
     ids::Digest,
 };
-use tokio::sync::OwnedMutexGuard;
+use tokio::{fs::DirBuilder, sync::OwnedMutexGuard};
 use tracing::warn;
 
 use super::{InputCache, counts, shard::Entry, shard::Version};
@@ -57,6 +57,10 @@ impl InputCache {
         }
         let room = self.reserve(counts(size)).await;
         let path = self.path(digest);
+        if let Err(error) = self.make_dir(digest).await {
+            warn!("cannot keep the input {digest}: {error}");
+            return Ok(None);
+        }
         match patiently("fetch an input", || files.get_file(digest, &path, false)).await {
             Ok(_) => Ok(Some(Fetched { flight, room: Some(room) })),
             Err(error) => {
@@ -67,6 +71,18 @@ impl InputCache {
                 warn!("cannot keep the input {digest}: {}", chain(&error));
                 Ok(None)
             }
+        }
+    }
+
+    /// Makes the directory of a content, where it may be missing: 256 of them for each worker are too many to be made unused.
+    async fn make_dir(&self, digest: &Digest) -> io::Result<()> {
+        let number = digest.as_bytes()[0];
+        if !self.shard(number).entries.is_empty() {
+            return Ok(());
+        }
+        match DirBuilder::new().mode(0o700).create(self.dir(number)).await {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => Ok(()),
         }
     }
 

@@ -97,7 +97,7 @@ impl InputCache {
         Ok(cache)
     }
 
-    /// Reads what an earlier runner kept, and gives room to whoever else needs the disk, for as long as it is polled.
+    /// Reads what an earlier runner kept, and gives room to others that need the disk, for as long as it is polled.
     pub(crate) async fn tend(self) {
         let mut ticks = tokio::time::interval(LOOK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -2,9 +2,9 @@
 
 use std::{
     collections::HashMap,
-    fs::{self, DirBuilder, File, Metadata},
+    fs::{self, File, Metadata},
     io,
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
+    os::unix::fs::MetadataExt as _,
     path::Path,
     sync::atomic::{AtomicU64, Ordering},
     time::SystemTime,
@@ -84,13 +84,9 @@ impl Shard {
     /// Reads what an earlier runner kept; what it had not fetched to its end is removed.
     pub(super) fn read(&mut self, dir: &Path, number: u8, counted: &AtomicU64) {
         self.is_read = true;
-        match DirBuilder::new().mode(0o700).create(dir) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Ok(()) => return,
-            Err(error) => return warn!("cannot keep inputs in {}: {error}", dir.display()),
-        }
         let found = match fs::read_dir(dir) {
             Ok(found) => found,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
             Err(error) => return warn!("cannot read which inputs are kept in {}: {error}", dir.display()),
         };
         for found in found.flatten() {

@@ -140,6 +140,18 @@ async fn a_flipped_byte_is_noticed_and_the_content_fetched_again() {
     assert_eq!(yard.text(&cache, &digest).as_deref(), Some("content"));
 }
 
+/// Hundreds of workers on one disk, as on a laptop that tries a large grid, must not make 256 directories each.
+#[tokio::test]
+async fn a_worker_that_keeps_nothing_yet_makes_no_directories() {
+    let yard = Yard::new().await;
+    let cache = yard.cache(1 << 20);
+    (0..=u8::MAX).for_each(|number| drop(cache.shard(number)));
+    let made = |cache: &InputCache| fs::read_dir(&cache.0.base).expect("a directory").count();
+    assert_eq!(made(&cache), 0);
+    yard.keep(&cache, "content").await;
+    assert_eq!(made(&cache), 1);
+}
+
 #[tokio::test]
 async fn what_a_killed_runner_had_not_fetched_is_not_used() {
     let yard = Yard::new().await;
@@ -149,11 +161,14 @@ async fn what_a_killed_runner_had_not_fetched_is_not_used() {
     fs::write(cache.path(&torn), "").expect("a file");
     let half = cache.dir(whole.as_bytes()[0]).join(".rgrid-half");
     fs::write(&half, "who").expect("a file");
-    std::os::unix::fs::symlink("/etc/passwd", cache.dir(0).join("0".repeat(64))).unwrap_or_default();
+    let link = cache
+        .dir(whole.as_bytes()[0])
+        .join(format!("{:02x}{}", whole.as_bytes()[0], "0".repeat(62)));
+    std::os::unix::fs::symlink("/etc/passwd", &link).expect("a link");
     let cache = yard.cache(1 << 20);
     assert_eq!(yard.text(&cache, &whole).as_deref(), Some("whole"));
     assert_eq!(yard.text(&cache, &torn), None);
-    assert!(!half.exists());
+    assert!(!half.exists() && link.symlink_metadata().is_err());
     assert_eq!(cache.0.counted.load(Ordering::Relaxed), LEAST);
 }
 
@@ -239,10 +254,7 @@ async fn who_waited_in_vain_waits_no_second_time() {
     flight.failed();
     drop(flight);
     assert!(waiting.await.expect("the store is not asked").is_none());
-    assert!(
-        cache.fetch(&yard.files, &digest, 7).await.is_err(),
-        "whoever comes later asks the store"
-    );
+    assert!(cache.fetch(&yard.files, &digest, 7).await.is_err(), "later jobs ask the store");
     assert!(cache.0.flights.lock().is_empty());
 }
 

@@ -172,7 +172,7 @@ fn by_content(inputs: Vec<InputFile>) -> Vec<Vec<InputFile>> {
     groups.into_values().collect()
 }
 
-/// Files of the same directory together, and each large one by itself; what takes longest is last.
+/// Files of the same directory together, and each large one alone; what takes longest is last.
 fn by_directory(inputs: Vec<InputFile>) -> Vec<Vec<InputFile>> {
     let (large, small): (Vec<_>, Vec<_>) = inputs.into_iter().partition(|input| input.size >= LARGE);
     let mut groups: HashMap<PathBuf, Vec<InputFile>> = HashMap::new();

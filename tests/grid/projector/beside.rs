@@ -69,7 +69,7 @@ impl Rebuilding {
 impl Drop for Rebuilding {
     fn drop(&mut self) {
         if let Some(child) = &mut self.0 {
-            // It may have ended by itself.
+            // It may have ended already.
             let _gone = (child.kill(), child.wait());
         }
     }

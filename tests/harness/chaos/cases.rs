@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use chrono::{TimeDelta, Utc};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use tokio_util::sync::CancellationToken;
@@ -14,6 +14,7 @@ use super::{
     check::Kind,
     fault::{Crew, Harm, Part, Planned, schedule},
     hostile::{self, Pressure},
+    ledger::{Ledger, Stand},
     load::Recipe,
     measure,
     outcome::Outcome,
@@ -240,7 +241,7 @@ async fn postgres_stopped(settings: Settings) -> Result<Outcome> {
     let mut rounds = 0;
     while begun.elapsed() < outage {
         let jobs = stage.load.submit(10, &recipe, true).await?;
-        let all = |ledger: &super::ledger::Ledger| {
+        let all = |ledger: &Ledger| {
             let ended = |job| {
                 ledger
                     .jobs
@@ -266,7 +267,6 @@ async fn postgres_stopped(settings: Settings) -> Result<Outcome> {
 async fn hostile(settings: Settings) -> Result<Outcome> {
     let mut stage = Stage::begin("hostile", settings.seed, TRIO).await?;
     let going = stage.keep_up(steady(24, (2_000, 9_000)));
-    tokio::time::sleep(SETTLED).await;
     let pressure = Pressure::start(2)?;
     let mut poisoned = 0;
     for _ in 0..settings.times(3) {
@@ -274,11 +274,15 @@ async fn hostile(settings: Settings) -> Result<Outcome> {
         stage.load.submit_scripts(&hostile::SCRIPTS).await?;
         stage.progress(10).await?;
     }
-    let due = Utc::now() + TimeDelta::seconds(60);
-    hostile::timers(&stage.rig, settings.times(20_000), due).await?;
+    let timers = settings.times(20_000);
+    hostile::timers(&stage.rig, timers, Utc::now() + TimeDelta::seconds(60)).await?;
     stage.busy(1, 3).await?;
-    let left = (due - Utc::now()).to_std();
-    tokio::time::sleep(left.context("submitting the timers took until they were due")?).await;
+    let fired = |ledger: &Ledger| {
+        let queued = ledger.jobs.values().filter(|tale| matches!(tale.stand, Stand::Queued(_))).count();
+        (queued > timers / 20).then_some(queued)
+    };
+    let fired = stage.observer.until("the timers fire", Duration::from_secs(120), fired).await?;
+    ensure!(fired < timers, "all of them fired before a runner could be killed");
     stage.bereave(Harm::Kill, 1).await?;
     stage.progress(10).await?;
     drop(pressure);

@@ -1,7 +1,7 @@
 //! Between async-nats and nats-server: what the server sends is looked through, and a message that async-nats cannot take is
 //! replaced by one that it can, without payload and with the reason ([`UNDELIVERABLE`]).
 //!
-//! So no message that somebody published can close a connection or end a client, whoever reads it and however. Bytes are passed
+//! So no message that somebody published can close a connection or end a client, in any way of reading it. Bytes are passed
 //! on as they come, over the loopback interface; only a message's first line and its header are looked at.
 
 mod owner;
@@ -147,7 +147,7 @@ async fn accept(listener: &TcpListener, servers: &Arc<Servers>, connections: &Ta
             Ok((client, peer)) => {
                 let servers = Arc::clone(servers);
                 connections.spawn(async move {
-                    if !owner::is_ours(peer).await {
+                    if !owner::is_ours(&client, peer).await {
                         debug!("another user of this machine wanted to be relayed to NATS");
                     } else if let Err(error) = relay(client, &servers).await {
                         debug!("a connection to NATS ended: {error}");
@@ -220,7 +220,7 @@ impl Servers {
         let mut failure = io::Error::from(io::ErrorKind::NotFound);
         for place in (first..).take(known.len()) {
             let (host, port) = &known[place % known.len()];
-            // Also where it is not reached in time: who asks again is to get another one.
+            // Also where it is not reached in time: the next attempt gets another server.
             self.next.store((place + 1) % known.len(), Ordering::Relaxed);
             match tokio::time::timeout(REACH, TcpStream::connect((host.as_str(), *port))).await {
                 Ok(Ok(connected)) => return Ok(connected),

@@ -1,4 +1,4 @@
-//! What could not be delivered is kept in a stream of its own, for whoever looks after the grid.
+//! What could not be delivered is kept in a stream of its own, for the operator of the grid.
 
 use std::{collections::HashSet, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Whatever a server passes on from whoever published it, the real client gets every message, over one connection.
+//! Whatever was published and a server passes on, the real client gets every message, over one connection.
 
 use std::time::Duration;
 

@@ -118,7 +118,7 @@ fn a_cordoned_worker_can_be_lost_too() {
     );
 }
 
-/// So is what nobody can read, whoever published it.
+/// So is what nobody can read.
 #[test]
 fn a_worker_of_whom_something_unreadable_was_said_can_be_lost_too() {
     let (mut told, session, _) = told();
