@@ -37,6 +37,8 @@ pub enum Way {
 #[derive(Debug, Default)]
 struct State {
     passed: [watch::Sender<u64>; 2],
+    /// The byte each way, over all connections, from which on nothing passes until the wire is let go.
+    holds: [watch::Sender<Option<u64>>; 2],
     /// Where connections are cut, by the bytes that have passed each way, over all connections; and whether both ends are.
     cuts: [Mutex<Vec<(u64, Cut)>>; 2],
     /// Beginnings of requests whose answers are lost, and how many were.
@@ -107,6 +109,16 @@ impl Wire {
     #[must_use]
     pub fn lost(&self) -> u64 {
         *self.state.lost.borrow()
+    }
+
+    /// Holds back the byte of this number and all behind it, counted over all connections, until [`Wire::let_go`].
+    pub fn hold_at(&self, way: Way, byte: u64) {
+        self.state.holds[way as usize].send_replace(Some(byte));
+    }
+
+    /// Lets what was held pass.
+    pub fn let_go(&self, way: Way) {
+        self.state.holds[way as usize].send_replace(None);
     }
 
     /// How many bytes have come to it.
@@ -196,6 +208,12 @@ async fn pass(way: Way, from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf, on: C
         if due.is_some() {
             cut.cancel();
             return due;
+        }
+        let mut holds = state.holds[way as usize].subscribe();
+        let held = holds.wait_for(|hold| hold.is_none_or(|at| passed < at));
+        tokio::select! {
+            _ = held => {}
+            () = cut.cancelled() => return None,
         }
         let written = tokio::select! {
             written = to.write_all(&buffer[..read]) => written,

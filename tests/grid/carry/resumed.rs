@@ -109,10 +109,12 @@ async fn a_run_that_was_killed_while_it_sent_goes_on_when_it_is_run_again() -> R
     let content = noise(96 * MIB);
     here.write("copy.py", COPY)?.write("big.bin", &content)?;
     let words = ["run", "--verbose", "copy.py", "big.bin"];
+    wire.hold_at(Way::There, 48 * MIB);
     let mut first = over(&here, &wire, &words).stderr(Stdio::null()).spawn()?;
     wire.reaches(Way::There, 48 * MIB).await?;
     signal_to(first.id(), Signal::KILL)?;
     first.wait()?;
+    wire.let_go(Way::There);
     let before = wire.passed(Way::There);
     let came = copies(&here, over(&here, &wire, &words), &content)?;
     ensure!(came.err().contains("that had arrived before"), "{}", came.err());
@@ -128,9 +130,11 @@ async fn an_api_that_is_killed_meanwhile_gets_it_from_its_beginning() -> Result<
     let content = noise(64 * MIB);
     here.write("copy.py", COPY)?.write("big.bin", &content)?;
     let mut command = over(&here, &wire, &["run", "copy.py", "big.bin"]);
+    wire.hold_at(Way::There, 32 * MIB);
     let child = command.stderr(Stdio::piped()).spawn()?;
     wire.reaches(Way::There, 32 * MIB).await?;
     grid.kill(Part::Api)?;
+    wire.let_go(Way::There);
     grid.run(Part::Api)?;
     let came: Came = child.wait_with_output()?.into();
     ensure!(came.code == 0, "{}", came.err());

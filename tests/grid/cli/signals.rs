@@ -19,8 +19,10 @@ use super::here::{Came, Here};
 
 /// As long as nothing takes that is not waiting for something.
 const PROMPT: Duration = Duration::from_secs(20);
-/// Larger than what is on its way when the API stands still.
+/// Larger than what comes over before the rest is held back.
 const LARGE: usize = 24 << 20;
+/// From so many bytes on, the CLI keeps what came of a file.
+const WORTH_KEEPING: u64 = 1 << 20;
 
 const SLOW: &str = "import time\nprint('begun', flush=True)\ntime.sleep(300)\n";
 
@@ -53,17 +55,33 @@ fn read_until(from: &mut impl std::io::BufRead, words: &str) -> Result<()> {
     Ok(())
 }
 
-fn parts(here: &Here) -> Result<usize> {
-    let names = fs::read_dir(here.path())?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
-    let names = names.collect::<Result<Vec<String>>>()?;
-    Ok(names.iter().filter(|name| name.ends_with(".part")).count())
+/// The sizes of what came of files that are not whole, in bytes.
+fn parts(here: &Here) -> Result<Vec<u64>> {
+    let entries = fs::read_dir(here.path())?.collect::<std::io::Result<Vec<_>>>()?;
+    let unfinished = entries
+        .iter()
+        .filter(|entry| entry.file_name().to_string_lossy().ends_with(".part"));
+    unfinished.map(|entry| Ok(entry.metadata()?.len())).collect()
 }
 
-/// Freezes the API once some of a large output has come over, signals, and wakes the API again.
-async fn signal_while_it_comes(grid: &Grid, wire: &Wire, child: &Child, from: u64, signal: Signal) -> Result<()> {
-    wire.reaches(Way::Back, from + (4 << 20)).await?;
-    signal_to(grid.pid(Part::Api)?, Signal::STOP)?;
-    signal_to(child.id(), signal)
+/// Signals a command that has some of a large output while the rest is held back, and waits for its end.
+async fn signal_while_it_comes(grid: &Grid, here: &Here, wire: &Wire, mut command: Command, signal: Signal) -> Result<Came> {
+    let half = wire.passed(Way::Back) + (4 << 20);
+    wire.hold_at(Way::Back, half);
+    let child = begin({
+        command.env("RGRID_URL", wire.url()).env("RGRID_COMPRESS", "false");
+        command
+    })?;
+    wire.reaches(Way::Back, half).await?;
+    grid.eventually("as much of it is written as is worth keeping", async || {
+        let sizes = parts(here).ok()?;
+        sizes.iter().any(|size| *size >= WORTH_KEEPING).then_some(())
+    })
+    .await?;
+    signal_to(child.id(), signal)?;
+    let came = end(child);
+    wire.let_go(Way::Back);
+    came
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -73,31 +91,17 @@ async fn a_signal_while_outputs_are_saved_stops_cleanly_and_the_rest_can_be_fetc
     let makes = format!("import os\nopen('large.bin', 'wb').write(os.urandom({LARGE}))\nopen('small.txt', 'w').write('small')\n");
     here.write("make.py", makes)?;
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
-        let from = wire.passed(Way::Back);
-        let mut run = here.command(&["run", "make.py"]);
-        run.env("RGRID_URL", wire.url()).env("RGRID_COMPRESS", "false");
-        let child = begin(run)?;
-        signal_while_it_comes(&grid, &wire, &child, from, signal).await?;
-        let came = end(child);
-        signal_to(grid.pid(Part::Api)?, Signal::CONT)?;
-        let came = came?;
+        let came = signal_while_it_comes(&grid, &here, &wire, here.command(&["run", "make.py"]), signal).await?;
         assert_eq!(came.code, code, "{}", came.err());
         assert!(came.err().contains("`rgrid download "), "{}", came.err());
         assert!(!here.path().join("large.bin").exists(), "it is whole or not there");
-        assert_eq!(parts(&here)?, 1, "what came of the large one is kept, and nothing else");
+        assert_eq!(parts(&here)?.len(), 1, "what came of the large one is kept, and nothing else");
 
         // So it is with `rgrid download`, which then brings the rest.
-        let from = wire.passed(Way::Back);
-        let mut download = here.command(&["download", "last"]);
-        download.env("RGRID_URL", wire.url()).env("RGRID_COMPRESS", "false");
-        let child = begin(download)?;
-        signal_while_it_comes(&grid, &wire, &child, from, signal).await?;
-        let came = end(child);
-        signal_to(grid.pid(Part::Api)?, Signal::CONT)?;
-        let came = came?;
-        assert_eq!((came.code, parts(&here)?), (code, 1), "{}", came.err());
+        let came = signal_while_it_comes(&grid, &here, &wire, here.command(&["download", "last"]), signal).await?;
+        assert_eq!((came.code, parts(&here)?.len()), (code, 1), "{}", came.err());
         let came = here.rgrid(&["download", "last"])?;
-        assert_eq!((came.code, parts(&here)?), (0, 0), "{}", came.err());
+        assert_eq!((came.code, parts(&here)?.len()), (0, 0), "{}", came.err());
         assert_eq!((here.read("large.bin")?.len(), here.read("small.txt")?), (LARGE, b"small".to_vec()));
         fs::remove_file(here.path().join("large.bin"))?;
     }
