@@ -2,7 +2,7 @@
 
 use axum::{Json, extract::State};
 use bus::stream::{
-    EVENTS,
+    EVENTS, HEARTBEATS, LOGS,
     room::Addition,
     setup,
     usage::{self, Usage},
@@ -14,11 +14,14 @@ use crate::{
     app::{App, Shared},
     error::{Kind, Problem, chain},
     extract::{Query, Whole, json},
-    view::{EventLogView, Growth, NewBound, Takes},
+    view::{EventLogView, Growth, NewBound, Takes, WindowView},
 };
 
 /// The largest bound, in bytes: the server counts in signed numbers.
 const MOST_BYTES: u64 = i64::MAX as u64;
+
+/// The streams that keep what came last, and what that is.
+const WINDOWS: [(&str, &str); 2] = [(HEARTBEATS, "heartbeats"), (LOGS, "output")];
 
 /// `GET /v1/log`
 pub(crate) async fn show(State(app): State<Shared>, query: Query) -> Result<Json<EventLogView>, Problem> {
@@ -99,7 +102,23 @@ async fn view(app: &App) -> Result<EventLogView, Problem> {
             *growth = Some(growth_of(&usage, events, now - since));
         }
     }
-    Ok(look(&usage, growths))
+    let mut view = look(&usage, growths);
+    for (stream, keeps) in WINDOWS {
+        let usage = match usage::of(js, stream).await {
+            Ok(usage) => usage,
+            // A grid that has no room for it does without.
+            Err(setup::Error::Refused { .. }) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        view.windows.push(WindowView {
+            stream: stream.to_owned(),
+            keeps: keeps.to_owned(),
+            bytes: usage.fill.used,
+            bound: (usage.fill.max > 0).then_some(usage.fill.max),
+            first_at: usage.first_at,
+        });
+    }
+    Ok(view)
 }
 
 fn look(usage: &Usage, [hour, day]: [Option<Growth>; 2]) -> EventLogView {
@@ -125,6 +144,7 @@ fn look(usage: &Usage, [hour, day]: [Option<Growth>; 2]) -> EventLogView {
             () if fill.used < fill.max => Takes::Ends,
             () => Takes::Nothing,
         },
+        windows: Vec::new(),
     }
 }
 

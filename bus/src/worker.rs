@@ -1,6 +1,6 @@
 //! Workers: what they register, how they beat, how they are lost.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
@@ -190,7 +190,8 @@ pub fn cordon<'a>(events: impl IntoIterator<Item = &'a WorkerEvent>) -> Option<&
 /// The header of a watcher's beat that says whether it hears of dead connections by the broker's advisories: `yes` or `no`.
 pub const ADVISORIES: &str = "Rgrid-Advisories";
 
-/// One heartbeat: that the session lives, its load, and what it is executing. On `rgrid.hb.<worker>`, every second.
+/// One heartbeat: that the session lives, its load, and what it is executing. On `rgrid.hb.<worker>`, every second; from a session
+/// that waits for work, every three seconds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Beat {
     /// The session that lives.
@@ -207,7 +208,24 @@ pub struct Beat {
     pub load: f32,
     /// What it is executing.
     pub attempts: Vec<(JobId, Attempt)>,
+    /// In how many milliseconds the next one comes at the latest, if the session goes on as it does; a second where it does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_ms: Option<u32>,
     /// What it could not remove of earlier attempts, and why: the first few of them, a sentence each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub leftovers: Vec<String>,
+}
+
+impl Beat {
+    /// From one heartbeat to the next, where the session does not say otherwise.
+    pub const PERIOD: Duration = Duration::from_secs(1);
+    /// From one to the next of a session that waits for work: nobody waits for what it executes.
+    pub const IDLE_PERIOD: Duration = Duration::from_secs(3);
+
+    /// In how long the next one comes at the latest. Nobody may ask for more patience than [`Beat::IDLE_PERIOD`].
+    #[must_use]
+    pub fn next(&self) -> Duration {
+        let said = self.next_ms.map_or(Self::PERIOD, |next| Duration::from_millis(next.into()));
+        said.clamp(Self::PERIOD, Self::IDLE_PERIOD)
+    }
 }

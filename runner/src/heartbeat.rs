@@ -11,6 +11,7 @@ use std::{
 use async_nats::jetstream::{self, message::PublishMessage};
 use bus::{stream::connect, subjects, worker::Beat};
 use chrono::{SubsecRound as _, Utc};
+use parking_lot::Mutex;
 use tokio::{runtime::Builder, sync::oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -18,11 +19,11 @@ use tracing::{debug, warn};
 use crate::{
     attempt::Context,
     config::Config,
-    presence::{Free, Pulse},
+    presence::{Pulse, Shown},
 };
 
-/// How long the broker keeps a beat before it announces the worker's silence.
-const BEAT_TTL: &str = "5s";
+/// How long the broker keeps a beat after the next one was due, before it announces the worker's silence.
+const OVERDUE: Duration = Duration::from_secs(4);
 /// How long the session's loop may stand still before its worker counts as hung. What a job can have it do takes a second at most.
 const STANDSTILL: Duration = Duration::from_secs(15);
 /// The shortest time in which a beat must be acknowledged.
@@ -34,7 +35,11 @@ pub(crate) struct Heart {
     context: Arc<Context>,
     subject: String,
     period: Duration,
-    free: Free,
+    /// From one to the next while it waits for work.
+    idle_period: Duration,
+    shown: Shown,
+    /// In how long the last one that was acknowledged says that the next one comes.
+    promised: Arc<Mutex<Duration>>,
     /// When the last one was acknowledged.
     pulse: Pulse,
     /// When the session's loop turned last.
@@ -43,13 +48,17 @@ pub(crate) struct Heart {
 
 impl Heart {
     /// Of a session that was just registered, which beats from now on.
-    pub(crate) fn new(context: &Arc<Context>, config: &Config, free: Free, pulse: Pulse) -> Self {
+    pub(crate) fn new(context: &Arc<Context>, config: &Config, shown: Shown, pulse: Pulse) -> Self {
+        // A runner that ends its attempts when it is not heard must not do so for one beat that was lost.
+        let fenced = config.self_fence.map(|fence| config.heartbeat.min(fence / 4));
+        let period = fenced.unwrap_or(config.heartbeat);
         Self {
             context: Arc::clone(context),
             subject: subjects::beat(&config.worker),
-            // A runner that ends its attempts when it is not heard must not do so for one beat that was lost.
-            period: config.self_fence.map_or(config.heartbeat, |fence| config.heartbeat.min(fence / 4)),
-            free,
+            period,
+            idle_period: fenced.unwrap_or(Beat::IDLE_PERIOD),
+            shown,
+            promised: Arc::new(Mutex::new(Duration::ZERO)),
             pulse,
             turned: Pulse::now(),
         }
@@ -61,8 +70,24 @@ impl Heart {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
             self.turned.heard(Instant::now());
-            self.send(&self.context.js).await;
+            if self.pulse.elapsed() + self.period / 2 >= self.due() {
+                self.send(&self.context.js).await;
+            }
         }
+    }
+
+    /// From one beat to the next, as the session stands: nobody waits for the word of one that waits for work.
+    fn current_period(&self) -> Duration {
+        if self.shown.lock().wants_work && self.context.attempts.is_empty() {
+            self.idle_period
+        } else {
+            self.period
+        }
+    }
+
+    /// How long after the last beat the next one is due: as soon as that one promised, or sooner if the session has work meanwhile.
+    fn due(&self) -> Duration {
+        self.current_period().min(*self.promised.lock())
     }
 
     /// Starts the thread that beats where the loop is late, until told to stop. What it returns is done when the thread is.
@@ -90,9 +115,12 @@ impl Heart {
 
     /// Beats whenever the loop's last beat is overdue, while the loop is not known to be dead.
     async fn relieve(&self, js: &jetstream::Context) {
-        let (late, mut hung) = (self.period + self.period / 4, false);
+        let mut hung = false;
         loop {
-            tokio::time::sleep(late.saturating_sub(self.pulse.elapsed()).max(self.period / 8)).await;
+            let late = self.due() + self.period / 4;
+            // The session may get work meanwhile, and its next beat is due sooner then.
+            let rest = late.saturating_sub(self.pulse.elapsed()).clamp(self.period / 8, self.period);
+            tokio::time::sleep(rest).await;
             let still = self.turned.elapsed();
             if still > STANDSTILL {
                 if !std::mem::replace(&mut hung, true) {
@@ -106,7 +134,7 @@ impl Heart {
             hung = false;
             // What waited for a connection would be sent when it is of no use.
             let connected = js.client().connection_state() == async_nats::connection::State::Connected;
-            if connected && self.pulse.elapsed() >= late {
+            if connected && self.pulse.elapsed() >= self.due() + self.period / 4 {
                 debug!("the loop is late; beating for it");
                 self.send(js).await;
             }
@@ -115,20 +143,25 @@ impl Heart {
 
     /// Sends one beat, and waits for its acknowledgement a while: one that waits is worth less than the next one.
     async fn send(&self, js: &jetstream::Context) {
-        let Ok(payload) = serde_json::to_vec(&self.now()) else { return };
-        let message = PublishMessage::build().header("Nats-TTL", BEAT_TTL).payload(payload.into());
+        let next = self.current_period();
+        let Ok(payload) = serde_json::to_vec(&self.now(next)) else { return };
+        let ttl = format!("{}s", (next + OVERDUE).as_secs());
+        let message = PublishMessage::build().header("Nats-TTL", ttl).payload(payload.into());
         let begun = Instant::now();
         let sent = async { js.send_publish(self.subject.clone(), message).await?.await };
         match tokio::time::timeout(self.period.max(ANSWER), sent).await {
-            Ok(Ok(_)) => self.pulse.heard(begun),
+            Ok(Ok(_)) => {
+                *self.promised.lock() = next;
+                self.pulse.heard(begun);
+            }
             Ok(Err(error)) => debug!("a beat was not taken: {error}"),
             Err(_) => debug!("a beat was not acknowledged in time"),
         }
     }
 
-    fn now(&self) -> Beat {
+    fn now(&self, next: Duration) -> Beat {
         let (last_claim, attempts) = self.context.attempts.snapshot();
-        let room = *self.free.lock();
+        let room = self.shown.lock().free;
         Beat {
             session: self.context.session,
             time: Utc::now().trunc_subsecs(6),
@@ -137,6 +170,7 @@ impl Heart {
             memory_bytes_free: room.memory_bytes,
             load: load(),
             attempts,
+            next_ms: (next > Beat::PERIOD).then(|| u32::try_from(next.as_millis()).unwrap_or(u32::MAX)),
             leftovers: self.context.leftovers.sentences(),
         }
     }

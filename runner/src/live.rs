@@ -6,8 +6,12 @@ use async_nats::{
     HeaderMap,
     jetstream::{self, context::PublishAckFuture, message::PublishMessage},
 };
-use bus::frame::{Frame, HEADER_LEN};
+use bus::{
+    frame::{Frame, HEADER_LEN},
+    stream::LOGS,
+};
 use bytes::BytesMut;
+use serde_json::json;
 use tokio::time::Instant;
 use tracing::debug;
 
@@ -17,6 +21,9 @@ const MESSAGE_BYTES: usize = 256 << 10;
 const LINGER: Duration = Duration::from_millis(15);
 /// Live messages that may wait for their acknowledgement at once.
 const LIVE_WINDOW: usize = 8;
+/// How much of one attempt stays on the live subject, in bytes. All attempts share a stream of 1 GiB, and a loud one is not to take it
+/// from the others.
+const MOST_KEPT: u64 = 32 << 20;
 
 /// Sends one attempt's frames as they come.
 #[derive(Debug)]
@@ -28,7 +35,33 @@ pub(crate) struct Live {
     since: Option<Instant>,
     /// Bytes of frames that were sent before.
     offset: u64,
-    acks: VecDeque<PublishAckFuture>,
+    /// What waits for its acknowledgement, and its bytes.
+    acks: VecDeque<(PublishAckFuture, u64)>,
+    kept: Window,
+}
+
+/// What is on the live subject, as far as it is known: the sequence and the bytes of each message, oldest first.
+#[derive(Debug, Default)]
+struct Window {
+    messages: VecDeque<(u64, u64)>,
+    bytes: u64,
+}
+
+impl Window {
+    /// Takes in a message. Says up to which one (which stays) the beginning is to go, once it has grown beyond [`MOST_KEPT`]: half of
+    /// it, so that this is seldom.
+    fn add(&mut self, sequence: u64, bytes: u64) -> Option<u64> {
+        self.messages.push_back((sequence, bytes));
+        self.bytes += bytes;
+        if self.bytes <= MOST_KEPT {
+            return None;
+        }
+        while self.bytes > MOST_KEPT / 2 && self.messages.len() > 1 {
+            let (_, bytes) = self.messages.pop_front()?;
+            self.bytes -= bytes;
+        }
+        self.messages.front().map(|(sequence, _)| *sequence)
+    }
 }
 
 impl Live {
@@ -42,6 +75,7 @@ impl Live {
             since: None,
             offset: 0,
             acks: VecDeque::new(),
+            kept: Window::default(),
         }
     }
 
@@ -87,10 +121,11 @@ impl Live {
             headers.insert("Rgrid-Log", "end");
         }
         let payload = self.buffer.split().freeze();
-        self.offset += payload.len() as u64;
+        let bytes = payload.len() as u64;
+        self.offset += bytes;
         let message = PublishMessage::build().headers(headers).payload(payload);
         match self.js.send_publish(self.subject.clone(), message).await {
-            Ok(ack) => self.acks.push_back(ack),
+            Ok(ack) => self.acks.push_back((ack, bytes)),
             Err(error) => debug!("a piece of the live log {} is lost: {error}", self.subject),
         }
         while self.acks.len() > LIVE_WINDOW {
@@ -114,10 +149,44 @@ impl Live {
     }
 
     async fn acknowledged(&mut self) {
-        if let Some(ack) = self.acks.pop_front()
-            && let Err(error) = ack.await
-        {
-            debug!("a piece of the live log {} may be lost: {error}", self.subject);
+        let Some((ack, bytes)) = self.acks.pop_front() else { return };
+        match ack.await {
+            Ok(ack) => {
+                if let Some(first) = self.kept.add(ack.sequence, bytes) {
+                    self.forget_before(first).await;
+                }
+            }
+            Err(error) => debug!("a piece of the live log {} may be lost: {error}", self.subject),
         }
+    }
+
+    /// Takes what stands before a sequence off the live subject. Nobody waits for the answer: what stays this time goes the next.
+    async fn forget_before(&self, sequence: u64) {
+        let ask = json!({ "filter": self.subject, "seq": sequence }).to_string();
+        let purge = format!("$JS.API.STREAM.PURGE.{LOGS}");
+        if let Err(error) = self.js.client().publish(purge, ask.into()).await {
+            debug!("the beginning of the live log {} stays: {error}", self.subject);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_that_grew_too_large_loses_its_older_half() {
+        let (mut window, mib) = (Window::default(), 1 << 20);
+        for sequence in 1..=32 {
+            assert_eq!(window.add(sequence, mib), None, "{sequence}");
+        }
+        assert_eq!(window.add(33, mib), Some(18), "16 of 33 stay");
+        for sequence in 34..=49 {
+            assert_eq!(window.add(sequence, mib), None, "{sequence}");
+        }
+        assert_eq!(window.add(50, mib), Some(35));
+        // One message is never too much, whatever its size.
+        let mut window = Window::default();
+        assert_eq!(window.add(1, 2 * MOST_KEPT), Some(1));
     }
 }

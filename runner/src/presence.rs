@@ -21,8 +21,17 @@ use crate::{attempt::Context, config::Config, dispatcher::Room, executor::Execut
 /// How long a session's end may take to be said. Who goes down does not wait out an outage.
 const GOOD_BYE: Duration = Duration::from_secs(5);
 
-/// The free room, as the dispatcher last knew it.
-pub(crate) type Free = Arc<Mutex<Room>>;
+/// How a session stood when its loop last turned.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Standing {
+    /// The free room.
+    pub(crate) free: Room,
+    /// Whether it asks for work. Somebody may wait for the word of one that does not.
+    pub(crate) wants_work: bool,
+}
+
+/// A session's standing, for its heart to tell.
+pub(crate) type Shown = Arc<Mutex<Standing>>;
 
 /// What a worker says of itself at the beginning of a session.
 #[must_use]

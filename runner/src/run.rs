@@ -30,7 +30,7 @@ use crate::{
     packages::Packages,
     patience::patiently,
     places::Places,
-    presence::{self, Pulse},
+    presence::{self, Pulse, Standing},
     restart::{LeftBehind, Note},
     resume,
     session::{Ending, Session, Told},
@@ -264,9 +264,12 @@ async fn serve(config: &Config, context: &Arc<Context>, told: &Told, note: &mut 
         cpu_milli: config.cpu_milli,
         memory_bytes: config.memory_bytes,
     };
-    let free = Arc::new(Mutex::new(total));
+    let shown = Arc::new(Mutex::new(Standing {
+        free: total,
+        wants_work: false,
+    }));
     let tracker = TaskTracker::new();
-    let mut session = match Session::begin(Arc::clone(context), &config.queues, total, Arc::clone(&free), tracker.clone()).await {
+    let mut session = match Session::begin(Arc::clone(context), &config.queues, total, Arc::clone(&shown), tracker.clone()).await {
         Ok(session) => session,
         Err(error) => return Ok(Ending::Broken(crate::stage::chain(&error))),
     };
@@ -316,7 +319,7 @@ async fn serve(config: &Config, context: &Arc<Context>, told: &Told, note: &mut 
         debug!("cannot read yet which runtimes the deployment has: {error}");
     }
     tracker.spawn(quiet.clone().run_until_cancelled_owned(equip::keep(Arc::clone(context))));
-    let heart = Heart::new(context, config, free, pulse);
+    let heart = Heart::new(context, config, shown, pulse);
     match heart.clone().stand_in(&config.nats, quiet.clone()) {
         Ok(beats) => drop(tracker.spawn(beats)),
         Err(error) => warn!("no thread of its own beats for this worker: {error}"),

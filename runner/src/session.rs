@@ -28,7 +28,7 @@ use crate::{
     handover,
     lanes::{self, EXPIRES, Lanes},
     mode::Mode,
-    presence::Free,
+    presence::{Shown, Standing},
     restart::LeftAttempt,
     scribe::Scribe,
     sessions::{Entry, Stop},
@@ -72,7 +72,7 @@ pub(crate) struct Session {
     dispatcher: Dispatcher,
     lanes: Lanes,
     facts: Facts,
-    free: Free,
+    shown: Shown,
     freed: (mpsc::UnboundedSender<Freed>, mpsc::UnboundedReceiver<Freed>),
     /// Attempts that were claimed ahead.
     waiting: Waiting,
@@ -110,7 +110,7 @@ impl Session {
         context: Arc<Context>,
         queues: &[Queue],
         total: Room,
-        free: Free,
+        shown: Shown,
         tracker: TaskTracker,
     ) -> Result<Self, lanes::Error> {
         let lanes = Lanes::open(&context.js, queues).await?;
@@ -123,7 +123,7 @@ impl Session {
             dispatcher,
             lanes,
             facts,
-            free,
+            shown,
             freed: mpsc::unbounded_channel(),
             waiting: Waiting::default(),
             tracker,
@@ -157,7 +157,10 @@ impl Session {
                 Ok(again) => again,
                 Err(why) => return Ending::Broken(why),
             };
-            *self.free.lock() = self.dispatcher.free();
+            *self.shown.lock() = Standing {
+                free: self.dispatcher.free(),
+                wants_work: self.mode.wants_work(),
+            };
             let again = tokio::time::sleep_until(self.look_again(again).into());
             tokio::select! {
                 () = told.stop.cancelled(), if !self.mode.closes() => self.mode.close(told.drain, self.context.attempts.snapshot().1.len()),

@@ -129,6 +129,31 @@ async fn a_chatty_job_loses_nothing_and_holds_up_nobody() -> Result<()> {
     Ok(())
 }
 
+/// While it runs, the end of what it printed is there; and everything, once it has ended.
+#[tokio::test]
+async fn a_loud_job_takes_nobodys_live_window() -> Result<()> {
+    const PRINTED: usize = 100_000_000;
+    let grid = Grid::start().await?;
+    let go = grid.dir().join("go");
+    let waits = format!("while [ ! -e {} ]; do sleep 0.05; done", go.display());
+    let quiet = grid.shell(&format!("echo quiet; {waits}")).await?;
+    let loud = grid
+        .shell(&format!("head -c {PRINTED} /dev/zero | tr '\\0' x; echo; {waits}"))
+        .await?;
+    let window = grid
+        .eventually("the end of it is there", async || {
+            let printed = grid.printed(&loud, "stdout").await.ok()?;
+            printed.ends_with(b"\n").then_some(printed.len())
+        })
+        .await?;
+    assert!(window <= (32 << 20) + (1 << 20), "{window} bytes are kept of one attempt");
+    assert_eq!(grid.printed(&quiet, "stdout").await?, b"quiet\n");
+    std::fs::write(&go, "")?;
+    assert_eq!(grid.ended(&loud).await?["state"], "succeeded");
+    assert_eq!(grid.printed(&loud, "stdout").await?.len(), PRINTED + 1);
+    Ok(())
+}
+
 #[tokio::test]
 async fn the_log_is_there_while_the_job_runs() -> Result<()> {
     let grid = Grid::start().await?;

@@ -174,6 +174,7 @@ impl Worker {
             memory_bytes_free: 1 << 30,
             load: 0.5,
             attempts: attempts.to_vec(),
+            next_ms: None,
             leftovers: Vec::new(),
         };
         let message = async_nats::jetstream::message::PublishMessage::build()

@@ -72,6 +72,7 @@ fn message(id: SessionId, hears: bool) -> PublishMessage {
         memory_bytes_free: 0,
         load: 0.0,
         attempts: Vec::new(),
+        next_ms: None,
         leftovers: Vec::new(),
     };
     let payload = serde_json::to_vec(&beat).unwrap_or_default();

@@ -14,7 +14,8 @@ pub struct Config {
     pub nats_system: Option<String>,
     /// The replicas that streams are made with, where they are not there yet.
     pub replicas: u8,
-    /// For how long a worker may be silent before it is lost. Workers beat each second.
+    /// For how long a worker that beats each second may be silent before it is lost. One that waits for work beats less often, and
+    /// has as much longer.
     pub lapse: Duration,
     /// Where it keeps snapshots of what it knows, to start from sooner; nowhere: it reads the whole log at each start.
     pub snapshots: Option<SnapshotConfig>,

@@ -16,8 +16,9 @@ use crate::{
     windows::Want,
 };
 
-/// A live session's heartbeats must leave an attempt out for so long before it is an orphan. At one a second, that is four.
-pub(crate) const ORPHAN_AFTER: Duration = Duration::from_secs(3);
+/// A live session's heartbeats must leave an attempt out for so long before it is an orphan. At one a second, that is four; two
+/// where it waits for work.
+pub(crate) const ORPHAN_AFTER: Duration = Duration::from_millis(2_500);
 
 /// How much longer than it needs to fence itself a session may be silent: its processes have to be killed.
 pub(crate) const FENCE_MARGIN: Duration = Duration::from_secs(2);
@@ -122,7 +123,8 @@ pub fn plan(state: &State, now: Instant, lapse: Duration) -> Vec<Command> {
         // Who fences itself must have had the time for it, and who restarts the time that it asked for.
         let lapse = session
             .self_fence
-            .map_or(lapse, |fence| lapse.max(fence.saturating_add(FENCE_MARGIN)));
+            .map_or(lapse, |fence| lapse.max(fence.saturating_add(FENCE_MARGIN)))
+            .saturating_add(session.allowance());
         let away = state.is_away(session, now);
         let lapsed = silent > lapse && state.hears(now) && !away;
         let dead = session.self_fence.is_none() && !away && state.dead_since(key, session, now).is_some();

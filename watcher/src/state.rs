@@ -76,6 +76,10 @@ pub(crate) struct Session {
     pub(crate) ended: Option<Ended>,
     /// When it was last heard, or first heard of.
     heard: Instant,
+    /// In how long its last heartbeat says that the next one comes.
+    next: Duration,
+    /// When it was last seen to take up work while it had none: from then on, it beats each second.
+    busy_since: Option<Instant>,
     /// When it last beat, by its own clock.
     pub(crate) last_beat: Option<DateTime<Utc>>,
     /// After how long without an acknowledged heartbeat it ends its attempts by itself.
@@ -91,6 +95,23 @@ pub(crate) struct Ended {
     pub(crate) event: EventId,
     /// Where that event stands in the log.
     pub(crate) sequence: u64,
+}
+
+impl Session {
+    /// When it last showed that it lives: by a heartbeat, or by taking up work while it had none.
+    pub(super) fn told_of_at(&self) -> Instant {
+        self.busy_since.map_or(self.heard, |since| since.max(self.heard))
+    }
+
+    /// How much longer than one that beats each second it may be silent. One that has work beats each second, and so does one that
+    /// fences itself.
+    pub(crate) fn allowance(&self) -> Duration {
+        if self.held.is_empty() && self.self_fence.is_none() {
+            self.next - Beat::PERIOD
+        } else {
+            Duration::ZERO
+        }
+    }
 }
 
 /// An attempt that a session claimed, and did not finish.
@@ -215,6 +236,9 @@ impl State {
         let key = (claim.worker.clone(), claim.session);
         let session = self.session(&key, now);
         let ended_at = session.ended.as_ref().map(|ended| ended.sequence);
+        if session.held.is_empty() {
+            session.busy_since = Some(now);
+        }
         session.held.entry((claim.job, claim.attempt)).or_insert(Held {
             claimed: sequence,
             absence: None,
@@ -263,6 +287,9 @@ impl State {
                 registered: false,
                 ended: None,
                 heard: now,
+                // Its last heartbeat may not have been read yet.
+                next: Beat::IDLE_PERIOD,
+                busy_since: None,
                 last_beat: None,
                 self_fence: None,
                 away_until: None,
@@ -322,6 +349,7 @@ impl State {
             return;
         };
         session.heard = now;
+        session.next = beat.next();
         session.last_beat = Some(beat.time);
         if session.held.is_empty() {
             return;

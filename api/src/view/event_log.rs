@@ -40,6 +40,25 @@ pub struct EventLogView {
     pub no_attempts_above: Option<u64>,
     /// What it takes now.
     pub takes: Takes,
+    /// The streams beside it that keep what came last.
+    #[serde(default)]
+    pub windows: Vec<WindowView>,
+}
+
+/// A stream that forgets its oldest messages.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WindowView {
+    /// The name of the stream.
+    pub stream: String,
+    /// What is in it: `heartbeats`, or `output`, which is what running jobs print.
+    pub keeps: String,
+    /// What it holds, in bytes.
+    pub bytes: u64,
+    /// What it may hold, in bytes.
+    pub bound: Option<u64>,
+    /// When the oldest was stored that it still has; none where it holds nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_at: Option<DateTime<Utc>>,
 }
 
 /// What came in a span of time.

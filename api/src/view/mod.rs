@@ -20,7 +20,7 @@ pub use self::{
     answers::{CancelledMany, JobList, LeftDead, NotCancelled, RequeuedMany, Submitted, SubmittedMany, SubmittedOne},
     batch::{BatchAnswer, BatchList, BatchState, BatchSubmission, BatchView, Earlier, MemberSubmission, MemberView, Members},
     doctor::{Diagnosis, Finding, Severity, Summary},
-    event_log::{EventLogView, Growth, NewBound, Takes},
+    event_log::{EventLogView, Growth, NewBound, Takes, WindowView},
     files::{ArtifactView, Artifacts, Hashes, Missing, UPLOAD_OFFSET, Upload},
     grid::{Cordon, Health, Projection, Running, WorkerView, Workers},
     history::{History, HistoryEvent},

@@ -17,7 +17,7 @@ use tracing::warn;
 
 use super::{
     EVENTS, EXPECTED_FILTER, EXPECTED_SEQUENCE,
-    connect::{connection, connects},
+    connect::{connection, unless_cut},
     read,
     room::OVERHEAD,
 };
@@ -34,10 +34,6 @@ use crate::{
 
 /// The shortest and the longest pause between two tries.
 pub(super) const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
-
-/// How often an append that waits looks whether the connection was made anew. A restarted server knows nothing of what it was sent,
-/// and the client library waits for 5 s.
-const LOOK: Duration = Duration::from_millis(200);
 
 /// Why an event is not in the log, as far as we can tell.
 #[derive(Debug, thiserror::Error)]
@@ -297,15 +293,8 @@ impl Pending {
 
 /// Waits for an acknowledgement, unless the connection that it was asked for over is gone: nobody answers then.
 async fn acknowledged(js: &jetstream::Context, ack: PublishAckFuture, connection: u64) -> Result<PublishAck, PublishError> {
-    let mut ack = ack.into_future();
-    loop {
-        if let Ok(acknowledged) = tokio::time::timeout(LOOK, &mut ack).await {
-            return acknowledged;
-        }
-        if connects(&js.client()) > connection {
-            return Err(PublishErrorKind::BrokenPipe.into());
-        }
-    }
+    let acknowledged = unless_cut(&js.client(), connection, ack.into_future()).await;
+    acknowledged.unwrap_or_else(|| Err(PublishErrorKind::BrokenPipe.into()))
 }
 
 /// Why it is not known yet who was first.

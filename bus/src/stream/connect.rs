@@ -26,6 +26,9 @@ const ACK_TIMEOUT: Duration = Duration::from_secs(3);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Publishes of one process that may wait for their acknowledgement at once.
 const MAX_IN_FLIGHT: usize = 8_192;
+/// How often who waits for an answer looks whether the connection was made anew. A restarted server knows nothing of what it was sent,
+/// and the client library waits for 5 s.
+const LOOK: Duration = Duration::from_millis(200);
 /// The longest pause between two tries to reconnect (async-nats: 4 s), so that a restarted server is found at once.
 const RECONNECT_CAP: Duration = Duration::from_millis(500);
 /// How often a silent connection is asked whether it lives (async-nats: 60 s).
@@ -142,6 +145,20 @@ pub(super) fn connects(client: &Client) -> u64 {
 /// The number of the connection that what is sent now goes over: the next one, while there is none.
 pub(super) fn connection(client: &Client) -> u64 {
     connects(client) + u64::from(client.connection_state() != State::Connected)
+}
+
+/// The outcome of what was sent over the connection of this number; nothing once that connection is gone and there is another: nobody
+/// answers then, and the client library would wait for its whole timeout.
+pub(super) async fn unless_cut<F: Future>(client: &Client, connection: u64, answer: F) -> Option<F::Output> {
+    let mut answer = std::pin::pin!(answer);
+    loop {
+        if let Ok(answer) = tokio::time::timeout(LOOK, &mut answer).await {
+            return Some(answer);
+        }
+        if connects(client) > connection {
+            return None;
+        }
+    }
 }
 
 /// Connects over a relay of our own, which keeps from the client what it cannot take; but for servers that want TLS, directly.

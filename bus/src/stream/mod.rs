@@ -1,6 +1,7 @@
 //! The log on `JetStream`: connected to, set up, appended to, read back, followed, and pulled from.
 
 pub mod append;
+mod ask;
 pub mod atomic;
 pub mod connect;
 pub mod follow;
@@ -21,6 +22,8 @@ pub mod work;
 pub const EVENTS: &str = "RGRID_EVENTS";
 /// The stream of each worker's last beat.
 pub const PRESENCE: &str = "RGRID_PRESENCE";
+/// The stream of the heartbeats of the last day.
+pub const HEARTBEATS: &str = "RGRID_HEARTBEATS";
 /// The stream of what attempts print.
 pub const LOGS: &str = "RGRID_LOGS";
 /// The stream of submissions that are not taken yet.

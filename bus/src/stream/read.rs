@@ -2,16 +2,11 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::{
-    self,
-    message::StreamMessage,
-    stream::{DirectGetErrorKind, LastRawMessageErrorKind, Stream},
-};
-use backon::{ConstantBuilder, Retryable as _};
+use async_nats::jetstream::{self, message::StreamMessage};
 use bytes::Bytes;
 use tracing::debug;
 
-use super::{EVENTS, EXPECTED_SEQUENCE, replay};
+use super::{EVENTS, EXPECTED_SEQUENCE, ask::Asker, replay};
 use crate::{
     batch::{self, Batch},
     envelope::{DecodeError, Envelope},
@@ -27,12 +22,6 @@ use crate::{
 const CHUNK: usize = 256;
 /// How often, and with what pause, those are asked for again of which a replica does not know yet.
 const BEHIND: (u32, Duration) = (100, Duration::from_millis(50));
-
-/// Where there are replicas: how long an ask may take, how long until the next, and how many follow the first. What reached a
-/// leader that is no more is never answered, and an election takes up to 9 s (measured on 2.15.1, a leader killed).
-const ASK: Duration = Duration::from_secs(2);
-const ASK_AGAIN: Duration = Duration::from_millis(200);
-const MORE_ASKS: usize = 7;
 
 /// Why something could not be read from the log.
 #[derive(Debug, thiserror::Error)]
@@ -182,9 +171,8 @@ pub fn decode(subject: &str, sequence: u64, payload: &[u8]) -> Result<Option<Fac
 /// # Errors
 /// If the log cannot be read.
 pub async fn back_to(js: &jetstream::Context, stream: &str, filter: &str, after: u64) -> Result<Vec<Stored>, Error> {
-    let clustered = clustered(js);
-    let handle = handle(js, stream, clustered).await?;
-    let Some(mut next) = last(&handle, filter, clustered).await? else {
+    let asker = Asker::of(js, stream).await?;
+    let Some(mut next) = asker.last(filter).await? else {
         return Ok(Vec::new());
     };
     let mut stored = Vec::new();
@@ -194,76 +182,10 @@ pub async fn back_to(js: &jetstream::Context, stream: &str, filter: &str, after:
         if previous <= after {
             break;
         }
-        next = at(&handle, previous, clustered).await?;
+        next = asker.at(previous).await?;
     }
     stored.reverse();
     Ok(stored)
-}
-
-/// Whether there are replicas, which may be behind.
-pub(super) fn clustered(js: &jetstream::Context) -> bool {
-    js.client().server_info().cluster.is_some()
-}
-
-/// A stream to be read from.
-pub(super) async fn handle(js: &jetstream::Context, stream: &str, clustered: bool) -> Result<Stream<()>, Error> {
-    let mut js = js.clone();
-    if clustered {
-        js.set_timeout(ASK);
-    }
-    js.get_stream_no_info(stream).await.map_err(|source| Error::Stream {
-        stream: stream.to_owned(),
-        source,
-    })
-}
-
-/// Asks until there is an answer, or an election has had its time; once, where there are no replicas.
-async fn answered<T, E, F, A>(clustered: bool, ask: A) -> Result<T, E>
-where
-    F: Future<Output = Result<T, E>>,
-    A: FnMut() -> F,
-{
-    let pauses = ConstantBuilder::default().with_delay(ASK_AGAIN).with_max_times(MORE_ASKS);
-    ask.retry(pauses).when(|_| clustered).await
-}
-
-/// The last message under a filter. With replicas, the stream's leader is asked: any other may not have heard of it, and who
-/// decides on an old state decides in vain.
-pub(super) async fn last(stream: &Stream<()>, filter: &str, clustered: bool) -> Result<Option<Stored>, Error> {
-    let failed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Read {
-        what: filter.to_owned(),
-        source,
-    };
-    if clustered {
-        let ask = async || match stream.get_last_raw_message_by_subject(filter).await {
-            Ok(message) => Ok(Some(message.into())),
-            Err(error) if matches!(error.kind(), LastRawMessageErrorKind::NoMessageFound) => Ok(None),
-            Err(error) => Err(error),
-        };
-        return answered(clustered, ask).await.map_err(|error| failed(error.into()));
-    }
-    match stream.direct_get_last_for_subject(filter).await {
-        Ok(message) => Ok(Some(message.into())),
-        Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
-        Err(error) => Err(failed(error.into())),
-    }
-}
-
-/// The message at a sequence. A replica that does not have it is not the last word.
-async fn at(stream: &Stream<()>, sequence: u64, clustered: bool) -> Result<Stored, Error> {
-    type Failure = Box<dyn std::error::Error + Send + Sync>;
-    let ask = async || match stream.direct_get(sequence).await {
-        Ok(message) => Ok(message.into()),
-        Err(error) if clustered && error.kind() == DirectGetErrorKind::NotFound => {
-            let message = stream.get_raw_message(sequence).await;
-            message.map(Stored::from).map_err(Failure::from)
-        }
-        Err(error) => Err(Failure::from(error)),
-    };
-    answered(clustered, ask).await.map_err(|source| Error::Read {
-        what: format!("sequence {sequence}"),
-        source,
-    })
 }
 
 /// Everything that is stored of a job, in any namespace, oldest first, whether it can be read or not; nothing where there is no
@@ -324,9 +246,8 @@ pub struct WorkerHistory {
 /// If the log cannot be read.
 pub async fn worker(js: &jetstream::Context, id: &WorkerId) -> Result<WorkerHistory, Error> {
     let filter = subjects::worker(id);
-    let clustered = clustered(js);
-    let handle = handle(js, EVENTS, clustered).await?;
-    let Some(newest) = last(&handle, &filter, clustered).await? else {
+    let asker = Asker::of(js, EVENTS).await?;
+    let Some(newest) = asker.last(&filter).await? else {
         return Ok(WorkerHistory::default());
     };
     let stored = up_to(js, filter, newest.sequence).await?;
@@ -347,19 +268,11 @@ pub async fn worker(js: &jetstream::Context, id: &WorkerId) -> Result<WorkerHist
 /// # Errors
 /// If the log cannot be read, or the batch's first event cannot.
 pub async fn batch(js: &jetstream::Context, id: BatchId) -> Result<Option<Batch>, Error> {
-    let clustered = clustered(js);
-    let stream = handle(js, EVENTS, clustered).await?;
-    let Some(newest) = last(&stream, &subjects::batch_anywhere(id), clustered).await? else {
+    let asker = Asker::of(js, EVENTS).await?;
+    let Some(newest) = asker.last(&subjects::batch_anywhere(id)).await? else {
         return Ok(None);
     };
-    let ask = async || stream.direct_get_next_for_subject(newest.subject.as_str(), Some(1)).await;
-    let first: Stored = answered(clustered, ask)
-        .await
-        .map_err(|error| Error::Read {
-            what: newest.subject.clone(),
-            source: error.into(),
-        })?
-        .into();
+    let first = asker.first(&newest.subject).await?;
     let of_batch = |message: &Stored| match decode(&message.subject, message.sequence, &message.payload) {
         Ok(Some(Fact::Batch(recorded))) => Ok(Some(recorded)),
         Ok(_) => Ok(None),

@@ -8,6 +8,8 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::{
+    ask::CUTS,
+    connect::{connection, unless_cut},
     puller::header,
     read::{Error, Stored},
 };
@@ -32,10 +34,27 @@ pub struct Piece {
 /// # Errors
 /// If the server does not answer.
 pub async fn piece(client: &Client, stream: &str, filter: &str, after: u64, most: usize) -> Result<Piece, Error> {
-    let what = || format!("{filter} behind sequence {after}");
+    for _ in 0..CUTS {
+        if let Some(piece) = piece_unless_cut(client, stream, filter, after, most).await? {
+            return Ok(piece);
+        }
+    }
+    Err(Error::Silent {
+        what: words(filter, after),
+    })
+}
+
+fn words(filter: &str, after: u64) -> String {
+    format!("{filter} behind sequence {after}")
+}
+
+/// As [`piece`], or what came of it before the connection broke; nothing where that is nothing.
+async fn piece_unless_cut(client: &Client, stream: &str, filter: &str, after: u64, most: usize) -> Result<Option<Piece>, Error> {
+    let what = || words(filter, after);
     let failed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Read { what: what(), source };
     let inbox = client.new_inbox();
     let mut answers = client.subscribe(inbox.clone()).await.map_err(|error| failed(error.into()))?;
+    let connection = connection(client);
     let ask = json!({ "seq": after + 1, "next_by_subj": filter, "batch": most, "max_bytes": PIECE_BYTES });
     client
         .publish_with_reply(format!("$JS.API.DIRECT.GET.{stream}"), inbox, ask.to_string().into())
@@ -44,21 +63,22 @@ pub async fn piece(client: &Client, stream: &str, filter: &str, after: u64, most
     let mut piece = Piece::default();
     let mut last = 0;
     loop {
-        let answer = timeout(STILL, answers.next()).await;
-        let Ok(Some(answer)) = answer else {
-            return Err(Error::Silent { what: what() });
+        let answer = match unless_cut(client, connection, timeout(STILL, answers.next())).await {
+            Some(Ok(Some(answer))) => answer,
+            Some(Ok(None) | Err(_)) => return Err(Error::Silent { what: what() }),
+            None => return Ok((!piece.messages.is_empty()).then_some(piece)),
         };
         let number = |name| header(&answer, name).and_then(|text| text.parse::<u64>().ok());
         match answer.status {
             None => {}
             Some(StatusCode::NOT_FOUND) => {
                 piece.is_last = true;
-                return Ok(piece);
+                return Ok(Some(piece));
             }
             // The end of a batch, which says how many stand behind it.
             Some(status) if status.as_u16() == 204 => {
                 piece.is_last = number("Nats-Num-Pending") == Some(0);
-                return Ok(piece);
+                return Ok(Some(piece));
             }
             Some(status) => {
                 return Err(failed(
@@ -68,7 +88,7 @@ pub async fn piece(client: &Client, stream: &str, filter: &str, after: u64, most
         }
         // Each names the one before it. Where one was lost on the way, what came before counts, and the rest is read again.
         if !piece.messages.is_empty() && number("Nats-Last-Sequence").is_some_and(|before| before != last) {
-            return Ok(piece);
+            return Ok(Some(piece));
         }
         let message = StreamMessage::try_from(answer).map_err(|error| failed(error.into()))?;
         last = message.sequence;

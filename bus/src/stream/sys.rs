@@ -9,7 +9,8 @@ use tracing::debug;
 
 use super::{
     EVENTS,
-    read::{self, Error, Fact, Stored, clustered, decode, handle, last, up_to},
+    ask::Asker,
+    read::{self, Error, Fact, Stored, decode, up_to},
 };
 use crate::{
     image::{self, Entry, ImageName},
@@ -22,8 +23,7 @@ const LOOK: Duration = Duration::from_millis(500);
 const ANYWAY: u32 = 120;
 
 async fn newest(js: &jetstream::Context, filter: &str) -> Result<Option<Stored>, Error> {
-    let clustered = clustered(js);
-    last(&handle(js, EVENTS, clustered).await?, filter, clustered).await
+    Asker::of(js, EVENTS).await?.last(filter).await
 }
 
 /// The last event under a filter that can be read, and the sequence of the last message there, behind which the next one may be

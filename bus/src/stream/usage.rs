@@ -1,4 +1,4 @@
-//! What the log takes, how it grows, and the bound that an operator gives it.
+//! What the log and the streams beside it take, how the log grows, and the bound that an operator gives it.
 
 use async_nats::jetstream;
 use chrono::{DateTime, Utc};
@@ -15,12 +15,12 @@ pub const LEAST_BOUND: u64 = 16 << 20;
 /// There is no message there, nor behind it (`JSNoMessageFoundErr`).
 const NO_MESSAGE: u64 = 10_037;
 
-/// What the log takes.
+/// What a stream takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Usage {
     /// How full it is.
     pub fill: Fill,
-    /// How many events it holds.
+    /// How many events, or messages, it holds.
     pub events: u64,
     /// The sequence of the first of them.
     pub first: u64,
@@ -47,7 +47,15 @@ impl Usage {
 /// # Errors
 /// If it does not answer, or has no such stream.
 pub async fn usage(js: &jetstream::Context) -> Result<Usage, Error> {
-    let info = info(js).await?;
+    of(js, EVENTS).await
+}
+
+/// Asks the server what a stream takes.
+///
+/// # Errors
+/// If it does not answer, or has no such stream.
+pub async fn of(js: &jetstream::Context, stream: &str) -> Result<Usage, Error> {
+    let info = info(js, stream).await?;
     let number = |path: &str| info.pointer(path).and_then(Value::as_u64).unwrap_or(0);
     let events = number("/state/messages");
     let time = |path: &str| {
@@ -98,7 +106,7 @@ async fn stored_from(js: &jetstream::Context, sequence: u64) -> Result<Option<(u
     let time = message["time"].as_str().and_then(|time| time.parse().ok());
     match (message["seq"].as_u64(), time) {
         (Some(sequence), Some(time)) => Ok(Some((sequence, time))),
-        _ => Err(refused(&answer)),
+        _ => Err(refused(EVENTS, &answer)),
     }
 }
 
@@ -107,29 +115,29 @@ async fn stored_from(js: &jetstream::Context, sequence: u64) -> Result<Option<(u
 /// # Errors
 /// If the server does not answer, or refuses: above all for want of room on its disk.
 pub async fn set_bound(js: &jetstream::Context, bytes: u64) -> Result<(), Error> {
-    let mut config = info(js).await?["config"].take();
+    let mut config = info(js, EVENTS).await?["config"].take();
     config["max_bytes"] = json!(bytes);
     let answer = request(js, EVENTS, "UPDATE", &config).await?;
     if answer.get("error").is_some() {
-        Err(refused(&answer))
+        Err(refused(EVENTS, &answer))
     } else {
         Ok(())
     }
 }
 
-async fn info(js: &jetstream::Context) -> Result<Value, Error> {
-    let info = request(js, EVENTS, "INFO", &json!({})).await?;
+async fn info(js: &jetstream::Context, stream: &str) -> Result<Value, Error> {
+    let info = request(js, stream, "INFO", &json!({})).await?;
     if info.get("error").is_some() {
-        Err(refused(&info))
+        Err(refused(stream, &info))
     } else {
         Ok(info)
     }
 }
 
-fn refused(answer: &Value) -> Error {
+fn refused(stream: &str, answer: &Value) -> Error {
     let words = answer["error"]["description"].as_str();
     Error::Refused {
-        stream: EVENTS.to_owned(),
+        stream: stream.to_owned(),
         reason: words.map_or_else(|| answer["error"].to_string(), ToOwned::to_owned),
     }
 }

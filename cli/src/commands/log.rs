@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, process::ExitCode, time::Duration};
 
-use api::view::{EventLogView, Growth, NewBound, Takes};
+use api::view::{EventLogView, Growth, NewBound, Takes, WindowView};
 use chrono::{DateTime, Utc};
 use clap::Args;
 
@@ -85,7 +85,24 @@ fn render(view: &EventLogView, now: DateTime<Utc>) -> String {
             size(attempts)
         );
     }
+    for window in &view.windows {
+        let _ = writeln!(text, "{}", kept(window, now));
+    }
     text
+}
+
+/// How far back what is kept beside the log goes.
+fn kept(window: &WindowView, now: DateTime<Utc>) -> String {
+    let (what, is) = match window.keeps.as_str() {
+        "heartbeats" => ("heartbeats", "are"),
+        "output" => ("what running jobs print", "is"),
+        other => (other, "is"),
+    };
+    let of = window.bound.map(|bound| format!(" of {}", size(bound))).unwrap_or_default();
+    let since = window
+        .first_at
+        .map_or("since now".to_owned(), |first| format!("since {}", ago(first, now)));
+    format!("{what} {is} kept for a day at most: {since} ({}{of})", size(window.bytes))
 }
 
 fn events(number: u64) -> String {
@@ -151,6 +168,13 @@ mod tests {
             no_jobs_above: Some(9_000_000_000),
             no_attempts_above: Some(9_500_000_000),
             takes: Takes::Everything,
+            windows: vec![WindowView {
+                stream: "RGRID_HEARTBEATS".to_owned(),
+                keeps: "heartbeats".to_owned(),
+                bytes: 268_000_000,
+                bound: Some(268_435_456),
+                first_at: Some(DateTime::UNIX_EPOCH + chrono::TimeDelta::days(3) - chrono::TimeDelta::hours(2)),
+            }],
         }
     }
 
@@ -164,7 +188,8 @@ mod tests {
              in the last 60 minutes: 1 event, 1.0 kB\n\
              in the last 24 hours: 500000 events, 500.0 MB; full in 12 days at this pace (no new jobs in 10 days)\n\
              it takes everything\n\
-             above 9.0 GB (90 %) no new jobs are taken, above 9.5 GB (95 %) no attempt begins\n"
+             above 9.0 GB (90 %) no new jobs are taken, above 9.5 GB (95 %) no attempt begins\n\
+             heartbeats are kept for a day at most: since 2h 0min ago (268.0 MB of 268.4 MB)\n"
         );
     }
 

@@ -162,6 +162,7 @@ async fn work_that_nobody_takes_and_clocks_that_go_wrong_are_seen() -> Result<()
         memory_bytes_free: 0,
         load: 0.0,
         attempts: Vec::new(),
+        next_ms: None,
         leftovers: Vec::new(),
     };
     let beat = serde_json::to_vec(&beat)?;

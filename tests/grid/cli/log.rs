@@ -26,6 +26,8 @@ async fn the_log_says_how_full_it_is_and_keeps_the_bound_that_it_is_given() -> R
         "it takes everything\n",
         "(90 %) no new jobs are taken",
         "(95 %) no attempt begins",
+        "heartbeats are kept for a day at most: since ",
+        "what running jobs print is kept for a day at most: since ",
     ] {
         ensure!(words.out().contains(part), "{part}: {}", words.out());
     }

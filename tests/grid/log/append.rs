@@ -1,4 +1,7 @@
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
 use async_nats::jetstream::message::PublishMessage;
@@ -9,7 +12,7 @@ use bus::{
     stream::{
         EVENTS,
         append::{Append, Error, Log},
-        read,
+        read, replay,
     },
 };
 use grid_tests::{
@@ -61,6 +64,29 @@ async fn an_append_under_way_while_the_server_restarts_is_stored_once_as_soon_as
     // The client library waits for 5 s for what nobody will say.
     assert!(since.elapsed() < Duration::from_secs(3), "it took {:?}", since.elapsed());
     assert_eq!(writer.types(job).await?, ["job.submitted.v1", "job.cancelled.v1"]);
+    Ok(())
+}
+
+/// Who reads is told as soon, for it is asked again what the server that is gone did not answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_under_way_while_the_server_restarts_is_answered_as_soon_as_it_is_back() -> Result<()> {
+    let mut server = NatsServer::start().await?;
+    let writer = Writer::connect(server.url()).await?;
+    let job = writer.submit().await?;
+    let (js, client) = (writer.bus.js.clone(), writer.bus.js.client());
+    let statistics = client.statistics();
+    let asked = || statistics.out_messages.load(Ordering::Relaxed);
+    server.freeze()?;
+    let before = asked();
+    let of_a_job = tokio::spawn(async move { read::job(&js, job).await });
+    let behind = tokio::spawn(async move { replay::piece(&client, EVENTS, "rgrid.evt.>", 0, 10).await });
+    let both = async || Ok((asked() >= before + 2).then_some(()));
+    eventually("both are asked", Duration::from_secs(10), both).await?;
+    server.restart().await?;
+    let since = Instant::now();
+    assert!(of_a_job.await??.is_some(), "the job is there");
+    assert_eq!(behind.await??.messages.len(), 1);
+    assert!(since.elapsed() < Duration::from_secs(3), "it took {:?}", since.elapsed());
     Ok(())
 }
 

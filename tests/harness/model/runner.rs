@@ -17,6 +17,7 @@ use super::{
 };
 
 const BEAT: u64 = 1_000;
+const IDLE_BEAT: u64 = 3_000;
 const ROOM: usize = 4;
 const TRIES: u32 = 10;
 
@@ -34,6 +35,8 @@ pub(super) struct Runner {
     last_claim: u64,
     /// Whether it knows that it is registered.
     pub(super) beats: bool,
+    /// When its next heartbeat comes at the latest.
+    next_beat: u64,
     pub(super) frozen_until: u64,
     pub(super) cut_until: u64,
     /// Its process: one more after each crash and each new session.
@@ -50,6 +53,7 @@ impl Runner {
             entries: BTreeMap::new(),
             last_claim: 0,
             beats: false,
+            next_beat: 0,
             frozen_until: 0,
             cut_until: 0,
             life: 0,
@@ -64,6 +68,20 @@ impl Runner {
     /// Whether this session lived and could be heard all the time between these moments.
     pub(super) fn was_well(&self, session: SessionId, from: u64, until: u64) -> bool {
         self.session == session && !self.disturbed.iter().any(|(begin, end)| *begin <= until && *end >= from)
+    }
+
+    fn now(&self, period: u64) -> Beat {
+        Beat {
+            session: self.session,
+            time: Utc::now(),
+            last_claim: self.last_claim,
+            cpu_milli_free: 0,
+            memory_bytes_free: 0,
+            load: 0.0,
+            attempts: self.entries.iter().map(|(job, entry)| (*job, entry.attempt)).collect(),
+            next_ms: u32::try_from(period).ok(),
+            leftovers: Vec::new(),
+        }
     }
 
     pub(super) fn forget(&mut self) {
@@ -81,6 +99,7 @@ impl Sim {
         runner.entries.clear();
         runner.last_claim = 0;
         runner.beats = false;
+        runner.next_beat = 0;
         runner.life += 1;
         let (id, session) = (runner.id.clone(), runner.session);
         let registered = WorkerEvent::Registered(Registered {
@@ -123,22 +142,16 @@ impl Sim {
         });
     }
 
+    /// Beats each second, or as often as the last heartbeat promised while there is nothing to execute.
     fn beat(&mut self, number: usize) {
-        let runner = &self.runners[number];
-        let attempts = runner.entries.iter().map(|(job, entry)| (*job, entry.attempt)).collect();
-        let beat = Beat {
-            session: runner.session,
-            time: Utc::now(),
-            last_claim: runner.last_claim,
-            cpu_milli_free: 0,
-            memory_bytes_free: 0,
-            load: 0.0,
-            attempts,
-            leftovers: Vec::new(),
-        };
-        let id = runner.id.clone();
-        self.tell(Who::Runner(number), move |sim| sim.pulse(Pulse::Of(id, beat)));
-        self.as_one(Who::Runner(number), self.now + BEAT, move |sim| sim.beat(number));
+        let (now, runner) = (self.now, &mut self.runners[number]);
+        let period = if runner.entries.is_empty() { IDLE_BEAT } else { BEAT };
+        if period == BEAT || runner.next_beat <= now {
+            runner.next_beat = now + period;
+            let (id, beat) = (runner.id.clone(), runner.now(period));
+            self.tell(Who::Runner(number), move |sim| sim.pulse(Pulse::Of(id, beat)));
+        }
+        self.as_one(Who::Runner(number), now + BEAT, move |sim| sim.beat(number));
     }
 
     fn pull(&mut self, number: usize) {

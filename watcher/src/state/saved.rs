@@ -9,6 +9,7 @@ use bus::{
     batch::{BatchSubmitted, Phase},
     ids::{Attempt, BatchId, Digest, EventId, JobId, Namespace, Queue, SessionId, WorkerId},
     job::LossCause,
+    worker::Beat,
 };
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -162,6 +163,8 @@ impl State {
             registered: saved.registered,
             ended: saved.ended.map(|(cause, event, sequence)| Ended { cause, event, sequence }),
             heard: now,
+            next: Beat::IDLE_PERIOD,
+            busy_since: None,
             last_beat: saved.last_beat,
             self_fence: saved.self_fence,
             away_until: saved.away_until,

@@ -130,7 +130,7 @@ impl State {
 
     /// For how long a session has been silent, as far as that can be told: not while it was its broker that was.
     pub(crate) fn silence(&self, key: &Key, session: &Session, now: Instant) -> Duration {
-        let since = session.heard.max(self.trusted_since);
+        let since = session.told_of_at().max(self.trusted_since);
         let since = self.connections.excused_until(key).map_or(since, |until| since.max(until));
         now.saturating_duration_since(since)
     }

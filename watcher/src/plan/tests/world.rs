@@ -2,18 +2,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bus::ids::{Attempt, JobId, SessionId};
+use bus::{
+    ids::{Attempt, JobId, SessionId},
+    worker::Beat,
+};
 use proptest::{collection::vec, prelude::*};
 
-use super::{LAPSE, Told, a_try, claimed, ended, given_up, lost, registered};
+use super::{LAPSE, Told, a_try, beat, claimed, ended, given_up, lost, registered, worker};
 use crate::{plan::ORPHAN_AFTER, seen::Seen};
 
 const WORKERS: usize = 3;
+/// From one heartbeat to the next, with work and without, in milliseconds.
+const PERIOD: u64 = 1_000;
+const IDLE_PERIOD: u64 = 3_000;
 const NAMES: [&str; WORKERS] = ["a", "b", "c"];
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// Time passes, in milliseconds; workers that live beat each second.
+    /// Time passes, in milliseconds; workers that live beat each second, or every three while they have nothing.
     Pass(u64),
     Register(usize),
     Leave(usize),
@@ -40,10 +46,35 @@ struct Model {
     hushed: [bool; WORKERS],
     last_claim: [u64; WORKERS],
     beat_at: [u64; WORKERS],
+    /// In how many milliseconds the last heartbeat of its session says that the next one comes, if there was one.
+    next: [Option<u64>; WORKERS],
+    /// When it last took up work while its session had none.
+    busy_since: [u64; WORKERS],
     now: u64,
 }
 
 impl Model {
+    fn holds(&self, who: usize) -> bool {
+        self.held.keys().any(|(_, of)| self.live[who] == Some(*of))
+    }
+
+    /// What it lists of its own.
+    fn listed(&self, session: SessionId) -> Vec<(JobId, Attempt)> {
+        let listed = self.held.iter().filter(|((_, of), (_, listed))| *of == session && *listed);
+        listed.map(|((job, _), _)| (*job, Attempt::FIRST)).collect()
+    }
+
+    /// Whether it was silent for too long: longer where it said so and has no work, and not before it last took some up.
+    fn is_silent(&self, who: usize) -> bool {
+        let lapse = u64::try_from(LAPSE.as_millis()).expect("short");
+        if self.holds(who) {
+            self.now - self.beat_at[who].max(self.busy_since[who]) > lapse
+        } else {
+            let allowance = self.next[who].unwrap_or(IDLE_PERIOD) - PERIOD;
+            self.now - self.beat_at[who].max(self.busy_since[who]) > lapse + allowance
+        }
+    }
+
     fn close(&mut self, who: usize) {
         if let Some(session) = self.live[who].take() {
             self.over[who].push(session);
@@ -73,14 +104,20 @@ fn pass(told: &mut Told, model: &mut Model, ms: u64) -> Result<(), TestCaseError
     while model.now < end {
         model.now = (model.now + 250).min(end);
         for (who, name) in NAMES.into_iter().enumerate() {
-            if let Some(session) = model.live[who]
-                && !model.hushed[who]
-                && model.now - model.beat_at[who] >= 1_000
-            {
+            let Some(session) = model.live[who].filter(|_| !model.hushed[who]) else {
+                continue;
+            };
+            let attempts = model.listed(session);
+            let period = if attempts.is_empty() { IDLE_PERIOD } else { PERIOD };
+            if model.now - model.beat_at[who] >= period.min(model.next[who].unwrap_or(PERIOD)) {
                 model.beat_at[who] = model.now;
-                let listed = model.held.iter().filter(|((_, of), (_, listed))| *of == session && *listed);
-                let attempts = listed.map(|((job, _), _)| (*job, Attempt::FIRST)).collect::<Vec<_>>();
-                told.hear(model.now, name, session, model.last_claim[who], &attempts);
+                model.next[who] = Some(period);
+                let beat = Beat {
+                    next_ms: u32::try_from(period).ok(),
+                    ..beat(session, model.last_claim[who], &attempts)
+                };
+                let now = told.at(model.now);
+                told.state.hear(&worker(name), &beat, now);
             }
         }
         check(told, model)?;
@@ -98,6 +135,7 @@ fn apply(told: &mut Told, model: &mut Model, step: &Step) -> Result<(), TestCase
             model.live[who] = Some(session);
             model.last_claim[who] = 0;
             model.beat_at[who] = now;
+            model.next[who] = None;
             told.see(now, &registered(NAMES[who], session));
         }
         Step::Leave(who) | Step::Lose(who) => {
@@ -111,6 +149,9 @@ fn apply(told: &mut Told, model: &mut Model, step: &Step) -> Result<(), TestCase
             let session = if late { model.over[who].last().copied() } else { model.live[who] };
             if let Some(session) = session {
                 let job = JobId::new();
+                if !late && !model.holds(who) {
+                    model.busy_since[who] = now;
+                }
                 let sequence = told.see(now, &claimed(NAMES[who], session, job, 1));
                 model.held.insert((job, session), (who, true));
                 if !late {
@@ -139,9 +180,7 @@ fn apply(told: &mut Told, model: &mut Model, step: &Step) -> Result<(), TestCase
 /// What may be planned, and what must be.
 fn check(told: &mut Told, model: &Model) -> Result<(), TestCaseError> {
     let plan = told.plan(model.now);
-    let lapse = u64::try_from(LAPSE.as_millis()).expect("short");
-    let silent = |who: usize| model.now - model.beat_at[who] > lapse;
-    let should = (0..WORKERS).filter(|who| silent(*who)).filter_map(|who| model.live[who]);
+    let should = (0..WORKERS).filter(|who| model.is_silent(*who)).filter_map(|who| model.live[who]);
     let should = should.collect::<BTreeSet<_>>();
     prop_assert_eq!(
         lost(&plan).into_iter().collect::<BTreeSet<_>>(),
@@ -169,7 +208,11 @@ fn check_orphans(told: &mut Told, model: &mut Model) -> Result<(), TestCaseError
     for (_, listed) in model.held.values_mut() {
         *listed = false;
     }
-    pass(told, model, u64::try_from(ORPHAN_AFTER.as_millis()).expect("short") + 2_000)?;
+    pass(
+        told,
+        model,
+        u64::try_from(ORPHAN_AFTER.as_millis()).expect("short") + 2 * IDLE_PERIOD,
+    )?;
     let given_up = given_up(&told.plan(model.now))
         .into_iter()
         .map(|(job, ..)| job)
