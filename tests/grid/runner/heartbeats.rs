@@ -15,6 +15,7 @@ use bus::{
     stream::secrets,
     subjects,
     tree::Tree,
+    worker::Beat,
 };
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -23,11 +24,12 @@ use parking_lot::Mutex;
 use super::{LONG, Service, Yard, outcome, shell};
 use crate::log::eventually;
 
-/// A worker counts as lost after 4 s without a beat, of which it sends one a second.
+/// A worker counts as lost after 4 s without a beat, of which it sends one a second; while it waits for work, one every three, and it
+/// may be silent for as much longer.
 const LARGEST_GAP: Duration = Duration::from_millis(2500);
 
-/// The beats of the worker `w`, as they come.
-struct Listener(Arc<Mutex<Vec<Instant>>>);
+/// The beats of the worker `w`, as they come, each with how much longer than a second the next one may take by its word.
+struct Listener(Arc<Mutex<Vec<(Instant, Duration)>>>);
 
 impl Listener {
     async fn of(yard: &Yard) -> Result<Self> {
@@ -37,8 +39,10 @@ impl Listener {
         let list = Arc::clone(&heard);
         #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
         tokio::spawn(async move {
-            while beats.next().await.is_some() {
-                list.lock().push(Instant::now());
+            while let Some(message) = beats.next().await {
+                let beat = serde_json::from_slice::<Beat>(&message.payload);
+                let longer = beat.map_or(Duration::ZERO, |beat| beat.next() - Beat::PERIOD);
+                list.lock().push((Instant::now(), longer));
             }
         });
         Ok(Self(heard))
@@ -48,11 +52,15 @@ impl Listener {
         eventually("the worker beats", LONG, async || Ok((!self.0.lock().is_empty()).then_some(()))).await
     }
 
-    /// The largest gap so far, that since the last one included.
+    /// The largest gap so far beyond what was announced, that since the last one included.
     fn largest_gap(&self) -> Duration {
         let heard = self.0.lock().clone();
-        let ends = heard.iter().skip(1).copied().chain([Instant::now()]);
-        heard.iter().zip(ends).map(|(begin, end)| end - *begin).max().unwrap_or_default()
+        let ends = heard.iter().skip(1).map(|(at, _)| *at).chain([Instant::now()]);
+        let gaps = heard
+            .iter()
+            .zip(ends)
+            .map(|((begin, longer), end)| (end - *begin).saturating_sub(*longer));
+        gaps.max().unwrap_or_default()
     }
 }
 

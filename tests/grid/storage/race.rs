@@ -1,8 +1,11 @@
 //! Those who ask, put and submit, against passes that remove everything as soon as they may.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -13,11 +16,12 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::{naming, put, served};
-use crate::api::served::Served;
+use crate::api::served::{LONG, Served};
 
-/// How many submit at once, how often each (and at most, where no pass removed anything by then), and how many jobs each time.
+/// How many submit at once, how often each (and at most, where no pass removed anything of theirs by then), and how many jobs each
+/// time.
 const CLIENTS: usize = 6;
-const ROUNDS: (usize, usize) = (5, 25);
+const ROUNDS: (usize, usize) = (5, 8);
 const JOBS: usize = 8;
 /// When a content that was just put becomes due, within this span: its grace of a second, and the margin.
 const DUE_MS: std::ops::Range<u64> = 3_950..4_500;
@@ -39,8 +43,12 @@ async fn race(api: Served) -> Result<()> {
     for client in 0..CLIENTS {
         clients.spawn(submit_again_and_again(Arc::clone(&api), client, Arc::clone(&removed)));
     }
-    let mut accepted = Vec::new();
-    while accepted.len() < CLIENTS {
+    // Nobody submits these: whatever the others' luck, passes remove something meanwhile.
+    for number in 0..JOBS {
+        put(&api, &format!("nobody's {number}")).await?;
+    }
+    let (mut accepted, began) = (Vec::new(), Instant::now());
+    while accepted.len() < CLIENTS || (removed.load(Ordering::Relaxed) == 0 && began.elapsed() < LONG) {
         // The grace is what a submission may take from its question to the log, on a busy machine.
         let report = api
             .post("/v1/storage/gc", &json!({ "grace_ms": 1_000, "keep_inputs_ms": 0 }))
@@ -52,10 +60,7 @@ async fn race(api: Served) -> Result<()> {
             accepted.push(done??);
         }
     }
-    ensure!(
-        removed.load(Ordering::Relaxed) > 0,
-        "no pass removed anything, so that this shows nothing"
-    );
+    ensure!(removed.load(Ordering::Relaxed) > 0, "no pass removed anything");
     ensure!(accepted.iter().sum::<usize>() > 0, "no job was accepted");
     Ok(())
 }
@@ -64,7 +69,7 @@ async fn race(api: Served) -> Result<()> {
 async fn submit_again_and_again(api: Arc<Served>, client: usize, removed: Arc<AtomicU64>) -> Result<usize> {
     let mut accepted = 0;
     for round in 0..ROUNDS.1 {
-        if round >= ROUNDS.0 && removed.load(Ordering::Relaxed) > 0 {
+        if round >= ROUNDS.0 && removed.load(Ordering::Relaxed) > JOBS as u64 {
             break;
         }
         let jobs = (0..JOBS).map(|job| submit_when_due(&api, format!("content {client} {round} {job}")));

@@ -25,11 +25,13 @@ use crate::log::eventually;
 const BACKLOG: usize = 50_000;
 /// Of these, those that are sent together.
 const TOGETHER: usize = 1_000;
+/// Of these, those that tell how long all of them take.
+const SAMPLE: usize = 5_000;
 /// Jobs of the worker that dies.
 const HELD: usize = 20;
 
-/// Jobs that are all to be released at this time.
-async fn submit_all(writer: &Writer, at: DateTime<Utc>) -> Result<()> {
+/// Stores jobs that are all to be released at this time.
+async fn submit(writer: &Writer, jobs: usize, at: DateTime<Utc>) -> Result<()> {
     let spec = JobSpec {
         start: Some(Start {
             at: Some(at),
@@ -37,24 +39,36 @@ async fn submit_all(writer: &Writer, at: DateTime<Utc>) -> Result<()> {
         }),
         ..spec()
     };
-    for first in (0..BACKLOG).step_by(TOGETHER) {
-        for number in first..BACKLOG.min(first + TOGETHER) {
-            let event = decide(
-                None,
-                Command::Submit {
-                    spec: Box::new(spec.clone()),
-                },
-            )?;
-            let subject = subjects::job_by(&namespace(), JobId::new(), &Actor::Api);
-            let payload = Envelope::new(Actor::Api, event).to_json().into();
-            if number + 1 < first + TOGETHER {
-                writer.bus.client.publish(subject, payload).await?;
-            } else {
-                // They are stored in their order: with this one, all of them are.
-                writer.bus.js.publish(subject, payload).await?.await?;
-            }
+    for number in 1..=jobs {
+        let event = decide(
+            None,
+            Command::Submit {
+                spec: Box::new(spec.clone()),
+            },
+        )?;
+        let subject = subjects::job_by(&namespace(), JobId::new(), &Actor::Api);
+        let payload = Envelope::new(Actor::Api, event).to_json().into();
+        if number % TOGETHER > 0 {
+            writer.bus.client.publish(subject, payload).await?;
+        } else {
+            // They are stored in their order: with this one, all of them are.
+            writer.bus.js.publish(subject, payload).await?.await?;
         }
     }
+    Ok(())
+}
+
+/// Stores the backlog, for a moment by which this machine has stored all of it: it is found out how fast it is just now.
+async fn submit_backlog(writer: &Writer) -> Result<()> {
+    let began = Instant::now();
+    submit(writer, SAMPLE, Utc::now() + TimeDelta::days(1)).await?;
+    let all = began.elapsed() * u32::try_from(BACKLOG / SAMPLE)?;
+    let at = Utc::now() + 2 * all + Duration::from_secs(2);
+    submit(writer, BACKLOG, at).await?;
+    ensure!(
+        Utc::now() < at,
+        "the timers fired before the backlog was there: it took more than twice {all:?}"
+    );
     Ok(())
 }
 
@@ -71,14 +85,15 @@ async fn a_dead_worker_does_not_wait_behind_a_backlog_of_timers() -> Result<()> 
     let watching = Watching::quick(&server);
     // From the first one on that is found out at once, the watcher takes the broker's word.
     let mut probes = 0;
-    eventually("a dead worker is found out at once", LONG, async || {
+    let alone = eventually("a dead worker is found out at once", LONG, async || {
         probes += 1;
         let probe = Beating::start(server.url(), &format!("probe-{probes}")).await?;
         let worker = probe.worker.clone();
         drop(probe);
         let since = Instant::now();
         until_lost(&writer, &worker).await?;
-        Ok((since.elapsed() < Duration::from_secs(1)).then_some(()))
+        let took = since.elapsed();
+        Ok((took < Duration::from_secs(1)).then_some(took))
     })
     .await?;
     let doomed = Beating::start(server.url(), "doomed").await?;
@@ -88,13 +103,8 @@ async fn a_dead_worker_does_not_wait_behind_a_backlog_of_timers() -> Result<()> 
         doomed.claim(job).await?;
         held.push(job);
     }
-    let at = Utc::now() + TimeDelta::seconds(10);
-    submit_all(&writer, at).await?;
+    submit_backlog(&writer).await?;
     let before = length(&writer).await?;
-    ensure!(
-        Utc::now() < at,
-        "the machine is too slow for this test: the timers fired before the backlog was there"
-    );
     eventually(
         "the timers fire",
         LONG,
@@ -110,7 +120,9 @@ async fn a_dead_worker_does_not_wait_behind_a_backlog_of_timers() -> Result<()> 
     let fired = length(&writer).await? - before;
     println!("{HELD} jobs of a dead worker were queued again after {took:?}; about {fired} timers had fired");
     ensure!(fired < BACKLOG as u64, "all timers had fired, so nothing was behind a backlog");
-    ensure!(took < Duration::from_secs(1), "{took:?}");
+    // On a machine that is busy with other things as well, as long as it takes there without a backlog.
+    let bound = Duration::from_secs(1).max(3 * alone);
+    ensure!(took < bound, "{took:?}, and {alone:?} without a backlog");
     drop(watching);
     Ok(())
 }
