@@ -33,6 +33,8 @@ const LOOK: Duration = Duration::from_millis(200);
 const RECONNECT_CAP: Duration = Duration::from_millis(500);
 /// How often a silent connection is asked whether it lives (async-nats: 60 s).
 const PING_INTERVAL: Duration = Duration::from_secs(2);
+/// The same of a side line: what goes over it waits for its answers with a patience of its own.
+const SIDE_PING_INTERVAL: Duration = Duration::from_secs(6);
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -90,9 +92,13 @@ impl Bus {
     /// # Errors
     /// If the URLs are none, nobody answers, or the server will not do.
     pub async fn connect(urls: &str, name: &str) -> Result<Self, Error> {
+        Self::pinging(urls, name, PING_INTERVAL).await
+    }
+
+    async fn pinging(urls: &str, name: &str, ping_interval: Duration) -> Result<Self, Error> {
         let servers = parse(urls)?;
         let shown = redacted(&servers);
-        let client = connect(name, &servers).await.map_err(|source| Error::Connect {
+        let client = connect(name, &servers, ping_interval).await.map_err(|source| Error::Connect {
             servers: shown.clone(),
             source,
         })?;
@@ -122,9 +128,22 @@ impl Bus {
 /// # Errors
 /// If the URLs are none, or the server that answers will not do.
 pub async fn patiently(urls: &str, name: &str) -> Result<Bus, Error> {
+    pinging_patiently(urls, name, PING_INTERVAL).await
+}
+
+/// As [`patiently`], for a second connection of a program, which is seldom used: thousands of idle workers have one each, and a server
+/// spends as much on a ping as on a message.
+///
+/// # Errors
+/// If the URLs are none, or the server that answers will not do.
+pub async fn side_line(urls: &str, name: &str) -> Result<Bus, Error> {
+    pinging_patiently(urls, name, SIDE_PING_INTERVAL).await
+}
+
+async fn pinging_patiently(urls: &str, name: &str, ping_interval: Duration) -> Result<Bus, Error> {
     let mut told = false;
     loop {
-        match Bus::connect(urls, name).await {
+        match Bus::pinging(urls, name, ping_interval).await {
             Err(error @ Error::Connect { .. }) => {
                 if !std::mem::replace(&mut told, true) {
                     let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
@@ -162,7 +181,8 @@ pub(super) async fn unless_cut<F: Future>(client: &Client, connection: u64, answ
 }
 
 /// Connects over a relay of our own, which keeps from the client what it cannot take; but for servers that want TLS, directly.
-async fn connect(name: &str, servers: &[ServerAddr]) -> Result<Client, ConnectError> {
+async fn connect(name: &str, servers: &[ServerAddr], ping_interval: Duration) -> Result<Client, ConnectError> {
+    let options = |name: &str, servers: &[ServerAddr], relay| options(name, servers, relay).ping_interval(ping_interval);
     let failed = |error: io::Error| ConnectError::with_source(ConnectErrorKind::Io, error);
     if servers.iter().any(ServerAddr::tls_required) {
         return options(name, servers, None).connect(servers).await;
@@ -179,7 +199,7 @@ async fn connect(name: &str, servers: &[ServerAddr]) -> Result<Client, ConnectEr
     match options_of_relay.connect(local.map_err(failed)?).await {
         Ok(client) => {
             let (servers, name) = (servers.to_vec(), format!("{name}/undeliverable"));
-            let keeping = relay::keep(servers.clone(), move || options(&name, &servers, None), replaced);
+            let keeping = relay::keep(servers.clone(), move || self::options(&name, &servers, None), replaced);
             TaskTracker::new().spawn(keeping);
             Ok(client)
         }

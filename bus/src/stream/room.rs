@@ -19,7 +19,7 @@ use crate::job::JobEvent;
 /// The fastest that a log may fill, in bytes per second: more than a nats-server's disk takes.
 const FASTEST: u64 = 200 << 20;
 /// The longest and the shortest pause between two looks.
-const LOOKS: (Duration, Duration) = (Duration::from_secs(10), Duration::from_millis(250));
+const LOOKS: (Duration, Duration) = (Duration::from_secs(30), Duration::from_millis(250));
 /// The pause where something is refused already.
 const REFUSING: Duration = Duration::from_secs(1);
 /// How far below a limit, in hundredths of the bound, what is known is not relied on: the server is asked before each addition.

@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
+use bus::stream::usage;
 use chrono::{TimeDelta, Utc};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use tokio_util::sync::CancellationToken;
@@ -44,7 +45,7 @@ impl Settings {
 }
 
 /// The names of all cases, and what they do.
-pub const CASES: [(&str, &str); 8] = [
+pub const CASES: [(&str, &str); 9] = [
     (
         "sigkill",
         "20 SIGKILLs of a runner under load, each of its jobs runs elsewhere within 1 s",
@@ -71,6 +72,11 @@ pub const CASES: [(&str, &str); 8] = [
         "poisoned messages, jobs that mean harm, 20,000 timers at one moment, and busy loops on every CPU: \
          no healthy worker is given up, and a killed runner's jobs run elsewhere within 5 s",
     ),
+    (
+        "full-log",
+        "the log full to its last byte while jobs run and a runner dies, three times: what ends meanwhile is said once there is room, and \
+         nothing runs twice",
+    ),
     ("random", "minutes of random faults of every part, with 100 jobs and more at once"),
 ];
 
@@ -84,6 +90,7 @@ pub async fn run(name: &str, settings: Settings) -> Result<Outcome> {
         "submissions" => submissions(settings).await,
         "postgres-stopped" => postgres_stopped(settings).await,
         "hostile" => hostile(settings).await,
+        "full-log" => full_log(settings).await,
         "random" => random(settings).await,
         _ => anyhow::bail!("there is no case `{name}`"),
     }
@@ -295,6 +302,31 @@ async fn hostile(settings: Settings) -> Result<Outcome> {
             in_time(outcome, 5_000);
         })
         .await
+}
+
+/// The log has no room for anything while attempts end, and a runner dies.
+async fn full_log(settings: Settings) -> Result<Outcome> {
+    let mut stage = Stage::begin("full-log", settings.seed, TRIO).await?;
+    let recipe = steady(0, (500, 4_000));
+    let bus = stage.rig.bus("chaos-bound").await?;
+    let fill = async || usage::set_bound(&bus.js, usage::usage(&bus.js).await?.fill.used).await;
+    for round in 0..settings.times(3) {
+        stage.load.submit(60, &recipe, false).await?;
+        let number = u8::try_from(round)? % TRIO.runners + 1;
+        stage.busy(number, 3).await?;
+        fill().await?;
+        let killed = stage.harm(Harm::Kill, Part::Runner(number)).await?;
+        // Longer than any of them runs: all that were begun have ended, and nobody could say so.
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        usage::set_bound(&bus.js, 2 * usage::LEAST_BOUND).await?;
+        if let Some(killed) = killed {
+            stage.mend(killed).await?;
+        }
+        let all = stage.load.count();
+        let ended = move |ledger: &Ledger| (ledger.ended() >= all).then_some(());
+        stage.observer.until("all jobs end", Duration::from_secs(60), ended).await?;
+    }
+    stage.finish(|_| ()).await
 }
 
 async fn random(settings: Settings) -> Result<Outcome> {
