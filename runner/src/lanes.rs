@@ -53,7 +53,12 @@ struct Broken {
     since: Instant,
     why: String,
     next_try: Instant,
+    /// Whether they are being made.
+    trying: bool,
 }
+
+/// Lanes that were made anew; or why they could not be.
+pub(crate) struct Remade(Result<Box<Puller>, String>);
 
 impl Lanes {
     /// Makes the consumers of these queues, where they are not there yet.
@@ -105,12 +110,14 @@ impl Lanes {
     }
 
     /// How much work waits in a lane; none where the broker does not say.
-    pub(crate) async fn pending(&self, lane: usize) -> u64 {
-        let consumer = &self.names[lane];
-        let info: Result<serde_json::Value, _> = self.js.request(format!("CONSUMER.INFO.{EVENTS}.{consumer}"), &()).await;
-        let count = |info: &serde_json::Value, of: &str| info[of].as_u64().unwrap_or(0);
-        // What was refused by all who have too little room is pending no more, and comes again.
-        info.map_or(0, |info| count(&info, "num_pending") + count(&info, "num_redelivered"))
+    pub(crate) fn pending(&self, lane: usize) -> impl Future<Output = u64> + use<> {
+        let (js, ask) = (self.js.clone(), format!("CONSUMER.INFO.{EVENTS}.{}", self.names[lane]));
+        async move {
+            let info: Result<serde_json::Value, _> = js.request(ask, &()).await;
+            let count = |info: &serde_json::Value, of: &str| info[of].as_u64().unwrap_or(0);
+            // What was refused by all who have too little room is pending no more, and comes again.
+            info.map_or(0, |info| count(&info, "num_pending") + count(&info, "num_redelivered"))
+        }
     }
 
     /// A lane is not there any more: what is asked of the others is given up too, and they are all made again.
@@ -125,32 +132,51 @@ impl Lanes {
             since: now,
             why,
             next_try: now + PAUSE,
+            trying: false,
         });
     }
 
-    /// Makes lanes that broke again, now and then. Tells whether they are there.
+    /// Whether there is somebody to ask.
+    pub(crate) const fn are_there(&self) -> bool {
+        self.puller.is_ok()
+    }
+
+    /// Makes lanes that broke again, now and then, and not while they are being made.
     ///
     /// # Errors
     /// In words, where that was tried for long enough; or where the session is idle, and a new one costs nothing.
-    pub(crate) async fn mend(&mut self, idle: bool) -> Result<bool, String> {
-        let Err(broken) = &mut self.puller else { return Ok(true) };
+    pub(crate) fn mend(&mut self, idle: bool) -> Result<Option<impl Future<Output = Remade> + Send + use<>>, String> {
+        let Err(broken) = &mut self.puller else { return Ok(None) };
         if idle || broken.since.elapsed() > PATIENCE {
             return Err(broken.why.clone());
         }
-        if broken.next_try > Instant::now() {
-            return Ok(false);
+        if broken.trying || broken.next_try > Instant::now() {
+            return Ok(None);
         }
-        match tokio::time::timeout(TRY, make(&self.js, &self.queues, &self.names)).await {
-            Ok(Ok(puller)) => {
+        broken.trying = true;
+        let (js, queues, names) = (self.js.clone(), self.queues.clone(), self.names.clone());
+        Ok(Some(async move {
+            Remade(match tokio::time::timeout(TRY, make(&js, &queues, &names)).await {
+                Ok(made) => made.map(Box::new).map_err(|error| crate::stage::chain(&error)),
+                Err(_) => Err("no answer".to_owned()),
+            })
+        }))
+    }
+
+    /// Takes lanes that were made anew.
+    pub(crate) fn remade(&mut self, remade: Remade) {
+        match (remade.0, &mut self.puller) {
+            (Ok(puller), broken @ Err(_)) => {
                 info!("asking for work again");
-                self.puller = Ok(puller);
-                return Ok(true);
+                *broken = Ok(*puller);
             }
-            Ok(Err(error)) => debug!("cannot make the consumers again yet: {}", crate::stage::chain(&error)),
-            Err(_) => debug!("cannot make the consumers again yet: no answer"),
+            (Err(why), Err(broken)) => {
+                debug!("cannot make the consumers again yet: {why}");
+                broken.trying = false;
+                broken.next_try = Instant::now() + PAUSE;
+            }
+            (_, Ok(_)) => {}
         }
-        broken.next_try = Instant::now() + PAUSE;
-        Ok(false)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The agent of one worker: takes work, executes it, commits what came of it.
 
+mod asides;
 mod attempt;
 mod beneath;
 mod clock;

@@ -7,9 +7,25 @@ use bus::{
     worker::Cordoned,
 };
 use chrono::Utc;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::session::Ending;
+
+/// What a session is told from outside the log.
+pub(crate) struct Told {
+    /// To end, once its attempts have had their time.
+    pub(crate) stop: CancellationToken,
+    /// To restart.
+    pub(crate) restart: CancellationToken,
+    /// That it was not heard for too long.
+    pub(crate) unheard: CancellationToken,
+    /// How much time attempts have.
+    pub(crate) drain: Duration,
+    /// How full the log is.
+    pub(crate) fill: watch::Receiver<Fill>,
+}
 
 /// What an operator and the one who started the runner said.
 #[derive(Debug, Default)]

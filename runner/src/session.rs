@@ -13,21 +13,21 @@ use bus::{
     stream::{
         puller::{self, Pulled},
         read,
-        room::Fill,
         work::Work,
     },
 };
-use tokio::sync::{mpsc, watch};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
 use tracing::{debug, error, warn};
 
 use crate::{
+    asides::{Aside, Asides},
     attempt::{self, Context},
     dispatcher::{Dispatcher, Response, Room, Verdict},
     facts::{self, Facts, Word},
     handover,
     lanes::{self, EXPIRES, Lanes},
-    mode::Mode,
+    mode::{Mode, Told},
     presence::{Shown, Standing},
     restart::LeftAttempt,
     scribe::Scribe,
@@ -85,20 +85,7 @@ pub(crate) struct Session {
     registered: u64,
     /// Whether new work is wanted, and until when what runs may go on.
     mode: Mode,
-}
-
-/// What a session is told from outside the log.
-pub(crate) struct Told {
-    /// To end, once its attempts have had their time.
-    pub(crate) stop: CancellationToken,
-    /// To restart.
-    pub(crate) restart: CancellationToken,
-    /// That it was not heard for too long.
-    pub(crate) unheard: CancellationToken,
-    /// How much time attempts have.
-    pub(crate) drain: Duration,
-    /// How full the log is.
-    pub(crate) fill: watch::Receiver<Fill>,
+    asides: Asides,
 }
 
 impl Session {
@@ -130,6 +117,7 @@ impl Session {
             running: 0,
             registered: 0,
             mode: Mode::default(),
+            asides: Asides::new(),
         })
     }
 
@@ -150,9 +138,10 @@ impl Session {
         let mut fill = told.fill.clone();
         loop {
             self.mode.filled(*fill.borrow_and_update());
-            if let Some(ending) = self.catch_up().await.or_else(|| self.mode.over(self.idle())) {
+            if let Some(ending) = self.mode.over(self.idle()) {
                 return ending;
             }
+            self.catch_up();
             let again = match self.work().await {
                 Ok(again) => again,
                 Err(why) => return Ending::Broken(why),
@@ -174,9 +163,15 @@ impl Session {
                 }
                 Ok(()) = fill.changed() => {}
                 pulled = self.lanes.next() => self.take_all(pulled),
+                aside = self.asides.next() => if let Some(ending) = self.answered(aside) {
+                    return ending;
+                },
                 word = self.facts.next() => match word {
                     Word::Ends(ending) => return ending,
-                    Word::Cordon(cordon) => self.mode.cordoned(cordon),
+                    Word::Cordon(cordon) => {
+                        self.mode.cordoned(cordon);
+                        self.asides.overtake();
+                    }
                     Word::Cancel(job) => self.context.attempts.stop(job, Stop::Cancel),
                 },
                 () = again => {}
@@ -196,7 +191,9 @@ impl Session {
         let (running, freed) = (&mut self.running, &self.freed.0);
         self.waiting.make_way(&mut self.dispatcher, |room| take(running, freed, room));
         let idle = self.idle();
-        if !self.lanes.mend(idle).await? {
+        self.asides.mend(&mut self.lanes, idle)?;
+        // Who does not know yet whether its session is over asks for nothing.
+        if !self.lanes.are_there() || !self.is_caught_up() {
             return Ok(None);
         }
         Ok(self.dispatch().await)
@@ -207,7 +204,7 @@ impl Session {
         let now = Instant::now();
         let quiet = if self.mode.closes() {
             LOOK
-        } else if self.idle() {
+        } else if self.idle() && self.is_caught_up() {
             EXPIRES
         } else {
             CATCH_UP
@@ -240,10 +237,7 @@ impl Session {
                         self.broke(None, &error.to_string());
                     }
                 }
-                Response::LookUp { lane } => {
-                    let waiting = self.lanes.pending(lane).await;
-                    self.dispatcher.waiting(lane, waiting);
-                }
+                Response::LookUp { lane } => self.asides.look_up(&self.lanes, lane),
             }
         }
         again
@@ -349,21 +343,31 @@ impl Session {
     }
 
     /// After a reconnect, reads what was said of us and of our attempts while nobody could tell us.
-    async fn catch_up(&mut self) -> Option<Ending> {
-        let connects = connects(&self.context);
-        if self.connects == connects {
-            return None;
+    fn catch_up(&mut self) {
+        if !self.is_caught_up() {
+            self.asides.catch_up(&self.context, self.registered, connects(&self.context));
         }
-        match facts::catch_up(&self.context, self.registered).await {
-            Ok((_, Some(ending))) => return Some(ending),
-            Ok((cordon, None)) => self.mode.cordoned(cordon),
-            Err(why) => {
-                // It is tried again at the next turn.
-                debug!("cannot read yet what was said of {}: {why}", self.context.worker);
-                return None;
+    }
+
+    fn is_caught_up(&self) -> bool {
+        self.connects == connects(&self.context)
+    }
+
+    /// Takes in what was asked beside the loop; the session's end, if that is what it tells.
+    fn answered(&mut self, aside: Aside) -> Option<Ending> {
+        match aside {
+            Aside::Waiting(lane, messages) => self.dispatcher.waiting(lane, messages),
+            Aside::Remade(remade) => self.lanes.remade(remade),
+            Aside::CaughtUp(_, Ok((_, Some(ending)))) => return Some(ending),
+            Aside::CaughtUp(connects, Ok((cordon, None))) => {
+                if !self.asides.is_overtaken() {
+                    self.mode.cordoned(cordon);
+                }
+                self.connects = connects;
             }
+            // It is tried again in a moment.
+            Aside::CaughtUp(_, Err(why)) => debug!("cannot read yet what was said of {}: {why}", self.context.worker),
         }
-        self.connects = connects;
         None
     }
 }

@@ -15,14 +15,16 @@ use crate::log::eventually;
 /// Runs until it is ended, the first time; then it ends well.
 const ONCE: &str = "[ $RGRID_ATTEMPT -gt 1 ] || sleep 300";
 
-/// A process and everything below it.
+/// A process and everything below it that lives.
 fn tree(root: u32) -> Result<Vec<i32>> {
     let mut found = vec![i32::try_from(root)?];
     let mut next = 0;
     while let Some(pid) = found.get(next).copied() {
         next += 1;
-        for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
-            let children = std::fs::read_to_string(task?.path().join("children")).unwrap_or_default();
+        // One that was listed a moment ago may have ended.
+        let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten();
+        for task in tasks.filter_map(Result::ok) {
+            let children = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
             found.extend(children.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
         }
     }
