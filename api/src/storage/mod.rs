@@ -1,13 +1,18 @@
 //! What is in the store, what uses it, and the removal of what nothing does.
 
+mod checkpoint;
 mod fold;
 mod http;
+mod keeping;
+mod known;
 mod pass;
+mod reading;
 mod survey;
 mod task;
 mod top;
+mod used;
 
-pub use self::fold::Keeping;
+pub use self::keeping::Keeping;
 pub(crate) use self::{
     http::{gc, storage},
     task::keep_clean,

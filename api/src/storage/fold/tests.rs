@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use bus::{
     envelope::{Actor, Envelope},
     ids::{Attempt, SessionId, default_token},
@@ -9,6 +11,7 @@ use bus::{
 };
 
 use super::*;
+use crate::storage::keeping::Keeping;
 
 const NOW: i64 = 1_000_000;
 
@@ -22,6 +25,7 @@ fn digest(text: &str) -> Digest {
 
 struct Log {
     fold: Fold,
+    at: Moment,
     sequence: u64,
     job: JobId,
     session: SessionId,
@@ -37,7 +41,8 @@ impl Log {
             despite_lost: false,
         };
         Self {
-            fold: Fold::new(keeping, time(NOW)),
+            fold: Fold::default(),
+            at: Moment { keeping, now: time(NOW) },
             sequence: 0,
             job: JobId::new(),
             session: SessionId::new(),
@@ -102,7 +107,7 @@ impl Log {
     }
 
     fn ended(&self) -> usize {
-        self.fold.ended.len()
+        self.fold.ended(&self.at).count()
     }
 }
 
@@ -128,12 +133,12 @@ fn spec() -> JobSpec {
 
 #[test]
 fn inputs_are_in_use_until_the_end_and_kept_for_a_time_after_it() {
-    for (ended, kept) in [(NOW - 50, 1), (NOW - 150, 0)] {
+    for (ended, kept) in [(NOW - 50, 2), (NOW - 150, 0)] {
         let mut log = Log::new(100, None);
         log.submit(NOW - 900);
         assert_eq!(log.live(), HashSet::from([digest("input"), digest("tree")]));
         assert_eq!(
-            log.fold.live().filter_map(|inputs| inputs.tree).collect::<Vec<_>>(),
+            log.fold.live().flat_map(|inputs| inputs.trees.to_vec()).collect::<Vec<_>>(),
             [digest("tree")]
         );
         assert_eq!(log.fold.oldest_claim(), None);
@@ -141,6 +146,8 @@ fn inputs_are_in_use_until_the_end_and_kept_for_a_time_after_it() {
         assert_eq!(log.fold.oldest_claim(), Some((log.job, time(NOW - 800))));
         log.finish(ended, None);
         assert_eq!((log.live().len(), log.ended(), log.fold.oldest_claim()), (0, kept, None), "{ended}");
+        let trees = log.fold.ended(&log.at).filter(|(_, tree)| *tree);
+        assert_eq!(trees.map(|(digest, _)| digest).collect::<Vec<_>>(), vec![digest("tree"); kept / 2]);
     }
 }
 
@@ -164,7 +171,7 @@ fn outputs_are_kept_as_the_job_or_the_grid_says_and_those_of_a_failed_try_not_at
         log.finish(ended, retried);
         let left = log.fold.left[0];
         assert_eq!((left.manifest, left.log), (digest("manifest"), 3));
-        assert_eq!(log.fold.keeps(&left), keeps, "{grid:?} {own:?} {ended} {retried:?}");
+        assert_eq!(log.fold.keeps(&left, &log.at), keeps, "{grid:?} {own:?} {ended} {retried:?}");
         assert_eq!(log.live().is_empty(), retried.is_none());
     }
 }
@@ -243,4 +250,243 @@ fn a_hash_is_found_wherever_it_stands_and_nothing_else_is() {
     assert_eq!(found, [digest("a"), digest("b"), digest("a")]);
     assert_eq!(digests_in(&[b'a'; 65]).count(), 0);
     assert_eq!(digests_in(&[b'g'; 64]).count(), 0);
+}
+
+#[test]
+fn an_event_that_changes_nothing_takes_nothing_off_a_job() {
+    let mut log = Log::new(0, None);
+    log.submit(NOW - 10);
+    let spec = Box::new(Submitted {
+        spec: JobSpec::new(vec!["other".to_owned()]),
+    });
+    log.say(NOW - 9, &Actor::Api, JobEvent::Submitted(spec));
+    assert_eq!(log.live(), HashSet::from([digest("input"), digest("tree")]));
+}
+
+#[test]
+fn what_is_forgotten_is_known_to_be() {
+    let mut log = Log::new(100, None);
+    log.submit(NOW - 900);
+    log.claim(NOW - 800);
+    log.finish(NOW - 150, None);
+    let at = |seconds: u64| Moment {
+        keeping: Keeping {
+            inputs: Duration::from_secs(seconds),
+            ..log.at.keeping
+        },
+        ..log.at
+    };
+    let longer = at(200);
+    assert!(log.fold.suffices(&longer) && log.fold.ended(&longer).count() == 2);
+    log.fold.forget(log.at.inputs_horizon());
+    assert!(log.fold.suffices(&log.at) && log.fold.suffices(&at(0)));
+    assert!(!log.fold.suffices(&longer), "what would be kept so long is not there any more");
+    assert!(!log.fold.suffices(&at(u64::MAX)));
+    let again = read_back(&log.fold);
+    assert!(!again.suffices(&longer) && again.suffices(&log.at));
+}
+
+fn text(fold: &Fold) -> Vec<u8> {
+    let mut text = Vec::new();
+    fold.write(&mut text).expect("memory");
+    text
+}
+
+fn read_back(fold: &Fold) -> Fold {
+    Fold::read(&text(fold)[..]).expect("it is whole")
+}
+
+/// A log that holds every kind of event, one in a line: its sequence, its subject, and the event.
+const EVERY_KIND: &str = include_str!("../../../../watcher/fixtures/log.txt");
+
+#[test]
+fn wherever_a_checkpoint_was_taken_the_rest_makes_the_same_of_it() {
+    let mut lines: Vec<(String, String)> = EVERY_KIND
+        .lines()
+        .filter_map(|line| line.split_once(' ')?.1.split_once(' '))
+        .map(|(subject, event)| (subject.to_owned(), event.to_owned()))
+        .collect();
+    // Jobs of its own name contents; they are mixed in.
+    let name = |n: usize| format!(r#"{{"x":"{}"}}"#, digest(&n.to_string()));
+    for (n, line) in lines.clone().into_iter().enumerate().rev() {
+        let (subject, event) = line;
+        let named = event.replacen(r#""command":["true"]"#, &format!(r#""command":["{}"]"#, digest(&n.to_string())), 1);
+        lines[n] = (subject, named);
+        lines.insert(n, (format!("rgrid.evt.sys.thing.{}", n % 5), name(n)));
+        lines.insert(n, ("rgrid.evt.sys.worker.a".to_owned(), name(n + 1_000)));
+    }
+    let take = |fold: &mut Fold, from: usize, to: usize| {
+        for (n, (subject, event)) in lines.iter().enumerate().take(to).skip(from) {
+            fold.take(subject, n as u64 + 1, event.as_bytes(), time(n as i64));
+        }
+    };
+    let mut whole = Fold::default();
+    take(&mut whole, 0, lines.len());
+    assert!(
+        whole.live.len() > 2 && whole.ended.len() > 3 && whole.named.len() == 5 && whole.odd.len() > 9,
+        "{whole:?}"
+    );
+    for cut in 0..=lines.len() {
+        let mut fold = Fold::default();
+        take(&mut fold, 0, cut);
+        let mut fold = read_back(&fold);
+        take(&mut fold, cut, lines.len());
+        assert_eq!(String::from_utf8(text(&fold)), String::from_utf8(text(&whole)), "cut at {cut}");
+    }
+}
+
+#[test]
+fn a_text_that_is_not_whole_is_not_read() {
+    let mut log = Log::new(100, None);
+    log.submit(NOW - 900);
+    log.claim(NOW - 800);
+    log.finish(NOW - 150, Some(5));
+    let text = text(&log.fold);
+    let lines: Vec<&[u8]> = text.split_inclusive(|byte| *byte == b'\n').collect();
+    assert!(lines.len() > 4);
+    for n in 0..lines.len() {
+        assert!(Fold::read(&lines[..n].concat()[..]).is_err(), "it ends before line {n}");
+        let without = [&lines[..n], &lines[n + 1..]].concat().concat();
+        assert!(Fold::read(&without[..]).is_err(), "without line {n}");
+        let twice = [&lines[..=n], &lines[n..]].concat().concat();
+        assert!(Fold::read(&twice[..]).is_err(), "line {n} twice");
+    }
+    let other = String::from_utf8(text).expect("text").replace(",0,true]}", ",9,true]}");
+    assert!(Fold::read(other.as_bytes()).is_err(), "a term that is not there");
+}
+
+mod against_the_job {
+    //! What is kept of a job decides the same as the whole job would.
+
+    use bus::{
+        job::{Expired, Released, Rescheduled, Returned, Started},
+        policy::{Clock, Start},
+        spec::ExecutorKind,
+    };
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Which event, whose word it is (above 4: whose it must be), of which attempt (above 3: the one that it must be), and a choice of its own.
+    type Step = (u8, u8, u32, bool);
+
+    /// Who may say an event of this kind: the first worker, the API, the watcher, nobody by name.
+    fn right(kind: u8) -> u8 {
+        match kind {
+            1..=6 => 0,
+            8 | 9 => 2,
+            10 | 13 => 3,
+            _ => 4,
+        }
+    }
+
+    fn event(step: Step, job: Option<&Job>, sessions: &[SessionId; 2]) -> (JobEvent, Option<Actor>) {
+        let (kind, who, attempt, choice) = step;
+        let who = if who > 4 { right(kind) } else { who };
+        let current = match job.map(|job| &job.phase) {
+            Some(Phase::Queued { next } | Phase::Retrying { next, .. }) => *next,
+            Some(Phase::Claimed { attempt } | Phase::Running { attempt }) => *attempt,
+            _ => Attempt::FIRST,
+        };
+        let attempt = if attempt > 3 { current } else { Attempt(attempt) };
+        let session = sessions[usize::from(who % 2)];
+        let worker = ["a", "b"][usize::from(who % 2)].parse().expect("a name");
+        let speaker = match who {
+            0 | 1 => Some(Actor::Worker(["a", "b"][usize::from(who)].parse().expect("a name"))),
+            2 => Some(Actor::Api),
+            3 => Some(Actor::Watcher),
+            _ => None,
+        };
+        let start = choice.then(|| Start {
+            delay_ms: Some(1),
+            ..Start::default()
+        });
+        let spec = JobSpec { start, ..spec() };
+        let cause = LossCause::WorkerLost { worker: default_token() };
+        let event = match kind {
+            0 => JobEvent::Submitted(Box::new(Submitted { spec })),
+            1 | 2 => JobEvent::Claimed(Claimed { attempt, worker, session }),
+            3 => JobEvent::Started(Started {
+                attempt,
+                session,
+                executor: ExecutorKind::Process,
+                environment: None,
+            }),
+            4 | 5 => JobEvent::Finished(Box::new(Finished {
+                attempt,
+                session,
+                outcome: Outcome::Succeeded,
+                manifest: None,
+                usage: Usage::default(),
+                retry_after_ms: choice.then_some(5),
+            })),
+            6 => JobEvent::Returned(Returned {
+                attempt,
+                session,
+                interrupted: choice,
+            }),
+            7 => JobEvent::Rescheduled(Box::new(Rescheduled {
+                attempt,
+                cause,
+                spec,
+                failures: 0,
+                deadline: None,
+            })),
+            8 => JobEvent::CancelRequested(CancelRequested { reason: None }),
+            9 => JobEvent::Cancelled(Cancelled { reason: None }),
+            10 => JobEvent::Died(Died { attempt, cause }),
+            11 | 12 => JobEvent::Released(Box::new(Released {
+                attempt,
+                spec,
+                failures: 0,
+                deadline: None,
+            })),
+            13 => JobEvent::Expired(Expired {
+                clock: Clock::Queue,
+                limit_ms: 1,
+            }),
+            _ => JobEvent::Requeued(Box::new(Requeued {
+                attempt,
+                spec,
+                reason: None,
+            })),
+        };
+        (event, speaker)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn it_has_ended_and_is_claimed_when_the_whole_job_says_so(
+            steps in prop::collection::vec((0..15_u8, 0..20_u8, 1..20_u32, any::<bool>()), 1..30)
+        ) {
+            let (id, sessions) = (JobId::new(), [SessionId::new(), SessionId::new()]);
+            let (mut fold, mut job) = (Fold::default(), None::<Job>);
+            let first = (0, 4, 1, false);
+            for (sequence, step) in (1..).zip(std::iter::once(first).chain(steps)) {
+                let (event, speaker) = event(step, job.as_ref(), &sessions);
+                let recorded = Recorded {
+                    namespace: default_token(),
+                    job: id,
+                    speaker,
+                    sequence,
+                    envelope: Envelope::new(Actor::Api, event),
+                };
+                let payload = recorded.envelope.to_json();
+                fold.job(&recorded, &payload, 7);
+                job = match job {
+                    Some(job) => Job::evolve(Some(job), &recorded),
+                    None => Job::from_ready(&recorded).or_else(|| Job::evolve(None, &recorded)),
+                };
+                let live = fold.live.get(&id);
+                let stands = job.as_ref().and_then(Standing::of);
+                prop_assert_eq!(live.map(|live| &live.standing), stands.as_ref());
+                let claimed = job.as_ref().is_some_and(|job| matches!(job.phase, Phase::Claimed { .. } | Phase::Running { .. }));
+                prop_assert_eq!(live.is_some_and(|live| live.claimed.is_some()), claimed);
+                job = job.filter(|job| !matches!(job.phase, Phase::Ended(_)));
+                fold = read_back(&fold);
+            }
+        }
+    }
 }
