@@ -18,6 +18,7 @@ use super::{
     checkpoint::{self, Checkpoints},
     fold::Fold,
     keeping::{Moment, horizon},
+    signed,
 };
 use crate::{auth::Key, error::chain};
 
@@ -117,8 +118,8 @@ async fn known(checkpoints: &Checkpoints<'_>, source: &Source<'_>, last: u64) ->
             debug!("goes on from the checkpoint at sequence {sequence}");
             return (fold, sequence);
         }
-        Ok(Err(checkpoint::Error::None)) => debug!("there is no checkpoint yet; reading the whole log"),
-        Ok(Err(error @ (checkpoint::Error::Program | checkpoint::Error::Forgotten))) => {
+        Ok(Err(checkpoint::Error::Signed(signed::Error::None))) => debug!("there is no checkpoint yet; reading the whole log"),
+        Ok(Err(error @ (checkpoint::Error::Signed(signed::Error::Program) | checkpoint::Error::Forgotten))) => {
             info!("the last checkpoint of the storage is not used: {error}; reading the whole log");
         }
         Ok(Err(error)) => warn!(

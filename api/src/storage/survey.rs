@@ -5,7 +5,6 @@ use std::collections::{HashMap, HashSet};
 use bus::{
     files::{self, Entry, Files, PackagesEntry, marks::Shard},
     ids::{Digest, JobId},
-    manifest::Manifest,
     tree::MAX_TREE_BYTES,
 };
 use bytes::Bytes;
@@ -14,31 +13,21 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
     Error,
-    fold::{Fold, Left, digests_in},
+    fold::{Fold, digests_in},
     keeping::Moment,
+    manifests::walk_manifests,
     reading::{LogRead, Source, read_log},
     top::top,
-    used::{Ordered, Used},
+    used::{Ordered, Used, kind},
 };
 use crate::view::{Amount, BatchUse, JobUse, Uses};
 
 /// Lists that are read at once.
 const LISTS: usize = 16;
-/// The largest list of outputs that is read, in bytes.
-const MAX_MANIFEST_BYTES: usize = 64 << 20;
 /// An object that is not kept by content, and is at most so large, is an index: what it names is used.
 const MAX_INDEX_BYTES: u64 = 1 << 20;
-/// Except what stands below these: the watcher's snapshot names jobs, and a checkpoint whatever it is made of.
+/// Except what stands below these: the watcher's snapshot names jobs, and the collector's own objects whatever they are made of.
 const NO_INDEX: [&str; 2] = ["watcher/", "collector/"];
-
-/// What a content is there for.
-mod kind {
-    pub(super) const LIVE: u8 = 1;
-    pub(super) const OUTPUT: u8 = 2;
-    pub(super) const LOG: u8 = 4;
-    pub(super) const CACHE: u8 = 8;
-    pub(super) const ENDED: u8 = 16;
-}
 
 /// A content that nothing refers to.
 #[derive(Debug, Clone)]
@@ -78,7 +67,7 @@ pub(super) async fn survey(source: &Source<'_>) -> Result<Survey, Error> {
     let (files, at) = (source.files, &source.at);
     let mut used = named(&fold, at);
     walk_trees(files, &fold, at, &mut used).await?;
-    let lost = walk_manifests(files, &fold, at, &mut used).await?;
+    let (used, lost) = walk_manifests(source, &fold, used).await?;
     let (jobs, batches) = top(&fold, at);
     let mut survey = Survey {
         all: Amount::default(),
@@ -148,58 +137,6 @@ async fn read_tree(files: &Files, digest: Digest, kinds: u8) -> Result<HashSet<D
             source: source.into(),
         }),
     }
-}
-
-/// Notes what attempts left behind, each list once; returns whose lists are lost, where it goes on despite that.
-async fn walk_manifests(files: &Files, fold: &Fold, at: &Moment, used: &mut Used) -> Result<Vec<JobId>, Error> {
-    let mut order: Vec<&Left> = fold.left.iter().collect();
-    order.sort_unstable_by_key(|left| left.manifest);
-    let mut order = order.into_iter().peekable();
-    let manifests = std::iter::from_fn(move || {
-        let first = order.next()?;
-        let mut keeps = fold.keeps(first, at);
-        while let Some(same) = order.next_if(|left| left.manifest == first.manifest) {
-            keeps |= fold.keeps(same, at);
-        }
-        Some((first.manifest, keeps, first.job))
-    });
-    let mut read = stream::iter(manifests)
-        .map(|(digest, keeps, job)| async move {
-            let manifest = read_manifest(files, digest, job, at.keeping.despite_lost).await?;
-            Ok::<_, Error>(manifest.map(|manifest| (keeps, manifest)).ok_or(job))
-        })
-        .buffer_unordered(LISTS);
-    let mut lost = Vec::new();
-    while let Some(read) = read.try_next().await? {
-        let (keeps, manifest) = match read {
-            Ok(read) => read,
-            Err(job) => {
-                lost.push(job);
-                continue;
-            }
-        };
-        for segment in &manifest.log {
-            used.note(segment.sha256, kind::LOG);
-        }
-        for file in manifest.outputs.iter().filter(|_| keeps) {
-            used.note(file.sha256, kind::OUTPUT);
-        }
-    }
-    Ok(lost)
-}
-
-/// A list of what an attempt left behind; nothing of one that is lost, where it goes on despite that: nobody can learn any more what it
-/// named, nor fetch that.
-async fn read_manifest(files: &Files, digest: Digest, job: JobId, despite_lost: bool) -> Result<Option<Manifest>, Error> {
-    let unread = |source| Error::List {
-        what: format!("content {digest}, which lists what job {job} left behind,"),
-        source,
-    };
-    let text = match files.get_bytes(&digest, MAX_MANIFEST_BYTES).await {
-        Err(files::Error::Missing { .. }) if despite_lost => return Ok(None),
-        text => text.map_err(|error| unread(error.into()))?,
-    };
-    serde_json::from_slice(&text).map(Some).map_err(|error| unread(error.into()))
 }
 
 /// Goes through the store, and tells what is used from what is not.

@@ -5,6 +5,15 @@ use bus::ids::Digest;
 /// A list that is shorter is not put in order while it grows.
 const SHORT: usize = 4_096;
 
+/// What a content is there for.
+pub(super) mod kind {
+    pub(in crate::storage) const LIVE: u8 = 1;
+    pub(in crate::storage) const OUTPUT: u8 = 2;
+    pub(in crate::storage) const LOG: u8 = 4;
+    pub(in crate::storage) const CACHE: u8 = 8;
+    pub(in crate::storage) const ENDED: u8 = 16;
+}
+
 /// What contents are there for, as bits.
 #[derive(Debug, Default)]
 pub(super) struct Used {

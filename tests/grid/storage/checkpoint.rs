@@ -277,3 +277,56 @@ async fn what_is_kept_is_answered_from_what_was_found_last() -> Result<()> {
     assert_eq!(api.read("/v1/storage").await?["looked_at"], known["looked_at"]);
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_of_outputs_is_read_once() -> Result<()> {
+    const LISTS: &str = "collector/lists";
+    let api = served(None).await?;
+    let worker = api.worker("w").await?;
+    let mut contents = Vec::new();
+    for text in ["output", "log", "expired", "its log", "later"] {
+        contents.push(put(&api, text).await?.0);
+    }
+    let (job, list) = ended(&api, &worker, &naming(&[]), &contents[..1], &contents[1..2]).await?;
+    let mut short = naming(&[]);
+    short["keep_outputs_ms"] = json!(1);
+    ended(&api, &worker, &short, &contents[2..3], &contents[3..4]).await?;
+    let unused = async |asked: Value| {
+        let report = gc(&api, &asked).await?;
+        ensure!(report["stopped"].is_null(), "{report}");
+        number(&report, "/unused/files")
+    };
+    let usual = json!({ "keep_inputs_ms": 0 });
+    assert_eq!(unused(usual.clone()).await?, 2, "what has expired, and what no list names yet");
+    let files = api.files().await?;
+    // What it names is known without it.
+    let text = files.get_bytes(&list, 1 << 20).await?;
+    files.object_store().delete(&Files::key(&list)).await?;
+    assert_eq!(unused(usual.clone()).await?, 2);
+    ended(&api, &worker, &naming(&[]), &contents[4..], &[]).await?;
+    assert_eq!(unused(usual.clone()).await?, 1, "a new list beside those that are known");
+    assert_eq!(unused(usual.clone()).await?, 1);
+    gone(&api, &contents[2..3]).await?;
+    let stay = [contents[0], contents[1], contents[3], contents[4]];
+    ensure!(exist(&files, &stay).await? == stay.len());
+    // Who gives up what lost lists named is told which are lost, and it is given up.
+    let report = gc(&api, &json!({ "dry_run": true, "despite_lost": true })).await?;
+    assert_eq!(
+        (&report["lost"], &report["unused"]["files"]),
+        (&json!([job]), &json!(2)),
+        "{report}"
+    );
+    // What was not signed is as good as none: the list itself is looked for.
+    let known = files.object(LISTS).await?.context("nothing is known of lists")?;
+    let theirs = [&known[..known.len() - 1], b"x"].concat();
+    files.object_store().put(&LISTS.into(), PutPayload::from(theirs)).await?;
+    let report = gc(&api, &usual).await?;
+    ensure!(
+        report["stopped"].as_str().is_some_and(|why| why.contains(&list.to_string())),
+        "{report}"
+    );
+    files.put_bytes(text).await?;
+    assert_eq!(unused(usual).await?, 0);
+    ensure!(exist(&files, &stay).await? == stay.len());
+    Ok(())
+}
