@@ -120,7 +120,9 @@ impl From<Error> for Problem {
             Error::Busy(_) => Self::new(Kind::Conflict, error.to_string()),
             Error::Gap(_) => Self::new(Kind::Conflict, chain(&error)),
             Error::List { .. } => Self::new(Kind::Internal, chain(&error)),
-            Error::Log(_) | Error::Files(_) | Error::Overtaken => Self::unavailable("the storage cannot be looked at", &error),
+            Error::Log(_) | Error::Files(_) | Error::Cut(_) | Error::Overtaken => {
+                Self::unavailable("the storage cannot be looked at", &error)
+            }
         }
     }
 }

@@ -12,7 +12,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use tracing::warn;
 
 use super::{
-    Error,
+    Error, aside,
     fold::{Fold, Left},
     keeping::Moment,
     lists::{self, Lines, Listed, Text, Wanted},
@@ -42,8 +42,7 @@ pub(super) async fn walk_manifests(source: &Source<'_>, fold: &Arc<Fold>, used: 
     // Who gives up what lost lists named must find out which are lost.
     let before = if despite_lost { None } else { load(&kept).await };
     let (at, fold, text) = (source.at, Arc::clone(fold), before.clone());
-    let noted = tokio::task::spawn_blocking(move || note_known(&fold, &at, used, text.as_ref())).await;
-    let (mut used, all, unknown) = noted.map_err(|error| broken(error.into()))?;
+    let (mut used, all, unknown) = aside(move || note_known(&fold, &at, used, text.as_ref())).await?;
     let (mut new, mut lost) = (0, Vec::new());
     let mut text = Text::begin().map_err(|error| broken(error.into()))?;
     let files = source.files;

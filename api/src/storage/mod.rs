@@ -86,7 +86,15 @@ pub(crate) enum Error {
     /// Another pass is under way.
     #[error("another pass is under way, and gave its last sign of life at {0}; wait for its end")]
     Busy(chrono::DateTime<chrono::Utc>),
+    /// What was worked out did not come to its end.
+    #[error("what is used could not be worked out to its end")]
+    Cut(#[source] tokio::task::JoinError),
     /// It was taken for dead.
     #[error("the pass stood still for so long that another may have begun; it stopped where it was")]
     Overtaken,
+}
+
+/// Works something out where that delays no request: at a million jobs it takes a second.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.map_err(Error::Cut)
 }

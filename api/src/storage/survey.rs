@@ -1,6 +1,9 @@
 //! Looking at everything: the log, the lists that it names, the store.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use bus::{
     files::{self, Entry, Files, PackagesEntry, marks::Shard},
@@ -12,7 +15,7 @@ use chrono::{DateTime, Utc};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
-    Error,
+    Error, aside,
     fold::{Fold, digests_in},
     keeping::Moment,
     manifests::walk_manifests,
@@ -65,10 +68,12 @@ pub(super) struct Survey {
 pub(super) async fn survey(source: &Source<'_>) -> Result<Survey, Error> {
     let LogRead { fold, last, read } = read_log(source).await?;
     let (files, at) = (source.files, &source.at);
-    let mut used = named(&fold, at);
+    let (all, then) = (Arc::clone(&fold), *at);
+    let mut used = aside(move || named(&all, &then)).await?;
     walk_trees(files, &fold, at, &mut used).await?;
     let (used, lost) = walk_manifests(source, &fold, used).await?;
-    let (jobs, batches) = top(&fold, at);
+    let (all, then) = (Arc::clone(&fold), *at);
+    let ((jobs, batches), used) = aside(move || (top(&all, &then), used.ordered())).await?;
     let mut survey = Survey {
         all: Amount::default(),
         uses: Uses::default(),
@@ -84,7 +89,7 @@ pub(super) async fn survey(source: &Source<'_>) -> Result<Survey, Error> {
         last,
     };
     drop(fold);
-    list(files, &used.ordered(), &mut survey, |used| at.forgets(used)).await?;
+    list(files, &used, &mut survey, |used| at.forgets(used)).await?;
     Ok(survey)
 }
 
