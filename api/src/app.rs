@@ -35,6 +35,8 @@ pub(crate) struct App {
     pub(crate) marks: Marks,
     /// How the store is kept.
     pub(crate) storing: Storing,
+    /// Held by who looks at all of the store: each needs memory for all that there is.
+    pub(crate) surveying: tokio::sync::Mutex<()>,
     /// The read models.
     pub(crate) tables: Tables,
     /// Who waits for what.

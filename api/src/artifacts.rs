@@ -66,7 +66,7 @@ pub(crate) async fn get(
 
 /// When the outputs of a job expire that has ended; nothing: never.
 pub(crate) fn expiry(app: &App, job: &Job) -> Option<DateTime<Utc>> {
-    app.storing.keeping.outputs_until(&job.spec, job.ended_at?)
+    app.storing.keeping.outputs_until(job.ended_at?, job.spec.keep_outputs_ms)
 }
 
 fn expired(job: &Job, until: DateTime<Utc>) -> Problem {

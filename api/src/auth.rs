@@ -9,6 +9,8 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use bus::ids::Digest;
+use hmac::{Hmac, Mac as _};
+use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 
 use crate::{
@@ -24,6 +26,13 @@ pub(crate) struct Key(Digest);
 impl Key {
     pub(crate) fn new(key: &str) -> Self {
         Self(Digest::of(key.as_bytes()))
+    }
+
+    /// What signs with it: HMAC-SHA256, keyed with its SHA-256.
+    pub(crate) fn signs(self) -> Hmac<Sha256> {
+        let mut block = hmac::digest::Key::<Hmac<Sha256>>::default();
+        block[..Digest::BYTES].copy_from_slice(self.0.as_bytes());
+        Hmac::new(&block)
     }
 
     /// Whether this is the key; takes as long for every wrong one.

@@ -208,6 +208,7 @@ async fn start(config: &Config, store: &StoreUrl, tables: Tables, stop: Cancella
         arrivals: Arc::default(),
         marks,
         storing: config.storing,
+        surveying: tokio::sync::Mutex::default(),
         tables,
         waiters,
         tails: Arc::default(),

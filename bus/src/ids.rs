@@ -207,6 +207,9 @@ impl fmt::Display for Attempt {
 pub struct Digest([u8; 32]);
 
 impl Digest {
+    /// How many bytes it has.
+    pub const BYTES: usize = 32;
+
     /// The digest of bytes in memory.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {

@@ -16,6 +16,7 @@
 //! rgrid.secret.<ns>.<name>                         a secret, sealed
 //! rgrid.mark.<xx>                                  which contents, of those whose hashes begin so, nothing refers to
 //! rgrid.mark.lease                                 who collects them
+//! rgrid.mark.survey                                what was found when the store was looked at last
 //! ```
 
 use crate::{
@@ -51,6 +52,8 @@ pub const UNDELIVERABLE: &str = "rgrid.undeliverable.*.*";
 pub const REFUSED_NOWHERE: &str = "rgrid.refused.sys";
 /// Where it stands who collects what is no longer used.
 pub const COLLECTOR: &str = "rgrid.mark.lease";
+/// Where it stands what was found when the store was looked at last.
+pub const SURVEY: &str = "rgrid.mark.survey";
 /// What the token of a watcher begins with, which beats as workers do.
 const WATCHER: &str = "watcher_";
 /// What stored events' subjects begin with; `rgrid.fact` is what their republished ones begin with.

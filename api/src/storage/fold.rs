@@ -2,11 +2,14 @@
 //!
 //! Names are taken from the events as they are written, wherever in them they stand: 64 hexadecimal digits. So a later version's job,
 //! an event that cannot be read, or another kind of event keeps its contents too; at worst something is kept that nobody needs.
+//!
+//! It knows neither what time it is nor how long anything is kept, so that a later pass can go on from it.
 
-use std::{
-    collections::{HashMap, HashSet},
-    time::Duration,
-};
+mod saved;
+mod standing;
+mod terms;
+
+use std::collections::{HashMap, HashSet};
 
 use bus::{
     ids::{BatchId, Digest, JobId},
@@ -14,113 +17,103 @@ use bus::{
     spec::JobSpec,
     stream::read::{Fact, decode},
 };
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use self::{
+    standing::Standing,
+    terms::{Term, Terms},
+};
+use super::keeping::Moment;
 
 /// The length of a SHA-256 in hexadecimal digits.
 const DIGITS: usize = 64;
 
-/// How long what jobs name is kept after they have ended, and what is kept for them besides.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Keeping {
-    /// Their inputs, so that they can be run again.
-    pub inputs: Duration,
-    /// Their outputs, where they do not say themselves; nothing: for ever.
-    pub outputs: Option<Duration>,
-    /// Installed packages, after their last use.
-    pub packages: Duration,
-    /// Whether what a list of outputs named is given up with it, where that is lost for good; else nothing is removed until it is there again.
-    pub despite_lost: bool,
-}
-
-impl Keeping {
-    /// How long inputs are kept unless another time is given: 30 days.
-    pub const INPUTS: Duration = Duration::from_secs(30 * 24 * 3600);
-    /// How long unused packages are kept unless another time is given: 90 days.
-    pub const PACKAGES: Duration = Duration::from_secs(90 * 24 * 3600);
-
-    /// When the outputs of a job of this spec expire that ended at `ended`; nothing: never.
-    pub(crate) fn outputs_until(&self, spec: &JobSpec, ended: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let span = spec.keep_outputs_ms.map(Duration::from_millis).or(self.outputs)?;
-        later(ended, span)
-    }
-
-    /// Whether packages that were used last at `used` are to be forgotten: whoever needs them installs them again.
-    pub(crate) fn forgets(&self, used: DateTime<Utc>, now: DateTime<Utc>) -> bool {
-        later(used, self.packages).is_some_and(|until| until < now)
-    }
-}
-
-fn later(time: DateTime<Utc>, span: Duration) -> Option<DateTime<Utc>> {
-    time.checked_add_signed(TimeDelta::from_std(span).ok()?)
-}
-
 /// What a job names in the store before it runs.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Inputs {
     pub(crate) contents: Box<[Digest]>,
-    /// Of those, the one that is a list of more.
-    pub(crate) tree: Option<Digest>,
+    /// Of those, the ones that are lists of more.
+    #[serde(default, skip_serializing_if = "<[Digest]>::is_empty")]
+    pub(crate) trees: Box<[Digest]>,
 }
 
 /// What an attempt left behind.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Left {
-    pub(crate) job: JobId,
-    pub(crate) batch: Option<BatchId>,
     pub(crate) manifest: Digest,
-    /// Its outputs' size in bytes; nothing of an attempt that was tried again, whose outputs nobody can ask for.
-    pub(crate) outputs: Option<u64>,
+    pub(crate) job: JobId,
+    /// Its outputs' size in bytes.
+    outputs: u64,
     /// Its log's size in bytes.
     pub(crate) log: u64,
-    /// When its outputs expire.
-    pub(crate) until: Option<DateTime<Utc>>,
+    /// When it ended, in milliseconds since 1970.
+    pub(crate) ended: i64,
+    term: u32,
+    /// Whether it was tried again, so that nobody can ask for its outputs.
+    tried_again: bool,
 }
 
-#[derive(Debug)]
+/// A job that has not ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Live {
-    /// Without what it is: only where it stands.
-    job: Box<Job>,
+    standing: Standing,
     inputs: Inputs,
-    /// When its attempt was claimed, by the server's clock.
-    claimed: Option<DateTime<Utc>>,
+    term: u32,
+    /// When its attempt was claimed, by the server's clock, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    claimed: Option<i64>,
+}
+
+/// A content that jobs named which have ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Ended {
+    /// When the last of them ended, by the server's clock, in milliseconds since 1970.
+    last: i64,
+    /// Whether it is a list of more.
+    tree: bool,
 }
 
 /// The fold of the log.
 #[derive(Debug)]
 pub(crate) struct Fold {
-    keeping: Keeping,
-    now: DateTime<Utc>,
     live: HashMap<JobId, Live>,
-    /// Inputs of jobs that ended, and are kept still.
-    pub(crate) ended: HashMap<JobId, Inputs>,
+    ended: HashMap<Digest, Ended>,
     pub(crate) left: Vec<Left>,
+    terms: Terms,
     /// What events of other kinds name: the last event of each subject.
     named: HashMap<String, Box<[Digest]>>,
     /// What events name that cannot be read.
     pub(crate) odd: HashSet<Digest>,
-    /// Events that were read.
+    /// Events that it is the fold of.
     pub(crate) events: u64,
+    /// Inputs of jobs that ended before this moment are forgotten.
+    forgotten: i64,
 }
 
-impl Fold {
-    pub(crate) fn new(keeping: Keeping, now: DateTime<Utc>) -> Self {
+impl Default for Fold {
+    fn default() -> Self {
         Self {
-            keeping,
-            now,
             live: HashMap::new(),
             ended: HashMap::new(),
             left: Vec::new(),
+            terms: Terms::default(),
             named: HashMap::new(),
             odd: HashSet::new(),
             events: 0,
+            forgotten: i64::MIN,
         }
     }
+}
 
+impl Fold {
     /// Takes the next message of the log.
     pub(crate) fn take(&mut self, subject: &str, sequence: u64, payload: &[u8], stored: DateTime<Utc>) {
         self.events += 1;
         match decode(subject, sequence, payload) {
-            Ok(Some(Fact::Job(recorded))) => self.job(&recorded, payload, stored),
+            Ok(Some(Fact::Job(recorded))) => self.job(&recorded, payload, stored.timestamp_millis()),
             // They name no contents: a batch names its members, which name theirs.
             Ok(Some(Fact::Batch(_) | Fact::Worker(_) | Fact::Runtimes(_))) => {}
             Ok(Some(Fact::Image(_)) | None) => {
@@ -141,72 +134,90 @@ impl Fold {
         self.odd.extend(digests_in(payload));
     }
 
-    fn job(&mut self, recorded: &Recorded, payload: &[u8], stored: DateTime<Utc>) {
+    fn job(&mut self, recorded: &Recorded, payload: &[u8], stored: i64) {
         let id = recorded.job;
-        let before = self.live.remove(&id);
-        let (job, mut inputs, mut claimed) = match before {
-            Some(Live { job, inputs, claimed }) => (Job::evolve(Some(*job), recorded), inputs, claimed),
+        let event = &recorded.envelope.event;
+        let (job, mut inputs, mut term, claimed) = match self.live.remove(&id) {
+            Some(live) => {
+                let job = Job::evolve(Some(live.standing.job(id)), recorded);
+                (job, live.inputs, live.term, live.claimed)
+            }
             // Also one that had ended, and is requeued.
-            None => (
-                Job::from_ready(recorded).or_else(|| Job::evolve(None, recorded)),
-                Inputs::default(),
-                None,
-            ),
+            None => {
+                let job = Job::from_ready(recorded).or_else(|| Job::evolve(None, recorded));
+                (job, Inputs::default(), Terms::NONE, None)
+            }
         };
-        let Some(mut job) = job else {
-            if let JobEvent::Finished(_) = &recorded.envelope.event {
+        let Some(job) = job else {
+            if let JobEvent::Finished(_) = event {
                 self.odd.extend(digests_in(payload));
             }
             return;
         };
-        if let Some(spec) = spec_of(&recorded.envelope.event) {
-            inputs = Inputs {
-                contents: digests_in(payload).collect(),
-                tree: spec.tree.map(|tree| tree.sha256),
-            };
-            self.ended.remove(&id);
-            job.spec = JobSpec {
-                keep_outputs_ms: spec.keep_outputs_ms,
-                batch: spec.batch.clone(),
-                ..JobSpec::new(Vec::new())
-            };
+        if let Some(spec) = spec_of(event) {
+            inputs.add(payload, spec);
+            term = self.terms.number(Term::of(spec));
         }
-        if let JobEvent::Finished(finished) = &recorded.envelope.event
+        if let JobEvent::Finished(finished) = event
             && let Some(manifest) = &finished.manifest
         {
             self.left.push(Left {
-                job: id,
-                batch: job.spec.batch.as_ref().map(|member| member.batch),
                 manifest: manifest.sha256,
-                outputs: finished.retry_after_ms.is_none().then_some(manifest.bytes),
+                job: id,
+                outputs: manifest.bytes,
                 log: manifest.stdout_bytes + manifest.stderr_bytes,
-                until: self.keeping.outputs_until(&job.spec, recorded.envelope.time),
+                ended: recorded.envelope.time.timestamp_millis(),
+                term,
+                tried_again: finished.retry_after_ms.is_some(),
             });
         }
-        match &job.phase {
-            Phase::Claimed { .. } | Phase::Running { .. } => drop(claimed.get_or_insert(stored)),
-            _ => claimed = None,
+        let Some(standing) = Standing::of(&job) else {
+            self.end(&inputs, stored);
+            return;
+        };
+        let claimed = match &job.phase {
+            Phase::Claimed { .. } | Phase::Running { .. } => claimed.or(Some(stored)),
+            _ => None,
+        };
+        let live = Live {
+            standing,
+            inputs,
+            term,
+            claimed,
+        };
+        self.live.insert(id, live);
+    }
+
+    /// Notes what a job named that has ended.
+    fn end(&mut self, inputs: &Inputs, at: i64) {
+        for digest in &inputs.contents {
+            let ended = self.ended.entry(*digest).or_insert(Ended { last: at, tree: false });
+            ended.last = ended.last.max(at);
+            ended.tree |= inputs.trees.contains(digest);
         }
-        if let Phase::Ended(_) = &job.phase {
-            let until = later(stored, self.keeping.inputs);
-            if until.is_none_or(|until| until > self.now) {
-                self.ended.insert(id, inputs);
-            }
-        } else {
-            self.live.insert(
-                id,
-                Live {
-                    job: Box::new(job),
-                    inputs,
-                    claimed,
-                },
-            );
-        }
+    }
+
+    /// Forgets the inputs of jobs that ended before a moment, in milliseconds since 1970.
+    pub(crate) fn forget(&mut self, before: i64) {
+        self.forgotten = self.forgotten.max(before);
+        self.ended.retain(|_, ended| ended.last >= before);
+    }
+
+    /// Whether it has everything that is kept at this moment: it has forgotten nothing of it.
+    pub(crate) fn suffices(&self, at: &Moment) -> bool {
+        self.forgotten <= at.inputs_horizon()
     }
 
     /// What jobs name that have not ended.
     pub(crate) fn live(&self) -> impl Iterator<Item = &Inputs> {
         self.live.values().map(|live| &live.inputs)
+    }
+
+    /// What jobs named that ended, and is kept still; and whether it is a list of more.
+    pub(crate) fn ended(&self, at: &Moment) -> impl Iterator<Item = (Digest, bool)> {
+        let horizon = at.inputs_horizon();
+        let kept = self.ended.iter().filter(move |(_, ended)| ended.last > horizon);
+        kept.map(|(digest, ended)| (*digest, ended.tree))
     }
 
     /// What other events name.
@@ -216,13 +227,44 @@ impl Fold {
 
     /// The attempt that runs for the longest time, and when it was claimed.
     pub(crate) fn oldest_claim(&self) -> Option<(JobId, DateTime<Utc>)> {
-        let claims = self.live.iter().filter_map(|(id, live)| Some((*id, live.claimed?)));
-        claims.min_by_key(|(_, claimed)| *claimed)
+        let claims = self.live.iter().filter_map(|(id, live)| Some((live.claimed?, *id)));
+        let (claimed, id) = claims.min()?;
+        // A time that is none would hold nothing back.
+        Some((id, DateTime::from_timestamp_millis(claimed).unwrap_or(DateTime::<Utc>::MIN_UTC)))
+    }
+
+    /// When what an attempt left expires; nothing: never.
+    pub(crate) fn until(&self, left: &Left, at: &Moment) -> Option<DateTime<Utc>> {
+        at.outputs_until(left.ended, self.terms.get(left.term).keep_outputs_ms)
+    }
+
+    /// The batch of whoever left this.
+    pub(crate) fn batch(&self, left: &Left) -> Option<BatchId> {
+        self.terms.get(left.term).batch
     }
 
     /// Whether outputs are kept still.
-    pub(crate) fn keeps(&self, left: &Left) -> bool {
-        left.outputs.is_some() && left.until.is_none_or(|until| until > self.now)
+    pub(crate) fn keeps(&self, left: &Left, at: &Moment) -> bool {
+        !left.tried_again && self.until(left, at).is_none_or(|until| until > at.now)
+    }
+
+    /// What of it is kept still, in bytes.
+    pub(crate) fn size(&self, left: &Left, at: &Moment) -> u64 {
+        left.log.saturating_add(if self.keeps(left, at) { left.outputs } else { 0 })
+    }
+}
+
+impl Inputs {
+    /// Adds what an event names, whose spec this is. What stood there before stays: the event may be one that changes nothing.
+    fn add(&mut self, payload: &[u8], spec: &JobSpec) {
+        let with = |before: &[Digest], more: &mut dyn Iterator<Item = Digest>| {
+            let mut all: Vec<Digest> = before.iter().copied().chain(more).collect();
+            all.sort_unstable();
+            all.dedup();
+            all.into_boxed_slice()
+        };
+        self.contents = with(&self.contents, &mut digests_in(payload));
+        self.trees = with(&self.trees, &mut spec.tree.iter().map(|tree| tree.sha256));
     }
 }
 

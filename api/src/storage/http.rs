@@ -6,17 +6,12 @@ use axum::{Json, extract::State};
 use chrono::Utc;
 use serde::Deserialize;
 
-use super::{
-    Error, Storing,
-    pass::{Grounds, millis},
-    survey::survey,
-    top::top,
-};
+use super::{Error, Storing, pass::Grounds, reading::extent};
 use crate::{
     app::{App, Shared},
     error::{Kind, Problem, chain},
-    extract::{Query, Whole, json},
-    view::{GcReport, HeldBy, Kept, StorageView},
+    extract::{Query, Whole, flag, json},
+    view::{GcReport, StorageView},
 };
 
 /// What is asked of a pass.
@@ -35,40 +30,40 @@ struct Asked {
     despite_lost: bool,
 }
 
-/// `GET /v1/storage`: everything is looked at, which may take a while.
+/// `GET /v1/storage`: what was found when the store was looked at last. With `now=true`, or where nobody has looked, everything is looked
+/// at, which may take a while, and goes on if nobody waits for it any more: the next who asks has the answer.
 pub(crate) async fn storage(State(app): State<Shared>, query: Query) -> Result<Json<StorageView>, Problem> {
-    query.none()?;
-    Ok(Json(Box::pin(view(&app)).await?))
+    let mut now = false;
+    query.each(|name, value| {
+        if name == "now" {
+            now = flag(name, &value)?;
+        }
+        Ok(name == "now")
+    })?;
+    let own = Arc::clone(&app);
+    let looking = app.tasks.spawn(async move { Box::pin(view(&own, now)).await });
+    let view = looking
+        .await
+        .map_err(|error| Problem::new(Kind::Internal, format!("the look did not end: {error}")))?;
+    Ok(Json(view?))
 }
 
-async fn view(app: &App) -> Result<StorageView, Problem> {
-    let storing = app.storing;
-    let grounds = grounds(app, storing);
-    let now = Utc::now();
+async fn view(app: &App, now: bool) -> Result<StorageView, Error> {
+    let (grounds, asked) = (grounds(app, app.storing), Utc::now());
     let seen = grounds.seen().await?;
-    let found = survey(&app.bus.js, &app.files, storing.keeping, now, seen).await?;
-    let limit = grounds.limit_at(&found, now);
-    let (going, _) = grounds.going(&found, limit).await?;
-    let last_pass = app.marks.last_pass::<GcReport>().await.map_err(Error::from)?;
-    let (jobs, batches) = top(&found.left);
-    Ok(StorageView {
-        store: app.files.url().to_string(),
-        all: found.all,
-        uses: found.uses,
-        other: found.other,
-        going,
-        jobs,
-        batches,
-        keeping: Kept {
-            grace_ms: millis(storing.grace),
-            inputs_ms: millis(storing.keeping.inputs),
-            outputs_ms: storing.keeping.outputs.map(millis),
-            packages_ms: millis(storing.keeping.packages),
-            every_ms: storing.every.map(millis),
-        },
-        held_by: found.oldest_claim.map(|(job, claimed_at)| HeldBy { job, claimed_at }),
-        last_pass: last_pass.map(|(report, _)| report),
-    })
+    let (log, _) = extent(&app.bus.js, seen).await?;
+    if !now && let Some(known) = grounds.known().await? {
+        return grounds.answer(known, log.last).await;
+    }
+    let _alone = app.surveying.lock().await;
+    // Who waited for another finds what that one found.
+    if let Some(known) = grounds.known().await?.filter(|known| known.looked_at() > asked) {
+        return grounds.answer(known, log.last).await;
+    }
+    let begun = Utc::now();
+    let found = grounds.survey_alone(begun, seen).await?;
+    let known = grounds.note(&found, begun).await?;
+    grounds.answer(known, found.last).await
 }
 
 /// `POST /v1/storage/gc`, with `{"dry_run":…,"grace_ms":…,"keep_inputs_ms":…,"keep_packages_ms":…,"despite_lost":…}` or nothing: answered when the
@@ -112,7 +107,10 @@ pub(super) fn grounds(app: &App, storing: Storing) -> Grounds<'_> {
         files: &app.files,
         marks: &app.marks,
         tables: &app.tables,
+        key: app.key,
+        surveying: &app.surveying,
         storing,
+        usual: app.storing,
     }
 }
 
@@ -122,7 +120,9 @@ impl From<Error> for Problem {
             Error::Busy(_) => Self::new(Kind::Conflict, error.to_string()),
             Error::Gap(_) => Self::new(Kind::Conflict, chain(&error)),
             Error::List { .. } => Self::new(Kind::Internal, chain(&error)),
-            Error::Log(_) | Error::Files(_) | Error::Overtaken => Self::unavailable("the storage cannot be looked at", &error),
+            Error::Log(_) | Error::Files(_) | Error::Cut(_) | Error::Overtaken => {
+                Self::unavailable("the storage cannot be looked at", &error)
+            }
         }
     }
 }

@@ -1,13 +1,21 @@
 //! What is in the store, what uses it, and the removal of what nothing does.
 
+mod checkpoint;
 mod fold;
 mod http;
+mod keeping;
+mod known;
+mod lists;
+mod manifests;
 mod pass;
+mod reading;
+mod signed;
 mod survey;
 mod task;
 mod top;
+mod used;
 
-pub use self::fold::Keeping;
+pub use self::keeping::Keeping;
 pub(crate) use self::{
     http::{gc, storage},
     task::keep_clean,
@@ -78,7 +86,15 @@ pub(crate) enum Error {
     /// Another pass is under way.
     #[error("another pass is under way, and gave its last sign of life at {0}; wait for its end")]
     Busy(chrono::DateTime<chrono::Utc>),
+    /// What was worked out did not come to its end.
+    #[error("what is used could not be worked out to its end")]
+    Cut(#[source] tokio::task::JoinError),
     /// It was taken for dead.
     #[error("the pass stood still for so long that another may have begun; it stopped where it was")]
     Overtaken,
+}
+
+/// Works something out where that delays no request: at a million jobs it takes a second.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.map_err(Error::Cut)
 }

@@ -18,9 +18,12 @@ use tracing::{info, warn};
 
 use super::{
     Error, Storing,
+    keeping::Moment,
+    reading::Source,
     survey::{Survey, Unused, survey},
 };
 use crate::{
+    auth::Key,
     error::chain,
     queries::Tables,
     view::{GcReport, Going, HeldBy},
@@ -39,12 +42,18 @@ const TABLES: Duration = Duration::from_secs(3);
 const NAMED: usize = 100;
 
 /// What a pass works on.
+#[derive(Clone, Copy)]
 pub(super) struct Grounds<'a> {
     pub(super) js: &'a async_nats::jetstream::Context,
     pub(super) files: &'a Files,
     pub(super) marks: &'a Marks,
     pub(super) tables: &'a Tables,
+    pub(super) key: Key,
+    /// Held by who looks at everything.
+    pub(super) surveying: &'a tokio::sync::Mutex<()>,
     pub(super) storing: Storing,
+    /// What it is unless something else is asked for.
+    pub(super) usual: Storing,
 }
 
 impl Grounds<'_> {
@@ -75,7 +84,7 @@ impl Grounds<'_> {
         let mut report = blank(&self.storing, Utc::now());
         report.dry_run = true;
         let seen = self.seen().await?;
-        let found = survey(self.js, self.files, self.storing.keeping, report.started_at, seen).await?;
+        let found = self.survey(report.started_at, seen).await?;
         let limit = self.limit(&found, &mut report);
         let (going, contents) = self.going(&found, limit).await?;
         (report.removed, report.found, report.next) = (going.due, going.found_next, going.first);
@@ -86,7 +95,7 @@ impl Grounds<'_> {
 
     async fn remove(&self, lease: &mut Lease, report: &mut GcReport) -> Result<(), Error> {
         let seen = lease.seen.max(self.tables_seen().await);
-        let found = survey(self.js, self.files, self.storing.keeping, lease.started, seen).await?;
+        let mut found = self.survey(lease.started, seen).await?;
         lease.seen = found.last;
         if !lease.keep().await? {
             return Err(Error::Overtaken);
@@ -97,7 +106,7 @@ impl Grounds<'_> {
         }
         let mut signed = Instant::now();
         for shard in 0..=u8::MAX {
-            let unused = found.unused.get(&shard).cloned().unwrap_or_default();
+            let mut unused = found.unused.remove(&shard).unwrap_or_default();
             let (marked, _) = self.marks.read(shard).await?;
             if unused.is_empty() && marked.is_empty() {
                 continue;
@@ -113,13 +122,44 @@ impl Grounds<'_> {
                     }
                     signed = Instant::now();
                 }
-                if !self.some(lease, (shard, &digests), limit, &unused, report).await? {
+                if !self.some(lease, (shard, &digests), limit, &mut unused, report).await? {
                     break;
                 }
             }
+            found.unused.insert(shard, unused);
             self.note_next(shard, limit, report).await?;
         }
+        found.all = found.all.less(report.removed);
+        found.uses.unused = found.uses.unused.less(report.removed);
+        // Who asks what there is goes by what is kept usually.
+        if self.storing.keeping == self.usual.keeping {
+            let usual = Self {
+                storing: self.usual,
+                ..*self
+            };
+            usual.note(&found, lease.started).await?;
+        }
         Ok(())
+    }
+
+    /// Looks at everything, one at a time.
+    async fn survey(&self, now: DateTime<Utc>, seen: u64) -> Result<Survey, Error> {
+        let _alone = self.surveying.lock().await;
+        self.survey_alone(now, seen).await
+    }
+
+    /// The same, for who holds the right to do so.
+    pub(super) async fn survey_alone(&self, now: DateTime<Utc>, seen: u64) -> Result<Survey, Error> {
+        let keeping = self.storing.keeping;
+        let source = Source {
+            js: self.js,
+            files: self.files,
+            key: self.key,
+            at: Moment { keeping, now },
+            seen,
+            remembered: keeping.inputs.max(self.usual.keeping.inputs),
+        };
+        survey(&source).await
     }
 
     /// The last sequence of the log that is known to have been there: a log that ends before it is not whole.
@@ -142,7 +182,7 @@ impl Grounds<'_> {
         lease: &Lease,
         (shard, digests): (u8, &HashSet<Digest>),
         limit: DateTime<Utc>,
-        unused: &HashMap<Digest, Unused>,
+        unused: &mut HashMap<Digest, Unused>,
         report: &mut GcReport,
     ) -> Result<bool, Error> {
         let (clock, time) = (Instant::now(), Utc::now());
@@ -155,13 +195,14 @@ impl Grounds<'_> {
             return Ok(false);
         }
         let patience = TimeDelta::from_std(REMOVING).unwrap_or(TimeDelta::zero());
+        let of = &*unused;
         let removed: Vec<Digest> = stream::iter(taken.clone())
             .map(|digest| async move {
                 // By both clocks: one stands still while the machine sleeps.
                 if clock.elapsed() >= REMOVING || Utc::now() - time >= patience {
                     return Err(Error::Overtaken);
                 }
-                let tag = unused.get(&digest).and_then(|unused| unused.tag.as_deref());
+                let tag = of.get(&digest).and_then(|unused| unused.tag.as_deref());
                 let gone = self.files.remove(&digest, tag).await? == Removed::Gone;
                 Ok(gone.then_some(digest))
             })
@@ -170,7 +211,7 @@ impl Grounds<'_> {
             .try_collect()
             .await?;
         for digest in &removed {
-            report.removed.add(unused.get(digest).map_or(0, |unused| unused.size));
+            report.removed.add(unused.remove(digest).map_or(0, |unused| unused.size));
             if report.contents.len() < NAMED {
                 report.contents.push(*digest);
             }
@@ -223,7 +264,8 @@ impl Grounds<'_> {
 
     /// What was marked before this may go.
     fn limit(&self, found: &Survey, report: &mut GcReport) -> DateTime<Utc> {
-        (report.events, report.all, report.unused) = (found.events, found.all, found.uses.unused);
+        (report.events, report.read) = (found.events, found.read);
+        (report.all, report.unused) = (found.all, found.uses.unused);
         report.packages = found.forgotten.len() as u64;
         report.lost.clone_from(&found.lost);
         report.held_by = found.oldest_claim.map(|(job, claimed_at)| HeldBy { job, claimed_at });
@@ -247,6 +289,7 @@ fn blank(storing: &Storing, started_at: DateTime<Utc>) -> GcReport {
         dry_run: false,
         grace_ms: millis(storing.grace),
         events: 0,
+        read: 0,
         all: Default::default(),
         unused: Default::default(),
         found: Default::default(),
@@ -268,6 +311,7 @@ fn tell(report: &GcReport) {
     }
     info!(
         storage.events = report.events,
+        storage.read = report.read,
         storage.files = report.all.files,
         storage.bytes = report.all.bytes,
         storage.unused_files = report.unused.files,

@@ -2,19 +2,12 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    time::Duration,
+    sync::Arc,
 };
 
 use bus::{
     files::{self, Entry, Files, PackagesEntry, marks::Shard},
     ids::{Digest, JobId},
-    manifest::Manifest,
-    stream::{
-        EVENTS,
-        follow::Follower,
-        inspect::payload_at,
-        whole::{Extent, Gap, Reading},
-    },
     tree::MAX_TREE_BYTES,
 };
 use bytes::Bytes;
@@ -22,32 +15,22 @@ use chrono::{DateTime, Utc};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
-    Error, Keeping,
-    fold::{Fold, Left, digests_in},
+    Error, aside,
+    fold::{Fold, digests_in},
+    keeping::Moment,
+    manifests::walk_manifests,
+    reading::{LogRead, Source, read_log},
+    top::top,
+    used::{Ordered, Used, kind},
 };
-use crate::view::{Amount, Uses};
+use crate::view::{Amount, BatchUse, JobUse, Uses};
 
-/// How long the log may stand still while it is read.
-const STILL: Duration = Duration::from_secs(30);
-/// Messages that are taken at once.
-const CHUNK: usize = 512;
 /// Lists that are read at once.
 const LISTS: usize = 16;
-/// The largest list of outputs that is read, in bytes.
-const MAX_MANIFEST_BYTES: usize = 64 << 20;
 /// An object that is not kept by content, and is at most so large, is an index: what it names is used.
 const MAX_INDEX_BYTES: u64 = 1 << 20;
-/// Except what stands below this: the watcher's snapshot names jobs.
-const NO_INDEX: &str = "watcher/";
-
-/// What a content is there for.
-mod kind {
-    pub(super) const LIVE: u8 = 1;
-    pub(super) const OUTPUT: u8 = 2;
-    pub(super) const LOG: u8 = 4;
-    pub(super) const CACHE: u8 = 8;
-    pub(super) const ENDED: u8 = 16;
-}
+/// Except what stands below these: the watcher's snapshot names jobs, and the collector's own objects whatever they are made of.
+const NO_INDEX: [&str; 2] = ["watcher/", "collector/"];
 
 /// A content that nothing refers to.
 #[derive(Debug, Clone)]
@@ -69,27 +52,28 @@ pub(super) struct Survey {
     pub(super) lost: Vec<JobId>,
     /// Indices of packages that nobody has used for long: what they name counts as unused.
     pub(super) forgotten: Vec<String>,
-    /// What is left of jobs whose outputs have not expired, or whose logs are there.
-    pub(super) left: Vec<(Left, u64)>,
+    /// The jobs that left the most.
+    pub(super) jobs: Vec<JobUse>,
+    /// The batches, likewise.
+    pub(super) batches: Vec<BatchUse>,
+    /// Events of the log.
     pub(super) events: u64,
+    /// Of those, the ones that were read; the others a checkpoint knew.
+    pub(super) read: u64,
     /// The last sequence of the log that was read.
     pub(super) last: u64,
 }
 
-/// Looks at everything. What is stored, or named, while this goes on may be seen or not. The log must be whole, up to at least the
-/// sequence that was `seen` before.
-pub(super) async fn survey(
-    js: &async_nats::jetstream::Context,
-    files: &Files,
-    keeping: Keeping,
-    now: DateTime<Utc>,
-    seen: u64,
-) -> Result<Survey, Error> {
-    let mut fold = Fold::new(keeping, now);
-    let last = read_log(js, &mut fold, seen).await?;
-    let mut used = named(&fold);
-    walk_trees(files, &fold, &mut used).await?;
-    let lost = walk_manifests(files, &fold, keeping.despite_lost, &mut used).await?;
+/// Looks at everything. What is stored, or named, while this goes on may be seen or not. The log must be whole.
+pub(super) async fn survey(source: &Source<'_>) -> Result<Survey, Error> {
+    let LogRead { fold, last, read } = read_log(source).await?;
+    let (files, at) = (source.files, &source.at);
+    let (all, then) = (Arc::clone(&fold), *at);
+    let mut used = aside(move || named(&all, &then)).await?;
+    walk_trees(files, &fold, at, &mut used).await?;
+    let (used, lost) = walk_manifests(source, &fold, used).await?;
+    let (all, then) = (Arc::clone(&fold), *at);
+    let ((jobs, batches), used) = aside(move || (top(&all, &then), used.ordered())).await?;
     let mut survey = Survey {
         all: Amount::default(),
         uses: Uses::default(),
@@ -98,85 +82,50 @@ pub(super) async fn survey(
         oldest_claim: fold.oldest_claim(),
         lost,
         forgotten: Vec::new(),
-        left: Vec::new(),
+        jobs,
+        batches,
         events: fold.events,
+        read,
         last,
     };
-    let size = |left: &Left| left.log + left.outputs.filter(|_| fold.keeps(left)).unwrap_or(0);
-    survey.left = fold.left.iter().map(|left| (*left, size(left))).collect();
     drop(fold);
-    list(files, &used, &mut survey, |used| keeping.forgets(used, now)).await?;
+    list(files, &used, &mut survey, |used| at.forgets(used)).await?;
     Ok(survey)
 }
 
-/// Reads the log up to what is its end now, and returns its last sequence. What cannot be delivered is read as it is stored; where
-/// anything is missing, nothing can be concluded.
-async fn read_log(js: &async_nats::jetstream::Context, fold: &mut Fold, seen: u64) -> Result<u64, Error> {
-    let stream = js.get_stream(EVENTS).await.map_err(|error| Error::Log(error.into()))?;
-    let extent = {
-        let state = &stream.cached_info().state;
-        Extent {
-            first: state.first_sequence,
-            last: state.last_sequence,
-            messages: state.messages,
-        }
-    };
-    extent.check(seen)?;
-    let mut follower = Follower::new(js, EVENTS, Vec::new(), 0);
-    let mut reading = Reading::default();
-    while reading.last() < extent.last {
-        let chunk = tokio::time::timeout(STILL, follower.chunk(CHUNK)).await;
-        for message in chunk.map_err(|error| Error::Log(error.into()))? {
-            for unread in reading.take(message.sequence) {
-                let payload = payload_at(js, unread).await.map_err(|error| Error::Log(error.into()))?;
-                let missing = Gap::Missing {
-                    count: 1,
-                    near: Some(unread),
-                };
-                fold.take_unreadable(&payload.ok_or(missing)?);
-            }
-            fold.take(&message.subject, message.sequence, &message.payload, message.stored_at);
-        }
-    }
-    Ok(reading.last())
-}
-
 /// What the log names itself.
-fn named(fold: &Fold) -> HashMap<Digest, u8> {
-    let mut used = HashMap::new();
-    let mut note = |digest: Digest, kinds: u8| *used.entry(digest).or_insert(0) |= kinds;
+fn named(fold: &Fold, at: &Moment) -> Used {
+    let mut used = Used::default();
     for inputs in fold.live() {
-        inputs.contents.iter().for_each(|digest| note(*digest, kind::LIVE));
+        inputs.contents.iter().for_each(|digest| used.note(*digest, kind::LIVE));
     }
-    for inputs in fold.ended.values() {
-        inputs.contents.iter().for_each(|digest| note(*digest, kind::ENDED));
-    }
+    fold.ended(at).for_each(|(digest, _)| used.note(digest, kind::ENDED));
     fold.named()
         .chain(fold.odd.iter().copied())
-        .for_each(|digest| note(digest, kind::CACHE));
-    fold.left.iter().for_each(|left| note(left.manifest, kind::LOG));
+        .for_each(|digest| used.note(digest, kind::CACHE));
+    fold.left.iter().for_each(|left| used.note(left.manifest, kind::LOG));
     used
 }
 
 /// Notes what lists of inputs name, each list once.
-async fn walk_trees(files: &Files, fold: &Fold, used: &mut HashMap<Digest, u8>) -> Result<(), Error> {
-    let mut trees: HashMap<Digest, u8> = HashMap::new();
-    for digest in fold.live().filter_map(|inputs| inputs.tree) {
-        *trees.entry(digest).or_insert(0) |= kind::LIVE;
+async fn walk_trees(files: &Files, fold: &Fold, at: &Moment, used: &mut Used) -> Result<(), Error> {
+    let mut trees = Used::default();
+    for digest in fold.live().flat_map(|inputs| inputs.trees.iter()) {
+        trees.note(*digest, kind::LIVE);
     }
-    for digest in fold.ended.values().filter_map(|inputs| inputs.tree) {
-        *trees.entry(digest).or_insert(0) |= kind::ENDED;
+    for (digest, _) in fold.ended(at).filter(|(_, tree)| *tree) {
+        trees.note(digest, kind::ENDED);
     }
     // What an event names that cannot be read may be a list, or anything else.
     for digest in &fold.odd {
-        *trees.entry(*digest).or_insert(0) |= kind::CACHE;
+        trees.note(*digest, kind::CACHE);
     }
-    let mut read = stream::iter(trees)
+    let mut read = stream::iter(trees.ordered())
         .map(|(digest, kinds)| async move { Ok::<_, Error>((kinds, read_tree(files, digest, kinds).await?)) })
         .buffer_unordered(LISTS);
     while let Some((kinds, named)) = read.try_next().await? {
         for digest in named {
-            *used.entry(digest).or_insert(0) |= kinds;
+            used.note(digest, kinds);
         }
     }
     Ok(())
@@ -195,68 +144,22 @@ async fn read_tree(files: &Files, digest: Digest, kinds: u8) -> Result<HashSet<D
     }
 }
 
-/// Notes what attempts left behind, each list once; returns whose lists are lost, where it goes on despite that.
-async fn walk_manifests(files: &Files, fold: &Fold, despite_lost: bool, used: &mut HashMap<Digest, u8>) -> Result<Vec<JobId>, Error> {
-    let mut manifests: HashMap<Digest, (bool, JobId)> = HashMap::new();
-    for left in &fold.left {
-        let (keeps, _) = manifests.entry(left.manifest).or_insert((false, left.job));
-        *keeps |= fold.keeps(left);
-    }
-    let mut read = stream::iter(manifests)
-        .map(|(digest, (keeps, job))| async move {
-            let unread = |source| Error::List {
-                what: format!("content {digest}, which lists what job {job} left behind,"),
-                source,
-            };
-            let text = match files.get_bytes(&digest, MAX_MANIFEST_BYTES).await {
-                // Nobody can learn any more what it named, nor fetch that.
-                Err(files::Error::Missing { .. }) if despite_lost => return Ok(Err(job)),
-                text => text.map_err(|error| unread(error.into()))?,
-            };
-            let manifest: Manifest = serde_json::from_slice(&text).map_err(|error| unread(error.into()))?;
-            Ok::<_, Error>(Ok((keeps, manifest)))
-        })
-        .buffer_unordered(LISTS);
-    let mut lost = Vec::new();
-    while let Some(read) = read.try_next().await? {
-        let (keeps, manifest) = match read {
-            Ok(read) => read,
-            Err(job) => {
-                lost.push(job);
-                continue;
-            }
-        };
-        for segment in &manifest.log {
-            *used.entry(segment.sha256).or_insert(0) |= kind::LOG;
-        }
-        for file in manifest.outputs.iter().filter(|_| keeps) {
-            *used.entry(file.sha256).or_insert(0) |= kind::OUTPUT;
-        }
-    }
-    Ok(lost)
-}
-
 /// Goes through the store, and tells what is used from what is not.
-async fn list(
-    files: &Files,
-    used: &HashMap<Digest, u8>,
-    survey: &mut Survey,
-    forgets: impl Fn(DateTime<Utc>) -> bool,
-) -> Result<(), Error> {
+async fn list(files: &Files, used: &Ordered, survey: &mut Survey, forgets: impl Fn(DateTime<Utc>) -> bool) -> Result<(), Error> {
     let mut entries = std::pin::pin!(files.entries());
     let mut indices = Vec::new();
     while let Some(entry) = entries.try_next().await? {
         let Entry { name, digest, size, tag } = entry;
         let Some(digest) = digest else {
             survey.other.add(size);
-            if size <= MAX_INDEX_BYTES && !name.starts_with(NO_INDEX) {
+            if size <= MAX_INDEX_BYTES && !NO_INDEX.iter().any(|below| name.starts_with(below)) {
                 indices.push(name);
             }
             continue;
         };
         survey.all.add(size);
         match used.get(&digest) {
-            Some(kinds) => of(*kinds, &mut survey.uses).add(size),
+            Some(kinds) => of(kinds, &mut survey.uses).add(size),
             None => {
                 let unused = survey.unused.entry(Shard::of(&digest)).or_default();
                 unused.insert(digest, Unused { size, tag });

@@ -19,6 +19,14 @@ impl Amount {
         self.files += 1;
         self.bytes += bytes;
     }
+
+    /// Takes so much off.
+    pub(crate) const fn less(self, other: Self) -> Self {
+        Self {
+            files: self.files.saturating_sub(other.files),
+            bytes: self.bytes.saturating_sub(other.bytes),
+        }
+    }
 }
 
 /// The store, by what its contents are there for. Each content counts once, for the first of these that it is.
@@ -43,6 +51,12 @@ pub struct Uses {
 pub struct StorageView {
     /// Where the store is, without credentials.
     pub store: String,
+    /// When the store was looked at: what is said of it is of then.
+    #[serde(default = "Utc::now")]
+    pub looked_at: DateTime<Utc>,
+    /// How many events came into the log after that.
+    #[serde(default)]
+    pub events_since: u64,
     /// All contents together.
     pub all: Amount,
     /// By what they are there for.
@@ -148,8 +162,11 @@ pub struct GcReport {
     pub dry_run: bool,
     /// The grace that it went by, in milliseconds.
     pub grace_ms: u64,
-    /// How many events it read, to learn what is used.
+    /// Of how many events it learnt what is used.
     pub events: u64,
+    /// How many of them it read; of the others it knew from the pass before.
+    #[serde(default)]
+    pub read: u64,
     /// All contents that it saw.
     pub all: Amount,
     /// What nothing refers to.

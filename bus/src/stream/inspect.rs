@@ -9,6 +9,7 @@ use super::{
     setup::{DEFINITIONS, Error, NOT_FOUND, mismatch, request},
     whole::Extent,
 };
+use crate::ids::Digest;
 
 /// One of the streams, as it is.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,16 +74,34 @@ pub async fn inspect(js: &jetstream::Context) -> Result<Vec<Inspected>, Error> {
 /// # Errors
 /// If the server does not answer, or says something else.
 pub async fn payload_at(js: &jetstream::Context, sequence: u64) -> Result<Option<Vec<u8>>, Error> {
+    let message = message_at(js, sequence).await?;
+    // An empty payload is left out.
+    Ok(message.and_then(|message| STANDARD.decode(message["data"].as_str().unwrap_or_default()).ok()))
+}
+
+/// A digest of everything that stands at a sequence of the log: its subject, its headers, with them the id that it was published with,
+/// its payload, and when it was stored. Nothing where there is none.
+///
+/// # Errors
+/// If the server does not answer, or says something else.
+pub async fn fingerprint_at(js: &jetstream::Context, sequence: u64) -> Result<Option<Digest>, Error> {
+    let message = message_at(js, sequence).await?;
+    Ok(message.map(|message| {
+        let parts = ["subject", "hdrs", "data", "time"].map(|part| &message[part]);
+        Digest::of(json!([sequence, parts]).to_string().as_bytes())
+    }))
+}
+
+async fn message_at(js: &jetstream::Context, sequence: u64) -> Result<Option<Value>, Error> {
     /// No message found (`JSNoMessageFoundErr`).
     const NO_MESSAGE: u64 = 10_037;
-    let answer = request(js, EVENTS, "MSG.GET", &json!({ "seq": sequence })).await?;
+    let mut answer = request(js, EVENTS, "MSG.GET", &json!({ "seq": sequence })).await?;
     match answer["error"]["err_code"].as_u64() {
         Some(NO_MESSAGE) => Ok(None),
         Some(_) => Err(Error::Refused {
             stream: EVENTS.to_owned(),
             reason: answer["error"]["description"].to_string(),
         }),
-        // An empty payload is left out.
-        None => Ok(STANDARD.decode(answer["message"]["data"].as_str().unwrap_or_default()).ok()),
+        None => Ok(Some(answer["message"].take())),
     }
 }

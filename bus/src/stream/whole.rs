@@ -64,13 +64,19 @@ impl Extent {
     }
 }
 
-/// A reader's place in a log that begins at sequence 1.
+/// A reader's place in a log that begins at sequence 1, or behind what it knows already.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Reading {
     last: u64,
 }
 
 impl Reading {
+    /// The place of a reader that knows everything up to a sequence.
+    #[must_use]
+    pub const fn after(last: u64) -> Self {
+        Self { last }
+    }
+
     /// Takes note of the next message, and returns the sequences before it that were not read.
     pub fn take(&mut self, sequence: u64) -> Range<u64> {
         let next = self.last + 1;
@@ -118,5 +124,7 @@ mod tests {
         assert_eq!(reading.take(5), 3..5);
         assert_eq!(reading.last(), 5);
         assert_eq!(Reading::default().take(3), 1..3, "the beginning");
+        assert!(Reading::after(7).take(8).is_empty());
+        assert_eq!(Reading::after(7).take(10), 8..10, "what followed on what was known");
     }
 }

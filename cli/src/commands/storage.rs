@@ -15,12 +15,16 @@ use crate::{
 
 const EXAMPLES: &str = "\
 Examples:
-  rgrid storage                    what is kept, what for, and what goes when
+  rgrid storage                    what is kept, what for, and what goes when, as it was found last
+  rgrid storage --now              look at everything now, which may take a while
   rgrid storage gc --dry-run       what a pass would remove now
   rgrid storage gc                 remove what nothing has referred to for its grace
 
 Nothing goes that a job names which has not ended, a cache, a log, or an output that has not expired (rgrid run --keep-outputs). The \
 API makes a pass by itself from time to time (rgrid api --gc-every).";
+
+/// What is younger than this, and after which nothing happened, is of now.
+const OF_NOW: Duration = Duration::from_secs(10);
 
 /// Show what the grid keeps, what for, and for how long
 #[derive(Debug, Args)]
@@ -28,6 +32,9 @@ API makes a pass by itself from time to time (rgrid api --gc-every).";
 pub(crate) struct StorageArgs {
     #[command(subcommand)]
     verb: Option<StorageVerb>,
+    /// Look at everything now, rather than say what was found last
+    #[arg(long)]
+    now: bool,
     #[command(flatten)]
     show: ShowArgs,
 }
@@ -75,7 +82,7 @@ pub(crate) async fn storage(args: StorageArgs) -> anyhow::Result<ExitCode> {
         return gc(args).await;
     }
     let client = args.show.connect.client()?;
-    let view: StorageView = client.get("/v1/storage", &()).await?;
+    let view: StorageView = client.get("/v1/storage", &[("now", args.now)]).await?;
     if args.show.json {
         print_json(&view)?;
     } else {
@@ -197,10 +204,24 @@ fn render(view: &StorageView, now: DateTime<Utc>) -> String {
     let rows = rows
         .into_iter()
         .map(|(what, amount, kept)| vec![what.to_owned(), amount.files.to_string(), size(amount.bytes), kept]);
-    let mut text = format!("store {}\n\n{}", view.store, table(&columns, rows.collect()));
+    let (age, table) = (age(view, now).unwrap_or_default(), table(&columns, rows.collect()));
+    let mut text = format!("store {}{age}\n\n{table}", view.store);
     text.push_str(&unused(view, now));
     text.push_str(&largest(view));
     text
+}
+
+/// How old what is said is, where it is not of now.
+fn age(view: &StorageView, now: DateTime<Utc>) -> Option<String> {
+    let old = now.signed_duration_since(view.looked_at).to_std().unwrap_or_default();
+    (old >= OF_NOW || view.events_since > 0).then(|| {
+        let since = match view.events_since {
+            1 => "1 event".to_owned(),
+            many => format!("{many} events"),
+        };
+        let ago = ago(view.looked_at, now);
+        format!("\nas it was found {ago}, and {since} in the log before now; `rgrid storage --now` looks again")
+    })
 }
 
 /// Of what nothing refers to, what goes when.

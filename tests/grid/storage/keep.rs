@@ -70,7 +70,7 @@ async fn without_a_list_nothing_goes_and_the_pass_says_which() -> Result<()> {
         Ok(marks.unused().all(|(_, since)| since < due))
     })
     .await?;
-    let storage = problem(api.get("/v1/storage").await?, StatusCode::INTERNAL_SERVER_ERROR).await?;
+    let storage = problem(api.get("/v1/storage?now=true").await?, StatusCode::INTERNAL_SERVER_ERROR).await?;
     ensure!(storage.contains(&manifest.to_string()), "{storage}");
     ensure!(api.files().await?.has(&loose).await?);
     // Put back, it lets the pass go on.

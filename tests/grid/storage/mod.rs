@@ -1,5 +1,6 @@
 //! What is kept, what goes, and that nothing goes which somebody needs.
 
+mod checkpoint;
 mod collect;
 mod direct;
 mod inprocess;

@@ -21,8 +21,14 @@ async fn what_a_job_made_is_shown_expires_and_goes_and_its_log_stays() -> Result
     let short = here.rgrid(&["run", "-d", "--keep-outputs", "1s", "s.py", "in.txt"])?.line()?;
     grid.ended(&kept).await?;
     grid.ended(&short).await?;
-    let shown = here.rgrid(&["storage"])?.line()?;
+    let before = here.rgrid(&["storage"])?.line()?;
+    for words in ["as it was found", "events in the log before now", "rgrid storage --now"] {
+        ensure!(before.contains(words), "{words}: {before}");
+    }
+    ensure!(!before.contains(&kept), "{before}");
+    let shown = here.rgrid(&["storage", "--now"])?.line()?;
     ensure!(shown.contains(&kept) && shown.contains(&short), "{shown}");
+    ensure!(!shown.contains("as it was found"), "{shown}");
     let view = here.rgrid(&["storage", "--json"])?.json()?;
     assert_eq!(view["uses"]["ended_inputs"]["files"], 2, "{view}");
 

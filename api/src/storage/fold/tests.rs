@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use bus::{
     envelope::{Actor, Envelope},
     ids::{Attempt, SessionId, default_token},
@@ -9,6 +11,7 @@ use bus::{
 };
 
 use super::*;
+use crate::storage::keeping::Keeping;
 
 const NOW: i64 = 1_000_000;
 
@@ -22,6 +25,7 @@ fn digest(text: &str) -> Digest {
 
 struct Log {
     fold: Fold,
+    at: Moment,
     sequence: u64,
     job: JobId,
     session: SessionId,
@@ -37,7 +41,8 @@ impl Log {
             despite_lost: false,
         };
         Self {
-            fold: Fold::new(keeping, time(NOW)),
+            fold: Fold::default(),
+            at: Moment { keeping, now: time(NOW) },
             sequence: 0,
             job: JobId::new(),
             session: SessionId::new(),
@@ -102,7 +107,7 @@ impl Log {
     }
 
     fn ended(&self) -> usize {
-        self.fold.ended.len()
+        self.fold.ended(&self.at).count()
     }
 }
 
@@ -128,12 +133,12 @@ fn spec() -> JobSpec {
 
 #[test]
 fn inputs_are_in_use_until_the_end_and_kept_for_a_time_after_it() {
-    for (ended, kept) in [(NOW - 50, 1), (NOW - 150, 0)] {
+    for (ended, kept) in [(NOW - 50, 2), (NOW - 150, 0)] {
         let mut log = Log::new(100, None);
         log.submit(NOW - 900);
         assert_eq!(log.live(), HashSet::from([digest("input"), digest("tree")]));
         assert_eq!(
-            log.fold.live().filter_map(|inputs| inputs.tree).collect::<Vec<_>>(),
+            log.fold.live().flat_map(|inputs| inputs.trees.to_vec()).collect::<Vec<_>>(),
             [digest("tree")]
         );
         assert_eq!(log.fold.oldest_claim(), None);
@@ -141,6 +146,8 @@ fn inputs_are_in_use_until_the_end_and_kept_for_a_time_after_it() {
         assert_eq!(log.fold.oldest_claim(), Some((log.job, time(NOW - 800))));
         log.finish(ended, None);
         assert_eq!((log.live().len(), log.ended(), log.fold.oldest_claim()), (0, kept, None), "{ended}");
+        let trees = log.fold.ended(&log.at).filter(|(_, tree)| *tree);
+        assert_eq!(trees.map(|(digest, _)| digest).collect::<Vec<_>>(), vec![digest("tree"); kept / 2]);
     }
 }
 
@@ -164,7 +171,7 @@ fn outputs_are_kept_as_the_job_or_the_grid_says_and_those_of_a_failed_try_not_at
         log.finish(ended, retried);
         let left = log.fold.left[0];
         assert_eq!((left.manifest, left.log), (digest("manifest"), 3));
-        assert_eq!(log.fold.keeps(&left), keeps, "{grid:?} {own:?} {ended} {retried:?}");
+        assert_eq!(log.fold.keeps(&left, &log.at), keeps, "{grid:?} {own:?} {ended} {retried:?}");
         assert_eq!(log.live().is_empty(), retried.is_none());
     }
 }
@@ -244,3 +251,108 @@ fn a_hash_is_found_wherever_it_stands_and_nothing_else_is() {
     assert_eq!(digests_in(&[b'a'; 65]).count(), 0);
     assert_eq!(digests_in(&[b'g'; 64]).count(), 0);
 }
+
+#[test]
+fn an_event_that_changes_nothing_takes_nothing_off_a_job() {
+    let mut log = Log::new(0, None);
+    log.submit(NOW - 10);
+    let spec = Box::new(Submitted {
+        spec: JobSpec::new(vec!["other".to_owned()]),
+    });
+    log.say(NOW - 9, &Actor::Api, JobEvent::Submitted(spec));
+    assert_eq!(log.live(), HashSet::from([digest("input"), digest("tree")]));
+}
+
+#[test]
+fn what_is_forgotten_is_known_to_be() {
+    let mut log = Log::new(100, None);
+    log.submit(NOW - 900);
+    log.claim(NOW - 800);
+    log.finish(NOW - 150, None);
+    let at = |seconds: u64| Moment {
+        keeping: Keeping {
+            inputs: Duration::from_secs(seconds),
+            ..log.at.keeping
+        },
+        ..log.at
+    };
+    let longer = at(200);
+    assert!(log.fold.suffices(&longer) && log.fold.ended(&longer).count() == 2);
+    log.fold.forget(log.at.inputs_horizon());
+    assert!(log.fold.suffices(&log.at) && log.fold.suffices(&at(0)));
+    assert!(!log.fold.suffices(&longer), "what would be kept so long is not there any more");
+    assert!(!log.fold.suffices(&at(u64::MAX)));
+    let again = read_back(&log.fold);
+    assert!(!again.suffices(&longer) && again.suffices(&log.at));
+}
+
+fn text(fold: &Fold) -> Vec<u8> {
+    let mut text = Vec::new();
+    fold.write(&mut text).expect("memory");
+    text
+}
+
+fn read_back(fold: &Fold) -> Fold {
+    Fold::read(&text(fold)[..]).expect("it is whole")
+}
+
+/// A log that holds every kind of event, one in a line: its sequence, its subject, and the event.
+const EVERY_KIND: &str = include_str!("../../../../watcher/fixtures/log.txt");
+
+#[test]
+fn wherever_a_checkpoint_was_taken_the_rest_makes_the_same_of_it() {
+    let mut lines: Vec<(String, String)> = EVERY_KIND
+        .lines()
+        .filter_map(|line| line.split_once(' ')?.1.split_once(' '))
+        .map(|(subject, event)| (subject.to_owned(), event.to_owned()))
+        .collect();
+    // Jobs of its own name contents; they are mixed in.
+    let name = |n: usize| format!(r#"{{"x":"{}"}}"#, digest(&n.to_string()));
+    for (n, line) in lines.clone().into_iter().enumerate().rev() {
+        let (subject, event) = line;
+        let named = event.replacen(r#""command":["true"]"#, &format!(r#""command":["{}"]"#, digest(&n.to_string())), 1);
+        lines[n] = (subject, named);
+        lines.insert(n, (format!("rgrid.evt.sys.thing.{}", n % 5), name(n)));
+        lines.insert(n, ("rgrid.evt.sys.worker.a".to_owned(), name(n + 1_000)));
+    }
+    let take = |fold: &mut Fold, from: usize, to: usize| {
+        for (n, (subject, event)) in lines.iter().enumerate().take(to).skip(from) {
+            fold.take(subject, n as u64 + 1, event.as_bytes(), time(n as i64));
+        }
+    };
+    let mut whole = Fold::default();
+    take(&mut whole, 0, lines.len());
+    assert!(
+        whole.live.len() > 2 && whole.ended.len() > 3 && whole.named.len() == 5 && whole.odd.len() > 9,
+        "{whole:?}"
+    );
+    for cut in 0..=lines.len() {
+        let mut fold = Fold::default();
+        take(&mut fold, 0, cut);
+        let mut fold = read_back(&fold);
+        take(&mut fold, cut, lines.len());
+        assert_eq!(String::from_utf8(text(&fold)), String::from_utf8(text(&whole)), "cut at {cut}");
+    }
+}
+
+#[test]
+fn a_text_that_is_not_whole_is_not_read() {
+    let mut log = Log::new(100, None);
+    log.submit(NOW - 900);
+    log.claim(NOW - 800);
+    log.finish(NOW - 150, Some(5));
+    let text = text(&log.fold);
+    let lines: Vec<&[u8]> = text.split_inclusive(|byte| *byte == b'\n').collect();
+    assert!(lines.len() > 4);
+    for n in 0..lines.len() {
+        assert!(Fold::read(&lines[..n].concat()[..]).is_err(), "it ends before line {n}");
+        let without = [&lines[..n], &lines[n + 1..]].concat().concat();
+        assert!(Fold::read(&without[..]).is_err(), "without line {n}");
+        let twice = [&lines[..=n], &lines[n..]].concat().concat();
+        assert!(Fold::read(&twice[..]).is_err(), "line {n} twice");
+    }
+    let other = String::from_utf8(text).expect("text").replace(",0,true]}", ",9,true]}");
+    assert!(Fold::read(other.as_bytes()).is_err(), "a term that is not there");
+}
+
+mod against_the_job;

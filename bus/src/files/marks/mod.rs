@@ -12,6 +12,7 @@
 //! log; what is on its way out is told to be absent, and is put again when it is gone.
 
 mod lease;
+mod noted;
 mod shard;
 #[cfg(test)]
 mod tests;

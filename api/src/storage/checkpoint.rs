@@ -1,0 +1,117 @@
+//! The fold of the log as a pass left it, kept in the store, so that the next one reads only what came after it.
+//!
+//! It is an input to deletion: what it lacks is removed. So it is used only if it is signed, and of this program ([`super::signed`]), and if
+//! the log that is read is the one that it was made of; and the log must be whole, as without it ([`bus::stream::whole`]). In every other
+//! case the log is read from its beginning.
+
+use std::{
+    io::{BufReader, BufWriter},
+    sync::Arc,
+};
+
+use bus::{files::Files, ids::Digest, stream::inspect};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    fold::Fold,
+    keeping::Moment,
+    signed::{self, Signed},
+};
+use crate::auth::Key;
+
+/// Where it stands in the store. There is one: each takes the place of the last.
+const NAME: &str = "collector/checkpoint";
+
+/// What a checkpoint says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Place {
+    /// When it was made; for people.
+    at: DateTime<Utc>,
+    /// When the log was made, in nanoseconds since 1970.
+    log_made: String,
+    /// The last event that it is the fold of, and what stands there.
+    sequence: u64,
+    event: Digest,
+}
+
+/// Why a checkpoint is not used, or not kept.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    #[error(transparent)]
+    Signed(#[from] signed::Error),
+    #[error("it is of another log, or of what was lost of this one: another event, or none, stands at sequence {0}")]
+    OtherLog(u64),
+    #[error("it has forgotten inputs that are to be kept still")]
+    Forgotten,
+    #[error("the log does not say what stands there")]
+    Log(#[source] bus::stream::setup::Error),
+    #[error("it could not be worked on to its end")]
+    Cancelled,
+}
+
+/// Where checkpoints are kept, and what is checked of them.
+#[derive(Clone, Copy)]
+pub(super) struct Checkpoints<'a> {
+    pub(super) js: &'a async_nats::jetstream::Context,
+    pub(super) files: &'a Files,
+    pub(super) key: Key,
+    /// When the log was made, in nanoseconds since 1970.
+    pub(super) log_made: i128,
+}
+
+impl Checkpoints<'_> {
+    /// The fold of the log up to a sequence, if one is kept that holds for this log, whose `last` sequence this is, and at this moment.
+    pub(super) async fn load(&self, at: &Moment, last: u64) -> Result<(Fold, u64), Error> {
+        let (place, body) = self.kept().load::<Place>().await?;
+        let is_of_it = place.log_made == self.log_made.to_string() && place.sequence <= last;
+        if !is_of_it || self.event(place.sequence).await? != Some(place.event) {
+            return Err(Error::OtherLog(place.sequence));
+        }
+        let fold = tokio::task::spawn_blocking(move || unpacked(&body)).await;
+        let fold = fold.map_err(|_| Error::Cancelled)??;
+        if !fold.suffices(at) {
+            return Err(Error::Forgotten);
+        }
+        Ok((fold, place.sequence))
+    }
+
+    /// Keeps the fold of the log up to a sequence.
+    pub(super) async fn save(&self, fold: Arc<Fold>, sequence: u64) -> Result<(), Error> {
+        let place = Place {
+            at: Utc::now(),
+            log_made: self.log_made.to_string(),
+            sequence,
+            event: self.event(sequence).await?.ok_or(Error::OtherLog(sequence))?,
+        };
+        let body = tokio::task::spawn_blocking(move || packed(&fold)).await;
+        let body = body.map_err(|_| Error::Cancelled)??;
+        Ok(self.kept().save(&place, body).await?)
+    }
+
+    const fn kept(&self) -> Signed<'_> {
+        Signed {
+            files: self.files,
+            key: self.key,
+            name: NAME,
+        }
+    }
+
+    async fn event(&self, sequence: u64) -> Result<Option<Digest>, Error> {
+        inspect::fingerprint_at(self.js, sequence).await.map_err(Error::Log)
+    }
+}
+
+fn unpacked(body: &[u8]) -> Result<Fold, signed::Error> {
+    let damaged = |error: std::io::Error| signed::Error::Damaged(error.to_string());
+    let text = zstd::stream::read::Decoder::new(body).map_err(damaged)?;
+    Fold::read(BufReader::new(text)).map_err(damaged)
+}
+
+fn packed(fold: &Fold) -> Result<Vec<u8>, signed::Error> {
+    let damaged = |error: std::io::Error| signed::Error::Damaged(error.to_string());
+    let mut text = BufWriter::new(zstd::stream::write::Encoder::new(Vec::new(), 1).map_err(damaged)?);
+    fold.write(&mut text).map_err(damaged)?;
+    let text = text.into_inner().map_err(|error| damaged(error.into_error()))?;
+    text.finish().map_err(damaged)
+}

@@ -1,0 +1,100 @@
+//! What of a job decides what its next event means. A [`Job`] takes a kilobyte; a million may wait.
+
+use bus::{
+    ids::{Attempt, JobId, SessionId, WorkerId, default_token},
+    job::{AttemptRecord, Job, Phase},
+    spec::JobSpec,
+};
+use chrono::DateTime;
+use serde::{Deserialize, Serialize};
+
+/// Where a job stands that has not ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Standing {
+    stage: Stage,
+    /// Whether a user has asked for its end.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    cancelled: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Stage {
+    Held,
+    Queued(Attempt),
+    Claimed(Attempt, Option<Box<Holder>>),
+    Running(Attempt, Option<Box<Holder>>),
+    Retrying(Attempt),
+}
+
+/// Who may speak of an attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Holder {
+    worker: WorkerId,
+    session: SessionId,
+}
+
+impl Standing {
+    /// Where a job stands; nothing where it has ended.
+    pub(super) fn of(job: &Job) -> Option<Self> {
+        let holder = || {
+            let live = job.live_attempt()?;
+            Some(Box::new(Holder {
+                worker: live.worker.clone(),
+                session: live.session,
+            }))
+        };
+        let stage = match job.phase {
+            Phase::Held { .. } => Stage::Held,
+            Phase::Queued { next } => Stage::Queued(next),
+            Phase::Claimed { attempt } => Stage::Claimed(attempt, holder()),
+            Phase::Running { attempt } => Stage::Running(attempt, holder()),
+            Phase::Retrying { next, .. } => Stage::Retrying(next),
+            Phase::Ended(_) => return None,
+        };
+        Some(Self {
+            stage,
+            cancelled: job.cancel_requested.is_some(),
+        })
+    }
+
+    /// A job that takes every event as the one takes it that stands so. Nothing else in it is true.
+    pub(super) fn job(self, id: JobId) -> Job {
+        let never = DateTime::UNIX_EPOCH;
+        let (phase, holder) = match self.stage {
+            Stage::Held => (Phase::Held { until: None }, None),
+            Stage::Queued(next) => (Phase::Queued { next }, None),
+            Stage::Claimed(attempt, holder) => (Phase::Claimed { attempt }, holder.map(|holder| (attempt, holder))),
+            Stage::Running(attempt, holder) => (Phase::Running { attempt }, holder.map(|holder| (attempt, holder))),
+            Stage::Retrying(next) => (Phase::Retrying { next, due: never }, None),
+        };
+        let attempts = holder.map(|(number, holder)| AttemptRecord {
+            number,
+            worker: holder.worker,
+            session: holder.session,
+            claimed_at: never,
+            started_at: None,
+            executor: None,
+            environment: None,
+            ended_at: None,
+            end: None,
+        });
+        Job {
+            id,
+            namespace: default_token(),
+            spec: JobSpec::new(Vec::new()),
+            submitted_at: never,
+            cancel_requested: self.cancelled.then_some((never, None)),
+            phase,
+            ready_at: never,
+            deadline: None,
+            failures: 0,
+            losses: 0,
+            attempts: attempts.into_iter().collect(),
+            ended_at: None,
+            sequence: 0,
+        }
+    }
+}
