@@ -78,8 +78,9 @@ async fn a_read_under_way_while_the_server_restarts_is_answered_as_soon_as_it_is
     let asked = || statistics.out_messages.load(Ordering::Relaxed);
     server.freeze()?;
     let before = asked();
-    let of_a_job = tokio::spawn(async move { read::job(&js, job).await });
-    let behind = tokio::spawn(async move { replay::piece(&client, EVENTS, "rgrid.evt.>", 0, 10).await });
+    let tasks = TaskTracker::new();
+    let of_a_job = tasks.spawn(async move { read::job(&js, job).await });
+    let behind = tasks.spawn(async move { replay::piece(&client, EVENTS, "rgrid.evt.>", 0, 10).await });
     let both = async || Ok((asked() >= before + 2).then_some(()));
     eventually("both are asked", Duration::from_secs(10), both).await?;
     server.restart().await?;
