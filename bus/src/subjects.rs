@@ -9,6 +9,7 @@
 //! rgrid.evt.sys.image.<name>                       events of an image that the grid keeps; a `.` of its name is a `=`
 //! rgrid.fact.…                                     all of these again, once they are stored
 //! rgrid.hb.<worker>                                a worker's last beat
+//! rgrid.equipment.<worker>                         what a worker has to run scripts by
 //! rgrid.log.<ns>.<job>.<attempt>                   what an attempt prints, as frames
 //! rgrid.submit.<ns>.<queue>                        submissions by any service
 //! rgrid.refused.<ns>                               what was not accepted, and why
@@ -59,6 +60,8 @@ const WATCHER: &str = "watcher_";
 /// What stored events' subjects begin with; `rgrid.fact` is what their republished ones begin with.
 const EVENT_PREFIX: &str = "rgrid.evt.";
 const FACT_PREFIX: &str = "rgrid.fact.";
+/// What the subjects begin with on which workers say what they have.
+const EQUIPMENT_PREFIX: &str = "rgrid.equipment.";
 /// Stands where a namespace does, for events of the grid itself.
 const SYSTEM: &str = "sys";
 
@@ -156,6 +159,18 @@ pub fn watcher_beat(watcher: SessionId) -> String {
 #[must_use]
 pub fn is_watcher(token: &str) -> bool {
     token.starts_with(WATCHER)
+}
+
+/// Where a worker says what it has to run scripts by.
+#[must_use]
+pub fn equipment(worker: &WorkerId) -> String {
+    format!("{EQUIPMENT_PREFIX}{worker}")
+}
+
+/// The worker that says what it has on this subject.
+#[must_use]
+pub fn parse_equipment(subject: &str) -> Option<WorkerId> {
+    subject.strip_prefix(EQUIPMENT_PREFIX)?.parse().ok()
 }
 
 /// The token of whoever beats on this subject.
@@ -306,6 +321,7 @@ mod tests {
             batch: id,
         };
         assert_eq!(EventSubject::parse(&batch(&namespace, id)), Some(of_batch));
+        assert_eq!(parse_equipment(&equipment(&namespace)), Some(namespace.clone()));
         assert_eq!(parse_submit(&submit(&namespace, &namespace)), Some((namespace.clone(), namespace)));
     }
 
@@ -319,6 +335,7 @@ mod tests {
 
     #[test]
     fn a_foreign_subject_is_nothing_and_not_a_guess() {
+        assert_eq!(parse_equipment("rgrid.equipment.a.b"), None);
         for subject in [
             "rgrid.evt.x.job.not-an-id.by.api",
             "rgrid.evt.x.worker.w",

@@ -32,7 +32,7 @@ pub enum WorkerEvent {
     Cordoned(Cordoned),
     /// An operator lets it take work again.
     Uncordoned(Uncordoned),
-    /// Its runner says what it can run scripts by.
+    /// Its runner, of an earlier version, says what it can run scripts by.
     Equipped(Equipped),
 }
 
@@ -109,7 +109,8 @@ pub struct Cordoned {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Uncordoned {}
 
-/// `worker.equipped.v1`: what it can run scripts by, all of it; said once a session is registered, and when it changes.
+/// What a worker can run scripts by, all of it. The data of `worker.equipped.v1`, which earlier runners appended to the log at each change;
+/// now they say it as [`CurrentEquipment`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Equipped {
     /// The session that says so.
@@ -134,6 +135,26 @@ pub struct Equipment {
     /// The images for it: the first that is there is used, and the last is pulled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<String>,
+}
+
+/// What a worker can run scripts by, on `rgrid.equipment.<worker>`: said once it is registered, when it changes, and each hour. Only
+/// the last word of each worker is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CurrentEquipment {
+    /// When the session was registered (`time` of that `worker.registered.v1`). What is said of one registration says nothing of the
+    /// next, not even where the session is the same one: a runner of another version may have come.
+    pub registered_at: DateTime<Utc>,
+    /// What it has.
+    #[serde(flatten)]
+    pub equipped: Equipped,
+}
+
+impl CurrentEquipment {
+    /// After how long it is said again, though nothing changed: whoever purges the stream, or speaks for a worker after its session, is
+    /// put right by then.
+    pub const AGAIN_AFTER: Duration = Duration::from_secs(3_600);
+    /// For how long it is kept, by the definition of its stream.
+    pub const KEPT: Duration = Duration::from_secs(7 * 24 * 3_600);
 }
 
 impl Event for WorkerEvent {
@@ -227,5 +248,22 @@ impl Beat {
     pub fn next(&self) -> Duration {
         let said = self.next_ms.map_or(Self::PERIOD, |next| Duration::from_millis(next.into()));
         said.clamp(Self::PERIOD, Self::IDLE_PERIOD)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Its stream outlives versions: what one wrote, another reads.
+    #[test]
+    fn what_a_worker_has_is_read_as_it_was_written() -> Result<(), serde_json::Error> {
+        let text = r#"{"registered_at":"2026-01-15T10:20:30.123456Z","session":"01890a5d-ac96-774b-bcce-b302099a8057","runtimes":{"python":{"versions":["3.11.2"],"images":["python:3-slim"]}},"images":{"python:3-slim":"sha256:3e"},"platform":"linux/amd64"}"#;
+        let current: CurrentEquipment = serde_json::from_str(text)?;
+        assert_eq!(serde_json::to_string(&current)?, text);
+        let bare = r#"{"registered_at":"2026-01-15T10:20:30.123456Z","session":"01890a5d-ac96-774b-bcce-b302099a8057"}"#;
+        let current: CurrentEquipment = serde_json::from_str(&bare.replace('}', r#","of_a_newer_version":1}"#))?;
+        assert_eq!(serde_json::to_string(&current)?, bare);
+        Ok(())
     }
 }

@@ -9,6 +9,7 @@
 
 mod batches;
 mod config;
+mod equipment;
 mod error;
 mod heartbeats;
 mod manifests;

@@ -3,7 +3,7 @@
 //! 1. A schema of its own gets the same tables, without the readers' indexes, and the log is folded into them in large batches, up to
 //!    where the live ones are.
 //! 2. A snapshot of the live tables says which event they show. The new ones are folded up to the very same, and each row is compared.
-//! 3. The indexes are made, and statistics gathered.
+//! 3. The indexes are made, and statistics gathered. What is no fold of the log, but a cache, is filled from where it comes from.
 //! 4. What happened meanwhile is folded, and the rows that it touched are compared with another snapshot, until little is left.
 //! 5. The live checkpoint is locked: a running projector waits. The rest is folded and compared; the old tables go, the new ones take
 //!    their place, and the checkpoint's generation is counted up, in one transaction. A running projector notices, forgets what it
@@ -25,7 +25,7 @@ use self::{
     connection::{connect, lock},
 };
 use crate::{
-    Config, Error,
+    Config, Error, equipment,
     manifests::Manifests,
     project::Item,
     run::{Projector, lasting},
@@ -237,6 +237,8 @@ impl Rebuild {
         self.compare().await?;
         self.go_beyond().await?;
         tables::finish(&mut self.new, indexes).await.map_err(failed("make the indexes"))?;
+        let Projector { js, store, .. } = &self.front.projector;
+        equipment::fill(js, store).await;
         self.insist().await?;
         info!("swapped the rebuilt tables in at sequence {}", self.front.at);
         let comparable = self.comparing != Comparing::Never;

@@ -87,7 +87,7 @@ pub(crate) struct WorkerRow {
     /// Until when its session may be silent, because its runner restarts.
     pub(crate) restarting_until: Option<DateTime<Utc>>,
     pub(crate) cordon: Option<Cordon>,
-    /// What its session can run scripts by.
+    /// What its session can run scripts by, where its runner says that in the log, as earlier versions did.
     pub(crate) equipment: Option<String>,
     pub(crate) sequence: u64,
 }
@@ -310,7 +310,7 @@ impl WorkerRow {
             WorkerEvent::Equipped(event) => {
                 let mut row = worker?.clone();
                 if row.session == event.session {
-                    row.equipment = Some(json(&equipment(event)));
+                    row.equipment = Some(equipment(event));
                 }
                 row.sequence = recorded.sequence;
                 Some(row)
@@ -354,7 +354,7 @@ pub(crate) fn integer(number: u32) -> i32 {
 }
 
 /// What a worker has, as `jsonb` takes it: without NUL, and without the session, which is the row's.
-fn equipment(event: &Equipped) -> serde_json::Value {
+pub(crate) fn equipment(event: &Equipped) -> String {
     let cleaned = |texts: &[String]| texts.iter().map(|one| text(one)).collect::<Vec<_>>();
     let runtimes: BTreeMap<_, _> = event
         .runtimes
@@ -366,7 +366,7 @@ fn equipment(event: &Equipped) -> serde_json::Value {
             )
         })
         .collect();
-    serde_json::json!({ "runtimes": runtimes, "images": clean(&event.images), "platform": event.platform.as_deref().map(text) })
+    json(&serde_json::json!({ "runtimes": runtimes, "images": clean(&event.images), "platform": event.platform.as_deref().map(text) }))
 }
 
 /// Marks that `jsonb` takes: without NUL.

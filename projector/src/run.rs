@@ -8,7 +8,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info, warn};
 
 use crate::{
-    Config, Error, heartbeats,
+    Config, Error, equipment, heartbeats,
     manifests::Manifests,
     project::{Changes, Fold, Item, REMEMBERED, chain},
     rows::Skipped,
@@ -35,8 +35,9 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
         return Ok(());
     }
     let tasks = TaskTracker::new();
-    let stop_beats = stop.child_token();
-    tasks.spawn(heartbeats::keep(bus.js.clone(), store.clone(), stop_beats.clone()));
+    let stop_caches = stop.child_token();
+    tasks.spawn(heartbeats::keep(bus.js.clone(), store.clone(), stop_caches.clone()));
+    tasks.spawn(equipment::keep(bus.js.clone(), store.clone(), stop_caches.clone()));
     let projector = Projector {
         store,
         manifests: Manifests::new(files, bus.js.clone()),
@@ -45,7 +46,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
         stop,
     };
     let result = projector.until(None, &mut |_| {}).await;
-    stop_beats.cancel();
+    stop_caches.cancel();
     tasks.close();
     tasks.wait().await;
     result

@@ -1,21 +1,31 @@
-//! What a worker can run scripts by: kept as the deployment wants it, looked through, and said in the log.
+//! What a worker can run scripts by: kept as the deployment wants it, looked through, and said on a stream that keeps the last word of
+//! each worker. It is not said in the log, which would keep every word for ever (decision 0014).
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use bus::{
     runtimes::RuntimesSet,
-    stream::{read, sys},
-    worker::{Equipment, Equipped, WorkerEvent},
+    stream::{EQUIPMENT, read, sys},
+    subjects,
+    worker::{CurrentEquipment, Equipment, Equipped},
 };
+use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
-use crate::{attempt::Context, presence};
+use crate::attempt::Context;
 
 /// How often it is looked through what there is, where nothing says that it changed.
 const LOOK: Duration = Duration::from_secs(60);
 /// The pause after which what could not be said is said again.
 const AGAIN: Duration = Duration::from_secs(5);
+/// How often it must turn out that the stream is missing before the operator is told.
+const MISSING: u32 = 2;
 /// The most images that are told of: those of the runtimes first.
 const IMAGES_MAX: usize = 200;
 
@@ -29,8 +39,9 @@ pub(crate) async fn learn(context: &Context) -> Result<RuntimesSet, read::Error>
     Ok(set)
 }
 
-/// Keeps the runtimes as the deployment has them, and the log informed of what this worker has of them, for as long as it is polled.
-pub(crate) async fn keep(context: Arc<Context>) {
+/// Keeps the runtimes as the deployment has them, and says what this worker has of them, for as long as it is polled. Its session was
+/// registered at this time.
+pub(crate) async fn keep(context: Arc<Context>, registered_at: DateTime<Utc>) {
     let first = match learn(&context).await {
         Ok(set) => set,
         Err(error) => {
@@ -39,23 +50,30 @@ pub(crate) async fn keep(context: Arc<Context>) {
         }
     };
     let (known, seen) = watch::channel(Arc::new(first));
-    tokio::join!(sys::keep_runtimes(&context.js, &known), tell(&context, seen));
+    tokio::join!(sys::keep_runtimes(&context.js, &known), tell(&context, registered_at, seen));
 }
 
-async fn tell(context: &Context, mut seen: watch::Receiver<Arc<RuntimesSet>>) {
-    let mut said = None;
+async fn tell(context: &Context, registered_at: DateTime<Utc>, mut seen: watch::Receiver<Arc<RuntimesSet>>) {
+    let (mut said, mut missed) = (None, 0_u32);
     loop {
         let set = Arc::clone(&seen.borrow_and_update());
         context.executors.runtimes.deployed(&set);
         let equipped = stock(context).await;
         let mut pause = LOOK;
-        if said.as_ref() != Some(&equipped) {
-            let event = WorkerEvent::Equipped(equipped.clone());
-            match presence::announce(&context.log, &context.worker, event).await {
-                Ok(_) => said = Some(equipped),
+        if is_due(said.as_ref(), &equipped, Instant::now()) {
+            match say(context, registered_at, equipped.clone()).await {
+                Ok(()) => (said, missed) = (Some((Instant::now(), equipped)), 0),
                 Err(error) => {
-                    debug!("could not say what this worker has: {}", crate::stage::chain(&error));
                     pause = AGAIN;
+                    // A server that comes up says so too, for a moment.
+                    missed += u32::from(error.kind() == PublishErrorKind::StreamNotFound);
+                    if missed == MISSING {
+                        warn!(
+                            "nobody keeps what this worker has to run scripts by, so `rgrid runtimes` does not show it: there is no stream \
+                             {EQUIPMENT}; make room on the disk of nats-server, and restart a service, which makes the stream"
+                        );
+                    }
+                    debug!("could not say what this worker has: {}", crate::stage::chain(&error));
                 }
             }
         }
@@ -65,6 +83,19 @@ async fn tell(context: &Context, mut seen: watch::Receiver<Arc<RuntimesSet>>) {
             () = tokio::time::sleep(pause) => {}
         }
     }
+}
+
+/// Whether it is to be said what there is: where it is not what was said last, or that was long ago.
+fn is_due(said: Option<&(Instant, Equipped)>, equipped: &Equipped, now: Instant) -> bool {
+    said.is_none_or(|(at, last)| last != equipped || now.saturating_duration_since(*at) >= CurrentEquipment::AGAIN_AFTER)
+}
+
+/// Says what there is, in the place of what was said before.
+async fn say(context: &Context, registered_at: DateTime<Utc>, equipped: Equipped) -> Result<(), PublishError> {
+    let current = CurrentEquipment { registered_at, equipped };
+    let payload = serde_json::to_vec(&current).map_err(|error| PublishError::with_source(PublishErrorKind::Other, error))?;
+    let stored = context.js.publish(subjects::equipment(&context.worker), payload.into()).await?;
+    stored.await.map(drop)
 }
 
 /// Looks through what there is.
@@ -96,5 +127,37 @@ async fn stock(context: &Context) -> Equipped {
         runtimes,
         images,
         platform,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bus::ids::SessionId;
+
+    use super::*;
+
+    #[test]
+    fn it_is_said_when_it_changes_and_each_hour_long_before_it_is_forgotten() {
+        let (now, one) = (
+            Instant::now(),
+            Equipped {
+                session: SessionId::new(),
+                runtimes: BTreeMap::new(),
+                images: BTreeMap::new(),
+                platform: None,
+            },
+        );
+        let other = Equipped {
+            platform: Some("linux/amd64".to_owned()),
+            ..one.clone()
+        };
+        assert!(is_due(None, &one, now));
+        let said = (now, one.clone());
+        assert!(!is_due(Some(&said), &one, now));
+        assert!(is_due(Some(&said), &other, now));
+        let hour = CurrentEquipment::AGAIN_AFTER;
+        assert!(!is_due(Some(&said), &one, now + hour - LOOK));
+        assert!(is_due(Some(&said), &one, now + hour));
+        assert!(24 * hour < CurrentEquipment::KEPT);
     }
 }

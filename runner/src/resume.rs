@@ -4,12 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use bus::{
     envelope::{Actor, Envelope},
+    ids::EventId,
     job::Recorded,
     stream::{
         append::{self, Append},
         read::{self, WorkerHistory},
     },
-    worker::{Registered, Restarting, WorkerEvent},
+    worker::{Restarting, WorkerEvent},
 };
 use chrono::{TimeDelta, Utc};
 use tracing::{info, warn};
@@ -48,7 +49,7 @@ pub(crate) enum Error {
 ///
 /// # Errors
 /// If it cannot be appended, or the log cannot be read.
-pub(crate) async fn register(context: &Context, registered: &Registered) -> Result<Option<u64>, Error> {
+pub(crate) async fn register(context: &Context, registration: &Envelope<WorkerEvent>) -> Result<Option<u64>, Error> {
     let mut unread = None;
     for _ in 0..TRIES {
         let WorkerHistory { events, last } = match read::worker(&context.js, &context.worker).await {
@@ -63,8 +64,12 @@ pub(crate) async fn register(context: &Context, registered: &Registered) -> Resu
         if !facts::is_open(&events, context.session) {
             return Ok(None);
         }
-        let envelope = Envelope::new(Actor::Worker(context.worker.clone()), WorkerEvent::Registered(registered.clone()));
-        match context.log.append(Append::worker(&context.worker, Some(last), &envelope)).await {
+        // The server may not tell a second try by the same id from a duplicate of the first, which it refused.
+        let again = Envelope {
+            id: EventId::new(),
+            ..registration.clone()
+        };
+        match context.log.append(Append::worker(&context.worker, Some(last), &again)).await {
             Err(append::Error::Conflict { .. }) => {}
             answer => return Ok(answer.map(Some)?),
         }

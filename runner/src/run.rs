@@ -3,10 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use bus::{
+    envelope::{Actor, Envelope},
     files::{self, Files, StoreUrl, marks::Marks},
     ids::SessionId,
     stream::{
-        append::{self, Log},
+        append::{self, Append, Log},
         connect,
         room::Gauge,
         setup,
@@ -275,12 +276,15 @@ async fn serve(config: &Config, context: &Arc<Context>, told: &Told, note: &mut 
         Err(error) => return Ok(Ending::Broken(crate::stage::chain(&error))),
     };
     let registered = presence::registration(config, context.session, &context.executors);
+    let registration = Envelope::new(Actor::Worker(config.worker.clone()), WorkerEvent::Registered(registered));
     let sequence = match &note {
-        None => presence::announce(&context.log, &config.worker, WorkerEvent::Registered(registered))
+        None => context
+            .log
+            .append(Append::worker(&config.worker, None, &registration))
             .await
             .map(Some)
             .map_err(Error::Register)?,
-        Some(_) => match resume::register(context, &registered).await {
+        Some(_) => match resume::register(context, &registration).await {
             Ok(sequence) => sequence,
             Err(resume::Error::Append(error)) => return Err(Error::Register(error)),
             Err(error @ resume::Error::Unread(_)) => return Ok(Ending::Broken(crate::stage::chain(&error))),
@@ -319,7 +323,11 @@ async fn serve(config: &Config, context: &Arc<Context>, told: &Told, note: &mut 
     if let Err(error) = equip::learn(context).await {
         debug!("cannot read yet which runtimes the deployment has: {error}");
     }
-    tracker.spawn(quiet.clone().run_until_cancelled_owned(equip::keep(Arc::clone(context))));
+    tracker.spawn(
+        quiet
+            .clone()
+            .run_until_cancelled_owned(equip::keep(Arc::clone(context), registration.time)),
+    );
     let heart = Heart::new(context, config, shown, pulse);
     match heart.clone().stand_in(&config.nats, quiet.clone()) {
         Ok(beats) => drop(tracker.spawn(beats)),

@@ -13,9 +13,9 @@ use bus::{
         connect::Bus,
         read, setup,
     },
-    worker::{Beat, Left, Registered, WorkerEvent},
+    worker::{Beat, CurrentEquipment, Equipped, Left, Registered, WorkerEvent},
 };
-use chrono::Utc;
+use chrono::{DateTime, SubsecRound as _, Utc};
 
 /// A connection that speaks for anybody.
 #[derive(Debug, Clone)]
@@ -90,14 +90,32 @@ pub struct Worker {
     pub id: WorkerId,
     /// Its session.
     pub session: SessionId,
+    /// When that was registered.
+    pub registered_at: DateTime<Utc>,
 }
 
 impl Worker {
     /// Begins a session.
     pub async fn register(writer: &Writer, name: &str) -> Result<Self> {
-        let (id, session) = (name.parse::<WorkerId>()?, SessionId::new());
+        let worker = Self::unregistered(writer, name)?;
+        worker.registers().await?;
+        Ok(worker)
+    }
+
+    /// One of which the log knows nothing yet.
+    pub fn unregistered(writer: &Writer, name: &str) -> Result<Self> {
+        Ok(Self {
+            writer: writer.clone(),
+            id: name.parse()?,
+            session: SessionId::new(),
+            registered_at: Utc::now().trunc_subsecs(6),
+        })
+    }
+
+    /// Registers the session; returns the event's sequence.
+    pub async fn registers(&self) -> Result<u64> {
         let registered = WorkerEvent::Registered(Registered {
-            session,
+            session: self.session,
             cpu_milli: 1_000,
             memory_bytes: 1 << 30,
             queues: vec![default_token()],
@@ -108,10 +126,43 @@ impl Worker {
             pid: 1,
             self_fence_ms: None,
         });
-        let writer = writer.clone();
-        let worker = Self { writer, id, session };
-        worker.say(registered).await?;
-        Ok(worker)
+        let envelope = Envelope {
+            time: self.registered_at,
+            ..Envelope::new(self.actor(), registered)
+        };
+        Ok(self.writer.log.append(Append::worker(&self.id, None, &envelope)).await?)
+    }
+
+    /// Registers the session again, as its runner does after a restart.
+    pub async fn registers_again(&mut self) -> Result<u64> {
+        self.registered_at = Utc::now().trunc_subsecs(6);
+        self.registers().await
+    }
+
+    /// Says that it has this image.
+    pub async fn equips(&self, image: &str) -> Result<()> {
+        let current = CurrentEquipment {
+            registered_at: self.registered_at,
+            equipped: self.equipped(image),
+        };
+        let subject = bus::subjects::equipment(&self.id);
+        let stored = self.writer.bus.js.publish(subject, serde_json::to_vec(&current)?.into()).await?;
+        stored.await.context("what a worker has was not stored")?;
+        Ok(())
+    }
+
+    /// Says so in the log, as runners of earlier versions did.
+    pub async fn equips_in_the_log(&self, image: &str) -> Result<u64> {
+        self.say(WorkerEvent::Equipped(self.equipped(image))).await
+    }
+
+    fn equipped(&self, image: &str) -> Equipped {
+        Equipped {
+            session: self.session,
+            runtimes: BTreeMap::new(),
+            images: [(image.to_owned(), "sha256:0".to_owned())].into(),
+            platform: Some("linux/amd64".to_owned()),
+        }
     }
 
     /// The same one, over another connection.
@@ -122,6 +173,7 @@ impl Worker {
             writer: Writer { bus, log },
             id: self.id.clone(),
             session: self.session,
+            registered_at: self.registered_at,
         }
     }
 

@@ -49,8 +49,11 @@ const WORKERS: &str = "SELECT w.id, w.session, w.state, w.cpu_milli, w.memory_by
      w.restarting_until, w.cordoned_at, w.cordon_reason, w.cordon_drain, w.cordon_deadline \
      FROM workers w LEFT JOIN worker_heartbeats h ON h.worker = w.id AND h.session = w.session ORDER BY w.id";
 
-/// What the live ones have of runtimes.
-const EQUIPMENT: &str = "SELECT id, executors, equipment FROM workers WHERE state = 'live' ORDER BY id";
+/// What the live ones have of runtimes: what was said of an earlier registration says nothing of this one. Runners of earlier versions
+/// say it in the log, so that it stands in `workers`; no registration has both.
+const EQUIPMENT: &str = "SELECT w.id, w.executors, COALESCE(e.equipment, w.equipment) AS equipment \
+     FROM workers w LEFT JOIN worker_equipment e ON e.worker = w.id AND e.session = w.session AND e.registered_at = w.registered_at \
+     WHERE w.state = 'live' ORDER BY w.id";
 
 #[derive(FromRow)]
 struct EquipmentRow {

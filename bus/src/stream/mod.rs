@@ -22,6 +22,8 @@ pub mod work;
 pub const EVENTS: &str = "RGRID_EVENTS";
 /// The stream of each worker's last beat.
 pub const PRESENCE: &str = "RGRID_PRESENCE";
+/// The stream of what each worker has to run scripts by, as it said last.
+pub const EQUIPMENT: &str = "RGRID_EQUIPMENT";
 /// The stream of the heartbeats of the last day.
 pub const HEARTBEATS: &str = "RGRID_HEARTBEATS";
 /// The stream of what attempts print.

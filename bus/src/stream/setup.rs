@@ -6,13 +6,13 @@ use async_nats::jetstream::{self, consumer};
 use serde_json::{Value, json};
 use tracing::{info, warn};
 
-use super::{EVENTS, INBOX, UNDELIVERABLE};
+use super::{EQUIPMENT, EVENTS, INBOX, UNDELIVERABLE};
 use crate::{ids::Queue, spec::Class, subjects};
 
 /// The definitions, in the order that they are made: a source before what is sourced from it, and last the log, which takes what the
 /// others leave.
 /// `nats stream add --config` reads the same files.
-pub(super) const DEFINITIONS: [&str; 9] = [
+pub(super) const DEFINITIONS: [&str; 10] = [
     include_str!("../../../nats/streams/RGRID_PRESENCE.json"),
     include_str!("../../../nats/streams/RGRID_HEARTBEATS.json"),
     include_str!("../../../nats/streams/RGRID_LOGS.json"),
@@ -20,6 +20,7 @@ pub(super) const DEFINITIONS: [&str; 9] = [
     include_str!("../../../nats/streams/RGRID_REFUSED.json"),
     include_str!("../../../nats/streams/RGRID_SECRETS.json"),
     include_str!("../../../nats/streams/RGRID_MARKS.json"),
+    include_str!("../../../nats/streams/RGRID_EQUIPMENT.json"),
     include_str!("../../../nats/streams/RGRID_UNDELIVERABLE.json"),
     include_str!("../../../nats/streams/RGRID_EVENTS.json"),
 ];
@@ -29,7 +30,7 @@ const TUNABLE: [&str; 5] = ["description", "max_bytes", "max_age", "num_replicas
 /// What a stream of an earlier rgrid lacks, and is given at the next start: it takes nothing from anybody.
 const GIVEN: [&str; 1] = ["allow_atomic"];
 /// Streams that a grid can do without, where the server has no room for them.
-const DISPENSABLE: [&str; 1] = [UNDELIVERABLE];
+const DISPENSABLE: [&str; 2] = [EQUIPMENT, UNDELIVERABLE];
 /// The smallest bound that a stream is made with where the disk does not allow the defined one.
 const LEAST_BYTES: u64 = 16 << 20;
 /// What the server answers when a stream's bound is more than it may still store (`JSStorageResourcesExceededErr`,

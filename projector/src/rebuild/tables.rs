@@ -8,8 +8,9 @@ use tracing::warn;
 use super::{SCHEMA, Table, failed};
 use crate::Error;
 
-/// Swapped, and not compared: a cache.
+/// Swapped, and not compared: caches.
 const HEARTBEATS: &str = "worker_heartbeats";
+const EQUIPMENT: &str = "worker_equipment";
 /// What is swapped and compared. The checkpoint stays.
 pub(super) const TABLES: [&str; 6] = ["jobs", "batches", "attempts", "artifacts", "workers", "projection_skipped"];
 /// Where the old tables go, until they are dropped.
@@ -19,7 +20,7 @@ const CALM_MS: u32 = 3_000;
 
 /// All that is swapped. The heartbeats first: they refer to the workers, and readers of both do not meet us crosswise.
 fn swapped() -> impl Iterator<Item = &'static str> {
-    std::iter::once(HEARTBEATS).chain(TABLES)
+    [HEARTBEATS, EQUIPMENT].into_iter().chain(TABLES)
 }
 
 /// Removes what a rebuild made and no longer needs, or an earlier one left behind.
@@ -111,6 +112,15 @@ pub(super) async fn swap(transaction: &mut PgTransaction<'_>, patience: Duration
         statements += &format!(
             "INSERT INTO {SCHEMA}.{HEARTBEATS}
                  SELECT h.* FROM {HEARTBEATS} h WHERE EXISTS (SELECT FROM {SCHEMA}.workers w WHERE w.id = h.worker);"
+        );
+    }
+    if present.contains(&EQUIPMENT) {
+        // A running projector may know more than what the new table was filled with, and would not write it once more.
+        statements += &format!(
+            "INSERT INTO {SCHEMA}.{EQUIPMENT} AS filled SELECT * FROM {EQUIPMENT}
+                 ON CONFLICT (worker) DO UPDATE SET (session, registered_at, said_at, equipment)
+                     = (EXCLUDED.session, EXCLUDED.registered_at, EXCLUDED.said_at, EXCLUDED.equipment)
+                 WHERE EXCLUDED.said_at > filled.said_at;"
         );
     }
     // The old ones are only moved: to remove a million rows from the disk takes its time, and readers wait for this here.

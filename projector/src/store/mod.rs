@@ -17,8 +17,8 @@ static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 
 /// How long a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// One for the events, one for the heartbeats.
-const CONNECTIONS: u32 = 2;
+/// One for the events, one for the heartbeats, one for what workers have.
+const CONNECTIONS: u32 = 3;
 
 /// Why a batch was not written.
 #[derive(Debug, thiserror::Error)]
@@ -41,8 +41,8 @@ pub(crate) enum Error {
 }
 
 impl Error {
-    /// Sorts what Postgres said by what it means for a batch.
-    fn writing(error: sqlx::Error) -> Self {
+    /// Sorts what Postgres said by what it means for what was to be written.
+    pub(crate) fn writing(error: sqlx::Error) -> Self {
         let Some(answer) = error.as_database_error() else {
             return Self::Away(error);
         };

@@ -1,7 +1,7 @@
 use anyhow::{Result, ensure};
 use async_nats::jetstream::stream;
 use bus::stream::{
-    EVENTS, UNDELIVERABLE,
+    EQUIPMENT, EVENTS, UNDELIVERABLE,
     connect::{self, Bus},
     setup,
 };
@@ -56,7 +56,9 @@ async fn a_stream_that_a_grid_can_do_without_keeps_none_from_starting() -> Resul
     let server = NatsServer::start_with_store(24 << 30).await?;
     let js = server.context().await?;
     setup::streams(&js, 1).await?;
-    js.delete_stream(UNDELIVERABLE).await?;
+    for stream in [EQUIPMENT, UNDELIVERABLE] {
+        js.delete_stream(stream).await?;
+    }
     // All that is left is reserved, piece by piece.
     let (mut piece, mut number) = (8_i64 << 30, 0);
     while piece > 1 << 20 {
@@ -72,7 +74,9 @@ async fn a_stream_that_a_grid_can_do_without_keeps_none_from_starting() -> Resul
         }
     }
     setup::streams(&js, 1).await?;
-    ensure!(js.get_stream(UNDELIVERABLE).await.is_err(), "there was no room");
+    for stream in [EQUIPMENT, UNDELIVERABLE] {
+        ensure!(js.get_stream(stream).await.is_err(), "there was no room for {stream}");
+    }
     Ok(())
 }
 
@@ -120,6 +124,7 @@ async fn the_definitions_can_be_sent_as_they_are() -> Result<()> {
     }
     names.sort();
     let all = [
+        "RGRID_EQUIPMENT",
         "RGRID_EVENTS",
         "RGRID_HEARTBEATS",
         "RGRID_INBOX",

@@ -4,6 +4,7 @@ mod ahead;
 mod asks;
 mod changed;
 mod clocks;
+mod equipment;
 mod everybody;
 mod fence;
 mod full;

@@ -1,5 +1,7 @@
 //! Runtimes of a deployment: one file for the whole grid, and what each worker has.
 
+mod equipment;
+
 use std::{fs, path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result, ensure};

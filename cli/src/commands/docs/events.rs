@@ -10,7 +10,7 @@ use bus::{
     manifest::Manifest,
     runtimes::RuntimesSet,
     submission::Submission,
-    worker::{Beat, Cordoned, Equipped, Left, Lost, Registered, Restarting, Uncordoned},
+    worker::{Beat, Cordoned, CurrentEquipment, Equipped, Left, Lost, Registered, Restarting, Uncordoned},
 };
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
@@ -20,7 +20,7 @@ use super::{render, samples};
 const TEMPLATE: &str = include_str!("events.template.md");
 
 /// Types that have a place of their own in the template.
-const PLACED: [&str; 3] = ["Submission", "Manifest", "Beat"];
+const PLACED: [&str; 4] = ["Submission", "Manifest", "Beat", "CurrentEquipment"];
 
 /// An event type, and where it is said.
 struct Kind {
@@ -72,7 +72,7 @@ const WORKER: [Kind; 7] = [
     Kind { kind: "worker.restarting.v1", data: "Restarting", by: "the worker", means: "Its runner is about to restart, and comes back to the containers that it leaves running. Until the deadline its silence does not count." },
     Kind { kind: "worker.cordoned.v1", data: "Cordoned", by: "the API", means: "An operator wants it to take no new work, over all its sessions; with `drain`, what it executes is to leave it as well." },
     Kind { kind: "worker.uncordoned.v1", data: "Uncordoned", by: "the API", means: "An operator lets it take work again." },
-    Kind { kind: "worker.equipped.v1", data: "Equipped", by: "the worker", means: "What it can run scripts by, all of it: said once its session is registered, and when it changes." },
+    Kind { kind: "worker.equipped.v1", data: "Equipped", by: "the worker", means: "What it can run scripts by, all of it. Earlier versions said so once the session was registered, and at each change; now they [say it elsewhere](#what-workers-have)." },
 ];
 
 #[rustfmt::skip]
@@ -94,6 +94,7 @@ impl Contract {
         add::<Submission>(&mut generator);
         add::<Manifest>(&mut generator);
         add::<Beat>(&mut generator);
+        add::<CurrentEquipment>(&mut generator);
         add::<Submitted>(&mut generator);
         add::<Claimed>(&mut generator);
         add::<Started>(&mut generator);

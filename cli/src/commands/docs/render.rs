@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 /// The definitions that the program makes the streams from.
-const STREAMS: [&str; 7] = [
+const STREAMS: [&str; 8] = [
     include_str!("../../../../nats/streams/RGRID_EVENTS.json"),
     include_str!("../../../../nats/streams/RGRID_INBOX.json"),
     include_str!("../../../../nats/streams/RGRID_REFUSED.json"),
@@ -13,10 +13,11 @@ const STREAMS: [&str; 7] = [
     include_str!("../../../../nats/streams/RGRID_LOGS.json"),
     include_str!("../../../../nats/streams/RGRID_PRESENCE.json"),
     include_str!("../../../../nats/streams/RGRID_HEARTBEATS.json"),
+    include_str!("../../../../nats/streams/RGRID_EQUIPMENT.json"),
 ];
 
 /// Subjects as [`bus::subjects`] spells them.
-const SUBJECTS: [(&str, &str); 12] = [
+const SUBJECTS: [(&str, &str); 13] = [
     ("rgrid.submit.<namespace>.<queue>", "submissions by any service: publish here"),
     ("rgrid.refused.<namespace>", "what was not accepted, and why"),
     (
@@ -53,6 +54,7 @@ const SUBJECTS: [(&str, &str); 12] = [
     ),
     ("rgrid.log.<namespace>.<job>.<attempt>", "what an attempt prints, as frames"),
     ("rgrid.hb.<worker>", "a worker's heartbeats"),
+    ("rgrid.equipment.<worker>", "what a worker can run scripts by"),
 ];
 
 /// The rows of the table of subjects.
