@@ -19,8 +19,9 @@ use tracing::{debug, info, warn};
 pub(crate) const EXPIRES: Duration = Duration::from_millis(2_500);
 /// How long an ask for one job waits on the server where nothing runs here: no work is rescheduled because such a worker dies, and
 /// at most one new job of each class is held up by its ask, for `ack_wait`. 300 idle workers that asked each 2.5 s took 40 % of a
-/// core in nats-server.
-const IDLE_EXPIRES: Duration = Duration::from_secs(30);
+/// core in nats-server, which goes through all asks that wait at each new one. An ask that is forgotten is noticed anyway: by a new
+/// connection, or in a cluster by its missing signs of life.
+const IDLE_EXPIRES: Duration = Duration::from_secs(120);
 /// For how long the work of a cluster may have no leader before the consumers are made again.
 const LEADERLESS_MAX: Duration = Duration::from_secs(30);
 /// The pause before consumers that are gone are made again, and how long one try may take.
