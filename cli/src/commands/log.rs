@@ -189,7 +189,7 @@ mod tests {
              in the last 24 hours: 500000 events, 500.0 MB; full in 12 days at this pace (no new jobs in 10 days)\n\
              it takes everything\n\
              above 9.0 GB (90 %) no new jobs are taken, above 9.5 GB (95 %) no attempt begins\n\
-             heartbeats are kept for a day at most: since 2h 0min ago (268.0 MB of 268.4 MB)\n"
+             heartbeats are kept for a day at most: since 2h 0m ago (268.0 MB of 268.4 MB)\n"
         );
     }
 

@@ -41,7 +41,7 @@ async fn an_idle_worker_asks_for_one_job_of_each_class_and_waits_long() -> Resul
         let request: serde_json::Value = serde_json::from_slice(&ask.payload)?;
         asked.insert(ask.subject.to_string(), (request["batch"].as_u64(), request["expires"].as_u64()));
     }
-    let patient = u64::try_from(Duration::from_secs(30).as_nanos())?;
+    let patient = u64::try_from(Duration::from_secs(120).as_nanos())?;
     ensure!(
         asked.values().all(|ask| *ask == (Some(1), Some(patient))),
         "300 of them would keep nats-server busy: {asked:?}"
@@ -50,7 +50,7 @@ async fn an_idle_worker_asks_for_one_job_of_each_class_and_waits_long() -> Resul
     yard.running(yard.submit(with_cpus("sleep 60", 1_000)).await?).await?;
     let next = tokio::time::timeout(LONG, asks.next()).await?.context("the subscription ended")?;
     let request: serde_json::Value = serde_json::from_slice(&next.payload)?;
-    ensure!(request["expires"].as_u64() < Some(patient / 10), "{request}");
+    ensure!(request["expires"].as_u64() < Some(patient / 40), "{request}");
     Ok(())
 }
 
