@@ -6,7 +6,7 @@ use bus::{
     files::{Files, marks::Marks},
     runtimes::RuntimesSet,
     secrets::PublicKey,
-    stream::{append::Log, connect::Bus, room::Gauge},
+    stream::{append::Log, connect::Bus, room::Gauge, writer::Writer},
     submission::{Refusal, Submission},
 };
 use tokio::sync::watch;
@@ -25,6 +25,8 @@ pub(crate) struct App {
     pub(crate) replicas: u8,
     /// The writing end of the log.
     pub(crate) log: Log,
+    /// Writes decisions on what stands in the log.
+    pub(crate) writer: Writer,
     /// The store of contents.
     pub(crate) files: Files,
     /// Contents on their way to it.

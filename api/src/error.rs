@@ -7,11 +7,13 @@ use axum::{
 };
 use bus::{
     ids::Digest,
-    stream::{append, read},
+    stream::{append, read, writer},
     submission::Refusal,
 };
 use serde::{Deserialize, Serialize};
 use tracing::warn;
+
+use crate::fill;
 
 /// What a problem document is sent as.
 pub const MEDIA_TYPE: &str = "application/problem+json";
@@ -160,6 +162,17 @@ impl From<append::Error> for Problem {
             append::Error::Unacknowledged { .. } | append::Error::Uncommitted { .. } => {
                 Self::unavailable("the event may be stored or not", &error)
             }
+        }
+    }
+}
+
+impl From<writer::Error> for Problem {
+    fn from(error: writer::Error) -> Self {
+        match error {
+            writer::Error::Read(error) => error.into(),
+            writer::Error::Append(error) => error.into(),
+            writer::Error::NoRoom { fill, bytes } => fill::refusal(fill, bytes),
+            contended @ writer::Error::Contended { .. } => Self::new(Kind::Conflict, contended.to_string()),
         }
     }
 }

@@ -23,7 +23,7 @@ pub(crate) async fn admit(gauge: &Arc<Gauge>, jobs: u64, bytes: u64) -> Result<A
     gauge.admit(Addition::Jobs, all).await.map_err(|fill| refusal(fill, all))
 }
 
-fn refusal(Fill { used, max }: Fill, bytes: u64) -> Problem {
+pub(crate) fn refusal(Fill { used, max }: Fill, bytes: u64) -> Problem {
     let percent = Addition::Jobs.hundredths();
     let detail = format!(
         "the log {EVENTS} holds {used} of its {max} bytes, these are {bytes} more, and above {percent} % no new jobs are taken, so that \

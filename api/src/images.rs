@@ -2,24 +2,17 @@
 
 use axum::{Json, extract::State, http::StatusCode};
 use bus::{
-    envelope::{Actor, Envelope},
-    image::{Entry, ImageEvent, ImageName, ImagePushed, ImageRemoved},
-    stream::{
-        append::{self, Append},
-        sys,
-    },
+    image::{Command, Entry, ImageName, ImagePushed, ImageRemoved},
+    stream::{sys, writer::Outcome},
 };
 
 use crate::{
-    app::{App, Shared},
+    app::Shared,
     error::{Kind, Problem},
     extract::{Path, Query, Whole, json, json_or_nothing},
-    fill::admit,
     view::{ImageView, Images},
 };
 
-/// How often another writer may come before.
-const TRIES: usize = 10;
 /// The longest text that an event takes from outside, in bytes.
 const MAX_TEXT: usize = 256;
 
@@ -65,20 +58,11 @@ pub(crate) async fn put(
             format!("the archive {} is not in the store; send it to /v1/files first", pushed.archive),
         ));
     }
-    let (entry, new) = change(&app, &name, ImageEvent::Pushed(pushed.clone()), |now| {
+    let (entry, status) = match app.writer.write::<Entry>(&name, &Command::Push(pushed)).await? {
+        Outcome::Appended(entry, _) => (entry, StatusCode::CREATED),
         // Who says it again changes nothing.
-        now.is_none_or(|now| {
-            ImagePushed {
-                by: None,
-                ..now.pushed.clone()
-            } != ImagePushed {
-                by: None,
-                ..pushed.clone()
-            }
-        })
-    })
-    .await?;
-    let status = if new { StatusCode::CREATED } else { StatusCode::OK };
+        Outcome::Rejected(entry, ..) => (entry, StatusCode::OK),
+    };
     entry.map_or_else(|| Err(absent(&name)), |entry| Ok((status, Json(view(entry)))))
 }
 
@@ -93,9 +77,9 @@ pub(crate) async fn remove(
     let name = name(&text)?;
     let removed: Removed = json_or_nothing(&body)?;
     check_text(removed.0.by.as_deref().unwrap_or_default())?;
-    match change(&app, &name, ImageEvent::Removed(removed.0), |now| now.is_some()).await? {
-        (_, true) => Ok(StatusCode::NO_CONTENT),
-        (_, false) => Err(absent(&name)),
+    match app.writer.write::<Entry>(&name, &Command::Remove(removed.0)).await? {
+        Outcome::Appended(..) => Ok(StatusCode::NO_CONTENT),
+        Outcome::Rejected(..) => Err(absent(&name)),
     }
 }
 
@@ -103,42 +87,6 @@ pub(crate) async fn remove(
 #[derive(Default, serde::Deserialize)]
 #[serde(transparent)]
 struct Removed(ImageRemoved);
-
-/// Appends an event of a name, if that is wanted by how the name stands; says how it stands then, and whether it was appended.
-async fn change(
-    app: &App,
-    name: &ImageName,
-    event: ImageEvent,
-    wanted: impl Fn(Option<&Entry>) -> bool,
-) -> Result<(Option<Entry>, bool), Problem> {
-    let mut conflict = None;
-    for _ in 0..TRIES {
-        let (last, after) = sys::image_event(&app.bus.js, name).await?;
-        let now = last.and_then(Entry::of);
-        if !wanted(now.as_ref()) {
-            return Ok((now, false));
-        }
-        let envelope = Envelope::new(Actor::Api, event.clone());
-        let append = Append::image(name, after, &envelope);
-        let _room = match envelope.event {
-            ImageEvent::Pushed(_) => Some(admit(&app.fill, 0, append.weight()).await?),
-            ImageEvent::Removed(_) => None,
-        };
-        match app.log.append(append).await {
-            Ok(sequence) => {
-                let recorded = bus::image::Recorded {
-                    name: name.clone(),
-                    sequence,
-                    envelope,
-                };
-                return Ok((Entry::of(recorded), true));
-            }
-            Err(error @ append::Error::Conflict { .. }) => conflict = Some(error),
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Err(conflict.map_or_else(|| absent(name), Problem::from))
-}
 
 fn check(pushed: &ImagePushed) -> Result<(), Problem> {
     for text in [&pushed.id, &pushed.platform, pushed.by.as_ref().unwrap_or(&String::new())] {

@@ -22,7 +22,6 @@ mod grid;
 mod images;
 mod intake;
 mod jobs;
-mod load;
 mod logs;
 mod produce;
 mod progress;

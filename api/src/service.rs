@@ -3,14 +3,16 @@
 use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use bus::{
+    envelope::Actor,
     files::{self, Files, InvalidUrl, StoreUrl, marks::Marks},
     secrets::PublicKey,
     stream::{
         EVENTS,
         append::Log,
         connect::{self, Bus},
-        room::Gauge,
+        room::{Addition, Gauge},
         setup, sys,
+        writer::Writer,
     },
     subjects,
 };
@@ -198,9 +200,11 @@ async fn start(config: &Config, store: &StoreUrl, tables: Tables, stop: Cancella
     let files = open(config, store).await?.heeding(marks.clone());
     let waiters = Waiters::new(begin);
     let facts = subscribe(&bus).await;
+    let (log, fill) = (Log::new(bus.js.clone(), PATIENCE), Gauge::new(bus.js.clone()));
     let app = Arc::new(App {
-        log: Log::new(bus.js.clone(), PATIENCE),
-        fill: Gauge::new(bus.js.clone()),
+        writer: Writer::new(log.clone(), Arc::clone(&fill), Actor::Api, Addition::Jobs),
+        log,
+        fill,
         bus,
         replicas: config.replicas,
         direct: Direct::new(&files),
@@ -261,7 +265,7 @@ async fn start_runtimes(app: &Arc<App>, file: Option<PathBuf>) {
         keeper.stop.run_until_cancelled(keeping).await;
     });
     if let Some(file) = file {
-        let following = runtimes::follow(file, app.log.clone());
+        let following = runtimes::follow(file, app.writer.clone());
         app.tasks.spawn(app.stop.clone().run_until_cancelled_owned(following));
     }
 }

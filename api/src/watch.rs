@@ -17,7 +17,6 @@ use tracing::debug;
 use crate::{
     app::App,
     error::Problem,
-    load,
     waiters::{Waiter, Woken},
 };
 
@@ -29,7 +28,7 @@ const BEHIND: (u32, Duration) = (40, Duration::from_millis(50));
 /// Reads a job back from the log; nothing where there is no such job.
 pub(crate) async fn read_job(app: &App, id: JobId) -> Result<Option<Job>, read::Error> {
     for _ in 0..BEHIND.0 {
-        let job = load::job(&app.bus.js, id).await?.map(|loaded| loaded.job);
+        let job = read::job(&app.bus.js, id).await?;
         // With replicas, the one that answers may be behind; its leader is not.
         if job.is_some() || app.replicas < 2 || !leader_has(&app.bus.js, id).await {
             return Ok(job);

@@ -4,13 +4,9 @@
 
 use axum::{Json, extract::State};
 use bus::{
-    envelope::{Actor, Envelope},
     ids::WorkerId,
-    stream::{
-        append::{self, Append},
-        read::{self, WorkerHistory},
-    },
-    worker::{Cordoned, Uncordoned, WorkerEvent, cordon as standing},
+    stream::writer::Outcome,
+    worker::{Command, Cordoned, Rejection, Worker},
 };
 use chrono::{TimeDelta, Utc};
 use serde::Deserialize;
@@ -22,9 +18,6 @@ use crate::{
     jobs::{check_reason, reason},
     view::Cordon,
 };
-
-/// How often another writer may come before.
-const TRIES: usize = 10;
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
@@ -47,12 +40,7 @@ pub(crate) async fn cordon(
 ) -> Result<Json<Cordon>, Problem> {
     query.none()?;
     let reason = reason(&body)?;
-    change(&app, worker_id(&id)?, |now| {
-        let mut wanted = now.cloned().unwrap_or_default();
-        wanted.reason = reason.clone().or(wanted.reason);
-        Some(wanted)
-    })
-    .await
+    change(&app, worker_id(&id)?, &Command::Cordon { reason }).await
 }
 
 /// `POST /v1/workers/{id}/drain`: it takes no new work, and what it has leaves it, by the deadline if there is one.
@@ -76,16 +64,8 @@ pub(crate) async fn drain(
                 .ok_or_else(|| Problem::malformed("`deadline_ms` lies beyond the calendar; leave it out for no deadline"))?,
         ),
     };
-    change(&app, worker_id(&id)?, |now| {
-        let before = now.cloned().unwrap_or_default();
-        Some(Cordoned {
-            drain: true,
-            // Said again without one, a deadline stays.
-            deadline: deadline.or(before.deadline),
-            reason: asked.reason.clone().or(before.reason),
-        })
-    })
-    .await
+    let reason = asked.reason;
+    change(&app, worker_id(&id)?, &Command::Drain { deadline, reason }).await
 }
 
 /// `POST /v1/workers/{id}/uncordon`: it takes work again.
@@ -97,7 +77,7 @@ pub(crate) async fn uncordon(
 ) -> Result<Json<Cordon>, Problem> {
     query.none()?;
     let AskedNothing {} = json_or_nothing(&body)?;
-    change(&app, worker_id(&id)?, |_| None).await
+    change(&app, worker_id(&id)?, &Command::Uncordon).await
 }
 
 fn worker_id(text: &str) -> Result<WorkerId, Problem> {
@@ -105,30 +85,14 @@ fn worker_id(text: &str) -> Result<WorkerId, Problem> {
         .map_err(|error: bus::ids::ParseError| Problem::malformed(format!("the worker {error}")))
 }
 
-/// Says how the worker is to stand from now on, unless it stands so.
-async fn change(app: &App, id: WorkerId, wanted: impl Fn(Option<&Cordoned>) -> Option<Cordoned>) -> Result<Json<Cordon>, Problem> {
-    let mut conflict = None;
-    for _ in 0..TRIES {
-        let WorkerHistory { events, last } = read::worker(&app.bus.js, &id).await?;
-        if last == 0 {
-            return Err(unknown(&id));
-        }
-        let now = standing(events.iter().map(|(_, event)| event));
-        let next = wanted(now);
-        if next.as_ref() == now {
-            return Ok(Json(answer(id, next, false, last)));
-        }
-        let event = next
-            .clone()
-            .map_or_else(|| WorkerEvent::Uncordoned(Uncordoned {}), WorkerEvent::Cordoned);
-        let envelope = Envelope::new(Actor::Api, event);
-        match app.log.append(Append::worker(&id, Some(last), &envelope)).await {
-            Ok(sequence) => return Ok(Json(answer(id, next, true, sequence))),
-            Err(error @ append::Error::Conflict { .. }) => conflict = Some(error),
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Err(conflict.map_or_else(|| unknown(&id), Problem::from))
+/// Decides on a worker as it stands, and appends what that comes to.
+async fn change(app: &App, id: WorkerId, command: &Command) -> Result<Json<Cordon>, Problem> {
+    let (worker, changed, sequence) = match app.writer.write::<Worker>(&id, command).await? {
+        Outcome::Appended(worker, sequence) => (worker, true, sequence),
+        Outcome::Rejected(_, _, Rejection::Absent) => return Err(unknown(&id)),
+        Outcome::Rejected(worker, last, Rejection::Unchanged) => (worker, false, last),
+    };
+    Ok(Json(answer(id, worker.and_then(|worker| worker.cordon), changed, sequence)))
 }
 
 fn unknown(id: &WorkerId) -> Problem {

@@ -149,6 +149,43 @@ pub struct Entry {
     pub at: DateTime<Utc>,
 }
 
+/// What is asked of a name of the catalogue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// It is to stand for this archive.
+    Push(ImagePushed),
+    /// It is to stand for nothing.
+    Remove(ImageRemoved),
+}
+
+/// Why a command changes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// It stands for nothing.
+    #[error("there is no such image")]
+    Absent,
+    /// It stands for just that already, whoever pushed it.
+    #[error("the image stands so already")]
+    Unchanged,
+}
+
+/// Decides what a command comes to.
+///
+/// # Errors
+/// If it changes nothing.
+pub fn decide(entry: Option<&Entry>, command: &Command) -> Result<ImageEvent, Rejection> {
+    let nobodys = |pushed: &ImagePushed| ImagePushed {
+        by: None,
+        ..pushed.clone()
+    };
+    match (command, entry) {
+        (Command::Push(pushed), Some(now)) if nobodys(pushed) == nobodys(&now.pushed) => Err(Rejection::Unchanged),
+        (Command::Push(pushed), _) => Ok(ImageEvent::Pushed(pushed.clone())),
+        (Command::Remove(_), None) => Err(Rejection::Absent),
+        (Command::Remove(removed), Some(_)) => Ok(ImageEvent::Removed(removed.clone())),
+    }
+}
+
 impl Entry {
     /// What the last event of a name leaves of it.
     #[must_use]

@@ -46,7 +46,7 @@ static PROGRAM: LazyLock<Digest> = LazyLock::new(|| {
         include_str!("../../bus/src/job/due.rs"),
         include_str!("../../bus/src/job/event.rs"),
         include_str!("../../bus/src/job/evolve.rs"),
-        include_str!("../../bus/src/worker.rs"),
+        include_str!("../../bus/src/worker/mod.rs"),
     ];
     Digest::of(sources.concat().as_bytes())
 });

@@ -10,7 +10,7 @@ use bus::{
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::{Value, json};
 
-use super::{batch_id, find, store::say};
+use super::{batch_id, store::say};
 use crate::{
     app::{App, Shared},
     error::Problem,
@@ -33,8 +33,7 @@ pub(crate) async fn cancel(
     query.none()?;
     let id = batch_id(&id)?;
     let reason = reason(&body)?;
-    let batch = find(&app, id).await?;
-    let (batch, before) = say(&app, batch, Command::Cancel { reason: reason.clone() }).await?;
+    let (batch, before) = say(&app, id, &Command::Cancel { reason: reason.clone() }).await?;
     let reason = match &batch.phase {
         Phase::Cancelled { reason } => reason.clone(),
         _ => reason,

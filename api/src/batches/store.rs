@@ -8,6 +8,7 @@ use bus::{
         append::{self, Append},
         read,
         room::Admitted,
+        writer::Outcome,
     },
 };
 
@@ -18,9 +19,6 @@ use crate::{
     jobs::{NewJob, store_all},
     view::{BatchAnswer, SubmittedOne},
 };
-
-/// How often a batch that others change is read and decided on again.
-const TRIES: usize = 16;
 
 /// A batch that is checked, and whose inputs are in the store.
 pub(super) struct NewBatch {
@@ -75,7 +73,7 @@ pub(super) async fn store(app: &App, new: NewBatch) -> Result<BatchAnswer, Probl
             }
         }
     }
-    let sequence = seal(app, batch).await?;
+    let sequence = seal(app, id).await?;
     Ok(answer(sequence, false, warning))
 }
 
@@ -119,9 +117,8 @@ async fn begin(app: &App, namespace: &Namespace, id: BatchId, submitted: &BatchS
 }
 
 /// Says that all members are in the log, unless it was said before.
-async fn seal(app: &App, batch: Batch) -> Result<u64, Problem> {
-    let id = batch.id;
-    match say(app, batch, Command::Seal).await? {
+async fn seal(app: &App, id: BatchId) -> Result<u64, Problem> {
+    match say(app, id, &Command::Seal).await? {
         (batch, None | Some(Rejection::Sealed)) => Ok(batch.sequence),
         // It was cancelled while its members were being submitted: those that came after that are not to run either.
         (batch, Some(_)) => {
@@ -132,35 +129,13 @@ async fn seal(app: &App, batch: Batch) -> Result<u64, Problem> {
     }
 }
 
-/// Decides on a batch as it stands and appends what that comes to; read and decided on again where others were first.
-pub(super) async fn say(app: &App, mut batch: Batch, command: Command) -> Result<(Batch, Option<Rejection>), Problem> {
-    let id = batch.id;
-    for _ in 0..TRIES {
-        let event = match decide(Some(&batch), command.clone()) {
-            Ok(event) => event,
-            Err(rejection) => return Ok((batch, Some(rejection))),
-        };
-        let envelope = Envelope::new(Actor::Api, event);
-        match app.log.append(Append::batch(&batch.namespace, id, batch.sequence, &envelope)).await {
-            Ok(sequence) => {
-                let namespace = batch.namespace.clone();
-                let recorded = bus::batch::Recorded {
-                    namespace,
-                    batch: id,
-                    sequence,
-                    envelope,
-                };
-                let batch = Batch::evolve(Some(batch), &recorded).ok_or_else(|| super::unknown(id))?;
-                return Ok((batch, None));
-            }
-            Err(append::Error::Conflict { .. }) => {
-                batch = read::batch(&app.bus.js, id).await?.ok_or_else(|| super::unknown(id))?;
-            }
-            Err(error) => return Err(error.into()),
-        }
+/// Decides on a batch as it stands, and appends what that comes to.
+pub(super) async fn say(app: &App, id: BatchId, command: &Command) -> Result<(Batch, Option<Rejection>), Problem> {
+    match app.writer.write::<Batch>(&id, command).await? {
+        Outcome::Appended(Some(batch), _) => Ok((batch, None)),
+        Outcome::Rejected(Some(batch), _, rejection) => Ok((batch, Some(rejection))),
+        Outcome::Appended(None, _) | Outcome::Rejected(None, ..) => Err(super::unknown(id)),
     }
-    let detail = format!("others keep changing batch {id} at this moment; try again");
-    Err(Problem::new(Kind::Conflict, detail))
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "for `map_err`")]

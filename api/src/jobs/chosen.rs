@@ -11,7 +11,6 @@ use crate::{
     advice,
     app::App,
     error::{Kind, Problem},
-    load,
     view::Submitted,
 };
 
@@ -26,10 +25,9 @@ const AT_ONCE: usize = 64;
 /// # Errors
 /// If the id belongs to a job that is not the same, or the log cannot be read.
 pub(super) async fn answered(app: &App, namespace: &Namespace, id: JobId, spec: &JobSpec) -> Result<Option<Submitted>, Problem> {
-    let Some(loaded) = load::job(&app.bus.js, id).await? else {
+    let Some(job) = read::job(&app.bus.js, id).await? else {
         return Ok(None);
     };
-    let job = loaded.job;
     if job.namespace != *namespace || job.spec != *spec {
         return Err(taken(id));
     }

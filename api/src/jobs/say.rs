@@ -1,15 +1,11 @@
-//! Deciding on a job as it stands, and saying what is decided, however many others speak meanwhile.
+//! What users ask of a job: decided on as it stands, however many others write of it meanwhile.
 
 use std::collections::HashSet;
 
 use bus::{
-    envelope::{Actor, Envelope},
     ids::JobId,
-    job::{Command, Job, JobEvent, Recorded, Rejection, decide},
-    stream::{
-        append::{self, Append},
-        room::begins_an_attempt,
-    },
+    job::{Command, Job, Rejection, decide},
+    stream::{read, writer::Outcome},
 };
 
 use serde::Deserialize;
@@ -19,13 +15,9 @@ use crate::{
     app::App,
     error::{Kind, Problem},
     extract::json_or_nothing,
-    fill::admit,
-    load,
     watch::unknown,
 };
 
-/// How often another writer may come before.
-const TRIES: usize = 10;
 /// The longest reason, in bytes: it stands in the event.
 const MAX_REASON_BYTES: usize = 4_096;
 
@@ -37,45 +29,21 @@ pub(crate) enum Said {
     Nothing(Job, Rejection),
 }
 
-/// Loads the job, decides, appends; again where others were quicker.
+/// Decides on a job as it stands, and appends what that comes to. What is to run again must have its inputs still.
 pub(crate) async fn say(app: &App, id: JobId, command: &Command) -> Result<Said, Problem> {
-    let mut conflict = None;
-    for _ in 0..TRIES {
-        let loaded = load::job(&app.bus.js, id).await?.ok_or_else(|| unknown(id))?;
-        let (job, first) = (loaded.job, loaded.first);
-        let event = match decide(Some(&job), command.clone()) {
-            Ok(event) => event,
-            Err(rejection) => return Ok(Said::Nothing(job, rejection)),
-        };
-        if matches!(command, Command::Requeue { .. })
+    if matches!(command, Command::Requeue { .. }) {
+        let job = read::job(&app.bus.js, id).await?.ok_or_else(|| unknown(id))?;
+        if decide(Some(&job), command.clone()).is_ok()
             && let Some(missing) = check_inputs(&app.files, [&job.spec], &HashSet::new()).await?.first_of(&job.spec)
         {
             return Err(missing);
         }
-        let mut envelope = Envelope::new(Actor::Api, event);
-        envelope.correlation_id = Some(first);
-        let append = Append::job(&job.namespace, id, job.sequence, &envelope);
-        let _room = if begins_an_attempt(&envelope.event) {
-            Some(admit(&app.fill, 0, append.weight()).await?)
-        } else {
-            None
-        };
-        match app.log.append(append).await {
-            Ok(sequence) => {
-                let recorded = Recorded {
-                    namespace: job.namespace.clone(),
-                    job: id,
-                    speaker: (!matches!(envelope.event, JobEvent::Requeued(_))).then_some(Actor::Api),
-                    sequence,
-                    envelope,
-                };
-                return Job::evolve(Some(job), &recorded).map(Said::Done).ok_or_else(|| unknown(id));
-            }
-            Err(error @ append::Error::Conflict { .. }) => conflict = Some(error),
-            Err(error) => return Err(error.into()),
-        }
     }
-    Err(conflict.map_or_else(|| unknown(id), Problem::from))
+    match Box::pin(app.writer.write::<Job>(&id, command)).await? {
+        Outcome::Appended(Some(job), _) => Ok(Said::Done(job)),
+        Outcome::Rejected(Some(job), _, rejection) => Ok(Said::Nothing(job, rejection)),
+        Outcome::Appended(None, _) | Outcome::Rejected(None, ..) => Err(unknown(id)),
+    }
 }
 
 #[derive(Deserialize, Default)]

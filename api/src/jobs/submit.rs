@@ -37,7 +37,6 @@ use crate::{
     error::{Kind, Problem},
     extract::{self, Query, Whole, header as text_of, json},
     fill::admit,
-    load,
     secrets::check_secrets,
     view::{Submitted, SubmittedMany, SubmittedOne, WorkerView},
 };
@@ -339,14 +338,14 @@ async fn existing(app: &App, id: JobId, event: JobEvent) -> Result<u64, Problem>
     };
     let spec = submitted.spec;
     for _ in 0..LOOKS.0 {
-        let Some(loaded) = load::job(&app.bus.js, id).await? else {
+        let Some(job) = read::job(&app.bus.js, id).await? else {
             tokio::time::sleep(LOOKS.1).await;
             continue;
         };
-        return match decide(Some(&loaded.job), Command::Submit { spec: Box::new(spec) }) {
+        return match decide(Some(&job), Command::Submit { spec: Box::new(spec) }) {
             Err(Rejection::Exists) => {
                 let entries = read::everything(&app.bus.js, id).await?;
-                Ok(entries.first().map_or(loaded.job.sequence, |first| first.sequence))
+                Ok(entries.first().map_or(job.sequence, |first| first.sequence))
             }
             Err(Rejection::KeyConflict) if id.is_chosen() => Err(chosen::taken(id)),
             Err(rejection) => Err(Problem::new(Kind::Conflict, format!("job {id}: {rejection}"))),

@@ -8,11 +8,10 @@ use std::{
 };
 
 use bus::{
-    envelope::{Actor, Envelope},
-    runtimes::{RuntimesEvent, RuntimesSet},
+    runtimes::RuntimesSet,
     stream::{
-        append::{self, Append, Log},
-        sys,
+        aggregates::Grid,
+        writer::{Outcome, Writer},
     },
 };
 use tracing::{debug, error, info};
@@ -53,14 +52,14 @@ pub(crate) fn load(path: &Path) -> Result<RuntimesSet, Wrong> {
 }
 
 /// Says what a file says, at once and after each edit, for ever. What cannot be meant is told once, and what was said before goes on.
-pub(crate) async fn follow(path: PathBuf, log: Log) {
+pub(crate) async fn follow(path: PathBuf, writer: Writer) {
     // The file's state that was said, or complained of; and the one that was seen last.
     let (mut settled, mut seen) = (None, None);
     loop {
         let now = stamp(&path).ok();
         if now != settled && (now == seen || settled.is_none()) {
             match load(&path) {
-                Ok(set) => match say(&log, &set).await {
+                Ok(set) => match say(&writer, &set).await {
                     Ok(said) => {
                         if let Some(sequence) = said {
                             info!("the grid's runtimes are as {} has them now (event {sequence})", path.display());
@@ -82,12 +81,10 @@ pub(crate) async fn follow(path: PathBuf, log: Log) {
 }
 
 /// Appends what the log does not say already; nothing where it does.
-async fn say(log: &Log, set: &RuntimesSet) -> Result<Option<u64>, String> {
-    let (now, last) = sys::runtimes(log.js()).await.map_err(|error| chain(&error))?;
-    if now == *set {
-        return Ok(None);
+async fn say(writer: &Writer, set: &RuntimesSet) -> Result<Option<u64>, String> {
+    match writer.write::<RuntimesSet>(&Grid, set).await {
+        Ok(Outcome::Appended(_, sequence)) => Ok(Some(sequence)),
+        Ok(Outcome::Rejected(..)) => Ok(None),
+        Err(error) => Err(chain(&error)),
     }
-    let envelope = Envelope::new(Actor::Api, RuntimesEvent::Set(set.clone()));
-    let appended = log.append(Append::runtimes(last, &envelope)).await;
-    appended.map(Some).map_err(|error: append::Error| chain(&error))
 }

@@ -43,7 +43,7 @@ static PROGRAM: LazyLock<Digest> = LazyLock::new(|| {
         include_str!("../../../bus/src/spec.rs"),
         include_str!("../../../bus/src/stream/read.rs"),
         include_str!("../../../bus/src/subjects.rs"),
-        include_str!("../../../bus/src/worker.rs"),
+        include_str!("../../../bus/src/worker/mod.rs"),
     ];
     Digest::of(sources.concat().as_bytes())
 });

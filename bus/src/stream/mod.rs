@@ -1,5 +1,6 @@
 //! The log on `JetStream`: connected to, set up, appended to, read back, followed, and pulled from.
 
+pub mod aggregates;
 pub mod append;
 mod ask;
 pub mod atomic;
@@ -17,6 +18,7 @@ pub mod sys;
 pub mod usage;
 pub mod whole;
 pub mod work;
+pub mod writer;
 
 /// The stream of all events.
 pub const EVENTS: &str = "RGRID_EVENTS";

@@ -13,7 +13,10 @@ use bus::{
         EVENTS,
         append::{Append, Error, Log},
         read, replay,
+        room::{Addition, Gauge},
+        writer::Outcome,
     },
+    worker,
 };
 use grid_tests::{
     nats::NatsServer,
@@ -248,5 +251,51 @@ async fn a_history_is_read_back_in_order_from_between_the_others() -> Result<()>
         assert!(matches!(writer.job(job).await?.expect("it is there").phase, Phase::Ended(_)));
     }
     assert!(writer.job(JobId::new()).await?.is_none());
+    Ok(())
+}
+
+/// Many decide on one worker at once: each word is in the log once or changed nothing, and each was decided on what stood before it.
+#[tokio::test(flavor = "multi_thread")]
+async fn those_who_write_at_once_decide_on_what_the_others_wrote() -> Result<()> {
+    let server = NatsServer::start().await?;
+    let writer = Writer::connect(server.url()).await?;
+    let worker = Worker::register(&writer, "w").await?;
+    let gauge = Gauge::new(writer.bus.js.clone());
+    let writes = bus::stream::writer::Writer::new(writer.log.clone(), gauge, Actor::Api, Addition::Jobs);
+    let (tasks, mut written) = (TaskTracker::new(), Vec::new());
+    for number in 0..8 {
+        let (writes, id) = (writes.clone(), worker.id.clone());
+        written.push(tasks.spawn(async move {
+            // Every other one says the same.
+            let reason = Some(format!("reason {}", number / 2));
+            writes.write::<worker::Worker>(&id, &worker::Command::Cordon { reason }).await
+        }));
+    }
+    let mut appended = 0;
+    for done in written {
+        match done.await?? {
+            Outcome::Appended(Some(_), _) => appended += 1,
+            Outcome::Rejected(Some(_), _, worker::Rejection::Unchanged) => {}
+            other => anyhow::bail!("{other:?}"),
+        }
+    }
+    let history = read::worker(&writer.bus.js, &worker.id).await?;
+    let cordons = history.events.iter().filter_map(|(_, event)| match event {
+        worker::WorkerEvent::Cordoned(cordoned) => Some(cordoned.reason.clone()),
+        _ => None,
+    });
+    let cordons = cordons.collect::<Vec<_>>();
+    assert_eq!(cordons.len(), appended);
+    assert!(
+        cordons.windows(2).all(|pair| pair[0] != pair[1]),
+        "a word that changes nothing is in the log: {cordons:?}"
+    );
+    let absent = writes
+        .write::<worker::Worker>(&"nobody".parse()?, &worker::Command::Uncordon)
+        .await?;
+    assert!(
+        matches!(absent, Outcome::Rejected(None, 0, worker::Rejection::Absent)),
+        "{absent:?}"
+    );
     Ok(())
 }

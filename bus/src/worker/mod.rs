@@ -1,5 +1,7 @@
 //! Workers: what they register, how they beat, how they are lost.
 
+mod decide;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use chrono::{DateTime, Utc};
@@ -7,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+pub use self::decide::{Command, Rejection, Worker, decide};
 use crate::{
     envelope::{DecodeError, Envelope, Event, data},
     ids::{Attempt, JobId, Queue, SessionId, Token, WorkerId},

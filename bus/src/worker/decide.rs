@@ -1,0 +1,160 @@
+//! A worker as its events tell it, and what an operator may say of it. Pure.
+
+use chrono::{DateTime, Utc};
+
+use super::{Cordoned, Uncordoned, WorkerEvent};
+use crate::ids::SessionId;
+
+/// A worker, as its events add up.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Worker {
+    /// The session that was registered last, unless it is over.
+    pub session: Option<SessionId>,
+    /// How an operator's last word leaves it: cordoned, or free to take work.
+    pub cordon: Option<Cordoned>,
+}
+
+/// What an operator says of a worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// It takes no new work. A worker that drains goes on draining.
+    Cordon {
+        /// Why; the reason of before, where none is given.
+        reason: Option<String>,
+    },
+    /// It takes no new work, and what it has leaves it.
+    Drain {
+        /// When what has not ended is ended; the deadline of before, where none is given.
+        deadline: Option<DateTime<Utc>>,
+        /// Why; the reason of before, where none is given.
+        reason: Option<String>,
+    },
+    /// It takes work again.
+    Uncordon,
+}
+
+/// Why a command changes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// No such worker.
+    #[error("there is no such worker")]
+    Absent,
+    /// It stands so already.
+    #[error("the worker stands so already")]
+    Unchanged,
+}
+
+/// Decides what a command comes to.
+///
+/// # Errors
+/// If it changes nothing.
+pub fn decide(worker: Option<&Worker>, command: &Command) -> Result<WorkerEvent, Rejection> {
+    let worker = worker.ok_or(Rejection::Absent)?;
+    let before = worker.cordon.clone().unwrap_or_default();
+    let after = match command {
+        Command::Cordon { reason } => Some(Cordoned {
+            reason: reason.clone().or(before.reason),
+            ..before
+        }),
+        Command::Drain { deadline, reason } => Some(Cordoned {
+            drain: true,
+            deadline: deadline.or(before.deadline),
+            reason: reason.clone().or(before.reason),
+        }),
+        Command::Uncordon => None,
+    };
+    if after == worker.cordon {
+        return Err(Rejection::Unchanged);
+    }
+    Ok(after.map_or_else(|| WorkerEvent::Uncordoned(Uncordoned {}), WorkerEvent::Cordoned))
+}
+
+impl Worker {
+    /// Folds an event.
+    #[must_use]
+    pub fn evolve(worker: Option<Self>, event: &WorkerEvent) -> Self {
+        let mut worker = worker.unwrap_or_default();
+        match event {
+            WorkerEvent::Registered(registered) => worker.session = Some(registered.session),
+            WorkerEvent::Lost(lost) => worker.over(lost.session),
+            WorkerEvent::Left(left) => worker.over(left.session),
+            WorkerEvent::Cordoned(cordoned) => worker.cordon = Some(cordoned.clone()),
+            WorkerEvent::Uncordoned(_) => worker.cordon = None,
+            WorkerEvent::Restarting(_) | WorkerEvent::Equipped(_) => {}
+        }
+        worker
+    }
+
+    /// What its events add up to, oldest first; nothing where there are none.
+    pub fn replay<'a>(events: impl IntoIterator<Item = &'a WorkerEvent>) -> Option<Self> {
+        events.into_iter().fold(None, |worker, event| Some(Self::evolve(worker, event)))
+    }
+
+    fn over(&mut self, session: SessionId) {
+        self.session = self.session.filter(|open| *open != session);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::worker::{Left, Lost};
+
+    fn told(reason: &str) -> Command {
+        Command::Cordon {
+            reason: Some(reason.to_owned()),
+        }
+    }
+
+    /// Commands, one after the other, each with whether it changes anything, and how the worker stands after it.
+    #[test]
+    fn an_operators_word_changes_how_a_worker_stands_or_is_rejected() {
+        let at = Some(DateTime::UNIX_EPOCH);
+        let drain = |deadline, reason: Option<&str>| Command::Drain {
+            deadline,
+            reason: reason.map(str::to_owned),
+        };
+        let stands = |drain, deadline, reason: &str| {
+            Some(Cordoned {
+                drain,
+                deadline,
+                reason: Some(reason.to_owned()),
+            })
+        };
+        let story = [
+            (Command::Uncordon, false, None),
+            (told("disk"), true, stands(false, None, "disk")),
+            (told("disk"), false, stands(false, None, "disk")),
+            (Command::Cordon { reason: None }, false, stands(false, None, "disk")),
+            (drain(at, None), true, stands(true, at, "disk")),
+            (drain(None, Some("move")), true, stands(true, at, "move")),
+            (told("disk"), true, stands(true, at, "disk")),
+            (Command::Uncordon, true, None),
+        ];
+        let mut worker = Some(Worker::default());
+        for (command, changes, after) in story {
+            match decide(worker.as_ref(), &command) {
+                Ok(event) => {
+                    assert!(changes, "{command:?}");
+                    worker = Some(Worker::evolve(worker, &event));
+                }
+                Err(rejection) => assert_eq!((rejection, changes), (Rejection::Unchanged, false), "{command:?}"),
+            }
+            assert_eq!(worker.as_ref().and_then(|worker| worker.cordon.clone()), after, "{command:?}");
+        }
+        assert_eq!(decide(None, &told("disk")), Err(Rejection::Absent));
+    }
+
+    #[test]
+    fn a_session_is_open_until_it_is_over_and_no_other_one_ends_it() {
+        let (ours, other) = (SessionId::new(), SessionId::new());
+        let lost = |session| WorkerEvent::Lost(Lost { session, last_beat: None });
+        let open = Some(Worker {
+            session: Some(ours),
+            cordon: None,
+        });
+        assert_eq!(Worker::evolve(open.clone(), &lost(other)).session, Some(ours));
+        assert_eq!(Worker::evolve(open.clone(), &lost(ours)).session, None);
+        assert_eq!(Worker::evolve(open, &WorkerEvent::Left(Left { session: ours })).session, None);
+    }
+}
