@@ -133,6 +133,7 @@ async fn a_chatty_job_loses_nothing_and_holds_up_nobody() -> Result<()> {
 #[tokio::test]
 async fn a_loud_job_takes_nobodys_live_window() -> Result<()> {
     const PRINTED: usize = 100_000_000;
+    const MOST_KEPT: usize = (32 << 20) + (1 << 20);
     let grid = Grid::start().await?;
     let go = grid.dir().join("go");
     let waits = format!("while [ ! -e {} ]; do sleep 0.05; done", go.display());
@@ -140,13 +141,12 @@ async fn a_loud_job_takes_nobodys_live_window() -> Result<()> {
     let loud = grid
         .shell(&format!("head -c {PRINTED} /dev/zero | tr '\\0' x; echo; {waits}"))
         .await?;
-    let window = grid
-        .eventually("the end of it is there", async || {
-            let printed = grid.printed(&loud, "stdout").await.ok()?;
-            printed.ends_with(b"\n").then_some(printed.len())
-        })
-        .await?;
-    assert!(window <= (32 << 20) + (1 << 20), "{window} bytes are kept of one attempt");
+    // Whoever reads while it is printed may see more: what comes in, and what has not been taken away yet.
+    grid.eventually("the end of what it printed is there, and little before it", async || {
+        let printed = grid.printed(&loud, "stdout").await.ok()?;
+        (printed.ends_with(b"\n") && printed.len() <= MOST_KEPT).then_some(())
+    })
+    .await?;
     assert_eq!(grid.printed(&quiet, "stdout").await?, b"quiet\n");
     std::fs::write(&go, "")?;
     assert_eq!(grid.ended(&loud).await?["state"], "succeeded");
