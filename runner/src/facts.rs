@@ -10,7 +10,7 @@ use bus::{
         read::{self, Fact},
     },
     subjects,
-    worker::{Cordoned, WorkerEvent},
+    worker::{Cordoned, Worker, WorkerEvent},
 };
 use futures::StreamExt as _;
 use tracing::debug;
@@ -102,7 +102,7 @@ fn of_worker(event: WorkerEvent, session: SessionId) -> Option<Word> {
 
 /// What a worker's events that came after `since` mean for a session: the cordon as it stands, and the session's end, if it is over.
 pub(crate) fn standing(events: &[(u64, WorkerEvent)], session: SessionId, since: u64) -> (Option<Cordoned>, Option<Ending>) {
-    let cordon = bus::worker::cordon(events.iter().map(|(_, event)| event)).cloned();
+    let cordon = Worker::replay(events.iter().map(|(_, event)| event)).and_then(|worker| worker.cordon);
     let ending = events
         .iter()
         .filter(|(sequence, _)| *sequence > since)
@@ -131,12 +131,8 @@ pub(crate) async fn catch_up(context: &Context, registered: u64) -> Result<(Opti
 
 /// Whether a session began, and was not ended by anybody since.
 pub(crate) fn is_open(events: &[(u64, WorkerEvent)], session: SessionId) -> bool {
-    events.iter().fold(false, |open, (_, event)| match event {
-        WorkerEvent::Registered(registered) => registered.session == session,
-        WorkerEvent::Left(left) => open && left.session != session,
-        WorkerEvent::Lost(lost) => open && lost.session != session,
-        WorkerEvent::Restarting(_) | WorkerEvent::Cordoned(_) | WorkerEvent::Uncordoned(_) | WorkerEvent::Equipped(_) => open,
-    })
+    let worker = Worker::replay(events.iter().map(|(_, event)| event));
+    worker.and_then(|worker| worker.session) == Some(session)
 }
 
 #[cfg(test)]

@@ -198,19 +198,6 @@ pub struct Recorded {
     pub envelope: Envelope<WorkerEvent>,
 }
 
-/// How an operator's last word leaves a worker whose events these are, oldest first: cordoned, or free to take work.
-pub fn cordon<'a>(events: impl IntoIterator<Item = &'a WorkerEvent>) -> Option<&'a Cordoned> {
-    events.into_iter().fold(None, |cordon, event| match event {
-        WorkerEvent::Cordoned(cordoned) => Some(cordoned),
-        WorkerEvent::Uncordoned(_) => None,
-        WorkerEvent::Registered(_)
-        | WorkerEvent::Lost(_)
-        | WorkerEvent::Left(_)
-        | WorkerEvent::Restarting(_)
-        | WorkerEvent::Equipped(_) => cordon,
-    })
-}
-
 /// The header of a watcher's beat that says whether it hears of dead connections by the broker's advisories: `yes` or `no`.
 pub const ADVISORIES: &str = "Rgrid-Advisories";
 

@@ -15,7 +15,6 @@ use bus::{
     stream::secrets,
     subjects,
     tree::Tree,
-    worker::Beat,
 };
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -24,12 +23,11 @@ use parking_lot::Mutex;
 use super::{LONG, Service, Yard, outcome, shell};
 use crate::log::eventually;
 
-/// A worker counts as lost after 4 s without a beat, of which it sends one a second; while it waits for work, one every three, and it
-/// may be silent for as much longer.
+/// A worker with work counts as lost after 4 s without a beat, of which it sends one a second.
 const LARGEST_GAP: Duration = Duration::from_millis(2500);
 
-/// The beats of the worker `w`, as they come, each with how much longer than a second the next one may take by its word.
-struct Listener(Arc<Mutex<Vec<(Instant, Duration)>>>);
+/// The beats of the worker `w`, as they come.
+struct Listener(Arc<Mutex<Vec<Instant>>>);
 
 impl Listener {
     async fn of(yard: &Yard) -> Result<Self> {
@@ -39,10 +37,8 @@ impl Listener {
         let list = Arc::clone(&heard);
         #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
         tokio::spawn(async move {
-            while let Some(message) = beats.next().await {
-                let beat = serde_json::from_slice::<Beat>(&message.payload);
-                let longer = beat.map_or(Duration::ZERO, |beat| beat.next() - Beat::PERIOD);
-                list.lock().push((Instant::now(), longer));
+            while beats.next().await.is_some() {
+                list.lock().push(Instant::now());
             }
         });
         Ok(Self(heard))
@@ -52,24 +48,23 @@ impl Listener {
         eventually("the worker beats", LONG, async || Ok((!self.0.lock().is_empty()).then_some(()))).await
     }
 
-    /// The largest gap so far beyond what was announced, that since the last one included.
-    fn largest_gap(&self) -> Duration {
+    /// The largest gap since then, that before the first heartbeat and that since the last one included.
+    fn largest_gap(&self, since: Instant) -> Duration {
         let heard = self.0.lock().clone();
-        let ends = heard.iter().skip(1).map(|(at, _)| *at).chain([Instant::now()]);
-        let gaps = heard
-            .iter()
-            .zip(ends)
-            .map(|((begin, longer), end)| (end - *begin).saturating_sub(*longer));
-        gaps.max().unwrap_or_default()
+        let begins = [since].into_iter().chain(heard.into_iter().filter(|at| *at > since));
+        let begins = begins.collect::<Vec<_>>();
+        let ends = begins.iter().skip(1).copied().chain([Instant::now()]);
+        begins.iter().zip(ends).map(|(begin, end)| end - *begin).max().unwrap_or_default()
     }
 }
 
 impl Yard {
     /// Waits until a hostile job has ended, however, in its first attempt; meanwhile the worker was heard.
     async fn holds_up_nobody(&self, listener: &Listener, what: &str, spec: JobSpec) -> Result<Outcome> {
+        let submitted = Instant::now();
         let id = self.submit(spec).await?;
         let job = self.ended(id).await?;
-        let gap = listener.largest_gap();
+        let gap = listener.largest_gap(submitted);
         ensure!(gap < LARGEST_GAP, "{what}: {gap:?} without a heartbeat");
         ensure!(
             self.writer

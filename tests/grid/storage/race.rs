@@ -16,14 +16,13 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::{naming, put, served};
-use crate::api::served::{LONG, Served};
+use crate::api::served::Served;
 
-/// How many submit at once, how often each (and at most, where no pass removed anything of theirs by then), and how many jobs each
-/// time.
+/// How many submit at once, how often each (and at most, where no pass removed anything by then), and how many jobs each time.
 const CLIENTS: usize = 6;
-const ROUNDS: (usize, usize) = (5, 8);
+const ROUNDS: (usize, usize) = (5, 25);
 const JOBS: usize = 8;
-/// When a content that was just put becomes due, within this span: its grace of a second, and the margin.
+/// When a content that was just put becomes due, within this span and what a pass takes: its grace of a second, and the margin.
 const DUE_MS: std::ops::Range<u64> = 3_950..4_500;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -38,50 +37,59 @@ async fn in_minio_no_accepted_job_loses_a_file_to_a_pass() -> Result<()> {
 }
 
 async fn race(api: Served) -> Result<()> {
-    let (api, removed) = (Arc::new(api), Arc::<AtomicU64>::default());
+    let (api, removed, pass_ms) = (Arc::new(api), Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
     let mut clients = JoinSet::new();
     for client in 0..CLIENTS {
-        clients.spawn(submit_again_and_again(Arc::clone(&api), client, Arc::clone(&removed)));
+        clients.spawn(submit_again_and_again(
+            Arc::clone(&api),
+            client,
+            Arc::clone(&removed),
+            Arc::clone(&pass_ms),
+        ));
     }
-    // Nobody submits these: whatever the others' luck, passes remove something meanwhile.
-    for number in 0..JOBS {
-        put(&api, &format!("nobody's {number}")).await?;
-    }
-    let (mut accepted, began) = (Vec::new(), Instant::now());
-    while accepted.len() < CLIENTS || (removed.load(Ordering::Relaxed) == 0 && began.elapsed() < LONG) {
+    let mut accepted = Vec::new();
+    while accepted.len() < CLIENTS {
+        let began = Instant::now();
         // The grace is what a submission may take from its question to the log, on a busy machine.
         let report = api
             .post("/v1/storage/gc", &json!({ "grace_ms": 1_000, "keep_inputs_ms": 0 }))
             .await?;
         let report: Value = report.error_for_status()?.json().await?;
+        pass_ms.fetch_max(u64::try_from(began.elapsed().as_millis())?, Ordering::Relaxed);
         ensure!(report["stopped"].is_null(), "{report}");
         removed.fetch_add(report["removed"]["files"].as_u64().context("a number")?, Ordering::Relaxed);
         while let Some(done) = clients.try_join_next() {
             accepted.push(done??);
         }
     }
-    ensure!(removed.load(Ordering::Relaxed) > 0, "no pass removed anything");
+    ensure!(
+        removed.load(Ordering::Relaxed) > 0,
+        "no pass removed anything, so that this shows nothing"
+    );
     ensure!(accepted.iter().sum::<usize>() > 0, "no job was accepted");
     Ok(())
 }
 
 /// Stores contents, lets them be found unused, and submits jobs of them just when they may go: each is refused, or has its file.
-async fn submit_again_and_again(api: Arc<Served>, client: usize, removed: Arc<AtomicU64>) -> Result<usize> {
+async fn submit_again_and_again(api: Arc<Served>, client: usize, removed: Arc<AtomicU64>, pass_ms: Arc<AtomicU64>) -> Result<usize> {
     let mut accepted = 0;
     for round in 0..ROUNDS.1 {
-        if round >= ROUNDS.0 && removed.load(Ordering::Relaxed) > JOBS as u64 {
+        if round >= ROUNDS.0 && removed.load(Ordering::Relaxed) > 0 {
             break;
         }
-        let jobs = (0..JOBS).map(|job| submit_when_due(&api, format!("content {client} {round} {job}")));
+        let jobs = (0..JOBS).map(|job| submit_when_due(&api, format!("content {client} {round} {job}"), pass_ms.load(Ordering::Relaxed)));
         let jobs = futures::future::try_join_all(jobs).await?;
         accepted += jobs.into_iter().filter(|accepted| *accepted).count();
     }
     Ok(accepted)
 }
 
-async fn submit_when_due(api: &Served, text: String) -> Result<bool> {
+async fn submit_when_due(api: &Served, text: String, pass_ms: u64) -> Result<bool> {
     let (digest, _) = put(api, &text).await?;
-    tokio::time::sleep(std::time::Duration::from_millis(rand::random_range(DUE_MS))).await;
+    tokio::time::sleep(std::time::Duration::from_millis(rand::random_range(
+        DUE_MS.start..DUE_MS.end + 2 * pass_ms,
+    )))
+    .await;
     let answer = api.post("/v1/jobs", &naming(&[digest])).await?;
     if answer.status() == StatusCode::UNPROCESSABLE_ENTITY {
         // It went before; that is said, and a client would put it again.

@@ -316,8 +316,14 @@ async fn full_log(settings: Settings) -> Result<Outcome> {
         stage.busy(number, 3).await?;
         fill().await?;
         let killed = stage.harm(Harm::Kill, Part::Runner(number)).await?;
-        // Longer than any of them runs: all that were begun have ended, and nobody could say so.
-        tokio::time::sleep(Duration::from_secs(5)).await;
+        // What ended since cannot be said.
+        let survivor = Part::Runner(number % TRIO.runners + 1);
+        let waits = || stage.rig.log(survivor).matches("waits for room").count();
+        let before = waits();
+        stage
+            .rig
+            .until("an end waits for room", async || (waits() > before).then_some(()))
+            .await?;
         usage::set_bound(&bus.js, 2 * usage::LEAST_BOUND).await?;
         if let Some(killed) = killed {
             stage.mend(killed).await?;
