@@ -33,7 +33,7 @@ build: ## build target/release/rgrid
 lint: ## check formatting, Rust and shell
 	@cargo fmt --check
 	@cargo clippy --workspace --all-targets --locked -- -D warnings
-	@if type -P shellcheck >/dev/null; then shellcheck .ci/run scripts/bootstrap scripts/demo; else echo 'lint: no shellcheck here; apt-get install shellcheck'; fi
+	@if type -P shellcheck >/dev/null; then shellcheck .ci/run scripts/bootstrap scripts/demo scripts/failures; else echo 'lint: no shellcheck here; apt-get install shellcheck'; fi
 
 fmt: ## format the Rust code
 	@cargo fmt

@@ -1,17 +1,19 @@
 //! Saying things in the log by hand, as API, runner and watcher do.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use bus::{
     envelope::{Actor, Envelope},
     ids::{Attempt, JobId, Namespace, SessionId, WorkerId, default_token},
-    job::{Command, Job, JobEvent, Outcome, Usage, decide},
+    job::{Command, Job, JobEvent, Outcome, Usage},
     spec::JobSpec,
     stream::{
         append::{Append, Log},
         connect::Bus,
-        read, setup,
+        read,
+        room::{Addition, Gauge},
+        setup, writer,
     },
     worker::{Beat, CurrentEquipment, Equipped, Left, Registered, WorkerEvent},
 };
@@ -24,6 +26,7 @@ pub struct Writer {
     pub bus: Bus,
     /// The log over it.
     pub log: Log,
+    gauge: Arc<Gauge>,
 }
 
 /// A job that does nothing.
@@ -43,8 +46,15 @@ impl Writer {
     pub async fn connect(url: &str) -> Result<Self> {
         let bus = Bus::connect(url, "test").await?;
         setup::streams(&bus.js, 1).await?;
+        Ok(Self::over(bus))
+    }
+
+    /// Writes over a connection whose streams are there.
+    #[must_use]
+    pub fn over(bus: Bus) -> Self {
         let log = Log::new(bus.js.clone(), Duration::from_secs(20));
-        Ok(Self { bus, log })
+        let gauge = Gauge::new(bus.js.clone());
+        Self { bus, log, gauge }
     }
 
     /// Submits a job that does nothing.
@@ -55,12 +65,14 @@ impl Writer {
         Ok(id)
     }
 
-    /// Loads a job, decides, appends; what is decided against, or overtaken, is an error. Returns the event's sequence.
+    /// Loads a job, decides, appends, again where another writer was first; what is decided against is an error. Returns the event's
+    /// sequence.
     pub async fn say(&self, id: JobId, actor: &Actor, command: Command) -> Result<u64> {
-        let job = self.job(id).await?;
-        let event = decide(job.as_ref(), command)?;
-        let after = job.map_or(0, |job| job.sequence);
-        self.append(id, after, actor, event).await
+        let writer = writer::Writer::new(self.log.clone(), Arc::clone(&self.gauge), actor.clone(), Addition::Jobs);
+        match writer.write::<Job>(&id, &command).await? {
+            writer::Outcome::Appended(_, sequence) => Ok(sequence),
+            writer::Outcome::Rejected(_, _, rejection) => Err(rejection.into()),
+        }
     }
 
     /// Appends an event without deciding on it.
@@ -168,9 +180,8 @@ impl Worker {
     /// The same one, over another connection.
     #[must_use]
     pub fn over(&self, bus: Bus) -> Self {
-        let log = Log::new(bus.js.clone(), Duration::from_secs(20));
         Self {
-            writer: Writer { bus, log },
+            writer: Writer::over(bus),
             id: self.id.clone(),
             session: self.session,
             registered_at: self.registered_at,

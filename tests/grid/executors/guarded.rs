@@ -4,7 +4,7 @@
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     process::{Child, Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -15,9 +15,6 @@ use super::{Place, eventually, finish, line, run};
 
 /// The image of these tests.
 const IMAGE: &str = "rgrid/python:3";
-/// Two link-local addresses that nobody has: one of this machine, and one that it reaches over a link.
-const NEAR: Ipv4Addr = Ipv4Addr::new(169, 254, 77, 1);
-const BEYOND: Ipv4Addr = Ipv4Addr::new(169, 254, 77, 2);
 /// Says what comes of connecting to each of its arguments.
 const CONNECT: &str = "import socket, sys\n\
     for place in sys.argv[1:]:\n    host, port = place.split(':')\n    try: socket.create_connection((host, int(port)), 5); print('reached')\n    \
@@ -44,53 +41,73 @@ fn said(program: &str, arguments: &[&str]) -> Result<String> {
 }
 
 /// A service at a link-local address in a network namespace of its own, over a link of its own.
+///
+/// Nothing has to be cleaned up: the server dies with the test, however that ends, the namespace with the server, the link with the
+/// namespace. A link that stayed would take the packets of the next test.
 struct Service {
-    space: String,
-    link: String,
     server: Child,
+    /// The address of this machine on the link.
+    near: Ipv4Addr,
+    /// The server's address.
+    beyond: Ipv4Addr,
 }
 
 impl Service {
     fn start() -> Result<Self> {
-        let number = std::process::id();
-        let (space, link) = (format!("rgrid-{number}"), format!("rgm{number}"));
-        let (near, beyond) = (format!("{NEAR}/30"), format!("{BEYOND}/30"));
-        let ip = |words: &str| said("ip", &words.split(' ').collect::<Vec<_>>());
-        ip(&format!("netns add {space}"))?;
-        let server = Command::new("ip")
-            .args(["netns", "exec", &space, "python3", "-m", "http.server", "8080"])
+        let [.., high, low] = std::process::id().to_be_bytes();
+        // A link has four addresses; those of 169.254.64.0 to 169.254.127.255 are none that means something.
+        let address = |host| Ipv4Addr::new(169, 254, 64 | (high & 0x3f), (low & 0xfc) | host);
+        let server = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "unshare", "--net", "python3", "-m", "http.server", "8080"])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
-        let service = Self { space, link, server };
-        let (space, link) = (&service.space, &service.link);
-        ip(&format!("link add {link} type veth peer name out netns {space}"))?;
-        ip(&format!("address add {near} dev {link}"))?;
-        ip(&format!("link set {link} up"))?;
-        ip(&format!("-n {space} address add {beyond} dev out"))?;
-        ip(&format!("-n {space} link set out up"))?;
+        let service = Self {
+            server,
+            near: address(1),
+            beyond: address(2),
+        };
+        let pid = service.server.id().to_string();
+        let link = format!("rgm{pid}");
+        service.in_a_namespace()?;
+        let (near, beyond) = (format!("{}/30", service.near), format!("{}/30", service.beyond));
+        let run = |words: &str| said("sh", &["-ec", words]);
+        run(&format!(
+            "ip link add {link} type veth peer name out netns {pid}; ip address add {near} dev {link}; ip link set {link} up"
+        ))?;
+        let inside = format!("nsenter --target {pid} --net ip");
+        run(&format!("{inside} address add {beyond} dev out; {inside} link set out up"))?;
         Ok(service)
+    }
+
+    /// Waits until the server has left this process's network namespace.
+    fn in_a_namespace(&self) -> Result<()> {
+        let space = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/net"));
+        let (pid, start) = (self.server.id().to_string(), Instant::now());
+        while space(&pid).context("the server ended")? == space("self")? {
+            ensure!(start.elapsed() < super::PATIENCE, "the server has no namespace of its own");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(())
     }
 }
 
 impl Drop for Service {
     fn drop(&mut self) {
         let _ended = self.server.kill().and_then(|()| self.server.wait());
-        let _gone = said("ip", &["link", "delete", &self.link]);
-        let _gone = said("ip", &["netns", "delete", &self.space]);
     }
 }
 
 #[tokio::test]
 async fn a_job_reaches_no_metadata_service_and_other_containers_do() -> Result<()> {
-    let (docker, place, _service) = (docker().await?, Place::new()?, Service::start()?);
+    let (docker, place, service) = (docker().await?, Place::new()?, Service::start()?);
     assert_eq!(docker.metadata_open(), None);
-    let address = SocketAddr::from((BEYOND, 8080));
+    let address = SocketAddr::from((service.beyond, 8080));
     eventually("the service is there", || {
         TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok()
     })
     .await?;
-    let listener = TcpListener::bind((NEAR, 0))?;
+    let listener = TcpListener::bind((service.near, 0))?;
     let (beyond, here) = (address.to_string(), listener.local_addr()?.to_string());
     let others = ["run", "--rm", IMAGE, "python3", "-c", CONNECT, &beyond, &here];
     assert_eq!(said("docker", &others)?, "reached\nreached\n");

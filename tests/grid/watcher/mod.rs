@@ -25,7 +25,7 @@ use bus::{
     ids::{Attempt, JobId, WorkerId},
     job::{AttemptEnd, Command, Job, LossCause, Outcome, Phase},
     spec::JobSpec,
-    stream::{EVENTS, append::Log, connect::Bus, follow::Follower, read},
+    stream::{EVENTS, connect::Bus, follow::Follower, read},
     worker::WorkerEvent,
 };
 use chrono::{DateTime, Utc};
@@ -105,8 +105,7 @@ struct Beating {
 impl Beating {
     async fn start(url: &str, name: &str) -> Result<Self> {
         let bus = Bus::connect(url, "test").await?;
-        let log = Log::new(bus.js.clone(), LONG);
-        let worker = Worker::register(&Writer { bus, log }, name).await?;
+        let worker = Worker::register(&Writer::over(bus), name).await?;
         let said = Arc::new(Mutex::new((0, Vec::new())));
         let line = line(url, &worker).await?;
         let stop = CancellationToken::new();
