@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use bus::{
-    files::{Files, marks::Marks},
-    runtimes::RuntimesSet,
-    secrets::PublicKey,
-    stream::{append::Log, connect::Bus, room::Gauge, writer::Writer},
-    submission::{Refusal, Submission},
+    grid::{runtimes::RuntimesSet, secrets::PublicKey},
+    log::{append::Log, connect::Bus, room::Gauge, writer::Writer},
+    spec::submission::{Refusal, Submission},
 };
+use store::{Files, marks::Marks};
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 

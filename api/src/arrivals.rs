@@ -11,13 +11,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bus::{
-    files::{Error, Incoming},
-    ids::Digest,
-};
+use bus::ids::Digest;
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
 use parking_lot::Mutex;
+use store::{Error, Incoming};
 use tokio::{sync::mpsc, task::JoinError};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::debug;
@@ -27,7 +25,7 @@ pub(crate) const WORTH_KEEPING: u64 = 4 << 20;
 /// For how long a beginning waits for the rest.
 const KEPT: Duration = Duration::from_secs(3600);
 /// How many wait at once. Each holds up to one part of an upload in memory: 8 MiB, and more where a file has more than 70 GiB
-/// (`bus/src/files/upload.rs`).
+/// (`store/src/upload.rs`).
 const MOST: usize = 16;
 /// How often it is looked whether one waited for long enough.
 const LOOK: Duration = Duration::from_secs(60);

@@ -4,7 +4,7 @@ use axum::{Json, extract::State, http::HeaderMap, response::Response};
 use bus::{
     ids::{Attempt, JobId},
     job::Job,
-    manifest::{Manifest, OutputFile},
+    output::manifest::{Manifest, OutputFile},
 };
 use chrono::{DateTime, SecondsFormat, Utc};
 

@@ -7,9 +7,9 @@ use async_compression::{
     tokio::bufread::{ZstdDecoder, ZstdEncoder},
     zstd::DParameter,
 };
-use bus::files::ZSTD_WINDOW_LOG_MAX;
 use bytes::Bytes;
 use futures::Stream;
+use store::ZSTD_WINDOW_LOG_MAX;
 use tokio_util::io::{ReaderStream, StreamReader};
 
 /// The name of the coding in `Content-Encoding` and `Accept-Encoding` (RFC 9659).

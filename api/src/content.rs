@@ -7,12 +7,10 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
-use bus::{
-    files::{Error, Files},
-    ids::Digest,
-};
+use bus::ids::Digest;
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
+use store::{Error, Files};
 
 use crate::{
     compression,

@@ -8,14 +8,12 @@ use std::{
     time::Duration,
 };
 
-use bus::{
-    files::{
-        Files,
-        presign::{Binding, PUT_MAX, Presigner, Signed},
-    },
-    ids::{Digest, SessionId},
-};
+use bus::ids::{Digest, SessionId};
 use reqwest::{Client, Method, StatusCode};
+use store::{
+    Files,
+    presign::{Binding, PUT_MAX, Presigner, Signed},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 

@@ -7,8 +7,8 @@ use axum::{
 };
 use bus::{
     ids::Digest,
-    stream::{append, read, writer},
-    submission::Refusal,
+    log::{append, read, writer},
+    spec::submission::Refusal,
 };
 use serde::{Deserialize, Serialize};
 use tracing::warn;

@@ -1,7 +1,7 @@
 //! `GET /v1/log`, `POST /v1/log/bound`: what the log of all events takes, how it grows, and what it may take.
 
 use axum::{Json, extract::State};
-use bus::stream::{
+use bus::log::{
     EVENTS, HEARTBEATS, LOGS,
     room::Addition,
     setup,
@@ -168,7 +168,7 @@ fn growth_of(usage: &Usage, events: u64, span: TimeDelta) -> Growth {
 
 #[cfg(test)]
 mod tests {
-    use bus::stream::room::Fill;
+    use bus::log::room::Fill;
     use chrono::DateTime;
 
     use super::*;

@@ -10,7 +10,7 @@ use std::{
 use axum::{extract::State, http::HeaderMap, response::Response};
 use bus::{
     ids::{BatchId, JobId, Namespace},
-    stream::{EVENTS, replay},
+    log::{EVENTS, replay},
     subjects::{self, EventSubject},
 };
 use serde::Deserialize;

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bus::stream::{
+use bus::log::{
     EVENTS,
     room::{Addition, Admitted, Fill, Gauge, OVERHEAD},
 };

@@ -2,7 +2,7 @@
 
 use async_nats::connection::State as Connection;
 use axum::{Json, extract::State, http::StatusCode};
-use bus::stream::EVENTS;
+use bus::log::EVENTS;
 
 use crate::{
     app::Shared,

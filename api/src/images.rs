@@ -2,8 +2,8 @@
 
 use axum::{Json, extract::State, http::StatusCode};
 use bus::{
-    image::{Command, Entry, ImageName, ImagePushed, ImageRemoved},
-    stream::{sys, writer::Outcome},
+    grid::image::{Command, Entry, ImageName, ImagePushed, ImageRemoved},
+    log::{sys, writer::Outcome},
 };
 
 use crate::{

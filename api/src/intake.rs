@@ -9,7 +9,7 @@ mod take;
 use std::{sync::Arc, time::Duration};
 
 use async_nats::jetstream::Message;
-use bus::stream::{
+use bus::log::{
     INBOX,
     puller::{Error, Patience, Pulled, Puller},
     setup,

@@ -1,11 +1,7 @@
 //! A job with what correlates its events, also where some of them cannot be read: those are set aside, and the rest counts.
 
 use async_nats::jetstream::Context;
-use bus::{
-    ids::{EventId, JobId},
-    job::Job,
-    stream::read,
-};
+use bus::{ids::{EventId, JobId}, job::Job, log::read};
 
 /// A job as its events tell it now.
 #[derive(Debug, Clone)]

@@ -4,11 +4,10 @@ use std::collections::HashSet;
 
 use axum::{Json, extract::State, http::StatusCode};
 use bus::{
+    grid::secrets::{self, Sealed},
     ids::{Namespace, Token},
-    secrets::{self, Sealed},
-    spec::JobSpec,
-    stream,
-    submission::Refusal,
+    log,
+    spec::{JobSpec, submission::Refusal},
 };
 use chrono::Utc;
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -27,7 +26,7 @@ const MAX_BY: usize = 256;
 /// Secrets that are looked for at once.
 const AT_ONCE: usize = 16;
 
-fn away(error: &stream::secrets::Error) -> Problem {
+fn away(error: &log::secrets::Error) -> Problem {
     Problem::unavailable("the secrets cannot be reached", error)
 }
 
@@ -51,11 +50,9 @@ pub(crate) async fn key(State(app): State<Shared>, query: Query) -> Result<Json<
 /// `GET /v1/secrets?namespace=…`: names, and who set each when.
 pub(crate) async fn list(State(app): State<Shared>, query: Query) -> Result<Json<Secrets>, Problem> {
     let namespace = query.namespace_only()?;
-    let names = stream::secrets::names(&app.bus.js, &namespace)
-        .await
-        .map_err(|error| away(&error))?;
+    let names = log::secrets::names(&app.bus.js, &namespace).await.map_err(|error| away(&error))?;
     let get = |name: Token| async {
-        let sealed = stream::secrets::get(&app.bus.js, &namespace, &name).await?;
+        let sealed = log::secrets::get(&app.bus.js, &namespace, &name).await?;
         Ok(sealed.map(|Sealed { set_at, set_by, .. }| SecretView { name, set_at, set_by }))
     };
     let secrets = futures::stream::iter(names).map(get).buffered(AT_ONCE);
@@ -83,7 +80,7 @@ pub(crate) async fn set(
         );
         return Err(Problem::new(Kind::TooLarge, detail));
     }
-    let before = stream::secrets::get(&app.bus.js, &namespace, &name)
+    let before = log::secrets::get(&app.bus.js, &namespace, &name)
         .await
         .map_err(|error| away(&error))?;
     let sealed = Sealed {
@@ -91,7 +88,7 @@ pub(crate) async fn set(
         set_at: Utc::now(),
         set_by: by,
     };
-    stream::secrets::put(&app.bus.js, &namespace, &name, &sealed)
+    log::secrets::put(&app.bus.js, &namespace, &name, &sealed)
         .await
         .map_err(|error| away(&error))?;
     let Sealed { set_at, set_by, .. } = sealed;
@@ -102,7 +99,7 @@ pub(crate) async fn set(
 /// `DELETE /v1/secrets/{name}?namespace=…`
 pub(crate) async fn remove(State(app): State<Shared>, Path(text): Path<String>, query: Query) -> Result<StatusCode, Problem> {
     let (namespace, name) = (query.namespace_only()?, name(&text)?);
-    match stream::secrets::remove(&app.bus.js, &namespace, &name).await {
+    match log::secrets::remove(&app.bus.js, &namespace, &name).await {
         Ok(true) => Ok(StatusCode::NO_CONTENT),
         Ok(false) => Err(Problem::not_found(format!(
             "there is no secret `{name}` in namespace {namespace}; `rgrid secret list` shows those there are"
@@ -126,7 +123,7 @@ pub(crate) async fn check_secrets<'a>(
 ) -> Result<AbsentSecrets, Problem> {
     let named: HashSet<Token> = specs.into_iter().flat_map(|spec| spec.secrets.values().cloned()).collect();
     let look = |name: Token| async move {
-        let found = stream::secrets::get(&app.bus.js, namespace, &name).await?;
+        let found = log::secrets::get(&app.bus.js, namespace, &name).await?;
         Ok(found.is_none().then_some(name))
     };
     let absent = futures::stream::iter(named).map(look).buffer_unordered(AT_ONCE);

@@ -4,9 +4,8 @@ use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use bus::{
     envelope::Actor,
-    files::{self, Files, InvalidUrl, StoreUrl, marks::Marks},
-    secrets::PublicKey,
-    stream::{
+    grid::secrets::PublicKey,
+    log::{
         EVENTS,
         append::Log,
         connect::{self, Bus},
@@ -16,6 +15,7 @@ use bus::{
     },
     subjects,
 };
+use store::{Files, InvalidUrl, StoreUrl, marks::Marks};
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info, warn};
@@ -118,7 +118,7 @@ pub enum Error {
     StoreUrl(#[from] InvalidUrl),
     /// The store cannot be used.
     #[error("cannot use the file store")]
-    Store(#[source] files::Error),
+    Store(#[source] store::Error),
     /// The deployment's runtimes cannot be meant.
     #[error(transparent)]
     Runtimes(#[from] runtimes::Wrong),

@@ -12,12 +12,10 @@ use axum::{
     http::{HeaderMap, StatusCode},
     response::{IntoResponse as _, Redirect, Response},
 };
-use bus::{
-    files::{Error, Incoming},
-    ids::Digest,
-};
+use bus::ids::Digest;
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
+use store::{Error, Incoming};
 
 use crate::{
     app::{App, Shared},

@@ -15,7 +15,7 @@ use std::{
 use async_nats::{Client, Subscriber};
 use bus::{
     ids::JobId,
-    stream::puller::header,
+    log::puller::header,
     subjects::{self, EventSubject},
 };
 use bytes::Bytes;

@@ -6,7 +6,7 @@ use async_nats::jetstream::{self, stream::LastRawMessageErrorKind};
 use bus::{
     ids::JobId,
     job::Job,
-    stream::{
+    log::{
         EVENTS,
         read::{self, Fact},
     },

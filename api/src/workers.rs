@@ -5,7 +5,7 @@
 use axum::{Json, extract::State};
 use bus::{
     ids::WorkerId,
-    stream::writer::Outcome,
+    log::writer::Outcome,
     worker::{Command, Cordoned, Rejection, Worker},
 };
 use chrono::{TimeDelta, Utc};

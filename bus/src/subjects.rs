@@ -22,8 +22,8 @@
 
 use crate::{
     envelope::Actor,
+    grid::image::ImageName,
     ids::{Attempt, BatchId, JobId, Namespace, Queue, SessionId, Token, WorkerId},
-    image::ImageName,
     spec::Class,
 };
 

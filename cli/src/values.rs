@@ -89,7 +89,7 @@ impl FromStr for ByteSize {
 /// Reads `--memory`: a size that a program can start in.
 pub(crate) fn memory(text: &str) -> Result<ByteSize, Unfit> {
     let size: ByteSize = text.parse()?;
-    if size.0 < bus::submission::MIN_MEMORY_BYTES {
+    if size.0 < bus::spec::submission::MIN_MEMORY_BYTES {
         return Err(Unfit(
             "no program starts in so little; give at least 4MiB, such as 512MB".to_owned(),
         ));

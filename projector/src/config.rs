@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use bus::files::StoreUrl;
 use sqlx::postgres::PgConnectOptions;
+use store::StoreUrl;
 
 use crate::Error;
 

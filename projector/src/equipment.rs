@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_nats::jetstream;
 use bus::{
     ids::SessionId,
-    stream::{
+    log::{
         EQUIPMENT,
         follow::{Followed, Follower},
     },

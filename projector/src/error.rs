@@ -1,18 +1,19 @@
 //! What the projector cannot mend or wait out.
 
 use async_nats::jetstream::context::GetStreamError;
-use bus::{files::InvalidUrl, stream};
+use bus::log;
 use sqlx::migrate::MigrateError;
+use store::InvalidUrl;
 
 /// Why the projector stops: something that the operator must change. Outages are waited out.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// There is no connection to NATS, and waiting would not help.
     #[error(transparent)]
-    Connect(#[from] stream::connect::Error),
+    Connect(#[from] log::connect::Error),
     /// The streams are not as they must be.
     #[error(transparent)]
-    Streams(#[from] stream::setup::Error),
+    Streams(#[from] log::setup::Error),
     /// The log does not say how long it is.
     #[error("cannot read the state of the log")]
     Log(#[source] GetStreamError),

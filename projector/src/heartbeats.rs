@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use async_nats::jetstream;
 use bus::{
-    stream::{
+    log::{
         PRESENCE,
         follow::{Followed, Follower},
     },

@@ -3,11 +3,9 @@
 use std::time::Duration;
 
 use async_nats::jetstream;
-use bus::{
-    files::{self, Files, StoreUrl},
-    manifest::Manifest,
-};
+use bus::output::manifest::Manifest;
 use futures::{StreamExt as _, stream};
+use store::{Files, StoreUrl};
 use tokio::sync::OnceCell;
 use tracing::{info, warn};
 
@@ -67,7 +65,7 @@ impl Manifests {
         let manifest = loop {
             match self.manifest(committed).await {
                 Ok(manifest) => break manifest,
-                Err(error @ (files::Error::Missing { .. } | files::Error::Corrupt { .. } | files::Error::TooLarge { .. })) => {
+                Err(error @ (store::Error::Missing { .. } | store::Error::Corrupt { .. } | store::Error::TooLarge { .. })) => {
                     return Err(skip(chain(&error)));
                 }
                 Err(error) => {
@@ -86,7 +84,7 @@ impl Manifests {
     }
 
     /// The manifest, or why what is stored is none.
-    async fn manifest(&self, committed: &Committed) -> Result<serde_json::Result<Manifest>, files::Error> {
+    async fn manifest(&self, committed: &Committed) -> Result<serde_json::Result<Manifest>, store::Error> {
         let files = self.files.get_or_try_init(|| Files::open(&self.url, Some(self.js.clone()))).await?;
         let bytes = files.get_bytes(&committed.manifest.sha256, MANIFEST_MAX).await?;
         Ok(serde_json::from_slice(&bytes))
@@ -94,7 +92,7 @@ impl Manifests {
 }
 
 fn rows(committed: &Committed, manifest: Manifest) -> Vec<ArtifactRow> {
-    let row = |(position, file): (i32, bus::manifest::OutputFile)| ArtifactRow {
+    let row = |(position, file): (i32, bus::output::manifest::OutputFile)| ArtifactRow {
         job: committed.job,
         attempt: committed.attempt,
         position,

@@ -9,14 +9,16 @@ use bus::{
     batch,
     ids::{Attempt, JobId, WorkerId},
     job::{AttemptEnd, Job, JobEvent, ManifestRef, Recorded},
+    log::read::{self, Fact},
     spec::JobSpec,
-    stream::read::{self, Fact},
     worker,
 };
 use hashlink::LruCache;
 
-use crate::batches::BatchChange;
-use crate::rows::{AttemptRow, JobState, NewJob, Skipped, WorkerRow, touches_attempt};
+use crate::{
+    batches::BatchChange,
+    rows::{AttemptRow, JobState, NewJob, Skipped, WorkerRow, touches_attempt},
+};
 
 /// Live jobs that are remembered between batches, at about 1 KB each; of others, the tables are asked.
 pub(crate) const REMEMBERED: usize = 16_384;

@@ -3,6 +3,8 @@
 //! Postgres refuses some values that the log may hold (a NUL in a text, a time before 4713 BC, more than 2^63), and one of
 //! them must not stop the fold: here each becomes the nearest value that it takes.
 
+use std::{borrow::Cow, collections::BTreeMap};
+
 use bus::{
     envelope::Envelope,
     ids::{Attempt, BatchId, Digest, JobId, SessionId, WorkerId},
@@ -12,7 +14,6 @@ use bus::{
 };
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use std::{borrow::Cow, collections::BTreeMap};
 
 /// The earliest time that Postgres takes, in seconds from 1970: the Julian day 0.
 const EARLIEST: i64 = -210_866_803_200;
@@ -145,7 +146,7 @@ impl NewJob {
             labels: (!spec.labels.is_empty()).then(|| json(&clean(&spec.labels))),
             spec: json(spec),
             batch: spec.batch.as_ref().map(|member| (member.batch, member.index)),
-            reuse_key: bus::reuse::key(&job.namespace, spec),
+            reuse_key: bus::spec::reuse::key(&job.namespace, spec),
             submitted_at: time(job.submitted_at),
             state: JobState::new(job),
         }
@@ -218,7 +219,7 @@ pub(crate) enum LostOutcome {
     /// It waited longer than it may.
     Expired {
         /// Which of its clocks passed its limit.
-        clock: bus::policy::Clock,
+        clock: bus::spec::policy::Clock,
         /// The limit, in milliseconds.
         limit_ms: u64,
     },

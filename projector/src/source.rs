@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_nats::jetstream;
 use backon::{BackoffBuilder as _, ExponentialBuilder};
-use bus::stream::{
+use bus::log::{
     EVENTS,
     connect::{self, Bus},
     follow::{Followed, Follower},

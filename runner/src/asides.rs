@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bus::{stream::read, worker::Cordoned};
+use bus::{log::read, worker::Cordoned};
 use tokio::task::JoinSet;
 
 use crate::{

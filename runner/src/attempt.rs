@@ -8,17 +8,17 @@ use std::{
 
 use bus::{
     envelope::{Actor, Envelope},
-    files::Files,
+    grid::secrets::Key,
     ids::{Attempt, JobId, SessionId, WorkerId},
     job::{Command, Job, JobEvent, ManifestRef, Outcome, Phase, Rejection, State, Usage},
-    secrets::Key,
-    stream::{
+    log::{
         append::Log,
         room::{Addition, Gauge},
         work::Work,
     },
 };
 use chrono::Utc;
+use store::Files;
 use tracing::{debug, error, info, warn};
 
 use crate::{
@@ -135,7 +135,7 @@ pub(crate) enum Broken {
     #[error(transparent)]
     Output(#[from] output::Error),
     #[error("cannot store the list of outputs: {}", chain(.0))]
-    Manifest(bus::files::Error),
+    Manifest(store::Error),
 }
 
 impl Broken {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bus::{
     job::{Job, Outcome},
-    policy::Clock,
+    spec::policy::Clock,
 };
 use chrono::{DateTime, Utc};
 

@@ -3,10 +3,10 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use bus::{
-    files::StoreUrl,
+    grid::secrets::Key,
     ids::{Queue, WorkerId},
-    secrets::Key,
 };
+use store::StoreUrl;
 
 use crate::{
     executor::{Preference, RuntimeTable},

@@ -9,8 +9,8 @@ use std::{
 
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use bus::{
-    runtimes::RuntimesSet,
-    stream::{EQUIPMENT, read, sys},
+    grid::runtimes::RuntimesSet,
+    log::{EQUIPMENT, read, sys},
     subjects,
     worker::{CurrentEquipment, Equipment, Equipped},
 };

@@ -5,7 +5,7 @@ use bus::{
     envelope::Actor,
     ids::{JobId, SessionId, WorkerId},
     job::JobEvent,
-    stream::{
+    log::{
         puller,
         read::{self, Fact},
     },

@@ -9,7 +9,7 @@ use std::{convert::Infallible, time::Duration};
 use bus::{
     ids::{Attempt, JobId, Namespace},
     job::{Job, JobEvent},
-    stream::read::{self, Fact},
+    log::read::{self, Fact},
     subjects,
 };
 use futures::StreamExt as _;

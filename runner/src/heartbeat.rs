@@ -9,7 +9,7 @@ use std::{
 };
 
 use async_nats::jetstream::{self, message::PublishMessage};
-use bus::{stream::connect, subjects, worker::Beat};
+use bus::{log::connect, subjects, worker::Beat};
 use chrono::{SubsecRound as _, Utc};
 use parking_lot::Mutex;
 use tokio::{runtime::Builder, sync::oneshot};

@@ -2,7 +2,7 @@
 
 use bus::{
     job::{ManifestRef, Usage},
-    manifest::Manifest,
+    output::manifest::Manifest,
 };
 
 use crate::{

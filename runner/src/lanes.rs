@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 use async_nats::jetstream;
 use bus::{
     ids::Queue,
-    spec::Class,
-    stream::{
+    log::{
         EVENTS,
         puller::{self, Patience, Pulled, Puller},
         setup,
     },
+    spec::Class,
 };
 use tracing::{debug, info, warn};
 

@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 
 use bus::{
-    dependencies::Kind,
-    frame::Stream,
     ids::Attempt,
     job::{Command, Job},
-    spec::ExecutorKind,
+    output::frame::Stream,
+    spec::{ExecutorKind, dependencies::Kind},
 };
 use bytes::Bytes;
 use chrono::Utc;

@@ -7,8 +7,8 @@ use async_nats::{
     jetstream::{self, context::PublishAckFuture, message::PublishMessage},
 };
 use bus::{
-    frame::{Frame, HEADER_LEN},
-    stream::LOGS,
+    log::LOGS,
+    output::frame::{Frame, HEADER_LEN},
 };
 use bytes::BytesMut;
 use serde_json::json;

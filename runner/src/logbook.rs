@@ -11,15 +11,17 @@ use std::path::{Path, PathBuf};
 
 use async_nats::jetstream;
 use bus::{
-    files::{self, Files},
-    frame::{Frame, Stream},
     ids::{Attempt, JobId, Namespace},
-    manifest::LogSegment,
+    output::{
+        frame::{Frame, Stream},
+        manifest::LogSegment,
+    },
     subjects,
 };
 use bytes::{Bytes, BytesMut};
 use chrono::Utc;
 use serde::{Deserialize, Serialize};
+use store::Files;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _},
     time::Instant,
@@ -52,7 +54,7 @@ pub(crate) enum Error {
     Pipe(std::io::Error),
     /// The store does not take it.
     #[error("cannot store the log: {}", chain(.0))]
-    Store(files::Error),
+    Store(store::Error),
     /// Secrets cannot be kept out of it.
     #[error("cannot keep secrets out of the log: {0}")]
     Mask(String),

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bus::{
-    stream::room::{Addition, Fill},
+    log::room::{Addition, Fill},
     worker::Cordoned,
 };
 use chrono::Utc;

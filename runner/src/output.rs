@@ -9,17 +9,15 @@ use std::{
 };
 
 use bus::{
-    files::{self, Files, Holes},
-    manifest::OutputFile,
-    outputs::Patterns,
-    spec::RelPath,
-    tree::Link,
+    output::{manifest::OutputFile, patterns::Patterns},
+    spec::{RelPath, tree::Link},
 };
 use futures::{StreamExt as _, stream};
 use rustix::{
     fs::{FileType, Stat},
     io::Errno,
 };
+use store::{Files, Holes};
 
 use crate::{
     beneath::{self, Seen, Stop, Walk},
@@ -51,7 +49,7 @@ pub(crate) enum Error {
         /// The output.
         path: RelPath,
         /// What happened.
-        source: files::Error,
+        source: store::Error,
     },
     /// The thread that looked for them.
     #[error("cannot look for the job's outputs: the runner failed at it")]
@@ -321,7 +319,7 @@ impl Candidate {
                 beneath::file(&*top, &relative).map_err(io::Error::from)
             });
             let opened = opened.await.unwrap_or_else(|error| Err(error.into()));
-            let file = opened.map_err(|error| files::Error::Io {
+            let file = opened.map_err(|error| store::Error::Io {
                 doing: "read",
                 path: source.clone(),
                 source: error,
@@ -347,12 +345,12 @@ impl Candidate {
 }
 
 /// Why an output by itself is not kept, if that is so, and no other need be lost by it.
-fn not_kept(error: &files::Error) -> Option<String> {
+fn not_kept(error: &store::Error) -> Option<String> {
     Some(match error {
-        files::Error::Io { source, .. } if Errno::from_io_error(source) == Some(Errno::XDEV) => MOUNTED.to_owned(),
-        files::Error::Io { source, .. } => format!("it cannot be read: {source}"),
-        files::Error::Changed { .. } => "something still wrote to it".to_owned(),
-        files::Error::Holes { size, max, .. } => format!(
+        store::Error::Io { source, .. } if Errno::from_io_error(source) == Some(Errno::XDEV) => MOUNTED.to_owned(),
+        store::Error::Io { source, .. } => format!("it cannot be read: {source}"),
+        store::Error::Changed { .. } => "something still wrote to it".to_owned(),
+        store::Error::Holes { size, max, .. } => format!(
             "it is {} GiB, nearly all of it holes, which are stored as zeros; a job's outputs may have {} GiB of them. Pack it              (`tar -cSf`), or shorten it",
             size >> 30,
             max >> 30

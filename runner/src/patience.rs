@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable as _};
-use bus::files;
 use tracing::warn;
 
 /// The first pause, the longest one, and how long all tries may take together: an outage of minutes costs no job.
@@ -14,10 +13,10 @@ const IN_ALL: Duration = Duration::from_secs(600);
 ///
 /// # Errors
 /// What the store said last; at once where asking again cannot help.
-pub(crate) async fn patiently<T, F, W>(what: &str, work: W) -> Result<T, files::Error>
+pub(crate) async fn patiently<T, F, W>(what: &str, work: W) -> Result<T, store::Error>
 where
     W: FnMut() -> F,
-    F: Future<Output = Result<T, files::Error>>,
+    F: Future<Output = Result<T, store::Error>>,
 {
     let pauses = ExponentialBuilder::default()
         .with_min_delay(PAUSE.0)
@@ -26,7 +25,7 @@ where
         .without_max_times()
         .with_jitter();
     work.retry(pauses)
-        .when(files::Error::is_transient)
+        .when(store::Error::is_transient)
         .notify(|error, pause| warn!("cannot {what} yet ({error}); trying again in {:.1} s", pause.as_secs_f32()))
         .await
 }

@@ -9,7 +9,7 @@ use std::{
 use bus::{
     envelope::{Actor, Envelope},
     ids::{SessionId, WorkerId},
-    stream::append::{self, Append, Log},
+    log::append::{self, Append, Log},
     worker::{Left, Registered, WorkerEvent},
 };
 use parking_lot::Mutex;

@@ -6,7 +6,7 @@ use bus::{
     envelope::{Actor, Envelope},
     ids::EventId,
     job::Recorded,
-    stream::{
+    log::{
         append::{self, Append},
         read::{self, WorkerHistory},
     },

@@ -4,9 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use bus::{
     envelope::{Actor, Envelope},
-    files::{self, Files, StoreUrl, marks::Marks},
     ids::SessionId,
-    stream::{
+    log::{
         append::{self, Append, Log},
         connect,
         room::Gauge,
@@ -15,6 +14,7 @@ use bus::{
     worker::WorkerEvent,
 };
 use parking_lot::Mutex;
+use store::{Files, StoreUrl, marks::Marks};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info, warn};
 
@@ -64,7 +64,7 @@ pub enum Error {
         store: String,
         /// What is wrong with it.
         #[source]
-        source: files::Error,
+        source: store::Error,
     },
     /// The work directory.
     #[error("cannot use {path} for work: {source}; choose a directory that this user may write to with --work-dir")]

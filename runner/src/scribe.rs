@@ -6,7 +6,7 @@ use bus::{
     envelope::{Actor, Envelope},
     ids::EventId,
     job::{self, Command, Job, Phase, Recorded, Rejection, decide},
-    stream::{
+    log::{
         append::{self, Append, Log},
         read,
     },

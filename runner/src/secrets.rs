@@ -2,14 +2,14 @@
 
 use std::{
     collections::BTreeMap,
-    fmt, fs, io,
-    io::Write as _,
+    fmt, fs,
+    io::{self, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use bus::{job::Job, secrets, stream};
+use bus::{grid::secrets, job::Job, log};
 use tracing::warn;
 
 use crate::{
@@ -86,7 +86,7 @@ pub(crate) async fn of(context: &Context, job: &Job) -> Result<Values, Error> {
         let mut tries = 0;
         let sealed = loop {
             tries += 1;
-            match stream::secrets::get(&context.js, namespace, &name).await {
+            match log::secrets::get(&context.js, namespace, &name).await {
                 Ok(sealed) => break sealed,
                 Err(error) if tries < TRIES => {
                     warn!(job.id = %job.id, "job {} waits for its secret `{name}`: {}", job.id, chain(&error));

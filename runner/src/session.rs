@@ -10,7 +10,7 @@ use bus::{
     envelope::Envelope,
     ids::{Queue, SessionId},
     job::{Job, JobEvent},
-    stream::{
+    log::{
         puller::{self, Pulled},
         read,
         work::Work,

@@ -76,7 +76,7 @@ fn may_have_ended(ran: &Result<Done, Broken>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use bus::{job::Usage, policy::Clock};
+    use bus::{job::Usage, spec::policy::Clock};
 
     use super::*;
 

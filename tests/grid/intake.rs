@@ -8,12 +8,7 @@ mod refused;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use bus::{
-    frame::{Frame, Stream},
-    ids::{Attempt, JobId, default_token},
-    stream::INBOX,
-    subjects,
-};
+use bus::{output::frame::{Frame, Stream}, ids::{Attempt, JobId, default_token}, log::INBOX, subjects};
 use bytes::{Bytes, BytesMut};
 use grid_tests::nats::NatsServer;
 use reqwest::StatusCode;

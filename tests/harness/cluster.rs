@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use bus::stream::{connect::Bus, setup};
+use bus::log::{connect::Bus, setup};
 use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
@@ -140,7 +140,7 @@ impl Cluster {
             let tried = async {
                 let bus = self.bus("test").await?;
                 setup::streams(&bus.js, 3).await?;
-                let info: serde_json::Value = bus.js.request(format!("STREAM.INFO.{}", bus::stream::EVENTS), &()).await?;
+                let info: serde_json::Value = bus.js.request(format!("STREAM.INFO.{}", bus::log::EVENTS), &()).await?;
                 let replicas = info["cluster"]["replicas"].as_array().context("it has replicas")?;
                 let level = replicas.iter().filter(|replica| replica["current"] == true).count();
                 anyhow::ensure!(level + 1 == SIZE, "{level} replicas are level");

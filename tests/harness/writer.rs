@@ -7,14 +7,14 @@ use bus::{
     envelope::{Actor, Envelope},
     ids::{Attempt, JobId, Namespace, SessionId, WorkerId, default_token},
     job::{Command, Job, JobEvent, Outcome, Usage},
-    spec::JobSpec,
-    stream::{
+    log::{
         append::{Append, Log},
         connect::Bus,
         read,
         room::{Addition, Gauge},
         setup, writer,
     },
+    spec::JobSpec,
     worker::{Beat, CurrentEquipment, Equipped, Left, Registered, WorkerEvent},
 };
 use chrono::{DateTime, SubsecRound as _, Utc};

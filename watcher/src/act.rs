@@ -12,7 +12,7 @@ use bus::{
     envelope::{Actor, Envelope},
     ids::{Attempt, BatchId, EventId, JobId},
     job::{self, Job, LossCause, decide},
-    stream::{
+    log::{
         append::{self, Append, Log},
         connect::Bus,
         read,

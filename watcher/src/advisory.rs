@@ -5,7 +5,7 @@ use std::{collections::VecDeque, time::Duration};
 use async_nats::{Client, Message, Subscriber, connection::State};
 use bus::{
     ids::{SessionId, WorkerId},
-    stream::connect::{self, Bus},
+    log::connect::{self, Bus},
 };
 use bytes::Bytes;
 use chrono::{DateTime, Utc};

@@ -13,7 +13,7 @@ use std::{
 use async_nats::jetstream::message::PublishMessage;
 use bus::{
     ids::SessionId,
-    stream::connect::Bus,
+    log::connect::Bus,
     worker::{ADVISORIES, Beat},
 };
 use chrono::Utc;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bus::files::StoreUrl;
+use store::StoreUrl;
 
 /// How a watcher is run.
 #[derive(Debug, Clone)]

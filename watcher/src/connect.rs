@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_nats::jetstream;
-use bus::stream::{
+use bus::log::{
     connect::{self, Bus},
     setup,
 };

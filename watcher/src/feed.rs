@@ -11,7 +11,7 @@ use std::{
 
 use bus::{
     ids::WorkerId,
-    stream::{
+    log::{
         EVENTS, PRESENCE,
         connect::Bus,
         follow::{Followed, Follower},

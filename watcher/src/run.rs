@@ -8,7 +8,7 @@ use std::{
 
 use bus::{
     ids::{Queue, SessionId},
-    stream::{EVENTS, connect::Bus, room::Gauge},
+    log::{EVENTS, connect::Bus, room::Gauge},
 };
 use tokio::{
     sync::{Notify, mpsc, watch},

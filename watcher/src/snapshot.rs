@@ -11,9 +11,8 @@ use async_nats::jetstream::{
     stream::{DirectGetErrorKind, Stream},
 };
 use bus::{
-    files::{self, Files, StoreUrl},
     ids::Digest,
-    stream::{
+    log::{
         EVENTS,
         connect::{self, Bus},
     },
@@ -21,6 +20,7 @@ use bus::{
 use chrono::{DateTime, Utc};
 use object_store::{ObjectStoreExt as _, PutPayload, path::Path};
 use serde::{Deserialize, Serialize};
+use store::{Files, StoreUrl};
 use tokio::sync::OnceCell;
 
 use crate::{
@@ -108,7 +108,7 @@ pub(crate) enum Error {
     #[error(transparent)]
     Connect(#[from] connect::Error),
     #[error(transparent)]
-    Files(#[from] files::Error),
+    Files(#[from] store::Error),
     #[error("the store does not answer")]
     Store(#[source] object_store::Error),
 }

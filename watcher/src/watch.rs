@@ -13,7 +13,7 @@ use std::{
 use async_nats::Client;
 use bus::{
     ids::Queue,
-    stream::{
+    log::{
         append::Log,
         connect::Bus,
         room::{Addition, Gauge},

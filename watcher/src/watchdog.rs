@@ -7,8 +7,8 @@ use std::{
 
 use bus::{
     ids::Queue,
+    log::{EVENTS, connect::Bus, setup::work_consumer_name},
     spec::Class,
-    stream::{EVENTS, connect::Bus, setup::work_consumer_name},
 };
 use serde::Deserialize;
 use serde_json::json;

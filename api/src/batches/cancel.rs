@@ -5,7 +5,7 @@ use bus::{
     batch::{Batch, Command, Phase},
     ids::JobId,
     job,
-    stream::read,
+    log::read,
 };
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::{Value, json};

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use bus::{
     batch::{BatchMember, MAX_BATCH_BYTES},
+    grid::runtimes::RuntimesSet,
     ids::{BatchId, JobId},
-    policy::Start,
-    runtimes::RuntimesSet,
-    spec::JobSpec,
-    submission::{Refusal, Submission},
+    spec::{
+        JobSpec,
+        policy::Start,
+        submission::{Refusal, Submission},
+    },
 };
 
 use crate::{

@@ -8,7 +8,7 @@ mod retry;
 mod store;
 mod submit;
 
-use bus::{batch::Batch, ids::BatchId, stream::read};
+use bus::{batch::Batch, ids::BatchId, log::read};
 
 pub(crate) use self::{
     cancel::cancel,

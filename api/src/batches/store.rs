@@ -4,7 +4,7 @@ use bus::{
     batch::{Batch, BatchSubmitted, Command, Phase, Rejection, decide},
     envelope::{Actor, Envelope},
     ids::{BatchId, JobId, Namespace},
-    stream::{
+    log::{
         append::{self, Append},
         read,
         room::Admitted,

@@ -6,8 +6,10 @@ use axum::{Json, extract::State, http::StatusCode};
 use bus::{
     batch::{BatchSubmitted, MAX_MEMBERS},
     ids::{Digest, Namespace},
-    spec::JobSpec,
-    submission::{Refusal, Submission},
+    spec::{
+        JobSpec,
+        submission::{Refusal, Submission},
+    },
 };
 
 use super::{

@@ -1,7 +1,7 @@
 //! NATS and its streams.
 
 use async_nats::connection::State as Connection;
-use bus::stream::{
+use bus::log::{
     EVENTS, INBOX,
     connect::{MIN_SERVER, version},
     inspect::{Inspected, inspect},

@@ -2,7 +2,7 @@
 
 use async_nats::jetstream::{consumer, stream::DirectGetErrorKind};
 use bus::{
-    stream::{INBOX, REFUSED},
+    log::{INBOX, REFUSED},
     subjects,
 };
 use chrono::{DateTime, TimeDelta, Utc};

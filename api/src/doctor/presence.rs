@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bus::{
-    stream::PRESENCE,
+    log::PRESENCE,
     subjects,
     worker::{ADVISORIES, Beat, METADATA_OPEN},
 };

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use bus::{
     ids::Queue,
+    log::{EVENTS, setup::work_consumer_name},
     spec::Class,
-    stream::{EVENTS, setup::work_consumer_name},
 };
 use serde::Deserialize;
 use serde_json::json;

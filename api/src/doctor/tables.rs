@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bus::stream::EVENTS;
+use bus::log::EVENTS;
 use chrono::{DateTime, Utc};
 
 use super::{PATIENCE, count};

@@ -1,7 +1,7 @@
 //! Messages that could not be delivered to anybody, and were set aside.
 
 use bus::{
-    stream::{UNDELIVERABLE, relay::Undeliverable},
+    log::{UNDELIVERABLE, relay::Undeliverable},
     subjects,
 };
 

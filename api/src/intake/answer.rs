@@ -1,8 +1,10 @@
 //! What the sender of a submission is told, and what is kept of one that was refused.
 
-use async_nats::jetstream::message::PublishMessage;
-use async_nats::{Client, jetstream};
-use bus::{ids::Namespace, stream::REFUSED, subjects};
+use async_nats::{
+    Client,
+    jetstream::{self, message::PublishMessage},
+};
+use bus::{ids::Namespace, log::REFUSED, subjects};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use tracing::{info, warn};

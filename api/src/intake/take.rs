@@ -5,9 +5,9 @@ use std::time::Duration;
 use async_nats::jetstream::{AckKind, Message};
 use bus::{
     ids::{Namespace, Queue},
-    stream::{INBOX, puller::header, relay},
+    log::{INBOX, puller::header, relay},
+    spec::submission::{self, Refusal},
     subjects,
-    submission::{self, Refusal},
 };
 use tracing::debug;
 

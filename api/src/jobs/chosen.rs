@@ -2,8 +2,8 @@
 
 use bus::{
     ids::{JobId, Namespace},
+    log::read,
     spec::JobSpec,
-    stream::read,
 };
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 

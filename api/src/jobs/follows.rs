@@ -4,10 +4,9 @@ use std::collections::HashSet;
 
 use bus::{
     ids::{JobId, Namespace},
-    spec::JobSpec,
-    stream::{EVENTS, read},
+    log::{EVENTS, read},
+    spec::{JobSpec, submission::Refusal},
     subjects,
-    submission::Refusal,
 };
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::{Json, extract::State};
-use bus::{job::State as JobState, stream::read};
+use bus::{job::State as JobState, log::read};
 use serde::Deserialize;
 
 use crate::{

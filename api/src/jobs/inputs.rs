@@ -3,11 +3,13 @@
 use std::collections::{HashMap, HashSet};
 
 use bus::{
-    files::{Error, Files},
     ids::Digest,
-    spec::JobSpec,
-    tree::{MAX_TREE_BYTES, Tree, TreeRef},
+    spec::{
+        JobSpec,
+        tree::{MAX_TREE_BYTES, Tree, TreeRef},
+    },
 };
+use store::{Error, Files};
 
 use crate::error::{Kind, Problem};
 

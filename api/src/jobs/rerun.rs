@@ -6,8 +6,7 @@ use axum::{Json, extract::State, http::StatusCode};
 use bus::{
     ids::JobId,
     job::Job,
-    spec::{ExecutorKind, JobSpec, Origin, OriginKind},
-    submission::check_id,
+    spec::{ExecutorKind, JobSpec, Origin, OriginKind, submission::check_id},
 };
 use serde::Deserialize;
 

@@ -3,8 +3,7 @@
 use bus::{
     ids::Namespace,
     job::{Job, State},
-    reuse,
-    spec::JobSpec,
+    spec::{JobSpec, reuse},
 };
 use chrono::Utc;
 use tracing::debug;

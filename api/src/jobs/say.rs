@@ -5,9 +5,8 @@ use std::collections::HashSet;
 use bus::{
     ids::JobId,
     job::{Command, Job, Rejection, decide},
-    stream::{read, writer::Outcome},
+    log::{read, writer::Outcome},
 };
-
 use serde::Deserialize;
 
 use super::inputs::check_inputs;

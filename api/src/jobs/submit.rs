@@ -13,15 +13,16 @@ use axum::{
 };
 use bus::{
     envelope::{Actor, Envelope},
-    files::Files,
     ids::{Digest, JobId, Namespace},
     job::{Command, JobEvent, Rejection, decide},
-    spec::JobSpec,
-    stream::{
+    log::{
         append::{self, Append, Pending},
         read,
     },
-    submission::{Accepted, Submission},
+    spec::{
+        JobSpec,
+        submission::{Accepted, Submission},
+    },
 };
 use bytes::Bytes;
 use futures::{
@@ -29,6 +30,7 @@ use futures::{
     stream::{self, FuturesOrdered},
 };
 use serde_json::value::RawValue;
+use store::Files;
 
 use super::{chosen, follows::check_follows, inputs::check_inputs, reuse};
 use crate::{

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use bus::{frame::Stream, ids::Attempt};
+use bus::{ids::Attempt, output::frame::Stream};
 
 use crate::error::Problem;
 

@@ -1,6 +1,6 @@
 //! Cutting a stream of stored bytes at the ends of frames.
 
-use bus::frame::HEADER_LEN;
+use bus::output::frame::HEADER_LEN;
 use bytes::{Bytes, BytesMut};
 
 /// How many of these bytes are whole frames.
@@ -41,7 +41,7 @@ impl Joiner {
 
 #[cfg(test)]
 mod tests {
-    use bus::frame::{Frame, Stream};
+    use bus::output::frame::{Frame, Stream};
 
     use super::*;
 

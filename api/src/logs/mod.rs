@@ -15,7 +15,7 @@ use axum::{
     http::{HeaderMap, header::ACCEPT},
     response::Response,
 };
-use bus::{frame::Stream, ids::Attempt};
+use bus::{ids::Attempt, output::frame::Stream};
 
 pub(crate) use self::tail::Tails;
 use self::{cursor::Cursor, source::Source};

@@ -7,7 +7,7 @@ use axum::{
     http::{HeaderValue, header},
     response::{IntoResponse as _, Response},
 };
-use bus::frame::{Frame, Stream as Which};
+use bus::output::frame::{Frame, Stream as Which};
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt as _};
 

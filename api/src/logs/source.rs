@@ -9,7 +9,7 @@ use async_nats::Message;
 use bus::{
     ids::Attempt,
     job::{AttemptEnd, AttemptRecord, ManifestRef, State},
-    stream::{LOGS, puller::header, replay},
+    log::{LOGS, puller::header, replay},
     subjects,
 };
 use bytes::Bytes;

@@ -1,7 +1,7 @@
 //! A log as events: text where it is text, base64 where it is not, so that every byte can be had back.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use bus::frame::{Frame, HEADER_LEN, Stream as Which};
+use bus::output::frame::{Frame, HEADER_LEN, Stream as Which};
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
 use serde::Serialize;

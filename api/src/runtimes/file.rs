@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, ops::Range, path::Path, str::FromStr};
 
 use bus::{
+    grid::runtimes::{Alias, Meaning, RuntimesSet},
     ids::Token,
-    runtime,
-    runtimes::{Alias, Meaning, RuntimesSet},
+    spec::runtime,
 };
 use toml::{
     Spanned,

@@ -8,8 +8,8 @@ use std::{
 };
 
 use bus::{
-    runtimes::RuntimesSet,
-    stream::{
+    grid::runtimes::RuntimesSet,
+    log::{
         aggregates::Grid,
         writer::{Outcome, Writer},
     },

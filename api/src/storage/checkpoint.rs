@@ -1,7 +1,7 @@
 //! The fold of the log as a pass left it, kept in the store, so that the next one reads only what came after it.
 //!
 //! It is an input to deletion: what it lacks is removed. So it is used only if it is signed, and of this program ([`super::signed`]), and if
-//! the log that is read is the one that it was made of; and the log must be whole, as without it ([`bus::stream::whole`]). In every other
+//! the log that is read is the one that it was made of; and the log must be whole, as without it ([`bus::log::whole`]). In every other
 //! case the log is read from its beginning.
 
 use std::{
@@ -9,9 +9,10 @@ use std::{
     sync::Arc,
 };
 
-use bus::{files::Files, ids::Digest, stream::inspect};
+use bus::{ids::Digest, log::inspect};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use store::Files;
 
 use super::{
     fold::Fold,
@@ -45,7 +46,7 @@ pub(super) enum Error {
     #[error("it has forgotten inputs that are to be kept still")]
     Forgotten,
     #[error("the log does not say what stands there")]
-    Log(#[source] bus::stream::setup::Error),
+    Log(#[source] bus::log::setup::Error),
     #[error("it could not be worked on to its end")]
     Cancelled,
 }

@@ -14,8 +14,8 @@ use std::collections::{HashMap, HashSet};
 use bus::{
     ids::{BatchId, Digest, JobId},
     job::{Job, JobEvent, Phase, Recorded},
+    log::read::{Fact, decode},
     spec::JobSpec,
-    stream::read::{Fact, decode},
 };
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};

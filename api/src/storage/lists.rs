@@ -11,7 +11,7 @@ use std::{
 
 use bus::{
     ids::{Digest, JobId},
-    manifest::Manifest,
+    output::manifest::Manifest,
 };
 use serde::{Deserialize, Serialize};
 

@@ -3,12 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use bus::{
-    files::{self, Files},
     ids::{Digest, JobId},
-    manifest::Manifest,
+    output::manifest::Manifest,
 };
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use store::Files;
 use tracing::warn;
 
 use super::{
@@ -111,7 +111,7 @@ async fn read_manifest(files: &Files, digest: Digest, job: JobId, despite_lost: 
         source,
     };
     let text = match files.get_bytes(&digest, MAX_BYTES).await {
-        Err(files::Error::Missing { .. }) if despite_lost => return Ok(None),
+        Err(store::Error::Missing { .. }) if despite_lost => return Ok(None),
         text => text.map_err(|error| unread(error.into()))?,
     };
     serde_json::from_slice(&text).map(Some).map_err(|error| unread(error.into()))

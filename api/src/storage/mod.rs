@@ -23,7 +23,7 @@ pub(crate) use self::{
 
 use std::time::Duration;
 
-use bus::{files, stream::whole::Gap};
+use bus::log::whole::Gap;
 
 /// How the store is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,7 +82,7 @@ pub(crate) enum Error {
     },
     /// The store or the marks do not answer.
     #[error(transparent)]
-    Files(#[from] files::Error),
+    Files(#[from] store::Error),
     /// Another pass is under way.
     #[error("another pass is under way, and gave its last sign of life at {0}; wait for its end")]
     Busy(chrono::DateTime<chrono::Utc>),

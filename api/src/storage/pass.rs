@@ -5,15 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bus::{
-    files::{
-        Files, Removed,
-        marks::{LIFE, Lease, MARGIN, Marks, REMOVING, due},
-    },
-    ids::Digest,
-};
+use bus::ids::Digest;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use store::{
+    Files, Removed,
+    marks::{LIFE, Lease, MARGIN, Marks, REMOVING, due},
+};
 use tracing::{info, warn};
 
 use super::{

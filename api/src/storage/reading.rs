@@ -2,15 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bus::{
-    files::Files,
-    stream::{
-        EVENTS,
-        follow::Follower,
-        inspect::payload_at,
-        whole::{Extent, Gap, Reading},
-    },
+use bus::log::{
+    EVENTS,
+    follow::Follower,
+    inspect::payload_at,
+    whole::{Extent, Gap, Reading},
 };
+use store::Files;
 use tracing::{debug, info, warn};
 
 use super::{

@@ -3,15 +3,13 @@
 
 use std::sync::LazyLock;
 
-use bus::{
-    files::{self, Files},
-    ids::Digest,
-};
+use bus::ids::Digest;
 use bytes::Bytes;
 use hmac::{Hmac, Mac as _};
 use object_store::ObjectStoreExt as _;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::Sha256;
+use store::Files;
 
 use crate::auth::Key;
 
@@ -32,16 +30,16 @@ static PROGRAM: LazyLock<Digest> = LazyLock::new(|| {
         include_str!("signed.rs"),
         include_str!("../../../bus/src/envelope.rs"),
         include_str!("../../../bus/src/ids.rs"),
-        include_str!("../../../bus/src/image.rs"),
-        include_str!("../../../bus/src/manifest.rs"),
+        include_str!("../../../bus/src/grid/image.rs"),
+        include_str!("../../../bus/src/output/manifest.rs"),
         include_str!("../../../bus/src/batch/event.rs"),
         include_str!("../../../bus/src/job/mod.rs"),
         include_str!("../../../bus/src/job/event.rs"),
         include_str!("../../../bus/src/job/evolve.rs"),
-        include_str!("../../../bus/src/policy.rs"),
-        include_str!("../../../bus/src/runtimes.rs"),
-        include_str!("../../../bus/src/spec.rs"),
-        include_str!("../../../bus/src/stream/read.rs"),
+        include_str!("../../../bus/src/spec/policy.rs"),
+        include_str!("../../../bus/src/grid/runtimes.rs"),
+        include_str!("../../../bus/src/spec/mod.rs"),
+        include_str!("../../../bus/src/log/read.rs"),
         include_str!("../../../bus/src/subjects.rs"),
         include_str!("../../../bus/src/worker/mod.rs"),
     ];
@@ -74,7 +72,7 @@ pub(super) enum Error {
     #[error("it is too large ({0} bytes)")]
     TooLarge(u64),
     #[error(transparent)]
-    Files(#[from] files::Error),
+    Files(#[from] store::Error),
     #[error("the store does not answer")]
     Store(#[source] object_store::Error),
 }

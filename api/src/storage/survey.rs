@@ -6,13 +6,13 @@ use std::{
 };
 
 use bus::{
-    files::{self, Entry, Files, PackagesEntry, marks::Shard},
     ids::{Digest, JobId},
-    tree::MAX_TREE_BYTES,
+    spec::tree::MAX_TREE_BYTES,
 };
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use store::{Entry, Files, PackagesEntry, marks::Shard};
 
 use super::{
     Error, aside,
@@ -136,7 +136,7 @@ async fn read_tree(files: &Files, digest: Digest, kinds: u8) -> Result<HashSet<D
     match files.get_bytes(&digest, MAX_TREE_BYTES).await {
         Ok(text) => Ok(digests_in(&text).collect()),
         // Nothing that runs, or is to run, needs it: there is nothing left to keep.
-        Err(files::Error::Missing { .. } | files::Error::TooLarge { .. }) if kinds & kind::LIVE == 0 => Ok(HashSet::new()),
+        Err(store::Error::Missing { .. } | store::Error::TooLarge { .. }) if kinds & kind::LIVE == 0 => Ok(HashSet::new()),
         Err(source) => Err(Error::List {
             what: format!("content {digest}, which lists the inputs of a job,"),
             source: source.into(),

@@ -6,9 +6,7 @@ use bus::{
     batch::MAX_MEMBERS,
     ids::{BatchId, JobId, Namespace},
     job::State,
-    spec::InputFile,
-    submission::Submission,
-    tree::TreeRef,
+    spec::{InputFile, submission::Submission, tree::TreeRef},
 };
 use chrono::{DateTime, Utc};
 use serde::{

@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use bus::{
     ids::{Attempt, Digest},
     job::State,
-    spec::RelPath,
-    tree::Link,
+    spec::{RelPath, tree::Link},
 };
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};

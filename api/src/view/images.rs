@@ -1,6 +1,6 @@
 //! Images that the grid keeps.
 
-use bus::image::{ImageName, ImagePushed};
+use bus::grid::image::{ImageName, ImagePushed};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 

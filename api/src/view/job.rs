@@ -6,8 +6,10 @@ use bus::{
     batch::BatchMember,
     ids::{Attempt, JobId, Namespace, Queue, SessionId, WorkerId},
     job::{AttemptEnd, AttemptRecord, End, Job, LossCause, ManifestRef, Outcome, Phase, State, Usage},
-    policy::{Clock, Dependency, Retry},
-    spec::{ExecutorKind, Origin, Priority, Resources},
+    spec::{
+        ExecutorKind, Origin, Priority, Resources,
+        policy::{Clock, Dependency, Retry},
+    },
 };
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};

@@ -1,6 +1,6 @@
 //! The events of a job's log.
 
-use bus::{frame::Stream, ids::Attempt};
+use bus::{ids::Attempt, output::frame::Stream};
 use serde::{Deserialize, Serialize};
 
 /// `event: log` of a job's log: a piece of one stream, as text or, where its bytes are not UTF-8, in base64.

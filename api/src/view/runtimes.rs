@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use bus::{
+    grid::runtimes::{Alias, Meaning},
     ids::{Token, WorkerId},
-    runtimes::{Alias, Meaning},
     worker::Equipment,
 };
 use serde::{Deserialize, Serialize};

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// What secrets are to be sealed to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublicKey {
-    /// The key ([`bus::secrets::PublicKey`]).
+    /// The key ([`bus::grid::secrets::PublicKey`]).
     pub key: String,
 }
 
@@ -34,7 +34,7 @@ pub struct SecretView {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SetSecret {
-    /// Its value, sealed ([`bus::secrets::seal`]).
+    /// Its value, sealed ([`bus::grid::secrets::seal`]).
     pub sealed: String,
     /// Who sets it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -2,7 +2,7 @@
 
 use bus::{
     job::{End, Job, LossCause, Outcome, Phase},
-    policy::Clock,
+    spec::policy::Clock,
 };
 
 use super::job::{AttemptOutcome, LostAttempt};

@@ -6,8 +6,10 @@ use super::{
 };
 use crate::{
     ids::{Attempt, SessionId, WorkerId},
-    policy::{Clock, MAX_LOSSES},
-    spec::{ExecutorKind, JobSpec},
+    spec::{
+        ExecutorKind, JobSpec,
+        policy::{Clock, MAX_LOSSES},
+    },
 };
 
 /// What somebody wants of a job.

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::{Command, Job, Phase};
-use crate::policy::{Clock, later};
+use crate::spec::policy::{Clock, later};
 
 /// What is to be said of a job, and when.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +49,7 @@ impl Job {
 
     /// The jobs that it waits for, while it does.
     #[must_use]
-    pub fn dependencies(&self) -> &[crate::policy::Dependency] {
+    pub fn dependencies(&self) -> &[crate::spec::policy::Dependency] {
         match (&self.phase, &self.spec.start) {
             (Phase::Held { .. }, Some(start)) => &start.after,
             (_, _) => &[],

@@ -8,8 +8,7 @@ use serde_json::value::RawValue;
 use crate::{
     envelope::{DecodeError, Event, data},
     ids::{Attempt, Digest, SessionId, WorkerId},
-    policy::Clock,
-    spec::{ExecutorKind, JobSpec, is_false},
+    spec::{ExecutorKind, JobSpec, is_false, policy::Clock},
 };
 
 /// Everything that can happen to a job. The envelope's `type` names the variant and its version.
@@ -94,7 +93,7 @@ pub struct Finished {
     pub retry_after_ms: Option<u64>,
 }
 
-/// The list of an attempt's outputs and log segments ([`crate::manifest::Manifest`]), stored by content.
+/// The list of an attempt's outputs and log segments ([`crate::output::manifest::Manifest`]), stored by content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ManifestRef {
     /// The manifest's own SHA-256.

@@ -6,8 +6,7 @@ use super::{AttemptEnd, AttemptRecord, End, Job, JobEvent, Phase, Recorded};
 use crate::{
     envelope::Actor,
     ids::{Attempt, SessionId},
-    policy::later,
-    spec::JobSpec,
+    spec::{JobSpec, policy::later},
 };
 
 impl Job {

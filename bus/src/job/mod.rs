@@ -22,8 +22,7 @@ pub use self::{
 use crate::{
     envelope::{Actor, Envelope},
     ids::{Attempt, JobId, Namespace, SessionId, WorkerId},
-    policy::Clock,
-    spec::{ExecutorKind, JobSpec},
+    spec::{ExecutorKind, JobSpec, policy::Clock},
 };
 
 /// An event of a job as it stands in the log.

@@ -8,8 +8,10 @@ use super::{AttemptEnd, CancelRequested, Command, End, Job, JobEvent, LossCause,
 use crate::{
     envelope::Actor,
     ids::Attempt,
-    policy::{Clock, MAX_LOSSES},
-    spec::ExecutorKind,
+    spec::{
+        ExecutorKind,
+        policy::{Clock, MAX_LOSSES},
+    },
 };
 use history::{History, Worker};
 

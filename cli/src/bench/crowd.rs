@@ -10,8 +10,7 @@ use api::view::{Projection, SubmittedMany, SubmittedOne};
 use bus::{
     ids::JobId,
     job::Outcome,
-    spec::{ExecutorKind, Resources},
-    submission::Submission,
+    spec::{ExecutorKind, Resources, submission::Submission},
 };
 use serde::{Deserialize, Serialize};
 

@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use api::view::{JobView, Submitted};
-use bus::{job::State, spec::ExecutorKind, submission::Submission};
+use bus::{
+    job::State,
+    spec::{ExecutorKind, submission::Submission},
+};
 use serde::Serialize;
 
 use super::{

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use async_nats::jetstream::stream;
-use bus::stream::connect::Bus;
+use bus::log::connect::Bus;
 use tokio::process::Command;
 
 /// An event's usual size in bytes.

@@ -3,10 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context as _;
-use bus::{
-    spec::{ExecutorKind, Resources},
-    submission::Submission,
-};
+use bus::spec::{ExecutorKind, Resources, submission::Submission};
 use tempfile::TempDir;
 
 use super::args::BenchArgs;

@@ -27,8 +27,7 @@ use std::{
 use api::view::ArtifactView;
 use bus::{
     ids::{Digest, JobId},
-    spec::RelPath,
-    tree::Link,
+    spec::{RelPath, tree::Link},
 };
 use futures::{StreamExt as _, stream};
 use parking_lot::Mutex;

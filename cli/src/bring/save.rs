@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, bail, ensure};
 use api::view::ArtifactView;
-use bus::{ids::Digest, tree::Link};
+use bus::{ids::Digest, spec::tree::Link};
 
 use super::{
     At, Bringer, OWN_DIR,

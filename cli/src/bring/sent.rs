@@ -2,7 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use bus::{ids::Digest, spec::InputFile, tree::Tree};
+use bus::{
+    ids::Digest,
+    spec::{InputFile, tree::Tree},
+};
 
 use super::look::link;
 
@@ -90,7 +93,7 @@ mod tests {
         };
         let tree = Tree {
             files: vec![input("d/e/f")],
-            links: vec![bus::tree::Link {
+            links: vec![bus::spec::tree::Link {
                 path: "d/l".parse().expect("a path"),
                 target: "e/f".to_owned(),
             }],

@@ -152,7 +152,7 @@ impl Asked {
             Self::All => true,
             Self::Patterns(patterns) => patterns.iter().any(|pattern| {
                 let says_name = pattern.split('/').any(|part| part.to_lowercase() == name);
-                let globs = bus::outputs::globs(pattern).unwrap_or_default();
+                let globs = bus::output::patterns::globs(pattern).unwrap_or_default();
                 says_name && globs.iter().any(|glob| glob.compile_matcher().is_match(path))
             }),
         };

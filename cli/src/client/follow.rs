@@ -5,8 +5,8 @@ use std::time::Duration;
 use api::view::{JobView, LogAttempt, LogGap, LogPiece};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bus::{
-    frame::Stream,
     ids::{Attempt, JobId},
+    output::frame::Stream,
 };
 use serde::de::DeserializeOwned;
 

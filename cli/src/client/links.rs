@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::ensure;
-use bus::tree::Link;
+use bus::spec::tree::Link;
 
 use super::download::ensure_inside;
 

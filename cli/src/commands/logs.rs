@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use bus::{frame::Stream, ids::Attempt};
+use bus::{ids::Attempt, output::frame::Stream};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 

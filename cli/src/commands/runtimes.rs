@@ -7,7 +7,7 @@ use std::{
 };
 
 use api::view::{Images, Runtimes, RuntimesOfWorker, RuntimesOfWorkers};
-use bus::{ids::Token, runtimes::RuntimesSet, worker::Equipment};
+use bus::{grid::runtimes::RuntimesSet, ids::Token, worker::Equipment};
 use clap::Args;
 use serde_json::json;
 

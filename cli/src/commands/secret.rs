@@ -11,8 +11,8 @@ use std::{
 use anyhow::Context as _;
 use api::view::{PublicKey, SecretView, Secrets, SetSecret};
 use bus::{
+    grid::secrets::{self, Key},
     ids::{Namespace, Token},
-    secrets::{self, Key},
 };
 use chrono::Utc;
 use clap::{Args, Subcommand};

@@ -3,7 +3,7 @@
 use std::io;
 
 use api::view::LogPiece;
-use bus::frame::Stream;
+use bus::output::frame::Stream;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _, Stderr, Stdout};
 
 use super::written;

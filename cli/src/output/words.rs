@@ -7,8 +7,10 @@ use bus::{
     envelope::Event as _,
     ids::Attempt,
     job::{Finished, JobEvent, Outcome, State},
-    policy::{Dependency, DependsOn, Start},
-    spec::JobSpec,
+    spec::{
+        JobSpec,
+        policy::{Dependency, DependsOn, Start},
+    },
 };
 use chrono::{DateTime, Local, SecondsFormat, Utc};
 

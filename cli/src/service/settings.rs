@@ -3,9 +3,9 @@
 use std::{path::Path, str::FromStr};
 
 use anyhow::Context as _;
-use bus::files::{InvalidUrl, StoreUrl};
 use clap::Args;
 use serde_json::Value;
+use store::{InvalidUrl, StoreUrl};
 use url::Url;
 
 use crate::{failure::usage, output::print_line};
@@ -71,7 +71,7 @@ impl Storage {
 ///
 /// # Errors
 /// If the file cannot be read, or is none.
-pub(crate) fn secrets_key<K: FromStr<Err = bus::secrets::Error>>(file: Option<&Path>) -> anyhow::Result<Option<K>> {
+pub(crate) fn secrets_key<K: FromStr<Err = bus::grid::secrets::Error>>(file: Option<&Path>) -> anyhow::Result<Option<K>> {
     let Some(file) = file else { return Ok(None) };
     let shown = file.display();
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read the key for secrets from {shown}"))?;

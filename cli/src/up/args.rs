@@ -2,11 +2,9 @@
 
 use std::path::PathBuf;
 
-use bus::{
-    files::{InvalidUrl, StoreUrl},
-    ids::Queue,
-};
+use bus::ids::Queue;
 use clap::Args;
+use store::{InvalidUrl, StoreUrl};
 
 use crate::values::{ByteSize, Cpus, memory};
 

@@ -1,7 +1,7 @@
 //! The private nats-server: its configuration, and whether it answers.
 
 use anyhow::Context;
-use bus::stream::connect::Bus;
+use bus::log::connect::Bus;
 use serde_json::json;
 use tokio::process::Command;
 

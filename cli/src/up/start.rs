@@ -93,7 +93,7 @@ fn record(dir: &DataDir) -> anyhow::Result<UpRecord> {
 fn secrets_key(dir: &DataDir) -> anyhow::Result<()> {
     let path = dir.secrets_key();
     if !path.exists() {
-        let text = bus::secrets::Key::generate().to_text();
+        let text = bus::grid::secrets::Key::generate().to_text();
         replace(&path, text.as_bytes(), true).with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())

@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use bus::{
-    runtime::RuntimeRef,
-    spec::{ExecutorKind, JobSpec},
+    spec::{ExecutorKind, JobSpec, runtime::RuntimeRef},
     worker::METADATA_OPEN,
 };
 

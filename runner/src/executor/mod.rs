@@ -4,11 +4,8 @@ use std::{any::Any, collections::BTreeMap, path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
 use bus::{
-    dependencies::Kind,
     ids::{Attempt, JobId, SessionId},
-    pep440::Specifiers,
-    runtime::RuntimeRef,
-    spec::{ExecutorKind, RelPath},
+    spec::{ExecutorKind, RelPath, dependencies::Kind, pep440::Specifiers, runtime::RuntimeRef},
 };
 use tokio::{io::AsyncRead, sync::mpsc};
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bus::{dependencies::Kind, spec::ExecutorKind};
+use bus::spec::{ExecutorKind, dependencies::Kind};
 
 use super::{Ended, Error, Executor, Exit, Handle, Identity, Launch, Running};
 

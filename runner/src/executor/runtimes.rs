@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, str::FromStr, sync::Arc};
 
-use bus::{ids::Token, runtime::RuntimeRef, runtimes::RuntimesSet};
+use bus::{grid::runtimes::RuntimesSet, ids::Token, spec::runtime::RuntimeRef};
 use parking_lot::RwLock;
 
 use super::Error;
@@ -267,7 +267,7 @@ mod tests {
     #[test]
     fn every_runtime_that_is_built_in_has_a_meaning() {
         let table = RuntimeTable::default();
-        let names = bus::runtime::BUILT_IN.map(|(name, _)| name.parse::<Token>().unwrap());
+        let names = bus::spec::runtime::BUILT_IN.map(|(name, _)| name.parse::<Token>().unwrap());
         assert!(names.iter().all(|name| table.knows(name)) && table.names().count() == names.len());
     }
 

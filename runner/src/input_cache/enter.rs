@@ -5,14 +5,15 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use bus::{
-    files::{self, Files},
-    ids::Digest,
-};
+use bus::ids::Digest;
+use store::Files;
 use tokio::{fs::DirBuilder, sync::OwnedMutexGuard};
 use tracing::warn;
 
-use super::{InputCache, counts, shard::Entry, shard::Version};
+use super::{
+    InputCache, counts,
+    shard::{Entry, Version},
+};
 use crate::{patience::patiently, stage::chain};
 
 /// A content that is on the disk, and whose turn it is to be laid out first by who fetched it.
@@ -45,7 +46,7 @@ impl InputCache {
     ///
     /// # Errors
     /// What the store says.
-    pub(crate) async fn fetch(&self, files: &Files, digest: &Digest, size: u64) -> Result<Option<Fetched>, files::Error> {
+    pub(crate) async fn fetch(&self, files: &Files, digest: &Digest, size: u64) -> Result<Option<Fetched>, store::Error> {
         if counts(size) > self.0.limit.load(Ordering::Relaxed) {
             return Ok(None);
         }
@@ -65,7 +66,7 @@ impl InputCache {
             Ok(_) => Ok(Some(Fetched { flight, room: Some(room) })),
             Err(error) => {
                 flight.failed();
-                let files::Error::Io { .. } = &error else {
+                let store::Error::Io { .. } = &error else {
                     return Err(error);
                 };
                 warn!("cannot keep the input {digest}: {}", chain(&error));

@@ -1,6 +1,6 @@
 use std::io::{Read as _, Seek as _, Write as _};
 
-use bus::files::Files;
+use store::Files;
 
 use super::*;
 

@@ -2,12 +2,12 @@
 
 use std::{io::Write as _, path::PathBuf};
 
-use bus::{
-    files::Files,
+use bus::output::{
     frame::{Frame, HEADER_LEN},
     manifest::LogSegment,
 };
 use bytes::BytesMut;
+use store::Files;
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::Error;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use bus::{frame::Stream, secrets::MIN_BYTES};
+use bus::{grid::secrets::MIN_BYTES, output::frame::Stream};
 use bytes::{Buf as _, Bytes, BytesMut};
 
 use self::words::{START, State, Words};

@@ -8,12 +8,9 @@ use std::{
     path::Path,
 };
 
-use bus::{
-    files::{Files, PackagesEntry, ZSTD_WINDOW_LOG_MAX},
-    spec::RelPath,
-    tree::Link,
-};
+use bus::spec::{RelPath, tree::Link};
 use chrono::Utc;
+use store::{Files, PackagesEntry, ZSTD_WINDOW_LOG_MAX};
 use tar::{EntryType, Header};
 use walkdir::WalkDir;
 

@@ -2,8 +2,6 @@
 
 use std::io;
 
-use bus::files;
-
 use crate::{executor, stage::chain};
 
 /// Why a job's packages cannot be had, with the sentence that the user reads.
@@ -22,7 +20,7 @@ pub(crate) enum Error {
     Executor(#[from] executor::Error),
     /// The store.
     #[error("cannot fetch what declares the job's packages, or the packages: {}", chain(.0))]
-    Store(#[from] files::Error),
+    Store(#[from] store::Error),
     /// What is stored is not what was packed.
     #[error("the stored packages cannot be unpacked: {0}")]
     Archive(String),

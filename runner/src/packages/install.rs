@@ -2,7 +2,7 @@
 
 use std::{os::unix::fs::MetadataExt as _, path::Path, time::Duration};
 
-use bus::{dependencies::Kind, spec::ExecutorKind};
+use bus::spec::{ExecutorKind, dependencies::Kind};
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tracing::info;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use bus::{dependencies::Dependencies, ids::Digest};
+use bus::{ids::Digest, spec::dependencies::Dependencies};
 use sha2::{Digest as _, Sha256};
 
 use crate::executor::Identity;
@@ -55,7 +55,7 @@ impl fmt::Display for Key {
 
 #[cfg(test)]
 mod tests {
-    use bus::{dependencies::Kind, spec::InputFile};
+    use bus::spec::{InputFile, dependencies::Kind};
 
     use super::*;
 

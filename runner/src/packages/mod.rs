@@ -21,14 +21,14 @@ use std::{
     time::Duration,
 };
 
-use bus::{
+use bus::spec::{
+    ExecutorKind, JobSpec,
     dependencies::{Dependencies, Kind},
-    files::{Files, NOTED},
     pep440::Specifiers,
-    spec::{ExecutorKind, JobSpec},
 };
 use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
+use store::{Files, NOTED};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bus::{dependencies::Kind, spec::ExecutorKind};
+use bus::spec::{ExecutorKind, dependencies::Kind};
 
 /// Beginnings of the names that installers listen to.
 const PREFIXES: [&str; 4] = ["PIP_", "UV_", "NPM_CONFIG_", "npm_config_"];

@@ -12,9 +12,10 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use bus::{files::Files, ids::Digest, spec::InputFile};
+use bus::{ids::Digest, spec::InputFile};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use parking_lot::Mutex;
+use store::Files;
 
 use super::{Error, blocking, content};
 use crate::{

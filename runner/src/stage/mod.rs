@@ -9,11 +9,13 @@ use std::{
 };
 
 use bus::{
-    files::{self as store, Files},
     ids::Digest,
-    spec::{InputFile, JobSpec, RelPath},
-    tree::{Content, Link, MAX_TREE_BYTES, Tree, TreeRef, Unlayable},
+    spec::{
+        InputFile, JobSpec, RelPath,
+        tree::{Content, Link, MAX_TREE_BYTES, Tree, TreeRef, Unlayable},
+    },
 };
+use store::Files;
 
 use self::files::Laying;
 use crate::{

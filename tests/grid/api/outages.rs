@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use bus::{ids::Attempt, stream::EVENTS};
+use bus::{ids::Attempt, log::EVENTS};
 use grid_tests::{nats::NatsServer, writer::Writer};
 use reqwest::StatusCode;
 use serde_json::json;

@@ -3,15 +3,9 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use async_nats::jetstream::{
-    self,
-    object_store::{Config, ObjectInfo},
-    stream,
-};
-use bus::{
-    files::{Error, Files, nats::Nats},
-    ids::Digest,
-};
+use async_nats::jetstream::{self, object_store::{Config, ObjectInfo}, stream};
+use store::{Error, Files, nats::Nats};
+use bus::ids::Digest;
 use bytes::Bytes;
 use futures::TryStreamExt as _;
 use grid_tests::nats::NatsServer;
@@ -284,7 +278,7 @@ async fn a_stream_that_cannot_keep_files_is_refused_by_the_field() -> Result<()>
         .await?;
     let opened = Files::open(&"nats://ageing".parse()?, Some(context.clone())).await;
     ensure!(
-        matches!(&opened, Err(Error::Nats(bus::files::nats::Error::Unfit { field: "max_age", .. }))),
+        matches!(&opened, Err(Error::Nats(store::nats::Error::Unfit { field: "max_age", .. }))),
         "{opened:?}"
     );
 

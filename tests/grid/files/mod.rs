@@ -4,7 +4,7 @@ pub(crate) mod behaviour;
 mod bucket;
 
 use anyhow::{Result, ensure};
-use bus::files::{Error, Files};
+use store::{Error, Files};
 use bytes::Bytes;
 use futures::TryStreamExt as _;
 use grid_tests::{minio::Minio, nats::NatsServer};

@@ -24,7 +24,7 @@ async fn a_damaged_archive_is_refused_before_docker_sees_it() -> Result<()> {
     let pushed = here.rgrid(&["image", "push", "--json", &shell.name])?.json()?;
     let digest = pushed["image"]["archive"].as_str().context("a digest")?;
     shell.remove()?;
-    let file = store.path().join(bus::files::Files::key(&digest.parse()?).as_ref());
+    let file = store.path().join(store::Files::key(&digest.parse()?).as_ref());
     let mut bytes = fs::read(&file)?;
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;

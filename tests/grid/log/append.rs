@@ -1,27 +1,9 @@
-use std::{
-    sync::atomic::Ordering,
-    time::{Duration, Instant},
-};
+use std::{sync::atomic::Ordering, time::{Duration, Instant}};
 
 use anyhow::Result;
 use async_nats::jetstream::message::PublishMessage;
-use bus::{
-    envelope::{Actor, Envelope},
-    ids::{Attempt, JobId},
-    job::{Cancelled, Claimed, Command, JobEvent, Phase, Submitted},
-    stream::{
-        EVENTS,
-        append::{Append, Error, Log},
-        read, replay,
-        room::{Addition, Gauge},
-        writer::Outcome,
-    },
-    worker,
-};
-use grid_tests::{
-    nats::NatsServer,
-    writer::{Worker, Writer, namespace, spec},
-};
+use bus::{envelope::{Actor, Envelope}, ids::{Attempt, JobId}, job::{Cancelled, Claimed, Command, JobEvent, Phase, Submitted}, log::{EVENTS, append::{Append, Error, Log}, read, replay, room::{Addition, Gauge}, writer::Outcome}, worker};
+use grid_tests::{nats::NatsServer, writer::{Worker, Writer, namespace, spec}};
 use serde_json::{Value, json};
 use tokio_util::task::TaskTracker;
 
@@ -261,7 +243,7 @@ async fn those_who_write_at_once_decide_on_what_the_others_wrote() -> Result<()>
     let writer = Writer::connect(server.url()).await?;
     let worker = Worker::register(&writer, "w").await?;
     let gauge = Gauge::new(writer.bus.js.clone());
-    let writes = bus::stream::writer::Writer::new(writer.log.clone(), gauge, Actor::Api, Addition::Jobs);
+    let writes = bus::log::writer::Writer::new(writer.log.clone(), gauge, Actor::Api, Addition::Jobs);
     let (tasks, mut written) = (TaskTracker::new(), Vec::new());
     for number in 0..8 {
         let (writes, id) = (writes.clone(), worker.id.clone());

@@ -1,7 +1,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use bus::stream::{EVENTS, follow::Follower};
+use bus::log::{EVENTS, follow::Follower};
 use grid_tests::{nats::NatsServer, writer::Writer};
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -141,6 +141,6 @@ async fn publish(writer: &Writer, numbers: std::ops::Range<u64>) -> Result<()> {
     Ok(())
 }
 
-fn number(message: &bus::stream::follow::Followed) -> u64 {
+fn number(message: &bus::log::follow::Followed) -> u64 {
     String::from_utf8_lossy(&message.payload).parse().expect("a number")
 }

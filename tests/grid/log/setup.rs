@@ -1,20 +1,11 @@
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use async_nats::jetstream::stream;
-use bus::stream::{
-    EQUIPMENT, EVENTS, UNDELIVERABLE,
-    connect::{self, Bus},
-    setup,
-};
-use grid_tests::{
-    nats::NatsServer,
-    writer::{Worker, Writer},
-};
+use bus::log::{EQUIPMENT, EVENTS, UNDELIVERABLE, connect::{self, Bus}, setup};
+use grid_tests::{nats::NatsServer, writer::{Worker, Writer}};
 use serde_json::{Value, json};
-use std::time::Duration;
-use tokio::{
-    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
-    net::TcpListener,
-};
+use tokio::{io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader}, net::TcpListener};
 use tokio_util::task::TaskTracker;
 
 use super::eventually;

@@ -1,7 +1,7 @@
 //! What the log takes, by what the server says of it.
 
 use anyhow::{Context as _, Result, ensure};
-use bus::stream::usage::{LEAST_BOUND, events_after, set_bound, usage};
+use bus::log::usage::{LEAST_BOUND, events_after, set_bound, usage};
 use chrono::TimeDelta;
 use grid_tests::{nats::NatsServer, writer::Writer};
 
@@ -33,7 +33,7 @@ async fn a_bound_changes_nothing_else_of_the_stream() -> Result<()> {
     let nats = NatsServer::start().await?;
     let writer = Writer::connect(nats.url()).await?;
     let js = &writer.bus.js;
-    let config = async || anyhow::Ok(js.get_stream(bus::stream::EVENTS).await?.cached_info().config.clone());
+    let config = async || anyhow::Ok(js.get_stream(bus::log::EVENTS).await?.cached_info().config.clone());
     let before = config().await?;
     set_bound(js, LEAST_BOUND).await?;
     let after = config().await?;
@@ -43,6 +43,6 @@ async fn a_bound_changes_nothing_else_of_the_stream() -> Result<()> {
         ..after
     };
     ensure!(rest == before, "{rest:?} was {before:?}");
-    bus::stream::setup::streams(js, 1).await?;
+    bus::log::setup::streams(js, 1).await?;
     Ok(())
 }

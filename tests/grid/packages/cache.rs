@@ -3,7 +3,7 @@
 use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
-use bus::files::PackagesEntry;
+use store::PackagesEntry;
 use grid_tests::grid::{Grid, Part};
 
 use super::{INSTALLED, STORED, logged, saying, wheel};

@@ -3,17 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use bus::{
-    envelope::{Actor, Envelope, Event},
-    ids::{Attempt, JobId, SessionId, WorkerId},
-    job::{
-        CancelRequested, Cancelled, Claimed, Command, Died, Finished, Job, JobEvent, LossCause, Outcome, Phase, Recorded, Rescheduled,
-        Returned, Started, Submitted, Usage, decide,
-    },
-    policy::{Clock, Start},
-    spec::{ExecutorKind, JobSpec},
-    subjects,
-};
+use bus::{envelope::{Actor, Envelope, Event}, ids::{Attempt, JobId, SessionId, WorkerId}, job::{CancelRequested, Cancelled, Claimed, Command, Died, Finished, Job, JobEvent, LossCause, Outcome, Phase, Recorded, Rescheduled, Returned, Started, Submitted, Usage, decide}, spec::{policy::{Clock, Start}, ExecutorKind, JobSpec}, subjects};
 use grid_tests::writer::{Writer, namespace, spec};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 

@@ -3,11 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use bus::{
-    envelope::Actor,
-    files::Files,
-    job::{CancelRequested, JobEvent},
-};
+use bus::{envelope::Actor, job::{CancelRequested, JobEvent}};
+use store::Files;
 use grid_tests::writer::Worker;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;

@@ -2,12 +2,8 @@
 //! image `rgrid/python:3`, and fails without.
 
 use anyhow::{Context as _, Result, ensure};
-use bus::{
-    files::{Files, StoreUrl},
-    job::Outcome,
-    manifest::Manifest,
-    spec::{ExecutorKind, InputFile, JobSpec},
-};
+use store::{Files, StoreUrl};
+use bus::{job::Outcome, output::manifest::Manifest, spec::{ExecutorKind, InputFile, JobSpec}};
 use rustix::process::Signal;
 
 use super::{LONG, Yard, outcome};

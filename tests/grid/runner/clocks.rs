@@ -3,12 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use bus::{
-    ids::Digest,
-    job::Outcome,
-    policy::Clock,
-    spec::{InputFile, JobSpec},
-};
+use bus::{ids::Digest, job::Outcome, spec::{policy::Clock, InputFile, JobSpec}};
 
 use super::{LONG, Yard, gone, lives, outcome, shell};
 use crate::log::eventually;
@@ -120,7 +115,7 @@ async fn a_cancel_reaches_a_job_that_is_still_being_prepared() -> Result<()> {
     let store = yard.path("store");
     // A store that never answers for this content: to open it is to wait for whoever would write it.
     let digest = Digest::of(b"never");
-    let content = store.join(bus::files::Files::key(&digest).as_ref());
+    let content = store.join(store::Files::key(&digest).as_ref());
     std::fs::create_dir_all(content.parent().unwrap_or(&store))?;
     rustix::fs::mknodat(
         rustix::fs::CWD,

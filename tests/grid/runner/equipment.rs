@@ -3,20 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
-use bus::{
-    envelope::{Actor, Envelope},
-    ids::{Token, WorkerId},
-    job::State,
-    runtimes::{Meaning, RuntimesEvent, RuntimesSet},
-    stream::{
-        EQUIPMENT,
-        append::Append,
-        read::{self, WorkerHistory},
-        setup, sys,
-    },
-    subjects,
-    worker::{CurrentEquipment, WorkerEvent},
-};
+use bus::{envelope::{Actor, Envelope}, ids::{Token, WorkerId}, job::State, grid::runtimes::{Meaning, RuntimesEvent, RuntimesSet}, log::{EQUIPMENT, append::Append, read::{self, WorkerHistory}, setup, sys}, subjects, worker::{CurrentEquipment, WorkerEvent}};
 
 use super::{LONG, Yard};
 use crate::log::eventually;
@@ -95,7 +82,7 @@ async fn what_a_worker_has_is_said_of_its_registration() -> Result<()> {
             Ok((!sessions.contains(&current.equipped.session)).then_some(current))
         })
         .await?;
-        let stored = read::back_to(&yard.writer.bus.js, bus::stream::EVENTS, &subjects::worker(&worker), 0).await?;
+        let stored = read::back_to(&yard.writer.bus.js, bus::log::EVENTS, &subjects::worker(&worker), 0).await?;
         let last = stored.last().with_context(|| format!("round {round}: it is registered"))?;
         let envelope = Envelope::<WorkerEvent>::from_json(&last.payload)?;
         assert_eq!(envelope.time, current.registered_at, "round {round}");

@@ -3,11 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use bus::{
-    envelope::Actor,
-    ids::Attempt,
-    job::{AttemptEnd, Command, LossCause},
-};
+use bus::{envelope::Actor, ids::Attempt, job::{AttemptEnd, Command, LossCause}};
 use rustix::process::Signal;
 
 use super::{Yard, gone, is_clean, lives};
@@ -188,7 +184,7 @@ async fn a_running_job_outlives_restarts_of_the_broker_and_the_loss_of_its_queue
         yard.ended(next).await?;
     }
     // An operator's mistake.
-    let stream = yard.writer.bus.js.get_stream(bus::stream::EVENTS).await?;
+    let stream = yard.writer.bus.js.get_stream(bus::log::EVENTS).await?;
     let mut names = stream.consumer_names();
     while let Some(name) = futures::TryStreamExt::try_next(&mut names).await? {
         if name.contains("default") {

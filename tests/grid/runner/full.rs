@@ -1,13 +1,7 @@
 //! A log that is nearly full: what runs ends, and nothing new begins.
 
 use anyhow::{Context as _, Result, ensure};
-use bus::{
-    ids::JobId,
-    job::{Phase, State},
-    policy::Start,
-    spec::JobSpec,
-    stream::{EVENTS, PRESENCE},
-};
+use bus::{ids::JobId, job::{Phase, State}, spec::{policy::Start, JobSpec}, log::{EVENTS, PRESENCE}};
 use grid_tests::writer::spec;
 
 use super::{LONG, Yard, shell};

@@ -1,21 +1,10 @@
 //! Nothing that a job chooses delays a heartbeat: each of these had the runner's loop busy for seconds.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::{Duration, Instant}};
 
 use anyhow::{Context as _, Result, ensure};
-use bus::{
-    files::{Files, StoreUrl},
-    ids::{Token, WorkerId},
-    job::{Outcome, State},
-    secrets::{Key, Sealed, seal},
-    spec::{ExecutorKind, InputFile, JobSpec},
-    stream::secrets,
-    subjects,
-    tree::Tree,
-};
+use store::{Files, StoreUrl};
+use bus::{ids::{Token, WorkerId}, job::{Outcome, State}, grid::secrets::{Key, Sealed, seal}, spec::{ExecutorKind, InputFile, JobSpec, tree::Tree}, log::secrets, subjects};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use parking_lot::Mutex;

@@ -4,7 +4,8 @@
 use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
-use bus::{files::Files, ids::Digest};
+use store::Files;
+use bus::ids::Digest;
 use grid_tests::grid::{Grid, Part};
 use serde_json::json;
 use tempfile::TempDir;

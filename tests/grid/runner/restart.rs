@@ -3,14 +3,8 @@
 use std::{collections::BTreeMap, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use bus::{
-    files::{Files, StoreUrl},
-    frame::{Frame, Stream},
-    ids::JobId,
-    job::{Job, Outcome, Phase},
-    manifest::Manifest,
-    spec::{ExecutorKind, JobSpec},
-};
+use store::{Files, StoreUrl};
+use bus::{output::{frame::{Frame, Stream}, manifest::Manifest}, ids::JobId, job::{Job, Outcome, Phase}, spec::{ExecutorKind, JobSpec}};
 use rustix::process::Signal;
 
 use super::{LONG, Service, Yard, gone, outcome, shell};

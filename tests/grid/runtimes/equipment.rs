@@ -1,11 +1,8 @@
 //! What each worker has is shown, whoever says it how and when, and whatever becomes of the tables meanwhile.
 
 use anyhow::{Context as _, Result};
-use bus::stream::EQUIPMENT;
-use grid_tests::{
-    grid::{Grid, Part},
-    writer::{Worker, Writer},
-};
+use bus::log::EQUIPMENT;
+use grid_tests::{grid::{Grid, Part}, writer::{Worker, Writer}};
 
 /// The image that the worker `w` is shown to have.
 async fn shown(grid: &Grid) -> Option<String> {

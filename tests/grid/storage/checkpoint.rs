@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
-use bus::{files::Files, ids::Digest};
+use store::Files;
+use bus::ids::Digest;
 use grid_tests::writer::Worker;
 use object_store::{ObjectStoreExt as _, PutPayload};
 use reqwest::StatusCode;
@@ -67,9 +68,9 @@ async fn end(api: &Served, worker: &Worker, job: bus::ids::JobId) -> Result<()> 
     let list = api
         .files()
         .await?
-        .put_bytes(bus::manifest::Manifest::default().to_json().into())
+        .put_bytes(bus::output::manifest::Manifest::default().to_json().into())
         .await?;
-    super::finish(api, worker, job, bus::manifest::Manifest::default().reference(list)).await
+    super::finish(api, worker, job, bus::output::manifest::Manifest::default().reference(list)).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,10 +1,7 @@
 //! A pass over each kind of store.
 
 use anyhow::{Result, ensure};
-use bus::files::{
-    Files,
-    marks::{Marks, Shard},
-};
+use store::{Files, marks::{Marks, Shard}};
 use grid_tests::minio::Minio;
 use object_store::ObjectStoreExt as _;
 use reqwest::{Method, StatusCode};

@@ -3,22 +3,14 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use bus::{
-    files::presign::{Binding, Presigner},
-    ids::Digest,
-};
-use grid_tests::{
-    grid::{Grid, Part},
-    minio::Minio,
-};
+use store::presign::{Binding, Presigner};
+use bus::ids::Digest;
+use grid_tests::{grid::{Grid, Part}, minio::Minio};
 use reqwest::{Client, Method, StatusCode, redirect::Policy};
 use serde_json::{Value, json};
 
 use super::{job_of, served};
-use crate::{
-    api::served::{Served, eventually, problem},
-    cli::here::Here,
-};
+use crate::{api::served::{Served, eventually, problem}, cli::here::Here};
 
 /// What the API says of a content that is missing, once it knows how the store is told what to check.
 pub(super) async fn plan(api: &Served, content: &[u8]) -> Result<Value> {
@@ -89,7 +81,7 @@ async fn a_signed_url_takes_what_was_announced_and_nothing_else() -> Result<()> 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signed_url_expires() -> Result<()> {
     let minio = Minio::start().await?;
-    let files = bus::files::Files::open(&minio.bucket("grid").await?.parse()?, None).await?;
+    let files = store::Files::open(&minio.bucket("grid").await?.parse()?, None).await?;
     let presigner: &Presigner = files.presigner().context("it is in S3")?;
     let digest = files.put_bytes("content".into()).await?;
     let read = presigner.get(&digest, Duration::from_secs(1)).await?;

@@ -2,7 +2,8 @@
 
 use anyhow::{Context as _, Result, ensure};
 use axum::{Router, error_handling::HandleError, http::StatusCode};
-use bus::{files::Files, ids::Digest};
+use store::Files;
+use bus::ids::Digest;
 use reqwest::Client;
 use s3s::{auth::SimpleAuth, service::S3ServiceBuilder};
 use tempfile::TempDir;

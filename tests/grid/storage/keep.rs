@@ -2,7 +2,8 @@
 //! it cannot be known.
 
 use anyhow::{Result, ensure};
-use bus::{files::PackagesEntry, ids::Digest};
+use store::PackagesEntry;
+use bus::ids::Digest;
 use chrono::{TimeDelta, Utc};
 use object_store::ObjectStoreExt as _;
 use reqwest::StatusCode;
@@ -64,8 +65,8 @@ async fn without_a_list_nothing_goes_and_the_pass_says_which() -> Result<()> {
             stopped.contains(&job.to_string()) && number(&report, "/removed/files")? == 0,
             "{report}"
         );
-        let marked = bus::files::marks::Marks::open(&api.writer.bus.js).await?;
-        let (marks, _) = marked.read(bus::files::marks::Shard::of(&loose)).await?;
+        let marked = store::marks::Marks::open(&api.writer.bus.js).await?;
+        let (marks, _) = marked.read(store::marks::Shard::of(&loose)).await?;
         let due = chrono::Utc::now() - chrono::TimeDelta::seconds(4);
         Ok(marks.unused().all(|(_, since)| since < due))
     })
@@ -76,7 +77,7 @@ async fn without_a_list_nothing_goes_and_the_pass_says_which() -> Result<()> {
     // Put back, it lets the pass go on.
     api.files()
         .await?
-        .put_bytes(bus::manifest::Manifest::default().to_json().into())
+        .put_bytes(bus::output::manifest::Manifest::default().to_json().into())
         .await?;
     gone(&api, &[loose]).await
 }
@@ -88,7 +89,7 @@ async fn while_an_attempt_runs_what_it_may_have_stored_stays() -> Result<()> {
     let (early, _) = put(&api, "unused before").await?;
     gc(&api, &json!({ "grace_ms": 0 })).await?;
     // The margin, so that what is marked by now is due by the time of the claim.
-    tokio::time::sleep(bus::files::marks::MARGIN).await;
+    tokio::time::sleep(store::marks::MARGIN).await;
     let job = api.submit_any().await?;
     worker.claim(job).await?;
     // As a runner stores a piece of the log, long before anything names it.
@@ -103,8 +104,8 @@ async fn while_an_attempt_runs_what_it_may_have_stored_stays() -> Result<()> {
             break;
         }
     }
-    let mut manifest = bus::manifest::Manifest::default();
-    manifest.log.push(bus::manifest::LogSegment { sha256: segment, size: 1 });
+    let mut manifest = bus::output::manifest::Manifest::default();
+    manifest.log.push(bus::output::manifest::LogSegment { sha256: segment, size: 1 });
     let files = api.files().await?;
     let digest = files.put_bytes(manifest.to_json().into()).await?;
     finish(&api, &worker, job, manifest.reference(digest)).await?;
@@ -152,7 +153,7 @@ async fn a_job_whose_inputs_went_is_not_revived_without_them() -> Result<()> {
     spec["queue_timeout_ms"] = json!(1);
     let job = api.submit(&spec).await?;
     let expired = bus::job::Command::Expire {
-        clock: bus::policy::Clock::Queue,
+        clock: bus::spec::policy::Clock::Queue,
     };
     api.writer.say(job, &bus::envelope::Actor::Watcher, expired).await?;
     gone(&api, &[input]).await?;

@@ -10,12 +10,8 @@ mod verb;
 mod whole;
 
 use anyhow::{Context as _, Result};
-use bus::{
-    files::Files,
-    ids::{Attempt, Digest, JobId},
-    job::{Command, ManifestRef, Outcome, Usage},
-    manifest::{Manifest, OutputFile},
-};
+use store::Files;
+use bus::{ids::{Attempt, Digest, JobId}, job::{Command, ManifestRef, Outcome, Usage}, output::manifest::{Manifest, OutputFile}};
 use grid_tests::{nats::NatsServer, writer::Worker};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -89,7 +85,7 @@ async fn ended(api: &Served, worker: &Worker, spec: &Value, outputs: &[Digest], 
             mode: None,
         });
     }
-    let segment = |sha256: &Digest| bus::manifest::LogSegment { sha256: *sha256, size: 1 };
+    let segment = |sha256: &Digest| bus::output::manifest::LogSegment { sha256: *sha256, size: 1 };
     manifest.log = log.iter().map(segment).collect();
     let digest = api.files().await?.put_bytes(manifest.to_json().into()).await?;
     finish(api, worker, job, manifest.reference(digest)).await?;

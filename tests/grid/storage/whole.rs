@@ -1,7 +1,7 @@
 //! A log of which something is missing tells nobody what is used: nothing goes.
 
 use anyhow::{Context as _, Result, ensure};
-use bus::{ids::Digest, stream::EVENTS};
+use bus::{ids::Digest, log::EVENTS};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 

@@ -1,17 +1,8 @@
 //! Jobs that wait for the end of others.
 
 use anyhow::Result;
-use bus::{
-    envelope::Actor,
-    ids::{Attempt, JobId},
-    job::{Command, Job, State},
-    policy::{Dependency, DependsOn, Start},
-    spec::JobSpec,
-};
-use grid_tests::{
-    nats::NatsServer,
-    writer::{Worker, Writer, spec},
-};
+use bus::{envelope::Actor, ids::{Attempt, JobId}, job::{Command, Job, State}, spec::{policy::{Dependency, DependsOn, Start}, JobSpec}};
+use grid_tests::{nats::NatsServer, writer::{Worker, Writer, spec}};
 
 use super::{Watching, fail, is_queued, said_at, submit, until};
 
@@ -134,10 +125,10 @@ async fn a_retry_is_waited_for() -> Result<()> {
     let _watching = Watching::start(server.url());
     let worker = Worker::register(&writer, "w").await?;
     let mut again = spec();
-    again.retry = Some(bus::policy::Retry {
+    again.retry = Some(bus::spec::policy::Retry {
         max: 1,
         backoff_ms: 100,
-        ..bus::policy::Retry::default()
+        ..bus::spec::policy::Retry::default()
     });
     let job = submit(&writer, again).await?;
     let follower = submit(&writer, after(&[(job, DependsOn::Succeeded)])).await?;

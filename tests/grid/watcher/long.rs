@@ -3,18 +3,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use bus::{
-    envelope::{Actor, Envelope},
-    files::Files,
-    ids::{Attempt, JobId},
-    job::{Claimed, Finished, JobEvent, Outcome, Started, Submitted, Usage},
-    spec::{ExecutorKind, JobSpec},
-    stream::{append::Append, connect::Bus},
-};
-use grid_tests::{
-    grid::{Grid, Part},
-    writer::{Worker, Writer, namespace},
-};
+use bus::{envelope::{Actor, Envelope}, ids::{Attempt, JobId}, job::{Claimed, Finished, JobEvent, Outcome, Started, Submitted, Usage}, spec::{ExecutorKind, JobSpec}, log::{append::Append, connect::Bus}};
+use store::Files;
+use grid_tests::{grid::{Grid, Part}, writer::{Worker, Writer, namespace}};
 use object_store::{ObjectStoreExt as _, path::Path};
 
 use super::{LONG, is_queued, until};
@@ -30,7 +21,7 @@ async fn fill(writer: &Writer, worker: &Worker, jobs: usize) -> Result<()> {
     let mut last = writer
         .bus
         .js
-        .get_stream(bus::stream::EVENTS)
+        .get_stream(bus::log::EVENTS)
         .await?
         .cached_info()
         .state

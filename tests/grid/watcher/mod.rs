@@ -12,32 +12,15 @@ mod silence;
 mod snapshots;
 mod times;
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::{Arc, Mutex, PoisonError}, time::Duration};
 
-use ::watcher::Config;
 use anyhow::{Context as _, Result};
-use bus::{
-    envelope::{Actor, Envelope, Event as _},
-    ids::{Attempt, JobId, WorkerId},
-    job::{AttemptEnd, Command, Job, LossCause, Outcome, Phase},
-    spec::JobSpec,
-    stream::{EVENTS, connect::Bus, follow::Follower, read},
-    worker::WorkerEvent,
-};
+use bus::{envelope::{Actor, Envelope, Event as _}, ids::{Attempt, JobId, WorkerId}, job::{AttemptEnd, Command, Job, LossCause, Outcome, Phase}, spec::JobSpec, log::{EVENTS, connect::Bus, follow::Follower, read}, worker::WorkerEvent};
 use chrono::{DateTime, Utc};
-use grid_tests::{
-    nats::NatsServer,
-    writer::{Worker, Writer},
-};
+use grid_tests::{nats::NatsServer, writer::{Worker, Writer}};
 use tokio::task::JoinHandle;
-use tokio_util::{
-    sync::{CancellationToken, DropGuard},
-    task::TaskTracker,
-};
+use tokio_util::{sync::{CancellationToken, DropGuard}, task::TaskTracker};
+use ::watcher::Config;
 
 use crate::log::eventually;
 

@@ -3,11 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use bus::policy::Start;
-use grid_tests::{
-    grid::{Grid, Part},
-    writer::{Writer, spec},
-};
+use bus::spec::policy::Start;
+use grid_tests::{grid::{Grid, Part}, writer::{Writer, spec}};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::sleep;
 

@@ -3,12 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use bus::{files::Files, ids::JobId, job::Phase, policy::Start, stream::connect::Bus};
+use store::Files;
+use bus::{ids::JobId, job::Phase, spec::policy::Start, log::connect::Bus};
 use futures::TryStreamExt as _;
-use grid_tests::{
-    grid::{Grid, Part},
-    writer::{Writer, spec},
-};
+use grid_tests::{grid::{Grid, Part}, writer::{Writer, spec}};
 use object_store::{ObjectStoreExt as _, path::Path};
 use serde_json::Value;
 

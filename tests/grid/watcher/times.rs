@@ -3,17 +3,9 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use bus::{
-    ids::{Attempt, JobId},
-    job::{Command, End, Phase, State},
-    policy::{Clock, Retry, Start},
-    spec::JobSpec,
-};
+use bus::{ids::{Attempt, JobId}, job::{Command, End, Phase, State}, spec::{policy::{Clock, Retry, Start}, JobSpec}};
 use chrono::{DateTime, TimeDelta, Utc};
-use grid_tests::{
-    nats::NatsServer,
-    writer::{Worker, Writer, spec},
-};
+use grid_tests::{nats::NatsServer, writer::{Worker, Writer, spec}};
 
 use super::{Watching, fail, is_queued, said_at, submit, until};
 

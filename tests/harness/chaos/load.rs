@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use bus::{
     ids::{JobId, default_token},
-    stream::connect::Bus,
+    log::connect::Bus,
     subjects,
 };
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};

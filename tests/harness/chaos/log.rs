@@ -7,7 +7,7 @@ use async_nats::jetstream;
 use bus::{
     ids::{Attempt, BatchId, JobId, SessionId, WorkerId},
     job::{Job, JobEvent, Outcome, Recorded},
-    stream::{
+    log::{
         EVENTS,
         follow::{Followed, Follower},
         read::{self, Fact},

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Result, bail};
-use bus::stream::{EVENTS, connect::Bus, follow::Follower};
+use bus::log::{EVENTS, connect::Bus, follow::Follower};
 use tokio::{
     sync::Notify,
     time::{Instant, timeout},

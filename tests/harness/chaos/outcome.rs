@@ -4,13 +4,13 @@ use std::{path::Path, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use bus::{
-    files::Files,
     ids::JobId,
     job::{Job, State},
-    manifest::Manifest,
-    stream::connect::Bus,
+    log::connect::Bus,
+    output::manifest::Manifest,
 };
 use serde_json::{Value, json};
+use store::Files;
 
 use super::{
     check::{Evidence, Kind, Verdict, check},

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use bus::stream::connect::{self, Bus};
+use bus::log::connect::{self, Bus};
 use reqwest::Client;
 use rustix::process::Signal;
 use serde_json::{Value, json};

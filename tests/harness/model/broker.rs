@@ -2,20 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use crate::{
-    chaos::log::{Event, Reader, What},
-    writer::{namespace, spec},
-};
 use bus::{
     envelope::{Actor, Envelope},
     ids::{EventId, JobId, WorkerId, default_token},
     job::{self, Job, JobEvent},
-    stream::read::{self, Fact},
+    log::read::{self, Fact},
     subjects,
     worker::{Beat, WorkerEvent},
 };
 
 use super::sim::{Sim, Who};
+use crate::{
+    chaos::log::{Event, Reader, What},
+    writer::{namespace, spec},
+};
 
 /// How long work is with a runner that does not acknowledge it, in milliseconds.
 const ACK_WAIT: u64 = 2_000;

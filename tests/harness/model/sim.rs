@@ -5,13 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{chaos::ledger::Ledger, writer::spec};
 use bus::{
     envelope::{Actor, Envelope},
     ids::JobId,
     job::{Command, decide},
-    policy::{Retry, Start},
-    spec::JobSpec,
+    spec::{
+        JobSpec,
+        policy::{Retry, Start},
+    },
 };
 use chrono::{DateTime, Utc};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
@@ -22,6 +23,7 @@ use super::{
     runner::Runner,
     watcher::Watcher,
 };
+use crate::{chaos::ledger::Ledger, writer::spec};
 
 /// Jobs are handed in until then, in milliseconds.
 const SUBMITTING: u64 = 40_000;

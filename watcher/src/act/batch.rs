@@ -5,7 +5,7 @@ use bus::{
     envelope::{Actor, Envelope},
     ids::{Attempt, BatchId, EventId, JobId},
     job::{self, Job, JobEvent, Phase, decide},
-    stream::{append::Append, read},
+    log::{append::Append, read},
 };
 use futures::{StreamExt as _, stream};
 use tracing::{debug, info, warn};

@@ -3,8 +3,8 @@
 use bus::{
     ids::{EventId, JobId},
     job::{self, Job, Phase, decide},
-    policy::{Clock, Dependency, Standing},
-    stream::read,
+    log::read,
+    spec::policy::{Clock, Dependency, Standing},
 };
 use chrono::{DateTime, Utc};
 use futures::{StreamExt as _, stream};
@@ -163,8 +163,10 @@ mod tests {
     use bus::{
         envelope::{Actor, Envelope},
         ids::{Attempt, default_token},
-        policy::{DependsOn, Start},
-        spec::JobSpec,
+        spec::{
+            JobSpec,
+            policy::{DependsOn, Start},
+        },
     };
 
     use super::*;

@@ -2,12 +2,11 @@ use std::time::Duration;
 
 use bus::{
     envelope::{Actor, Envelope},
+    grid::image::{ImageEvent, ImagePushed, ImageRemoved},
     ids::{Attempt, SessionId, default_token},
-    image::{ImageEvent, ImagePushed, ImageRemoved},
     job::{CancelRequested, Cancelled, Claimed, Died, Finished, LossCause, ManifestRef, Outcome, Requeued, Submitted, Usage},
-    spec::InputFile,
+    spec::{InputFile, tree::TreeRef},
     subjects,
-    tree::TreeRef,
 };
 
 use super::*;

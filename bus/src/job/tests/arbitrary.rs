@@ -9,19 +9,21 @@ use proptest::{
 
 use crate::{
     batch::BatchMember,
-    dependencies::{Dependencies, Kind},
     envelope::{Actor, Envelope},
     ids::{Attempt, Digest, EventId, JobId, SessionId, Token},
     job::{
         CancelRequested, Cancelled, Claimed, Died, Expired, Finished, JobEvent, LossCause, ManifestRef, Outcome, Released, Requeued,
         Rescheduled, Returned, Started, Submitted, Usage,
     },
-    policy::{Clock, Dependency, DependsOn, Retry, Start},
-    runtime::RuntimeRef,
-    spec::{ExecutorKind, InputFile, JobSpec, Origin, OriginKind, Priority, RelPath, Resources},
-    stream::read::{Fact, decode},
+    log::read::{Fact, decode},
+    spec::{
+        ExecutorKind, InputFile, JobSpec, Origin, OriginKind, Priority, RelPath, Resources,
+        dependencies::{Dependencies, Kind},
+        policy::{Clock, Dependency, DependsOn, Retry, Start},
+        runtime::RuntimeRef,
+        tree::{Content, TreeRef},
+    },
     subjects,
-    tree::{Content, TreeRef},
 };
 
 fn uuid() -> impl Strategy<Value = uuid::Uuid> {

@@ -10,8 +10,8 @@ use crate::{
     envelope::Actor,
     ids::Attempt,
     job::{AttemptEnd, Command, Finished, Job, JobEvent, LossCause, Outcome, Phase, Recorded, decide},
-    policy::MAX_LOSSES,
-    stream::read::{Fact, decode},
+    log::read::{Fact, decode},
+    spec::policy::MAX_LOSSES,
     subjects,
 };
 

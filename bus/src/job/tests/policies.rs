@@ -7,8 +7,10 @@ use crate::{
     envelope::Actor,
     ids::{Attempt, JobId},
     job::{Command, Due, End, Job, JobEvent, LossCause, Outcome, Phase, Rejection, State, decide},
-    policy::{Clock, Dependency, DependsOn, Retry, Standing, Start},
-    spec::JobSpec,
+    spec::{
+        JobSpec,
+        policy::{Clock, Dependency, DependsOn, Retry, Standing, Start},
+    },
 };
 
 const FAILED: Outcome = Outcome::Failed { exit_code: 3 };

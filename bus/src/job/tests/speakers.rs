@@ -8,8 +8,10 @@ use crate::{
         CancelRequested, Cancelled, Claimed, Died, Expired, Finished, Job, JobEvent, LossCause, Outcome, Released, Requeued, Rescheduled,
         Returned, Started, Submitted, Usage,
     },
-    policy::{Clock, Start},
-    spec::{ExecutorKind, JobSpec},
+    spec::{
+        ExecutorKind, JobSpec,
+        policy::{Clock, Start},
+    },
 };
 
 /// One of each, true of the job after `before`, if `worker` is the one that has it.

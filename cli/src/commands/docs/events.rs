@@ -5,11 +5,13 @@ use std::fmt::Write as _;
 use anyhow::Context as _;
 use bus::{
     batch::{BatchAdvanced, BatchCancelled, BatchSealed, BatchStopped, BatchSubmitted},
-    image::{ImagePushed, ImageRemoved},
+    grid::{
+        image::{ImagePushed, ImageRemoved},
+        runtimes::RuntimesSet,
+    },
     job::{CancelRequested, Cancelled, Claimed, Died, Expired, Finished, Released, Requeued, Rescheduled, Returned, Started, Submitted},
-    manifest::Manifest,
-    runtimes::RuntimesSet,
-    submission::Submission,
+    output::manifest::Manifest,
+    spec::submission::Submission,
     worker::{Beat, Cordoned, CurrentEquipment, Equipped, Left, Lost, Registered, Restarting, Uncordoned},
 };
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
@@ -220,7 +222,11 @@ pub(super) fn markdown() -> anyhow::Result<String> {
 #[cfg(test)]
 mod tests {
     use bus::{
-        batch::BatchEvent, envelope::Event as _, ids::Attempt, image::ImageEvent, job::JobEvent, runtimes::RuntimesEvent,
+        batch::BatchEvent,
+        envelope::Event as _,
+        grid::{image::ImageEvent, runtimes::RuntimesEvent},
+        ids::Attempt,
+        job::JobEvent,
         worker::WorkerEvent,
     };
 

@@ -7,8 +7,10 @@ use bus::{
     envelope::{Actor, Envelope},
     ids::{Attempt, Digest, EventId, JobId, SessionId, Token, default_token},
     job::{Finished, JobEvent, ManifestRef, Outcome, Usage},
-    spec::Resources,
-    submission::{InlineFile, Submission},
+    spec::{
+        Resources,
+        submission::{InlineFile, Submission},
+    },
 };
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};

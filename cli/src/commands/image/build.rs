@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use bus::{ids::Digest, image::ImageName, runtime::RuntimeRef};
+use bus::{grid::image::ImageName, ids::Digest, spec::runtime::RuntimeRef};
 use chrono::{DateTime, SecondsFormat};
 use clap::Args;
 use serde_json::json;

@@ -1,6 +1,6 @@
 //! Which packages of Debian make a runtime of which version.
 
-use bus::runtime::RuntimeRef;
+use bus::spec::runtime::RuntimeRef;
 use tokio::process::Command;
 
 use crate::failure::usage;

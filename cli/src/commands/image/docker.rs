@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use bollard::{Docker, errors::Error::DockerResponseServerError, query_parameters::ImportImageOptions};
-use bus::image::ImageName;
+use bus::grid::image::ImageName;
 use bytes::Bytes;
 use futures::{Stream, TryStreamExt as _};
 use tokio::time::timeout;

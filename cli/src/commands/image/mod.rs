@@ -8,7 +8,7 @@ mod transfer;
 use std::process::ExitCode;
 
 use api::view::{ImageView, Images};
-use bus::image::ImageName;
+use bus::grid::image::ImageName;
 use chrono::Utc;
 use clap::{Args, Subcommand};
 use reqwest::Method;

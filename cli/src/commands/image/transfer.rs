@@ -7,8 +7,8 @@ use api::view::{ImageView, Images};
 use async_compression::tokio::bufread::ZstdEncoder;
 use bollard::Docker;
 use bus::{
+    grid::image::{ImageName, ImagePushed},
     ids::Digest,
-    image::{ImageName, ImagePushed},
 };
 use futures::TryStreamExt as _;
 use reqwest::Method;

@@ -4,8 +4,8 @@ use std::{fs::File, io::Read as _, path::Path};
 
 use api::view::Runtimes;
 use bus::{
-    runtime::{is_built_in, of_extension},
-    runtimes::{Alias, IMAGE, RuntimesSet},
+    grid::runtimes::{Alias, IMAGE, RuntimesSet},
+    spec::runtime::{is_built_in, of_extension},
 };
 
 use super::RunArgs;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use bus::{spec::RelPath, tree::Link};
+use bus::spec::{RelPath, tree::Link};
 
 use super::plan::{Input, parsed};
 

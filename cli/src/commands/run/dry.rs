@@ -6,7 +6,10 @@ use std::{
 };
 
 use api::view::{Hashes, Missing};
-use bus::{dependencies::Dependencies, ids::Digest, submission::Submission};
+use bus::{
+    ids::Digest,
+    spec::{dependencies::Dependencies, submission::Submission},
+};
 use serde::Serialize;
 use serde_json::json;
 

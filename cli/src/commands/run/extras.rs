@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bus::tree::Link;
+use bus::spec::tree::Link;
 use rustix::process::geteuid;
 
 use super::{

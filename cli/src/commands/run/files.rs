@@ -91,7 +91,7 @@ impl FileArgs {
     /// A usage error that says why.
     pub(super) fn check_outputs(&self) -> anyhow::Result<()> {
         for pattern in self.outputs().iter().flatten() {
-            bus::outputs::globs(pattern).map_err(|error| usage(format!("--output: {error}")))?;
+            bus::output::patterns::globs(pattern).map_err(|error| usage(format!("--output: {error}")))?;
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bus::tree::Link;
+use bus::spec::tree::Link;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 use crate::{bring::OWN_DIR, failure::usage};

@@ -8,7 +8,10 @@ use std::{
 
 use anyhow::Context as _;
 use api::view::{ArtifactView, Artifacts};
-use bus::{ids::JobId, spec::RelPath, tree::Link};
+use bus::{
+    ids::JobId,
+    spec::{RelPath, tree::Link},
+};
 
 use super::{draft::Root, planner::Planner};
 use crate::bring::{At, Back, Unsaved};

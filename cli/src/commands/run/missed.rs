@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bus::frame::Stream;
+use bus::output::frame::Stream;
 
 use crate::scan::{normalized, relative};
 

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bus::{spec::RelPath, tree::Link};
+use bus::spec::{RelPath, tree::Link};
 
 use super::{
     dependencies::Declared,

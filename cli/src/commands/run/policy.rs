@@ -1,6 +1,6 @@
 //! The options of `rgrid run` that say when a job starts, how long it may take, and how often it is tried.
 
-use bus::policy::{Dependency, DependsOn, Retry, Start};
+use bus::spec::policy::{Dependency, DependsOn, Retry, Start};
 use clap::Args;
 
 use crate::{

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use bus::runtime::of_extension;
+use bus::spec::runtime::of_extension;
 
 use super::first_line::{self, FirstLine, Own};
 

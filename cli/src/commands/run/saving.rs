@@ -4,8 +4,10 @@ use api::view::{ArtifactView, Artifacts, AttemptOutcome, JobView};
 use bus::{
     ids::JobId,
     job::{Outcome, State},
-    spec::JobSpec,
-    tree::{MAX_TREE_BYTES, Tree},
+    spec::{
+        JobSpec,
+        tree::{MAX_TREE_BYTES, Tree},
+    },
 };
 use reqwest::Method;
 

@@ -10,9 +10,11 @@ use anyhow::Context as _;
 use api::view::MemberSubmission;
 use bus::{
     ids::Digest,
-    spec::InputFile,
-    submission::Submission,
-    tree::{Content, MAX_INLINE_INPUTS, MAX_INLINE_PATHS, Tree, TreeRef},
+    spec::{
+        InputFile,
+        submission::Submission,
+        tree::{Content, MAX_INLINE_INPUTS, MAX_INLINE_PATHS, Tree, TreeRef},
+    },
 };
 
 use super::{

@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, fmt::Display};
 
 use api::view::Submitted;
-use bus::{ids::JobId, spec::Resources, submission::Submission};
+use bus::{
+    ids::JobId,
+    spec::{Resources, submission::Submission},
+};
 use reqwest::Method;
 
 use super::{

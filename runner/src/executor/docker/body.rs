@@ -6,7 +6,7 @@ use bollard::models::{
     ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountBindOptions, MountType, ResourcesUlimits,
     RestartPolicy, RestartPolicyNameEnum, SystemInfo,
 };
-use bus::dependencies::Kind;
+use bus::spec::dependencies::Kind;
 use rustix::process::{Resource, getrlimit};
 
 use super::{Config, image::Image};

@@ -8,10 +8,10 @@ use std::{
 
 use async_nats::jetstream;
 use bus::{
-    files::{self, Files},
-    image::{Entry, ImageName},
-    stream::sys,
+    grid::image::{Entry, ImageName},
+    log::sys,
 };
+use store::Files;
 use tokio::sync::mpsc;
 use tracing::info;
 
@@ -125,10 +125,10 @@ async fn name_it(images: &Images, name: &ImageName, id: &str) -> Result<(), Erro
     Ok(())
 }
 
-fn unfetched(name: &ImageName, error: files::Error) -> Error {
+fn unfetched(name: &ImageName, error: store::Error) -> Error {
     let again = format!("push it again (`rgrid image push {name}`)");
     match error {
-        error @ (files::Error::Missing { .. } | files::Error::Corrupt { .. }) => Error::Unrunnable(format!(
+        error @ (store::Error::Missing { .. } | store::Error::Corrupt { .. }) => Error::Unrunnable(format!(
             "image `{name}`, which the grid keeps, cannot be loaded: its archive is not as it was pushed ({error}): {again}"
         )),
         error => Error::Broken(format!(

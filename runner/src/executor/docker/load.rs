@@ -99,7 +99,7 @@ fn is_containerd(info: &SystemInfo) -> bool {
 
 fn open(path: &Path) -> io::Result<impl Read + use<>> {
     let mut plain = zstd::Decoder::new(std::fs::File::open(path)?)?;
-    plain.window_log_max(bus::files::ZSTD_WINDOW_LOG_MAX)?;
+    plain.window_log_max(store::ZSTD_WINDOW_LOG_MAX)?;
     Ok(plain)
 }
 

@@ -17,7 +17,10 @@ use bollard::{
     container::AttachContainerResults,
     query_parameters::{AttachContainerOptions, InspectContainerOptions, StartContainerOptions},
 };
-use bus::{dependencies::Kind, ids::WorkerId, spec::ExecutorKind};
+use bus::{
+    ids::WorkerId,
+    spec::{ExecutorKind, dependencies::Kind},
+};
 use parking_lot::Mutex;
 use tokio::{
     io::{AsyncWrite, AsyncWriteExt as _},

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bus::{image::Entry, runtime::RuntimeRef};
+use bus::{grid::image::Entry, spec::runtime::RuntimeRef};
 use tokio::time::timeout;
 use tracing::warn;
 

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bus::dependencies::Kind;
+use bus::spec::dependencies::Kind;
 use parking_lot::Mutex;
 use serde::Deserialize;
 use tokio::task::spawn_blocking;

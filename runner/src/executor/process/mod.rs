@@ -16,7 +16,10 @@ use std::{
 };
 
 use async_trait::async_trait;
-use bus::{dependencies::Kind, ids::WorkerId, pep440::Specifiers, spec::ExecutorKind};
+use bus::{
+    ids::WorkerId,
+    spec::{ExecutorKind, dependencies::Kind, pep440::Specifiers},
+};
 use parking_lot::Mutex;
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::net::unix::pipe::Receiver;

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use bus::{pep440::Specifiers, runtime::RuntimeRef};
+use bus::spec::{pep440::Specifiers, runtime::RuntimeRef};
 use parking_lot::Mutex;
 use tokio::task::spawn_blocking;
 

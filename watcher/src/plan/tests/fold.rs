@@ -6,8 +6,8 @@ use bus::{
     envelope::{Actor, Envelope},
     ids::{Attempt, JobId, SessionId, default_token},
     job::{Command as Wish, Job, JobEvent, LossCause, Outcome, Recorded, Usage, decide},
+    log::read::{Fact, decode},
     spec::{ExecutorKind, JobSpec},
-    stream::read::{Fact, decode},
     subjects,
 };
 use proptest::{collection::vec, prelude::*};

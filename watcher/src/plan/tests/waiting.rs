@@ -6,9 +6,11 @@ use bus::{
     envelope::{Actor, Envelope},
     ids::{Attempt, JobId, SessionId, default_token},
     job::{Command as Wish, End, Job, JobEvent, LossCause, Outcome, Phase, Recorded, Usage, decide},
-    policy::{Dependency, DependsOn, Retry, Standing, Start},
-    spec::JobSpec,
-    stream::read::{Fact, decode},
+    log::read::{Fact, decode},
+    spec::{
+        JobSpec,
+        policy::{Dependency, DependsOn, Retry, Standing, Start},
+    },
     subjects,
 };
 use chrono::{DateTime, TimeDelta, Utc};

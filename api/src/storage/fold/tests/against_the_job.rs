@@ -2,8 +2,10 @@
 
 use bus::{
     job::{Expired, Released, Rescheduled, Returned, Started},
-    policy::{Clock, Start},
-    spec::ExecutorKind,
+    spec::{
+        ExecutorKind,
+        policy::{Clock, Start},
+    },
 };
 use proptest::prelude::*;
 

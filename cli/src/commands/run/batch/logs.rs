@@ -7,8 +7,8 @@ use std::{
 
 use api::view::{BatchView, LogPiece, MemberView};
 use bus::{
-    frame::Stream,
     ids::{BatchId, JobId},
+    output::frame::Stream,
 };
 use futures::{
     StreamExt as _,

@@ -4,7 +4,7 @@ use std::{env, path::Path, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use api::view::{BatchAnswer, BatchSubmission, MemberSubmission};
-use bus::{ids::BatchId, submission::Submission};
+use bus::{ids::BatchId, spec::submission::Submission};
 use reqwest::Method;
 
 use super::{

@@ -24,9 +24,11 @@ use std::{
 };
 
 use bus::{
-    dependencies::{Dependencies, Kind},
     ids::Digest,
-    spec::{InputFile, RelPath},
+    spec::{
+        InputFile, RelPath,
+        dependencies::{Dependencies, Kind},
+    },
 };
 
 use super::{plan::parsed, planner::Planner, say, stage::read_of};

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bus::dependencies::Kind;
+use bus::spec::dependencies::Kind;
 use serde_json::{Map, Value};
 
 use super::{Content, Declared, LONGEST, npmrc, requirements::wrong_line, say, wrong_file};

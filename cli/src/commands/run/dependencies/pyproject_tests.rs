@@ -1,6 +1,6 @@
 use std::fs;
 
-use bus::dependencies::{UV_PROJECT, UV_SETTINGS};
+use bus::spec::dependencies::{UV_PROJECT, UV_SETTINGS};
 
 use super::*;
 use crate::commands::run::dependencies::Content;

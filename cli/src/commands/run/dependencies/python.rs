@@ -1,6 +1,6 @@
 //! The versions of Python that a script needs (`requires-python`).
 
-pub(super) use bus::pep440::Specifiers;
+pub(super) use bus::spec::pep440::Specifiers;
 
 /// Whether versions of Python are said as PEP 440 says them.
 ///

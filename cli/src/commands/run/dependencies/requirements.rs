@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bus::{dependencies::Kind, spec::RelPath};
+use bus::spec::{RelPath, dependencies::Kind};
 
 use super::{
     Content, LONGEST,

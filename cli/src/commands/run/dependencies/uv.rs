@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use bus::dependencies::{Kind, UV_PROJECT, UV_SETTINGS};
+use bus::spec::dependencies::{Kind, UV_PROJECT, UV_SETTINGS};
 use toml::{Table, Value};
 
 use super::{

@@ -1,0 +1,101 @@
+//! What a server sends, cut into messages, with those replaced that async-nats cannot take. Pure.
+
+use bytes::{Bytes, BytesMut};
+use memchr::memmem;
+
+use super::repair::{self, Announced, Defect};
+
+/// The longest line that is not a message's content; a server's first one names all servers of its cluster.
+const LINE_MAX: usize = 1 << 20;
+
+/// What came is not what a nats-server sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("what came is not of the NATS protocol")]
+pub(super) struct Garbled;
+
+/// A message that was replaced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::log) struct Replaced {
+    /// Its subject; what is not UTF-8 in it is replaced.
+    pub(super) subject: String,
+    /// The stream and the sequence that it has there, where it is stored.
+    pub(super) place: Option<(String, u64)>,
+    /// What is wrong with it.
+    pub(super) defect: Defect,
+}
+
+/// Goes through what a server sends.
+#[derive(Debug, Default)]
+pub(super) struct Scanner {
+    /// Bytes of a message that are to be passed on as they are.
+    pass: usize,
+    /// Bytes of a replaced message that are to be dropped.
+    drop: usize,
+}
+
+impl Scanner {
+    /// Takes from `input` what can be passed on now, in order: almost always all of it, without a copy. What is left there is the
+    /// beginning of a line or of a header.
+    pub(super) fn scan(&mut self, input: &mut BytesMut, replaced: &mut Vec<Replaced>) -> Result<Vec<Bytes>, Garbled> {
+        let mut out = Vec::with_capacity(1);
+        // Up to here, `input` is passed on as it is.
+        let mut at = 0;
+        loop {
+            if self.drop > 0 {
+                debug_assert_eq!(at, 0, "what stands before is handed over when something is dropped");
+                let dropped = self.drop.min(input.len());
+                let _dropped = input.split_to(dropped);
+                self.drop -= dropped;
+            }
+            let passed = self.pass.min(input.len() - at);
+            (at, self.pass) = (at + passed, self.pass - passed);
+            if at == input.len() {
+                break;
+            }
+            let Some(length) = memmem::find(&input[at..], b"\r\n") else {
+                if input.len() - at > LINE_MAX {
+                    return Err(Garbled);
+                }
+                break;
+            };
+            let (line, rest) = (&input[at..at + length], &input[at + length + 2..]);
+            let Some(announced) = Announced::read(line) else {
+                if line.starts_with(b"MSG ") || line.starts_with(b"HMSG ") {
+                    return Err(Garbled);
+                }
+                if let Some(readable) = repair::line(line) {
+                    hand_over(input, &mut at, &mut out);
+                    let _replaced = input.split_to(length + 2);
+                    out.push([&readable[..], b"\r\n"].concat().into());
+                } else {
+                    at += length + 2;
+                }
+                continue;
+            };
+            let Some(header) = rest.get(..announced.header) else { break };
+            if let Some(defect) = repair::defect(&announced, header, line.starts_with(b"HMSG ")) {
+                replaced.push(Replaced {
+                    subject: repair::readable(announced.subject),
+                    place: repair::place(&announced, header),
+                    defect,
+                });
+                let instead = repair::replacement(&announced, header, defect);
+                self.drop = length + 2 + announced.total + 2;
+                hand_over(input, &mut at, &mut out);
+                out.push(instead.into());
+            } else {
+                self.pass = length + 2 + announced.total + 2;
+            }
+        }
+        hand_over(input, &mut at, &mut out);
+        Ok(out)
+    }
+}
+
+/// Hands over what stands before `at`.
+fn hand_over(input: &mut BytesMut, at: &mut usize, out: &mut Vec<Bytes>) {
+    if *at > 0 {
+        out.push(input.split_to(*at).freeze());
+        *at = 0;
+    }
+}

@@ -1,0 +1,128 @@
+//! Content of a claimed digest that comes in pieces.
+
+use bus::ids::Digest;
+use bytes::Bytes;
+
+use super::{
+    Error, Files,
+    hold::Absent,
+    upload::{SINGLE_MAX, Upload, put_single},
+    verify::Meter,
+};
+
+/// Content on its way into the store, not visible before it is whole and found to be right: a small one is held in memory until
+/// its end, a larger one is sent on in parts. What was sent is taken back if this is dropped. A write or an end that is dropped
+/// half-way leaves it useless.
+pub struct Incoming {
+    files: Files,
+    digest: Digest,
+    size: Option<u64>,
+    absent: Absent,
+    meter: Meter,
+    held: Vec<Bytes>,
+    upload: Option<Upload>,
+}
+
+impl std::fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { digest, size, .. } = self;
+        f.debug_struct("Incoming")
+            .field("digest", digest)
+            .field("size", size)
+            .field("taken", &self.taken())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Files {
+    /// Begins to store `digest`, of `size` bytes if that is known; nothing if it is there already.
+    ///
+    /// # Errors
+    /// The store, or where its marks are, does not answer.
+    pub async fn begin(&self, digest: Digest, size: Option<u64>) -> Result<Option<Incoming>, Error> {
+        let absent = self.absent(digest).await?;
+        Ok(absent.map(|absent| Incoming {
+            files: self.clone(),
+            digest,
+            size,
+            absent,
+            meter: Meter::default(),
+            held: Vec::new(),
+            upload: None,
+        }))
+    }
+}
+
+impl Incoming {
+    /// How many bytes have come.
+    #[must_use]
+    pub const fn taken(&self) -> u64 {
+        self.meter.size()
+    }
+
+    /// How many bytes were announced.
+    #[must_use]
+    pub const fn size(&self) -> Option<u64> {
+        self.size
+    }
+
+    /// Takes the next piece.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] at the first byte too many; the store fails. Nothing is stored then.
+    pub async fn write(&mut self, piece: Bytes) -> Result<(), Error> {
+        self.meter.update(&piece);
+        if let Some(size) = self.size.filter(|size| self.meter.size() > *size) {
+            // Without waiting for the rest, which may have no end.
+            self.give_up().await;
+            return Err(Error::Mismatch {
+                digest: self.digest,
+                why: format!("it is more than {size} bytes"),
+            });
+        }
+        if let Some(upload) = &mut self.upload {
+            return upload.write(piece).await;
+        }
+        self.held.push(piece);
+        if self.meter.size() > SINGLE_MAX as u64 {
+            let upload = self.upload.insert(Upload::begin(&self.files, self.digest, self.size).await?);
+            for piece in self.held.drain(..) {
+                upload.write(piece).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends it: it is visible now.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if it is not what was announced; the store fails. Nothing is stored then.
+    pub async fn finish(mut self) -> Result<(), Error> {
+        let (actual, size) = std::mem::take(&mut self.meter).finish();
+        let why = match self.size {
+            Some(expected) if expected != size => Some(format!("it is {size} bytes instead of {expected}")),
+            _ if actual != self.digest => Some(format!("its {size} bytes have the SHA-256 {actual}")),
+            _ => None,
+        };
+        if let Some(why) = why {
+            self.give_up().await;
+            return Err(Error::Mismatch { digest: self.digest, why });
+        }
+        match self.upload {
+            Some(upload) => upload.finish().await?,
+            None => put_single(&self.files, self.digest, self.held.into_iter().collect()).await?,
+        }
+        self.files.stored(self.digest, &self.absent).await
+    }
+
+    /// Takes back what was sent.
+    pub async fn abort(mut self) {
+        self.give_up().await;
+    }
+
+    async fn give_up(&mut self) {
+        if let Some(upload) = self.upload.take() {
+            upload.abort().await;
+        }
+    }
+}

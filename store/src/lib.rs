@@ -1,0 +1,33 @@
+//! Files by content: each object is stored once, under its SHA-256, and checked against it when it is read.
+//!
+//! Behind [`Files`] stands any [`object_store::ObjectStore`], chosen by URL ([`StoreUrl`]): a bucket in `JetStream`
+//! ([`nats`]), S3 or `MinIO`, or a directory.
+
+mod error;
+mod extents;
+mod get;
+mod hold;
+mod incoming;
+pub mod marks;
+pub mod nats;
+mod open;
+mod packages;
+pub mod presign;
+mod put;
+mod remove;
+mod store;
+mod upload;
+mod url;
+mod verify;
+
+pub use self::error::Error;
+pub use self::extents::Holes;
+pub use self::incoming::Incoming;
+pub use self::packages::{NOTED, PACKAGES, PackagesEntry};
+pub use self::remove::{Entry, Removed};
+pub use self::store::Files;
+pub use self::url::{InvalidUrl, StoreUrl};
+
+/// The largest window that who decompresses zstd keeps in memory, as a power of two in bytes: 8 MiB, the most that a sender may ask for in
+/// HTTP (RFC 9659). What we compress ourselves needs 2 MiB at most.
+pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;

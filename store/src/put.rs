@@ -1,0 +1,320 @@
+//! Storing content.
+
+use std::{fs::File, io, path::Path, sync::Arc};
+
+use bus::ids::Digest;
+use bytes::{Bytes, BytesMut};
+use futures::{Stream, StreamExt as _, pin_mut};
+use tokio::{sync::mpsc, task::spawn_blocking};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Error, Files,
+    extents::{Extents, Holes, Piece, read_full},
+    store::MIB,
+    upload::{SINGLE_MAX, Upload, put_single},
+    verify::Meter,
+};
+
+/// How many blocks of a file are read ahead of the sending.
+const BLOCKS_AHEAD: usize = 2;
+
+/// A file as it was found when it was read the first time.
+enum Found {
+    Small(Bytes),
+    Large {
+        digest: Digest,
+        size: u64,
+        hollow: u64,
+    },
+    /// It has more holes than may be stored.
+    Hollow {
+        size: u64,
+    },
+}
+
+impl Files {
+    /// Stores `content`, unless it is there already, and returns its digest.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn put_bytes(&self, content: Bytes) -> Result<Digest, Error> {
+        let digest = Digest::of(&content);
+        let Some(absent) = self.absent(digest).await? else {
+            return Ok(digest);
+        };
+        if content.len() <= SINGLE_MAX {
+            put_single(self, digest, content.into()).await?;
+        } else {
+            let mut upload = Upload::begin(self, digest, Some(content.len() as u64)).await?;
+            for start in (0..content.len()).step_by(self.part_size) {
+                upload
+                    .write(content.slice(start..content.len().min(start + self.part_size)))
+                    .await?;
+            }
+            upload.finish().await?;
+        }
+        self.stored(digest, &absent).await?;
+        Ok(digest)
+    }
+
+    /// Stores the file at `path`, unless its content is there already, and returns its digest and its size in bytes.
+    ///
+    /// # Errors
+    /// As of [`Self::put_opened`].
+    pub async fn put_file(&self, path: &Path) -> Result<(Digest, u64), Error> {
+        let first = path.to_owned();
+        let file = spawn_blocking(move || File::open(first))
+            .await
+            .unwrap_or_else(|error| Err(error.into()));
+        self.put_opened(file.map_err(|error| reading(path, error))?, path, &Holes::at_most(u64::MAX))
+            .await
+    }
+
+    /// Stores a file that is open and is called `path`, unless its content is there already, and returns its digest and its size in bytes.
+    ///
+    /// The file is read twice, since its name in the store is what the first reading finds; the second is checked against it. Holes are
+    /// not read, and count as `holes`. Nothing is read any more once the future is dropped.
+    ///
+    /// # Errors
+    /// The file cannot be read, or changes meanwhile; its holes are too many ([`Error::Holes`]); the store fails.
+    pub async fn put_opened(&self, file: File, path: &Path, holes: &Holes) -> Result<(Digest, u64), Error> {
+        let stop = CancellationToken::new();
+        let _stop_reading = stop.clone().drop_guard();
+        let file = Arc::new(file);
+        let (first, taken, stopped) = (Arc::clone(&file), holes.clone(), stop.clone());
+        let found = spawn_blocking(move || survey(&first, &taken, &stopped)).await;
+        let found = found.map_err(|error| reading(path, error.into()))?;
+        match found.map_err(|error| reading(path, error))? {
+            Found::Small(content) => {
+                let size = content.len() as u64;
+                Ok((Box::pin(self.put_bytes(content)).await?, size))
+            }
+            Found::Large { digest, size, hollow } => {
+                let sending = async {
+                    if let Some(absent) = self.absent(digest).await? {
+                        Box::pin(self.send_file(file, path, (digest, size), stop)).await?;
+                        self.stored(digest, &absent).await?;
+                    }
+                    Ok((digest, size))
+                };
+                // It may be tried again.
+                sending.await.inspect_err(|_| holes.give_back(hollow))
+            }
+            Found::Hollow { size } => Err(Error::Holes {
+                path: path.to_owned(),
+                size,
+                max: holes.max,
+            }),
+        }
+    }
+
+    async fn send_file(&self, file: Arc<File>, path: &Path, (digest, size): (Digest, u64), stop: CancellationToken) -> Result<(), Error> {
+        let mut upload = Upload::begin(self, digest, Some(size)).await?;
+        let (blocks, mut read) = mpsc::channel(BLOCKS_AHEAD);
+        let reader = spawn_blocking(move || read_again(&file, size, &blocks, &stop));
+        while let Some(block) = read.recv().await {
+            upload.write(block).await?;
+        }
+        match reader
+            .await
+            .map_err(|error| reading(path, error.into()))
+            .and_then(|read| read.map_err(|error| reading(path, error)))
+        {
+            Ok(actual) if actual == (digest, size) => upload.finish().await,
+            Ok(_) => {
+                upload.abort().await;
+                Err(Error::Changed { path: path.to_owned() })
+            }
+            Err(error) => {
+                upload.abort().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Stores what `content` yields as `digest`, unless that is there already (then `content` is not read). It is not
+    /// visible before its digest, and its size in bytes if one is given, are found to be right.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if the content is another, [`Error::Input`] if `content` fails; the store fails. Nothing is stored then.
+    pub async fn put_stream<S, E>(&self, digest: Digest, size: Option<u64>, content: S) -> Result<(), Error>
+    where
+        S: Stream<Item = Result<Bytes, E>> + Send,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let Some(mut incoming) = self.begin(digest, size).await? else {
+            return Ok(());
+        };
+        pin_mut!(content);
+        while let Some(chunk) = content.next().await {
+            match chunk {
+                Ok(chunk) => incoming.write(chunk).await?,
+                Err(error) => {
+                    incoming.abort().await;
+                    return Err(Error::Input(error.into()));
+                }
+            }
+        }
+        incoming.finish().await
+    }
+}
+
+fn reading(path: &Path, source: io::Error) -> Error {
+    Error::Io {
+        doing: "read",
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// Hashes a whole file, and keeps its content if it is small.
+fn survey(file: &File, holes: &Holes, stop: &CancellationToken) -> io::Result<Found> {
+    if file.metadata()?.len() <= SINGLE_MAX as u64 {
+        let mut content = vec![0; SINGLE_MAX + 1];
+        let read = read_full(file, &mut content, 0)?;
+        // Else it grew: it is read as a large one, from its start.
+        if read <= SINGLE_MAX {
+            content.truncate(read);
+            return Ok(Found::Small(content.into()));
+        }
+    }
+    let (mut meter, mut extents) = (Meter::default(), Extents::new(file));
+    let (mut buffer, mut hollow) = (vec![0; 256 * 1024], 0);
+    while let Some(piece) = extents.next(&mut buffer)? {
+        going_on(stop)?;
+        match piece {
+            Piece::Data(length) => meter.update(&buffer[..length]),
+            Piece::Hole(length) if !holes.take(length) => {
+                holes.give_back(hollow);
+                return Ok(Found::Hollow {
+                    size: file.metadata()?.len(),
+                });
+            }
+            Piece::Hole(length) => {
+                hollow += length;
+                zeros(length, |zeros| {
+                    going_on(stop)?;
+                    meter.update(&zeros);
+                    Ok(true)
+                })?;
+            }
+        }
+    }
+    let (digest, size) = meter.finish();
+    Ok(Found::Large { digest, size, hollow })
+}
+
+/// Sends a file's blocks to `blocks`, and returns the digest and the size of what was sent. Stops early where the file has
+/// become longer than `size`, or nobody receives any more.
+fn read_again(file: &File, size: u64, blocks: &mpsc::Sender<Bytes>, stop: &CancellationToken) -> io::Result<(Digest, u64)> {
+    let (mut meter, mut extents) = (Meter::default(), Extents::new(file));
+    while meter.size() <= size {
+        let mut block = BytesMut::zeroed(MIB);
+        let Some(piece) = extents.next(&mut block)? else { break };
+        going_on(stop)?;
+        let mut send = |bytes: Bytes| {
+            meter.update(&bytes);
+            Ok(blocks.blocking_send(bytes).is_ok())
+        };
+        match piece {
+            Piece::Data(length) => {
+                block.truncate(length);
+                if !send(block.freeze())? {
+                    break;
+                }
+            }
+            Piece::Hole(length) => zeros(length, send)?,
+        }
+    }
+    Ok(meter.finish())
+}
+
+/// Hands so many zeros on, a block at a time, for as long as they are taken.
+fn zeros(length: u64, mut hand_on: impl FnMut(Bytes) -> io::Result<bool>) -> io::Result<()> {
+    static ZEROS: [u8; MIB] = [0; MIB];
+    let mut left = length;
+    while left > 0 {
+        let block = usize::try_from(left).unwrap_or(MIB).min(MIB);
+        if !hand_on(Bytes::from_static(&ZEROS[..block]))? {
+            break;
+        }
+        left -= block as u64;
+    }
+    Ok(())
+}
+
+/// An error once nobody waits any more.
+fn going_on(stop: &CancellationToken) -> io::Result<()> {
+    if stop.is_cancelled() {
+        return Err(io::Error::new(io::ErrorKind::Interrupted, "nobody waits for it any more"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt as _;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_that_changes_between_its_two_readings_is_not_stored() -> Result<(), Box<dyn std::error::Error>> {
+        let dir = TempDir::new()?;
+        let files = Files::open(&format!("file://{}", dir.path().join("store").display()).parse()?, None).await?;
+        let path = dir.path().join("input");
+        let open = || Ok::<_, io::Error>(Arc::new(File::open(&path)?));
+        let before = vec![1; 3 * MIB];
+        let digest = Digest::of(&before);
+        for after in [vec![2; 3 * MIB], vec![1; 3 * MIB - 1], vec![1; 5 * MIB]] {
+            std::fs::write(&path, after)?;
+            let sent = files
+                .send_file(open()?, &path, (digest, before.len() as u64), CancellationToken::new())
+                .await;
+            assert!(matches!(sent, Err(Error::Changed { .. })), "{sent:?}");
+            assert!(!files.has(&digest).await?);
+        }
+        std::fs::write(&path, before)?;
+        files
+            .send_file(open()?, &path, (digest, 3 * MIB as u64), CancellationToken::new())
+            .await?;
+        assert!(files.has(&digest).await?);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn holes_are_stored_as_zeros_and_bounded() -> Result<(), Box<dyn std::error::Error>> {
+        let dir = TempDir::new()?;
+        let files = Files::open(&format!("file://{}", dir.path().join("store").display()).parse()?, None).await?;
+        let path = dir.path().join("sparse");
+        let file = File::options().create(true).truncate(true).write(true).read(true).open(&path)?;
+        file.write_all_at(&[7; 5_000], 6 * MIB as u64 + 3)?;
+        file.set_len(20 * MIB as u64 + 1)?;
+        let (digest, size) = files.put_file(&path).await?;
+        let content = std::fs::read(&path)?;
+        assert_eq!((digest, size), (Digest::of(&content), content.len() as u64));
+        assert_eq!(files.get_bytes(&digest, content.len()).await?, content);
+        // What it holds does not count, and what is refused is refused by what it is.
+        let holes = Holes::at_most(25 * MIB as u64);
+        files.put_opened(File::open(&path)?, &path, &holes).await?;
+        let refused = files.put_opened(File::open(&path)?, &path, &holes).await;
+        assert!(matches!(refused, Err(Error::Holes { size: of, .. }) if of == size), "{refused:?}");
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn reading_ends_with_whoever_waits_for_it() -> Result<(), Box<dyn std::error::Error>> {
+        let dir = TempDir::new()?;
+        let file = File::create_new(dir.path().join("vast"))?;
+        file.set_len(3 << 40)?;
+        let file = File::open(dir.path().join("vast"))?;
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let reading = spawn_blocking(move || survey(&file, &Holes::at_most(u64::MAX), &stopped).map(drop));
+        stop.cancel();
+        assert!(reading.await?.is_err(), "hours of zeros were not read");
+        Ok(())
+    }
+}

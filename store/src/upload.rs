@@ -1,0 +1,101 @@
+//! One object on its way into a store, not visible before its end.
+
+use bus::ids::Digest;
+use bytes::Bytes;
+use object_store::{ObjectStore, PutMultipartOptions, PutOptions, PutPayload, WriteMultipart};
+use tokio_util::task::TaskTracker;
+use tracing::warn;
+
+use super::{
+    Error, Files,
+    nats::CallerVerifies,
+    store::{MIB, key},
+};
+
+/// Content of at most so many bytes is stored with a single put.
+pub(super) const SINGLE_MAX: usize = MIB;
+
+/// How many parts of one upload are on their way.
+const PARTS_IN_FLIGHT: usize = 4;
+
+/// S3 takes 10,000 parts; some room is left.
+const PARTS_MAX: u64 = 9_000;
+
+/// An upload that takes back what it sent if it is dropped or aborted.
+pub(super) struct Upload {
+    digest: Digest,
+    /// Where it is taken back, if it is dropped.
+    cleanups: TaskTracker,
+    /// `None` once it has ended.
+    parts: Option<WriteMultipart>,
+}
+
+impl Upload {
+    /// Begins to store `digest`, of `size` bytes if that is known.
+    pub(super) async fn begin(files: &Files, digest: Digest, size: Option<u64>) -> Result<Self, Error> {
+        let mut options = PutMultipartOptions::default();
+        options.extensions.insert(CallerVerifies(digest));
+        let upload = files
+            .store
+            .put_multipart_opts(&key(&digest), options)
+            .await
+            .map_err(Error::storing)?;
+        let needed = usize::try_from(size.unwrap_or(0).div_ceil(PARTS_MAX)).unwrap_or(usize::MAX);
+        let part_size = files.part_size.max(needed.next_multiple_of(MIB));
+        Ok(Self {
+            digest,
+            cleanups: files.cleanups.clone(),
+            parts: Some(WriteMultipart::new_with_chunk_size(upload, part_size)),
+        })
+    }
+
+    pub(super) async fn write(&mut self, bytes: Bytes) -> Result<(), Error> {
+        let Some(parts) = &mut self.parts else { return Ok(()) };
+        parts.wait_for_capacity(PARTS_IN_FLIGHT).await.map_err(Error::storing)?;
+        parts.put(bytes);
+        Ok(())
+    }
+
+    /// Makes the object visible. The caller has verified it.
+    pub(super) async fn finish(mut self) -> Result<(), Error> {
+        match self.parts.take() {
+            Some(parts) => parts.finish().await.map(drop).map_err(Error::storing),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes back what was sent.
+    pub(super) async fn abort(mut self) {
+        if let Some(parts) = self.parts.take() {
+            abort(self.digest, parts).await;
+        }
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        // A future that was cancelled. If the process ends before this is done, the sweep of NATS, or the S3 bucket's rule for
+        // incomplete uploads, finds what is left.
+        if let (Some(parts), Ok(runtime)) = (self.parts.take(), tokio::runtime::Handle::try_current()) {
+            self.cleanups.spawn_on(abort(self.digest, parts), &runtime);
+        }
+    }
+}
+
+async fn abort(digest: Digest, parts: WriteMultipart) {
+    if let Err(error) = parts.abort().await {
+        warn!(%digest, "parts of the given up upload of {digest} may be left in the store: {error}");
+    }
+}
+
+/// Stores content that is in memory and is known to have the digest.
+pub(super) async fn put_single(files: &Files, digest: Digest, content: PutPayload) -> Result<(), Error> {
+    let mut options = PutOptions::default();
+    options.extensions.insert(CallerVerifies(digest));
+    files
+        .store
+        .put_opts(&key(&digest), content, options)
+        .await
+        .map(drop)
+        .map_err(Error::storing)
+}
