@@ -12,7 +12,13 @@ use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    advice::Advice, arrivals::Arrivals, auth::Key, direct::Direct, logs::Tails, queries::Tables, storage::Storing, waiters::Waiters,
+    auth::Key,
+    events::waiters::Waiters,
+    files::{arrivals::Arrivals, direct::Direct},
+    jobs::advice::Advice,
+    logs::Tails,
+    queries::Tables,
+    storage::Storing,
 };
 
 /// What every request has at hand.

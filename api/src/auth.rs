@@ -10,14 +10,11 @@ use axum::{
 };
 use bus::ids::Digest;
 use hmac::{Hmac, Mac as _};
+use model::Kind;
 use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 
-use crate::{
-    app::Shared,
-    connections::Connection,
-    error::{Kind, Problem},
-};
+use crate::{app::Shared, error::ApiError, http::connections::Connection};
 
 /// The key, as its SHA-256: what is compared has one length, and the key itself is not kept.
 #[derive(Debug, Clone, Copy)]
@@ -50,7 +47,7 @@ pub(crate) async fn require(State(app): State<Shared>, request: Request, next: N
             Err(full) => full.into_response(),
         },
         Err(detail) => {
-            let mut response = Problem::new(Kind::Unauthorized, detail).into_response();
+            let mut response = ApiError::new(Kind::Unauthorized, detail).into_response();
             response
                 .headers_mut()
                 .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

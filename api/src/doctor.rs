@@ -13,20 +13,20 @@ use std::time::Duration;
 
 use axum::{Json, extract::State};
 use bus::ids::Digest;
+use model::{Diagnosis, Finding, Summary};
 
 use self::{broker::Broker, tables::Known};
 use crate::{
     app::{App, Shared},
-    error::{Problem, chain},
-    extract::Query,
-    view::{Diagnosis, Finding, Summary},
+    error::{ApiError, chain},
+    http::extract::Query,
 };
 
 /// How long one part may take to answer.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// `GET /v1/doctor`
-pub(crate) async fn doctor(State(app): State<Shared>, query: Query) -> Result<Json<Diagnosis>, Problem> {
+pub(crate) async fn doctor(State(app): State<Shared>, query: Query) -> Result<Json<Diagnosis>, ApiError> {
     query.none()?;
     Ok(Json(Box::pin(diagnose(&app)).await))
 }

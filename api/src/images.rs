@@ -5,24 +5,24 @@ use bus::{
     grid::image::{Command, Entry, ImageName, ImagePushed, ImageRemoved},
     log::{sys, writer::Outcome},
 };
+use model::{ImageView, Images, Kind};
 
 use crate::{
     app::Shared,
-    error::{Kind, Problem},
-    extract::{Path, Query, Whole, json, json_or_nothing},
-    view::{ImageView, Images},
+    error::ApiError,
+    http::extract::{Path, Query, Whole, json, json_or_nothing},
 };
 
 /// The longest text that an event takes from outside, in bytes.
 const MAX_TEXT: usize = 256;
 
-fn name(text: &str) -> Result<ImageName, Problem> {
+fn name(text: &str) -> Result<ImageName, ApiError> {
     text.parse()
-        .map_err(|error: bus::ids::ParseError| Problem::malformed(error.to_string()))
+        .map_err(|error: bus::ids::ParseError| ApiError::malformed(error.to_string()))
 }
 
 /// `GET /v1/images`
-pub(crate) async fn list(State(app): State<Shared>, query: Query) -> Result<Json<Images>, Problem> {
+pub(crate) async fn list(State(app): State<Shared>, query: Query) -> Result<Json<Images>, ApiError> {
     query.none()?;
     let images = sys::images(&app.bus.js).await?;
     Ok(Json(Images {
@@ -31,7 +31,7 @@ pub(crate) async fn list(State(app): State<Shared>, query: Query) -> Result<Json
 }
 
 /// `GET /v1/images/{name}`
-pub(crate) async fn get(State(app): State<Shared>, Path(text): Path<String>, query: Query) -> Result<Json<ImageView>, Problem> {
+pub(crate) async fn get(State(app): State<Shared>, Path(text): Path<String>, query: Query) -> Result<Json<ImageView>, ApiError> {
     query.none()?;
     let name = name(&text)?;
     match sys::image(&app.bus.js, &name).await? {
@@ -46,14 +46,14 @@ pub(crate) async fn put(
     Path(text): Path<String>,
     query: Query,
     Whole(body): Whole,
-) -> Result<(StatusCode, Json<ImageView>), Problem> {
+) -> Result<(StatusCode, Json<ImageView>), ApiError> {
     query.none()?;
     let name = name(&text)?;
     let pushed: ImagePushed = json("the image", &body)?;
     check(&pushed)?;
     let there = app.files.has(&pushed.archive).await;
-    if !there.map_err(|error| Problem::unavailable("the store cannot be asked", &error))? {
-        return Err(Problem::new(
+    if !there.map_err(|error| ApiError::unavailable("the store cannot be asked", &error))? {
+        return Err(ApiError::new(
             Kind::Refused,
             format!("the archive {} is not in the store; send it to /v1/files first", pushed.archive),
         ));
@@ -72,7 +72,7 @@ pub(crate) async fn remove(
     Path(text): Path<String>,
     query: Query,
     Whole(body): Whole,
-) -> Result<StatusCode, Problem> {
+) -> Result<StatusCode, ApiError> {
     query.none()?;
     let name = name(&text)?;
     let removed: Removed = json_or_nothing(&body)?;
@@ -88,19 +88,19 @@ pub(crate) async fn remove(
 #[serde(transparent)]
 struct Removed(ImageRemoved);
 
-fn check(pushed: &ImagePushed) -> Result<(), Problem> {
+fn check(pushed: &ImagePushed) -> Result<(), ApiError> {
     for text in [&pushed.id, &pushed.platform, pushed.by.as_ref().unwrap_or(&String::new())] {
         check_text(text)?;
     }
     if pushed.id.is_empty() || !pushed.platform.contains('/') {
-        return Err(Problem::malformed(
+        return Err(ApiError::malformed(
             "`id` is Docker's own id of the image (`sha256:…`), and `platform` what it runs on (`linux/amd64`); give both",
         ));
     }
     Ok(())
 }
 
-fn check_text(text: &str) -> Result<(), Problem> {
+fn check_text(text: &str) -> Result<(), ApiError> {
     if text.len() <= MAX_TEXT && !text.contains(char::is_control) {
         return Ok(());
     }
@@ -108,11 +108,11 @@ fn check_text(text: &str) -> Result<(), Problem> {
         "the texts of an image may have {MAX_TEXT} bytes, in one line; shorten `{}`",
         text.escape_debug()
     );
-    Err(Problem::malformed(detail))
+    Err(ApiError::malformed(detail))
 }
 
-fn absent(name: &ImageName) -> Problem {
-    Problem::not_found(format!(
+fn absent(name: &ImageName) -> ApiError {
+    ApiError::not_found(format!(
         "the grid keeps no image {name}; `rgrid image list` shows those it keeps, and `rgrid image push {name}` adds it"
     ))
 }

@@ -7,6 +7,7 @@ mod workers;
 
 use std::time::Duration;
 
+use model::Kind;
 use sqlx::{
     PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
@@ -18,7 +19,7 @@ pub(crate) use self::{
     doctor::{Counts, Dead},
     jobs::{Filter, Revivable},
 };
-use crate::error::{Kind, Problem, chain};
+use crate::error::{ApiError, chain};
 
 /// Connections that are kept for reading; none while nobody reads.
 const CONNECTIONS: u32 = 4;
@@ -51,10 +52,10 @@ impl Tables {
         Ok(Self(Some(pool)))
     }
 
-    fn pool(&self) -> Result<&PgPool, Problem> {
+    fn pool(&self) -> Result<&PgPool, ApiError> {
         self.0.as_ref().ok_or_else(|| {
             let detail = "this API was started without Postgres, and cannot list; start it with --database-url";
-            Problem::new(Kind::Unavailable, detail)
+            ApiError::new(Kind::Unavailable, detail)
         })
     }
 
@@ -71,7 +72,7 @@ impl Tables {
     }
 
     /// The last event that the tables hold.
-    pub(crate) async fn sequence(&self) -> Result<u64, Problem> {
+    pub(crate) async fn sequence(&self) -> Result<u64, ApiError> {
         let sequence: Option<i64> = sqlx::query_scalar("SELECT sequence FROM projection_checkpoint")
             .fetch_optional(self.pool()?)
             .await
@@ -80,7 +81,7 @@ impl Tables {
     }
 }
 
-fn away(error: sqlx::Error) -> Problem {
+fn away(error: sqlx::Error) -> ApiError {
     // An operator sees it in the projector's log too; here it is one request's trouble.
     debug!("Postgres: {}", chain(&error));
     let detail = match error {
@@ -92,7 +93,7 @@ fn away(error: sqlx::Error) -> Problem {
             chain(&other)
         ),
     };
-    Problem::new(Kind::Unavailable, detail)
+    ApiError::new(Kind::Unavailable, detail)
 }
 
 fn unsigned(number: i64) -> u64 {

@@ -10,16 +10,19 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::{get, post, put},
 };
+use model::Kind;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::error;
 
 use crate::{
     app::Shared,
-    artifacts, auth, batches, doctor,
-    error::{Kind, Problem},
-    event_log,
-    extract::MAX_BODY_BYTES,
-    facts, grid, images, jobs, logs, runtimes, secrets, storage, uploads, workers,
+    auth, batches, doctor,
+    error::ApiError,
+    events::{follow, usage},
+    files::{artifacts, uploads},
+    http::extract::MAX_BODY_BYTES,
+    images, jobs, logs, runtimes, secrets, storage,
+    workers::{list, operator},
 };
 
 pub(crate) fn router(app: Shared) -> Router {
@@ -45,8 +48,8 @@ pub(crate) fn router(app: Shared) -> Router {
         .route("/v1/files/{sha256}", get(uploads::get).put(uploads::put))
         .route("/v1/storage", get(storage::storage))
         .route("/v1/storage/gc", post(storage::gc))
-        .route("/v1/log", get(event_log::show))
-        .route("/v1/log/bound", post(event_log::set_bound))
+        .route("/v1/log", get(usage::show))
+        .route("/v1/log/bound", post(usage::set_bound))
         .route("/v1/secrets", get(secrets::list))
         .route("/v1/secrets/key", get(secrets::key))
         .route("/v1/secrets/{name}", put(secrets::set).delete(secrets::remove))
@@ -54,17 +57,17 @@ pub(crate) fn router(app: Shared) -> Router {
         .route("/v1/images/{*name}", get(images::get).put(images::put).delete(images::remove))
         .route("/v1/runtimes", get(runtimes::deployed))
         .route("/v1/runtimes/workers", get(runtimes::of_workers))
-        .route("/v1/workers", get(grid::list))
-        .route("/v1/workers/{id}/cordon", post(workers::cordon))
-        .route("/v1/workers/{id}/drain", post(workers::drain))
-        .route("/v1/workers/{id}/uncordon", post(workers::uncordon))
-        .route("/v1/facts", get(facts::facts))
+        .route("/v1/workers", get(list::list))
+        .route("/v1/workers/{id}/cordon", post(operator::cordon))
+        .route("/v1/workers/{id}/drain", post(operator::drain))
+        .route("/v1/workers/{id}/uncordon", post(operator::uncordon))
+        .route("/v1/facts", get(follow::facts))
         .route("/v1/doctor", get(doctor::doctor))
-        .route("/v1/projection", get(grid::projection))
+        .route("/v1/projection", get(list::projection))
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(app.clone(), auth::require));
     Router::new()
-        .route("/v1/health", get(grid::health))
+        .route("/v1/health", get(list::health))
         .method_not_allowed_fallback(wrong_method)
         .merge(with_key)
         .fallback(no_such_page)
@@ -73,12 +76,12 @@ pub(crate) fn router(app: Shared) -> Router {
         .with_state(app)
 }
 
-async fn no_such_page(method: Method, OriginalUri(uri): OriginalUri) -> Problem {
-    Problem::not_found(format!("{method} {} is no address of this API", uri.path()))
+async fn no_such_page(method: Method, OriginalUri(uri): OriginalUri) -> ApiError {
+    ApiError::not_found(format!("{method} {} is no address of this API", uri.path()))
 }
 
-async fn wrong_method(method: Method, OriginalUri(uri): OriginalUri) -> Problem {
-    Problem::new(
+async fn wrong_method(method: Method, OriginalUri(uri): OriginalUri) -> ApiError {
+    ApiError::new(
         Kind::Method,
         format!("{method} cannot be used on {}; the header `Allow` says what can", uri.path()),
     )
@@ -92,7 +95,7 @@ fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
         .or_else(|| panic.downcast_ref::<&str>().copied())
         .unwrap_or("no words");
     error!("a request panicked: {words}");
-    Problem::new(
+    ApiError::new(
         Kind::Internal,
         "a bug in rgrid ended this request; its log says more, please report it",
     )

@@ -11,12 +11,12 @@ use bus::{
 };
 use chrono::Utc;
 use futures::{StreamExt as _, TryStreamExt as _};
+use model::{Kind, PublicKey, SecretView, Secrets, SetSecret};
 
 use crate::{
     app::{App, Shared},
-    error::{Kind, Problem},
-    extract::{Path, Query, Whole, json},
-    view::{PublicKey, SecretView, Secrets, SetSecret},
+    error::ApiError,
+    http::extract::{Path, Query, Whole, json},
 };
 
 /// The most that a sealed secret may have, in bytes: the longest value, escaped and in Base64.
@@ -26,21 +26,21 @@ const MAX_BY: usize = 256;
 /// Secrets that are looked for at once.
 const AT_ONCE: usize = 16;
 
-fn away(error: &log::secrets::Error) -> Problem {
-    Problem::unavailable("the secrets cannot be reached", error)
+fn away(error: &log::secrets::Error) -> ApiError {
+    ApiError::unavailable("the secrets cannot be reached", error)
 }
 
-fn name(text: &str) -> Result<Token, Problem> {
+fn name(text: &str) -> Result<Token, ApiError> {
     text.parse()
-        .map_err(|error: bus::ids::ParseError| Problem::malformed(format!("the secret {error}")))
+        .map_err(|error: bus::ids::ParseError| ApiError::malformed(format!("the secret {error}")))
 }
 
 /// `GET /v1/secrets/key`: what secrets are to be sealed to.
-pub(crate) async fn key(State(app): State<Shared>, query: Query) -> Result<Json<PublicKey>, Problem> {
+pub(crate) async fn key(State(app): State<Shared>, query: Query) -> Result<Json<PublicKey>, ApiError> {
     query.none()?;
     match &app.secrets_key {
         Some(key) => Ok(Json(PublicKey { key: key.to_string() })),
-        None => Err(Problem::new(
+        None => Err(ApiError::new(
             Kind::NotFound,
             "this grid keeps no secrets; make a key with `rgrid secret keygen FILE`, and start its api and runners with --secrets-key-file FILE",
         )),
@@ -48,7 +48,7 @@ pub(crate) async fn key(State(app): State<Shared>, query: Query) -> Result<Json<
 }
 
 /// `GET /v1/secrets?namespace=…`: names, and who set each when.
-pub(crate) async fn list(State(app): State<Shared>, query: Query) -> Result<Json<Secrets>, Problem> {
+pub(crate) async fn list(State(app): State<Shared>, query: Query) -> Result<Json<Secrets>, ApiError> {
     let namespace = query.namespace_only()?;
     let names = log::secrets::names(&app.bus.js, &namespace).await.map_err(|error| away(&error))?;
     let get = |name: Token| async {
@@ -70,7 +70,7 @@ pub(crate) async fn set(
     Path(text): Path<String>,
     query: Query,
     Whole(body): Whole,
-) -> Result<(StatusCode, Json<SecretView>), Problem> {
+) -> Result<(StatusCode, Json<SecretView>), ApiError> {
     let (namespace, name) = (query.namespace_only()?, name(&text)?);
     let SetSecret { sealed, by } = json("the secret", &body)?;
     if sealed.len() > MAX_SEALED || by.as_ref().is_some_and(|by| by.len() > MAX_BY) {
@@ -78,7 +78,7 @@ pub(crate) async fn set(
             "a secret's value may have {} bytes, and the word on who sets it {MAX_BY}",
             secrets::MAX_BYTES
         );
-        return Err(Problem::new(Kind::TooLarge, detail));
+        return Err(ApiError::new(Kind::TooLarge, detail));
     }
     let before = log::secrets::get(&app.bus.js, &namespace, &name)
         .await
@@ -97,11 +97,11 @@ pub(crate) async fn set(
 }
 
 /// `DELETE /v1/secrets/{name}?namespace=…`
-pub(crate) async fn remove(State(app): State<Shared>, Path(text): Path<String>, query: Query) -> Result<StatusCode, Problem> {
+pub(crate) async fn remove(State(app): State<Shared>, Path(text): Path<String>, query: Query) -> Result<StatusCode, ApiError> {
     let (namespace, name) = (query.namespace_only()?, name(&text)?);
     match log::secrets::remove(&app.bus.js, &namespace, &name).await {
         Ok(true) => Ok(StatusCode::NO_CONTENT),
-        Ok(false) => Err(Problem::not_found(format!(
+        Ok(false) => Err(ApiError::not_found(format!(
             "there is no secret `{name}` in namespace {namespace}; `rgrid secret list` shows those there are"
         ))),
         Err(error) => Err(away(&error)),
@@ -120,7 +120,7 @@ pub(crate) async fn check_secrets<'a>(
     app: &App,
     namespace: &Namespace,
     specs: impl IntoIterator<Item = &'a JobSpec>,
-) -> Result<AbsentSecrets, Problem> {
+) -> Result<AbsentSecrets, ApiError> {
     let named: HashSet<Token> = specs.into_iter().flat_map(|spec| spec.secrets.values().cloned()).collect();
     let look = |name: Token| async move {
         let found = log::secrets::get(&app.bus.js, namespace, &name).await?;
@@ -136,7 +136,7 @@ pub(crate) async fn check_secrets<'a>(
 
 impl AbsentSecrets {
     /// The problem of a job that names one of them.
-    pub(crate) fn first_of(&self, spec: &JobSpec) -> Option<Problem> {
+    pub(crate) fn first_of(&self, spec: &JobSpec) -> Option<ApiError> {
         let missing = spec.secrets.values().find(|name| self.absent.contains(name))?;
         let refusal = Refusal(format!(
             "there is no secret `{missing}` in namespace {}; set it with `rgrid secret set {missing}`",

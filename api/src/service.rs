@@ -21,19 +21,19 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info, warn};
 
 use crate::{
-    advice,
+    admission,
     app::App,
     auth::Key,
-    connections::Limits,
-    direct::Direct,
     error::chain,
-    fill, intake,
+    events::waiters::Waiters,
+    files::direct::Direct,
+    http::{connections::Limits, serve::serve},
+    intake,
+    jobs::advice,
     queries::Tables,
     router::router,
     runtimes,
-    serve::serve,
     storage::{Storing, keep_clean},
-    waiters::Waiters,
 };
 
 /// How long an append is tried while nobody acknowledges it; then the caller is told. A broker that stood still for some seconds needs
@@ -227,7 +227,7 @@ async fn start(config: &Config, store: &StoreUrl, tables: Tables, stop: Cancella
     let (waiters, client) = (Arc::clone(&app.waiters), app.bus.client.clone());
     app.tasks.spawn(waiters.listen(client, facts, stop.clone()));
     app.tasks
-        .spawn(fill::watch(Arc::clone(&app.fill), Arc::clone(&app.waiters), stop.clone()));
+        .spawn(admission::watch(Arc::clone(&app.fill), Arc::clone(&app.waiters), stop.clone()));
     if config.database_url.is_some() {
         app.tasks.spawn(advice::keep(
             Arc::clone(&app.advice),

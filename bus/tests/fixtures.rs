@@ -6,9 +6,8 @@ use std::{collections::BTreeSet, fs};
 use bus::{
     batch::BatchEvent,
     envelope::{Envelope, Event},
-    image::ImageEvent,
+    grid::{image::ImageEvent, runtimes::RuntimesEvent},
     job::{JobEvent, LossCause, Outcome},
-    runtimes::RuntimesEvent,
     worker::WorkerEvent,
 };
 

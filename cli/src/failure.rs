@@ -2,10 +2,7 @@
 
 use std::{fmt, process::ExitCode};
 
-use crate::{
-    client,
-    output::{Closed, say_line},
-};
+use crate::output::{Closed, say_line};
 
 /// The exit code of what the machine or the grid could not do.
 const OPERATIONAL: u8 = 1;

@@ -3,9 +3,10 @@
 mod args;
 mod bench;
 mod bring;
-mod client;
 mod commands;
+mod connect;
 mod failure;
+mod find;
 mod machine;
 mod output;
 mod project;

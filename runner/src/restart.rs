@@ -4,8 +4,8 @@
 //! end: whatever it left is killed, and nothing of that is committed.
 
 use std::{
-    fs, io,
-    io::Write as _,
+    fs,
+    io::{self, Write as _},
     path::{Path, PathBuf},
 };
 

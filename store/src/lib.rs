@@ -3,6 +3,7 @@
 //! Behind [`Files`] stands any [`object_store::ObjectStore`], chosen by URL ([`StoreUrl`]): a bucket in `JetStream`
 //! ([`nats`]), S3 or `MinIO`, or a directory.
 
+pub mod compression;
 mod error;
 mod extents;
 mod get;
@@ -20,13 +21,15 @@ mod upload;
 mod url;
 mod verify;
 
-pub use self::error::Error;
-pub use self::extents::Holes;
-pub use self::incoming::Incoming;
-pub use self::packages::{NOTED, PACKAGES, PackagesEntry};
-pub use self::remove::{Entry, Removed};
-pub use self::store::Files;
-pub use self::url::{InvalidUrl, StoreUrl};
+pub use self::{
+    error::Error,
+    extents::Holes,
+    incoming::Incoming,
+    packages::{NOTED, PACKAGES, PackagesEntry},
+    remove::{Entry, Removed},
+    store::Files,
+    url::{InvalidUrl, StoreUrl},
+};
 
 /// The largest window that who decompresses zstd keeps in memory, as a power of two in bytes: 8 MiB, the most that a sender may ask for in
 /// HTTP (RFC 9659). What we compress ourselves needs 2 MiB at most.

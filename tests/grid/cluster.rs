@@ -1,10 +1,29 @@
 //! Three nats-servers: any one may be lost, the leader included, under load.
 
-use std::{collections::BTreeSet, time::{Duration, Instant}};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, ensure};
-use bus::{envelope::{Actor, Envelope}, ids::JobId, job::{Command, Job, JobEvent, State, decide}, spec::JobSpec, log::{EVENTS, append::{Append, Log}, connect::Bus, follow::Follower, read::{self, Fact}}};
-use grid_tests::{cluster::Cluster, grid::{Grid, Part}, writer::namespace};
+use bus::{
+    envelope::{Actor, Envelope},
+    ids::JobId,
+    job::{Command, Job, JobEvent, State, decide},
+    log::{
+        EVENTS,
+        append::{Append, Log},
+        connect::Bus,
+        follow::Follower,
+        read::{self, Fact},
+    },
+    spec::JobSpec,
+};
+use grid_tests::{
+    cluster::Cluster,
+    grid::{Grid, Part},
+    writer::namespace,
+};
 use tokio::{sync::mpsc, task::JoinSet};
 
 /// Jobs of one story.

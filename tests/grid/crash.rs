@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
-use bus::{job::{Job, JobEvent, Recorded}, log::{EVENTS, follow::Follower, read}};
+use bus::{
+    job::{Job, JobEvent, Recorded},
+    log::{EVENTS, follow::Follower, read},
+};
 use grid_tests::grid::{Grid, Part};
 use serde_json::json;
 

@@ -8,7 +8,12 @@ mod refused;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use bus::{output::frame::{Frame, Stream}, ids::{Attempt, JobId, default_token}, log::INBOX, subjects};
+use bus::{
+    ids::{Attempt, JobId, default_token},
+    log::INBOX,
+    output::frame::{Frame, Stream},
+    subjects,
+};
 use bytes::{Bytes, BytesMut};
 use grid_tests::nats::NatsServer;
 use reqwest::StatusCode;

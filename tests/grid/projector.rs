@@ -10,13 +10,26 @@ mod world;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use bus::{envelope::Actor, ids::{Attempt, Digest, JobId}, job::{Command, LossCause, Outcome, Usage}, output::manifest::{LogSegment, Manifest, OutputFile}, spec::ExecutorKind, subjects};
-use store::Files;
-use grid_tests::{postgres::Cluster, writer::{Worker, Writer, namespace}};
+use bus::{
+    envelope::Actor,
+    ids::{Attempt, Digest, JobId},
+    job::{Command, LossCause, Outcome, Usage},
+    output::manifest::{LogSegment, Manifest, OutputFile},
+    spec::ExecutorKind,
+    subjects,
+};
+use grid_tests::{
+    postgres::Cluster,
+    writer::{Worker, Writer, namespace},
+};
 use rand::Rng as _;
+use store::Files;
 use tokio::time::{sleep, timeout};
 
-use self::{random::Babbler, world::{World, eventually}};
+use self::{
+    random::Babbler,
+    world::{World, eventually},
+};
 
 /// Runs a job to its end on a worker, its manifest stored.
 async fn finish(writer: &Writer, worker: &Worker, files: &Files, manifest: &Manifest) -> Result<JobId> {

@@ -12,10 +12,10 @@ mod watcher;
 
 use std::collections::BTreeMap;
 
-use crate::chaos::ledger::End;
 use proptest::{collection::vec, prelude::*, test_runner::TestRunner};
 
 use self::sim::{Fault, Sim, Trouble};
+use crate::chaos::ledger::End;
 
 const RUNNERS: usize = 3;
 const WATCHERS: usize = 2;

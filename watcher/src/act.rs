@@ -3,9 +3,6 @@
 mod batch;
 mod due;
 
-#[cfg(test)]
-pub(crate) use self::due::{Wish, wish};
-
 use std::sync::Arc;
 
 use bus::{
@@ -23,6 +20,8 @@ use bus::{
 use chrono::{DateTime, Utc};
 use tracing::{debug, info, warn};
 
+#[cfg(test)]
+pub(crate) use self::due::{Wish, wish};
 use crate::{
     plan::{Command, Sign},
     seen::Seen,

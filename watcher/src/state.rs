@@ -4,8 +4,6 @@ mod remember;
 mod saved;
 mod trust;
 
-pub(crate) use self::saved::Saved;
-
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry},
     time::{Duration, Instant},
@@ -18,6 +16,7 @@ use bus::{
 };
 use chrono::{DateTime, Utc};
 
+pub(crate) use self::saved::Saved;
 use crate::{
     connections::Connections,
     seen::{Seen, Try},

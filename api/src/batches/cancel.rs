@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use super::{batch_id, store::say};
 use crate::{
     app::{App, Shared},
-    error::Problem,
-    extract::{Path, Query, Whole},
+    error::ApiError,
+    http::extract::{Path, Query, Whole},
     jobs::{reason, say as say_of_job},
 };
 
@@ -29,7 +29,7 @@ pub(crate) async fn cancel(
     Path(id): Path<String>,
     query: Query,
     Whole(body): Whole,
-) -> Result<(StatusCode, Json<Value>), Problem> {
+) -> Result<(StatusCode, Json<Value>), ApiError> {
     query.none()?;
     let id = batch_id(&id)?;
     let reason = reason(&body)?;
@@ -46,7 +46,7 @@ pub(crate) async fn cancel(
 }
 
 /// Ends every member that has not ended. One that is not in the log, because the batch was cut off half-way, is passed over.
-pub(super) async fn cancel_members(app: &App, batch: &Batch, reason: Option<String>) -> Result<(), Problem> {
+pub(super) async fn cancel_members(app: &App, batch: &Batch, reason: Option<String>) -> Result<(), ApiError> {
     let words = reason.map_or_else(
         || "its batch was cancelled".to_owned(),
         |reason| format!("its batch was cancelled: {reason}"),

@@ -4,21 +4,21 @@ use std::sync::Arc;
 
 use axum::{Json, extract::State};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use model::{BatchSubmission, Earlier};
 
 use super::submit;
 use crate::{
     app::Shared,
-    error::Problem,
-    extract::{Query, Whole, json},
+    error::ApiError,
+    http::extract::{Query, Whole, json},
     jobs::earlier,
-    view::{BatchSubmission, Earlier},
 };
 
 /// Members that are looked for at once.
 const AT_ONCE: usize = 8;
 
 /// `POST /v1/batches/earlier?namespace=`: for each member that a batch would have, the job whose result it would have. Submits nothing.
-pub(crate) async fn of_batch(State(app): State<Shared>, query: Query, Whole(body): Whole) -> Result<Json<Earlier>, Problem> {
+pub(crate) async fn of_batch(State(app): State<Shared>, query: Query, Whole(body): Whole) -> Result<Json<Earlier>, ApiError> {
     let namespace = query.namespace_only()?;
     let submission: BatchSubmission = json("the batch", &body)?;
     let members = Box::pin(submit::members(&app, submission)).await?;
@@ -32,7 +32,7 @@ pub(crate) async fn of_batch(State(app): State<Shared>, query: Query, Whole(body
             let (app, namespace) = (Arc::clone(&app), namespace.clone());
             async move {
                 let job = Box::pin(earlier(&app, &namespace, &spec)).await?;
-                Ok::<_, Problem>(job.map(|job| job.id))
+                Ok::<_, ApiError>(job.map(|job| job.id))
             }
         });
         let page: Vec<_> = looked.buffered(AT_ONCE).try_collect().await?;

@@ -1,22 +1,22 @@
 //! `GET /v1/batches…`: from the tables.
 
 use axum::{Json, extract::State};
+use model::{BatchList, BatchView, Members};
 
 use super::{batch_id, unknown};
 use crate::{
     app::Shared,
-    error::Problem,
-    extract::{Path, Query, namespace, parameter},
+    error::ApiError,
+    http::extract::{Path, Query, namespace, parameter},
     jobs::caught_up,
     queries::{BatchFilter, MemberFilter},
-    view::{BatchList, BatchView, Members},
 };
 
 /// The most batches or members on a page.
 const MAX_LIMIT: i64 = 1_000;
 
 /// `GET /v1/batches?namespace=&limit=50&before=<cursor>&min_sequence=`
-pub(crate) async fn list(State(app): State<Shared>, query: Query) -> Result<Json<BatchList>, Problem> {
+pub(crate) async fn list(State(app): State<Shared>, query: Query) -> Result<Json<BatchList>, ApiError> {
     let (filter, min_sequence) = read(query)?;
     caught_up(&app, min_sequence).await?;
     let (batches, next) = app.tables.batches(&filter).await?;
@@ -24,7 +24,7 @@ pub(crate) async fn list(State(app): State<Shared>, query: Query) -> Result<Json
 }
 
 /// `GET /v1/batches/{id}?namespace=&min_sequence=`
-pub(crate) async fn get(State(app): State<Shared>, Path(id): Path<String>, query: Query) -> Result<Json<BatchView>, Problem> {
+pub(crate) async fn get(State(app): State<Shared>, Path(id): Path<String>, query: Query) -> Result<Json<BatchView>, ApiError> {
     let id = batch_id(&id)?;
     let (mut filter, min_sequence) = read(query)?;
     // The log knows it before the tables do.
@@ -37,7 +37,7 @@ pub(crate) async fn get(State(app): State<Shared>, Path(id): Path<String>, query
 }
 
 /// `GET /v1/batches/{id}/jobs?state=&limit=100&after=<index>&min_sequence=`
-pub(crate) async fn members(State(app): State<Shared>, Path(id): Path<String>, query: Query) -> Result<Json<Members>, Problem> {
+pub(crate) async fn members(State(app): State<Shared>, Path(id): Path<String>, query: Query) -> Result<Json<Members>, ApiError> {
     let mut filter = MemberFilter {
         batch: batch_id(&id)?,
         states: Vec::new(),
@@ -64,7 +64,7 @@ pub(crate) async fn members(State(app): State<Shared>, Path(id): Path<String>, q
     Ok(Json(Members { members, next }))
 }
 
-fn read(query: Query) -> Result<(BatchFilter, u64), Problem> {
+fn read(query: Query) -> Result<(BatchFilter, u64), ApiError> {
     let mut filter = BatchFilter {
         namespace: bus::ids::default_token(),
         id: None,
@@ -85,11 +85,11 @@ fn read(query: Query) -> Result<(BatchFilter, u64), Problem> {
     Ok((filter, min_sequence))
 }
 
-fn limit(value: &str) -> Result<i64, Problem> {
+fn limit(value: &str) -> Result<i64, ApiError> {
     let limit = parameter("limit", value)?;
     if (1..=MAX_LIMIT).contains(&limit) {
         Ok(limit)
     } else {
-        Err(Problem::malformed(format!("the parameter `limit` is 1 to {MAX_LIMIT}")))
+        Err(ApiError::malformed(format!("the parameter `limit` is 1 to {MAX_LIMIT}")))
     }
 }

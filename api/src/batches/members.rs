@@ -12,12 +12,9 @@ use bus::{
         submission::{Refusal, Submission},
     },
 };
+use model::{Kind, MemberSubmission};
 
-use crate::{
-    error::{Kind, Problem},
-    queries::Tables,
-    view::MemberSubmission,
-};
+use crate::{error::ApiError, queries::Tables};
 
 /// The most members of a page.
 const PAGE: usize = 1_024;
@@ -76,7 +73,7 @@ impl Members {
 
 impl Reader<'_> {
     /// The next members, or none behind the last one, and how many bytes they have together as JSON.
-    pub(super) async fn page(&mut self) -> Result<(Vec<JobSpec>, u64), Problem> {
+    pub(super) async fn page(&mut self) -> Result<(Vec<JobSpec>, u64), ApiError> {
         let (specs, bytes) = match self.members {
             Members::New(members) => members.page(self.next).await?,
             Members::Again(members) => {
@@ -91,7 +88,7 @@ impl Reader<'_> {
 }
 
 impl NewMembers {
-    async fn page(&self, from: u32) -> Result<(Vec<JobSpec>, u64), Problem> {
+    async fn page(&self, from: u32) -> Result<(Vec<JobSpec>, u64), ApiError> {
         let (mut specs, mut bytes, mut turn) = (Vec::new(), 0, 0);
         let own = self.own.iter().zip(0..).skip(from as usize).take(PAGE);
         for (member, index) in own {
@@ -111,7 +108,7 @@ impl NewMembers {
     }
 
     /// The job that a member is, and how many bytes it has as JSON.
-    fn spec(&self, member: &MemberSubmission, index: u32) -> Result<(JobSpec, u64), Problem> {
+    fn spec(&self, member: &MemberSubmission, index: u32) -> Result<(JobSpec, u64), ApiError> {
         let mut one = self.shared.clone();
         if !member.command.is_empty() {
             one.command.clone_from(&member.command);
@@ -120,7 +117,7 @@ impl NewMembers {
         one.tree = member.tree.or(one.tree);
         one.env.extend(member.env.clone());
         let at = |Refusal(why)| {
-            Problem::from(Refusal(format!(
+            ApiError::from(Refusal(format!(
                 "member {index} of the batch ({}): {why}",
                 member.item.escape_debug()
             )))
@@ -145,7 +142,7 @@ impl NewMembers {
 }
 
 impl MembersAgain {
-    async fn page(&self, from: u32, after: Option<i32>) -> Result<(Vec<JobSpec>, u64, Option<i32>), Problem> {
+    async fn page(&self, from: u32, after: Option<i32>) -> Result<(Vec<JobSpec>, u64, Option<i32>), ApiError> {
         let page = self
             .tables
             .member_specs(self.of, self.failed_only, after, (PAGE, PAGE_BYTES))
@@ -168,7 +165,7 @@ impl MembersAgain {
 }
 
 /// Refuses a batch whose jobs would be too much together.
-pub(super) fn check_bytes(bytes: u64, members: u32) -> Result<(), Problem> {
+pub(super) fn check_bytes(bytes: u64, members: u32) -> Result<(), ApiError> {
     if bytes <= MAX_BATCH_BYTES {
         return Ok(());
     }
@@ -177,5 +174,5 @@ pub(super) fn check_bytes(bytes: u64, members: u32) -> Result<(), Problem> {
          batch may have {MAX_BATCH_BYTES}: put what they share (variables, arguments, names of inputs) into a file that is an input, or \
          make several batches of it"
     );
-    Err(Problem::new(Kind::TooLarge, detail))
+    Err(ApiError::new(Kind::TooLarge, detail))
 }

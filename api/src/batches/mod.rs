@@ -17,22 +17,22 @@ pub(crate) use self::{
     retry::retry,
     submit::submit,
 };
-use crate::{app::App, error::Problem};
+use crate::{app::App, error::ApiError};
 
 /// A batch as the log tells it.
-pub(crate) async fn find(app: &App, id: BatchId) -> Result<Batch, Problem> {
+pub(crate) async fn find(app: &App, id: BatchId) -> Result<Batch, ApiError> {
     read::batch(&app.bus.js, id).await?.ok_or_else(|| unknown(id))
 }
 
 /// The problem of asking for a batch that is not there.
-fn unknown(id: BatchId) -> Problem {
-    Problem::not_found(format!(
+fn unknown(id: BatchId) -> ApiError {
+    ApiError::not_found(format!(
         "there is no batch {id}; `rgrid list --batches` shows the batches, and `rgrid run -d --batch …` prints the id of a new one"
     ))
 }
 
 /// A batch's id in a path.
-fn batch_id(text: &str) -> Result<BatchId, Problem> {
+fn batch_id(text: &str) -> Result<BatchId, ApiError> {
     text.parse()
-        .map_err(|error: bus::ids::ParseError| Problem::malformed(error.to_string()))
+        .map_err(|error: bus::ids::ParseError| ApiError::malformed(error.to_string()))
 }

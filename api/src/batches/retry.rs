@@ -5,6 +5,7 @@ use bus::{
     batch::BatchSubmitted,
     ids::{BatchId, Digest},
 };
+use model::{BatchAnswer, Kind};
 use serde::Deserialize;
 
 use super::{
@@ -14,13 +15,12 @@ use super::{
     submit::check_members,
 };
 use crate::{
+    admission::admit,
     app::Shared,
-    error::{Kind, Problem},
-    extract::{Path, Query, Whole, json},
-    fill::admit,
+    error::ApiError,
+    http::extract::{Path, Query, Whole, json},
     jobs::caught_up,
     queries::BatchFilter,
-    view::BatchAnswer,
 };
 
 #[derive(Deserialize)]
@@ -43,7 +43,7 @@ pub(crate) async fn retry(
     Path(id): Path<String>,
     query: Query,
     Whole(body): Whole,
-) -> Result<(StatusCode, Json<BatchAnswer>), Problem> {
+) -> Result<(StatusCode, Json<BatchAnswer>), ApiError> {
     query.none()?;
     let of = batch_id(&id)?;
     let asked: Asked = json("the request", &body)?;
@@ -64,7 +64,7 @@ pub(crate) async fn retry(
             view.ended(),
             view.total
         );
-        return Err(Problem::new(Kind::Conflict, detail));
+        return Err(ApiError::new(Kind::Conflict, detail));
     }
     let members = Members::Again(MembersAgain {
         batch: asked.id,
@@ -76,7 +76,7 @@ pub(crate) async fn retry(
     let total = app.tables.count_members(of, asked.failed_only).await?;
     if total == 0 {
         let detail = format!("all {} members of batch {of} succeeded; there is nothing to try again", view.total);
-        return Err(Problem::new(Kind::Conflict, detail));
+        return Err(ApiError::new(Kind::Conflict, detail));
     }
     let (bytes, _) = Box::pin(check_members(&app, &members, total)).await?;
     let room = admit(&app.fill, u64::from(total), bytes).await?;

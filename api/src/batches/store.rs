@@ -11,13 +11,13 @@ use bus::{
         writer::Outcome,
     },
 };
+use model::{BatchAnswer, Kind, SubmittedOne};
 
 use super::{cancel::cancel_members, members::Members};
 use crate::{
     app::App,
-    error::{Kind, Problem},
+    error::ApiError,
     jobs::{NewJob, store_all},
-    view::{BatchAnswer, SubmittedOne},
 };
 
 /// A batch that is checked, and whose inputs are in the store.
@@ -32,7 +32,7 @@ pub(super) struct NewBatch {
 }
 
 /// Puts a batch into the log, or completes one that was cut off half-way.
-pub(super) async fn store(app: &App, new: NewBatch) -> Result<BatchAnswer, Problem> {
+pub(super) async fn store(app: &App, new: NewBatch) -> Result<BatchAnswer, ApiError> {
     let NewBatch {
         id,
         namespace,
@@ -69,7 +69,7 @@ pub(super) async fn store(app: &App, new: NewBatch) -> Result<BatchAnswer, Probl
         for came in Box::pin(store_all(app, page, live.as_deref())).await {
             match came {
                 SubmittedOne::Job(job) => warning = warning.or(job.warning),
-                SubmittedOne::Refused { problem } => return Err(problem),
+                SubmittedOne::Refused { problem } => return Err(problem.into()),
             }
         }
     }
@@ -79,18 +79,18 @@ pub(super) async fn store(app: &App, new: NewBatch) -> Result<BatchAnswer, Probl
 
 /// Refuses an id that a batch of another namespace has. Its members would be jobs of the same ids as that one's, and the log's own
 /// check covers one namespace.
-async fn not_another_s(app: &App, namespace: &Namespace, id: BatchId) -> Result<(), Problem> {
+async fn not_another_s(app: &App, namespace: &Namespace, id: BatchId) -> Result<(), ApiError> {
     match read::batch(&app.bus.js, id).await? {
         Some(batch) if batch.namespace != *namespace => {
             let detail = format!("the id {id} belongs to a batch that is not the same; choose a new UUIDv7 for this one");
-            Err(Problem::new(Kind::Conflict, detail))
+            Err(ApiError::new(Kind::Conflict, detail))
         }
         _ => Ok(()),
     }
 }
 
 /// The batch, begun now or before.
-async fn begin(app: &App, namespace: &Namespace, id: BatchId, submitted: &BatchSubmitted) -> Result<Batch, Problem> {
+async fn begin(app: &App, namespace: &Namespace, id: BatchId, submitted: &BatchSubmitted) -> Result<Batch, ApiError> {
     let command = || Command::Submit(submitted.clone());
     let event = decide(None, command()).map_err(rejected)?;
     let envelope = Envelope::new(Actor::Api, event);
@@ -109,7 +109,7 @@ async fn begin(app: &App, namespace: &Namespace, id: BatchId, submitted: &BatchS
             match decide(Some(&batch), command()) {
                 Err(Rejection::Exists) => Ok(batch),
                 Err(rejection) => Err(rejected(rejection)),
-                Ok(_) => Err(Problem::new(Kind::Internal, format!("batch {id} was submitted twice"))),
+                Ok(_) => Err(ApiError::new(Kind::Internal, format!("batch {id} was submitted twice"))),
             }
         }
         Err(error) => Err(error.into()),
@@ -117,20 +117,20 @@ async fn begin(app: &App, namespace: &Namespace, id: BatchId, submitted: &BatchS
 }
 
 /// Says that all members are in the log, unless it was said before.
-async fn seal(app: &App, id: BatchId) -> Result<u64, Problem> {
+async fn seal(app: &App, id: BatchId) -> Result<u64, ApiError> {
     match say(app, id, &Command::Seal).await? {
         (batch, None | Some(Rejection::Sealed)) => Ok(batch.sequence),
         // It was cancelled while its members were being submitted: those that came after that are not to run either.
         (batch, Some(_)) => {
             cancel_members(app, &batch, None).await?;
             let detail = format!("batch {id} was cancelled while it was being submitted");
-            Err(Problem::new(Kind::Conflict, detail))
+            Err(ApiError::new(Kind::Conflict, detail))
         }
     }
 }
 
 /// Decides on a batch as it stands, and appends what that comes to.
-pub(super) async fn say(app: &App, id: BatchId, command: &Command) -> Result<(Batch, Option<Rejection>), Problem> {
+pub(super) async fn say(app: &App, id: BatchId, command: &Command) -> Result<(Batch, Option<Rejection>), ApiError> {
     match app.writer.write::<Batch>(&id, command).await? {
         Outcome::Appended(Some(batch), _) => Ok((batch, None)),
         Outcome::Rejected(Some(batch), _, rejection) => Ok((batch, Some(rejection))),
@@ -139,6 +139,6 @@ pub(super) async fn say(app: &App, id: BatchId, command: &Command) -> Result<(Ba
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "for `map_err`")]
-fn rejected(rejection: Rejection) -> Problem {
-    Problem::new(Kind::Conflict, rejection.to_string())
+fn rejected(rejection: Rejection) -> ApiError {
+    ApiError::new(Kind::Conflict, rejection.to_string())
 }

@@ -11,18 +11,18 @@ use bus::{
         submission::{Refusal, Submission},
     },
 };
+use model::{BatchAnswer, BatchSubmission, Kind, MemberSubmission};
 
 use super::{
     members::{Members, NewMembers, check_bytes},
     store::{NewBatch, store},
 };
 use crate::{
+    admission::admit,
     app::{App, Shared},
-    error::{Kind, Problem},
-    extract::{Query, Whole, json},
-    fill::admit,
+    error::ApiError,
+    http::extract::{Query, Whole, json},
     jobs::{InputCheck, check_alone, store_inline},
-    view::{BatchAnswer, BatchSubmission, MemberSubmission},
 };
 
 /// The longest name of a batch or of a member, in bytes.
@@ -33,7 +33,7 @@ pub(crate) async fn submit(
     State(app): State<Shared>,
     query: Query,
     Whole(body): Whole,
-) -> Result<(StatusCode, Json<BatchAnswer>), Problem> {
+) -> Result<(StatusCode, Json<BatchAnswer>), ApiError> {
     let namespace = query.namespace_only()?;
     let submission: BatchSubmission = json("the batch", &body)?;
     let new = Box::pin(accept(&app, namespace, submission, &body)).await?;
@@ -43,7 +43,7 @@ pub(crate) async fn submit(
 }
 
 /// Checks a batch, and that all which its members name is in the store.
-async fn accept(app: &App, namespace: Namespace, submission: BatchSubmission, body: &[u8]) -> Result<NewBatch, Problem> {
+async fn accept(app: &App, namespace: Namespace, submission: BatchSubmission, body: &[u8]) -> Result<NewBatch, ApiError> {
     check(&submission)?;
     let submitted = BatchSubmitted {
         name: submission.name.clone(),
@@ -72,7 +72,7 @@ async fn accept(app: &App, namespace: Namespace, submission: BatchSubmission, bo
 
 /// Checks every member, one page of them at a time, and that all of them together are not too much; returns how many bytes they have,
 /// and the first of them.
-pub(super) async fn check_members(app: &App, members: &Members, total: u32) -> Result<(u64, Option<JobSpec>), Problem> {
+pub(super) async fn check_members(app: &App, members: &Members, total: u32) -> Result<(u64, Option<JobSpec>), ApiError> {
     let (mut reader, mut inputs) = (members.read(), InputCheck::new(&app.files, HashSet::new()));
     let (mut sum, mut first) = (0, None);
     loop {
@@ -91,12 +91,12 @@ pub(super) async fn check_members(app: &App, members: &Members, total: u32) -> R
 }
 
 /// The members that a batch would have.
-pub(super) async fn members(app: &App, submission: BatchSubmission) -> Result<Members, Problem> {
+pub(super) async fn members(app: &App, submission: BatchSubmission) -> Result<Members, ApiError> {
     check(&submission)?;
     members_of(app, submission).await
 }
 
-async fn members_of(app: &App, submission: BatchSubmission) -> Result<Members, Problem> {
+async fn members_of(app: &App, submission: BatchSubmission) -> Result<Members, ApiError> {
     let total = total(&submission);
     let shared = share(app, submission.job, submission.members.first()).await?;
     // What is too much by what they share alone is not made at all.
@@ -116,7 +116,7 @@ fn total(submission: &BatchSubmission) -> u32 {
 }
 
 /// What all members share, with the files that came with it in the store.
-async fn share(app: &App, mut job: Submission, first: Option<&MemberSubmission>) -> Result<Submission, Problem> {
+async fn share(app: &App, mut job: Submission, first: Option<&MemberSubmission>) -> Result<Submission, ApiError> {
     let files = std::mem::take(&mut job.files);
     if files.is_empty() {
         return Ok(job);
@@ -133,15 +133,15 @@ async fn share(app: &App, mut job: Submission, first: Option<&MemberSubmission>)
     Ok(job)
 }
 
-fn check(batch: &BatchSubmission) -> Result<(), Problem> {
-    let refuse = |why: String| Err(Problem::from(Refusal(why)));
+fn check(batch: &BatchSubmission) -> Result<(), ApiError> {
+    let refuse = |why: String| Err(ApiError::from(Refusal(why)));
     let members = batch.members.len();
     if members == 0 {
         return refuse("`members` is empty; a batch has at least one".to_owned());
     }
     if members > MAX_MEMBERS as usize {
         let detail = format!("a batch may have {MAX_MEMBERS} members, and this one has more: make several of it");
-        return Err(Problem::new(Kind::TooLarge, detail));
+        return Err(ApiError::new(Kind::TooLarge, detail));
     }
     if batch.parallel == Some(0) {
         return refuse("`parallel` is 0, and nothing would ever run; leave it out, or let at least 1 run at once".to_owned());

@@ -7,10 +7,11 @@ use bus::log::{
     inspect::{Inspected, inspect},
 };
 use chrono::{DateTime, Utc};
+use model::Finding;
 use serde_json::Value;
 
 use super::PATIENCE;
-use crate::{app::App, error::chain, view::Finding};
+use crate::{app::App, error::chain};
 
 /// Above how many hundredths of its bound a stream is said to fill up, and to be full.
 const FILLING: (u64, u64) = (80, 90);

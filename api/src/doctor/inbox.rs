@@ -6,10 +6,11 @@ use bus::{
     subjects,
 };
 use chrono::{DateTime, TimeDelta, Utc};
+use model::Finding;
 use serde::Deserialize;
 
 use super::{PATIENCE, broker::Broker, count};
-use crate::{app::App, view::Finding};
+use crate::app::App;
 
 /// How long a submission may wait in the inbox.
 const SLOW: TimeDelta = TimeDelta::seconds(10);

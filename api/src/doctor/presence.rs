@@ -9,13 +9,11 @@ use bus::{
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::{StreamExt as _, stream};
+use model::{Finding, WorkerView};
 use serde_json::{Value, json};
 
 use super::{PATIENCE, broker::Broker, count, some, tables::Known};
-use crate::{
-    app::App,
-    view::{Finding, WorkerView},
-};
+use crate::app::App;
 
 /// How old the last beat of one who lives may be: watchers beat twice a second, workers once.
 const FRESH: (TimeDelta, TimeDelta) = (TimeDelta::seconds(3), TimeDelta::seconds(5));

@@ -7,14 +7,12 @@ use bus::{
     log::{EVENTS, setup::work_consumer_name},
     spec::Class,
 };
+use model::{Finding, WorkerView};
 use serde::Deserialize;
 use serde_json::json;
 
 use super::{PATIENCE, count, tables::Known};
-use crate::{
-    app::App,
-    view::{Finding, WorkerView},
-};
+use crate::app::App;
 
 /// The pause before a second look: between two asks, a runner that is well asks for nothing for a moment.
 const AGAIN: Duration = Duration::from_millis(700);

@@ -4,13 +4,10 @@ use std::time::Duration;
 
 use bus::log::EVENTS;
 use chrono::{DateTime, Utc};
+use model::{Finding, WorkerView, describe_loss};
 
 use super::{PATIENCE, count};
-use crate::{
-    app::App,
-    queries::Counts,
-    view::{Finding, WorkerView, describe_loss},
-};
+use crate::{app::App, queries::Counts};
 
 /// How far behind the tables may be, in events, while they move.
 const BEHIND: u64 = 10_000;
@@ -42,7 +39,7 @@ pub(super) async fn look(app: &App) -> Result<Known, Vec<Finding>> {
         "start Postgres, and look at its log and the projector's; jobs are taken, run and end without it, and the tables catch up";
     match tokio::time::timeout(PATIENCE, Box::pin(read(app))).await {
         Ok(Ok(known)) => Ok(known),
-        Ok(Err(problem)) => Err(vec![Finding::error("postgres", problem.detail, ADVICE)]),
+        Ok(Err(problem)) => Err(vec![Finding::error("postgres", problem.0.detail, ADVICE)]),
         Err(_) => {
             let what = format!("Postgres does not answer: nothing within {} s", PATIENCE.as_secs());
             Err(vec![Finding::error("postgres", what, ADVICE)])
@@ -50,7 +47,7 @@ pub(super) async fn look(app: &App) -> Result<Known, Vec<Finding>> {
     }
 }
 
-async fn read(app: &App) -> Result<Known, crate::error::Problem> {
+async fn read(app: &App) -> Result<Known, crate::error::ApiError> {
     let tables = &app.tables;
     let mut known = Known {
         sequence: Some(tables.sequence().await?),

@@ -4,9 +4,10 @@ use bus::{
     log::{UNDELIVERABLE, relay::Undeliverable},
     subjects,
 };
+use model::Finding;
 
 use super::{PATIENCE, broker::Broker, count};
-use crate::{app::App, view::Finding};
+use crate::app::App;
 
 /// What is recorded of them, with the last one.
 pub(super) async fn look(app: &App, broker: &Broker) -> Option<Finding> {

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use tracing::{info, warn};
 
-use crate::error::Problem;
+use crate::error::ApiError;
 
 /// Names the subject that the answer goes to: the reply subject of a `JetStream` publish belongs to its acknowledgement.
 pub(super) const REPLY_TO: &str = "Rgrid-Reply-To";
@@ -33,7 +33,7 @@ pub(super) struct Refused<'a> {
 }
 
 impl<'a> Refused<'a> {
-    pub(super) fn new(subject: &'a str, sequence: u64, problem: &'a Problem, body: &[u8]) -> Self {
+    pub(super) fn new(subject: &'a str, sequence: u64, problem: &'a ApiError, body: &[u8]) -> Self {
         Self {
             time: Utc::now(),
             subject,
@@ -46,14 +46,14 @@ impl<'a> Refused<'a> {
 }
 
 /// Keeps a refusal. One that no namespace can be named for is kept among the grid's own.
-pub(super) async fn record(js: &jetstream::Context, namespace: Option<&Namespace>, refused: &Refused<'_>) -> Result<(), Problem> {
+pub(super) async fn record(js: &jetstream::Context, namespace: Option<&Namespace>, refused: &Refused<'_>) -> Result<(), ApiError> {
     info!(
         "refused the submission at {} of the inbox, on {}: {}",
         refused.sequence, refused.subject, refused.reason
     );
     let subject = namespace.map_or_else(|| SYSTEM.to_owned(), subjects::refused);
     let unkept =
-        |error: &(dyn std::error::Error + 'static)| Problem::unavailable(&format!("the refusal cannot be kept in {REFUSED}"), error);
+        |error: &(dyn std::error::Error + 'static)| ApiError::unavailable(&format!("the refusal cannot be kept in {REFUSED}"), error);
     let payload = serde_json::to_vec(refused).map_err(|error| unkept(&error))?;
     // Delivered again within two minutes, it is kept once.
     let message = PublishMessage::build()

@@ -9,16 +9,16 @@ use bus::{
     spec::submission::{self, Refusal},
     subjects,
 };
+use model::{Kind, Submitted};
 use tracing::debug;
 
 use super::answer::{self, Refused};
 use crate::{
+    admission::admit,
     app::App,
-    error::{Kind, Problem},
-    extract,
-    fill::admit,
+    error::ApiError,
+    http::extract,
     jobs::{NewJob, check_alone, check_inputs, store_inline},
-    view::Submitted,
 };
 
 /// How long taking may take.
@@ -41,9 +41,9 @@ struct Letter {
 ///
 /// # Errors
 /// If it could not be stored now; it will come again.
-pub(super) async fn take(app: &App, message: Message) -> Result<(), Problem> {
+pub(super) async fn take(app: &App, message: Message) -> Result<(), ApiError> {
     let taken = tokio::time::timeout(PATIENCE, settling(app, &message)).await;
-    match taken.unwrap_or_else(|_| Err(Problem::new(Kind::Unavailable, "it took too long"))) {
+    match taken.unwrap_or_else(|_| Err(ApiError::new(Kind::Unavailable, "it took too long"))) {
         Ok(()) => {
             // An acknowledgement that is lost on the way brings the message once more, to be found taken.
             if let Err(error) = message.double_ack().await {
@@ -64,7 +64,7 @@ pub(super) async fn take(app: &App, message: Message) -> Result<(), Problem> {
 }
 
 /// Settles a message, and keeps it from being delivered again meanwhile.
-async fn settling(app: &App, message: &Message) -> Result<(), Problem> {
+async fn settling(app: &App, message: &Message) -> Result<(), ApiError> {
     let mut settled = std::pin::pin!(settle(app, message));
     loop {
         match tokio::time::timeout(SIGN_OF_LIFE, &mut settled).await {
@@ -79,7 +79,7 @@ async fn settling(app: &App, message: &Message) -> Result<(), Problem> {
 }
 
 /// Stores what comes of a message, and answers.
-async fn settle(app: &App, message: &Message) -> Result<(), Problem> {
+async fn settle(app: &App, message: &Message) -> Result<(), ApiError> {
     let reply_to = header(message, answer::REPLY_TO);
     let outcome = match letter(message) {
         Ok(letter) => submit(app, &letter, &message.payload)
@@ -109,14 +109,14 @@ async fn settle(app: &App, message: &Message) -> Result<(), Problem> {
     }
 }
 
-fn letter(message: &Message) -> Result<Letter, Problem> {
+fn letter(message: &Message) -> Result<Letter, ApiError> {
     if let Some(reason) = relay::undeliverable(message.headers.as_ref()) {
-        return Err(Problem::malformed(format!(
+        return Err(ApiError::malformed(format!(
             "the message could not be delivered as it was published: {reason}"
         )));
     }
     let (namespace, queue) = subjects::parse_submit(&message.subject).ok_or_else(|| {
-        Problem::malformed(format!(
+        ApiError::malformed(format!(
             "`{}` is not of the form rgrid.submit.<namespace>.<queue>, where both are of 1 to 64 letters, digits, `_` and `-`",
             message.subject
         ))
@@ -127,7 +127,7 @@ fn letter(message: &Message) -> Result<Letter, Problem> {
         Some(_) | None => {
             let info = message
                 .info()
-                .map_err(|error| Problem::new(Kind::Unavailable, format!("a message without its place: {error}")))?;
+                .map_err(|error| ApiError::new(Kind::Unavailable, format!("a message without its place: {error}")))?;
             // The time tells this inbox from one that was made anew and counts from 1 again.
             format!(
                 "inbox:{}:{}:{}",
@@ -140,7 +140,7 @@ fn letter(message: &Message) -> Result<Letter, Problem> {
     Ok(Letter { namespace, queue, name })
 }
 
-async fn submit(app: &App, letter: &Letter, body: &[u8]) -> Result<Submitted, Problem> {
+async fn submit(app: &App, letter: &Letter, body: &[u8]) -> Result<Submitted, ApiError> {
     let mut submission = submission::parse(body)?;
     if let Some(queue) = submission.queue.replace(letter.queue.to_string())
         && queue != letter.queue.as_str()

@@ -2,13 +2,13 @@
 
 use axum::{Json, extract::State, http::StatusCode};
 use bus::job::{Command, Rejection, State as JobState};
+use model::{JobView, Kind};
 
 use super::say::{Said, reason, say};
 use crate::{
     app::Shared,
-    error::{Kind, Problem},
-    extract::{Path, Query, Whole, job_id},
-    view::JobView,
+    error::ApiError,
+    http::extract::{Path, Query, Whole, job_id},
 };
 
 /// `POST /v1/jobs/{id}/cancel`, with `{"reason":…}` or nothing: asked for 202, asked for before 200.
@@ -17,7 +17,7 @@ pub(crate) async fn cancel(
     Path(id): Path<String>,
     query: Query,
     Whole(body): Whole,
-) -> Result<(StatusCode, Json<JobView>), Problem> {
+) -> Result<(StatusCode, Json<JobView>), ApiError> {
     query.none()?;
     let id = job_id(&id)?;
     let command = Command::Cancel { reason: reason(&body)? };
@@ -28,7 +28,7 @@ pub(crate) async fn cancel(
         }
         Said::Nothing(job, _) => {
             let detail = format!("job {id} ended already, as {}; there is nothing to cancel", job.state());
-            Err(Problem::new(Kind::Conflict, detail))
+            Err(ApiError::new(Kind::Conflict, detail))
         }
     }
 }

@@ -6,6 +6,7 @@ use bus::{
     job::{Command, Rejection, State as JobState},
 };
 use futures::{StreamExt as _, stream};
+use model::{CancelledMany, NotCancelled};
 use serde::Deserialize;
 
 use super::{
@@ -14,9 +15,8 @@ use super::{
 };
 use crate::{
     app::{App, Shared},
-    error::Problem,
-    extract::{Query, Whole, json_or_nothing},
-    view::{CancelledMany, NotCancelled},
+    error::ApiError,
+    http::extract::{Query, Whole, json_or_nothing},
 };
 
 /// Jobs that are cancelled at once.
@@ -44,12 +44,12 @@ enum Came {
 
 /// `POST /v1/cancel?` with the parameters of `GET /v1/jobs`, and `{"reason":…,"dry_run":true}` or nothing: one page of those that have not
 /// ended, the newest first; `next` says how to ask for those that follow. Asking again changes nothing.
-pub(crate) async fn cancel_many(State(app): State<Shared>, query: Query, Whole(body): Whole) -> Result<Json<CancelledMany>, Problem> {
+pub(crate) async fn cancel_many(State(app): State<Shared>, query: Query, Whole(body): Whole) -> Result<Json<CancelledMany>, ApiError> {
     let (filter, min_sequence) = list::read(query)?;
     let asked: Asked = json_or_nothing(&body)?;
     check_reason(asked.reason.as_deref())?;
     if let Some(state) = filter.states.iter().find(|state| state.is_end()) {
-        return Err(Problem::malformed(format!(
+        return Err(ApiError::malformed(format!(
             "the parameter `state` is {state}; only a job that has not ended can be cancelled"
         )));
     }
@@ -85,7 +85,7 @@ async fn one(app: &App, id: JobId, command: &Command) -> (JobId, Came) {
         Ok(Said::Nothing(_, Rejection::AlreadyCancelling)) => Came::Cancelling,
         Ok(Said::Nothing(job, _)) if job.state() == JobState::Cancelled => Came::Cancelled,
         Ok(Said::Nothing(..)) => Came::Ended,
-        Err(problem) => Came::Left(problem.detail),
+        Err(problem) => Came::Left(problem.0.detail),
     };
     (id, came)
 }

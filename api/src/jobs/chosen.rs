@@ -6,13 +6,9 @@ use bus::{
     spec::JobSpec,
 };
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use model::{Kind, Submitted};
 
-use crate::{
-    advice,
-    app::App,
-    error::{Kind, Problem},
-    view::Submitted,
-};
+use crate::{app::App, error::ApiError, jobs::advice};
 
 /// Ids of one request that are looked for at once.
 const AT_ONCE: usize = 64;
@@ -24,7 +20,7 @@ const AT_ONCE: usize = 64;
 ///
 /// # Errors
 /// If the id belongs to a job that is not the same, or the log cannot be read.
-pub(super) async fn answered(app: &App, namespace: &Namespace, id: JobId, spec: &JobSpec) -> Result<Option<Submitted>, Problem> {
+pub(super) async fn answered(app: &App, namespace: &Namespace, id: JobId, spec: &JobSpec) -> Result<Option<Submitted>, ApiError> {
     let Some(job) = read::job(&app.bus.js, id).await? else {
         return Ok(None);
     };
@@ -50,19 +46,19 @@ pub(super) async fn taken_of(
     app: &App,
     namespace: &Namespace,
     jobs: &[(usize, JobId, &JobSpec)],
-) -> Result<Vec<(usize, Problem)>, Problem> {
+) -> Result<Vec<(usize, ApiError)>, ApiError> {
     let look = async |(place, id, spec): (usize, JobId, &JobSpec)| match answered(app, namespace, id, spec).await {
         Ok(_) => Ok(None),
         Err(problem) if problem.status == 409 => Ok(Some((place, problem))),
         Err(problem) => Err(problem),
     };
-    let found: Vec<Option<(usize, Problem)>> = stream::iter(jobs.to_vec()).map(look).buffered(AT_ONCE).try_collect().await?;
+    let found: Vec<Option<(usize, ApiError)>> = stream::iter(jobs.to_vec()).map(look).buffered(AT_ONCE).try_collect().await?;
     Ok(found.into_iter().flatten().collect())
 }
 
 /// The problem of an id that another job has. It is the same sentence for a job of another namespace, of which nothing is told.
-pub(super) fn taken(id: JobId) -> Problem {
-    Problem::new(
+pub(super) fn taken(id: JobId) -> ApiError {
+    ApiError::new(
         Kind::Conflict,
         format!("the id {id} belongs to a job that is not the same; choose a new UUIDv7 for this one, or leave `id` out"),
     )

@@ -10,7 +10,7 @@ use bus::{
 };
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
-use crate::{app::App, error::Problem};
+use crate::{app::App, error::ApiError};
 
 /// Jobs that are looked for at once.
 const AT_ONCE: usize = 64;
@@ -27,7 +27,7 @@ pub(crate) async fn check_follows<'a>(
     app: &App,
     namespace: &Namespace,
     specs: impl IntoIterator<Item = &'a JobSpec>,
-) -> Result<AbsentJobs, Problem> {
+) -> Result<AbsentJobs, ApiError> {
     let named: HashSet<JobId> = specs
         .into_iter()
         .filter_map(|spec| spec.start.as_ref())
@@ -48,7 +48,7 @@ pub(crate) async fn check_follows<'a>(
 
 impl AbsentJobs {
     /// The problem of a job that is to follow one of them, where those of `earlier` are about to be submitted before it.
-    pub(crate) fn first_of(&self, spec: &JobSpec, earlier: &HashSet<JobId>) -> Option<Problem> {
+    pub(crate) fn first_of(&self, spec: &JobSpec, earlier: &HashSet<JobId>) -> Option<ApiError> {
         let after = spec.start.as_ref().map_or(&[][..], |start| &start.after);
         let missing = after
             .iter()

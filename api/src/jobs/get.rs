@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use axum::{Json, extract::State};
 use bus::{job::State as JobState, log::read};
+use model::{History, HistoryEvent, JobView};
 use serde::Deserialize;
 
 use crate::{
     app::{App, Shared},
-    error::{Problem, chain},
-    extract::{Path, Query, job_id},
-    view::{History, HistoryEvent, JobView},
-    watch::{Watch, unknown},
+    error::{ApiError, chain},
+    http::extract::{Path, Query, job_id},
+    jobs::watch::{Watch, unknown},
 };
 
 /// How much is shown of what is no event, in bytes.
@@ -26,7 +26,7 @@ enum Until {
 }
 
 /// `GET /v1/jobs/{id}?wait=30s&until=end|started`
-pub(crate) async fn get(State(app): State<Shared>, Path(id): Path<String>, query: Query) -> Result<Json<JobView>, Problem> {
+pub(crate) async fn get(State(app): State<Shared>, Path(id): Path<String>, query: Query) -> Result<Json<JobView>, ApiError> {
     let id = job_id(&id)?;
     let (mut wait, mut until) = (None, Until::End);
     query.each(|name, value| {
@@ -36,7 +36,7 @@ pub(crate) async fn get(State(app): State<Shared>, Path(id): Path<String>, query
                 until = match value.as_str() {
                     "end" => Until::End,
                     "started" => Until::Started,
-                    _ => return Err(Problem::malformed("the parameter `until` is `end` or `started`")),
+                    _ => return Err(ApiError::malformed("the parameter `until` is `end` or `started`")),
                 }
             }
             _ => return Ok(false),
@@ -54,7 +54,7 @@ pub(crate) async fn get(State(app): State<Shared>, Path(id): Path<String>, query
     Ok(Json(JobView::from(watch.job())))
 }
 
-async fn reach(app: &App, watch: &mut Watch, until: Until) -> Result<(), Problem> {
+async fn reach(app: &App, watch: &mut Watch, until: Until) -> Result<(), ApiError> {
     let there = |state: JobState| state.is_end() || (until == Until::Started && state == JobState::Running);
     while !there(watch.job().state()) {
         watch.changed(app).await?;
@@ -63,7 +63,7 @@ async fn reach(app: &App, watch: &mut Watch, until: Until) -> Result<(), Problem
 }
 
 /// `30s`, `500ms`, `2m`, or a number of seconds.
-fn seconds(text: &str) -> Result<Duration, Problem> {
+fn seconds(text: &str) -> Result<Duration, ApiError> {
     let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len()));
     let scale = match unit {
         "ms" => 0.001,
@@ -74,15 +74,15 @@ fn seconds(text: &str) -> Result<Duration, Problem> {
     let wait = number.parse().map_or(f64::NAN, |number: f64| number * scale);
     Duration::try_from_secs_f64(wait)
         .map(|wait| wait.min(MAX_WAIT))
-        .map_err(|_| Problem::malformed(format!("the parameter `wait` is `{}`; write 30s, 500ms or 2m", text.escape_debug())))
+        .map_err(|_| ApiError::malformed(format!("the parameter `wait` is `{}`; write 30s, 500ms or 2m", text.escape_debug())))
 }
 
 /// `GET /v1/jobs/{id}/history`
-pub(crate) async fn history(State(app): State<Shared>, Path(id): Path<String>, query: Query) -> Result<Json<History>, Problem> {
+pub(crate) async fn history(State(app): State<Shared>, Path(id): Path<String>, query: Query) -> Result<Json<History>, ApiError> {
     query.none()?;
     let id = job_id(&id)?;
     let entries = read::everything(&app.bus.js, id).await?;
-    if entries.is_empty() && crate::watch::read_job(&app, id).await?.is_none() {
+    if entries.is_empty() && crate::jobs::watch::read_job(&app, id).await?.is_none() {
         return Err(unknown(id));
     }
     let events = entries.iter().map(event).collect();

@@ -9,9 +9,10 @@ use bus::{
         tree::{MAX_TREE_BYTES, Tree, TreeRef},
     },
 };
+use model::Kind;
 use store::{Error, Files};
 
-use crate::error::{Kind, Problem};
+use crate::error::ApiError;
 
 /// Contents that the store is asked for at once.
 const AT_ONCE: usize = 10_000;
@@ -30,9 +31,9 @@ pub(crate) struct MissingInputs {
 
 impl MissingInputs {
     /// The problem of a job that names some of them.
-    pub(crate) fn first_of(&self, spec: &JobSpec) -> Option<Problem> {
+    pub(crate) fn first_of(&self, spec: &JobSpec) -> Option<ApiError> {
         if let Some(why) = spec.tree.and_then(|tree| self.bad.get(&tree.sha256)) {
-            return Some(Problem::new(Kind::Refused, why.clone()));
+            return Some(ApiError::new(Kind::Refused, why.clone()));
         }
         if self.absent.is_empty() {
             return None;
@@ -43,7 +44,7 @@ impl MissingInputs {
         missing.sort_unstable();
         missing.dedup();
         missing.truncate(LISTED);
-        (!missing.is_empty()).then(|| Problem::missing(missing))
+        (!missing.is_empty()).then(|| ApiError::missing(missing))
     }
 }
 
@@ -52,7 +53,7 @@ pub(crate) async fn check_inputs<'a>(
     files: &Files,
     specs: impl IntoIterator<Item = &'a JobSpec>,
     stored: &HashSet<Digest>,
-) -> Result<MissingInputs, Problem> {
+) -> Result<MissingInputs, ApiError> {
     let mut check = InputCheck::new(files, stored.clone());
     check.look(specs).await?;
     Ok(check.found)
@@ -86,7 +87,7 @@ impl<'a> InputCheck<'a> {
     }
 
     /// Looks for what these jobs name, and what their lists do.
-    pub(crate) async fn look<'b>(&mut self, specs: impl IntoIterator<Item = &'b JobSpec>) -> Result<(), Problem> {
+    pub(crate) async fn look<'b>(&mut self, specs: impl IntoIterator<Item = &'b JobSpec>) -> Result<(), ApiError> {
         let (mut named, mut with_trees) = (Vec::new(), Vec::new());
         for spec in specs {
             named.extend(spec.contents().filter(|sha256| self.known.insert(*sha256)));
@@ -122,21 +123,21 @@ fn beside(spec: &JobSpec) -> Digest {
     Digest::of(&serde_json::to_vec(&(spec.tree, &spec.inputs)).unwrap_or_default())
 }
 
-async fn missing(files: &Files, named: Vec<Digest>) -> Result<HashSet<Digest>, Problem> {
+async fn missing(files: &Files, named: Vec<Digest>) -> Result<HashSet<Digest>, ApiError> {
     let mut missing = HashSet::new();
     for some in named.chunks(AT_ONCE) {
         let asked = files.missing(some).await;
-        missing.extend(asked.map_err(|error| Problem::unavailable("the store cannot be asked for the inputs", &error))?);
+        missing.extend(asked.map_err(|error| ApiError::unavailable("the store cannot be asked for the inputs", &error))?);
     }
     Ok(missing)
 }
 
 /// What a list names, each content once; or why it is none that this job's inputs can stand beside.
-async fn read(files: &Files, reference: TreeRef, spec: &JobSpec) -> Result<Result<Vec<Digest>, String>, Problem> {
+async fn read(files: &Files, reference: TreeRef, spec: &JobSpec) -> Result<Result<Vec<Digest>, String>, ApiError> {
     let json = match files.get_bytes(&reference.sha256, MAX_TREE_BYTES).await {
         Ok(json) => json,
         Err(error @ Error::TooLarge { .. }) => return Ok(Err(format!("{error}; pack the files into an archive, and send that"))),
-        Err(error) => return Err(Problem::unavailable("the list of inputs cannot be read", &error)),
+        Err(error) => return Err(ApiError::unavailable("the list of inputs cannot be read", &error)),
     };
     let tree = match Tree::read(&json, &spec.inputs) {
         Ok(tree) => tree,

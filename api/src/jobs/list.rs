@@ -6,13 +6,13 @@ use std::{
 };
 
 use axum::{Json, extract::State};
+use model::JobList;
 
 use crate::{
     app::{App, Shared},
-    error::Problem,
-    extract::{Query, namespace, parameter},
+    error::ApiError,
+    http::extract::{Query, namespace, parameter},
     queries::Filter,
-    view::JobList,
 };
 
 /// The most jobs on a page.
@@ -23,7 +23,7 @@ const CATCH_UP: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(10);
 
 /// `GET /v1/jobs?state=&queue=&label=k=v&name=&worker=&namespace=&limit=50&before=<cursor>&min_sequence=`
-pub(crate) async fn list(State(app): State<Shared>, query: Query) -> Result<Json<JobList>, Problem> {
+pub(crate) async fn list(State(app): State<Shared>, query: Query) -> Result<Json<JobList>, ApiError> {
     let (filter, min_sequence) = read(query)?;
     let projected = caught_up(&app, min_sequence).await?;
     let (jobs, next) = app.tables.jobs(&filter).await?;
@@ -31,7 +31,7 @@ pub(crate) async fn list(State(app): State<Shared>, query: Query) -> Result<Json
 }
 
 /// The filter that parameters make, and the sequence that the tables must have reached.
-pub(super) fn read(query: Query) -> Result<(Filter, u64), Problem> {
+pub(super) fn read(query: Query) -> Result<(Filter, u64), ApiError> {
     let mut filter = Filter {
         namespace: bus::ids::default_token(),
         states: Vec::new(),
@@ -57,13 +57,13 @@ pub(super) fn read(query: Query) -> Result<(Filter, u64), Problem> {
             "label" => {
                 let (label, value) = value
                     .split_once('=')
-                    .ok_or_else(|| Problem::malformed("the parameter `label` is of the form name=value"))?;
+                    .ok_or_else(|| ApiError::malformed("the parameter `label` is of the form name=value"))?;
                 filter.labels.insert(label.to_owned(), value.to_owned());
             }
             "limit" => {
                 filter.limit = parameter(name, &value)?;
                 if !(1..=MAX_LIMIT).contains(&filter.limit) {
-                    return Err(Problem::malformed(format!("the parameter `limit` is 1 to {MAX_LIMIT}")));
+                    return Err(ApiError::malformed(format!("the parameter `limit` is 1 to {MAX_LIMIT}")));
                 }
             }
             "before" => filter.before = Some(parameter(name, &value)?),
@@ -76,13 +76,13 @@ pub(super) fn read(query: Query) -> Result<(Filter, u64), Problem> {
     let texts = [&filter.queue, &filter.name, &filter.worker];
     let nul = |text: &String| text.contains('\0');
     if texts.into_iter().flatten().any(nul) || filter.labels.iter().any(|(name, value)| nul(name) || nul(value)) {
-        return Err(Problem::malformed("a parameter holds a NUL character; leave it out"));
+        return Err(ApiError::malformed("a parameter holds a NUL character; leave it out"));
     }
     Ok((filter, min_sequence))
 }
 
 /// Waits until the tables have reached a sequence, or have been given time enough; returns what they have reached.
-pub(crate) async fn caught_up(app: &App, min_sequence: u64) -> Result<u64, Problem> {
+pub(crate) async fn caught_up(app: &App, min_sequence: u64) -> Result<u64, ApiError> {
     let began = Instant::now();
     loop {
         let reached = app.tables.sequence().await?;

@@ -1,5 +1,6 @@
 //! Jobs over HTTP: handing them in, looking at them, ending them.
 
+pub(crate) mod advice;
 mod cancel;
 mod cancel_many;
 mod chosen;
@@ -12,6 +13,7 @@ mod rerun;
 mod reuse;
 mod say;
 mod submit;
+pub(crate) mod watch;
 
 pub(crate) use self::{
     cancel::cancel,

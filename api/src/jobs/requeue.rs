@@ -8,6 +8,7 @@ use bus::{
     job::{Command, Job, State as JobState},
 };
 use futures::{StreamExt as _, stream};
+use model::{JobView, Kind, LeftDead, RequeuedMany};
 use serde::Deserialize;
 
 use super::{
@@ -15,12 +16,11 @@ use super::{
     say::{Said, check_reason, reason, say},
 };
 use crate::{
+    admission::admit,
     app::{App, Shared},
-    error::{Kind, Problem},
-    extract::{Path, Query, Whole, job_id, json, namespace},
-    fill::admit,
+    error::ApiError,
+    http::extract::{Path, Query, Whole, job_id, json, namespace},
     queries::Revivable,
-    view::{JobView, LeftDead, RequeuedMany},
 };
 
 /// The most jobs of one request.
@@ -34,7 +34,7 @@ pub(crate) async fn requeue(
     Path(id): Path<String>,
     query: Query,
     Whole(body): Whole,
-) -> Result<(StatusCode, Json<JobView>), Problem> {
+) -> Result<(StatusCode, Json<JobView>), ApiError> {
     query.none()?;
     let id = job_id(&id)?;
     let command = Command::Requeue { reason: reason(&body)? };
@@ -42,7 +42,7 @@ pub(crate) async fn requeue(
     drop(admit(&app.fill, 1, 0).await?);
     match Box::pin(say(&app, id, &command)).await? {
         Said::Done(job) => Ok((StatusCode::ACCEPTED, Json(JobView::from(&job)))),
-        Said::Nothing(job, _) => Err(Problem::new(Kind::Conflict, why_not(&job))),
+        Said::Nothing(job, _) => Err(ApiError::new(Kind::Conflict, why_not(&job))),
     }
 }
 
@@ -97,7 +97,7 @@ impl Default for Asked {
 }
 
 /// `POST /v1/requeue`: one page of them, the newest first; `next` says how to ask for those that follow.
-pub(crate) async fn requeue_many(State(app): State<Shared>, query: Query, Whole(body): Whole) -> Result<Json<RequeuedMany>, Problem> {
+pub(crate) async fn requeue_many(State(app): State<Shared>, query: Query, Whole(body): Whole) -> Result<Json<RequeuedMany>, ApiError> {
     query.none()?;
     let asked: Asked = json("the request", &body)?;
     let which = which(&asked)?;
@@ -132,23 +132,23 @@ async fn revive(app: &App, id: JobId, command: &Command) -> (JobId, Option<Strin
     let why = match Box::pin(say(app, id, command)).await {
         Ok(Said::Done(_)) => None,
         Ok(Said::Nothing(job, _)) => Some(why_not(&job)),
-        Err(problem) => Some(problem.detail),
+        Err(problem) => Some(problem.0.detail),
     };
     (id, why)
 }
 
-fn which(asked: &Asked) -> Result<Revivable, Problem> {
+fn which(asked: &Asked) -> Result<Revivable, ApiError> {
     if let Some(state) = asked
         .states
         .iter()
         .find(|state| !matches!(state, JobState::Dead | JobState::TimedOut))
     {
-        return Err(Problem::malformed(format!(
+        return Err(ApiError::malformed(format!(
             "`states` holds {state}; only dead and timed_out jobs can be requeued"
         )));
     }
     if !(1..=MAX_LIMIT).contains(&asked.limit) {
-        return Err(Problem::malformed(format!("`limit` is {}; it is 1 to {MAX_LIMIT}", asked.limit)));
+        return Err(ApiError::malformed(format!("`limit` is {}; it is 1 to {MAX_LIMIT}", asked.limit)));
     }
     let all = asked.states.is_empty();
     // What no text column can hold, no job has.
@@ -158,7 +158,7 @@ fn which(asked: &Asked) -> Result<Revivable, Problem> {
         .chain(&asked.name)
         .chain(asked.labels.iter().flat_map(|(name, value)| [name, value]));
     if texts.into_iter().any(|text| text.contains('\0')) {
-        return Err(Problem::malformed("a field holds a NUL character; leave it out"));
+        return Err(ApiError::malformed("a field holds a NUL character; leave it out"));
     }
     Ok(Revivable {
         namespace: namespace(&asked.namespace)?,

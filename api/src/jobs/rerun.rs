@@ -8,6 +8,7 @@ use bus::{
     job::Job,
     spec::{ExecutorKind, JobSpec, Origin, OriginKind, submission::check_id},
 };
+use model::Submitted;
 use serde::Deserialize;
 
 use super::{
@@ -16,12 +17,11 @@ use super::{
     submit::{NewJob, check_alone},
 };
 use crate::{
+    admission::admit,
     app::Shared,
-    error::Problem,
-    extract::{Path, Query, Whole, job_id, json_or_nothing},
-    fill::admit,
-    view::Submitted,
-    watch::{read_job, unknown},
+    error::ApiError,
+    http::extract::{Path, Query, Whole, job_id, json_or_nothing},
+    jobs::watch::{read_job, unknown},
 };
 
 #[derive(Deserialize, Default)]
@@ -37,7 +37,7 @@ pub(crate) async fn rerun(
     Path(id): Path<String>,
     query: Query,
     Whole(body): Whole,
-) -> Result<(StatusCode, Json<Submitted>), Problem> {
+) -> Result<(StatusCode, Json<Submitted>), ApiError> {
     query.none()?;
     let id = job_id(&id)?;
     let asked: Asked = json_or_nothing(&body)?;

@@ -8,14 +8,19 @@ use bus::{
 use chrono::Utc;
 use tracing::debug;
 
-use crate::{app::App, artifacts, content::read_problem, error::Problem, watch::read_job};
+use crate::{
+    app::App,
+    error::ApiError,
+    files::{artifacts, content::read_problem},
+    jobs::watch::read_job,
+};
 
 /// Earlier jobs that are looked at, newest first.
 const MOST: i64 = 4;
 
 /// The newest job of this namespace that was made of the same, succeeded, and whose result is there. Nothing where there is none, or
 /// where the tables are away: then the job is run.
-pub(crate) async fn earlier(app: &App, namespace: &Namespace, spec: &JobSpec) -> Result<Option<Job>, Problem> {
+pub(crate) async fn earlier(app: &App, namespace: &Namespace, spec: &JobSpec) -> Result<Option<Job>, ApiError> {
     let Some(key) = reuse::key(namespace, spec) else { return Ok(None) };
     let candidates = match app.tables.made_of(&key, MOST).await {
         Ok(candidates) => candidates,
@@ -36,7 +41,7 @@ pub(crate) async fn earlier(app: &App, namespace: &Namespace, spec: &JobSpec) ->
 }
 
 /// Whether everything that the job left behind is still in the store.
-async fn whole(app: &App, job: &Job) -> Result<bool, Problem> {
+async fn whole(app: &App, job: &Job) -> Result<bool, ApiError> {
     let Some(finished) = job.finished() else { return Ok(false) };
     let Some(reference) = &finished.manifest else { return Ok(true) };
     let gone = |missing: Vec<_>| !missing.is_empty();

@@ -7,15 +7,11 @@ use bus::{
     job::{Command, Job, Rejection, decide},
     log::{read, writer::Outcome},
 };
+use model::Kind;
 use serde::Deserialize;
 
 use super::inputs::check_inputs;
-use crate::{
-    app::App,
-    error::{Kind, Problem},
-    extract::json_or_nothing,
-    watch::unknown,
-};
+use crate::{app::App, error::ApiError, http::extract::json_or_nothing, jobs::watch::unknown};
 
 /// The longest reason, in bytes: it stands in the event.
 const MAX_REASON_BYTES: usize = 4_096;
@@ -29,7 +25,7 @@ pub(crate) enum Said {
 }
 
 /// Decides on a job as it stands, and appends what that comes to. What is to run again must have its inputs still.
-pub(crate) async fn say(app: &App, id: JobId, command: &Command) -> Result<Said, Problem> {
+pub(crate) async fn say(app: &App, id: JobId, command: &Command) -> Result<Said, ApiError> {
     if matches!(command, Command::Requeue { .. }) {
         let job = read::job(&app.bus.js, id).await?.ok_or_else(|| unknown(id))?;
         if decide(Some(&job), command.clone()).is_ok()
@@ -52,17 +48,17 @@ struct Asked {
 }
 
 /// The reason in a request that holds `{"reason":…}`, or nothing.
-pub(crate) fn reason(body: &[u8]) -> Result<Option<String>, Problem> {
+pub(crate) fn reason(body: &[u8]) -> Result<Option<String>, ApiError> {
     let asked: Asked = json_or_nothing(body)?;
     check_reason(asked.reason.as_deref())?;
     Ok(asked.reason)
 }
 
 /// A reason that can stand in an event.
-pub(crate) fn check_reason(reason: Option<&str>) -> Result<(), Problem> {
+pub(crate) fn check_reason(reason: Option<&str>) -> Result<(), ApiError> {
     if reason.is_some_and(|reason| reason.len() > MAX_REASON_BYTES) {
         let detail = format!("the reason may have {MAX_REASON_BYTES} bytes; make it shorter");
-        return Err(Problem::new(Kind::Refused, detail));
+        return Err(ApiError::new(Kind::Refused, detail));
     }
     Ok(())
 }

@@ -29,18 +29,18 @@ use futures::{
     StreamExt as _, TryStreamExt as _,
     stream::{self, FuturesOrdered},
 };
+use model::{Kind, Submitted, SubmittedMany, SubmittedOne, WorkerView};
 use serde_json::value::RawValue;
 use store::Files;
 
 use super::{chosen, follows::check_follows, inputs::check_inputs, reuse};
 use crate::{
-    advice,
+    admission::admit,
     app::{App, Shared},
-    error::{Kind, Problem},
-    extract::{self, Query, Whole, header as text_of, json},
-    fill::admit,
+    error::ApiError,
+    http::extract::{self, Query, Whole, header as text_of, json},
+    jobs::advice,
     secrets::check_secrets,
-    view::{Submitted, SubmittedMany, SubmittedOne, WorkerView},
 };
 
 /// The most jobs in one request.
@@ -53,7 +53,7 @@ const PUTS: usize = 8;
 const LOOKS: (u32, std::time::Duration) = (40, std::time::Duration::from_millis(50));
 
 /// `POST /v1/jobs`
-pub(crate) async fn submit(State(app): State<Shared>, query: Query, headers: HeaderMap, Whole(body): Whole) -> Result<Response, Problem> {
+pub(crate) async fn submit(State(app): State<Shared>, query: Query, headers: HeaderMap, Whole(body): Whole) -> Result<Response, ApiError> {
     let (mut namespace, mut reuse) = (bus::ids::default_token(), false);
     query.each(|name, value| {
         match name {
@@ -69,12 +69,12 @@ pub(crate) async fn submit(State(app): State<Shared>, query: Query, headers: Hea
         return Box::pin(submit_one(&app, namespace, key, reuse, &body)).await;
     }
     if reuse {
-        return Err(Problem::malformed(
+        return Err(ApiError::malformed(
             "`reuse` is for a single job; submit the jobs of an array one by one, or leave it out",
         ));
     }
     if key.is_some() {
-        return Err(Problem::malformed(
+        return Err(ApiError::malformed(
             "the header `Idempotency-Key` is for a single job; in an array, give each job a `key`",
         ));
     }
@@ -84,7 +84,7 @@ pub(crate) async fn submit(State(app): State<Shared>, query: Query, headers: Hea
             "an array holds 1 to {MAX_JOBS} jobs, and this one {}; send several arrays",
             raw.len()
         );
-        return Err(Problem::new(if raw.is_empty() { Kind::Malformed } else { Kind::TooLarge }, detail));
+        return Err(ApiError::new(if raw.is_empty() { Kind::Malformed } else { Kind::TooLarge }, detail));
     }
     let _room = admit(&app.fill, raw.len() as u64, body.len() as u64).await?;
     let accepted = accept_all(&app, &namespace, &raw).await?;
@@ -96,7 +96,7 @@ pub(crate) async fn submit(State(app): State<Shared>, query: Query, headers: Hea
 }
 
 /// Puts jobs into the log, in their order, many under way at once.
-pub(crate) async fn store_all(app: &App, accepted: Vec<Result<NewJob, Problem>>, live: Option<&[WorkerView]>) -> Vec<SubmittedOne> {
+pub(crate) async fn store_all(app: &App, accepted: Vec<Result<NewJob, ApiError>>, live: Option<&[WorkerView]>) -> Vec<SubmittedOne> {
     let mut answers = Vec::with_capacity(accepted.len());
     let mut under_way = FuturesOrdered::new();
     for job in accepted {
@@ -121,7 +121,7 @@ pub(crate) async fn store_all(app: &App, accepted: Vec<Result<NewJob, Problem>>,
                 Ok(sent) => sent.stored(app).await,
                 Err(problem) => Err(problem),
             };
-            stored.map_or_else(|problem| SubmittedOne::Refused { problem }, SubmittedOne::Job)
+            stored.map_or_else(|problem| SubmittedOne::Refused { problem: problem.0 }, SubmittedOne::Job)
         });
         if under_way.len() >= IN_FLIGHT {
             answers.extend(under_way.next().await);
@@ -133,12 +133,12 @@ pub(crate) async fn store_all(app: &App, accepted: Vec<Result<NewJob, Problem>>,
     answers
 }
 
-async fn submit_one(app: &App, namespace: Namespace, key: Option<&str>, reuse: bool, body: &[u8]) -> Result<Response, Problem> {
+async fn submit_one(app: &App, namespace: Namespace, key: Option<&str>, reuse: bool, body: &[u8]) -> Result<Response, ApiError> {
     let mut submission: Submission = json("the job", body)?;
     match (&submission.key, key) {
         (Some(inside), Some(header)) if inside != header => {
             let detail = "the header `Idempotency-Key` and the job's `key` differ; give one of them, or the same twice";
-            return Err(Problem::malformed(detail));
+            return Err(ApiError::malformed(detail));
         }
         (None, Some(header)) => submission.key = Some(header.to_owned()),
         (_, _) => {}
@@ -182,8 +182,8 @@ fn answer(submitted: Submitted) -> Response {
 type Identified = (Option<JobId>, JobSpec);
 
 /// Reads and checks every job of an array, stores what comes with them, and looks for what they name.
-async fn accept_all(app: &App, namespace: &Namespace, raw: &[&RawValue]) -> Result<Vec<Result<Identified, Problem>>, Problem> {
-    let mut accepted: Vec<Result<Accepted, Problem>> = Vec::with_capacity(raw.len());
+async fn accept_all(app: &App, namespace: &Namespace, raw: &[&RawValue]) -> Result<Vec<Result<Identified, ApiError>>, ApiError> {
+    let mut accepted: Vec<Result<Accepted, ApiError>> = Vec::with_capacity(raw.len());
     for (place, one) in raw.iter().enumerate() {
         let submission: Result<Submission, _> = json(&format!("job {place} of the array"), one.get().as_bytes());
         accepted.push(submission.and_then(|mut submission| {
@@ -200,7 +200,7 @@ async fn accept_all(app: &App, namespace: &Namespace, raw: &[&RawValue]) -> Resu
     let missing = check_inputs(&app.files, accepted.iter().flatten().map(|job| &job.spec), &own).await?;
     let absent = check_follows(app, namespace, accepted.iter().flatten().map(|job| &job.spec)).await?;
     let closed = check_secrets(app, namespace, accepted.iter().flatten().map(|job| &job.spec)).await?;
-    let mut taken: HashMap<usize, Problem> = {
+    let mut taken: HashMap<usize, ApiError> = {
         let chosen = accepted.iter().enumerate().filter_map(|(place, job)| {
             let job = job.as_ref().ok()?;
             Some((place, job.id?, &job.spec))
@@ -229,7 +229,7 @@ async fn accept_all(app: &App, namespace: &Namespace, raw: &[&RawValue]) -> Resu
 }
 
 /// Refuses a job that comes alone, and names a secret or is to follow a job that is not there.
-pub(crate) async fn check_alone(app: &App, namespace: &Namespace, spec: &JobSpec) -> Result<(), Problem> {
+pub(crate) async fn check_alone(app: &App, namespace: &Namespace, spec: &JobSpec) -> Result<(), ApiError> {
     if !spec.secrets.is_empty()
         && let Some(problem) = check_secrets(app, namespace, [spec]).await?.first_of(spec)
     {
@@ -243,7 +243,7 @@ pub(crate) async fn check_alone(app: &App, namespace: &Namespace, spec: &JobSpec
 }
 
 /// Stores what comes with submissions, each content once.
-pub(crate) async fn store_inline(files: &Files, contents: &[Bytes]) -> Result<HashSet<Digest>, Problem> {
+pub(crate) async fn store_inline(files: &Files, contents: &[Bytes]) -> Result<HashSet<Digest>, ApiError> {
     let mut seen = HashSet::new();
     let mut new = contents.to_vec();
     new.retain(|content| seen.insert(content.clone()));
@@ -252,7 +252,7 @@ pub(crate) async fn store_inline(files: &Files, contents: &[Bytes]) -> Result<Ha
         .buffer_unordered(PUTS)
         .try_collect()
         .await
-        .map_err(|error| Problem::unavailable("the files that come with the job cannot be stored", &error))
+        .map_err(|error| ApiError::unavailable("the files that come with the job cannot be stored", &error))
 }
 
 /// A job that is not in the log yet.
@@ -283,16 +283,16 @@ impl NewJob {
     }
 
     /// Puts the job into the log, unless it is there.
-    pub(crate) async fn store(self, app: &App) -> Result<Submitted, Problem> {
+    pub(crate) async fn store(self, app: &App) -> Result<Submitted, ApiError> {
         let live = app.advice.live();
         self.send(app, live.as_deref()).await?.stored(app).await
     }
 
     /// Sends the job on its way into the log. Those that are sent one after the other are stored in that order.
-    async fn send(self, app: &App, live: Option<&[WorkerView]>) -> Result<Sent, Problem> {
+    async fn send(self, app: &App, live: Option<&[WorkerView]>) -> Result<Sent, ApiError> {
         let warning = live.and_then(|live| advice::warning(&self.spec, live));
         let spec = Box::new(self.spec);
-        let event = decide(None, Command::Submit { spec }).map_err(|rejection| Problem::new(Kind::Internal, rejection.to_string()))?;
+        let event = decide(None, Command::Submit { spec }).map_err(|rejection| ApiError::new(Kind::Internal, rejection.to_string()))?;
         let envelope = Envelope::new(Actor::Api, event);
         let pending = app.log.send(Append::job(&self.namespace, self.id, 0, &envelope)).await;
         Ok(Sent {
@@ -316,7 +316,7 @@ struct Sent {
 
 impl Sent {
     /// Waits until the job is stored, or was there before.
-    async fn stored(self, app: &App) -> Result<Submitted, Problem> {
+    async fn stored(self, app: &App) -> Result<Submitted, ApiError> {
         let (sequence, existed) = match self.pending.stored().await {
             Ok(sequence) => (sequence, false),
             Err(append::Error::Conflict { .. }) => (Box::pin(existing(app, self.id, self.event)).await?, true),
@@ -334,9 +334,9 @@ impl Sent {
 }
 
 /// The sequence of the submission that was there first, if it was the same.
-async fn existing(app: &App, id: JobId, event: JobEvent) -> Result<u64, Problem> {
+async fn existing(app: &App, id: JobId, event: JobEvent) -> Result<u64, ApiError> {
     let JobEvent::Submitted(submitted) = event else {
-        return Err(Problem::new(Kind::Internal, "a submission made another event"));
+        return Err(ApiError::new(Kind::Internal, "a submission made another event"));
     };
     let spec = submitted.spec;
     for _ in 0..LOOKS.0 {
@@ -350,11 +350,11 @@ async fn existing(app: &App, id: JobId, event: JobEvent) -> Result<u64, Problem>
                 Ok(entries.first().map_or(job.sequence, |first| first.sequence))
             }
             Err(Rejection::KeyConflict) if id.is_chosen() => Err(chosen::taken(id)),
-            Err(rejection) => Err(Problem::new(Kind::Conflict, format!("job {id}: {rejection}"))),
-            Ok(_) => Err(Problem::new(Kind::Internal, format!("job {id} was submitted twice"))),
+            Err(rejection) => Err(ApiError::new(Kind::Conflict, format!("job {id}: {rejection}"))),
+            Ok(_) => Err(ApiError::new(Kind::Internal, format!("job {id} was submitted twice"))),
         };
     }
-    Err(Problem::new(
+    Err(ApiError::new(
         Kind::Conflict,
         format!("the events of job {id} do not begin with its submission"),
     ))

@@ -4,7 +4,7 @@ use std::fmt;
 
 use bus::{ids::Attempt, output::frame::Stream};
 
-use crate::error::Problem;
+use crate::error::ApiError;
 
 /// How many frames' bytes of which attempt were read, and what of them is still held back: the beginnings of characters.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,7 +25,7 @@ impl Cursor {
     }
 
     /// Reads what [`fmt::Display`] writes.
-    pub(crate) fn read(text: &str) -> Result<Self, Problem> {
+    pub(crate) fn read(text: &str) -> Result<Self, ApiError> {
         let parse = || {
             let mut parts = text.split(':');
             let attempt = Attempt(parts.next()?.parse().ok()?);
@@ -43,7 +43,7 @@ impl Cursor {
             })
         };
         parse()
-            .ok_or_else(|| Problem::malformed("the header `Last-Event-ID` is no id of a log's event; leave it out to read from the start"))
+            .ok_or_else(|| ApiError::malformed("the header `Last-Event-ID` is no id of a log's event; leave it out to read from the start"))
     }
 }
 

@@ -21,11 +21,13 @@ pub(crate) use self::tail::Tails;
 use self::{cursor::Cursor, source::Source};
 use crate::{
     app::Shared,
-    error::Problem,
-    extract::{Path, Query, flag, header, job_id, parameter},
-    produce::produce,
-    sse::respond,
-    watch::Watch,
+    error::ApiError,
+    http::{
+        extract::{Path, Query, flag, header, job_id, parameter},
+        sse::respond,
+        stream_task::produce,
+    },
+    jobs::watch::Watch,
 };
 
 /// What of a log is asked for.
@@ -41,7 +43,12 @@ struct Asked {
 }
 
 /// `GET /v1/jobs/{id}/logs?attempt=N&from=N&follow=true&stream=stdout|stderr`
-pub(crate) async fn logs(State(app): State<Shared>, Path(id): Path<String>, query: Query, headers: HeaderMap) -> Result<Response, Problem> {
+pub(crate) async fn logs(
+    State(app): State<Shared>,
+    Path(id): Path<String>,
+    query: Query,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
     let id = job_id(&id)?;
     let asked = read(query)?;
     let events = headers
@@ -73,16 +80,16 @@ pub(crate) async fn logs(State(app): State<Shared>, Path(id): Path<String>, quer
     })
 }
 
-fn read(query: Query) -> Result<Asked, Problem> {
+fn read(query: Query) -> Result<Asked, ApiError> {
     let mut asked = Asked::default();
     query.each(|name, value| {
         match name {
             "attempt" => match parameter(name, &value)? {
-                0 => return Err(Problem::malformed("attempts are numbered from 1")),
+                0 => return Err(ApiError::malformed("attempts are numbered from 1")),
                 number => asked.attempt = Some(Attempt(number)),
             },
             "from" => match parameter(name, &value)? {
-                0 => return Err(Problem::malformed("attempts are numbered from 1")),
+                0 => return Err(ApiError::malformed("attempts are numbered from 1")),
                 number => asked.from = Some(Attempt(number)),
             },
             "follow" => asked.follow = flag(name, &value)?,
@@ -90,7 +97,7 @@ fn read(query: Query) -> Result<Asked, Problem> {
                 asked.only = Some(match value.as_str() {
                     "stdout" => Stream::Stdout,
                     "stderr" => Stream::Stderr,
-                    _ => return Err(Problem::malformed("the parameter `stream` is `stdout` or `stderr`")),
+                    _ => return Err(ApiError::malformed("the parameter `stream` is `stdout` or `stderr`")),
                 });
             }
             _ => return Ok(false),
@@ -101,7 +108,7 @@ fn read(query: Query) -> Result<Asked, Problem> {
 }
 
 /// An attempt that was not made, and that nobody waits for, has no log.
-fn check(watch: &Watch, asked: &Asked) -> Result<(), Problem> {
+fn check(watch: &Watch, asked: &Asked) -> Result<(), ApiError> {
     let job = watch.job();
     let Some(number) = asked.attempt else { return Ok(()) };
     let made = job.attempts.iter().any(|attempt| attempt.number == number);
@@ -109,7 +116,7 @@ fn check(watch: &Watch, asked: &Asked) -> Result<(), Problem> {
         return Ok(());
     }
     let last = job.attempts.len();
-    Err(Problem::not_found(format!(
+    Err(ApiError::not_found(format!(
         "job {} has no attempt {number}; so far there were {last}",
         job.id
     )))

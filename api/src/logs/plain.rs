@@ -42,7 +42,7 @@ fn bytes(item: Item, only: Option<Which>) -> Option<io::Result<Bytes>> {
             }
             Err(error) => Some(Err(io::Error::other(error))),
         },
-        Item::Failed(problem) => Some(Err(io::Error::other(problem.detail))),
+        Item::Failed(problem) => Some(Err(io::Error::other(problem.0.detail))),
         Item::Attempt(..) | Item::Gap(_) | Item::Waiting(_) | Item::End(_) => None,
     }
 }

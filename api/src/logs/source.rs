@@ -14,11 +14,17 @@ use bus::{
 };
 use bytes::Bytes;
 use futures::TryStreamExt as _;
+use model::JobView;
 use tokio::sync::mpsc;
 use tracing::debug;
 
 use super::{cursor::Cursor, frames::Joiner, tail::Missed};
-use crate::{app::Shared, artifacts, content::read_problem, error::Problem, view::JobView, watch::Watch};
+use crate::{
+    app::Shared,
+    error::ApiError,
+    files::{artifacts, content::read_problem},
+    jobs::watch::Watch,
+};
 
 /// The frame bytes before a message in its attempt's log.
 const OFFSET: &str = "Rgrid-Offset";
@@ -47,7 +53,7 @@ pub(super) enum Item {
     /// That was all.
     End(Box<JobView>),
     /// It cannot be read further.
-    Failed(Problem),
+    Failed(ApiError),
 }
 
 /// Why reading ends early.
@@ -55,11 +61,11 @@ enum Stopped {
     /// Nobody reads any more.
     Unread,
     /// It cannot go on.
-    Failed(Problem),
+    Failed(ApiError),
 }
 
-impl From<Problem> for Stopped {
-    fn from(problem: Problem) -> Self {
+impl From<ApiError> for Stopped {
+    fn from(problem: ApiError) -> Self {
         Self::Failed(problem)
     }
 }
@@ -178,7 +184,7 @@ impl Source {
     async fn live(&mut self, number: Attempt, reading: &mut Reading<'_>) -> Result<(), Stopped> {
         let subject = self.subject(number);
         let mut resets = self.app.waiters.resets();
-        let unreadable = |error: async_nats::SubscribeError| Problem::unavailable("the log cannot be followed", &error);
+        let unreadable = |error: async_nats::SubscribeError| ApiError::unavailable("the log cannot be followed", &error);
         let mut tail = self.app.tails.follow(&self.app, subject.clone()).await.map_err(unreadable)?;
         let mut settled = pin!(tokio::time::sleep(SETTLED));
         let (mut is_settled, mut after) = (self.app.replicas < 2, self.window_at_last(&subject, 0, reading).await?);
@@ -243,7 +249,7 @@ impl Source {
         let mut after = after;
         loop {
             let piece = replay::piece(&self.app.bus.client, LOGS, subject, after, WINDOW).await;
-            let piece = piece.map_err(|error| Problem::unavailable("the stream of logs cannot be read", &error))?;
+            let piece = piece.map_err(|error| ApiError::unavailable("the stream of logs cannot be read", &error))?;
             for message in &piece.messages {
                 let (at, is_last) = (place(message.header(OFFSET)), message.header(MARK) == Some("end"));
                 reading.message(at, is_last, &message.payload).await?;
@@ -280,7 +286,7 @@ impl Source {
             }
             if !joiner.is_empty() {
                 let detail = format!("segment {} of the log does not end with a frame", segment.sha256);
-                return Err(Problem::new(crate::error::Kind::Internal, detail).into());
+                return Err(ApiError::new(model::Kind::Internal, detail).into());
             }
         }
         Ok(())

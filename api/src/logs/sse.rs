@@ -4,14 +4,11 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bus::output::frame::{Frame, HEADER_LEN, Stream as Which};
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
+use model::{Kind, LogAttempt, LogGap};
 use serde::Serialize;
 
 use super::{cursor::Cursor, source::Item};
-use crate::{
-    error::{Kind, Problem},
-    sse::Events,
-    view::{LogAttempt, LogGap},
-};
+use crate::{error::ApiError, http::sse::Events};
 
 /// Writes a log down, with the cursor behind each event for its `id:`.
 struct Writer {
@@ -78,7 +75,7 @@ impl Writer {
 
     fn frames(&mut self, bytes: Bytes, events: &mut Events) {
         let Ok(frames) = Frame::read_all(bytes) else {
-            events.push("error", None, &Problem::new(Kind::Internal, "the log is not made of frames"));
+            events.push("error", None, &ApiError::new(Kind::Internal, "the log is not made of frames"));
             return;
         };
         for frame in frames {
@@ -127,7 +124,7 @@ impl Writer {
     }
 }
 
-/// A [`crate::view::LogPiece`] that borrows its text.
+/// A [`model::LogPiece`] that borrows its text.
 #[derive(Serialize)]
 struct Piece<'a> {
     stream: Which,

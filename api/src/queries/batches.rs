@@ -9,14 +9,12 @@ use bus::{
     spec::JobSpec,
 };
 use chrono::{DateTime, Utc};
+use model::{BatchState, BatchView, MemberView};
 use sqlx::{FromRow, QueryBuilder, types::Json};
 use uuid::Uuid;
 
 use super::{Tables, away, jobs::JobRow, small, unsigned};
-use crate::{
-    error::Problem,
-    view::{BatchState, BatchView, MemberView},
-};
+use crate::error::ApiError;
 
 /// Which batches are asked for.
 #[derive(Debug)]
@@ -97,7 +95,7 @@ struct MemberRow {
 
 impl Tables {
     /// Batches, newest first, and the cursor of those that follow.
-    pub(crate) async fn batches(&self, filter: &BatchFilter) -> Result<(Vec<BatchView>, Option<String>), Problem> {
+    pub(crate) async fn batches(&self, filter: &BatchFilter) -> Result<(Vec<BatchView>, Option<String>), ApiError> {
         let mut query = QueryBuilder::new(BATCHES);
         query.push_bind(filter.namespace.to_string());
         if let Some(id) = filter.id {
@@ -114,7 +112,7 @@ impl Tables {
     }
 
     /// Members of a batch, in their order, and where those begin that follow.
-    pub(crate) async fn members(&self, filter: &MemberFilter) -> Result<(Vec<MemberView>, Option<u32>), Problem> {
+    pub(crate) async fn members(&self, filter: &MemberFilter) -> Result<(Vec<MemberView>, Option<u32>), ApiError> {
         let mut query = QueryBuilder::new(MEMBERS);
         query.push_bind(filter.batch.uuid());
         if !filter.states.is_empty() {
@@ -133,7 +131,7 @@ impl Tables {
     }
 
     /// How many members a batch has; with `failed_only`, that did not end well.
-    pub(crate) async fn count_members(&self, batch: BatchId, failed_only: bool) -> Result<u32, Problem> {
+    pub(crate) async fn count_members(&self, batch: BatchId, failed_only: bool) -> Result<u32, ApiError> {
         let mut query = QueryBuilder::new("SELECT count(*) FROM jobs WHERE batch_id = ");
         query.push_bind(batch.uuid());
         if failed_only {
@@ -151,7 +149,7 @@ impl Tables {
         failed_only: bool,
         after: Option<i32>,
         (most, bytes): (usize, u64),
-    ) -> Result<Vec<MemberSpec>, Problem> {
+    ) -> Result<Vec<MemberSpec>, ApiError> {
         let mut query = QueryBuilder::new(
             "SELECT id, spec, batch_index, bytes FROM (
                 SELECT id, spec, batch_index, bytes, sum(bytes) OVER (ORDER BY batch_index) AS so_far FROM (

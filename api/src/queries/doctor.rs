@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::{Tables, away, unsigned};
-use crate::error::Problem;
+use crate::error::ApiError;
 
 /// Jobs that have not ended.
 #[derive(Debug, Clone, Copy, Default)]
@@ -36,7 +36,7 @@ pub(crate) struct Dead {
 
 impl Tables {
     /// How many jobs live.
-    pub(crate) async fn live_jobs(&self) -> Result<Counts, Problem> {
+    pub(crate) async fn live_jobs(&self) -> Result<Counts, ApiError> {
         const SQL: &str = "SELECT count(*) FILTER (WHERE state IN ('claimed', 'running')), \
              count(*) FILTER (WHERE state NOT IN ('claimed', 'running')) FROM jobs WHERE ended_at IS NULL";
         let (running, waiting): (i64, i64) = sqlx::query_as(SQL).fetch_one(self.pool()?).await.map_err(away)?;
@@ -47,7 +47,7 @@ impl Tables {
     }
 
     /// Each queue with jobs that wait for a worker: how many, and since when the oldest was submitted.
-    pub(crate) async fn queued(&self) -> Result<Vec<(String, u64, DateTime<Utc>)>, Problem> {
+    pub(crate) async fn queued(&self) -> Result<Vec<(String, u64, DateTime<Utc>)>, ApiError> {
         const SQL: &str = "SELECT queue, count(*), min(submitted_at) FROM jobs WHERE ended_at IS NULL AND state = 'queued' \
              GROUP BY queue ORDER BY queue LIMIT 100";
         let rows: Vec<(String, i64, DateTime<Utc>)> = sqlx::query_as(SQL).fetch_all(self.pool()?).await.map_err(away)?;
@@ -58,7 +58,7 @@ impl Tables {
     }
 
     /// What of the log could not be read.
-    pub(crate) async fn skipped(&self) -> Result<SetAside, Problem> {
+    pub(crate) async fn skipped(&self) -> Result<SetAside, ApiError> {
         let pool = self.pool()?;
         let last = sqlx::query_as("SELECT sequence, subject, reason FROM projection_skipped ORDER BY sequence DESC LIMIT 1")
             .fetch_optional(pool)
@@ -75,7 +75,7 @@ impl Tables {
     }
 
     /// The dead, and what they died of.
-    pub(crate) async fn dead(&self) -> Result<Dead, Problem> {
+    pub(crate) async fn dead(&self) -> Result<Dead, ApiError> {
         const CAUSES: &str = "SELECT (outcome->'cause')::text, count(*), max(ended_at) FROM jobs WHERE failure = 'dead' \
              GROUP BY 1 ORDER BY 2 DESC";
         let rows: Vec<(Option<String>, i64, Option<DateTime<Utc>>)> = sqlx::query_as(CAUSES).fetch_all(self.pool()?).await.map_err(away)?;
@@ -88,7 +88,7 @@ impl Tables {
     }
 
     /// Jobs that live and have lost two attempts or more, with their names and how many.
-    pub(crate) async fn losing(&self) -> Result<Vec<(JobId, String, u64)>, Problem> {
+    pub(crate) async fn losing(&self) -> Result<Vec<(JobId, String, u64)>, ApiError> {
         const SQL: &str = "SELECT j.id, j.name, count(*) FROM jobs j JOIN attempts a ON a.job_id = j.id \
              WHERE j.ended_at IS NULL AND j.attempt >= 2 AND a.outcome->>'kind' = 'lost' \
              AND coalesce(a.outcome->'cause'->>'orderly', 'false') <> 'true' \

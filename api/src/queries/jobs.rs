@@ -8,14 +8,12 @@ use bus::{
     spec::JobSpec,
 };
 use chrono::{DateTime, Utc};
+use model::{AttemptOutcome, JobView};
 use sqlx::{FromRow, Postgres, QueryBuilder, types::Json};
 use uuid::Uuid;
 
 use super::{Tables, away, unsigned};
-use crate::{
-    error::Problem,
-    view::{self, AttemptOutcome, JobView},
-};
+use crate::error::ApiError;
 
 /// Which jobs are asked for.
 #[derive(Debug)]
@@ -75,7 +73,7 @@ pub(super) const JOB_COLUMNS: &str = "SELECT id, submitted_sequence, sequence, n
 
 impl Tables {
     /// Jobs, newest first.
-    pub(crate) async fn jobs(&self, filter: &Filter) -> Result<Page, Problem> {
+    pub(crate) async fn jobs(&self, filter: &Filter) -> Result<Page, ApiError> {
         let mut query = select(filter);
         let rows: Vec<JobRow> = query.build_query_as().fetch_all(self.pool()?).await.map_err(away)?;
         let full = usize::try_from(filter.limit).is_ok_and(|limit| rows.len() > limit);
@@ -89,7 +87,7 @@ impl Tables {
     }
 
     /// Jobs that have not ended, newest first, and where those begin that follow.
-    pub(crate) async fn living(&self, filter: &Filter) -> Result<(Vec<JobId>, Option<i64>), Problem> {
+    pub(crate) async fn living(&self, filter: &Filter) -> Result<(Vec<JobId>, Option<i64>), ApiError> {
         let mut query = QueryBuilder::new("SELECT id, submitted_sequence FROM jobs WHERE ended_at IS NULL AND namespace = ");
         narrow_living(&mut query, filter);
         query.push(" ORDER BY submitted_sequence DESC LIMIT ").push_bind(filter.limit);
@@ -100,7 +98,7 @@ impl Tables {
     }
 
     /// How many jobs have not ended.
-    pub(crate) async fn count_living(&self, filter: &Filter) -> Result<u64, Problem> {
+    pub(crate) async fn count_living(&self, filter: &Filter) -> Result<u64, ApiError> {
         let mut query = QueryBuilder::new("SELECT count(*) FROM jobs WHERE ended_at IS NULL AND namespace = ");
         narrow_living(&mut query, filter);
         let count: i64 = query.build_query_scalar().fetch_one(self.pool()?).await.map_err(away)?;
@@ -108,7 +106,7 @@ impl Tables {
     }
 
     /// Jobs that can be revived, newest first, and where those begin that follow.
-    pub(crate) async fn revivable(&self, which: &Revivable) -> Result<(Vec<JobId>, Option<i64>), Problem> {
+    pub(crate) async fn revivable(&self, which: &Revivable) -> Result<(Vec<JobId>, Option<i64>), ApiError> {
         let mut query = QueryBuilder::new("SELECT id, submitted_sequence FROM jobs WHERE namespace = ");
         narrow(&mut query, which);
         query.push(" ORDER BY submitted_sequence DESC LIMIT ").push_bind(which.limit);
@@ -119,7 +117,7 @@ impl Tables {
     }
 
     /// The newest jobs that are made of the same and have succeeded.
-    pub(crate) async fn made_of(&self, key: &Digest, limit: i64) -> Result<Vec<JobId>, Problem> {
+    pub(crate) async fn made_of(&self, key: &Digest, limit: i64) -> Result<Vec<JobId>, ApiError> {
         let rows: Vec<Uuid> = sqlx::query_scalar(
             "SELECT id FROM jobs WHERE reuse_key = $1 AND ended_at IS NOT NULL AND failure IS NULL ORDER BY submitted_sequence DESC LIMIT $2",
         )
@@ -132,7 +130,7 @@ impl Tables {
     }
 
     /// How many jobs can be revived.
-    pub(crate) async fn count_revivable(&self, which: &Revivable) -> Result<u64, Problem> {
+    pub(crate) async fn count_revivable(&self, which: &Revivable) -> Result<u64, ApiError> {
         let mut query = QueryBuilder::new("SELECT count(*) FROM jobs WHERE namespace = ");
         narrow(&mut query, which);
         let count: i64 = query.build_query_scalar().fetch_one(self.pool()?).await.map_err(away)?;
@@ -269,7 +267,7 @@ impl JobRow {
             worker: self.worker.and_then(|worker| worker.parse().ok()),
             attempts: Vec::new(),
             exit_code: self.exit_code,
-            message: self.outcome.and_then(|Json(outcome)| view::message_of(&outcome, reason)),
+            message: self.outcome.and_then(|Json(outcome)| model::message_of(&outcome, reason)),
             batch: spec.batch,
             sequence: unsigned(self.sequence),
         })

@@ -1,14 +1,9 @@
 //! `GET /v1/runtimes`: what the deployment says of runtimes, and what its workers have of them.
 
 use axum::{Json, extract::State};
+use model::{Runtimes, RuntimesOfWorkers};
 
-use crate::{
-    app::Shared,
-    error::Problem,
-    extract::Query,
-    jobs::caught_up,
-    view::{Runtimes, RuntimesOfWorkers},
-};
+use crate::{app::Shared, error::ApiError, http::extract::Query, jobs::caught_up};
 
 mod file;
 mod publish;
@@ -17,7 +12,7 @@ pub use self::file::{TEMPLATE, Wrong, read};
 pub(crate) use self::publish::{follow, load};
 
 /// `GET /v1/runtimes`: without the tables.
-pub(crate) async fn deployed(State(app): State<Shared>, query: Query) -> Result<Json<Runtimes>, Problem> {
+pub(crate) async fn deployed(State(app): State<Shared>, query: Query) -> Result<Json<Runtimes>, ApiError> {
     query.none()?;
     let set = app.deployed.borrow().as_ref().clone();
     Ok(Json(Runtimes {
@@ -27,7 +22,7 @@ pub(crate) async fn deployed(State(app): State<Shared>, query: Query) -> Result<
 }
 
 /// `GET /v1/runtimes/workers?min_sequence=`
-pub(crate) async fn of_workers(State(app): State<Shared>, query: Query) -> Result<Json<RuntimesOfWorkers>, Problem> {
+pub(crate) async fn of_workers(State(app): State<Shared>, query: Query) -> Result<Json<RuntimesOfWorkers>, ApiError> {
     caught_up(&app, query.min_sequence_only()?).await?;
     let workers = app.tables.equipment().await?;
     Ok(Json(RuntimesOfWorkers { workers }))

@@ -4,14 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{Json, extract::State};
 use chrono::Utc;
+use model::{GcReport, Kind, StorageView};
 use serde::Deserialize;
 
 use super::{Error, Storing, pass::Grounds, reading::extent};
 use crate::{
     app::{App, Shared},
-    error::{Kind, Problem, chain},
-    extract::{Query, Whole, flag, json},
-    view::{GcReport, StorageView},
+    error::{ApiError, chain},
+    http::extract::{Query, Whole, flag, json},
 };
 
 /// What is asked of a pass.
@@ -32,7 +32,7 @@ struct Asked {
 
 /// `GET /v1/storage`: what was found when the store was looked at last. With `now=true`, or where nobody has looked, everything is looked
 /// at, which may take a while, and goes on if nobody waits for it any more: the next who asks has the answer.
-pub(crate) async fn storage(State(app): State<Shared>, query: Query) -> Result<Json<StorageView>, Problem> {
+pub(crate) async fn storage(State(app): State<Shared>, query: Query) -> Result<Json<StorageView>, ApiError> {
     let mut now = false;
     query.each(|name, value| {
         if name == "now" {
@@ -44,7 +44,7 @@ pub(crate) async fn storage(State(app): State<Shared>, query: Query) -> Result<J
     let looking = app.tasks.spawn(async move { Box::pin(view(&own, now)).await });
     let view = looking
         .await
-        .map_err(|error| Problem::new(Kind::Internal, format!("the look did not end: {error}")))?;
+        .map_err(|error| ApiError::new(Kind::Internal, format!("the look did not end: {error}")))?;
     Ok(Json(view?))
 }
 
@@ -68,7 +68,7 @@ async fn view(app: &App, now: bool) -> Result<StorageView, Error> {
 
 /// `POST /v1/storage/gc`, with `{"dry_run":…,"grace_ms":…,"keep_inputs_ms":…,"keep_packages_ms":…,"despite_lost":…}` or nothing: answered when the
 /// pass is over. It goes on if nobody waits for it any more.
-pub(crate) async fn gc(State(app): State<Shared>, query: Query, Whole(body): Whole) -> Result<Json<GcReport>, Problem> {
+pub(crate) async fn gc(State(app): State<Shared>, query: Query, Whole(body): Whole) -> Result<Json<GcReport>, ApiError> {
     query.none()?;
     let asked: Asked = if body.is_empty() {
         Asked::default()
@@ -97,7 +97,7 @@ pub(crate) async fn gc(State(app): State<Shared>, query: Query, Whole(body): Who
     });
     let report = pass
         .await
-        .map_err(|error| Problem::new(Kind::Internal, format!("the pass did not end: {error}")))?;
+        .map_err(|error| ApiError::new(Kind::Internal, format!("the pass did not end: {error}")))?;
     Ok(Json(report?))
 }
 
@@ -114,7 +114,7 @@ pub(super) fn grounds(app: &App, storing: Storing) -> Grounds<'_> {
     }
 }
 
-impl From<Error> for Problem {
+impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
         match &error {
             Error::Busy(_) => Self::new(Kind::Conflict, error.to_string()),

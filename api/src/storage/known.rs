@@ -1,6 +1,7 @@
 //! What was found when the store was looked at last: it answers `rgrid storage` at once, however much there is.
 
 use chrono::{DateTime, Utc};
+use model::{GcReport, HeldBy, Kept, StorageView};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -8,7 +9,6 @@ use super::{
     pass::{Grounds, millis},
     survey::Survey,
 };
-use crate::view::{GcReport, HeldBy, Kept, StorageView};
 
 /// What is noted of a look.
 #[derive(Debug, Serialize, Deserialize)]

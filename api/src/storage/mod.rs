@@ -15,15 +15,15 @@ mod task;
 mod top;
 mod used;
 
+use std::time::Duration;
+
+use bus::log::whole::Gap;
+
 pub use self::keeping::Keeping;
 pub(crate) use self::{
     http::{gc, storage},
     task::keep_clean,
 };
-
-use std::time::Duration;
-
-use bus::log::whole::Gap;
 
 /// How the store is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

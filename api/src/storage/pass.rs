@@ -8,6 +8,7 @@ use std::{
 use bus::ids::Digest;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use model::{GcReport, Going, HeldBy};
 use store::{
     Files, Removed,
     marks::{LIFE, Lease, MARGIN, Marks, REMOVING, due},
@@ -20,12 +21,7 @@ use super::{
     reading::Source,
     survey::{Survey, Unused, survey},
 };
-use crate::{
-    auth::Key,
-    error::chain,
-    queries::Tables,
-    view::{GcReport, Going, HeldBy},
-};
+use crate::{auth::Key, error::chain, queries::Tables};
 
 /// Contents that are taken out of use together, and removed at once.
 const TOGETHER: usize = 64;

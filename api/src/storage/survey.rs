@@ -12,6 +12,7 @@ use bus::{
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use model::{Amount, BatchUse, JobUse, Uses};
 use store::{Entry, Files, PackagesEntry, marks::Shard};
 
 use super::{
@@ -23,7 +24,6 @@ use super::{
     top::top,
     used::{Ordered, Used, kind},
 };
-use crate::view::{Amount, BatchUse, JobUse, Uses};
 
 /// Lists that are read at once.
 const LISTS: usize = 16;

@@ -3,10 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use chrono::Utc;
+use model::GcReport;
 use tracing::{debug, warn};
 
 use super::{Error, http::grounds};
-use crate::{app::App, error::chain, view::GcReport};
+use crate::{app::App, error::chain};
 
 /// How often it is looked whether a pass is to be made, at most.
 const LOOK: Duration = Duration::from_secs(600);

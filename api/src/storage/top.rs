@@ -3,12 +3,12 @@
 use std::{cmp::Reverse, collections::HashMap};
 
 use bus::ids::BatchId;
+use model::{BatchUse, JobUse};
 
 use super::{
     fold::{Fold, Left},
     keeping::Moment,
 };
-use crate::view::{BatchUse, JobUse};
 
 /// How many are shown.
 const MOST: usize = 10;

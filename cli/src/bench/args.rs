@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 
-use crate::{client::Connect, values::ByteSize};
+use crate::{connect::Connect, values::ByteSize};
 
 const EXAMPLES: &str = "\
 Examples:

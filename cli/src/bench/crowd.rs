@@ -6,12 +6,13 @@ use std::{
 };
 
 use anyhow::{bail, ensure};
-use api::view::{Projection, SubmittedMany, SubmittedOne};
 use bus::{
     ids::JobId,
     job::Outcome,
     spec::{ExecutorKind, Resources, submission::Submission},
 };
+use client::{Client, Events};
+use model::{Projection, SubmittedMany, SubmittedOne};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -19,7 +20,6 @@ use super::{
     grid::{Grid, job},
     report::seconds,
 };
-use crate::client::{Client, Events};
 
 /// How long nothing may end before something must be wrong.
 const PATIENCE: Duration = Duration::from_secs(60);

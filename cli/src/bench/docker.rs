@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
-use api::view::{JobView, Submitted};
 use bus::{
     job::State,
     spec::{ExecutorKind, submission::Submission},
 };
+use client::Client;
+use model::{JobView, Submitted};
 use serde::Serialize;
 
 use super::{
@@ -15,7 +16,6 @@ use super::{
     grid::{Grid, job},
     report::seconds,
 };
-use crate::client::Client;
 
 /// The image that `make` builds from the machine's own files.
 const LOCAL_IMAGE: &str = "rgrid/python:3";

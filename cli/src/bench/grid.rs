@@ -4,13 +4,11 @@ use std::collections::BTreeMap;
 
 use anyhow::Context as _;
 use bus::spec::{ExecutorKind, Resources, submission::Submission};
+use client::Client;
 use tempfile::TempDir;
 
 use super::args::BenchArgs;
-use crate::{
-    client::Client,
-    up::{Embedded, GridFile, default_data_dir},
-};
+use crate::up::{Embedded, GridFile, default_data_dir};
 
 /// The grid that is measured.
 pub(super) struct Grid {

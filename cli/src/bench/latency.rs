@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
-use api::view::{JobView, Submitted};
 use bus::{job::State, spec::ExecutorKind};
 use chrono::Utc;
+use model::{JobView, Submitted};
 use serde::Serialize;
 
 use super::{

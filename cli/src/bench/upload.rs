@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use bus::ids::Digest;
+use client::{Client, Progress, hash, upload};
 use futures::StreamExt as _;
 use rand::{RngCore as _, SeedableRng as _, rngs::SmallRng};
 use reqwest::Method;
@@ -15,10 +16,6 @@ use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 
 use super::{grid::Grid, report::millis};
-use crate::{
-    client::{Client, hash, upload},
-    output::Bar,
-};
 
 /// The sizes, in bytes.
 const SIZES: [u64; 6] = [10_000, 100_000, 1_000_000, 10_000_000, 100_000_000, 1_000_000_000];
@@ -83,14 +80,14 @@ fn random_file(bytes: u64) -> std::io::Result<NamedTempFile> {
 /// As `rgrid run` sends an input.
 async fn put(client: &Client, file: &NamedTempFile) -> anyhow::Result<Duration> {
     let begun = Instant::now();
-    let hashed = hash(vec![file.path().to_owned()], &Bar::hidden()).await?;
+    let hashed = hash(vec![file.path().to_owned()], &Progress::hidden()).await?;
     upload(client, hashed).await?;
     Ok(begun.elapsed())
 }
 
 /// As an output is fetched, but that it is thrown away.
 async fn get(client: &Client, file: &NamedTempFile) -> anyhow::Result<Duration> {
-    let hashed = hash(vec![file.path().to_owned()], &Bar::hidden()).await?;
+    let hashed = hash(vec![file.path().to_owned()], &Progress::hidden()).await?;
     let wanted = hashed.first().context("no file")?.sha256;
     let begun = Instant::now();
     let response = client.send(client.request(Method::GET, &format!("/v1/files/{wanted}"))).await?;

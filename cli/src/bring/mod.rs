@@ -24,17 +24,17 @@ use std::{
     },
 };
 
-use api::view::ArtifactView;
 use bus::{
     ids::{Digest, JobId},
     spec::{RelPath, tree::Link},
 };
+use client::Client;
 use futures::{StreamExt as _, stream};
+use model::ArtifactView;
 use parking_lot::Mutex;
 
 pub(crate) use self::{
     decide::Manner,
-    mode::NewMode,
     replaced::DIR as OWN_DIR,
     report::{Report, Unsaved, names},
     sent::Sent,
@@ -46,7 +46,7 @@ use self::{
     record::{Record, Saved},
     save::Done,
 };
-use crate::{client::Client, output::Bar};
+use crate::output::progress;
 
 /// Files that are fetched at once.
 const AT_ONCE: usize = 16;
@@ -115,7 +115,7 @@ struct Bringer<'a> {
     whither: Whither<'a>,
     record: Record,
     journal: Journal,
-    bar: Bar,
+    bar: client::Progress,
     deleted: Vec<At<RelPath>>,
     /// The directories that files were found to belong in, and which are there.
     ways: Mutex<HashSet<PathBuf>>,
@@ -135,7 +135,7 @@ pub(crate) async fn bring(client: &Client, whither: Whither<'_>, back: Back) -> 
         whither,
         record: Record::of(whither.base),
         journal: Journal::of(whither.job),
-        bar: Bar::new("fetching", files.iter().map(|file| file.what.size).sum()),
+        bar: progress("fetching", files.iter().map(|file| file.what.size).sum()),
         deleted,
         ways: Mutex::default(),
         repositories: Mutex::default(),
@@ -179,7 +179,7 @@ impl Bringer<'_> {
             return (file, Err(anyhow::anyhow!("the grid does not answer any more")));
         }
         let done = Box::pin(self.file(file)).await;
-        if done.as_ref().is_err_and(crate::client::is_away) {
+        if done.as_ref().is_err_and(client::is_away) {
             self.is_away.store(true, Ordering::Relaxed);
         }
         (file, done)

@@ -1,18 +1,7 @@
 //! Which permission bits an output gets here.
 
-use api::view::ArtifactView;
-
-/// The permission bits of an output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum NewMode {
-    /// These.
-    Exactly(u32),
-    /// As a program makes a file here: the umask has its say.
-    AsMade {
-        /// Whether whoever may read it may execute it.
-        executable: bool,
-    },
-}
+use client::NewMode;
+use model::ArtifactView;
 
 /// The permission bits of an output, where a file of these stands (nothing: none does), and the job was given one of those. A mode that
 /// the job did not touch is not touched here.

@@ -8,6 +8,7 @@ use std::{
 };
 
 use bus::{ids::Digest, spec::RelPath};
+use client::{ensure_inside, target};
 
 use super::{
     At, Bringer, OWN_DIR, Report,
@@ -16,7 +17,6 @@ use super::{
     sent::Given,
     shown,
 };
-use crate::client::{ensure_inside, target};
 
 /// What became of a path that the job removed.
 enum Gone {

@@ -9,19 +9,19 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use api::view::ArtifactView;
 use bus::{ids::Digest, spec::tree::Link};
+use client::{Fetched, NewMode, check_link, ensure_inside, fetched, target};
+use model::ArtifactView;
 
 use super::{
     At, Bringer, OWN_DIR,
     decide::{Act, Manner, There, decide},
     journal::{Deed, absolute},
     look::{Thing, link, look, look_at},
-    mode::{NewMode, new_mode},
+    mode::new_mode,
     replaced,
     sent::Given,
 };
-use crate::client::{Fetched, check_link, ensure_inside, fetched, target};
 
 /// The longest name of a file, in bytes.
 const NAME_MAX: usize = 255;
@@ -132,7 +132,7 @@ impl Bringer<'_> {
         check_link(&at.what, named)?;
         self.check_unasked(path, link(says))?;
         let target = self.way_to(path, &at.there)?;
-        crate::client::check_climb(&at.what, self.whither.into, &target)?;
+        client::check_climb(&at.what, self.whither.into, &target)?;
         let content = link(says);
         let spot = self.spot_of_link(&target, &at.there, content).await?;
         match decide(spot.there, self.whither.manner) {

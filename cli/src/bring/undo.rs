@@ -3,19 +3,16 @@
 use std::{fs, os::unix::fs::symlink, path::Path};
 
 use anyhow::Context as _;
-use api::view::ArtifactView;
 use bus::ids::{Digest, JobId};
+use client::{Client, NewMode, ensure_inside, fetched, target};
+use model::ArtifactView;
 
 use super::{
-    NewMode,
     journal::{Deed, Journal},
     look::{Thing, link, look},
     replaced,
 };
-use crate::{
-    client::{Client, ensure_inside, fetched, target},
-    output::Bar,
-};
+use crate::output::progress;
 
 /// What is to be done for one deed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -179,7 +176,7 @@ async fn carry_out(client: &Client, job: JobId, deed: &Deed, step: &Step) -> any
                 mode: Some(*mode),
             };
             let dir = at.parent().unwrap_or(base);
-            let fetched = fetched(client, &file, dir, &Bar::new("fetching", *size)).await?;
+            let fetched = fetched(client, &file, dir, &progress("fetching", *size)).await?;
             fetched.set_mode(NewMode::Exactly(*mode))?;
             Ok(fetched.place(&at)?)
         }

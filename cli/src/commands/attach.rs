@@ -5,11 +5,12 @@ use std::{path::Path, process::ExitCode};
 use clap::Args;
 
 use crate::{
-    client::{Connect, members, the_batch},
     commands::run::{
         batch::{Homes, follow, report},
         interrupt::Interrupts,
     },
+    connect::Connect,
+    find::{members, the_batch},
 };
 
 const EXAMPLES: &str = "\

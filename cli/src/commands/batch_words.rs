@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use api::view::{BatchView, MemberView};
 use bus::job::State;
+use model::{BatchView, MemberView};
 
 use crate::output::{Align, ago, clock, duration, harmless, one_line, table};
 

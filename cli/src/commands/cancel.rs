@@ -2,17 +2,19 @@
 
 use std::process::ExitCode;
 
-use api::view::{BatchView, JobView};
 use bus::{ids::BatchId, job::State};
 use clap::Args;
+use client::{Client, Error};
 use futures::{StreamExt as _, stream};
+use model::{BatchView, JobView};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::cancel_many::{self, Which};
 use crate::{
-    client::{Client, Connect, Error, batch_by_id, find_job, until_ended},
+    connect::Connect,
     failure::sentence,
+    find::{batch_by_id, find_job, until_ended},
     output::{print_json, print_line},
 };
 

@@ -6,17 +6,18 @@ use std::{
 };
 
 use anyhow::Context as _;
-use api::view::CancelledMany;
 use bus::job::State;
 use clap::Args;
+use client::{Client, Error};
 use dialoguer::Confirm;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use model::CancelledMany;
 use reqwest::Method;
 use serde_json::json;
 
 use crate::{
-    client::{Client, Error, now as log_end, until_ended},
     failure::usage,
+    find::{now as log_end, until_ended},
     output::{print_json, print_line},
     values::Pair,
 };

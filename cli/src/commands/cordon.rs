@@ -2,13 +2,14 @@
 
 use std::process::ExitCode;
 
-use api::view::Cordon;
 use clap::Args;
+use client::{Client, encode_path};
+use model::Cordon;
 use reqwest::Method;
 use serde_json::json;
 
 use crate::{
-    client::{Client, Connect, encode_path},
+    connect::Connect,
     failure::sentence,
     output::{print_json, print_line},
 };

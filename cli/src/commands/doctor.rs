@@ -3,13 +3,14 @@
 use std::{fmt::Write as _, path::Path, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
-use api::view::{Diagnosis, Finding, Severity, Summary};
 use chrono::{DateTime, Utc};
 use clap::Args;
+use client::Error;
+use model::{Diagnosis, Finding, Severity, Summary};
 use serde_json::json;
 
 use crate::{
-    client::{Connect, Error},
+    connect::Connect,
     output::{duration, one_line, print, print_json, size},
     up,
 };

@@ -3,15 +3,17 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::bail;
-use api::view::{Artifacts, BatchView};
 use bus::spec::RelPath;
 use clap::Args;
+use client::Client;
 use futures::{StreamExt as _, stream};
+use model::{Artifacts, BatchView};
 
 use crate::{
     bring::{Asked, Back, Manner, Report, Sent, Whither, bring},
-    client::{Client, Connect, batch_by_id, find_job, members},
     commands::run::batch::{Homes, fetch},
+    connect::Connect,
+    find::{batch_by_id, find_job, members},
     output::{Align, clock, one_line, print, print_json, print_line, size, table},
 };
 

@@ -3,14 +3,16 @@
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::bail;
-use api::view::{Cordon, JobList, JobView, WorkerView, Workers};
 use chrono::{DateTime, Utc};
 use clap::Args;
+use client::{Client, Error};
+use model::{Cordon, JobList, JobView, WorkerView, Workers};
 use serde_json::json;
 
 use super::cordon::say;
 use crate::{
-    client::{Client, Connect, Error, now as log_end},
+    connect::Connect,
+    find::now as log_end,
     output::{clock, duration, one_line, print_json, print_line},
     values::Span,
 };

@@ -2,12 +2,13 @@
 
 use std::process::ExitCode;
 
-use api::view::{History, HistoryEvent};
 use chrono::{DateTime, Utc};
 use clap::Args;
+use model::{History, HistoryEvent};
 
 use crate::{
-    client::{Connect, find_job},
+    connect::Connect,
+    find::find_job,
     output::{Align, clock, duration, print, print_json, table, words_of},
 };
 

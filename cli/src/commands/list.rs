@@ -2,14 +2,15 @@
 
 use std::process::ExitCode;
 
-use api::view::{BatchList, JobList, JobView};
 use bus::job::State;
 use chrono::{DateTime, Utc};
 use clap::Args;
+use model::{BatchList, JobList, JobView};
 
 use crate::{
-    client::{Connect, now as log_end},
     commands::batch_words,
+    connect::Connect,
+    find::now as log_end,
     output::{Align, ago, duration, one_line, print, print_json, print_line, table, words_of_wait},
     values::Pair,
 };

@@ -2,12 +2,12 @@
 
 use std::{fmt::Write as _, process::ExitCode, time::Duration};
 
-use api::view::{EventLogView, Growth, NewBound, Takes, WindowView};
 use chrono::{DateTime, Utc};
 use clap::Args;
+use model::{EventLogView, Growth, NewBound, Takes, WindowView};
 
 use crate::{
-    client::Connect,
+    connect::Connect,
     output::{ago, duration, print, print_json, size},
     values::ByteSize,
 };

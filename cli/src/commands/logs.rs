@@ -4,11 +4,13 @@ use std::process::ExitCode;
 
 use bus::{ids::Attempt, output::frame::Stream};
 use clap::{Args, ValueEnum};
+use client::{Follow, Item, Wanted};
 use serde_json::json;
 
 use crate::{
-    client::{Connect, Follow, Item, Wanted, batch_by_id, find_job},
     commands::run::{batch, say},
+    connect::Connect,
+    find::{batch_by_id, find_job},
     output::{Streams, print_json},
 };
 

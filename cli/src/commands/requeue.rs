@@ -7,16 +7,18 @@ use std::{
 };
 
 use anyhow::Context as _;
-use api::view::{JobView, RequeuedMany};
 use bus::job::State;
 use clap::Args;
+use client::{Client, Error};
 use dialoguer::Confirm;
+use model::{JobView, RequeuedMany};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    client::{Client, Connect, Error, find_job, now as log_end},
+    connect::Connect,
     failure::{sentence, usage},
+    find::{find_job, now as log_end},
     output::{print_json, print_line},
     values::Pair,
 };

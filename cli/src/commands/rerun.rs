@@ -3,10 +3,11 @@
 use std::{collections::BTreeMap, process::ExitCode};
 
 use anyhow::Context as _;
-use api::view::{ArtifactView, Artifacts, JobView, Submitted};
 use bus::ids::{Digest, JobId};
 use clap::Args;
+use client::{Client, bounded::unless_silent};
 use futures::TryStreamExt as _;
+use model::{ArtifactView, Artifacts, JobView, Submitted};
 use reqwest::Method;
 use serde::Serialize;
 use serde_json::json;
@@ -14,7 +15,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::run::{Brought, Shown, follow, interrupt::Interrupts, submit::unsure};
 use crate::{
-    client::{Client, Connect, bounded::unless_silent, find_job, until_ended},
+    connect::Connect,
+    find::{find_job, until_ended},
     output::{one_line, print, print_json, print_line},
 };
 

@@ -2,15 +2,16 @@
 
 use std::process::ExitCode;
 
-use api::view::BatchAnswer;
 use bus::ids::BatchId;
 use clap::Args;
+use model::BatchAnswer;
 use reqwest::Method;
 use serde_json::json;
 
 use super::run::submit::unsure;
 use crate::{
-    client::{Connect, now, the_batch},
+    connect::Connect,
+    find::{now, the_batch},
     output::{print_json, print_line},
 };
 

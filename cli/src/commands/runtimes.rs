@@ -6,14 +6,15 @@ use std::{
     process::ExitCode,
 };
 
-use api::view::{Images, Runtimes, RuntimesOfWorker, RuntimesOfWorkers};
 use bus::{grid::runtimes::RuntimesSet, ids::Token, worker::Equipment};
 use clap::Args;
+use model::{Images, Runtimes, RuntimesOfWorker, RuntimesOfWorkers};
 use serde_json::json;
 
 use crate::{
-    client::{Connect, now as log_end},
+    connect::Connect,
     failure::usage,
+    find::now as log_end,
     output::{Align, print, print_json, print_line, table},
     text,
 };

@@ -9,18 +9,19 @@ use std::{
 };
 
 use anyhow::Context as _;
-use api::view::{PublicKey, SecretView, Secrets, SetSecret};
 use bus::{
     grid::secrets::{self, Key},
     ids::{Namespace, Token},
 };
 use chrono::Utc;
 use clap::{Args, Subcommand};
+use client::Client;
 use dialoguer::Password;
+use model::{PublicKey, SecretView, Secrets, SetSecret};
 use reqwest::Method;
 
 use crate::{
-    client::{Client, Connect},
+    connect::Connect,
     failure::usage,
     output::{Align, ago, print, print_json, print_line, table},
     text,

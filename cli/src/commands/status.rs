@@ -2,16 +2,18 @@
 
 use std::{fmt::Write as _, process::ExitCode};
 
-use api::view::{
-    AttemptOutcome, AttemptView, BatchView, INTERRUPTED, JobView, LostAttempt, RETURNED, describe, describe_expiry, describe_loss,
-};
 use bus::job::Outcome;
 use chrono::Utc;
 use clap::Args;
+use client::Client;
+use model::{
+    AttemptOutcome, AttemptView, BatchView, INTERRUPTED, JobView, LostAttempt, RETURNED, describe, describe_expiry, describe_loss,
+};
 
 use crate::{
-    client::{Client, Connect, batch_by_id, find_job, members},
     commands::batch_words,
+    connect::Connect,
+    find::{batch_by_id, find_job, members},
     output::{clock, cpus, duration, harmless, one_line, print, print_json, size, typed, words_of_wait},
     up,
 };

@@ -2,13 +2,13 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use api::view::{Amount, GcReport, StorageView};
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
+use model::{Amount, GcReport, StorageView};
 use serde_json::json;
 
 use crate::{
-    client::Connect,
+    connect::Connect,
     output::{Align, ago, clock, duration, print, print_json, print_line, size, table},
     values::Patience,
 };

@@ -12,7 +12,8 @@ use crate::{
         names,
         undo::{Undone, undo as undo_one},
     },
-    client::{Connect, batch_by_id, find_job, members},
+    connect::Connect,
+    find::{batch_by_id, find_job, members},
     output::{print_json, print_line},
 };
 

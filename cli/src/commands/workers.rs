@@ -2,12 +2,13 @@
 
 use std::process::ExitCode;
 
-use api::view::{WorkerView, Workers};
 use chrono::{DateTime, Utc};
 use clap::Args;
+use model::{WorkerView, Workers};
 
 use crate::{
-    client::{Connect, now as log_end},
+    connect::Connect,
+    find::now as log_end,
     output::{Align, ago, cpus, duration, one_line, print, print_json, print_line, size, table},
 };
 

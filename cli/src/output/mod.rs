@@ -10,10 +10,12 @@ use std::io::{self, IsTerminal as _, Write as _};
 use serde::Serialize;
 
 pub(crate) use self::{
-    bar::Bar,
+    bar::{Terminal, progress},
     streams::Streams,
     table::{Align, table},
-    words::{ago, clock, counted, cpus, duration, harmless, harmless_json, one_line, shown_lines, size, typed, words_of, words_of_wait},
+    words::{
+        ago, clock, counted, cpus, duration, harmless, harmless_json, one_line, shown_lines, size, typed, uploaded, words_of, words_of_wait,
+    },
 };
 
 /// Says a line of ours on standard error. What others chose in it moves no cursor and begins no line.

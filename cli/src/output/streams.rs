@@ -2,12 +2,12 @@
 
 use std::io;
 
-use api::view::LogPiece;
 use bus::output::frame::Stream;
+use client::bytes_of;
+use model::LogPiece;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _, Stderr, Stdout};
 
 use super::written;
-use crate::client::bytes_of;
 
 /// Our standard output and standard error, written to without holding up anything else.
 pub(crate) struct Streams {

@@ -2,7 +2,6 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use api::view::{AttemptOutcome, HistoryEvent, INTERRUPTED, JobView, LostAttempt, RETURNED, describe, describe_expiry, describe_loss};
 use bus::{
     envelope::Event as _,
     ids::Attempt,
@@ -13,6 +12,26 @@ use bus::{
     },
 };
 use chrono::{DateTime, Local, SecondsFormat, Utc};
+use model::{AttemptOutcome, HistoryEvent, INTERRUPTED, JobView, LostAttempt, RETURNED, describe, describe_expiry, describe_loss};
+
+/// What an upload came to: how many files, how many of them the store had, how many bytes were sent and which way.
+pub(crate) fn uploaded(sent: &client::Sent) -> String {
+    let files = if sent.files == 1 {
+        "1 file".to_owned()
+    } else {
+        format!("{} files", sent.files)
+    };
+    let straight = match sent.straight {
+        0 => String::new(),
+        all if all == sent.bytes => " straight to the store".to_owned(),
+        some => format!(", {} of it straight to the store", size(some)),
+    };
+    let before = match sent.before {
+        0 => String::new(),
+        before => format!(", after {} that had arrived before", size(before)),
+    };
+    format!("{files}, {} already there; {} sent{straight}{before}", sent.there, size(sent.bytes))
+}
 
 /// Bytes: `512 B`, `1.5 MB`.
 pub(crate) fn size(bytes: u64) -> String {

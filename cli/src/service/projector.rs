@@ -10,8 +10,10 @@ use super::{
     settings::{self, Common, Storage, redacted},
     stop::serve,
 };
-use crate::failure::usage;
-use crate::output::{Align, print, print_json, print_line, table};
+use crate::{
+    failure::usage,
+    output::{Align, print, print_json, print_line, table},
+};
 
 /// Run the projector: it folds the log into the tables that are listed from
 ///

@@ -6,8 +6,7 @@ use bus::{
     spec::ExecutorKind,
 };
 use chrono::{DateTime, Utc};
-use serde::Deserialize as _;
-use serde::de::IntoDeserializer as _;
+use serde::{Deserialize as _, de::IntoDeserializer as _};
 use sqlx::FromRow;
 use uuid::Uuid;
 

@@ -29,6 +29,7 @@ use async_nats::jetstream::{
     message::PublishMessage,
     stream::{DirectGetErrorKind, LastRawMessageErrorKind, Stream},
 };
+use bus::{ids::Digest, log::MARKS, subjects};
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use parking_lot::Mutex;
@@ -38,8 +39,6 @@ pub use self::{
     shard::Shard,
 };
 use super::Error;
-use bus::log::MARKS;
-use bus::{ids::Digest, subjects};
 
 /// For how long what was read of the marks is as good as new.
 const FRESH: Duration = Duration::from_secs(1);

@@ -21,6 +21,7 @@ use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
 use async_nats::jetstream;
 use async_trait::async_trait;
+use bus::ids::{Digest, Token};
 use futures::{
     StreamExt as _, TryStreamExt as _,
     stream::{self, BoxStream},
@@ -33,7 +34,6 @@ use object_store::{
 pub use self::error::Error;
 use self::{bucket::Bucket, info::ObjectInfo, write::Upload};
 use super::verify::verified;
-use bus::ids::{Digest, Token};
 
 /// In the `extensions` of a put or a get: the content's SHA-256, by a caller who checks the content against it and
 /// completes no upload that differs. It spares a second hashing of the same bytes.

@@ -1,7 +1,11 @@
 //! The outputs of a job.
 
 use anyhow::Result;
-use bus::{ids::{Attempt, JobId}, job::{Command, Outcome, Usage}, output::manifest::{Manifest, OutputFile}};
+use bus::{
+    ids::{Attempt, JobId},
+    job::{Command, Outcome, Usage},
+    output::manifest::{Manifest, OutputFile},
+};
 use grid_tests::writer::Worker;
 use reqwest::{StatusCode, header};
 use serde_json::json;

@@ -3,11 +3,25 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use bus::{envelope::{Actor, Envelope}, ids::{Attempt, default_token}, job::{Command, LossCause}, log::{EVENTS, INBOX, REFUSED, append::Append, setup}, subjects, worker::{Beat, Lost, WorkerEvent}};
+use bus::{
+    envelope::{Actor, Envelope},
+    ids::{Attempt, default_token},
+    job::{Command, LossCause},
+    log::{EVENTS, INBOX, REFUSED, append::Append, setup},
+    subjects,
+    worker::{Beat, Lost, WorkerEvent},
+};
 use chrono::{TimeDelta, Utc};
-use grid_tests::{nats::NatsServer, postgres::Cluster, writer::{Worker, Writer}};
+use grid_tests::{
+    nats::NatsServer,
+    postgres::Cluster,
+    writer::{Worker, Writer},
+};
 use serde_json::{Value, json};
-use tokio_util::{sync::{CancellationToken, DropGuard}, task::TaskTracker};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
 
 use super::served::{LONG, Served};
 

@@ -3,13 +3,25 @@
 use anyhow::Result;
 use async_nats::jetstream::message::PublishMessage;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use bus::{envelope::Actor, output::{frame::{Frame, Stream}, manifest::{LogSegment, Manifest}}, ids::{Attempt, JobId}, job::{Command, LossCause}, subjects};
+use bus::{
+    envelope::Actor,
+    ids::{Attempt, JobId},
+    job::{Command, LossCause},
+    output::{
+        frame::{Frame, Stream},
+        manifest::{LogSegment, Manifest},
+    },
+    subjects,
+};
 use bytes::{Bytes, BytesMut};
 use grid_tests::writer::{Worker, namespace};
 use reqwest::{Method, StatusCode, header};
 use serde_json::json;
 
-use super::{artifacts::finish, served::{Events, Served, Sse, problem}};
+use super::{
+    artifacts::finish,
+    served::{Events, Served, Sse, problem},
+};
 
 /// An attempt that prints.
 struct Printer {

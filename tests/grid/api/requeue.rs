@@ -3,7 +3,12 @@
 use std::collections::BTreeSet;
 
 use anyhow::Result;
-use bus::{envelope::Actor, ids::{Attempt, JobId}, job::{Command, LossCause}, spec::policy::Clock};
+use bus::{
+    envelope::Actor,
+    ids::{Attempt, JobId},
+    job::{Command, LossCause},
+    spec::policy::Clock,
+};
 use grid_tests::writer::Worker;
 use reqwest::StatusCode;
 use serde_json::{Value, json};

@@ -3,14 +3,21 @@
 use std::{net::Ipv4Addr, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use store::Files;
 use bus::ids::JobId;
-use grid_tests::{nats::NatsServer, postgres::Postgres, writer::{Worker, Writer}};
+use grid_tests::{
+    nats::NatsServer,
+    postgres::Postgres,
+    writer::{Worker, Writer},
+};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
+use store::Files;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
-use tokio_util::{sync::{CancellationToken, DropGuard}, task::TaskTracker};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
 
 /// How long anything may take on a busy machine before it counts as not happening.
 pub(crate) const LONG: Duration = Duration::from_secs(30);

@@ -1,7 +1,10 @@
 //! An operator's word on workers.
 
 use anyhow::Result;
-use bus::{log::{EVENTS, follow::Follower}, subjects};
+use bus::{
+    log::{EVENTS, follow::Follower},
+    subjects,
+};
 use grid_tests::writer::Worker;
 use reqwest::StatusCode;
 use serde_json::{Value, json};

@@ -3,8 +3,18 @@
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
-use bus::{batch::{BatchEvent, BatchMember, BatchSubmitted}, envelope::{Actor, Envelope}, ids::{Digest, JobId}, job::Command, spec::{ExecutorKind, JobSpec}, log::append::Append};
-use grid_tests::{grid::{Grid, Part, SOON}, writer::{Writer, namespace}};
+use bus::{
+    batch::{BatchEvent, BatchMember, BatchSubmitted},
+    envelope::{Actor, Envelope},
+    ids::{Digest, JobId},
+    job::Command,
+    log::append::Append,
+    spec::{ExecutorKind, JobSpec},
+};
+use grid_tests::{
+    grid::{Grid, Part, SOON},
+    writer::{Writer, namespace},
+};
 use reqwest::Method;
 use serde_json::{Value, json};
 

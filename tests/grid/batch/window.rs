@@ -1,10 +1,27 @@
 //! `parallel`, `max_failures`, `fail_fast`.
 
-use std::{collections::BTreeSet, fs, process::{Child, Command, Stdio}, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
-use bus::{batch::BatchEvent, ids::{Attempt, JobId}, job::{Command as Wish, JobEvent}, log::{EVENTS, follow::Follower, read::{Fact, decode}}};
-use grid_tests::{grid::{Grid, Part, rgrid}, writer::{Worker, Writer}};
+use bus::{
+    batch::BatchEvent,
+    ids::{Attempt, JobId},
+    job::{Command as Wish, JobEvent},
+    log::{
+        EVENTS,
+        follow::Follower,
+        read::{Fact, decode},
+    },
+};
+use grid_tests::{
+    grid::{Grid, Part, rgrid},
+    writer::{Worker, Writer},
+};
 use serde_json::json;
 
 use super::{ended, id, of, post};

@@ -1,10 +1,23 @@
 //! What a script leaves behind comes back: all of it, what was asked for, or nothing; and never over somebody's files.
 
-use std::{fs, os::unix::fs::{PermissionsExt as _, symlink}, path::Path, time::Instant};
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt as _, symlink},
+    path::Path,
+    time::Instant,
+};
 
 use anyhow::{Result, ensure};
-use bus::{ids::{Attempt, Digest}, job::{Command, Outcome, Usage}, output::manifest::{Manifest, OutputFile}, spec::tree::Link};
-use grid_tests::{grid::{Grid, Part}, writer::{Worker, Writer}};
+use bus::{
+    ids::{Attempt, Digest},
+    job::{Command, Outcome, Usage},
+    output::manifest::{Manifest, OutputFile},
+    spec::tree::Link,
+};
+use grid_tests::{
+    grid::{Grid, Part},
+    writer::{Worker, Writer},
+};
 use reqwest::Method;
 
 use crate::cli::here::Here;

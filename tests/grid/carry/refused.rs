@@ -1,7 +1,13 @@
 //! A job is queued only after its inputs are stored, and what cannot be laid is refused.
 
 use anyhow::{Result, ensure};
-use bus::{ids::Digest, spec::{InputFile, tree::{Link, Tree}}};
+use bus::{
+    ids::Digest,
+    spec::{
+        InputFile,
+        tree::{Link, Tree},
+    },
+};
 use grid_tests::grid::{Grid, Part};
 use reqwest::Method;
 use serde_json::{Value, json};

@@ -3,11 +3,11 @@
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use anyhow::{Context as _, Result, ensure};
-use store::{Error, Files};
 use bus::ids::Digest;
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, future::try_join_all, stream};
 use object_store::{ObjectStoreExt as _, PutPayload};
+use store::{Error, Files};
 use tempfile::TempDir;
 
 use super::{MIB, content, objects};

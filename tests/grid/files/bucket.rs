@@ -3,13 +3,17 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use async_nats::jetstream::{self, object_store::{Config, ObjectInfo}, stream};
-use store::{Error, Files, nats::Nats};
+use async_nats::jetstream::{
+    self,
+    object_store::{Config, ObjectInfo},
+    stream,
+};
 use bus::ids::Digest;
 use bytes::Bytes;
 use futures::TryStreamExt as _;
 use grid_tests::nats::NatsServer;
 use object_store::{GetOptions, MultipartUpload as _, ObjectStore as _, ObjectStoreExt as _, integration, path::Path};
+use store::{Error, Files, nats::Nats};
 use tokio::{io::AsyncReadExt as _, time::timeout};
 
 use super::{MIB, behaviour::is_noticed, content, objects};

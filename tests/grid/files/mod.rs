@@ -4,11 +4,11 @@ pub(crate) mod behaviour;
 mod bucket;
 
 use anyhow::{Result, ensure};
-use store::{Error, Files};
 use bytes::Bytes;
 use futures::TryStreamExt as _;
 use grid_tests::{minio::Minio, nats::NatsServer};
 use object_store::ObjectMeta;
+use store::{Error, Files};
 use tempfile::TempDir;
 
 const MIB: usize = 1024 * 1024;

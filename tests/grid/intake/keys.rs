@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result};
 use async_nats::HeaderMap;
-use bus::{ids::{JobId, default_token}, log::EVENTS};
+use bus::{
+    ids::{JobId, default_token},
+    log::EVENTS,
+};
 use futures::{StreamExt as _, future::try_join_all};
 use reqwest::StatusCode;
 use serde_json::{Value, json};

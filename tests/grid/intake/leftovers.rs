@@ -3,9 +3,15 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Context as _, Result};
-use bus::{ids::{JobId, default_token}, log::{EVENTS, INBOX, setup::INTAKE}};
+use bus::{
+    ids::{JobId, default_token},
+    log::{EVENTS, INBOX, setup::INTAKE},
+};
 use futures::future::join_all;
-use grid_tests::{grid::{Grid, Part}, process::signal_to};
+use grid_tests::{
+    grid::{Grid, Part},
+    process::signal_to,
+};
 use reqwest::{Method, StatusCode};
 use rustix::process::Signal;
 use serde_json::json;

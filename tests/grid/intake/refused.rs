@@ -2,7 +2,10 @@
 
 use anyhow::{Context as _, Result};
 use async_nats::HeaderMap;
-use bus::{ids::{Digest, JobId, default_token}, log::{REFUSED, follow::Follower}};
+use bus::{
+    ids::{Digest, JobId, default_token},
+    log::{REFUSED, follow::Follower},
+};
 use futures::StreamExt as _;
 use serde_json::{Value, json};
 

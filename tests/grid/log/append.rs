@@ -1,9 +1,27 @@
-use std::{sync::atomic::Ordering, time::{Duration, Instant}};
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
 use async_nats::jetstream::message::PublishMessage;
-use bus::{envelope::{Actor, Envelope}, ids::{Attempt, JobId}, job::{Cancelled, Claimed, Command, JobEvent, Phase, Submitted}, log::{EVENTS, append::{Append, Error, Log}, read, replay, room::{Addition, Gauge}, writer::Outcome}, worker};
-use grid_tests::{nats::NatsServer, writer::{Worker, Writer, namespace, spec}};
+use bus::{
+    envelope::{Actor, Envelope},
+    ids::{Attempt, JobId},
+    job::{Cancelled, Claimed, Command, JobEvent, Phase, Submitted},
+    log::{
+        EVENTS,
+        append::{Append, Error, Log},
+        read, replay,
+        room::{Addition, Gauge},
+        writer::Outcome,
+    },
+    worker,
+};
+use grid_tests::{
+    nats::NatsServer,
+    writer::{Worker, Writer, namespace, spec},
+};
 use serde_json::{Value, json};
 use tokio_util::task::TaskTracker;
 

@@ -2,10 +2,20 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use async_nats::jetstream::stream;
-use bus::log::{EQUIPMENT, EVENTS, UNDELIVERABLE, connect::{self, Bus}, setup};
-use grid_tests::{nats::NatsServer, writer::{Worker, Writer}};
+use bus::log::{
+    EQUIPMENT, EVENTS, UNDELIVERABLE,
+    connect::{self, Bus},
+    setup,
+};
+use grid_tests::{
+    nats::NatsServer,
+    writer::{Worker, Writer},
+};
 use serde_json::{Value, json};
-use tokio::{io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader}, net::TcpListener};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
+    net::TcpListener,
+};
 use tokio_util::task::TaskTracker;
 
 use super::eventually;

@@ -1,7 +1,16 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use bus::{ids::default_token, spec::Class, log::{EVENTS, puller::{Patience, Pulled, Puller}, setup, work::Work}};
+use bus::{
+    ids::default_token,
+    log::{
+        EVENTS,
+        puller::{Patience, Pulled, Puller},
+        setup,
+        work::Work,
+    },
+    spec::Class,
+};
 use grid_tests::{nats::NatsServer, writer::Writer};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;

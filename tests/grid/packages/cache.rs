@@ -3,8 +3,8 @@
 use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
-use store::PackagesEntry;
 use grid_tests::grid::{Grid, Part};
+use store::PackagesEntry;
 
 use super::{INSTALLED, STORED, logged, saying, wheel};
 use crate::cli::here::Here;

@@ -3,7 +3,19 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use bus::{envelope::{Actor, Envelope, Event}, ids::{Attempt, JobId, SessionId, WorkerId}, job::{CancelRequested, Cancelled, Claimed, Command, Died, Finished, Job, JobEvent, LossCause, Outcome, Phase, Recorded, Rescheduled, Returned, Started, Submitted, Usage, decide}, spec::{policy::{Clock, Start}, ExecutorKind, JobSpec}, subjects};
+use bus::{
+    envelope::{Actor, Envelope, Event},
+    ids::{Attempt, JobId, SessionId, WorkerId},
+    job::{
+        CancelRequested, Cancelled, Claimed, Command, Died, Finished, Job, JobEvent, LossCause, Outcome, Phase, Recorded, Rescheduled,
+        Returned, Started, Submitted, Usage, decide,
+    },
+    spec::{
+        ExecutorKind, JobSpec,
+        policy::{Clock, Start},
+    },
+    subjects,
+};
 use grid_tests::writer::{Writer, namespace, spec};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 

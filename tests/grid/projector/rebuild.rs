@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use bus::{envelope::Actor, job::{CancelRequested, JobEvent}};
-use store::Files;
+use bus::{
+    envelope::Actor,
+    job::{CancelRequested, JobEvent},
+};
 use grid_tests::writer::Worker;
+use store::Files;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 

@@ -1,11 +1,14 @@
 //! Tables that an older projector made, with what stands in them.
 
 use anyhow::{Result, ensure};
-use store::Files;
 use bus::ids::JobId;
 use grid_tests::writer::Worker;
+use store::Files;
 
-use super::{finish, manifest, world::{World, eventually}};
+use super::{
+    finish, manifest,
+    world::{World, eventually},
+};
 
 /// Takes the tables back to what they were before the migration of this number, which added indexes, settings and a column.
 const BACK: [&str; 5] = [

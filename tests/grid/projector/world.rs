@@ -3,13 +3,25 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use bus::{batch::Batch, ids::{BatchId, JobId}, job::{AttemptEnd, AttemptRecord, End, Job, Phase, Recorded}, log::{EVENTS, follow::Follower, read::{self, Fact}}};
+use bus::{
+    batch::Batch,
+    ids::{BatchId, JobId},
+    job::{AttemptEnd, AttemptRecord, End, Job, Phase, Recorded},
+    log::{
+        EVENTS,
+        follow::Follower,
+        read::{self, Fact},
+    },
+};
 use chrono::{DateTime, SubsecRound as _, Utc};
 use grid_tests::{nats::NatsServer, postgres::Postgres, writer::Writer};
 use serde_json::{Value, json};
 use sqlx::{FromRow, PgPool};
 use tempfile::TempDir;
-use tokio::{task::JoinHandle, time::{sleep, timeout}};
+use tokio::{
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 

@@ -1,9 +1,17 @@
 //! What workers ask for: little while nothing is there, and no more than lets others have their part.
 
-use std::{collections::{BTreeMap, BTreeSet}, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
-use bus::{ids::default_token, job::{Job, Phase}, spec::{Class, JobSpec, Priority, Resources, Size}, log::{EVENTS, setup::work_consumer_name}};
+use bus::{
+    ids::default_token,
+    job::{Job, Phase},
+    log::{EVENTS, setup::work_consumer_name},
+    spec::{Class, JobSpec, Priority, Resources, Size},
+};
 use futures::StreamExt as _;
 
 use super::{LONG, Yard, shell};

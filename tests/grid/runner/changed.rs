@@ -2,9 +2,13 @@
 //! image `rgrid/python:3`, and fails without.
 
 use anyhow::{Context as _, Result, ensure};
-use store::{Files, StoreUrl};
-use bus::{job::Outcome, output::manifest::Manifest, spec::{ExecutorKind, InputFile, JobSpec}};
+use bus::{
+    job::Outcome,
+    output::manifest::Manifest,
+    spec::{ExecutorKind, InputFile, JobSpec},
+};
 use rustix::process::Signal;
+use store::{Files, StoreUrl};
 
 use super::{LONG, Yard, outcome};
 use crate::log::eventually;

@@ -3,7 +3,11 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use bus::{ids::Digest, job::Outcome, spec::{policy::Clock, InputFile, JobSpec}};
+use bus::{
+    ids::Digest,
+    job::Outcome,
+    spec::{InputFile, JobSpec, policy::Clock},
+};
 
 use super::{LONG, Yard, gone, lives, outcome, shell};
 use crate::log::eventually;

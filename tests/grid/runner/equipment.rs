@@ -3,7 +3,20 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
-use bus::{envelope::{Actor, Envelope}, ids::{Token, WorkerId}, job::State, grid::runtimes::{Meaning, RuntimesEvent, RuntimesSet}, log::{EQUIPMENT, append::Append, read::{self, WorkerHistory}, setup, sys}, subjects, worker::{CurrentEquipment, WorkerEvent}};
+use bus::{
+    envelope::{Actor, Envelope},
+    grid::runtimes::{Meaning, RuntimesEvent, RuntimesSet},
+    ids::{Token, WorkerId},
+    job::State,
+    log::{
+        EQUIPMENT,
+        append::Append,
+        read::{self, WorkerHistory},
+        setup, sys,
+    },
+    subjects,
+    worker::{CurrentEquipment, WorkerEvent},
+};
 
 use super::{LONG, Yard};
 use crate::log::eventually;

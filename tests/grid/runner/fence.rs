@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use bus::{envelope::Actor, ids::Attempt, job::{AttemptEnd, Command, LossCause}};
+use bus::{
+    envelope::Actor,
+    ids::Attempt,
+    job::{AttemptEnd, Command, LossCause},
+};
 use rustix::process::Signal;
 
 use super::{Yard, gone, is_clean, lives};

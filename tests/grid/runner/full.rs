@@ -1,7 +1,12 @@
 //! A log that is nearly full: what runs ends, and nothing new begins.
 
 use anyhow::{Context as _, Result, ensure};
-use bus::{ids::JobId, job::{Phase, State}, spec::{policy::Start, JobSpec}, log::{EVENTS, PRESENCE}};
+use bus::{
+    ids::JobId,
+    job::{Phase, State},
+    log::{EVENTS, PRESENCE},
+    spec::{JobSpec, policy::Start},
+};
 use grid_tests::writer::spec;
 
 use super::{LONG, Yard, shell};

@@ -1,13 +1,23 @@
 //! Nothing that a job chooses delays a heartbeat: each of these had the runner's loop busy for seconds.
 
-use std::{sync::Arc, time::{Duration, Instant}};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, ensure};
-use store::{Files, StoreUrl};
-use bus::{ids::{Token, WorkerId}, job::{Outcome, State}, grid::secrets::{Key, Sealed, seal}, spec::{ExecutorKind, InputFile, JobSpec, tree::Tree}, log::secrets, subjects};
+use bus::{
+    grid::secrets::{Key, Sealed, seal},
+    ids::{Token, WorkerId},
+    job::{Outcome, State},
+    log::secrets,
+    spec::{ExecutorKind, InputFile, JobSpec, tree::Tree},
+    subjects,
+};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use parking_lot::Mutex;
+use store::{Files, StoreUrl};
 
 use super::{LONG, Service, Yard, outcome, shell};
 use crate::log::eventually;

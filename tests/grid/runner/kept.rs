@@ -4,10 +4,10 @@
 use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
-use store::Files;
 use bus::ids::Digest;
 use grid_tests::grid::{Grid, Part};
 use serde_json::json;
+use store::Files;
 use tempfile::TempDir;
 
 /// The runner, whose directory is known.

@@ -16,10 +16,22 @@ mod outages;
 mod restart;
 mod strangers;
 
-use std::{fs::File, path::{Path, PathBuf}, process::{Child, Command, ExitStatus, Stdio}, time::{Duration, Instant}};
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result};
-use bus::{envelope::{Actor, Envelope}, ids::{JobId, WorkerId}, job::{self, End, Job, Outcome, Phase}, spec::JobSpec, log::append::Append, worker::WorkerEvent};
+use bus::{
+    envelope::{Actor, Envelope},
+    ids::{JobId, WorkerId},
+    job::{self, End, Job, Outcome, Phase},
+    log::append::Append,
+    spec::JobSpec,
+    worker::WorkerEvent,
+};
 use grid_tests::{grid::rgrid, nats::NatsServer, writer::Writer};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;

@@ -3,10 +3,20 @@
 
 use anyhow::{Context as _, Result, ensure};
 use async_nats::jetstream::{consumer, stream::Stream};
-use bus::{ids::default_token, job::{Job, Phase}, spec::Class, log::{EVENTS, setup::work_consumer_name}, subjects, worker::{Cordoned, Uncordoned, WorkerEvent}};
+use bus::{
+    ids::default_token,
+    job::{Job, Phase},
+    log::{EVENTS, setup::work_consumer_name},
+    spec::Class,
+    subjects,
+    worker::{Cordoned, Uncordoned, WorkerEvent},
+};
 use rustix::process::Signal;
 
-use super::{LONG, Yard, restart::{containers_of, counts}};
+use super::{
+    LONG, Yard,
+    restart::{containers_of, counts},
+};
 use crate::log::eventually;
 
 impl Yard {

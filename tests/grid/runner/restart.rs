@@ -3,9 +3,17 @@
 use std::{collections::BTreeMap, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use store::{Files, StoreUrl};
-use bus::{output::{frame::{Frame, Stream}, manifest::Manifest}, ids::JobId, job::{Job, Outcome, Phase}, spec::{ExecutorKind, JobSpec}};
+use bus::{
+    ids::JobId,
+    job::{Job, Outcome, Phase},
+    output::{
+        frame::{Frame, Stream},
+        manifest::Manifest,
+    },
+    spec::{ExecutorKind, JobSpec},
+};
 use rustix::process::Signal;
+use store::{Files, StoreUrl};
 
 use super::{LONG, Service, Yard, gone, outcome, shell};
 use crate::log::eventually;

@@ -1,9 +1,18 @@
 //! No user of the machine and no other job reads a job, and nothing of it stays. The tests are root's: only root can give users away.
 
-use std::{fs, os::unix::fs::{MetadataExt as _, PermissionsExt as _}, path::{Path, PathBuf}, process::Command};
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context as _, Result, ensure};
-use bus::{job::Outcome, grid::secrets::Key, spec::{ExecutorKind, JobSpec}};
+use bus::{
+    grid::secrets::Key,
+    job::Outcome,
+    spec::{ExecutorKind, JobSpec},
+};
 use grid_tests::grid::rgrid;
 
 use super::{LONG, Service, Yard, gone, lives, outcome, shell};

@@ -2,7 +2,10 @@
 
 use anyhow::{Context as _, Result};
 use bus::log::EQUIPMENT;
-use grid_tests::{grid::{Grid, Part}, writer::{Worker, Writer}};
+use grid_tests::{
+    grid::{Grid, Part},
+    writer::{Worker, Writer},
+};
 
 /// The image that the worker `w` is shown to have.
 async fn shown(grid: &Grid) -> Option<String> {

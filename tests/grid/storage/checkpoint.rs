@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
-use store::Files;
 use bus::ids::Digest;
 use grid_tests::writer::Worker;
 use object_store::{ObjectStoreExt as _, PutPayload};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use store::Files;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{ended, exist, gc, gone, job_of, naming, number, put, served};

@@ -1,11 +1,14 @@
 //! A pass over each kind of store.
 
 use anyhow::{Result, ensure};
-use store::{Files, marks::{Marks, Shard}};
 use grid_tests::minio::Minio;
 use object_store::ObjectStoreExt as _;
 use reqwest::{Method, StatusCode};
 use serde_json::json;
+use store::{
+    Files,
+    marks::{Marks, Shard},
+};
 
 use super::{ended, exist, gc, gone, job_of, number, put, served};
 use crate::api::served::{Served, eventually, problem};

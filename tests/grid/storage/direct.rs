@@ -3,14 +3,20 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use store::presign::{Binding, Presigner};
 use bus::ids::Digest;
-use grid_tests::{grid::{Grid, Part}, minio::Minio};
+use grid_tests::{
+    grid::{Grid, Part},
+    minio::Minio,
+};
 use reqwest::{Client, Method, StatusCode, redirect::Policy};
 use serde_json::{Value, json};
+use store::presign::{Binding, Presigner};
 
 use super::{job_of, served};
-use crate::{api::served::{Served, eventually, problem}, cli::here::Here};
+use crate::{
+    api::served::{Served, eventually, problem},
+    cli::here::Here,
+};
 
 /// What the API says of a content that is missing, once it knows how the store is told what to check.
 pub(super) async fn plan(api: &Served, content: &[u8]) -> Result<Value> {

@@ -2,10 +2,10 @@
 
 use anyhow::{Context as _, Result, ensure};
 use axum::{Router, error_handling::HandleError, http::StatusCode};
-use store::Files;
 use bus::ids::Digest;
 use reqwest::Client;
 use s3s::{auth::SimpleAuth, service::S3ServiceBuilder};
+use store::Files;
 use tempfile::TempDir;
 use tokio::{net::TcpListener, task::JoinHandle};
 

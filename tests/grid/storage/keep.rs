@@ -2,12 +2,12 @@
 //! it cannot be known.
 
 use anyhow::{Result, ensure};
-use store::PackagesEntry;
 use bus::ids::Digest;
 use chrono::{TimeDelta, Utc};
 use object_store::ObjectStoreExt as _;
 use reqwest::StatusCode;
 use serde_json::json;
+use store::PackagesEntry;
 
 use super::{ended, exist, finish, gc, gone, naming, number, put, served};
 use crate::api::served::{body, eventually, problem};

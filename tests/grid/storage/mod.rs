@@ -10,11 +10,15 @@ mod verb;
 mod whole;
 
 use anyhow::{Context as _, Result};
-use store::Files;
-use bus::{ids::{Attempt, Digest, JobId}, job::{Command, ManifestRef, Outcome, Usage}, output::manifest::{Manifest, OutputFile}};
+use bus::{
+    ids::{Attempt, Digest, JobId},
+    job::{Command, ManifestRef, Outcome, Usage},
+    output::manifest::{Manifest, OutputFile},
+};
 use grid_tests::{nats::NatsServer, writer::Worker};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use store::Files;
 
 use crate::api::served::{Served, body};
 

@@ -3,9 +3,19 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use bus::{envelope::{Actor, Envelope}, ids::JobId, job::{Command, decide}, spec::{policy::Start, JobSpec}, log::{EVENTS, read}, subjects};
+use bus::{
+    envelope::{Actor, Envelope},
+    ids::JobId,
+    job::{Command, decide},
+    log::{EVENTS, read},
+    spec::{JobSpec, policy::Start},
+    subjects,
+};
 use chrono::{DateTime, TimeDelta, Utc};
-use grid_tests::{nats::NatsServer, writer::{Writer, namespace, spec}};
+use grid_tests::{
+    nats::NatsServer,
+    writer::{Writer, namespace, spec},
+};
 
 use super::{Beating, LONG, Watching, is_queued, until, until_lost};
 use crate::log::eventually;

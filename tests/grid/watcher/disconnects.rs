@@ -1,10 +1,24 @@
 //! The quick sign: the broker says that a runner's connection went.
 
-use std::{collections::BTreeMap, time::{Duration, Instant}};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, ensure};
-use bus::{envelope::{Actor, Envelope}, ids::{Attempt, JobId, WorkerId}, job::{Command, JobEvent, Phase}, spec::{ExecutorKind, JobSpec}, log::{connect::Bus, read}, worker::WorkerEvent};
-use grid_tests::{grid::{Grid, Part}, nats::NatsServer, writer::Writer};
+use bus::{
+    envelope::{Actor, Envelope},
+    ids::{Attempt, JobId, WorkerId},
+    job::{Command, JobEvent, Phase},
+    log::{connect::Bus, read},
+    spec::{ExecutorKind, JobSpec},
+    worker::WorkerEvent,
+};
+use grid_tests::{
+    grid::{Grid, Part},
+    nats::NatsServer,
+    writer::Writer,
+};
 
 use super::{Beating, LONG, Watching, is_queued, losses, lost, until, until_lost, worker_events};
 use crate::log::eventually;

@@ -1,6 +1,16 @@
 use anyhow::Result;
-use bus::{envelope::{Actor, Envelope}, ids::Attempt, job::{AttemptEnd, Command, End, LossCause, Phase, State}, spec::policy::MAX_LOSSES, log::{append::Append, read}, worker::{Lost, WorkerEvent}};
-use grid_tests::{nats::NatsServer, writer::{Worker, Writer}};
+use bus::{
+    envelope::{Actor, Envelope},
+    ids::Attempt,
+    job::{AttemptEnd, Command, End, LossCause, Phase, State},
+    log::{append::Append, read},
+    spec::policy::MAX_LOSSES,
+    worker::{Lost, WorkerEvent},
+};
+use grid_tests::{
+    nats::NatsServer,
+    writer::{Worker, Writer},
+};
 
 use super::{Watching, is_queued, lost, until};
 

@@ -1,8 +1,19 @@
 //! Jobs that wait for the end of others.
 
 use anyhow::Result;
-use bus::{envelope::Actor, ids::{Attempt, JobId}, job::{Command, Job, State}, spec::{policy::{Dependency, DependsOn, Start}, JobSpec}};
-use grid_tests::{nats::NatsServer, writer::{Worker, Writer, spec}};
+use bus::{
+    envelope::Actor,
+    ids::{Attempt, JobId},
+    job::{Command, Job, State},
+    spec::{
+        JobSpec,
+        policy::{Dependency, DependsOn, Start},
+    },
+};
+use grid_tests::{
+    nats::NatsServer,
+    writer::{Worker, Writer, spec},
+};
 
 use super::{Watching, fail, is_queued, said_at, submit, until};
 

@@ -3,10 +3,19 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use bus::{envelope::{Actor, Envelope}, ids::{Attempt, JobId}, job::{Claimed, Finished, JobEvent, Outcome, Started, Submitted, Usage}, spec::{ExecutorKind, JobSpec}, log::{append::Append, connect::Bus}};
-use store::Files;
-use grid_tests::{grid::{Grid, Part}, writer::{Worker, Writer, namespace}};
+use bus::{
+    envelope::{Actor, Envelope},
+    ids::{Attempt, JobId},
+    job::{Claimed, Finished, JobEvent, Outcome, Started, Submitted, Usage},
+    log::{append::Append, connect::Bus},
+    spec::{ExecutorKind, JobSpec},
+};
+use grid_tests::{
+    grid::{Grid, Part},
+    writer::{Worker, Writer, namespace},
+};
 use object_store::{ObjectStoreExt as _, path::Path};
+use store::Files;
 
 use super::{LONG, is_queued, until};
 use crate::log::eventually;
@@ -18,14 +27,7 @@ const EVENTS: usize = 4;
 
 /// Writes the events of jobs that ran, one as one; nobody else may write meanwhile, as sequences are counted ahead.
 async fn fill(writer: &Writer, worker: &Worker, jobs: usize) -> Result<()> {
-    let mut last = writer
-        .bus
-        .js
-        .get_stream(bus::log::EVENTS)
-        .await?
-        .cached_info()
-        .state
-        .last_sequence;
+    let mut last = writer.bus.js.get_stream(bus::log::EVENTS).await?.cached_info().state.last_sequence;
     let spec = JobSpec::new(["python3", "simulate.py", "--steps", "1000"].map(ToOwned::to_owned).to_vec());
     for window in 0..jobs.div_ceil(WINDOW) {
         let ids = (window * WINDOW..jobs.min((window + 1) * WINDOW)).map(|_| JobId::new());

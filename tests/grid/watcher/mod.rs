@@ -12,15 +12,32 @@ mod silence;
 mod snapshots;
 mod times;
 
-use std::{collections::BTreeMap, sync::{Arc, Mutex, PoisonError}, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use anyhow::{Context as _, Result};
-use bus::{envelope::{Actor, Envelope, Event as _}, ids::{Attempt, JobId, WorkerId}, job::{AttemptEnd, Command, Job, LossCause, Outcome, Phase}, spec::JobSpec, log::{EVENTS, connect::Bus, follow::Follower, read}, worker::WorkerEvent};
-use chrono::{DateTime, Utc};
-use grid_tests::{nats::NatsServer, writer::{Worker, Writer}};
-use tokio::task::JoinHandle;
-use tokio_util::{sync::{CancellationToken, DropGuard}, task::TaskTracker};
 use ::watcher::Config;
+use anyhow::{Context as _, Result};
+use bus::{
+    envelope::{Actor, Envelope, Event as _},
+    ids::{Attempt, JobId, WorkerId},
+    job::{AttemptEnd, Command, Job, LossCause, Outcome, Phase},
+    log::{EVENTS, connect::Bus, follow::Follower, read},
+    spec::JobSpec,
+    worker::WorkerEvent,
+};
+use chrono::{DateTime, Utc};
+use grid_tests::{
+    nats::NatsServer,
+    writer::{Worker, Writer},
+};
+use tokio::task::JoinHandle;
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
 
 use crate::log::eventually;
 

@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use bus::{ids::JobId, log::{EVENTS, PRESENCE}};
+use bus::{
+    ids::JobId,
+    log::{EVENTS, PRESENCE},
+};
 use grid_tests::{cluster::Cluster, writer::Writer};
 use rustix::process::Signal;
 use tokio::time::sleep;

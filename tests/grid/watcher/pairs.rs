@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use bus::spec::policy::Start;
-use grid_tests::{grid::{Grid, Part}, writer::{Writer, spec}};
+use grid_tests::{
+    grid::{Grid, Part},
+    writer::{Writer, spec},
+};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::sleep;
 

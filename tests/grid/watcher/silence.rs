@@ -1,8 +1,17 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use bus::{envelope::{Actor, Envelope}, ids::{Attempt, JobId}, job::{Command, Finished, JobEvent, LossCause, Outcome, Phase, Rejection, Usage, decide}, log::{append::Append, read}, worker::{Lost, WorkerEvent}};
-use grid_tests::{nats::NatsServer, writer::{Worker, Writer, namespace}};
+use bus::{
+    envelope::{Actor, Envelope},
+    ids::{Attempt, JobId},
+    job::{Command, Finished, JobEvent, LossCause, Outcome, Phase, Rejection, Usage, decide},
+    log::{append::Append, read},
+    worker::{Lost, WorkerEvent},
+};
+use grid_tests::{
+    nats::NatsServer,
+    writer::{Worker, Writer, namespace},
+};
 
 use super::{Beating, Watching, is_queued, losses, lost, until, until_lost, worker_events};
 

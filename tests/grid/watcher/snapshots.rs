@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use store::Files;
-use bus::{ids::JobId, job::Phase, spec::policy::Start, log::connect::Bus};
+use bus::{ids::JobId, job::Phase, log::connect::Bus, spec::policy::Start};
 use futures::TryStreamExt as _;
-use grid_tests::{grid::{Grid, Part}, writer::{Writer, spec}};
+use grid_tests::{
+    grid::{Grid, Part},
+    writer::{Writer, spec},
+};
 use object_store::{ObjectStoreExt as _, path::Path};
 use serde_json::Value;
+use store::Files;
 
 use super::{Beating, LONG, is_queued, submit, until};
 use crate::log::eventually;

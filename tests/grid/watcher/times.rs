@@ -3,9 +3,19 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use bus::{ids::{Attempt, JobId}, job::{Command, End, Phase, State}, spec::{policy::{Clock, Retry, Start}, JobSpec}};
+use bus::{
+    ids::{Attempt, JobId},
+    job::{Command, End, Phase, State},
+    spec::{
+        JobSpec,
+        policy::{Clock, Retry, Start},
+    },
+};
 use chrono::{DateTime, TimeDelta, Utc};
-use grid_tests::{nats::NatsServer, writer::{Worker, Writer, spec}};
+use grid_tests::{
+    nats::NatsServer,
+    writer::{Worker, Writer, spec},
+};
 
 use super::{Watching, fail, is_queued, said_at, submit, until};
 

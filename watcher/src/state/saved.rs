@@ -2,8 +2,10 @@
 //!
 //! What was heard is not in it: every silence is counted from the start, as after reading the whole log.
 
-use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use bus::{
     batch::{BatchSubmitted, Phase},

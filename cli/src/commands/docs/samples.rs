@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use api::{error::Problem, view::Submitted as Answer};
 use bus::{
     envelope::{Actor, Envelope},
     ids::{Attempt, Digest, EventId, JobId, SessionId, Token, default_token},
@@ -13,6 +12,7 @@ use bus::{
     },
 };
 use chrono::{DateTime, Utc};
+use model::{Problem, Submitted as Answer};
 use serde_json::{Value, json};
 use uuid::Uuid;
 

@@ -7,16 +7,16 @@ mod transfer;
 
 use std::process::ExitCode;
 
-use api::view::{ImageView, Images};
 use bus::grid::image::ImageName;
 use chrono::Utc;
 use clap::{Args, Subcommand};
+use model::{ImageView, Images};
 use reqwest::Method;
 use serde_json::json;
 
 use self::build::BuildArgs;
 use crate::{
-    client::Connect,
+    connect::Connect,
     output::{Align, ago, print, print_json, print_line, size, table},
 };
 

@@ -3,14 +3,15 @@
 use std::{io::Write as _, path::Path};
 
 use anyhow::{Context as _, bail, ensure};
-use api::view::{ImageView, Images};
 use async_compression::tokio::bufread::ZstdEncoder;
 use bollard::Docker;
 use bus::{
     grid::image::{ImageName, ImagePushed},
     ids::Digest,
 };
+use client::{Client, Hashed, bounded::unless_silent, encode_path, upload};
 use futures::TryStreamExt as _;
+use model::{ImageView, Images};
 use reqwest::Method;
 use runner::executor::docker::load;
 use sha2::{Digest as _, Sha256};
@@ -19,10 +20,7 @@ use tokio::io::{AsyncReadExt as _, BufReader};
 use tokio_util::io::StreamReader;
 
 use super::docker::{self, Local};
-use crate::{
-    client::{Client, Hashed, bounded::unless_silent, encode_path, upload},
-    output::Bar,
-};
+use crate::output::progress;
 
 /// Bytes that are read at once.
 const CHUNK: usize = 256 << 10;
@@ -51,10 +49,10 @@ pub(super) async fn push(client: &Client, name: &ImageName) -> anyhow::Result<Pu
     let kept: Images = client.get("/v1/images", &()).await?;
     let same = |image: &ImageView| image.name == *name && image.pushed.id == here.id && image.pushed.platform == here.platform;
     if let Some(image) = kept.images.into_iter().find(same) {
-        let missing: api::view::Missing = client
+        let missing: model::Missing = client
             .post(
                 "/v1/files/missing",
-                &api::view::Hashes {
+                &model::Hashes {
                     sha256: vec![image.pushed.archive],
                     sizes: Vec::new(),
                 },
@@ -81,7 +79,7 @@ pub(super) async fn push(client: &Client, name: &ImageName) -> anyhow::Result<Pu
     let image = client.json(client.request(Method::PUT, &path(name)).json(&pushed)).await?;
     Ok(Pushed {
         image,
-        sent_bytes: Some(sent.bytes()),
+        sent_bytes: Some(sent.bytes),
     })
 }
 
@@ -99,7 +97,7 @@ async fn id_of(name: &ImageName, archive: &Path, size: u64) -> anyhow::Result<St
 
 /// Writes what `docker save` gives into a file, compressed.
 async fn save(docker: &Docker, name: &ImageName, here: &Local, into: &Path) -> anyhow::Result<Hashed> {
-    let bar = Bar::new("saving", here.size);
+    let bar = progress("saving", here.size);
     let counted = bar.clone();
     let plain = docker.export_image(name.as_str()).map_err(std::io::Error::other);
     let plain = plain.inspect_ok(move |chunk| counted.add(chunk.len() as u64));
@@ -154,7 +152,7 @@ async fn fetch(client: &Client, pushed: &ImagePushed, into: &Path) -> anyhow::Re
     let answer = client
         .send(client.request(Method::GET, &format!("/v1/files/{}", pushed.archive)))
         .await?;
-    let bar = Bar::new("fetching", pushed.archive_bytes);
+    let bar = progress("fetching", pushed.archive_bytes);
     let (mut file, mut hasher) = (std::fs::File::create(into)?, Sha256::new());
     let (mut chunks, mut size) = (std::pin::pin!(unless_silent(answer)), 0_u64);
     while let Some(chunk) = chunks.try_next().await.context("the connection broke; run again")? {

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 
 use super::{batch_args::BatchArgs, environment::EnvArgs, files::FileArgs, layers::Heard, policy::PolicyArgs};
 use crate::{
-    client::Connect,
+    connect::Connect,
     values::{ByteSize, Cpus, Pair, memory},
 };
 

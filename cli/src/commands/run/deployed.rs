@@ -2,11 +2,11 @@
 
 use std::{fs::File, io::Read as _, path::Path};
 
-use api::view::Runtimes;
 use bus::{
     grid::runtimes::{Alias, IMAGE, RuntimesSet},
     spec::runtime::{is_built_in, of_extension},
 };
+use model::Runtimes;
 
 use super::RunArgs;
 use crate::{failure::usage, values::Pair};

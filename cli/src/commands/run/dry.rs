@@ -5,19 +5,19 @@ use std::{
     process::ExitCode,
 };
 
-use api::view::{Hashes, Missing};
 use bus::{
     ids::Digest,
     spec::{dependencies::Dependencies, submission::Submission},
 };
+use client::{Client, hash};
+use model::{Hashes, Missing};
 use serde::Serialize;
 use serde_json::json;
 
 use super::{RunArgs, layers::Origin, plan::Plan, policy::Policies, submit};
 use crate::{
-    client::{Client, hash},
     failure::usage,
-    output::{Bar, harmless, print, print_json, size},
+    output::{harmless, print, print_json, progress, size},
 };
 
 /// The most contents that the grid is asked for at once.
@@ -47,7 +47,7 @@ struct Sent {
 pub(super) async fn show(client: &Client, args: &RunArgs, plan: Plan, policies: &Policies) -> anyhow::Result<ExitCode> {
     let declared = plan.dependencies.as_ref();
     let sources = declared.iter().flat_map(|declared| declared.sources().cloned()).collect();
-    let hashed = hash(sources, &Bar::new("reading", 0)).await?;
+    let hashed = hash(sources, &progress("reading", 0)).await?;
     let hashed = hashed.into_iter().map(|file| (file.source.clone(), file)).collect();
     let submission = Submission {
         dependencies: declared.map(|declared| declared.resolve(&hashed)).transpose()?,
@@ -93,7 +93,7 @@ async fn files(client: &Client, plan: Plan) -> anyhow::Result<Vec<Sent>> {
         .iter()
         .map(|(path, why)| (plan.root.path_of(path), why.to_string()))
         .collect();
-    let bar = Bar::new("reading", plan.inputs.iter().map(|input| input.size).sum());
+    let bar = progress("reading", plan.inputs.iter().map(|input| input.size).sum());
     let hashed = hash(plan.inputs.iter().map(|input| input.source.clone()).collect(), &bar).await?;
     bar.finish();
     let mut missing: Option<HashSet<Digest>> = Some(HashSet::new());

@@ -7,11 +7,11 @@ use std::{
 };
 
 use anyhow::Context as _;
-use api::view::{ArtifactView, Artifacts};
 use bus::{
     ids::JobId,
     spec::{RelPath, tree::Link},
 };
+use model::{ArtifactView, Artifacts};
 
 use super::{draft::Root, planner::Planner};
 use crate::bring::{At, Back, Unsaved};

@@ -37,8 +37,9 @@ use std::{
 };
 
 use anyhow::Context as _;
-use api::view::{JobView, Submitted};
 use bus::job::State;
+use client::Client;
+use model::{JobView, Submitted};
 use serde_json::json;
 
 pub(crate) use self::{args::RunArgs, layers::hear};
@@ -52,7 +53,6 @@ use self::{
 };
 use crate::{
     bring::{Asked, Sent},
-    client::Client,
     failure::usage,
     output::{print_json, print_line},
 };

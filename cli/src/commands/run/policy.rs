@@ -2,10 +2,11 @@
 
 use bus::spec::policy::{Dependency, DependsOn, Retry, Start};
 use clap::Args;
+use client::Client;
 
 use crate::{
-    client::{Client, find_job},
     failure::usage,
+    find::find_job,
     values::{After, Moment, Patience, Span},
 };
 

@@ -1,6 +1,5 @@
 //! What a job left comes here when it has ended.
 
-use api::view::{ArtifactView, Artifacts, AttemptOutcome, JobView};
 use bus::{
     ids::JobId,
     job::{Outcome, State},
@@ -9,12 +8,13 @@ use bus::{
         tree::{MAX_TREE_BYTES, Tree},
     },
 };
+use client::{Client, bounded::whole};
+use model::{ArtifactView, Artifacts, AttemptOutcome, JobView};
 use reqwest::Method;
 
 use super::{Brought, Shown, home};
 use crate::{
     bring::{Manner, Report, Sent, Whither, bring},
-    client::{Client, bounded::whole},
     output::{counted, size},
 };
 
@@ -109,7 +109,7 @@ impl Brought {
 }
 
 async fn given(client: &Client, job: JobId) -> anyhow::Result<Sent> {
-    let history: api::view::History = client.get(&format!("/v1/jobs/{job}/history"), &()).await?;
+    let history: model::History = client.get(&format!("/v1/jobs/{job}/history"), &()).await?;
     let submitted = history.events.into_iter().find(|event| event.r#type.starts_with("job.submitted."));
     let spec = submitted.and_then(|event| serde_json::from_value::<JobSpec>(event.data.get("spec")?.clone()).ok());
     let Some(spec) = spec else { return Ok(Sent::default()) };

@@ -2,16 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use api::view::{AttemptOutcome, AttemptView, INTERRUPTED, JobView, LostAttempt, RETURNED, describe_loss};
 use bus::ids::JobId;
 use chrono::Utc;
+use client::Error;
+use model::{AttemptOutcome, AttemptView, INTERRUPTED, JobView, LostAttempt, RETURNED, describe_loss};
 use parking_lot::Mutex;
 
 use super::missed::Missed;
-use crate::{
-    client::Error,
-    output::{harmless, words_of_wait},
-};
+use crate::output::{harmless, words_of_wait};
 
 /// The connection is lost, and will be tried again.
 pub(crate) fn connection_lost(error: &Error) {

@@ -2,12 +2,12 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    io::IsTerminal as _,
     path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::Context as _;
-use api::view::MemberSubmission;
 use bus::{
     ids::Digest,
     spec::{
@@ -16,6 +16,8 @@ use bus::{
         tree::{Content, MAX_INLINE_INPUTS, MAX_INLINE_PATHS, Tree, TreeRef},
     },
 };
+use client::{Client, Hashed, hash, put_bytes, upload};
+use model::MemberSubmission;
 
 use super::{
     RunArgs,
@@ -27,8 +29,7 @@ use super::{
 };
 use crate::{
     bring::Sent,
-    client::{Client, Hashed, hash, put_bytes, upload},
-    output::Bar,
+    output::{progress, uploaded},
 };
 
 /// Sends the files of a plan and of its members that the store lacks, each once, and makes a submission of what they share, and of each
@@ -90,19 +91,28 @@ fn from_root(glob: &str, root: &Root) -> String {
     }
 }
 
+/// From so many bytes or files on, sending them takes a while.
+const WORTH_TELLING: u64 = 4 << 20;
+const MANY: usize = 100;
+
+/// Whether a user at a terminal wants to know what was sent.
+fn is_much(sent: &client::Sent) -> bool {
+    std::io::stderr().is_terminal() && (sent.bytes >= WORTH_TELLING || sent.files >= MANY)
+}
+
 async fn send(client: &Client, args: &RunArgs, plan: &Plan, members: &[Member]) -> anyhow::Result<HashMap<PathBuf, Hashed>> {
     let inputs = plan.inputs.iter().chain(members.iter().flat_map(|member| &member.inputs));
     let mut sources: BTreeSet<PathBuf> = inputs.map(|input| input.source.clone()).collect();
     sources.extend(plan.stdin.clone());
     sources.extend(plan.dependencies.iter().flat_map(Declared::sources).cloned());
     let size_of = |path: &PathBuf| std::fs::metadata(path).map_or(0, |meta| meta.len());
-    let bar = Bar::new("reading", sources.iter().map(size_of).sum());
+    let bar = progress("reading", sources.iter().map(size_of).sum());
     let hashed = hash(sources.into_iter().collect(), &bar).await?;
     bar.finish();
     if !hashed.is_empty() {
         let sent = upload(client, hashed.clone()).await?;
-        if args.verbose || sent.is_much() {
-            crate::output::say!("{sent}");
+        if args.verbose || is_much(&sent) {
+            crate::output::say!("{}", uploaded(&sent));
         }
     }
     for content in plan.dependencies.iter().flat_map(Declared::made) {

@@ -2,11 +2,12 @@
 
 use std::{collections::BTreeMap, fmt::Display};
 
-use api::view::Submitted;
 use bus::{
     ids::JobId,
     spec::{Resources, submission::Submission},
 };
+use client::{Client, Error};
+use model::Submitted;
 use reqwest::Method;
 
 use super::{
@@ -19,7 +20,6 @@ use super::{
 };
 use crate::{
     bring::Sent,
-    client::{Client, Error},
     values::{ByteSize, Cpus, Pair, Span},
 };
 

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use api::view::{JobView, LogAttempt, Submitted};
 use bus::ids::JobId;
+use client::{Client, Error, Follow, Item, Wanted, bytes_of};
+use model::{JobView, LogAttempt, Submitted};
 use reqwest::Method;
 use serde_json::json;
 
@@ -12,10 +13,7 @@ use super::{
     missed::LastWords,
     say,
 };
-use crate::{
-    client::{Client, Error, Follow, Item, Wanted, bytes_of},
-    output::{Closed, Streams},
-};
+use crate::output::{Closed, Streams};
 
 /// How long a job that should perhaps wait may take to start before we say so.
 const WARN_AFTER: Duration = Duration::from_secs(2);

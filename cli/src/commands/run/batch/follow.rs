@@ -5,10 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use api::view::BatchView;
 use bus::ids::{BatchId, JobId};
+use client::{Client, Error, Events};
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use model::BatchView;
 use reqwest::Method;
 use serde_json::json;
 
@@ -18,7 +19,6 @@ use super::{
 };
 use crate::{
     bring::Manner as Bringing,
-    client::{Client, Error, Events},
     commands::run::{
         interrupt::{Heard, Interrupts, Wish},
         say,

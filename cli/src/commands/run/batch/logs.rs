@@ -5,21 +5,22 @@ use std::{
     time::Duration,
 };
 
-use api::view::{BatchView, LogPiece, MemberView};
 use bus::{
     ids::{BatchId, JobId},
     output::frame::Stream,
 };
+use client::{Client, Error, Follow, Item, Wanted, bytes_of};
 use futures::{
     StreamExt as _,
     stream::{self, BoxStream, SelectAll},
 };
+use model::{BatchView, LogPiece, MemberView};
 use serde_json::json;
 
 use super::{follow::Followable, progress::Progress};
 use crate::{
-    client::{Client, Error, Follow, Item, Wanted, bytes_of, members},
     commands::run::say,
+    find::members,
     output::{Streams, one_line, print_json},
 };
 

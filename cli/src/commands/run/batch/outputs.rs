@@ -5,14 +5,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use api::view::{ArtifactView, Artifacts};
 use bus::{ids::JobId, job::State};
+use client::Client;
+use model::{ArtifactView, Artifacts};
 use parking_lot::Mutex;
 
-use crate::{
-    bring::{Asked, Back, Manner, Report, Sent, Whither, bring},
-    client::Client,
-};
+use crate::bring::{Asked, Back, Manner, Report, Sent, Whither, bring};
 
 /// The longest name of a directory, in bytes.
 const NAME_MAX: usize = 200;

@@ -2,14 +2,15 @@
 
 use std::process::ExitCode;
 
-use api::view::BatchView;
 use bus::ids::{BatchId, JobId};
+use client::{Client, bounded};
+use model::BatchView;
 use reqwest::Method;
 
 use super::{follow::Followed, progress::Progress};
 use crate::{
-    client::{Client, bounded, now},
     commands::run::interrupt::Interrupts,
+    find::now,
     output::{one_line, print_json},
 };
 

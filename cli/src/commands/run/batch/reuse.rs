@@ -2,16 +2,16 @@
 
 use std::process::ExitCode;
 
-use api::view::{BatchSubmission, Earlier};
 use bus::ids::JobId;
+use client::Client;
 use futures::{StreamExt as _, stream};
+use model::{BatchSubmission, Earlier};
 use reqwest::Method;
 use serde_json::json;
 
 use super::outputs::{Homes, fetch};
 use crate::{
     bring::{Manner, Report},
-    client::Client,
     commands::run::RunArgs,
     output::{print_json, print_line},
 };

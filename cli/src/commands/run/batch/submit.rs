@@ -3,8 +3,9 @@
 use std::{env, path::Path, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
-use api::view::{BatchAnswer, BatchSubmission, MemberSubmission};
 use bus::{ids::BatchId, spec::submission::Submission};
+use client::Client;
+use model::{BatchAnswer, BatchSubmission, MemberSubmission};
 use reqwest::Method;
 
 use super::{
@@ -14,7 +15,6 @@ use super::{
     report, reuse,
 };
 use crate::{
-    client::Client,
     commands::run::{RunArgs, interrupt::Interrupts, plan::plan_batch, say, stage::stage, wishes},
     failure::usage,
     output::{counted, print_json, print_line},

@@ -30,9 +30,10 @@ use bus::{
         dependencies::{Dependencies, Kind},
     },
 };
+use client::Hashed;
 
 use super::{plan::parsed, planner::Planner, say, stage::read_of};
-use crate::{client::Hashed, failure::usage, scan::is_of_project, text};
+use crate::{failure::usage, scan::is_of_project, text};
 
 /// The longest file that declares packages, in bytes.
 const LONGEST: u64 = 16 << 20;

@@ -1,0 +1,8 @@
+//! How requests are read and answered, whatever they ask for.
+
+pub(crate) mod connections;
+pub(crate) mod extract;
+pub(crate) mod progress;
+pub(crate) mod serve;
+pub(crate) mod sse;
+pub(crate) mod stream_task;

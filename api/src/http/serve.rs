@@ -1,0 +1,116 @@
+//! The listener's loop, and what becomes of each connection.
+
+use std::{convert::Infallible, os::fd::AsFd, pin::pin, sync::Arc, time::Duration};
+
+use axum::{Router, body::Body};
+use hyper::{body::Body as _, server::conn::http1, service::Service as _};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use rustix::{
+    io::Errno,
+    net::sockopt::{set_socket_keepalive, set_tcp_keepcnt, set_tcp_keepidle, set_tcp_keepintvl},
+};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_io_timeout::TimeoutStream;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{debug, error};
+
+use crate::http::{
+    connections::{Connection, Connections, Limits, raise_descriptors},
+    progress,
+};
+
+/// After how long a connection of which nothing comes is asked whether its other end is still there, how often it is asked again, and
+/// how often in all.
+const KEEP_ALIVE: (Duration, Duration, u32) = (Duration::from_secs(60), Duration::from_secs(15), 4);
+/// The pause after a connection could not be taken for want of something.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Has a connection asked whether its other end is there, so that one whose cable was pulled is not kept for ever.
+fn keep_alive(stream: impl AsFd) -> Result<(), Errno> {
+    set_tcp_keepidle(&stream, KEEP_ALIVE.0)?;
+    set_tcp_keepintvl(&stream, KEEP_ALIVE.1)?;
+    set_tcp_keepcnt(&stream, KEEP_ALIVE.2)?;
+    set_socket_keepalive(&stream, true)
+}
+
+/// Takes connections, and answers what comes over them, until `stop`; then ends once those requests are answered that are under way.
+pub(crate) async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: CancellationToken) {
+    let connections = Connections::new(limits, raise_descriptors());
+    let tasks = TaskTracker::new();
+    // Whoever drops this ends what is still under way.
+    let cut = CancellationToken::new();
+    let _cut_when_dropped = cut.clone().drop_guard();
+    while let Some(stream) = stop.run_until_cancelled(accept(&listener)).await {
+        let serving = one(stream, connections.admit(), router.clone(), limits, stop.clone());
+        tasks.spawn(cut.clone().run_until_cancelled_owned(serving));
+    }
+    drop(listener);
+    tasks.close();
+    tasks.wait().await;
+}
+
+async fn accept(listener: &TcpListener) -> TcpStream {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return stream,
+            // The other end was quicker to close than we to accept.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    std::io::ErrorKind::ConnectionAborted | std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::ConnectionRefused
+                ) => {}
+            Err(error) => {
+                error!("cannot take a connection: {error}; trying again in {} s", PAUSE.as_secs());
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Answers the requests of one connection.
+async fn one(stream: TcpStream, connection: Connection, router: Router, limits: Limits, stop: CancellationToken) {
+    // Answers are small, and somebody waits for each.
+    if let Err(error) = stream.set_nodelay(true) {
+        debug!("a connection keeps Nagle's delay: {error}");
+    }
+    if let Err(error) = keep_alive(&stream) {
+        debug!("a connection whose other end vanishes is kept for hours: {error}");
+    }
+    // Who does not read what was asked for is not waited for; what follows the log would be held back for it.
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(limits.patience));
+    let (connection, router) = (Arc::new(connection), TowerToHyperService::new(router));
+    let this = Arc::clone(&connection);
+    let answer = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(Arc::clone(&this));
+        let is_empty = request.body().is_end_stream();
+        let request = request.map(|body| {
+            let body = Body::new(body);
+            if is_empty { body } else { progress::bounded(body, limits.patience) }
+        });
+        let answering = router.call(request);
+        async move { answering.await.map_err(|never: Infallible| never) }
+    });
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.idle())
+        .serve_connection(TokioIo::new(Box::pin(stream)), answer);
+    let mut serving = pin!(serving);
+    let ended = tokio::select! {
+        ended = serving.as_mut() => ended,
+        () = connection.gives_way(limits.patience) => return,
+        () = stop.cancelled() => {
+            serving.as_mut().graceful_shutdown();
+            tokio::select! {
+                ended = serving.as_mut() => ended,
+                () = connection.gives_way(Duration::ZERO) => return,
+            }
+        }
+    };
+    if let Err(error) = ended {
+        debug!("a connection broke off: {error}");
+    }
+}

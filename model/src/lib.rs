@@ -1,0 +1,35 @@
+//! What the API answers, as types; the command line reads the same ones.
+
+mod answers;
+mod batch;
+mod doctor;
+mod event_log;
+mod files;
+mod grid;
+mod history;
+mod images;
+mod job;
+mod log;
+mod problem;
+mod runtimes;
+mod secrets;
+mod storage;
+mod words;
+
+pub use self::{
+    answers::{CancelledMany, JobList, LeftDead, NotCancelled, RequeuedMany, Submitted, SubmittedMany, SubmittedOne},
+    batch::{BatchAnswer, BatchList, BatchState, BatchSubmission, BatchView, Earlier, MemberSubmission, MemberView, Members},
+    doctor::{Diagnosis, Finding, Severity, Summary},
+    event_log::{EventLogView, Growth, NewBound, Takes, WindowView},
+    files::{ArtifactView, Artifacts, Hashes, Missing, UPLOAD_OFFSET, Upload},
+    grid::{Cordon, Health, Projection, Running, WorkerView, Workers},
+    history::{History, HistoryEvent},
+    images::{ImageView, Images},
+    job::{AttemptOutcome, AttemptView, JobView, LostAttempt},
+    log::{LogAttempt, LogGap, LogPiece},
+    problem::{Kind, PROBLEM_MEDIA_TYPE, Problem},
+    runtimes::{Runtimes, RuntimesOfWorker, RuntimesOfWorkers},
+    secrets::{PublicKey, SecretView, Secrets, SetSecret},
+    storage::{Amount, BatchUse, GcReport, Going, HeldBy, JobUse, Kept, StorageView, Uses},
+    words::{INTERRUPTED, RETURNED, describe, describe_expiry, describe_loss, message_of},
+};
