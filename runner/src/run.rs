@@ -19,24 +19,30 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info, warn};
 
 use crate::{
-    attempt::Context,
+    attempt::{
+        leftovers::Leftovers,
+        registry::{Attempts, Stop},
+        run::Context,
+        workspace::Places,
+    },
     config::Config,
-    dispatcher::Room,
-    equip,
     executor::docker::catalogue::Catalogue,
-    heartbeat::Heart,
+    executors,
     input_cache::InputCache,
-    leftovers::Leftovers,
-    mode::Told,
-    open,
     packages::Packages,
     patience::patiently,
-    places::Places,
-    presence::{self, Pulse, Standing},
-    restart::{LeftBehind, Note},
-    resume,
-    session::{Ending, Session},
-    sessions::{Attempts, Stop},
+    restart::{
+        note::{LeftBehind, Note},
+        session,
+    },
+    session::{
+        dispatcher::Room,
+        heartbeat::Heart,
+        inventory,
+        mode::Told,
+        presence::{self, Pulse, Standing},
+        serve::{Ending, Session},
+    },
     shutdown::Shutdown,
     users::Users,
 };
@@ -79,7 +85,7 @@ pub enum Error {
     Users(String),
     /// The executors.
     #[error(transparent)]
-    Executor(#[from] open::Error),
+    Executor(#[from] executors::Error),
     /// Registering.
     #[error("cannot register the worker")]
     Register(#[source] append::Error),
@@ -133,7 +139,7 @@ pub async fn run(config: Config, stop: CancellationToken, restart: CancellationT
         path: config.work_dir.display().to_string(),
         source,
     })?;
-    let executors = Arc::new(open::open(&config, note.as_ref().map(|note| note.deadline)).await?);
+    let executors = Arc::new(executors::open(&config, note.as_ref().map(|note| note.deadline)).await?);
     info!("{}", executors.explanation());
     let tending = CancellationToken::new();
     let _stop_tending = tending.clone().drop_guard();
@@ -145,7 +151,7 @@ pub async fn run(config: Config, stop: CancellationToken, restart: CancellationT
         .iter()
         .flat_map(|note| &note.attempts)
         .map(|left| left.command.container.clone());
-    let sweep = open::sweep(Arc::clone(&executors), left.collect());
+    let sweep = executors::sweep(Arc::clone(&executors), left.collect());
     if let Err(why) = &executors.docker
         && let Some(note) = note.take()
     {
@@ -167,7 +173,7 @@ pub async fn run(config: Config, stop: CancellationToken, restart: CancellationT
         match stop.run_until_cancelled(setup::streams(&bus.js, config.replicas)).await {
             None => return Ok(()),
             Some(Err(error)) if error.is_transient() => {
-                warn!("{}; trying again", crate::stage::chain(&error));
+                warn!("{}; trying again", crate::attempt::stage::chain(&error));
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }
@@ -235,7 +241,7 @@ pub async fn run(config: Config, stop: CancellationToken, restart: CancellationT
         match serve(&config, &context, &told, &mut note).await? {
             Ending::Stopped | Ending::Restarting => {
                 tokio::join!(packages.settled(WIND_UP), leftovers.settled(WIND_UP));
-                open::close(&executors, WIND_UP).await;
+                executors::close(&executors, WIND_UP).await;
                 return Ok(());
             }
             Ending::Drained => info!("the drain of this worker is over; what still ran here runs elsewhere, and the worker stays cordoned"),
@@ -273,7 +279,7 @@ async fn serve(config: &Config, context: &Arc<Context>, told: &Told, note: &mut 
     let tracker = TaskTracker::new();
     let mut session = match Session::begin(Arc::clone(context), &config.queues, total, Arc::clone(&shown), tracker.clone()).await {
         Ok(session) => session,
-        Err(error) => return Ok(Ending::Broken(crate::stage::chain(&error))),
+        Err(error) => return Ok(Ending::Broken(crate::attempt::stage::chain(&error))),
     };
     let registered = presence::registration(config, context.session, &context.executors);
     let registration = Envelope::new(Actor::Worker(config.worker.clone()), WorkerEvent::Registered(registered));
@@ -284,16 +290,16 @@ async fn serve(config: &Config, context: &Arc<Context>, told: &Told, note: &mut 
             .await
             .map(Some)
             .map_err(Error::Register)?,
-        Some(_) => match resume::register(context, &registration).await {
+        Some(_) => match session::register(context, &registration).await {
             Ok(sequence) => sequence,
-            Err(resume::Error::Append(error)) => return Err(Error::Register(error)),
-            Err(error @ resume::Error::Unread(_)) => return Ok(Ending::Broken(crate::stage::chain(&error))),
+            Err(session::Error::Append(error)) => return Err(Error::Register(error)),
+            Err(error @ session::Error::Unread(_)) => return Ok(Ending::Broken(crate::attempt::stage::chain(&error))),
         },
     };
     let (last_claim, left) = note.take().map(|note| (note.last_claim, note.attempts)).unwrap_or_default();
     let Some(sequence) = sequence else {
         left.into_iter()
-            .for_each(|left| resume::give_up(context, left, "its session is over"));
+            .for_each(|left| session::give_up(context, left, "its session is over"));
         Note::discard(&config.work_dir);
         return Ok(Ending::Late);
     };
@@ -305,7 +311,7 @@ async fn serve(config: &Config, context: &Arc<Context>, told: &Told, note: &mut 
             config.work_dir.display()
         );
     }
-    resume::take_up(context, &mut session, left).await;
+    session::take_up(context, &mut session, left).await;
     context.attempts.claimed(last_claim);
     Note::discard(&config.work_dir);
     let (pulse, quiet) = (Pulse::now(), CancellationToken::new());
@@ -320,13 +326,13 @@ async fn serve(config: &Config, context: &Arc<Context>, told: &Told, note: &mut 
         );
     }
     // What the deployment calls what is known before the first job.
-    if let Err(error) = equip::learn(context).await {
+    if let Err(error) = inventory::learn(context).await {
         debug!("cannot read yet which runtimes the deployment has: {error}");
     }
     tracker.spawn(
         quiet
             .clone()
-            .run_until_cancelled_owned(equip::keep(Arc::clone(context), registration.time)),
+            .run_until_cancelled_owned(inventory::keep(Arc::clone(context), registration.time)),
     );
     let heart = Heart::new(context, config, shown, pulse);
     match heart.clone().stand_in(&config.nats, quiet.clone()) {
@@ -343,10 +349,10 @@ async fn serve(config: &Config, context: &Arc<Context>, told: &Told, note: &mut 
 
     let ending = match session.registered(sequence).await {
         Ok(()) => session.serve(told).await,
-        Err(error) => Ending::Broken(crate::stage::chain(&error)),
+        Err(error) => Ending::Broken(crate::attempt::stage::chain(&error)),
     };
     drop(session);
-    let goes_on = ending == Ending::Restarting && resume::leave(config, context).await;
+    let goes_on = ending == Ending::Restarting && session::leave(config, context).await;
     if goes_on {
         // Its silence does not count, but what a beat does not list any more would.
         quiet.cancel();

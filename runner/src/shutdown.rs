@@ -10,7 +10,7 @@ use bus::job::Outcome;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    attempt::{Broken, Done},
+    attempt::run::{Broken, Done},
     executor, packages,
 };
 

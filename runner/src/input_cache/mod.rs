@@ -31,7 +31,10 @@ use parking_lot::{Mutex, MutexGuard};
 use tracing::{info, warn};
 
 use self::shard::{Shard, Version};
-use crate::{beneath::Stop, inputs::tells_all, spread::spread};
+use crate::{
+    attempt::{inputs::tells_all, spread::spread},
+    beneath::Stop,
+};
 
 /// What a file counts at least, in bytes: ext4 has an inode for each 16 KiB unless told otherwise, and small files use those up first.
 const LEAST: u64 = 16 << 10;

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::{executor, stage::chain};
+use crate::{attempt::stage::chain, executor};
 
 /// Why a job's packages cannot be had, with the sentence that the user reads.
 #[derive(Debug, thiserror::Error)]

@@ -11,14 +11,12 @@ use walkdir::WalkDir;
 use super::{
     Asked, Error,
     disk::{Disk, New},
-    dress::own_file,
+    relocate::own_file,
     variables,
 };
 use crate::{
+    attempt::{inputs::Inputs, secrets::Values, stage},
     executor::{Ended, Exit, Launch, Limits, Running},
-    inputs::Inputs,
-    secrets::Values,
-    stage,
 };
 
 /// How much of what the installer says is shown where it fails, in bytes: the last of it.

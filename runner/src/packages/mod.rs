@@ -6,10 +6,10 @@
 
 mod archive;
 mod disk;
-mod dress;
 mod error;
 mod install;
 mod key;
+pub(crate) mod relocate;
 mod remove;
 mod variables;
 
@@ -39,10 +39,9 @@ use self::{
     key::Key,
 };
 use crate::{
+    attempt::{inputs::Layout, stage::chain},
     executor::{Executor, Fitting, Identity, Launch, docker},
-    inputs::Layout,
     patience::patiently,
-    stage::chain,
 };
 
 /// The packages of a worker. Cheap to clone.
@@ -303,7 +302,7 @@ pub(crate) async fn fitting(executor: &dyn Executor, launch: &mut Launch, depend
 /// Gives a virtual environment the interpreter of this worker, or of the image.
 fn dress(new: &New, identity: &Identity, kind: Kind) -> io::Result<()> {
     match kind {
-        Kind::Pip => dress::dress(&new.env(), identity.executable.as_deref()),
+        Kind::Pip => relocate::dress(&new.env(), identity.executable.as_deref()),
         Kind::Npm => Ok(()),
     }
 }

@@ -11,8 +11,9 @@ use rustix::process::{Resource, getrlimit};
 
 use super::{Config, image::Image};
 use crate::{
+    attempt::secrets,
     executor::{Error, Launch, Packages, process::mark::ProcessId},
-    secrets, users,
+    users,
 };
 
 /// Where a container has its work directory.

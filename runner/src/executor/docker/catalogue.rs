@@ -20,10 +20,9 @@ use super::{
     load,
 };
 use crate::{
+    attempt::{leftovers::make_way, stage::chain},
     executor::{Error, runtimes::OWN},
-    leftovers::make_way,
     patience::patiently,
-    stage::chain,
 };
 
 /// Where the grid's images are found.

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     executor::{Error, process::proc},
-    restart::Note,
+    restart::note::Note,
 };
 
 impl Docker {

@@ -15,7 +15,10 @@ use bus::{
 use futures::StreamExt as _;
 use tracing::debug;
 
-use crate::{attempt::Context, fence, session::Ending};
+use crate::{
+    attempt::{fence, run::Context},
+    session::serve::Ending,
+};
 
 /// What concerns a session.
 #[derive(Debug, Clone, PartialEq, Eq)]

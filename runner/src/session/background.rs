@@ -10,10 +10,12 @@ use bus::{log::read, worker::Cordoned};
 use tokio::task::JoinSet;
 
 use crate::{
-    attempt::Context,
-    facts,
-    lanes::{Lanes, Remade},
-    session::Ending,
+    attempt::run::Context,
+    session::{
+        control,
+        queues::{Lanes, Remade},
+        serve::Ending,
+    },
 };
 
 /// The pause after which what could not be read is read again.
@@ -71,7 +73,7 @@ impl Asides {
         self.overtaken = false;
         let context = Arc::clone(context);
         self.under_way
-            .spawn(async move { Aside::CaughtUp(connects, facts::catch_up(&context, registered).await) });
+            .spawn(async move { Aside::CaughtUp(connects, control::catch_up(&context, registered).await) });
     }
 
     /// Takes note that an operator's word came over the connection.

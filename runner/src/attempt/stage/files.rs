@@ -19,9 +19,9 @@ use store::Files;
 
 use super::{Error, blocking, content};
 use crate::{
+    attempt::inputs::{Laid, Stamp},
     beneath::{Stop, StopGuard},
     input_cache::InputCache,
-    inputs::{Laid, Stamp},
 };
 
 /// Files that are fetched at once.

@@ -16,9 +16,9 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use crate::{
+    attempt::inputs::Laid,
     executor::{Left, process::proc},
-    inputs::Laid,
-    logbook::Suspended,
+    log::spool::Suspended,
 };
 
 /// The file's name.

@@ -18,7 +18,7 @@ use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
-use crate::attempt::Context;
+use crate::attempt::run::Context;
 
 /// How often it is looked through what there is, where nothing says that it changed.
 const LOOK: Duration = Duration::from_secs(60);
@@ -45,7 +45,10 @@ pub(crate) async fn keep(context: Arc<Context>, registered_at: DateTime<Utc>) {
     let first = match learn(&context).await {
         Ok(set) => set,
         Err(error) => {
-            warn!("cannot read yet which runtimes the deployment has: {}", crate::stage::chain(&error));
+            warn!(
+                "cannot read yet which runtimes the deployment has: {}",
+                crate::attempt::stage::chain(&error)
+            );
             RuntimesSet::default()
         }
     };
@@ -73,7 +76,7 @@ async fn tell(context: &Context, registered_at: DateTime<Utc>, mut seen: watch::
                              {EQUIPMENT}; make room on the disk of nats-server, and restart a service, which makes the stream"
                         );
                     }
-                    debug!("could not say what this worker has: {}", crate::stage::chain(&error));
+                    debug!("could not say what this worker has: {}", crate::attempt::stage::chain(&error));
                 }
             }
         }

@@ -16,10 +16,8 @@ use std::{
 use parking_lot::Mutex;
 
 use crate::{
+    attempt::{inputs::Inputs, leftovers::Leftovers, spread::made_anywhere},
     executor::RunAs,
-    inputs::Inputs,
-    leftovers::Leftovers,
-    spread::made_anywhere,
     users::{User, Users},
 };
 

@@ -6,15 +6,17 @@ use bus::{
 };
 
 use crate::{
-    attempt::{Broken, Context, Done, Executed, Unfinished},
+    attempt::{
+        inputs::Layout,
+        outputs::{self, Found, Kept},
+        registry::{Entry, Stop},
+        run::{Broken, Context, Done, Executed, Unfinished},
+        supervise::Cut,
+        workspace::Place,
+    },
     beneath,
-    command::Cut,
-    inputs::Layout,
-    logbook::Logbook,
-    output::{self, Found, Kept},
+    log::spool::Logbook,
     patience::patiently,
-    places::Place,
-    sessions::{Entry, Stop},
 };
 
 /// A list of more than so much is written beside the session's loop.
@@ -78,8 +80,8 @@ async fn keep(
         // Nor does it go on when nobody waits for it any more.
         let stop = beneath::Stop::default();
         let _stop_looking = stop.guard();
-        let looking = tokio::task::spawn_blocking(move || output::find(&work, &laid, wanted.as_deref(), &stop));
-        looking.await.map_err(|_| output::Error::Look)?
+        let looking = tokio::task::spawn_blocking(move || outputs::find(&work, &laid, wanted.as_deref(), &stop));
+        looking.await.map_err(|_| outputs::Error::Look)?
     };
     let kept = found.store(&context.files).await?;
     for sentence in kept.sentences() {
@@ -107,7 +109,7 @@ async fn keep_log(context: &Context, kept: Kept, logbook: Logbook) -> Result<Opt
     let (manifest, json) = if manifest.outputs.len() + manifest.links.len() + manifest.deleted.len() > MANY {
         // Many megabytes take a while.
         let written = tokio::task::spawn_blocking(move || (manifest.to_json(), manifest)).await;
-        written.map(|(json, manifest)| (manifest, json)).map_err(|_| output::Error::Look)?
+        written.map(|(json, manifest)| (manifest, json)).map_err(|_| outputs::Error::Look)?
     } else {
         let json = manifest.to_json();
         (manifest, json)

@@ -8,7 +8,7 @@ use tracing::warn;
 use crate::{
     config::Config,
     executor::{Docker, Executors, Noop, Preference, Process, Runtimes, docker, process},
-    restart,
+    restart::note,
 };
 
 /// There is nothing to execute by.
@@ -30,7 +30,7 @@ pub(crate) async fn open(config: &Config, left_until: Option<DateTime<Utc>>) -> 
         Preference::Process => Err("it was started with `--executor process`".to_owned()),
         Preference::Auto | Preference::Docker => {
             let docker = docker::Config {
-                note: Some(config.work_dir.join(restart::FILE)),
+                note: Some(config.work_dir.join(note::FILE)),
                 ..docker::Config::new(config.worker.clone(), runtimes.clone())
             };
             loop {

@@ -16,7 +16,12 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::{attempt::Context, config::Config, dispatcher::Room, executor::Executors, sessions::Stop};
+use crate::{
+    attempt::{registry::Stop, run::Context},
+    config::Config,
+    executor::Executors,
+    session::dispatcher::Room,
+};
 
 /// How long a session's end may take to be said. Who goes down does not wait out an outage.
 const GOOD_BYE: Duration = Duration::from_secs(5);

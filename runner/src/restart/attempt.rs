@@ -13,18 +13,20 @@ use bus::{
 use tracing::{info, warn};
 
 use crate::{
-    attempt::{Broken, Context, Executed, Unfinished, conclude, to_its_end, told},
-    command::{Leaving, Started},
-    executor, fence,
-    inputs::Layout,
-    logbook::Logbook,
-    places::Place,
-    restart::LeftAttempt,
-    resume,
+    attempt::{
+        fence,
+        inputs::Layout,
+        registry::{Entry, Stop},
+        run::{Broken, Context, Executed, Unfinished, conclude, to_its_end, told},
+        secrets,
+        supervise::{Leaving, Started},
+        workspace::Place,
+    },
+    executor,
+    log::spool::Logbook,
+    restart::{note::LeftAttempt, session},
     scribe::Scribe,
-    secrets,
-    sessions::{Entry, Stop},
-    taken::Taken,
+    session::slots::Taken,
 };
 
 /// How long the log of an attempt that is left to the next runner may take to be stored.
@@ -65,7 +67,7 @@ pub(crate) async fn leave(
     match context.left.add(left) {
         Ok(()) => true,
         Err(left) => {
-            resume::give_up(context, *left, "it took too long to be left to the next runner");
+            session::give_up(context, *left, "it took too long to be left to the next runner");
             false
         }
     }

@@ -16,13 +16,11 @@ use chrono::{TimeDelta, Utc};
 use tracing::{info, warn};
 
 use crate::{
-    attempt::Context,
+    attempt::{registry::Stop, run::Context},
     config::Config,
-    facts, presence,
-    restart::{LeftAttempt, Note},
+    restart::note::{LeftAttempt, Note},
     scribe::Scribe,
-    session::Session,
-    sessions::Stop,
+    session::{control, presence, serve::Session},
 };
 
 /// How long a restart's announcement may take. One that is not in the log did not happen.
@@ -61,7 +59,7 @@ pub(crate) async fn register(context: &Context, registration: &Envelope<WorkerEv
                 continue;
             }
         };
-        if !facts::is_open(&events, context.session) {
+        if !control::is_open(&events, context.session) {
             return Ok(None);
         }
         // The server may not tell a second try by the same id from a duplicate of the first, which it refused.

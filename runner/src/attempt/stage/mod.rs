@@ -19,10 +19,12 @@ use store::Files;
 
 use self::files::Laying;
 use crate::{
+    attempt::{
+        inputs::{Laid, Layout},
+        workspace::{Place, STDIN},
+    },
     input_cache::InputCache,
-    inputs::{Laid, Layout},
     patience::patiently,
-    places::{Place, STDIN},
 };
 
 /// Why an attempt's files could not be laid out.

@@ -29,7 +29,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::segment::{Segment, Storer, store};
-use crate::{executor::docker::Counts, live::Live, mask::Mask, secrets::Values, stage::chain};
+use crate::{
+    attempt::{secrets::Values, stage::chain},
+    executor::docker::Counts,
+    log::{live::Live, mask::Mask},
+};
 
 /// How large a stored segment becomes, frame headers included.
 const SEGMENT_BYTES: usize = 8 << 20;

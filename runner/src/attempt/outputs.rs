@@ -20,12 +20,14 @@ use rustix::{
 use store::{Files, Holes};
 
 use crate::{
+    attempt::{
+        inputs::{Laid, Layout},
+        removed::Gone,
+        stage::chain,
+    },
     beneath::{self, Seen, Stop, Walk},
     executor::docker::WORK,
-    gone::Gone,
-    inputs::{Laid, Layout},
     patience::patiently,
-    stage::chain,
 };
 
 /// Files that are stored at once.

@@ -17,9 +17,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::{
-    attempt::Context,
+    attempt::run::Context,
     config::Config,
-    presence::{Pulse, Shown},
+    session::presence::{Pulse, Shown},
 };
 
 /// How long the broker keeps a beat after the next one was due, before it announces the worker's silence.
@@ -102,7 +102,10 @@ impl Heart {
             runtime.block_on(stop.run_until_cancelled(async {
                 match connect::side_line(&nats, &name).await {
                     Ok(bus) => self.relieve(&bus.js).await,
-                    Err(error) => warn!("no thread of its own beats for this worker: {}", crate::stage::chain(&error)),
+                    Err(error) => warn!(
+                        "no thread of its own beats for this worker: {}",
+                        crate::attempt::stage::chain(&error)
+                    ),
                 }
             }));
             runtime.shutdown_background();

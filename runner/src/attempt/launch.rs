@@ -14,15 +14,17 @@ use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
 use crate::{
-    attempt::{Broken, Context},
-    command::{Cut, Started, cut_early},
-    equip,
+    attempt::{
+        registry::Entry,
+        run::{Broken, Context},
+        secrets::{self, Values},
+        supervise::{Cut, Started, cut_early},
+        workspace::Place,
+    },
     executor::{Chosen, Error, Executor, Launch, Limits, Packages, Running},
-    logbook::Logbook,
+    log::spool::Logbook,
     packages,
-    places::Place,
-    secrets::{self, Values},
-    sessions::Entry,
+    session::inventory,
 };
 
 /// Sentences about the preparation that may wait to be put into the log.
@@ -114,7 +116,7 @@ async fn by_executor(
 ) -> Result<(ExecutorKind, Running), Broken> {
     if let Some(runtime) = &job.spec.runtime
         && !context.executors.runtimes.table().knows(&runtime.name)
-        && let Err(error) = equip::learn(context).await
+        && let Err(error) = inventory::learn(context).await
     {
         // It was added a moment ago, or never: without the log nobody can tell.
         debug!(job.id = %job.id, "cannot read which runtimes the deployment has: {error}");

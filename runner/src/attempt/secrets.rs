@@ -13,9 +13,8 @@ use bus::{grid::secrets, job::Job, log};
 use tracing::warn;
 
 use crate::{
-    attempt::Context,
+    attempt::{run::Context, stage::chain},
     beneath::{self, Stop},
-    stage::chain,
 };
 
 /// How often NATS is asked for a secret that it does not tell, and the pause between.

@@ -22,26 +22,28 @@ use store::Files;
 use tracing::{debug, error, info, warn};
 
 use crate::{
-    clock::Limit,
-    command::{self, Cut, Leaving, Started},
+    attempt::{
+        commit_outputs::collect,
+        deadline::Limit,
+        fence,
+        inputs::{Inputs, Layout},
+        launch,
+        leftovers::Leftovers,
+        outputs,
+        registry::{Attempts, Entry, Stop},
+        secrets,
+        stage::{self, chain},
+        supervise::{self, Cut, Leaving, Started},
+        workspace::{Place, Places},
+    },
     executor::{self, Executors},
-    fence, handover,
     input_cache::InputCache,
-    inputs::{Inputs, Layout},
-    keep::collect,
-    launch,
-    leftovers::Leftovers,
-    logbook::{self, Logbook},
-    output,
+    log::spool::{self, Logbook},
     packages::{self, Packages},
-    places::{Place, Places},
-    restart::LeftBehind,
+    restart::{attempt, note::LeftBehind},
     scribe::{self, Scribe},
-    secrets,
-    sessions::{Attempts, Entry, Stop},
+    session::slots::{Share, Taken},
     shutdown::Shutdown,
-    stage::{self, chain},
-    taken::{Share, Taken},
 };
 
 /// After how long a job may be offered again whose fenced attempt is still ending here.
@@ -131,9 +133,9 @@ pub(crate) enum Broken {
     #[error(transparent)]
     Packages(packages::Error),
     #[error(transparent)]
-    Log(#[from] logbook::Error),
+    Log(#[from] spool::Error),
     #[error(transparent)]
-    Output(#[from] output::Error),
+    Output(#[from] outputs::Error),
     #[error("cannot store the list of outputs: {}", chain(.0))]
     Manifest(store::Error),
 }
@@ -324,7 +326,7 @@ async fn execute(
     let prepared = tokio::select! {
         biased;
         prepared = prepare(stage::lay(&context.files, &context.input_cache, &place, &job.spec), share) => prepared,
-        cut = command::cut_early(entry, &job) => Err(cut.before_start().map(|done| Ok((done, None)))),
+        cut = supervise::cut_early(entry, &job) => Err(cut.before_start().map(|done| Ok((done, None)))),
     };
     let taken = match prepared {
         Ok((laid, taken)) => {
@@ -374,10 +376,10 @@ pub(crate) async fn to_its_end(
     (place, laid, mut logbook): (Place, Layout, Logbook),
     started: Started,
 ) -> Result<Executed, Unfinished> {
-    let ran = match command::follow(context, scribe, entry, &mut logbook, started).await {
+    let ran = match supervise::follow(context, scribe, entry, &mut logbook, started).await {
         Ok(ran) => ran,
         Err(Unfinished::Leaving(leaving)) => {
-            let left = handover::leave(context, entry.which(), place, laid, logbook, leaving).await;
+            let left = attempt::leave(context, entry.which(), place, laid, logbook, leaving).await;
             return Err(if left {
                 Unfinished::Stopped(Stop::Leave)
             } else {

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::dispatcher::{Dispatcher, HELD, Room};
+use crate::session::dispatcher::{Dispatcher, HELD, Room};
 
 /// What an attempt gives back.
 #[derive(Debug)]
@@ -126,7 +126,7 @@ mod tests {
     use bus::spec::Class;
 
     use super::*;
-    use crate::dispatcher::Verdict;
+    use crate::session::dispatcher::Verdict;
 
     const CORE: Room = Room {
         cpu_milli: 1_000,

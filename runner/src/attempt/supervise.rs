@@ -8,12 +8,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::{
-    attempt::{Broken, Context, Done, Unfinished},
-    clock::Limit,
+    attempt::{
+        deadline::Limit,
+        registry::{Entry, Stop},
+        run::{Broken, Context, Done, Unfinished},
+    },
     executor::{self, Ended, Exit, Handle, Running},
-    logbook::{self, Logbook},
+    log::spool::{self, Logbook},
     scribe::{self, Scribe},
-    sessions::{Entry, Stop},
 };
 
 /// How long a command that cannot be left behind has to end by itself when the runner restarts.
@@ -147,7 +149,7 @@ struct Together {
     ended: Result<Ended, executor::Error>,
     cut: Option<Cut>,
     said: Result<(), scribe::Error>,
-    pumped: Result<(), logbook::Error>,
+    pumped: Result<(), spool::Error>,
 }
 
 /// Waits for the command, for the log's word on its start, and for its pipes; a fence or a broken log ends the command.
@@ -156,7 +158,7 @@ async fn together(
     handle: &dyn Handle,
     watch: impl Future<Output = Watched>,
     say: impl Future<Output = Result<(), scribe::Error>>,
-    pump: impl Future<Output = Result<(), logbook::Error>>,
+    pump: impl Future<Output = Result<(), spool::Error>>,
     leave: &CancellationToken,
 ) -> Result<Option<Together>, Unfinished> {
     tokio::pin!(watch, say, pump);

@@ -21,18 +21,21 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, error, warn};
 
 use crate::{
-    asides::{Aside, Asides},
-    attempt::{self, Context},
-    dispatcher::{Dispatcher, Response, Room, Verdict},
-    facts::{self, Facts, Word},
-    handover,
-    lanes::{self, EXPIRES, Lanes},
-    mode::{Mode, Told},
-    presence::{Shown, Standing},
-    restart::LeftAttempt,
+    attempt::{
+        registry::{Entry, Stop},
+        run::{self, Context},
+    },
+    restart::{attempt, note::LeftAttempt},
     scribe::Scribe,
-    sessions::{Entry, Stop},
-    taken::{Freed, Share, Taken, Waiting},
+    session::{
+        background::{Aside, Asides},
+        control::{self, Facts, Word},
+        dispatcher::{Dispatcher, Response, Room, Verdict},
+        mode::{Mode, Told},
+        presence::{Shown, Standing},
+        queues::{self, EXPIRES, Lanes},
+        slots::{Freed, Share, Taken, Waiting},
+    },
 };
 
 /// After how long work that does not fit now may be offered again, to us or to another worker.
@@ -99,7 +102,7 @@ impl Session {
         total: Room,
         shown: Shown,
         tracker: TaskTracker,
-    ) -> Result<Self, lanes::Error> {
+    ) -> Result<Self, queues::Error> {
         let lanes = Lanes::open(&context.js, queues).await?;
         let dispatcher = Dispatcher::new(total, lanes.classes());
         let facts = Facts::listen(&context.js, &context.worker, context.session).await?;
@@ -129,7 +132,7 @@ impl Session {
         self.registered = sequence;
         let history = read::worker(&self.context.js, &self.context.worker).await?;
         self.mode
-            .cordoned(facts::standing(&history.events, self.context.session, sequence).0);
+            .cordoned(control::standing(&history.events, self.context.session, sequence).0);
         Ok(())
     }
 
@@ -279,7 +282,7 @@ impl Session {
                 if work.deliveries() == 1 {
                     error!(
                         "cannot read a job, and leave it to a worker that can: {}",
-                        crate::stage::chain(&error)
+                        crate::attempt::stage::chain(&error)
                     );
                 }
                 self.dispatcher.discarded(lane);
@@ -329,7 +332,7 @@ impl Session {
     fn start(&self, offer: Offer, share: Share) {
         let context = Arc::clone(&self.context);
         self.tracker
-            .spawn(async move { Box::pin(attempt::run(context, offer.work, offer.job, offer.ready, share)).await });
+            .spawn(async move { Box::pin(run::run(context, offer.work, offer.job, offer.ready, share)).await });
     }
 
     /// Goes on with an attempt that the last runner left to us.
@@ -339,7 +342,7 @@ impl Session {
         let taken = take(&mut self.running, &self.freed.0, room);
         let context = Arc::clone(&self.context);
         self.tracker
-            .spawn(async move { Box::pin(handover::go_on(context, scribe, entry, left, taken)).await });
+            .spawn(async move { Box::pin(attempt::go_on(context, scribe, entry, left, taken)).await });
     }
 
     /// After a reconnect, reads what was said of us and of our attempts while nobody could tell us.

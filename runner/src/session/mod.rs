@@ -1,0 +1,12 @@
+//! One session of a runner: the loop that asks for work, sends heartbeats and follows what concerns its worker.
+
+pub(crate) mod background;
+pub(crate) mod control;
+pub(crate) mod dispatcher;
+pub(crate) mod heartbeat;
+pub(crate) mod inventory;
+pub(crate) mod mode;
+pub(crate) mod presence;
+pub(crate) mod queues;
+pub(crate) mod serve;
+pub(crate) mod slots;
