@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bus::{
     grid::{runtimes::RuntimesSet, secrets::PublicKey},
     log::{append::Log, connect::Bus, room::Gauge, writer::Writer},
-    spec::submission::{Refusal, Submission},
+    spec::{Refusal, submission::Submission},
 };
 use store::{Files, marks::Marks};
 use tokio::sync::watch;

@@ -8,7 +8,7 @@ use axum::{
 use bus::{
     ids::Digest,
     log::{append, read, writer},
-    spec::submission::Refusal,
+    spec::Refusal,
 };
 use model::{Kind, PROBLEM_MEDIA_TYPE, Problem};
 use serde::Serialize;

@@ -7,7 +7,7 @@ use bus::{
     grid::secrets::{self, Sealed},
     ids::{Namespace, Token},
     log,
-    spec::{JobSpec, submission::Refusal},
+    spec::{JobSpec, Refusal},
 };
 use chrono::Utc;
 use futures::{StreamExt as _, TryStreamExt as _};

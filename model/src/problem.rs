@@ -1,6 +1,6 @@
 //! Problems: what went wrong, as RFC 9457 documents with a sentence that says what to do.
 
-use bus::{ids::Digest, spec::submission::Refusal};
+use bus::{ids::Digest, spec::Refusal};
 use serde::{Deserialize, Serialize};
 
 /// What a problem document is sent as.

@@ -6,11 +6,7 @@ use bus::{
     batch::{BatchMember, MAX_BATCH_BYTES},
     grid::runtimes::RuntimesSet,
     ids::{BatchId, JobId},
-    spec::{
-        JobSpec,
-        policy::Start,
-        submission::{Refusal, Submission},
-    },
+    spec::{JobSpec, Refusal, policy::Start, submission::Submission},
 };
 use model::{Kind, MemberSubmission};
 

@@ -6,10 +6,7 @@ use axum::{Json, extract::State, http::StatusCode};
 use bus::{
     batch::{BatchSubmitted, MAX_MEMBERS},
     ids::{Digest, Namespace},
-    spec::{
-        JobSpec,
-        submission::{Refusal, Submission},
-    },
+    spec::{JobSpec, Refusal, submission::Submission},
 };
 use model::{BatchAnswer, BatchSubmission, Kind, MemberSubmission};
 

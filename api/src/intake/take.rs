@@ -6,7 +6,7 @@ use async_nats::jetstream::{AckKind, Message};
 use bus::{
     ids::{Namespace, Queue},
     log::{INBOX, puller::header, relay},
-    spec::submission::{self, Refusal},
+    spec::{Refusal, submission},
     subjects,
 };
 use model::{Kind, Submitted};

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use bus::{
     ids::{JobId, Namespace},
     log::{EVENTS, read},
-    spec::{JobSpec, submission::Refusal},
+    spec::{JobSpec, Refusal},
     subjects,
 };
 use futures::{StreamExt as _, TryStreamExt as _, stream};

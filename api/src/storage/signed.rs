@@ -38,8 +38,11 @@ static PROGRAM: LazyLock<Digest> = LazyLock::new(|| {
         include_str!("../../../bus/src/job/evolve.rs"),
         include_str!("../../../bus/src/spec/policy.rs"),
         include_str!("../../../bus/src/grid/runtimes.rs"),
-        include_str!("../../../bus/src/spec/mod.rs"),
+        include_str!("../../../bus/src/spec/job_spec.rs"),
+        include_str!("../../../bus/src/spec/input.rs"),
+        include_str!("../../../bus/src/spec/path.rs"),
         include_str!("../../../bus/src/log/read.rs"),
+        include_str!("../../../bus/src/log/stored.rs"),
         include_str!("../../../bus/src/subjects.rs"),
         include_str!("../../../bus/src/worker/mod.rs"),
     ];

@@ -10,8 +10,9 @@ use crate::{
     envelope::{DecodeError, Event, data},
     ids::{ParseError, Token},
     spec::{
+        Refusal,
         runtime::{self, RuntimeRef},
-        submission::{Refusal, Submission},
+        submission::Submission,
     },
 };
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ids::{Namespace, Token},
-    spec::submission::Refusal,
+    spec::Refusal,
 };
 
 /// The shortest value, in bytes: a shorter one could not be told apart in what a script prints.

@@ -6,6 +6,7 @@ mod decide;
 mod due;
 mod event;
 mod evolve;
+mod policy;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,7 @@ pub use self::{
         CancelRequested, Cancelled, Claimed, Died, Expired, Finished, JobEvent, LossCause, ManifestRef, Outcome, Released, Requeued,
         Rescheduled, Returned, Started, Submitted, Usage,
     },
+    policy::Standing,
 };
 use crate::{
     envelope::{Actor, Envelope},

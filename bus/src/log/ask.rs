@@ -13,7 +13,7 @@ use backon::{ConstantBuilder, Retryable as _};
 
 use super::{
     connect::{connection, unless_cut},
-    read::{Error, Stored},
+    stored::{Error, Stored},
 };
 
 /// Where there are replicas: how long an ask may take, how long until the next, and how many follow the first. What reached a

@@ -14,6 +14,7 @@ pub mod replay;
 pub mod room;
 pub mod secrets;
 pub mod setup;
+mod stored;
 pub mod sys;
 pub mod usage;
 pub mod whole;

@@ -11,7 +11,7 @@ use super::{
     ask::CUTS,
     connect::{connection, unless_cut},
     puller::header,
-    read::{Error, Stored},
+    stored::{Error, Stored},
 };
 
 /// The most bytes of one piece: the server ends it with the message that goes beyond.

@@ -7,11 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ids::Digest,
-    spec::{
-        InputFile,
-        runtime::RuntimeRef,
-        submission::{Refusal, check_paths},
-    },
+    spec::{InputFile, Refusal, input::check_paths, runtime::RuntimeRef},
 };
 
 /// Among the files: a project that only uv can install, in place of what requirements.txt says. An installer that does not know this

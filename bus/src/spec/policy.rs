@@ -6,11 +6,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    ids::JobId,
-    job::{Job, Outcome, Phase},
-    spec::is_false,
-};
+use super::is_false;
+use crate::ids::JobId;
 
 /// How many attempts may be lost with their workers before a job is dead, unless its spec says otherwise.
 pub const MAX_LOSSES: u32 = 3;
@@ -69,42 +66,13 @@ pub enum DependsOn {
     Ended,
 }
 
-/// How a dependency stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Standing {
-    /// It is as it must be.
-    Met,
-    /// It may still become so.
-    Open,
-    /// It never will, for this reason.
-    Never(String),
-}
-
-impl Dependency {
-    /// How the dependency stands, by the job as the log tells it now; nothing: there is no such job.
-    #[must_use]
-    pub fn standing(&self, job: Option<&Job>) -> Standing {
-        let Some(job) = job else {
-            return Standing::Never(format!("job {}, which it was to follow, does not exist", self.job));
-        };
-        match (&job.phase, self.on) {
-            (Phase::Ended(_), DependsOn::Ended) => Standing::Met,
-            (Phase::Ended(_), DependsOn::Succeeded) if job.state() == crate::job::State::Succeeded => Standing::Met,
-            (Phase::Ended(_), DependsOn::Succeeded) => {
-                Standing::Never(format!("job {}, which it was to follow, ended as {}", self.job, job.state()))
-            }
-            (_, _) => Standing::Open,
-        }
-    }
-}
-
 /// How a failed job is tried again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Retry {
     /// How often.
     pub max: u32,
-    /// Only after these exit codes (see [`Outcome::exit_code`]); none: after every failure.
+    /// Only after these exit codes (see [`crate::job::Outcome::exit_code`]); none: after every failure.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub on: Vec<i32>,
     /// The pause before the first retry, in milliseconds; it doubles from one to the next.
@@ -135,25 +103,6 @@ impl Default for Retry {
 }
 
 impl Retry {
-    /// Whether an attempt that ended so is to be made again, where `failures` of them ended so, this one among them.
-    #[must_use]
-    pub fn asks_again(&self, outcome: &Outcome, failures: u32) -> bool {
-        let failed = match outcome {
-            Outcome::Succeeded
-            | Outcome::Cancelled
-            | Outcome::TimedOut {
-                clock: Clock::Queue | Clock::Total,
-                ..
-            } => false,
-            Outcome::Failed { .. }
-            | Outcome::Signalled { .. }
-            | Outcome::TimedOut { .. }
-            | Outcome::OutOfMemory { .. }
-            | Outcome::Error { .. } => true,
-        };
-        failed && failures <= self.max && (self.on.is_empty() || self.on.contains(&outcome.exit_code()))
-    }
-
     /// The pause before the next try after so many failures: doubled each time, capped, and spread over its upper half, so that
     /// jobs which failed together do not all come back together. The same for the same job and try, so that every reader of
     /// the log comes to the same time.
@@ -238,28 +187,6 @@ mod tests {
         };
         let pauses: std::collections::BTreeSet<_> = (0..100).map(|_| retry.pause(JobId::new(), 1)).collect();
         assert!(pauses.len() > 50, "{}", pauses.len());
-    }
-
-    #[test]
-    fn only_what_failed_is_tried_again_and_only_as_often_as_asked() {
-        let retry = Retry {
-            max: 2,
-            ..Retry::default()
-        };
-        let failed = Outcome::Failed { exit_code: 3 };
-        assert!(retry.asks_again(&failed, 1) && retry.asks_again(&failed, 2) && !retry.asks_again(&failed, 3));
-        assert!(!retry.asks_again(&Outcome::Succeeded, 1) && !retry.asks_again(&Outcome::Cancelled, 1));
-        let total = Outcome::TimedOut {
-            limit_ms: 1,
-            clock: Clock::Total,
-        };
-        let attempt = Outcome::TimedOut {
-            limit_ms: 1,
-            clock: Clock::Attempt,
-        };
-        assert!(!retry.asks_again(&total, 1) && retry.asks_again(&attempt, 1));
-        let only = Retry { on: vec![7, 137], ..retry };
-        assert!(!only.asks_again(&failed, 1) && only.asks_again(&Outcome::Signalled { signal: 9 }, 1));
     }
 
     #[test]

@@ -2,9 +2,9 @@
 
 use bus::{
     ids::{EventId, JobId},
-    job::{self, Job, Phase, decide},
+    job::{self, Job, Phase, Standing, decide},
     log::read,
-    spec::policy::{Clock, Dependency, Standing},
+    spec::policy::{Clock, Dependency},
 };
 use chrono::{DateTime, Utc};
 use futures::{StreamExt as _, stream};

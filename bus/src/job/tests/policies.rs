@@ -6,10 +6,10 @@ use super::history::{History, Worker, spec};
 use crate::{
     envelope::Actor,
     ids::{Attempt, JobId},
-    job::{Command, Due, End, Job, JobEvent, LossCause, Outcome, Phase, Rejection, State, decide},
+    job::{Command, Due, End, Job, JobEvent, LossCause, Outcome, Phase, Rejection, Standing, State, decide},
     spec::{
         JobSpec,
-        policy::{Clock, Dependency, DependsOn, Retry, Standing, Start},
+        policy::{Clock, Dependency, DependsOn, Retry, Start},
     },
 };
 

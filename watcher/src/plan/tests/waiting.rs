@@ -5,11 +5,11 @@ use std::{collections::BTreeMap, time::Duration};
 use bus::{
     envelope::{Actor, Envelope},
     ids::{Attempt, JobId, SessionId, default_token},
-    job::{Command as Wish, End, Job, JobEvent, LossCause, Outcome, Phase, Recorded, Usage, decide},
+    job::{Command as Wish, End, Job, JobEvent, LossCause, Outcome, Phase, Recorded, Standing, Usage, decide},
     log::read::{Fact, decode},
     spec::{
         JobSpec,
-        policy::{Dependency, DependsOn, Retry, Standing, Start},
+        policy::{Dependency, DependsOn, Retry, Start},
     },
     subjects,
 };
