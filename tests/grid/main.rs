@@ -6,6 +6,7 @@ mod chaos;
 mod cli;
 mod cluster;
 mod crash;
+mod examples;
 mod executors;
 mod files;
 mod images;

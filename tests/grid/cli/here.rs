@@ -106,9 +106,15 @@ impl Here {
 
     /// The program with these arguments, in this directory, without a terminal.
     pub(crate) fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
-        let mut command = Command::new(rgrid());
+        let mut command = self.program(rgrid());
+        command.args(arguments);
         command
-            .args(arguments)
+    }
+
+    /// Another program in this directory, with the same environment.
+    pub(crate) fn program(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command
             .current_dir(self.path())
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default());
