@@ -9,7 +9,7 @@ SHELL := /bin/bash
 export RGRID_BIN_DIR := $(CURDIR)/.rgrid/bin
 export PATH := $(RGRID_BIN_DIR):$(PATH)
 
-help: ## say what can be made
+help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' Makefile
 
 demo: ## start a grid on this machine and run a script on it
@@ -17,12 +17,12 @@ demo: ## start a grid on this machine and run a script on it
 	@cargo build --release --locked -p rgrid
 	@scripts/demo
 
-test: ## run every test, against real servers and the binary as it is built
+test: ## build the binary and run every test, against real servers
 	@scripts/bootstrap test
 	@cargo build --locked -p rgrid
 	@cargo test --workspace --locked
 
-chaos: ## harm a grid for twenty minutes and check every promise; CASE=sigkill for one case, knobs: target/release/chaos --help
+chaos: ## inject faults into a grid for twenty minutes and check every promise; CASE=sigkill runs one case; settings: target/release/chaos --help
 	@scripts/bootstrap chaos
 	@cargo build --release --locked -p rgrid -p grid-tests --bins
 	@target/release/chaos $(CASE)
@@ -33,20 +33,20 @@ build: ## build target/release/rgrid
 lint: ## check formatting, Rust and shell
 	@cargo fmt --check
 	@cargo clippy --workspace --all-targets --locked -- -D warnings
-	@if type -P shellcheck >/dev/null; then shellcheck .ci/run scripts/bootstrap scripts/demo scripts/failures; else echo 'lint: no shellcheck here; apt-get install shellcheck'; fi
+	@if type -P shellcheck >/dev/null; then shellcheck .ci/run scripts/bootstrap scripts/demo scripts/failures; else echo 'lint: shellcheck is not installed; run: apt-get install shellcheck'; fi
 
 fmt: ## format the Rust code
 	@cargo fmt
 
-bench: build ## measure this machine with a grid of its own
+bench: build ## run the benchmarks on this machine, with a grid of their own
 	@scripts/bootstrap demo
 	@target/release/rgrid bench --embedded
 
-docs: ## write docs/events.md from the code
+docs: ## generate docs/events.md from the code
 	@cargo build --locked -p rgrid
 	@mkdir -p docs
 	@target/debug/rgrid docs events >docs/events.md.new && mv docs/events.md.new docs/events.md
 
-clean: ## remove what was built; installed servers stay in .rgrid
+clean: ## remove build results; installed servers stay in .rgrid
 	@cargo clean
 	@rm -rf demo-out
