@@ -30,10 +30,16 @@ chaos: ## inject faults into a grid for twenty minutes and check every promise; 
 build: ## build target/release/rgrid
 	@cargo build --release --locked -p rgrid
 
-lint: ## check formatting, Rust and shell
+lint: ## check formatting, code, shell scripts and dependencies
+	@scripts/bootstrap lint
 	@cargo fmt --check
 	@cargo clippy --workspace --all-targets --locked -- -D warnings
-	@if type -P shellcheck >/dev/null; then shellcheck .ci/run scripts/bootstrap scripts/demo scripts/failures; else echo 'lint: shellcheck is not installed; run: apt-get install shellcheck'; fi
+	@cargo machete
+	@cargo deny --log-level error --locked check bans licenses sources
+	@if [[ -d $${CARGO_HOME:-$$HOME/.cargo}/advisory-dbs ]]; then cargo deny --log-level error check --disable-fetch advisories; \
+		else echo 'lint: no database of advisories here, so none is checked; to get one: cargo deny fetch'; fi
+	@if type -P shellcheck >/dev/null; then shellcheck .ci/run scripts/bootstrap scripts/demo scripts/failures; \
+		else echo 'lint: no shellcheck here; apt-get install shellcheck'; fi
 
 fmt: ## format the Rust code
 	@cargo fmt

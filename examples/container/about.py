@@ -11,4 +11,4 @@ about = {
     "processes": sum(path.name.isdigit() for path in Path("/proc").iterdir()),
 }
 Path("about.json").write_text(json.dumps(about, indent=2) + "\n")
-print(f"Python {about['python']}, alone with {about['processes']} process")
+print(f"Python {about['python']} on {about['system']}")
