@@ -1,4 +1,4 @@
-//! The envelope around every event: who said it, when, and because of what.
+//! The envelope of every event: who published it, when, and what caused it.
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
@@ -9,10 +9,10 @@ use serde_json::value::RawValue;
 
 use crate::ids::{EventId, ParseError, WorkerId};
 
-/// Who says an event. It stands in the event's subject, so that credentials can be bound to it.
+/// The publisher of an event. The event's subject names the actor, so that credentials can be limited to it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Actor {
-    /// The API, on behalf of a user; intake too.
+    /// The API, on behalf of a user. Intake also publishes as the API.
     Api,
     /// The watcher.
     Watcher,
@@ -72,60 +72,60 @@ impl JsonSchema for Actor {
     }
 }
 
-/// An event that could not be read. It is set aside and counted; it never stops a consumer.
+/// An event that could not be read. Readers skip and count such events.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
-    /// The bytes are not an envelope.
-    #[error("the message is not an event: it lacks the envelope's JSON")]
+    /// The message is not an envelope.
+    #[error("the message is not an event: its JSON is not an envelope")]
     Envelope(#[source] serde_json::Error),
-    /// A type, or a version of one, that this program does not know.
-    #[error("unknown event type `{kind}`: a newer rgrid wrote it; upgrade this one")]
+    /// This program does not know the type, or this version of it.
+    #[error("unknown event type `{kind}`: a newer rgrid wrote it; upgrade this rgrid")]
     UnknownType {
-        /// The type that stands in the event.
+        /// The event's type.
         kind: String,
     },
-    /// The type is known, and its data are not of its shape.
-    #[error("the data of this `{kind}` are not of its shape")]
+    /// The type is known, but the data do not match it.
+    #[error("the data of this `{kind}` event do not match its type")]
     Data {
-        /// The type that stands in the event.
+        /// The event's type.
         kind: String,
-        /// What does not fit.
+        /// What does not match.
         #[source]
         source: serde_json::Error,
     },
 }
 
-/// A family of events: those of jobs, or of workers.
+/// A family of events, for example those of jobs or of workers.
 pub trait Event: Serialize + Sized {
-    /// The type that stands in the envelope, with its version: `job.claimed.v1`.
+    /// The type in the envelope, with its version: `job.claimed.v1`.
     fn kind(&self) -> &'static str;
 
     /// Reads the data of a type, upcasting old versions.
     ///
     /// # Errors
-    /// [`DecodeError::UnknownType`] for a type that is not of this family, [`DecodeError::Data`] for data of another shape.
+    /// [`DecodeError::UnknownType`] for a type of another family, [`DecodeError::Data`] for data that do not match the type.
     fn decode(kind: &str, data: &RawValue) -> Result<Self, DecodeError>;
 }
 
-/// A fact in the past tense, with who said it, when and why.
+/// An event with its publisher, time and cause.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Envelope<E> {
-    /// The event's identity.
+    /// The event's id.
     pub id: EventId,
-    /// When it was said, by the clock of who said it, to the microsecond.
+    /// When the event was made, by its publisher's clock, to the microsecond.
     pub time: DateTime<Utc>,
-    /// Who said it.
+    /// The publisher.
     pub actor: Actor,
     /// The event that caused this one.
     pub causation_id: Option<EventId>,
-    /// The event that the whole chain began with; a job's events name its submission.
+    /// The event that began the chain of causes. For a job's events, it is the submission.
     pub correlation_id: Option<EventId>,
-    /// What happened.
+    /// The event.
     pub event: E,
 }
 
 impl<E> Envelope<E> {
-    /// An event said now, caused by nothing that is recorded.
+    /// An event made now, without a recorded cause.
     #[must_use]
     pub fn new(actor: Actor, event: E) -> Self {
         Self {
@@ -138,7 +138,7 @@ impl<E> Envelope<E> {
         }
     }
 
-    /// The same event, because of another one.
+    /// The same event, caused by another event.
     #[must_use]
     pub fn caused_by<C>(mut self, cause: &Envelope<C>) -> Self {
         self.causation_id = Some(cause.id);
@@ -176,14 +176,14 @@ struct Read<'a> {
 }
 
 impl<E: Event> Envelope<E> {
-    /// The event as the JSON that is stored.
+    /// The event as JSON, as it is stored.
     ///
     /// # Panics
-    /// Never: events hold only what JSON can carry.
+    /// Never: every event can be written as JSON.
     #[must_use]
     #[allow(
         clippy::expect_used,
-        reason = "no event holds a map with keys that are not text, which is all that could fail"
+        reason = "no event has a map with keys that are not text, and only map keys can fail"
     )]
     pub fn to_json(&self) -> Vec<u8> {
         serde_json::to_vec(&Written {
@@ -198,7 +198,7 @@ impl<E: Event> Envelope<E> {
         .expect("an event is JSON")
     }
 
-    /// Reads an event back.
+    /// Reads a stored event.
     ///
     /// # Errors
     /// See [`DecodeError`].
@@ -218,7 +218,7 @@ impl<E: Event> Envelope<E> {
 /// Reads the data of a known type.
 ///
 /// # Errors
-/// [`DecodeError::Data`] where they are not of its shape.
+/// [`DecodeError::Data`] if the data do not match the type.
 pub(crate) fn data<'a, T: Deserialize<'a>>(kind: &str, data: &'a RawValue) -> Result<T, DecodeError> {
     serde_json::from_str(data.get()).map_err(|source| DecodeError::Data {
         kind: kind.to_owned(),

@@ -1,4 +1,4 @@
-//! Identities: typed, so that a session can never be passed where a job is meant.
+//! Typed ids: a session's id cannot be passed where a job's id is expected.
 
 use std::{fmt, str::FromStr};
 
@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-/// An identity that could not be read from text.
+/// A text that is not a valid id or name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not {expected}")]
 pub struct ParseError {
-    /// What was given.
+    /// The text that was given.
     pub text: String,
-    /// What it should have been, with its article.
+    /// What was expected, with its article: `a job id`.
     pub expected: &'static str,
 }
 
@@ -25,14 +25,14 @@ macro_rules! typed_id {
         pub struct $name(Uuid);
 
         impl $name {
-            /// A new identity, ordered by the time it was made (`UUIDv7`).
+            /// A new id. Ids are ordered by the time at which they were made (`UUIDv7`).
             #[must_use]
-            #[allow(clippy::new_without_default, reason = "a default identity would be a different one each time")]
+            #[allow(clippy::new_without_default, reason = "`default()` should not return a different id each time")]
             pub fn new() -> Self {
                 Self(Uuid::now_v7())
             }
 
-            /// The identity as a plain UUID, for a database column.
+            /// The id as a plain UUID, for a database column.
             #[must_use]
             pub const fn uuid(self) -> Uuid {
                 self.0
@@ -64,36 +64,36 @@ macro_rules! typed_id {
 }
 
 typed_id!(
-    /// One submitted job, across all its attempts.
+    /// A job: one submitted unit of work, across all its attempts.
     JobId, "a job id (a UUID, as `rgrid run -d` prints it)"
 );
 typed_id!(
-    /// One run of a runner process for its worker, new at each start.
+    /// A session: one run of a runner process for its worker, new at each start.
     SessionId, "a session id (a UUID)"
 );
 typed_id!(
-    /// One event. Also its `Nats-Msg-Id`.
+    /// An event. It is also the event's `Nats-Msg-Id`.
     EventId, "an event id (a UUID)"
 );
 
 typed_id!(
-    /// One pass of the collection of what is no longer used.
-    PassId, "a collection's id (a UUID)"
+    /// A storage pass: one run of the collector over the store.
+    PassId, "a storage pass id (a UUID)"
 );
 typed_id!(
-    /// Jobs that were submitted together.
+    /// A batch: jobs that were submitted together.
     BatchId, "a batch id (a UUID, as `rgrid run -d --batch …` prints it)"
 );
 
 impl JobId {
-    /// Whether it is an id that whoever submits a job may choose: a `UUIDv7`, as [`JobId::new`] makes it.
+    /// Whether this id may be chosen by a client that submits a job: a `UUIDv7`, as [`JobId::new`] makes it.
     #[must_use]
     pub fn is_chosen(self) -> bool {
         self.0.get_version_num() == 7 && self.0.get_variant() == uuid::Variant::RFC4122
     }
 
-    /// The member of a batch at this place, the same for ever: a `UUIDv8` of SHA-256("batch", 0, batch, index). So whoever
-    /// knows a batch knows its jobs, and a batch that is sent again makes none twice.
+    /// The id of a batch's member: a `UUIDv8` of SHA-256("batch", 0, batch, index). It never changes, so a client that knows a batch
+    /// knows its jobs, and a batch that is sent again creates no job twice.
     #[must_use]
     pub fn of_member(batch: BatchId, index: u32) -> Self {
         let hash = Sha256::new()
@@ -106,7 +106,7 @@ impl JobId {
         Self(Uuid::new_v8(bytes))
     }
 
-    /// The job that a key names in a namespace, the same for ever: a `UUIDv8` of SHA-256(namespace, 0, key).
+    /// The id of the job with this key in a namespace: a `UUIDv8` of SHA-256(namespace, 0, key). It never changes.
     #[must_use]
     pub fn of_key(namespace: &Token, key: &str) -> Self {
         let hash = Sha256::new()
@@ -120,9 +120,9 @@ impl JobId {
     }
 }
 
-/// A name that can stand as one token of a NATS subject: 1 to 64 of `a-z A-Z 0-9 _ -`.
+/// A name that can be one token of a NATS subject: 1 to 64 of `a-z A-Z 0-9 _ -`.
 ///
-/// Namespaces, queues and workers are named by tokens; outside text becomes one at the border.
+/// Namespaces, queues and workers are named by tokens. Text from outside is parsed into a token where it enters the program.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Token(String);
@@ -167,29 +167,29 @@ impl<'de> Deserialize<'de> for Token {
     }
 }
 
-/// The tenant that a job belongs to; permissions keep namespaces apart by it.
+/// The tenant that a job belongs to. Permissions are granted per namespace.
 pub type Namespace = Token;
-/// A named lane of work.
+/// A named queue of jobs.
 pub type Queue = Token;
-/// A machine's registered capacity.
+/// A worker: the registered capacity of a machine.
 pub type WorkerId = Token;
 
-/// The name that namespaces and queues have unless one is given.
+/// The default name of a namespace or a queue.
 #[must_use]
 pub fn default_token() -> Token {
     Token("default".to_owned())
 }
 
-/// One try at a job, numbered from 1.
+/// The number of an attempt: one try at a job, numbered from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Attempt(pub u32);
 
 impl Attempt {
-    /// The first try.
+    /// The first attempt.
     pub const FIRST: Self = Self(1);
 
-    /// The try after this one.
+    /// The attempt after this one.
     #[must_use]
     pub const fn next(self) -> Self {
         Self(self.0.saturating_add(1))
@@ -202,12 +202,12 @@ impl fmt::Display for Attempt {
     }
 }
 
-/// The SHA-256 of some content, which is also its name in the store; written as 64 hexadecimal digits.
+/// The SHA-256 of a content, which is also the content's name in the store. Written as 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest([u8; 32]);
 
 impl Digest {
-    /// How many bytes it has.
+    /// The length in bytes.
     pub const BYTES: usize = 32;
 
     /// The digest of bytes in memory.
@@ -216,7 +216,7 @@ impl Digest {
         Self(Sha256::digest(bytes).into())
     }
 
-    /// The digest that a hasher arrived at.
+    /// The digest of everything that the hasher has read.
     #[must_use]
     pub fn finish(hasher: Sha256) -> Self {
         Self(hasher.finalize().into())

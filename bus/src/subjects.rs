@@ -1,23 +1,23 @@
-//! The one place that spells subjects.
+//! All NATS subjects. No other module spells a subject.
 //!
 //! ```text
 //! rgrid.evt.<ns>.job.<job>.ready.<queue>.<class>   events that make a job ready: submitted, released, rescheduled, requeued
 //! rgrid.evt.<ns>.job.<job>.by.<actor>              every other event of a job
 //! rgrid.evt.<ns>.batch.<batch>                     events of a batch
 //! rgrid.evt.sys.worker.<worker>                    events of a worker
-//! rgrid.evt.sys.runtimes                           which runtimes the deployment has
-//! rgrid.evt.sys.image.<name>                       events of an image that the grid keeps; a `.` of its name is a `=`
-//! rgrid.fact.…                                     all of these again, once they are stored
-//! rgrid.hb.<worker>                                a worker's last beat
-//! rgrid.equipment.<worker>                         what a worker has to run scripts by
-//! rgrid.log.<ns>.<job>.<attempt>                   what an attempt prints, as frames
+//! rgrid.evt.sys.runtimes                           events of the deployment's runtimes
+//! rgrid.evt.sys.image.<name>                       events of an image that the grid stores; a `.` in the name is written as `=`
+//! rgrid.fact.…                                     all of these again, after they are stored
+//! rgrid.hb.<worker>                                the last heartbeat of a worker
+//! rgrid.equipment.<worker>                         the inventory of a worker
+//! rgrid.log.<ns>.<job>.<attempt>                   the output of an attempt, as frames
 //! rgrid.submit.<ns>.<queue>                        submissions by any service
-//! rgrid.refused.<ns>                               what was not accepted, and why
-//! rgrid.undeliverable.<stream>.<sequence>          what could not be delivered to anybody, and why
+//! rgrid.refused.<ns>                               refused submissions, with the reason
+//! rgrid.undeliverable.<stream>.<sequence>          messages that cannot be delivered, with the reason
 //! rgrid.secret.<ns>.<name>                         a secret, sealed
-//! rgrid.mark.<xx>                                  which contents, of those whose hashes begin so, nothing refers to
-//! rgrid.mark.lease                                 who collects them
-//! rgrid.mark.survey                                what was found when the store was looked at last
+//! rgrid.mark.<xx>                                  marks: contents of this shard (the first byte of the hash) that nothing refers to
+//! rgrid.mark.lease                                 the lease of the storage pass
+//! rgrid.mark.survey                                the result of the last survey of the store
 //! ```
 
 use crate::{
@@ -27,63 +27,63 @@ use crate::{
     spec::Class,
 };
 
-/// Every event.
+/// All events.
 pub const EVENTS: &str = "rgrid.evt.>";
-/// Every job's events, in any namespace.
+/// The events of all jobs, in any namespace.
 pub const JOB_EVENTS: &str = "rgrid.evt.*.job.>";
-/// Every worker's events.
+/// The events of all workers.
 pub const WORKER_EVENTS: &str = "rgrid.evt.sys.worker.*";
-/// Which runtimes the deployment has.
+/// The events of the deployment's runtimes.
 pub const RUNTIMES: &str = "rgrid.evt.sys.runtimes";
-/// The same, once it is stored.
+/// The events of the deployment's runtimes, after they are stored.
 pub const RUNTIMES_FACT: &str = "rgrid.fact.sys.runtimes";
-/// The events of every image that the grid keeps.
+/// The events of all images that the grid stores.
 pub const IMAGES: &str = "rgrid.evt.sys.image.*";
-/// Every stored event, again: what followers subscribe to.
+/// All events, republished after they are stored. Followers subscribe to these.
 pub const FACTS: &str = "rgrid.fact.>";
-/// Every worker's beats.
+/// The heartbeats of all workers.
 pub const BEATS: &str = "rgrid.hb.*";
-/// Every submission.
+/// All submissions.
 pub const SUBMISSIONS: &str = "rgrid.submit.*.*";
-/// Every refusal.
+/// All refusals.
 pub const REFUSALS: &str = "rgrid.refused.*";
-/// Everything that could not be delivered.
+/// All messages that cannot be delivered.
 pub const UNDELIVERABLE: &str = "rgrid.undeliverable.*.*";
-/// Where refusals are recorded whose namespace cannot be read.
+/// Refusals whose namespace cannot be read.
 pub const REFUSED_NOWHERE: &str = "rgrid.refused.sys";
-/// Where it stands who collects what is no longer used.
+/// The lease of the storage pass.
 pub const COLLECTOR: &str = "rgrid.mark.lease";
-/// Where it stands what was found when the store was looked at last.
+/// The result of the last survey of the store.
 pub const SURVEY: &str = "rgrid.mark.survey";
-/// What the token of a watcher begins with, which beats as workers do.
+/// The prefix of a watcher's token. Watchers send heartbeats as workers do.
 const WATCHER: &str = "watcher_";
-/// What stored events' subjects begin with; `rgrid.fact` is what their republished ones begin with.
+/// The prefix of events. `rgrid.fact` is the prefix of republished events.
 const EVENT_PREFIX: &str = "rgrid.evt.";
 const FACT_PREFIX: &str = "rgrid.fact.";
-/// What the subjects begin with on which workers say what they have.
+/// The prefix of the subjects on which workers publish their inventory.
 const EQUIPMENT_PREFIX: &str = "rgrid.equipment.";
-/// Stands where a namespace does, for events of the grid itself.
+/// The token that events of the grid itself have in place of a namespace.
 const SYSTEM: &str = "sys";
 
-/// Every event of a namespace.
+/// All events of a namespace.
 #[must_use]
 pub fn events_of(namespace: &Namespace) -> String {
     format!("{EVENT_PREFIX}{namespace}.>")
 }
 
-/// Where the events that make a job runnable are published.
+/// The subject of events that make a job ready.
 #[must_use]
 pub fn job_ready(namespace: &Namespace, job: JobId, queue: &Queue, class: Class) -> String {
     format!("rgrid.evt.{namespace}.job.{job}.ready.{queue}.{class}")
 }
 
-/// Where every other event of a job is published.
+/// The subject of every other event of a job.
 #[must_use]
 pub fn job_by(namespace: &Namespace, job: JobId, actor: &Actor) -> String {
     format!("rgrid.evt.{namespace}.job.{job}.by.{actor}")
 }
 
-/// All events of a job; every writer of a job names its expected sequence over this filter.
+/// All events of a job. Every writer of a job's events names its expected sequence over this filter.
 #[must_use]
 pub fn job_filter(namespace: &Namespace, job: JobId) -> String {
     format!("rgrid.evt.{namespace}.job.{job}.>")
@@ -95,7 +95,7 @@ pub fn job_filter_anywhere(job: JobId) -> String {
     format!("rgrid.evt.*.job.{job}.>")
 }
 
-/// A batch's events; every writer of a batch names its expected sequence over this subject.
+/// The subject of a batch's events. Every writer of a batch's events names its expected sequence over this subject.
 #[must_use]
 pub fn batch(namespace: &Namespace, batch: BatchId) -> String {
     format!("rgrid.evt.{namespace}.batch.{batch}")
@@ -107,157 +107,158 @@ pub fn batch_anywhere(batch: BatchId) -> String {
     format!("rgrid.evt.*.batch.{batch}")
 }
 
-/// The work of one class in a queue, in every namespace.
+/// The ready events of one class in a queue, in every namespace: a work queue.
 #[must_use]
 pub fn work(queue: &Queue, class: Class) -> String {
     format!("rgrid.evt.*.job.*.ready.{queue}.{class}")
 }
 
-/// A worker's events.
+/// The subject of a worker's events.
 #[must_use]
 pub fn worker(worker: &WorkerId) -> String {
     format!("rgrid.evt.sys.worker.{worker}")
 }
 
-/// The events of an image that the grid keeps.
+/// The subject of the events of an image that the grid stores.
 #[must_use]
 pub fn image(name: &ImageName) -> String {
     format!("rgrid.evt.sys.image.{}", name.token())
 }
 
-/// A worker's stored events, again.
+/// A worker's events, republished after they are stored.
 #[must_use]
 pub fn worker_facts(worker: &WorkerId) -> String {
     format!("rgrid.fact.sys.worker.{worker}")
 }
 
-/// Every job's stored events that this actor said, again.
+/// The job events of this actor, republished after they are stored.
 #[must_use]
 pub fn facts_by(actor: &Actor) -> String {
     format!("rgrid.fact.*.job.*.by.{actor}")
 }
 
-/// A job's stored events, again.
+/// A job's events, republished after they are stored.
 #[must_use]
 pub fn job_facts(namespace: &Namespace, job: JobId) -> String {
     format!("rgrid.fact.{namespace}.job.{job}.>")
 }
 
-/// A worker's beats.
+/// The subject of a worker's heartbeats.
 #[must_use]
 pub fn beat(worker: &WorkerId) -> String {
     format!("rgrid.hb.{worker}")
 }
 
-/// A watcher's own beats, by which it tells the silence of a worker from that of the broker.
+/// The subject of a watcher's own heartbeats. With them, the watcher distinguishes a silent worker from a silent broker.
 #[must_use]
 pub fn watcher_beat(watcher: SessionId) -> String {
     format!("rgrid.hb.{WATCHER}{}", watcher.uuid().simple())
 }
 
-/// Whether whoever beats under this token is a watcher, and no worker.
+/// Whether the sender of heartbeats under this token is a watcher and not a worker.
 #[must_use]
 pub fn is_watcher(token: &str) -> bool {
     token.starts_with(WATCHER)
 }
 
-/// Where a worker says what it has to run scripts by.
+/// The subject on which a worker publishes its inventory.
 #[must_use]
 pub fn equipment(worker: &WorkerId) -> String {
     format!("{EQUIPMENT_PREFIX}{worker}")
 }
 
-/// The worker that says what it has on this subject.
+/// The worker that publishes its inventory on this subject.
 #[must_use]
 pub fn parse_equipment(subject: &str) -> Option<WorkerId> {
     subject.strip_prefix(EQUIPMENT_PREFIX)?.parse().ok()
 }
 
-/// The token of whoever beats on this subject.
+/// The token of the sender of heartbeats on this subject.
 #[must_use]
 pub fn parse_beat(subject: &str) -> Option<&str> {
     subject.strip_prefix("rgrid.hb.")
 }
 
-/// What an attempt prints.
+/// The subject of an attempt's output.
 #[must_use]
 pub fn log(namespace: &Namespace, job: JobId, attempt: Attempt) -> String {
     format!("rgrid.log.{namespace}.{job}.{attempt}")
 }
 
-/// Where a service submits to.
+/// The subject to which a service submits.
 #[must_use]
 pub fn submit(namespace: &Namespace, queue: &Queue) -> String {
     format!("rgrid.submit.{namespace}.{queue}")
 }
 
-/// The namespace and queue that a submission names.
+/// The namespace and queue of a submission's subject.
 #[must_use]
 pub fn parse_submit(subject: &str) -> Option<(Namespace, Queue)> {
     let (namespace, queue) = subject.strip_prefix("rgrid.submit.")?.split_once('.')?;
     Some((namespace.parse().ok()?, queue.parse().ok()?))
 }
 
-/// A namespace's secret of this name, or all of them with `*`.
+/// The subject of a namespace's secret with this name, or of all its secrets.
 #[must_use]
 pub fn secret(namespace: &Namespace, name: Option<&Token>) -> String {
     format!("rgrid.secret.{namespace}.{}", name.map_or("*", Token::as_str))
 }
 
-/// The name of the secret that is kept under a subject.
+/// The name of the secret on this subject.
 #[must_use]
 pub fn parse_secret(subject: &str) -> Option<Token> {
     let (_, name) = subject.strip_prefix("rgrid.secret.")?.split_once('.')?;
     name.parse().ok()
 }
 
-/// Where the marks of one shard of contents stand.
+/// The subject of the marks of one shard of contents.
 #[must_use]
 pub fn marks(shard: u8) -> String {
     format!("rgrid.mark.{shard:02x}")
 }
 
-/// Where refusals are recorded.
+/// The subject of a namespace's refusals.
 #[must_use]
 pub fn refused(namespace: &Namespace) -> String {
     format!("rgrid.refused.{namespace}")
 }
 
-/// Where it is kept that the message at this sequence of a stream could not be delivered.
+/// The subject that records a message that cannot be delivered: the one at this sequence of a stream.
 #[must_use]
 pub fn undeliverable(stream: &str, sequence: u64) -> String {
     format!("rgrid.undeliverable.{stream}.{sequence}")
 }
 
-/// What a stored event's subject says.
+/// A parsed subject of an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EventSubject {
     /// An event of a job.
     Job {
-        /// Whose job.
+        /// The job's namespace.
         namespace: Namespace,
-        /// Which job.
+        /// The job.
         job: JobId,
-        /// Who speaks; nothing on a ready subject.
+        /// The actor that published the event; `None` on a ready subject.
         speaker: Option<Actor>,
     },
     /// An event of a batch.
     Batch {
-        /// Whose batch.
+        /// The batch's namespace.
         namespace: Namespace,
-        /// Which batch.
+        /// The batch.
         batch: BatchId,
     },
     /// An event of a worker.
     Worker(WorkerId),
-    /// What the deployment's runtimes are.
+    /// An event of the deployment's runtimes.
     Runtimes,
-    /// An event of an image that the grid keeps.
+    /// An event of an image that the grid stores.
     Image(ImageName),
 }
 
 impl EventSubject {
-    /// Reads the subject of an event or of a fact; nothing for a subject of neither, or of a kind that this program does not know.
+    /// Parses the subject of an event, or of a republished event. `None` for any other subject, and for a kind of event that this program
+    /// does not know.
     #[must_use]
     pub fn parse(subject: &str) -> Option<Self> {
         let rest = subject.strip_prefix(EVENT_PREFIX).or_else(|| subject.strip_prefix(FACT_PREFIX))?;
@@ -295,7 +296,7 @@ mod tests {
     use crate::ids::default_token;
 
     #[test]
-    fn what_is_spelled_here_is_read_here() {
+    fn every_subject_is_parsed_into_what_it_was_made_of() {
         let (namespace, job) = (default_token(), JobId::new());
         let ready = job_ready(&namespace, job, &default_token(), Class::ALL[0]);
         let by = job_by(&namespace, job, &Actor::Watcher).replace("rgrid.evt.", "rgrid.fact.");
@@ -326,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_watcher_beats_as_workers_do_and_is_told_from_them() {
+    fn a_watcher_sends_heartbeats_and_is_distinguished_from_workers() {
         let subject = watcher_beat(SessionId::new());
         let token = parse_beat(&subject).expect("a beat");
         assert!(is_watcher(token) && token.parse::<WorkerId>().is_ok(), "{token}");
@@ -334,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn a_foreign_subject_is_nothing_and_not_a_guess() {
+    fn an_unknown_subject_is_not_parsed() {
         assert_eq!(parse_equipment("rgrid.equipment.a.b"), None);
         for subject in [
             "rgrid.evt.x.job.not-an-id.by.api",

@@ -57,7 +57,7 @@ fn unharmed(grid: &Grid, parts: &[(Part, u32)]) -> Result<()> {
         ensure!(grid.pid(*part)? == *pid, "{part:?} is another process");
         let log = grid.log(*part);
         ensure!(
-            !log.contains("the connection to NATS is gone") && !log.contains("panicked"),
+            !log.contains("lost the connection to NATS") && !log.contains("panicked"),
             "{part:?}: {log}"
         );
     }

@@ -1,61 +1,61 @@
-//! What should happen to a batch.
+//! From a command to an event: what may happen to a batch.
 
 use super::{Batch, BatchAdvanced, BatchCancelled, BatchEvent, BatchSealed, BatchStopped, BatchSubmitted, Phase};
 
-/// What somebody wants of a batch.
+/// A command for a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
-    /// Begin it.
+    /// Accept the batch.
     Submit(BatchSubmitted),
-    /// Say that all of its members are in the log.
+    /// Record that all members are in the log.
     Seal,
-    /// Give slots of its window to members.
+    /// Give slots of the batch's window to members.
     Advance {
-        /// Their places.
+        /// The members' indexes.
         released: Vec<u32>,
     },
     /// Let no further member start.
     Stop {
-        /// How many have failed.
+        /// How many members have failed.
         failures: u32,
     },
-    /// End it.
+    /// Cancel the batch.
     Cancel {
-        /// What the user said of it.
+        /// The reason that the user gave.
         reason: Option<String>,
     },
 }
 
-/// Why a command changes nothing.
+/// Why `decide` rejected a command.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
-    /// No such batch.
+    /// The batch does not exist.
     #[error("there is no such batch")]
     Absent,
-    /// It was submitted before, as the same.
-    #[error("the batch exists already")]
+    /// The same batch was submitted before.
+    #[error("the batch already exists")]
     Exists,
-    /// It was submitted before, as something else.
-    #[error("the batch's id was used before, for a batch that is not the same; choose another id, or send the same batch")]
+    /// A different batch was submitted before under the same id.
+    #[error("this batch id was already used for a different batch; choose another id, or send the same batch")]
     Different,
-    /// Its members are not all in the log.
-    #[error("the batch is not submitted as a whole; submit it again to complete it")]
+    /// Not all members are in the log yet.
+    #[error("the batch is not completely submitted; submit it again to complete it")]
     NotSealed,
-    /// Its members are all in the log.
-    #[error("the batch is submitted as a whole already")]
+    /// All members are in the log.
+    #[error("the batch is already completely submitted")]
     Sealed,
-    /// No further member of it may start.
-    #[error("the batch was stopped or cancelled already")]
+    /// The batch was stopped or cancelled.
+    #[error("the batch was already stopped or cancelled")]
     Over,
-    /// It has no window.
+    /// The batch has no limit on how many members run at once.
     #[error("the batch does not limit how many of its members run at once")]
     NoWindow,
 }
 
-/// Says what event a command comes to, for a batch as it stands; nothing where it does not exist yet.
+/// Decides which event a command leads to, given the batch's state (`None` if the batch does not exist yet).
 ///
 /// # Errors
-/// A [`Rejection`] where the command changes nothing.
+/// A [`Rejection`] if the command is not allowed or would change nothing.
 pub fn decide(batch: Option<&Batch>, command: Command) -> Result<BatchEvent, Rejection> {
     let Some(batch) = batch else {
         return match command {

@@ -1,4 +1,4 @@
-//! What can happen to a batch.
+//! The events of a batch.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,42 +10,42 @@ use crate::{
     spec::is_false,
 };
 
-/// Everything that can happen to a batch. The envelope's `type` names the variant and its version.
+/// Every event of a batch. The envelope's `type` names the variant and its version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum BatchEvent {
-    /// Its members are about to be submitted.
+    /// The batch was accepted. Its members are about to be submitted.
     Submitted(BatchSubmitted),
-    /// All of its members are in the log.
+    /// All members are in the log.
     Sealed(BatchSealed),
-    /// Slots of its window were given to members.
+    /// Slots of the batch's window were given to members.
     Advanced(BatchAdvanced),
-    /// Too many of its members failed.
+    /// Too many members failed.
     Stopped(BatchStopped),
-    /// A user ended it.
+    /// A user cancelled the batch.
     Cancelled(BatchCancelled),
 }
 
 /// `batch.submitted.v1`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BatchSubmitted {
-    /// What to call it in lists.
+    /// The batch's name in lists.
     pub name: String,
-    /// How many members it has; the one at each place from 0 on is the job whose identity is made of the batch and that place.
+    /// The number of members. The batch's id and an index from 0 determine the id of each member's job.
     pub total: u32,
-    /// How many of them may be ready, claimed or running at once; absent: as many as there are workers for.
+    /// How many members may be ready, claimed or running at once; absent: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parallel: Option<u32>,
-    /// With so many failed members it is stopped; absent: it never is.
+    /// The batch is stopped at this number of failed members; absent: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_failures: Option<u32>,
-    /// Whether members that run are ended too when it is stopped.
+    /// Whether running members are cancelled when the batch is stopped.
     #[serde(default, skip_serializing_if = "is_false")]
     pub fail_fast: bool,
-    /// The batch whose members it tries again.
+    /// The batch whose members this batch retries.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_of: Option<BatchId>,
-    /// The SHA-256 of what was handed in: who sends the same again completes it, and who sends something else is refused.
+    /// The SHA-256 of the submission. A client that sends the same submission again completes the batch; another submission is refused.
     pub sha256: Digest,
 }
 
@@ -56,27 +56,27 @@ pub struct BatchSealed {}
 /// `batch.advanced.v1`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BatchAdvanced {
-    /// The places of the members that were given a slot. Their `job.released.v1` are stored together with this, or none of it is.
+    /// The indexes of the members that received a slot. This event and their `job.released.v1` are stored together or not at all.
     pub released: Vec<u32>,
 }
 
 /// `batch.stopped.v1`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BatchStopped {
-    /// How many of its members had failed by then.
+    /// How many members had failed.
     pub failures: u32,
 }
 
 /// `batch.cancelled.v1`
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct BatchCancelled {
-    /// What the user said of it.
+    /// The reason that the user gave.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
 impl BatchSubmitted {
-    /// Whether a watcher has to mind it: it limits how many run, or how many may fail.
+    /// Whether a watcher must watch this batch, because it limits how many members run or may fail.
     #[must_use]
     pub const fn is_minded(&self) -> bool {
         self.parallel.is_some() || self.max_failures.is_some()

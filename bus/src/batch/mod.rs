@@ -1,7 +1,7 @@
 //! A batch: jobs that were submitted together, with one limit on how many run at once.
 //!
-//! As of a job, its life is two pure functions: [`Batch::evolve`] says what did happen, [`decide`] what should. Which of its
-//! members wait, run or have failed is no part of it: that is told by their own events.
+//! As for a job, the life of a batch is two pure functions: [`decide`] turns a command into an event, [`Batch::evolve`] turns events into
+//! the batch's state. Which members wait, run or have failed is not part of that state: the members' own events record it.
 
 mod decide;
 mod event;
@@ -21,77 +21,77 @@ use crate::{
     ids::{BatchId, JobId, Namespace},
 };
 
-/// The most members of one batch.
+/// The largest number of members of a batch.
 pub const MAX_MEMBERS: u32 = 100_000;
-/// The most that the jobs of one batch may have together, as JSON, in bytes: each is an event of its own, with all that they share.
-/// Of 100,000 members, each may have 5 kB.
+/// The largest total size of a batch's jobs as JSON, in bytes: each job is an event of its own, with everything that the jobs share. With
+/// 100,000 members, each may have 5 kB.
 pub const MAX_BATCH_BYTES: u64 = 512 << 20;
 
-/// A job's place in its batch.
+/// A job's membership in a batch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BatchMember {
-    /// Which batch.
+    /// The batch.
     pub batch: BatchId,
-    /// Its place there, from 0. It and the batch make the job's identity ([`JobId::of_member`]).
+    /// The member's index, from 0. The batch and the index determine the job's id ([`JobId::of_member`]).
     pub index: u32,
-    /// What it is for, in the user's words: an input's name, a line, a combination of parameters.
+    /// The item that the member works on, as the user wrote it: an input's name, a line, a combination of parameters.
     pub item: String,
-    /// The member of an earlier batch that it tries again.
+    /// The member of an earlier batch that this job retries.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub of: Option<JobId>,
 }
 
-/// An event of a batch as it stands in the log.
+/// An event of a batch, as it was read from the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recorded {
     /// The batch's namespace, from the subject.
     pub namespace: Namespace,
     /// The batch, from the subject.
     pub batch: BatchId,
-    /// Where it stands in `RGRID_EVENTS`.
+    /// The event's sequence in the stream `RGRID_EVENTS`.
     pub sequence: u64,
-    /// What happened.
+    /// The event with its envelope.
     pub envelope: Envelope<BatchEvent>,
 }
 
-/// Where a batch stands.
+/// The phase that a batch is in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Phase {
-    /// Its members are being submitted; if whoever does that died, it can be submitted again.
+    /// The members are being submitted. If that was interrupted, the batch can be submitted again.
     Submitting,
     /// All of its members are in the log.
     Sealed,
-    /// Too many of its members failed: no further one starts.
+    /// Too many members failed. No further member starts.
     Stopped,
-    /// A user ended it: no further one starts, and those that run are ended.
+    /// A user cancelled the batch. No further member starts, and running members are cancelled.
     Cancelled {
-        /// What they said of it.
+        /// The reason that the user gave.
         reason: Option<String>,
     },
 }
 
-/// A batch as its events tell it.
+/// The state of a batch: the fold of its events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
-    /// Its identity.
+    /// The batch's id.
     pub id: BatchId,
-    /// Whose it is.
+    /// The batch's namespace.
     pub namespace: Namespace,
-    /// What it was submitted as.
+    /// The batch as it was submitted.
     pub submitted: BatchSubmitted,
-    /// When.
+    /// When the batch was submitted.
     pub submitted_at: DateTime<Utc>,
-    /// Where that stands in the log.
+    /// The sequence of the batch's first event.
     pub begins: u64,
-    /// Where it stands.
+    /// The phase that the batch is in.
     pub phase: Phase,
-    /// The sequence of its last event, which the next one must name.
+    /// The sequence of the batch's last event. The writer of the next event names it as the expected sequence.
     pub sequence: u64,
 }
 
 impl Batch {
-    /// Folds one recorded event into a batch; nothing before its first event. What does not follow from where it stands changes
-    /// nothing but the sequence.
+    /// Folds one recorded event into a batch; `None` before the batch's first event. An event that does not follow from the batch's phase
+    /// changes only the sequence.
     #[must_use]
     pub fn evolve(batch: Option<Self>, recorded: &Recorded) -> Option<Self> {
         let Some(mut batch) = batch else {
@@ -111,7 +111,8 @@ impl Batch {
         batch.sequence = recorded.sequence;
         match (&recorded.envelope.event, &batch.phase) {
             (BatchEvent::Submitted(_), _) | (_, Phase::Cancelled { .. }) => {}
-            // A window moves only where all is submitted: who reads the first and the last event alone knows it from that.
+            // A window advances only after the batch is sealed, so a reader of the first and the last event alone can conclude that it is
+            // sealed.
             (BatchEvent::Sealed(_) | BatchEvent::Advanced(_), Phase::Submitting) => batch.phase = Phase::Sealed,
             (BatchEvent::Sealed(_) | BatchEvent::Advanced(_), Phase::Sealed | Phase::Stopped) => {}
             (BatchEvent::Stopped(_), _) => batch.phase = Phase::Stopped,
@@ -124,7 +125,7 @@ impl Batch {
         Some(batch)
     }
 
-    /// Whether a watcher has to mind it: it limits how many run, or how many may fail.
+    /// Whether a watcher must watch this batch, because it limits how many members run or may fail.
     #[must_use]
     pub const fn is_minded(&self) -> bool {
         self.submitted.is_minded()

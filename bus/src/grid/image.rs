@@ -1,4 +1,4 @@
-//! Images that the grid keeps itself: the catalogue that says under which name which archive is in the store.
+//! The catalogue of images that the grid stores: from an image's name to its archive in the store.
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
@@ -12,7 +12,7 @@ use crate::{
     ids::{Digest, ParseError},
 };
 
-/// The name of an image, with its tag: `rgrid/python:3.11`. Without one it is `latest`.
+/// The name of an image, with its tag: `rgrid/python:3.11`. The default tag is `latest`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ImageName(String);
 
@@ -26,12 +26,12 @@ impl ImageName {
         &self.0
     }
 
-    /// The name as one token of a subject. Dots would end it, and no name has a `=`.
+    /// The name as one token of a subject. A `.` would separate tokens, so it is written as `=`, which no name contains.
     pub(crate) fn token(&self) -> String {
         self.0.replace('.', "=")
     }
 
-    /// The name that a token stands for.
+    /// The name that a token was made from.
     pub(crate) fn of_token(token: &str) -> Option<Self> {
         token.replace('=', ".").parse().ok()
     }
@@ -74,30 +74,30 @@ impl<'de> Deserialize<'de> for ImageName {
     }
 }
 
-/// What happens to a name of the catalogue. On `rgrid.evt.sys.image.<name>`, where a `.` of the name is a `=`.
+/// The events of an image. On `rgrid.evt.sys.image.<name>`, where a `.` in the name is written as `=`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum ImageEvent {
-    /// The name stands for this archive from now on.
+    /// The grid stores this archive under the name.
     Pushed(ImagePushed),
-    /// The name stands for nothing any more.
+    /// The grid no longer stores an image under the name.
     Removed(ImageRemoved),
 }
 
 /// `image.pushed.v1`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ImagePushed {
-    /// The SHA-256 of its archive in the store: what `docker save` writes, compressed with zstd.
+    /// The SHA-256 of the image's archive in the store: the output of `docker save`, compressed with zstd.
     pub archive: Digest,
     /// The size of the archive in bytes.
     pub archive_bytes: u64,
-    /// Docker's own id of the image (`sha256:…`), as it was where it was pushed from.
+    /// Docker's own id of the image (`sha256:…`) on the machine that pushed it.
     pub id: String,
-    /// Its size in Docker, in bytes.
+    /// The size of the image in Docker, in bytes.
     pub size: u64,
-    /// What it runs on: `linux/amd64`.
+    /// The platform of the image: `linux/amd64`.
     pub platform: String,
-    /// Who pushed it, as they said.
+    /// Who pushed the image, as given by the client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
 }
@@ -105,7 +105,7 @@ pub struct ImagePushed {
 /// `image.removed.v1`
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ImageRemoved {
-    /// Who removed it, as they said.
+    /// Who removed the image, as given by the client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
 }
@@ -127,59 +127,59 @@ impl Event for ImageEvent {
     }
 }
 
-/// An event of the catalogue as it stands in the log.
+/// An event of an image, as it was read from the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recorded {
     /// The image's name, from the subject.
     pub name: ImageName,
-    /// Where it stands in `RGRID_EVENTS`.
+    /// The event's sequence in the stream `RGRID_EVENTS`.
     pub sequence: u64,
-    /// What happened.
+    /// The event with its envelope.
     pub envelope: Envelope<ImageEvent>,
 }
 
-/// An image of the catalogue.
+/// An image in the catalogue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Its name.
+    /// The image's name.
     pub name: ImageName,
-    /// What was pushed.
+    /// The archive, and what is known of the image.
     pub pushed: ImagePushed,
-    /// When.
+    /// When the image was pushed.
     pub at: DateTime<Utc>,
 }
 
-/// What is asked of a name of the catalogue.
+/// A command for an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
-    /// It is to stand for this archive.
+    /// Store this archive under the name.
     Push(ImagePushed),
-    /// It is to stand for nothing.
+    /// Remove the image.
     Remove(ImageRemoved),
 }
 
-/// Why a command changes nothing.
+/// Why `decide` rejected a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
-    /// It stands for nothing.
+    /// The image does not exist.
     #[error("there is no such image")]
     Absent,
-    /// It stands for just that already, whoever pushed it.
-    #[error("the image stands so already")]
+    /// The same image is stored under the name, no matter who pushed it.
+    #[error("the grid already stores this image")]
     Unchanged,
 }
 
-/// Decides what a command comes to.
+/// Decides which event a command leads to.
 ///
 /// # Errors
-/// If it changes nothing.
+/// A [`Rejection`] if the command would change nothing.
 pub fn decide(entry: Option<&Entry>, command: &Command) -> Result<ImageEvent, Rejection> {
-    let nobodys = |pushed: &ImagePushed| ImagePushed {
+    let without_pusher = |pushed: &ImagePushed| ImagePushed {
         by: None,
         ..pushed.clone()
     };
     match (command, entry) {
-        (Command::Push(pushed), Some(now)) if nobodys(pushed) == nobodys(&now.pushed) => Err(Rejection::Unchanged),
+        (Command::Push(pushed), Some(now)) if without_pusher(pushed) == without_pusher(&now.pushed) => Err(Rejection::Unchanged),
         (Command::Push(pushed), _) => Ok(ImageEvent::Pushed(pushed.clone())),
         (Command::Remove(_), None) => Err(Rejection::Absent),
         (Command::Remove(removed), Some(_)) => Ok(ImageEvent::Removed(removed.clone())),
@@ -187,7 +187,7 @@ pub fn decide(entry: Option<&Entry>, command: &Command) -> Result<ImageEvent, Re
 }
 
 impl Entry {
-    /// What the last event of a name leaves of it.
+    /// The image after the last event of its name; `None` if the image was removed.
     #[must_use]
     pub fn of(last: Recorded) -> Option<Self> {
         match last.envelope.event {
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_name_is_refused() {
+    fn an_invalid_name_is_refused() {
         for text in ["", "a b", "-x", "a@sha256:00", "a:", "a:b:c", "a=b", "../x", "/x", "a*", "x/"] {
             assert!(text.parse::<ImageName>().is_err(), "{text:?}");
         }

@@ -1,4 +1,4 @@
-//! What the grid itself has: images, runtimes, secrets.
+//! What the grid itself stores: images, runtimes, secrets.
 
 pub mod image;
 pub mod runtimes;

@@ -1,4 +1,4 @@
-//! The runtimes and aliases of a deployment: what its `runtimes.toml` says, as the log keeps it.
+//! The runtimes and aliases of a deployment: the content of its `runtimes.toml`, as the log stores it.
 
 use std::{borrow::Cow, collections::BTreeMap, fmt, path::Path, str::FromStr};
 
@@ -16,63 +16,63 @@ use crate::{
     },
 };
 
-/// What happens to the deployment's table. On `rgrid.evt.sys.runtimes`.
+/// The events of the deployment's runtimes. On `rgrid.evt.sys.runtimes`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum RuntimesEvent {
-    /// It is this from now on.
+    /// The deployment's runtimes and aliases were replaced.
     Set(RuntimesSet),
 }
 
-/// `runtimes.set.v1`: all of the table; what stood there before does not count any more.
+/// `runtimes.set.v1`: all runtimes and aliases. Earlier ones are no longer valid.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct RuntimesSet {
-    /// Runtimes that are not built in, and other meanings of those that are, by name.
+    /// Runtimes that are not built in, and changed definitions of built-in runtimes, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub runtimes: BTreeMap<Token, Meaning>,
-    /// Other names of runtimes and images. A job is stored with what its alias means.
+    /// Aliases of runtimes and images. When a job is accepted, its alias is replaced.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub aliases: BTreeMap<Token, Alias>,
 }
 
-/// What a runtime is. What is empty stays as it is built in.
+/// The definition of a runtime. For a built-in runtime, an empty field keeps the built-in value.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Meaning {
     /// The interpreter, and its own arguments.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub interpreter: Vec<String>,
-    /// The images that have it: the first that is there is used, and if none is, the last is pulled.
+    /// The runtime's images. The first one that the worker has is used; if it has none of them, the last one is pulled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<String>,
-    /// The extensions of scripts that it runs, without the dot.
+    /// The file extensions of the runtime's scripts, without the dot.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub extensions: Vec<String>,
 }
 
-/// What an alias means: a runtime (`python:3.11`), or an image (`image:lab/science:2`).
+/// The target of an alias: a runtime (`python:3.11`), or an image (`image:lab/science:2`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Alias {
-    /// A runtime, and a version where that matters.
+    /// A runtime, optionally with a version.
     Runtime(RuntimeRef),
     /// An image, by its name.
     Image(String),
 }
 
-/// What an alias or a user's `--runtime` begins with where it names an image.
+/// The prefix of an image in an alias and in a user's `--runtime`.
 pub const IMAGE: &str = "image:";
 
 impl RuntimesSet {
-    /// The runtime that runs scripts with this extension, where the deployment says so.
+    /// The deployment's runtime for scripts with this extension.
     #[must_use]
     pub fn of_extension(&self, extension: &str) -> Option<&Token> {
         let runs = |meaning: &Meaning| meaning.extensions.iter().any(|known| known.eq_ignore_ascii_case(extension));
         self.runtimes.iter().find(|(_, meaning)| runs(meaning)).map(|(name, _)| name)
     }
 
-    /// What `text` means, if it is an alias.
+    /// The target of `text`, if it is an alias.
     ///
     /// # Errors
-    /// A [`Refusal`] where an alias is asked for in a version: it has one.
+    /// A [`Refusal`] if `text` is an alias with a version. An alias has a fixed version.
     pub fn alias(&self, text: &str) -> Result<Option<&Alias>, Refusal> {
         let Ok(RuntimeRef { name, version }) = text.parse() else {
             return Ok(None);
@@ -80,16 +80,16 @@ impl RuntimesSet {
         match (self.aliases.get(&name), version) {
             (Some(alias), None) => Ok(Some(alias)),
             (Some(alias), Some(_)) => Err(Refusal(format!(
-                "`{name}` stands for {alias} on this grid, and takes no version: write `{name}`, or the runtime and version that you mean"
+                "`{name}` is an alias of {alias} on this grid, and takes no version; write `{name}`, or the runtime and version that you want"
             ))),
             (None, _) => Ok(None),
         }
     }
 
-    /// Puts what a submission's runtime stands for in its place, so that the job is the same whatever the alias means later.
+    /// Replaces an alias in a submission by its target, so that the job stays the same when the alias changes later.
     ///
     /// # Errors
-    /// A [`Refusal`] where it is an alias of an image, and cannot be had with what else is asked for.
+    /// A [`Refusal`] if the alias cannot be used, or conflicts with the submission's image.
     pub fn resolve(&self, submission: &mut Submission) -> Result<(), Refusal> {
         let Some(named) = submission.runtime.as_deref() else {
             return Ok(());
@@ -100,18 +100,18 @@ impl RuntimesSet {
             Some(Alias::Image(image)) => {
                 if let Some(other) = submission.image.as_ref().filter(|other| *other != image) {
                     return Err(Refusal(format!(
-                        "the runtime `{named}` stands for the image `{image}` on this grid, and the job names the image `{other}`: leave one of them out"
+                        "the runtime `{named}` is an alias of the image `{image}` on this grid, but the job names the image `{other}`; leave one of them out"
                     )));
                 }
                 submission.image = Some(image.clone());
-                // The image does not say what runs a script in it; the script's name does.
-                submission.runtime = submission.command.first().and_then(|script| self.told_by(script));
+                // The image does not determine the runtime, but the script's extension does.
+                submission.runtime = submission.command.first().and_then(|script| self.runtime_of(script));
             }
         }
         Ok(())
     }
 
-    fn told_by(&self, script: &str) -> Option<String> {
+    fn runtime_of(&self, script: &str) -> Option<String> {
         let extension = Path::new(script).extension()?.to_str()?;
         let ours = self.of_extension(extension).map(Token::as_str);
         ours.or_else(|| runtime::of_extension(extension)).map(ToOwned::to_owned)
@@ -150,7 +150,7 @@ impl FromStr for Alias {
             Some(image) if crate::spec::submission::is_image(image) => Ok(Self::Image(image.to_owned())),
             Some(_) => Err(ParseError {
                 text: text.to_owned(),
-                expected: "an image (`image:NAME:TAG`, as `docker run` takes it)",
+                expected: "an image (`image:NAME:TAG`, as for `docker run`)",
             }),
             None => text.parse().map(Self::Runtime),
         }
@@ -204,18 +204,22 @@ mod tests {
     }
 
     #[test]
-    fn a_job_is_stored_with_what_its_alias_means() {
+    fn a_job_is_stored_with_the_target_of_its_alias() {
         let text = |text: &str| Some(text.to_owned());
         assert_eq!(resolved("py311", "a.py", None), Ok((text("python:3.11"), None)));
         assert_eq!(resolved("science", "a.py", None), Ok((text("python"), text("lab/science:2"))));
         assert_eq!(resolved("science", "a.rkt", None), Ok((text("racket"), text("lab/science:2"))));
         assert_eq!(resolved("science", "tool", None), Ok((None, text("lab/science:2"))));
         assert_eq!(resolved("racket", "tool", None), Ok((text("racket"), None)));
-        assert_eq!(resolved("no such", "a.py", None), Ok((text("no such"), None)), "others refuse that");
+        assert_eq!(
+            resolved("no such", "a.py", None),
+            Ok((text("no such"), None)),
+            "other checks refuse that"
+        );
     }
 
     #[test]
-    fn what_an_alias_cannot_be_had_with_is_refused() {
+    fn an_alias_that_conflicts_with_the_submission_is_refused() {
         let refused = |runtime, image| resolved(runtime, "a.py", image).expect_err("refused").0;
         assert!(refused("py311:3", None).contains("takes no version"));
         assert!(refused("science", Some("other")).contains("leave one of them out"));

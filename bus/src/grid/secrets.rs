@@ -1,5 +1,5 @@
-//! Secrets: values that only the workers of a grid can read. Sealed by whoever sets them to the grid's public key, with an
-//! anonymous box (X25519, XSalsa20-Poly1305: `crypto_box`); what is kept, sent and listed is the sealed box alone.
+//! Secrets: values that only the grid's workers can read. A client seals a value to the grid's public key with an anonymous box (X25519,
+//! XSalsa20-Poly1305: `crypto_box`). Only the sealed box is stored, sent and listed.
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
@@ -14,38 +14,38 @@ use crate::{
     spec::Refusal,
 };
 
-/// The shortest value, in bytes: a shorter one could not be told apart in what a script prints.
+/// The shortest value, in bytes. A shorter value could not be recognised in a script's output.
 pub const MIN_BYTES: usize = 4;
 /// The longest value, in bytes (Linux allows 128 KiB for one variable, with its name).
 pub const MAX_BYTES: usize = 64 << 10;
-/// The most secrets of one job.
+/// The largest number of secrets of a job.
 pub const MAX_SECRETS: usize = 100;
-/// What a file with the whole key begins with, and one with its public half.
-const WHOLE: &str = "rgrid-secrets-key:";
+/// The prefixes of the files with the private key and with the public key.
+const PRIVATE: &str = "rgrid-secrets-key:";
 const PUBLIC: &str = "rgrid-secrets-public-key:";
 
-/// Why a secret cannot be sealed or opened, or a key is none.
+/// Why a secret cannot be sealed or opened, or a key cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// It is not what `rgrid secret keygen` writes.
-    #[error("this is no key for secrets; make one with `rgrid secret keygen FILE`")]
+    /// The text is not a key as `rgrid secret keygen` writes it.
+    #[error("this is not a key for secrets; make one with `rgrid secret keygen FILE`")]
     NotAKey,
-    /// The value cannot be an environment variable's.
-    #[error("a secret is text of {MIN_BYTES} to {MAX_BYTES} bytes without a NUL")]
+    /// The value cannot be the value of an environment variable.
+    #[error("a secret is a text of {MIN_BYTES} to {MAX_BYTES} bytes without a NUL")]
     Value,
-    /// Another key's, or damaged.
-    #[error("it is sealed to another key, or damaged; set it again")]
+    /// The secret is sealed to another key, or is damaged.
+    #[error("the secret is sealed to another key, or damaged; set it again")]
     Sealed,
-    /// It was moved from where it was set.
-    #[error("it was set under another name or in another namespace; set it again")]
+    /// The secret was copied from another name or namespace.
+    #[error("the secret was set under another name or in another namespace; set it again")]
     Moved,
 }
 
-/// The key that opens what is sealed to its public half.
+/// The private key, which opens secrets that are sealed to its public key.
 #[derive(Clone)]
 pub struct Key(crypto_box::SecretKey);
 
-/// What secrets are sealed to.
+/// The public key, to which secrets are sealed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublicKey(crypto_box::PublicKey);
 
@@ -62,16 +62,16 @@ impl Key {
         Self(crypto_box::SecretKey::generate(&mut OsRng))
     }
 
-    /// What is sealed to it.
+    /// The public key of this key.
     #[must_use]
     pub fn public(&self) -> PublicKey {
         PublicKey(self.0.public_key())
     }
 
-    /// The text of its file.
+    /// The content of the key's file.
     #[must_use]
     pub fn to_text(&self) -> String {
-        format!("{WHOLE}{}\n", hex::encode(self.0.to_bytes()))
+        format!("{PRIVATE}{}\n", hex::encode(self.0.to_bytes()))
     }
 }
 
@@ -79,7 +79,7 @@ impl FromStr for Key {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        bytes_of(text, WHOLE).map(|bytes| Self(crypto_box::SecretKey::from_bytes(bytes)))
+        bytes_of(text, PRIVATE).map(|bytes| Self(crypto_box::SecretKey::from_bytes(bytes)))
     }
 }
 
@@ -92,7 +92,7 @@ impl fmt::Display for PublicKey {
 impl FromStr for PublicKey {
     type Err = Error;
 
-    /// Reads a public key, or takes the public half of a whole one.
+    /// Reads a public key, or takes the public key of a private key.
     fn from_str(text: &str) -> Result<Self, Error> {
         match bytes_of(text, PUBLIC) {
             Ok(bytes) => Ok(Self(crypto_box::PublicKey::from_bytes(bytes))),
@@ -108,20 +108,21 @@ fn bytes_of(text: &str, prefix: &str) -> Result<[u8; 32], Error> {
     Ok(bytes)
 }
 
-/// A secret as it is kept.
+/// A secret as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Sealed {
-    /// The box, in Base64.
+    /// The sealed box, in Base64.
     pub sealed: String,
-    /// When it was set.
+    /// When the secret was set.
     pub set_at: DateTime<Utc>,
-    /// Who set it, as they said.
+    /// Who set the secret, as given by the client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub set_by: Option<String>,
 }
 
-/// What is in the box: with the value its place, so that nobody who can write but not read makes one secret another.
+/// The content of the box. It includes namespace and name, so that a client that can write but not read cannot copy a secret to another
+/// name.
 #[derive(Serialize, Deserialize)]
 struct Inside {
     namespace: Namespace,
@@ -129,7 +130,7 @@ struct Inside {
     value: String,
 }
 
-/// Seals a value, in Base64.
+/// Seals a value. The result is in Base64.
 ///
 /// # Errors
 /// If the value cannot be a secret.
@@ -147,10 +148,10 @@ pub fn seal(key: &PublicKey, namespace: &Namespace, name: &Token, value: &str) -
     Ok(STANDARD.encode(sealed))
 }
 
-/// Opens what was sealed for this place.
+/// Opens a secret that was sealed for this namespace and name.
 ///
 /// # Errors
-/// If it was not, or not to this key.
+/// If the secret was sealed for another name, or to another key.
 pub fn open(key: &Key, namespace: &Namespace, name: &Token, sealed: &str) -> Result<String, Error> {
     let sealed = STANDARD.decode(sealed).map_err(|_| Error::Sealed)?;
     let plain = key.0.unseal(&sealed).map_err(|_| Error::Sealed)?;
@@ -162,26 +163,26 @@ pub fn open(key: &Key, namespace: &Namespace, name: &Token, sealed: &str) -> Res
     }
 }
 
-/// The secrets that a submission names, checked.
+/// Checks the secrets that a submission names.
 pub(crate) fn checked(secrets: BTreeMap<String, String>, env: &BTreeMap<String, String>) -> Result<BTreeMap<String, Token>, Refusal> {
     if secrets.len() > MAX_SECRETS {
         return Err(Refusal(format!(
-            "{} secrets are too many; a job may have {MAX_SECRETS}",
+            "the job has {} secrets; it may have at most {MAX_SECRETS}",
             secrets.len()
         )));
     }
     let is_letter = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let checked = secrets.into_iter().map(|(variable, name)| {
         let shown = variable.escape_debug();
-        // A shell hands them on in a container.
+        // In a container, a shell passes the variables on.
         if variable.is_empty() || variable.starts_with(|c: char| c.is_ascii_digit()) || !variable.chars().all(is_letter) {
             return Err(Refusal(format!(
-                "a secret cannot become the variable `{shown}`: its name has letters, digits and `_`, and does not begin with a digit"
+                "a secret cannot become the variable `{shown}`: a name has letters, digits and `_`, and does not begin with a digit"
             )));
         }
         if env.contains_key(&variable) {
             return Err(Refusal(format!(
-                "the variable `{shown}` is given both in `env` and in `secrets`; leave one out"
+                "the variable `{shown}` is in both `env` and `secrets`; leave one of them out"
             )));
         }
         match name.parse() {
@@ -201,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_grids_key_opens_a_secret_and_only_in_its_place() {
+    fn only_the_grids_key_opens_a_secret_and_only_under_its_name() {
         let (key, other) = (Key::generate(), Key::generate());
         let (ns, name) = (token("default"), token("TOKEN"));
         let sealed = seal(&key.public(), &ns, &name, "hidden value").expect("sealed");
@@ -222,18 +223,18 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_read_from_what_is_written() {
+    fn a_written_key_can_be_read() {
         let key = Key::generate();
         assert_eq!(key.to_text().parse::<Key>().map(|key| key.public()), Ok(key.public()));
         assert_eq!(key.to_text().parse::<PublicKey>(), Ok(key.public()));
         assert_eq!(key.public().to_string().parse::<PublicKey>(), Ok(key.public()));
-        assert!(key.public().to_string().parse::<Key>().is_err(), "a public half opens nothing");
+        assert!(key.public().to_string().parse::<Key>().is_err(), "a public key opens nothing");
         assert!("nonsense".parse::<Key>().is_err());
         assert_eq!(format!("{key:?}"), "Key(…)");
     }
 
     #[test]
-    fn what_cannot_be_a_secrets_variable_is_refused() {
+    fn an_invalid_variable_for_a_secret_is_refused() {
         let one = |variable: &str, name: &str| BTreeMap::from([(variable.to_owned(), name.to_owned())]);
         let env = BTreeMap::from([("TAKEN".to_owned(), String::new())]);
         assert!(checked(one("A_1", "a-token"), &env).is_ok());
@@ -242,7 +243,7 @@ mod tests {
             ("A-B", "x", "cannot become"),
             ("A;rm", "x", "cannot become"),
             ("", "x", "cannot become"),
-            ("TAKEN", "x", "both in `env` and in `secrets`"),
+            ("TAKEN", "x", "in both `env` and `secrets`"),
             ("A", "x.y", "the secret `x.y`"),
         ] {
             let refusal = checked(one(variable, name), &env).expect_err(variable);

@@ -1,4 +1,4 @@
-//! What should happen to a job.
+//! From a command to an event: what may happen to a job.
 
 use super::{
     AttemptRecord, CancelRequested, Cancelled, Claimed, Died, End, Expired, Finished, Job, JobEvent, LossCause, ManifestRef, Outcome,
@@ -12,125 +12,125 @@ use crate::{
     },
 };
 
-/// What somebody wants of a job.
+/// A command for a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
-    /// Accept it.
+    /// Accept the job.
     Submit {
-        /// What is to be run.
+        /// The job to run.
         spec: Box<JobSpec>,
     },
-    /// Take it, for a worker.
+    /// Claim the job for a worker.
     Claim {
-        /// Whose attempt it will be.
+        /// The worker that claims the job.
         worker: WorkerId,
         /// The worker's session.
         session: SessionId,
     },
-    /// Say that its command runs.
+    /// Record that the command runs.
     Start {
-        /// Which try.
+        /// The attempt's number.
         attempt: Attempt,
-        /// Whose.
+        /// The session that runs the attempt.
         session: SessionId,
-        /// How it is executed.
+        /// The executor that runs the command.
         executor: ExecutorKind,
-        /// What it runs in.
+        /// The environment of the command.
         environment: Option<String>,
     },
-    /// Commit its attempt's end.
+    /// Commit the end of the attempt.
     Finish {
-        /// Which try.
+        /// The attempt's number.
         attempt: Attempt,
-        /// Whose.
+        /// The session that ran the attempt.
         session: SessionId,
-        /// How it ended.
+        /// How the attempt ended.
         outcome: Outcome,
-        /// What it left behind.
+        /// The manifest of its outputs and logs.
         manifest: Option<ManifestRef>,
-        /// What it used.
+        /// The resources that the attempt used.
         usage: Usage,
     },
-    /// Give it back, unrun or interrupted.
+    /// Return the job to the queue, before its command ran or after it was interrupted.
     Return {
-        /// Which try.
+        /// The attempt's number.
         attempt: Attempt,
-        /// Whose.
+        /// The session that claimed the job.
         session: SessionId,
-        /// Whether its command may have run, and was ended by its worker's shutdown.
+        /// Whether the command may have run, and was ended by its worker's shutdown.
         interrupted: bool,
     },
-    /// Give an attempt up.
+    /// Record that the attempt is lost.
     GiveUp {
-        /// Which try.
+        /// The attempt's number.
         attempt: Attempt,
-        /// Why.
+        /// Why the attempt is lost.
         cause: LossCause,
     },
-    /// End it, wherever it stands.
+    /// Cancel the job, in any phase.
     Cancel {
-        /// What the user said of it.
+        /// The reason that the user gave.
         reason: Option<String>,
     },
-    /// Make it ready: what it waited for is true, or its pause is over.
+    /// Make the job ready: its start conditions are met, or its pause is over.
     Release,
-    /// End it, because it waited longer than it may.
+    /// End the job, because it waited longer than its limit.
     Expire {
-        /// Which of its clocks passed its limit.
+        /// The limit that was exceeded.
         clock: Clock,
     },
-    /// Revive it.
+    /// Revive a dead or expired job.
     Requeue {
-        /// What the operator said of it.
+        /// The reason that the operator gave.
         reason: Option<String>,
     },
 }
 
-/// Why a command changes nothing.
+/// Why `decide` rejected a command.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
-    /// No such job.
+    /// The job does not exist.
     #[error("there is no such job")]
     Absent,
-    /// It was submitted before, as the same.
-    #[error("the job exists already")]
+    /// The same job was submitted before.
+    #[error("the job already exists")]
     Exists,
-    /// It was submitted before, under the same key, as something else.
-    #[error("the key was used before, for a job that is not the same; choose another key, or submit the same job")]
+    /// Another job was submitted before under the same key.
+    #[error("this key was already used for a different job; choose another key, or submit the same job")]
     KeyConflict,
-    /// Another worker has it, or it ended.
+    /// Another worker has the job, or the job waits or has ended.
     #[error("the job is not queued")]
     NotQueued,
-    /// The attempt that speaks was given up, or was never claimed by this session.
-    #[error("attempt {attempt} is not the live one")]
+    /// The attempt was lost, or this session never claimed it.
+    #[error("attempt {attempt} is not the current attempt")]
     Stale {
-        /// The attempt that spoke.
+        /// The attempt that the command names.
         attempt: Attempt,
     },
-    /// The attempt started already.
-    #[error("the attempt started already")]
+    /// The attempt has started.
+    #[error("the attempt has already started")]
     AlreadyStarted,
-    /// It ended already.
-    #[error("the job ended already")]
+    /// The job has ended.
+    #[error("the job has already ended")]
     Ended,
-    /// It waits for nothing.
-    #[error("the job does not wait")]
+    /// The job is not in a phase that this command could end.
+    #[error("the job is not waiting")]
     NotWaiting,
-    /// It is not one that can be revived.
-    #[error("only a job that is dead, or that waited longer than it may, can be requeued")]
+    /// The job is not dead or expired, so it cannot be revived.
+    #[error("only a dead or expired job can be requeued")]
     NotDead,
-    /// It is one of a batch that limits how many run at once.
-    #[error("the job belongs to a batch with a limit on how many run at once; revive it with `rgrid retry BATCH --failed-only`")]
+    /// The job is a member of a batch with a limit on how many members run at once.
+    #[error("the job belongs to a batch that limits how many members run at once; retry it with `rgrid retry BATCH --failed-only`")]
     Windowed,
-    /// A user asked for its end already.
-    #[error("the job is being cancelled already")]
+    /// The job is being cancelled.
+    #[error("the job is already being cancelled")]
     AlreadyCancelling,
 }
 
-/// Says what event a command comes to, for a job as it stands; nothing where it does not exist yet.
+/// Decides which event a command leads to, given the job's state (`None` if the job does not exist yet).
 ///
 /// # Errors
-/// A [`Rejection`] where the command changes nothing.
+/// A [`Rejection`] if the command is not allowed or would change nothing.
 pub fn decide(job: Option<&Job>, command: Command) -> Result<JobEvent, Rejection> {
     let job = match (job, command) {
         (None, Command::Submit { spec }) => return Ok(JobEvent::Submitted(Box::new(Submitted { spec: *spec }))),
@@ -188,7 +188,7 @@ pub fn decide(job: Option<&Job>, command: Command) -> Result<JobEvent, Rejection
                 session,
                 interrupted,
             },
-        ) => give_back(job, attempt, session, interrupted),
+        ) => return_job(job, attempt, session, interrupted),
         (job, Command::GiveUp { attempt, cause }) => {
             live(job, attempt, None)?;
             Ok(give_up(job, attempt, cause))
@@ -213,24 +213,24 @@ fn claim(job: &Job, worker: WorkerId, session: SessionId) -> Result<JobEvent, Re
     }
 }
 
-/// The fence: only the live attempt, of the session that claimed it, may speak.
+/// The fence: only the current attempt, from the session that claimed it, may report.
 fn live(job: &Job, attempt: Attempt, session: Option<SessionId>) -> Result<&AttemptRecord, Rejection> {
     job.live_attempt()
         .filter(|live| live.number == attempt && session.is_none_or(|session| live.session == session))
         .ok_or(Rejection::Stale { attempt })
 }
 
-/// A job that a user wants ended ends here: nobody else would come to know of that.
-fn give_back(job: &Job, attempt: Attempt, session: SessionId, interrupted: bool) -> Result<JobEvent, Rejection> {
+/// A returned job that a user asked to cancel ends here, because the cancellation was sent only to the worker that returns it.
+fn return_job(job: &Job, attempt: Attempt, session: SessionId, interrupted: bool) -> Result<JobEvent, Rejection> {
     live(job, attempt, Some(session))?;
-    let may_be = interrupted || matches!(job.phase, Phase::Claimed { .. });
+    let is_allowed = interrupted || matches!(job.phase, Phase::Claimed { .. });
     match &job.cancel_requested {
-        None if may_be => Ok(JobEvent::Returned(Returned {
+        None if is_allowed => Ok(JobEvent::Returned(Returned {
             attempt,
             session,
             interrupted,
         })),
-        Some(_) if may_be => Ok(JobEvent::Finished(Box::new(Finished {
+        Some(_) if is_allowed => Ok(JobEvent::Finished(Box::new(Finished {
             attempt,
             session,
             outcome: Outcome::Cancelled,
@@ -258,10 +258,10 @@ fn give_up(job: &Job, attempt: Attempt, cause: LossCause) -> JobEvent {
     }
 }
 
-/// The pause before a failed job is tried again; nothing where it is not.
+/// The pause before a failed job is retried, in milliseconds; `None` if it is not retried.
 fn retry_after_ms(job: &Job, outcome: &Outcome) -> Option<u64> {
     let failures = job.failures.saturating_add(1);
-    let retry = job.spec.retry.as_ref().filter(|retry| retry.asks_again(outcome, failures))?;
+    let retry = job.spec.retry.as_ref().filter(|retry| retry.allows_retry(outcome, failures))?;
     let pause = || u64::try_from(retry.pause(job.id, failures).as_millis()).unwrap_or(u64::MAX);
     job.cancel_requested.is_none().then(pause)
 }
@@ -294,7 +294,7 @@ fn expire(job: &Job, clock: Clock) -> Result<JobEvent, Rejection> {
 
 fn requeue(job: &Job, reason: Option<String>) -> Result<JobEvent, Rejection> {
     match job.phase {
-        // It would run beside the window.
+        // It would run outside the batch's window.
         Phase::Ended(End::Dead(_) | End::Expired { .. }) if job.is_windowed() => Err(Rejection::Windowed),
         Phase::Ended(End::Dead(_) | End::Expired { .. }) => Ok(JobEvent::Requeued(Box::new(Requeued {
             attempt: job.attempts.last().map_or(Attempt::FIRST, |last| last.number.next()),

@@ -1,24 +1,24 @@
-//! What time alone makes true of a job.
+//! What becomes due for a job as time passes.
 
 use chrono::{DateTime, Utc};
 
 use super::{Command, Job, Phase};
 use crate::spec::policy::{Clock, later};
 
-/// What is to be said of a job, and when.
+/// A command that becomes due at a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Due {
-    /// Not before then.
+    /// The earliest time to send the command.
     pub at: DateTime<Utc>,
     /// [`Command::Release`] or [`Command::Expire`].
     pub command: Command,
 }
 
 impl Job {
-    /// What the clock alone brings next; nothing where it brings nothing, as while a worker has the job: then its worker
-    /// minds the clocks.
+    /// The next command that only depends on the clock. `None` if there is no such command, or while a worker has the job: that worker
+    /// enforces the time limits.
     ///
-    /// A job that waits for others is released by nobody who only looks at the clock.
+    /// The clock does not release a job that waits for other jobs.
     #[must_use]
     pub fn due(&self) -> Option<Due> {
         let release = |at| Due {
@@ -41,13 +41,13 @@ impl Job {
         next.into_iter().chain(over).min_by_key(|due| due.at)
     }
 
-    /// Whether it may only become ready where its batch has a free slot for it.
+    /// Whether the job may only become ready when its batch has a free slot for it.
     #[must_use]
     pub fn is_windowed(&self) -> bool {
         self.spec.start.as_ref().is_some_and(|start| start.window)
     }
 
-    /// The jobs that it waits for, while it does.
+    /// The jobs that this job still waits for.
     #[must_use]
     pub fn dependencies(&self) -> &[crate::spec::policy::Dependency] {
         match (&self.phase, &self.spec.start) {

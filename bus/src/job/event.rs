@@ -1,4 +1,4 @@
-//! What can happen to a job.
+//! The events of a job.
 
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
@@ -11,64 +11,64 @@ use crate::{
     spec::{ExecutorKind, JobSpec, is_false, policy::Clock},
 };
 
-/// Everything that can happen to a job. The envelope's `type` names the variant and its version.
+/// Every event of a job. The envelope's `type` names the variant and its version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum JobEvent {
-    /// It was accepted, and is ready to run, unless its spec names conditions.
+    /// The API or intake accepted the job. The job is ready to run, unless its spec has start conditions.
     Submitted(Box<Submitted>),
-    /// A worker took it.
+    /// A worker claimed the job.
     Claimed(Claimed),
-    /// Its command runs.
+    /// The job's command started.
     Started(Started),
-    /// Its attempt ended on its worker; what it made is committed by this.
+    /// The attempt ended on its worker. This event commits the attempt's outputs.
     Finished(Box<Finished>),
-    /// The worker that took it gives it back: it had no room for it after all, or is being shut down.
+    /// The worker returned the job to the queue: it has no free slot for a prefetched job, or it is shutting down.
     Returned(Returned),
-    /// Its attempt was given up, and another may be made.
+    /// The attempt was lost, and the job is ready to run again.
     Rescheduled(Box<Rescheduled>),
-    /// A user asked for its end while a worker had it.
+    /// A user requested the cancellation of a job that a worker has.
     CancelRequested(CancelRequested),
-    /// It ended without running, or without its worker, because a user asked for that.
+    /// A user cancelled the job. No worker had it, or its worker was lost.
     Cancelled(Cancelled),
-    /// Its attempts are used up.
+    /// The job has no attempts left.
     Died(Died),
-    /// What it waited for is true, or its pause after a failure is over; it is ready to run.
+    /// The job's start conditions are met, or its pause after a failure is over. The job is ready to run.
     Released(Box<Released>),
-    /// It waited longer than it may.
+    /// The job waited longer than its limit.
     Expired(Expired),
-    /// An operator revived it; it is ready to run.
+    /// An operator revived a dead or expired job. The job is ready to run.
     Requeued(Box<Requeued>),
 }
 
 /// `job.submitted.v1`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Submitted {
-    /// What is to be run.
+    /// The job to run.
     pub spec: JobSpec,
 }
 
 /// `job.claimed.v1`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Claimed {
-    /// Which try this is.
+    /// The attempt's number.
     pub attempt: Attempt,
-    /// Whose.
+    /// The worker that claimed the job.
     pub worker: WorkerId,
-    /// The worker's session that took it.
+    /// The worker's session that claimed the job.
     pub session: SessionId,
 }
 
 /// `job.started.v1`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Started {
-    /// Which try this is.
+    /// The attempt's number.
     pub attempt: Attempt,
-    /// The session that runs it.
+    /// The session that runs the attempt.
     pub session: SessionId,
-    /// How it is executed.
+    /// The executor that runs the command.
     pub executor: ExecutorKind,
-    /// What it runs in: the image and its digest, or the interpreter's path.
+    /// The environment of the command: the image and its digest, or the interpreter's path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub environment: Option<String>,
 }
@@ -76,19 +76,19 @@ pub struct Started {
 /// `job.finished.v1`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Finished {
-    /// Which try this is.
+    /// The attempt's number.
     pub attempt: Attempt,
-    /// The session that ran it.
+    /// The session that ran the attempt.
     pub session: SessionId,
-    /// How it ended.
+    /// How the attempt ended.
     pub outcome: Outcome,
-    /// What it left behind, every byte of it stored; absent where it left nothing.
+    /// The manifest of the attempt's outputs and logs, which are all stored; absent if there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manifest: Option<ManifestRef>,
-    /// What it used.
+    /// The resources that the attempt used.
     #[serde(default)]
     pub usage: Usage,
-    /// It failed, and is tried again so long after this event, in milliseconds; absent: this is the job's end.
+    /// The attempt failed, and the job is retried this many milliseconds after this event; absent: the job has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
 }
@@ -98,42 +98,42 @@ pub struct Finished {
 pub struct ManifestRef {
     /// The manifest's own SHA-256.
     pub sha256: Digest,
-    /// How many output files it lists.
+    /// The number of output files in the manifest.
     pub files: u64,
-    /// How many symbolic links.
-    #[serde(default, skip_serializing_if = "is_none")]
+    /// The number of symbolic links in the manifest.
+    #[serde(default, skip_serializing_if = "is_zero_u64")]
     pub links: u64,
-    /// Their sizes together, in bytes.
+    /// The total size of the output files, in bytes.
     pub bytes: u64,
     /// Bytes written to standard output.
     pub stdout_bytes: u64,
     /// Bytes written to standard error.
     pub stderr_bytes: u64,
-    /// How many inputs it lists that the command removed or renamed.
-    #[serde(default, skip_serializing_if = "is_none")]
+    /// The number of inputs that the command removed or renamed.
+    #[serde(default, skip_serializing_if = "is_zero_u64")]
     pub deleted: u64,
-    /// How many sentences it has for the user: on outputs that could not be kept, and on patterns that named none.
-    #[serde(default, skip_serializing_if = "is_none")]
+    /// The number of messages for the user: outputs that could not be kept, and patterns that matched no file.
+    #[serde(default, skip_serializing_if = "is_zero_u64")]
     pub notes: u64,
 }
 
 impl ManifestRef {
-    /// Whether the attempt left anything that is to be brought to its user's directory, or said about that.
+    /// Whether a client has anything to copy to the user's directory, or to report about it.
     #[must_use]
     pub const fn has_any(&self) -> bool {
         self.files > 0 || self.links > 0 || self.deleted > 0 || self.notes > 0
     }
 }
 
-/// What an attempt used.
+/// The resources that an attempt used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Usage {
-    /// From the command's start to its end, in milliseconds.
+    /// The time from the command's start to its end, in milliseconds.
     pub wall_ms: u64,
-    /// User and system time, in milliseconds; absent where it could not be measured.
+    /// User and system CPU time, in milliseconds; absent if it could not be measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_ms: Option<u64>,
-    /// The largest resident memory, in bytes; absent where it could not be measured.
+    /// Peak resident memory, in bytes; absent if it could not be measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_bytes: Option<u64>,
 }
@@ -142,48 +142,48 @@ pub struct Usage {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Outcome {
-    /// The command ended with 0.
+    /// The command exited with 0.
     Succeeded,
-    /// The command ended with another code.
+    /// The command exited with another code.
     Failed {
-        /// The code, 1 to 255.
+        /// The exit code, 1 to 255.
         exit_code: i32,
     },
-    /// A signal ended the command, and not one of ours.
+    /// A signal that the worker did not send ended the command.
     Signalled {
         /// The signal's number.
         signal: i32,
     },
-    /// It ran longer than it may.
+    /// The attempt exceeded a time limit.
     TimedOut {
-        /// The limit that it passed, in milliseconds.
+        /// The limit, in milliseconds.
         limit_ms: u64,
-        /// Which of its clocks that was.
+        /// The limit that was exceeded: of the attempt, of the time in the queue, or of the whole job.
         #[serde(default, skip_serializing_if = "Clock::is_attempt")]
         clock: Clock,
     },
-    /// It used more memory than it may.
+    /// The attempt used more memory than its limit.
     OutOfMemory {
-        /// The limit that it passed, in bytes; absent where the machine itself ran out.
+        /// The limit, in bytes; absent if the machine itself ran out of memory.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         limit_bytes: Option<u64>,
     },
-    /// A user asked for its end.
+    /// A user cancelled the job.
     Cancelled,
-    /// It could not be run, or what it made could not be kept.
+    /// The command could not be run, or its outputs could not be stored.
     Error {
-        /// What was tried, what went wrong, what to do.
+        /// What was tried, what went wrong, and what to do.
         message: String,
-        /// Whether its program was not found, which a shell tells with another exit code than anything else that cannot be run.
+        /// Whether the program was not found. A shell reports that as exit code 127, and other programs that cannot be run as 126.
         #[serde(default, skip_serializing_if = "is_false")]
         not_found: bool,
     },
 }
 
 impl Outcome {
-    /// The exit code that stands for this end in a shell: the command's own, 128 + the signal, and otherwise the
-    /// codes of coreutils' `timeout` (124), of a SIGKILL (137), of a SIGINT (130), of a command that is not found (127) and of one
-    /// that cannot be run (126).
+    /// The exit code of this outcome, as a shell reports it: the command's own code, or 128 + the signal. The other outcomes have the
+    /// codes of coreutils' `timeout` (124), SIGKILL (137), SIGINT (130), a command that is not found (127), and one that cannot be run
+    /// (126).
     #[must_use]
     pub const fn exit_code(&self) -> i32 {
         match self {
@@ -202,11 +202,11 @@ impl Outcome {
 /// `job.returned.v1`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Returned {
-    /// The attempt that comes to nothing.
+    /// The attempt that ended without a result.
     pub attempt: Attempt,
-    /// The session that claimed it.
+    /// The session that claimed the job.
     pub session: SessionId,
-    /// Whether its command ran, and ended because its worker was being shut down; absent: it never ran.
+    /// Whether the command ran, and ended because its worker was shutting down; absent: the command never ran.
     #[serde(default, skip_serializing_if = "is_false")]
     pub interrupted: bool,
 }
@@ -214,40 +214,40 @@ pub struct Returned {
 /// `job.rescheduled.v1`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Rescheduled {
-    /// The attempt that is given up; what it says from now on is refused.
+    /// The lost attempt. The log rejects its later events.
     pub attempt: Attempt,
-    /// Why.
+    /// Why the attempt was lost.
     pub cause: LossCause,
-    /// What is to be run, repeated so that a worker need not read the job's history.
+    /// The job to run. It is repeated here so that a worker does not read the job's history.
     pub spec: JobSpec,
-    /// How often it failed and was to be tried again.
+    /// How many attempts failed and were retried.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub failures: u32,
-    /// When all of it must be over; absent: it may take as long as it likes.
+    /// When the whole job must have ended; absent: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<DateTime<Utc>>,
 }
 
-/// Why an attempt was given up.
+/// Why an attempt was lost.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum LossCause {
-    /// Its worker's heartbeats lapsed.
+    /// The worker's heartbeats stopped.
     WorkerLost {
-        /// Which worker.
+        /// The worker's id.
         worker: WorkerId,
     },
-    /// Its worker began a new session, or ended the one that the attempt belonged to.
+    /// The worker began a new session, or ended the session of the attempt.
     SessionEnded {
-        /// Which worker.
+        /// The worker's id.
         worker: WorkerId,
-        /// Whether it ended in good order, as in a drain: such a loss does not count against the job.
+        /// Whether the session ended in an orderly shutdown, for example a drain. Such a loss does not count towards the job's limit.
         #[serde(default, skip_serializing_if = "is_false")]
         orderly: bool,
     },
-    /// Its worker is alive and no longer knows it.
+    /// The worker is alive, but does not have the attempt any more.
     Orphaned {
-        /// Which worker.
+        /// The worker's id.
         worker: WorkerId,
     },
 }
@@ -255,7 +255,7 @@ pub enum LossCause {
 /// `job.cancel_requested.v1`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CancelRequested {
-    /// What the user said of it.
+    /// The reason that the user gave.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
@@ -263,7 +263,7 @@ pub struct CancelRequested {
 /// `job.cancelled.v1`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Cancelled {
-    /// What the user said of it.
+    /// The reason that the user gave.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
@@ -271,23 +271,23 @@ pub struct Cancelled {
 /// `job.died.v1`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Died {
-    /// The last attempt, which was lost too.
+    /// The last attempt, which was lost.
     pub attempt: Attempt,
-    /// Why that one was lost.
+    /// Why the last attempt was lost.
     pub cause: LossCause,
 }
 
 /// `job.released.v1`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Released {
-    /// The attempt that is to be made.
+    /// The next attempt's number.
     pub attempt: Attempt,
-    /// What is to be run, repeated so that a worker need not read the job's history.
+    /// The job to run. It is repeated here so that a worker does not read the job's history.
     pub spec: JobSpec,
-    /// How often it failed and was to be tried again.
+    /// How many attempts failed and were retried.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub failures: u32,
-    /// When all of it must be over; absent: it may take as long as it likes.
+    /// When the whole job must have ended; absent: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<DateTime<Utc>>,
 }
@@ -295,27 +295,27 @@ pub struct Released {
 /// `job.expired.v1`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Expired {
-    /// Which of its clocks: `queue` or `total`.
+    /// The limit that was exceeded: `queue` or `total`.
     pub clock: Clock,
-    /// The limit that it passed, in milliseconds.
+    /// The limit, in milliseconds.
     pub limit_ms: u64,
 }
 
 /// `job.requeued.v1`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Requeued {
-    /// The attempt that is to be made. Its losses and failures before do not count any more, and its clocks begin anew.
+    /// The next attempt's number. Earlier losses and failures do not count any more, and the time limits start again.
     pub attempt: Attempt,
-    /// What is to be run, repeated so that a worker need not read the job's history.
+    /// The job to run. It is repeated here so that a worker does not read the job's history.
     pub spec: JobSpec,
-    /// What the operator said of it.
+    /// The reason that the operator gave.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
 /// For `skip_serializing_if`.
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-const fn is_none(count: &u64) -> bool {
+const fn is_zero_u64(count: &u64) -> bool {
     *count == 0
 }
 
@@ -326,7 +326,7 @@ const fn is_zero(number: &u32) -> bool {
 }
 
 impl LossCause {
-    /// Whether such a loss counts against the attempts that a job may lose.
+    /// Whether this loss counts towards the number of attempts that a job may lose.
     #[must_use]
     pub const fn counts(&self) -> bool {
         !matches!(self, Self::SessionEnded { orderly: true, .. })

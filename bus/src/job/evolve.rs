@@ -1,4 +1,4 @@
-//! What did happen to a job.
+//! From events to the state of a job.
 
 use chrono::{DateTime, Utc};
 
@@ -10,33 +10,33 @@ use crate::{
 };
 
 impl Job {
-    /// Folds one recorded event into a job; nothing before its first event.
+    /// Folds one recorded event into a job; `None` before the job's first event.
     ///
-    /// An event that its speaker may not say, or that does not follow from where the job stands, changes nothing but
-    /// the sequence: the log is written to by many, and a wrong word of one must not bring down the fold of all.
+    /// An event that its publisher is not permitted to publish, or that does not follow from the job's phase, changes only the sequence.
+    /// The log has many writers, and a wrong event from one of them must not break the fold for all readers.
     #[must_use]
     pub fn evolve(job: Option<Self>, recorded: &Recorded) -> Option<Self> {
-        let Some(mut job) = job else { return Self::begin(recorded) };
+        let Some(mut job) = job else { return Self::create(recorded) };
         job.sequence = recorded.sequence;
-        if may_say(recorded) {
+        if is_permitted(recorded) {
             job.apply(recorded);
         }
         Some(job)
     }
 
-    /// Folds a whole history, oldest first.
+    /// Folds a whole history, oldest event first.
     #[must_use]
     pub fn replay<'a>(history: impl IntoIterator<Item = &'a Recorded>) -> Option<Self> {
         history.into_iter().fold(None, Self::evolve)
     }
 
-    /// The job as a worker meets it: at an event of a ready subject, which alone tells what is to be run.
+    /// The job as a worker receives it: from an event on a ready subject, which is the only kind of event that carries the spec.
     ///
-    /// A rescheduled job's earlier attempts are not in it; nothing that a worker decides needs them.
+    /// The earlier attempts of a rescheduled job are missing. No decision of a worker needs them.
     #[must_use]
     pub fn from_ready(recorded: &Recorded) -> Option<Self> {
         let (spec, next, failures, deadline) = match &recorded.envelope.event {
-            JobEvent::Submitted(_) => return Self::begin(recorded),
+            JobEvent::Submitted(_) => return Self::create(recorded),
             JobEvent::Rescheduled(event) => (&event.spec, event.attempt.next(), event.failures, event.deadline),
             JobEvent::Released(event) => (&event.spec, event.attempt, event.failures, event.deadline),
             JobEvent::Requeued(event) => (&event.spec, event.attempt, 0, deadline(&event.spec, recorded)),
@@ -75,11 +75,11 @@ impl Job {
         }
     }
 
-    fn begin(recorded: &Recorded) -> Option<Self> {
+    fn create(recorded: &Recorded) -> Option<Self> {
         let JobEvent::Submitted(submitted) = &recorded.envelope.event else {
             return None;
         };
-        may_say(recorded).then(|| Self::new(&submitted.spec, recorded))
+        is_permitted(recorded).then(|| Self::new(&submitted.spec, recorded))
     }
 
     fn apply(&mut self, recorded: &Recorded) {
@@ -104,7 +104,7 @@ impl Job {
             }
             JobEvent::Started(event) => {
                 if matches!(self.phase, Phase::Claimed { .. })
-                    && let Some(attempt) = self.spoken_for(event.attempt, Some(event.session), recorded)
+                    && let Some(attempt) = self.reported_attempt(event.attempt, Some(event.session), recorded)
                 {
                     attempt.started_at = Some(time);
                     attempt.executor = Some(event.executor);
@@ -113,7 +113,7 @@ impl Job {
                 }
             }
             JobEvent::Finished(event) => {
-                if let Some(attempt) = self.spoken_for(event.attempt, Some(event.session), recorded) {
+                if let Some(attempt) = self.reported_attempt(event.attempt, Some(event.session), recorded) {
                     attempt.ended_at = Some(time);
                     let next = attempt.number.next();
                     attempt.end = Some(AttemptEnd::Finished(event.clone()));
@@ -130,7 +130,7 @@ impl Job {
                 // Who gives back a job that is to end would keep it from that.
                 if (event.interrupted || matches!(self.phase, Phase::Claimed { .. }))
                     && self.cancel_requested.is_none()
-                    && let Some(attempt) = self.spoken_for(event.attempt, Some(event.session), recorded)
+                    && let Some(attempt) = self.reported_attempt(event.attempt, Some(event.session), recorded)
                 {
                     attempt.ended_at = Some(time);
                     attempt.end = Some(match event.interrupted {
@@ -138,13 +138,13 @@ impl Job {
                         true => AttemptEnd::Interrupted,
                     });
                     let next = attempt.number.next();
-                    // At once, whatever its worker's clock shows.
+                    // The job is due at once, whatever the worker's clock shows.
                     let due = self.submitted_at;
                     self.phase = Phase::Retrying { next, due };
                 }
             }
             JobEvent::Rescheduled(event) => {
-                if let Some(attempt) = self.spoken_for(event.attempt, None, recorded) {
+                if let Some(attempt) = self.reported_attempt(event.attempt, None, recorded) {
                     attempt.ended_at = Some(time);
                     attempt.end = Some(AttemptEnd::Lost(event.cause.clone()));
                     self.losses += u32::from(event.cause.counts());
@@ -169,7 +169,7 @@ impl Job {
                 }
             }
             JobEvent::Died(event) => {
-                if let Some(attempt) = self.spoken_for(event.attempt, None, recorded) {
+                if let Some(attempt) = self.reported_attempt(event.attempt, None, recorded) {
                     attempt.ended_at = Some(time);
                     attempt.end = Some(AttemptEnd::Lost(event.cause.clone()));
                     self.losses += 1;
@@ -208,18 +208,18 @@ impl Job {
         self.ready_at = recorded.envelope.time;
     }
 
-    /// The live attempt, if the event speaks of it, and (where a session is named) its own worker says so.
-    fn spoken_for(&mut self, attempt: Attempt, session: Option<SessionId>, recorded: &Recorded) -> Option<&mut AttemptRecord> {
+    /// The current attempt, if the event names it and, where the event names a session, if that session's worker published it.
+    fn reported_attempt(&mut self, attempt: Attempt, session: Option<SessionId>, recorded: &Recorded) -> Option<&mut AttemptRecord> {
         if !matches!(self.phase, Phase::Claimed { .. } | Phase::Running { .. }) {
             return None;
         }
         let live = self.attempts.last_mut()?;
-        let by_its_worker = match (session, &recorded.speaker) {
+        let is_from_its_worker = match (session, &recorded.speaker) {
             (None, _) => true,
             (Some(session), Some(Actor::Worker(worker))) => live.session == session && live.worker == *worker,
             (Some(_), _) => false,
         };
-        (live.number == attempt && by_its_worker).then_some(live)
+        (live.number == attempt && is_from_its_worker).then_some(live)
     }
 
     fn end(&mut self, end: End, recorded: &Recorded) {
@@ -229,20 +229,20 @@ impl Job {
 }
 
 impl Recorded {
-    /// Whether it begins a job, where there is none.
+    /// Whether this event creates a job.
     #[must_use]
     pub fn begins(&self) -> bool {
-        matches!(self.envelope.event, JobEvent::Submitted(_)) && may_say(self)
+        matches!(self.envelope.event, JobEvent::Submitted(_)) && is_permitted(self)
     }
 }
 
-/// When all of a job that is accepted or revived by this event must be over.
+/// The deadline of a job that this event accepts or revives.
 fn deadline(spec: &JobSpec, recorded: &Recorded) -> Option<DateTime<Utc>> {
     spec.total_timeout_ms.map(|limit| later(recorded.envelope.time, limit))
 }
 
-/// Whether the one who speaks by the subject may say such a thing.
-fn may_say(recorded: &Recorded) -> bool {
+/// Whether the publisher that the subject names is permitted to publish this event.
+fn is_permitted(recorded: &Recorded) -> bool {
     match (&recorded.envelope.event, &recorded.speaker) {
         (JobEvent::Submitted(event), speaker) => match event.spec.start {
             None => speaker.is_none(),

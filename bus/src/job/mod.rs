@@ -1,6 +1,6 @@
-//! A job, its whole life as two pure functions: [`Job::evolve`] says what did happen, [`decide`] what should.
+//! The life of a job as two pure functions: [`decide`] turns a command into an event, [`Job::evolve`] turns events into the job's state.
 //!
-//! Live code and replay share them, so they cannot drift apart. No clock and no I/O stand in here.
+//! Live code and replay share these functions, so they always agree. This module has no clock and does no I/O.
 
 mod decide;
 mod due;
@@ -19,7 +19,7 @@ pub use self::{
         CancelRequested, Cancelled, Claimed, Died, Expired, Finished, JobEvent, LossCause, ManifestRef, Outcome, Released, Requeued,
         Rescheduled, Returned, Started, Submitted, Usage,
     },
-    policy::Standing,
+    policy::DependencyState,
 };
 use crate::{
     envelope::{Actor, Envelope},
@@ -27,98 +27,98 @@ use crate::{
     spec::{ExecutorKind, JobSpec, policy::Clock},
 };
 
-/// An event of a job as it stands in the log.
+/// An event of a job, as it was read from the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recorded {
     /// The job's namespace, from the subject.
     pub namespace: Namespace,
     /// The job, from the subject.
     pub job: JobId,
-    /// Who the subject says is speaking; nothing for a ready subject, which only API and watcher may publish to.
+    /// The actor that the subject names; `None` for a ready subject, to which only the API and the watcher may publish.
     pub speaker: Option<Actor>,
-    /// Where it stands in `RGRID_EVENTS`.
+    /// The event's sequence in the stream `RGRID_EVENTS`.
     pub sequence: u64,
-    /// What happened.
+    /// The event with its envelope.
     pub envelope: Envelope<JobEvent>,
 }
 
-/// Where a job stands.
+/// The phase that a job is in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Phase {
-    /// It is not ready: it waits for a time, or for other jobs.
+    /// The job waits for a time, or for other jobs.
     Held {
-        /// Not before then; nothing where no time matters.
+        /// The earliest time at which the job may become ready; `None` if only other jobs or its batch matter.
         until: Option<DateTime<Utc>>,
     },
-    /// It waits for a worker to make this attempt.
+    /// The job waits for a worker.
     Queued {
-        /// The attempt that will be made.
+        /// The next attempt's number.
         next: Attempt,
     },
-    /// A worker has it and prepares this attempt.
+    /// A worker has claimed the job and prepares this attempt.
     Claimed {
-        /// Which try it is.
+        /// The attempt's number.
         attempt: Attempt,
     },
-    /// Its command runs.
+    /// The job's command runs.
     Running {
-        /// Which try it is.
+        /// The attempt's number.
         attempt: Attempt,
     },
-    /// It failed and pauses before it is tried again, or its worker gave it back.
+    /// The attempt failed and the job pauses before its retry, or its worker returned the job to the queue.
     Retrying {
-        /// The attempt that will be made.
+        /// The next attempt's number.
         next: Attempt,
-        /// When it becomes ready.
+        /// When the job becomes ready.
         due: DateTime<Utc>,
     },
-    /// Nothing more will happen to it, unless a dead or expired one is requeued.
+    /// The job has ended. Only a dead or expired job can be requeued.
     Ended(End),
 }
 
-/// How a job ended for good.
+/// How a job ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {
     /// An attempt ended on its worker.
     Finished(Outcome),
-    /// A user cancelled it while no worker had it.
+    /// A user cancelled the job while no worker had it.
     Cancelled,
-    /// Its attempts are used up.
+    /// The job has no attempts left.
     Dead(LossCause),
-    /// It waited longer than it may.
+    /// The job waited longer than its limit.
     Expired {
-        /// Which of its clocks passed its limit.
+        /// The limit that was exceeded.
         clock: Clock,
         /// The limit, in milliseconds.
         limit_ms: u64,
     },
 }
 
-/// The state of a job in one word, as users, tables and URLs spell it.
+/// The state of a job, as users, tables and URLs spell it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// It waits for a time, or for other jobs.
+    /// The job waits for a time, or for other jobs.
     Held,
-    /// It waits for a worker.
+    /// The job waits for a worker.
     Queued,
-    /// A worker prepares it.
+    /// A worker has claimed the job and prepares the attempt.
     Claimed,
-    /// Its command runs.
+    /// The job's command runs.
     Running,
-    /// It failed and pauses before it is tried again, or its worker gave it back.
+    /// The attempt failed and the job pauses before its retry, or its worker returned the job to the queue.
     Retrying,
-    /// It ended with 0.
+    /// The command exited with 0.
     Succeeded,
-    /// It ended otherwise, or could not be run.
+    /// The command exited with another code or was ended by a signal, or it could not be run.
     Failed,
-    /// It ran, waited or took longer than it may.
+    /// The job exceeded a time limit: of the attempt, of its time in the queue, or of the whole job.
     TimedOut,
-    /// It used more memory than it may.
+    /// The attempt used more memory than its limit.
     OutOfMemory,
-    /// A user ended it.
+    /// A user cancelled the job.
     Cancelled,
-    /// Its attempts are used up.
+    /// The job has no attempts left.
     Dead,
 }
 
@@ -156,7 +156,7 @@ impl State {
         }
     }
 
-    /// Whether nothing more will happen.
+    /// Whether the job has ended.
     #[must_use]
     pub const fn is_end(self) -> bool {
         !matches!(self, Self::Held | Self::Queued | Self::Claimed | Self::Running | Self::Retrying)
@@ -184,7 +184,7 @@ impl std::str::FromStr for State {
 }
 
 impl Outcome {
-    /// The state of a job whose attempt ended so.
+    /// The state of a job whose last attempt had this outcome.
     #[must_use]
     pub const fn state(&self) -> State {
         match self {
@@ -197,77 +197,77 @@ impl Outcome {
     }
 }
 
-/// One try at the job, as far as it got.
+/// One attempt at the job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttemptRecord {
-    /// Which try.
+    /// The attempt's number.
     pub number: Attempt,
-    /// The worker that made it.
+    /// The worker that claimed the job.
     pub worker: WorkerId,
-    /// That worker's session.
+    /// The worker's session.
     pub session: SessionId,
-    /// When it was claimed.
+    /// When the worker claimed the job.
     pub claimed_at: DateTime<Utc>,
-    /// When its command started.
+    /// When the command started.
     pub started_at: Option<DateTime<Utc>>,
-    /// How it was executed.
+    /// The executor that ran the command.
     pub executor: Option<ExecutorKind>,
-    /// What it ran in.
+    /// The environment of the command: the image and its digest, or the interpreter's path.
     pub environment: Option<String>,
-    /// When it ended or was given up.
+    /// When the attempt ended or was lost.
     pub ended_at: Option<DateTime<Utc>>,
-    /// How.
+    /// How the attempt ended.
     pub end: Option<AttemptEnd>,
 }
 
 /// How one attempt ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AttemptEnd {
-    /// On its worker, with what it left behind.
+    /// The attempt ended on its worker, with these outputs.
     Finished(Box<Finished>),
-    /// Its worker gave it back before its command ran.
+    /// The worker returned the job before the command ran.
     Returned,
-    /// Its worker gave it back, because it was being shut down and the command ended by that.
+    /// The worker returned the job, because its shutdown interrupted the command.
     Interrupted,
-    /// It was given up.
+    /// The attempt was lost.
     Lost(LossCause),
-    /// It was cancelled after its worker was lost.
+    /// The job was cancelled after the attempt's worker was lost.
     Cancelled,
 }
 
-/// A job as its events tell it.
+/// The state of a job: the fold of its events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
-    /// Its identity.
+    /// The job's id.
     pub id: JobId,
-    /// Whose it is.
+    /// The job's namespace.
     pub namespace: Namespace,
-    /// What is to be run.
+    /// The job to run.
     pub spec: JobSpec,
-    /// When it was accepted.
+    /// When the job was accepted.
     pub submitted_at: DateTime<Utc>,
-    /// When a user asked for its end, and what they said.
+    /// When a user requested the cancellation, and the reason that the user gave.
     pub cancel_requested: Option<(DateTime<Utc>, Option<String>)>,
-    /// Where it stands.
+    /// The phase that the job is in.
     pub phase: Phase,
-    /// When it last became ready.
+    /// When the job last became ready.
     pub ready_at: DateTime<Utc>,
-    /// When all of it must be over, where its spec limits that.
+    /// When the whole job must have ended, if its spec limits that.
     pub deadline: Option<DateTime<Utc>>,
-    /// How often it failed and was to be tried again, since its submission or its last requeue.
+    /// How many attempts failed and were retried, since the submission or the last requeue.
     pub failures: u32,
-    /// How many of its attempts were lost with their workers, since then too.
+    /// How many attempts were lost with their workers, since the submission or the last requeue.
     pub losses: u32,
-    /// Every try at it, in order.
+    /// Every attempt, in order.
     pub attempts: Vec<AttemptRecord>,
-    /// When it ended.
+    /// When the job ended.
     pub ended_at: Option<DateTime<Utc>>,
-    /// The sequence of its last event, which the next one must name.
+    /// The sequence of the job's last event. The writer of the next event names it as the expected sequence.
     pub sequence: u64,
 }
 
 impl Job {
-    /// Where it stands, in one word.
+    /// The state of the job, as users see it.
     #[must_use]
     pub const fn state(&self) -> State {
         match &self.phase {
@@ -283,7 +283,7 @@ impl Job {
         }
     }
 
-    /// The attempt that a worker has now.
+    /// The current attempt, if a worker has the job.
     #[must_use]
     pub fn live_attempt(&self) -> Option<&AttemptRecord> {
         match self.phase {
@@ -292,7 +292,7 @@ impl Job {
         }
     }
 
-    /// What the committed attempt left behind; nothing of one that failed and is tried again.
+    /// What the committed attempt reported; `None` if the job has not finished, or if the attempt is retried.
     #[must_use]
     pub fn finished(&self) -> Option<&Finished> {
         match (&self.phase, self.attempts.last()?.end.as_ref()?) {

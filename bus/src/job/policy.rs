@@ -1,41 +1,41 @@
-//! What a job's policies say of another job, and of an attempt that failed.
+//! How a job's policies apply to another job, and to a failed attempt.
 
 use super::{Job, Outcome, Phase, State};
 use crate::spec::policy::{Clock, Dependency, DependsOn, Retry};
 
-/// How a dependency stands.
+/// Whether a dependency is met.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Standing {
-    /// It is as it must be.
+pub enum DependencyState {
+    /// The job that is waited for ended as required.
     Met,
-    /// It may still become so.
-    Open,
-    /// It never will, for this reason.
+    /// The job that is waited for may still end as required.
+    Pending,
+    /// The dependency can never be met, for this reason.
     Never(String),
 }
 
 impl Dependency {
-    /// How the dependency stands, by the job as the log tells it now; nothing: there is no such job.
+    /// Whether the dependency is met, given the current state of the job that it names (`None` if there is no such job).
     #[must_use]
-    pub fn standing(&self, job: Option<&Job>) -> Standing {
+    pub fn state(&self, job: Option<&Job>) -> DependencyState {
         let Some(job) = job else {
-            return Standing::Never(format!("job {}, which it was to follow, does not exist", self.job));
+            return DependencyState::Never(format!("job {}, which this job waits for, does not exist", self.job));
         };
         match (&job.phase, self.on) {
-            (Phase::Ended(_), DependsOn::Ended) => Standing::Met,
-            (Phase::Ended(_), DependsOn::Succeeded) if job.state() == State::Succeeded => Standing::Met,
+            (Phase::Ended(_), DependsOn::Ended) => DependencyState::Met,
+            (Phase::Ended(_), DependsOn::Succeeded) if job.state() == State::Succeeded => DependencyState::Met,
             (Phase::Ended(_), DependsOn::Succeeded) => {
-                Standing::Never(format!("job {}, which it was to follow, ended as {}", self.job, job.state()))
+                DependencyState::Never(format!("job {}, which this job waits for, ended as {}", self.job, job.state()))
             }
-            (_, _) => Standing::Open,
+            (_, _) => DependencyState::Pending,
         }
     }
 }
 
 impl Retry {
-    /// Whether an attempt that ended so is to be made again, where `failures` of them ended so, this one among them.
+    /// Whether an attempt with this outcome is retried. `failures` is the number of failed attempts, including this one.
     #[must_use]
-    pub fn asks_again(&self, outcome: &Outcome, failures: u32) -> bool {
+    pub fn allows_retry(&self, outcome: &Outcome, failures: u32) -> bool {
         let failed = match outcome {
             Outcome::Succeeded
             | Outcome::Cancelled
@@ -58,14 +58,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_failed_is_tried_again_and_only_as_often_as_asked() {
+    fn only_failed_attempts_are_retried_and_at_most_max_times() {
         let retry = Retry {
             max: 2,
             ..Retry::default()
         };
         let failed = Outcome::Failed { exit_code: 3 };
-        assert!(retry.asks_again(&failed, 1) && retry.asks_again(&failed, 2) && !retry.asks_again(&failed, 3));
-        assert!(!retry.asks_again(&Outcome::Succeeded, 1) && !retry.asks_again(&Outcome::Cancelled, 1));
+        assert!(retry.allows_retry(&failed, 1) && retry.allows_retry(&failed, 2) && !retry.allows_retry(&failed, 3));
+        assert!(!retry.allows_retry(&Outcome::Succeeded, 1) && !retry.allows_retry(&Outcome::Cancelled, 1));
         let total = Outcome::TimedOut {
             limit_ms: 1,
             clock: Clock::Total,
@@ -74,8 +74,8 @@ mod tests {
             limit_ms: 1,
             clock: Clock::Attempt,
         };
-        assert!(!retry.asks_again(&total, 1) && retry.asks_again(&attempt, 1));
+        assert!(!retry.allows_retry(&total, 1) && retry.allows_retry(&attempt, 1));
         let only = Retry { on: vec![7, 137], ..retry };
-        assert!(!only.asks_again(&failed, 1) && only.asks_again(&Outcome::Signalled { signal: 9 }, 1));
+        assert!(!only.allows_retry(&failed, 1) && only.allows_retry(&Outcome::Signalled { signal: 9 }, 1));
     }
 }

@@ -1,4 +1,4 @@
-//! What has a history in the log, as the writer takes it.
+//! The aggregates: everything that has a history in the log, as the writer uses it.
 
 use std::fmt;
 
@@ -29,7 +29,7 @@ impl Aggregate for Job {
     type Command = job::Command;
     type Rejection = job::Rejection;
 
-    /// What cannot be read of it is set aside (see [`read::history`]).
+    /// Events that cannot be read are skipped (see [`read::history`]).
     async fn load(js: &jetstream::Context, id: &JobId) -> Result<Loaded<Self>, read::Error> {
         let history = read::history(js, *id).await?;
         Ok(Loaded {
@@ -56,7 +56,7 @@ impl Aggregate for Job {
         Self::evolve(state, &recorded)
     }
 
-    /// One that is not there yet goes to the default namespace.
+    /// A job that does not exist yet is created in the default namespace.
     fn append(loaded: &Loaded<Self>, id: &JobId, envelope: &Envelope<JobEvent>) -> Append {
         let namespace = loaded.state.as_ref().map_or_else(default_token, |job| job.namespace.clone());
         Append::job(&namespace, *id, loaded.last, envelope)
@@ -96,13 +96,13 @@ impl Aggregate for Batch {
         Self::evolve(state, &recorded)
     }
 
-    /// One that is not there yet goes to the default namespace.
+    /// A batch that does not exist yet is created in the default namespace.
     fn append(loaded: &Loaded<Self>, id: &BatchId, envelope: &Envelope<BatchEvent>) -> Append {
         let namespace = loaded.state.as_ref().map_or_else(default_token, |batch| batch.namespace.clone());
         Append::batch(&namespace, *id, loaded.last, envelope)
     }
 
-    /// Its members do.
+    /// Only the members of a batch need room.
     fn needs_room(_: &BatchEvent) -> bool {
         false
     }
@@ -117,7 +117,7 @@ impl Aggregate for Worker {
     async fn load(js: &jetstream::Context, id: &WorkerId) -> Result<Loaded<Self>, read::Error> {
         let WorkerHistory { events, last } = read::worker(js, id).await?;
         Ok(Loaded {
-            // Of one of whom nothing can be read it is known that it was there.
+            // If no event of a worker can be read, it is still known that the worker exists.
             state: Self::replay(events.iter().map(|(_, event)| event)).or_else(|| (last > 0).then(Self::default)),
             last,
             correlation: None,
@@ -177,7 +177,7 @@ impl Aggregate for Entry {
     }
 }
 
-/// The grid itself, of which there is one.
+/// The grid itself. There is only one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Grid;
 
@@ -187,7 +187,7 @@ impl fmt::Display for Grid {
     }
 }
 
-/// The runtimes are what they were set to already.
+/// The runtimes are already set to this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the runtimes are so already")]
 pub struct SetAlready;

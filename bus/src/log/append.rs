@@ -1,4 +1,4 @@
-//! Appending to the log: optimistic, idempotent, bounded.
+//! Appending to the log: with an expected sequence, idempotent, and with a time limit.
 
 use std::time::{Duration, Instant};
 
@@ -37,47 +37,47 @@ use crate::{
 /// The shortest and the longest pause between two tries.
 pub(super) const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
-/// Why an event is not in the log, as far as we can tell.
+/// Why an event is not in the log, or may not be.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Something else happened first: read again, decide again.
+    /// Another writer was first. The caller must read and decide again.
     #[error("another writer moved {filter} past sequence {expected}")]
     Conflict {
-        /// The subjects over which the sequence was expected.
+        /// The subjects for which the sequence was expected.
         filter: String,
-        /// The sequence that was expected to be the last.
+        /// The sequence that was expected to be the last one.
         expected: u64,
     },
     /// The log is full.
     #[error("the log is full ({reason}); raise its bound: `rgrid log --bound …`")]
     Full {
-        /// The server's words.
+        /// The server's error message.
         reason: String,
     },
-    /// It was tried for as long as allowed, and nobody acknowledged it; it may be in the log or not.
+    /// No acknowledgement came within the time limit. The event may be in the log or not.
     #[error("NATS did not acknowledge {subject} within {:.1} s", tried.as_secs_f32())]
     Unacknowledged {
-        /// Where it was published.
+        /// The subject of the event.
         subject: String,
-        /// For how long it was tried.
+        /// How long it was tried.
         tried: Duration,
-        /// What happened last.
+        /// The last error.
         #[source]
         source: PublishError,
     },
-    /// Several events that belong together were tried for as long as allowed; they may be in the log or not.
+    /// No acknowledgement for an atomic batch came within the time limit. Its events may be in the log or not.
     #[error("NATS did not commit the events up to {subject} within {:.1} s: {reason}", tried.as_secs_f32())]
     Uncommitted {
-        /// Where the last of them was published.
+        /// The subject of the last event.
         subject: String,
-        /// For how long it was tried.
+        /// How long it was tried.
         tried: Duration,
-        /// What happened last.
+        /// The last error.
         reason: String,
     },
 }
 
-/// What is to be appended: an event, where, and what is expected to be the last one before it.
+/// An event to append: its subject, its content, and the sequence that is expected to be the last one.
 #[derive(Debug, Clone)]
 pub struct Append {
     pub(super) subject: String,
@@ -87,9 +87,9 @@ pub struct Append {
 }
 
 impl Append {
-    /// An event of a job, to follow the event at `after` (0: to be the first).
+    /// An event of a job, after the event at `after` (0: the first event).
     ///
-    /// What makes the job ready goes to the work subject of its queue and class, everything else under its actor.
+    /// An event that makes the job ready goes to the subject of its queue and class. All other events go to the subject of their actor.
     #[must_use]
     pub fn job(namespace: &Namespace, job: JobId, after: u64, envelope: &Envelope<JobEvent>) -> Self {
         let ready = |spec: &crate::spec::JobSpec| subjects::job_ready(namespace, job, &spec.queue, spec.class());
@@ -111,28 +111,28 @@ impl Append {
         Self::new(subject, Some((subjects::job_filter(namespace, job), after)), envelope)
     }
 
-    /// An event of a batch, to follow the event at `after` (0: to be the first).
+    /// An event of a batch, after the event at `after` (0: the first event).
     #[must_use]
     pub fn batch(namespace: &Namespace, batch: BatchId, after: u64, envelope: &Envelope<BatchEvent>) -> Self {
         let subject = subjects::batch(namespace, batch);
         Self::new(subject.clone(), Some((subject, after)), envelope)
     }
 
-    /// An event of a worker, to follow the event at `after` where that matters.
+    /// An event of a worker, after the event at `after`; `None`: after any event.
     #[must_use]
     pub fn worker(worker: &WorkerId, after: Option<u64>, envelope: &Envelope<WorkerEvent>) -> Self {
         let subject = subjects::worker(worker);
         Self::new(subject.clone(), after.map(|after| (subject, after)), envelope)
     }
 
-    /// What the deployment's runtimes are, to follow the event at `after` (0: to be the first).
+    /// An event of the deployment's runtimes, after the event at `after` (0: the first event).
     #[must_use]
     pub fn runtimes(after: u64, envelope: &Envelope<RuntimesEvent>) -> Self {
         let subject = subjects::RUNTIMES.to_owned();
         Self::new(subject.clone(), Some((subject, after)), envelope)
     }
 
-    /// An event of an image that the grid keeps, to follow the event at `after` (0: to be the first).
+    /// An event of an image that the grid stores, after the event at `after` (0: the first event).
     #[must_use]
     pub fn image(name: &ImageName, after: u64, envelope: &Envelope<ImageEvent>) -> Self {
         let subject = subjects::image(name);
@@ -148,13 +148,13 @@ impl Append {
         }
     }
 
-    /// What it takes of the log, in bytes, roughly.
+    /// The approximate size of the event in the log, in bytes.
     #[must_use]
     pub fn weight(&self) -> u64 {
         self.payload.len() as u64 + OVERHEAD
     }
 
-    /// The headers that it is stored with.
+    /// The headers of the event's message.
     pub(super) fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
         headers.insert(async_nats::header::NATS_MESSAGE_ID, self.id.to_string());
@@ -170,33 +170,33 @@ impl Append {
     }
 }
 
-/// The writing end of the log.
+/// The connection over which events are appended to the log.
 #[derive(Debug, Clone)]
 pub struct Log {
     pub(super) js: jetstream::Context,
     pub(super) patience: Duration,
 }
 
-/// An append under way.
+/// An append that has been sent.
 #[derive(Debug)]
 #[must_use = "an append counts once it is stored"]
 pub struct Pending {
     log: Log,
     append: Append,
     ack: Result<PublishAckFuture, PublishError>,
-    /// The connection that it was sent over, by its number.
+    /// The number of the connection over which the append was sent.
     connection: u64,
     since: Instant,
 }
 
 impl Log {
-    /// Appends over this context; an append that nobody acknowledges is tried again for as long as `patience`.
+    /// Appends over this context. An append without an acknowledgement is tried again for as long as `patience`.
     #[must_use]
     pub const fn new(js: jetstream::Context, patience: Duration) -> Self {
         Self { js, patience }
     }
 
-    /// What it appends over, to read from.
+    /// The JetStream context, to read from.
     #[must_use]
     pub const fn js(&self) -> &jetstream::Context {
         &self.js
@@ -210,7 +210,7 @@ impl Log {
         self.send(append).await.stored().await
     }
 
-    /// Sends an event on its way, so that several can be under way at once. They are stored in the order that they were sent.
+    /// Sends an event without waiting, so that several appends can be in progress. They are stored in the order in which they were sent.
     pub async fn send(&self, append: Append) -> Pending {
         let connection = connection(&self.js.client());
         let ack = self.publish(&append).await;
@@ -227,10 +227,10 @@ impl Log {
         self.js.send_publish(append.subject.clone(), append.message()).await
     }
 
-    /// Whether the event that we tried to append stands in the log, although the server says that the expected sequence is
-    /// passed: an earlier try of ours may have been stored without our learning of it.
+    /// Whether the event of this append is already in the log, although the server reports that the expected sequence is passed. An
+    /// earlier try of this append may have been stored without a received acknowledgement.
     ///
-    /// `last` is the sequence that the server compared with; what is read must reach it, or it is a lagging replica's.
+    /// `last` is the sequence that the server compared with. The answer must reach it; otherwise it came from a replica that lags behind.
     pub(super) async fn find_own(&self, append: &Append, last: u64) -> Result<Option<u64>, Untold> {
         let Some((filter, expected)) = &append.expected else {
             return Ok(None);
@@ -240,7 +240,7 @@ impl Log {
         let id = append.id.to_string();
         match stored.into_iter().find(|message| message.message_id() == Some(id.as_str())) {
             Some(own) => Ok(Some(own.sequence)),
-            // Where the log holds less than we remember, as after a power cut, nothing is to be waited for.
+            // If the log holds less than we remember, for example after a power failure, waiting does not help.
             None if known < last && *expected < last => Err(Untold::Behind { known, last }),
             None => Ok(None),
         }
@@ -248,7 +248,7 @@ impl Log {
 }
 
 impl Pending {
-    /// The sequence that the event is stored at.
+    /// Waits until the event is stored, and returns its sequence.
     ///
     /// # Errors
     /// See [`Error`].
@@ -268,7 +268,7 @@ impl Pending {
                         let (filter, expected) = self.append.expected.unwrap_or_default();
                         return own.ok_or(Error::Conflict { filter, expected });
                     }
-                    // Whether we lost or won is not known yet; who takes a win for a loss leaves an attempt behind.
+                    // It is not known yet whether we won. Treating a stored event as a loss would leave an attempt without a worker.
                     Err(error) => warn!("cannot tell yet whether {} was stored: {error}", self.append.subject),
                 }
             }
@@ -293,22 +293,22 @@ impl Pending {
     }
 }
 
-/// Waits for an acknowledgement, unless the connection that it was asked for over is gone: nobody answers then.
+/// Waits for an acknowledgement, unless the connection of its publish is gone: then no acknowledgement can arrive.
 async fn acknowledged(js: &jetstream::Context, ack: PublishAckFuture, connection: u64) -> Result<PublishAck, PublishError> {
     let acknowledged = unless_cut(&js.client(), connection, ack.into_future()).await;
     acknowledged.unwrap_or_else(|| Err(PublishErrorKind::BrokenPipe.into()))
 }
 
-/// Why it is not known yet who was first.
+/// Why it is not known yet which writer was first.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Untold {
     #[error(transparent)]
     Read(#[from] read::Error),
-    #[error("who answered knows of {known} as the last, and it is {last}")]
+    #[error("the server that answered knows sequence {known} as the last one, but it is {last}")]
     Behind { known: u64, last: u64 },
 }
 
-/// The sequence that stands last by the words of a refusal ("wrong last sequence: 17"); 0 where they do not say.
+/// The last sequence that the server's error message names ("wrong last sequence: 17"); 0 if it names none.
 fn last_sequence(error: &PublishError) -> u64 {
     let words = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
     sequence_in(&words).unwrap_or(0)
@@ -319,7 +319,7 @@ pub(super) fn sequence_in(words: &str) -> Option<u64> {
     rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
-/// The server's words where a stream with `discard: new` has no room (10077 bytes, 10076 … of resources).
+/// The server's error message if a stream with `discard: new` is full (error 10077 for bytes, 10076 for resources).
 fn full(error: &PublishError) -> Option<String> {
     let source = std::error::Error::source(error)?.downcast_ref::<jetstream::Error>()?;
     let text = source.to_string();
@@ -331,7 +331,7 @@ mod tests {
     use super::sequence_in;
 
     #[test]
-    fn the_sequence_that_stands_is_read_from_the_servers_words() {
+    fn the_last_sequence_is_read_from_the_servers_error() {
         assert_eq!(sequence_in("wrong last sequence: 1704 (code 400, error code 10071)"), Some(1704));
         assert_eq!(sequence_in("wrong last sequence (code 400, error code 10164)"), None);
         assert_eq!(sequence_in("maximum bytes exceeded"), None);

@@ -1,4 +1,4 @@
-//! Questions to a stream, each asked again where nobody is left to answer it.
+//! Requests to a stream. A request is sent again if the server that should answer is gone.
 
 use std::time::Duration;
 
@@ -16,29 +16,29 @@ use super::{
     stored::{Error, Stored},
 };
 
-/// Where there are replicas: how long an ask may take, how long until the next, and how many follow the first. What reached a
-/// leader that is no more is never answered, and an election takes up to 9 s (measured on 2.15.1, a leader killed).
+/// With replicas: the time limit of a request, the pause before the next one, and the number of further requests. A request that reached
+/// a dead leader is never answered, and an election takes up to 9 s (measured on 2.15.1, after the leader was killed).
 const ASK: Duration = Duration::from_secs(2);
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 const MORE_ASKS: usize = 7;
-/// How often a question is asked again at once because the connection broke that it was asked over.
+/// How often a request is sent again at once because its connection broke.
 pub(super) const CUTS: usize = 3;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// A stream to be asked.
+/// A stream that requests are sent to.
 pub(super) struct Asker {
     stream: Stream<()>,
     client: Client,
-    /// Whether there are replicas, which may be behind.
+    /// Whether there are replicas, which may lag behind.
     clustered: bool,
 }
 
 impl Asker {
-    /// Of this stream.
+    /// For this stream.
     ///
     /// # Errors
-    /// If its name is none.
+    /// If the stream's name is invalid.
     pub(super) async fn of(js: &jetstream::Context, stream: &str) -> Result<Self, Error> {
         let (mut js, client) = (js.clone(), js.client());
         let clustered = client.server_info().cluster.is_some();
@@ -52,7 +52,8 @@ impl Asker {
         Ok(Self { stream, client, clustered })
     }
 
-    /// Asks until there is an answer, or an election has had its time; without replicas, once on each connection that breaks.
+    /// Sends a request until there is an answer, or until an election has had time to finish. Without replicas, it is only sent again if
+    /// its connection breaks.
     async fn answered<T, E, F, A>(&self, ask: A) -> Result<T, E>
     where
         F: Future<Output = Result<T, E>>,
@@ -72,8 +73,8 @@ impl Asker {
         once.retry(pauses).when(|_| self.clustered).await
     }
 
-    /// The last message under a filter. With replicas, the stream's leader is asked: any other may not have heard of it, and who
-    /// decides on an old state decides in vain.
+    /// The last message under a filter. With replicas, the stream's leader is asked: another replica may not have the message yet, and a
+    /// decision on an old state would be rejected.
     pub(super) async fn last(&self, filter: &str) -> Result<Option<Stored>, Error> {
         let failed = |source: Failure| read_failed(filter.to_owned(), source);
         if self.clustered {
@@ -96,7 +97,7 @@ impl Asker {
         self.answered(ask).await.map_err(|error| failed(error.into()))
     }
 
-    /// The message at a sequence. A replica that does not have it is not the last word.
+    /// The message at a sequence. If a replica does not have it, the leader is asked.
     pub(super) async fn at(&self, sequence: u64) -> Result<Stored, Error> {
         let ask = || async move {
             match self.stream.direct_get(sequence).await {
@@ -112,7 +113,7 @@ impl Asker {
         answer.map_err(|source| read_failed(format!("sequence {sequence}"), source))
     }
 
-    /// The first message under a subject.
+    /// The first message on a subject.
     pub(super) async fn first(&self, subject: &str) -> Result<Stored, Error> {
         let ask = || self.stream.direct_get_next_for_subject(subject, Some(1));
         let answer = self.answered(ask).await;

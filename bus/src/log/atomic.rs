@@ -1,7 +1,7 @@
-//! Several events as one: all of them are stored, one behind the other, or none is.
+//! Atomic batches: either all of several events are stored, one after the other, or none is.
 //!
-//! async-nats 0.51 has no such thing. The messages of an atomic batch carry its id and their place in it; the last one commits
-//! it, and is the only one that is answered. Every expected sequence is checked at the commit.
+//! async-nats 0.51 does not support them. The messages of an atomic batch carry its id and their index. The last message commits the
+//! batch, and only that message is answered. Every expected sequence is checked at the commit.
 
 use std::time::Instant;
 
@@ -12,16 +12,16 @@ use tracing::warn;
 use super::append::{Append, Error, Log, PAUSE, sequence_in};
 use crate::ids::EventId;
 
-/// The most events of one batch that the server takes.
+/// The largest number of events in one batch that the server accepts.
 pub const MOST: usize = 1_000;
 
 const BATCH_ID: &str = "Nats-Batch-Id";
 const BATCH_SEQUENCE: &str = "Nats-Batch-Sequence";
 const BATCH_COMMIT: &str = "Nats-Batch-Commit";
 
-/// The server's words for a sequence that is not the last (`JSStreamWrongLastSequence…Err`).
+/// The server's error if a sequence is not the last one (`JSStreamWrongLastSequence…Err`).
 const WRONG_LAST: [u64; 2] = [10071, 10164];
-/// One of the events is stored already, by an earlier try (`JSAtomicPublishContainsDuplicateMessageErr`).
+/// The server's error if an earlier try has stored one of the events (`JSAtomicPublishContainsDuplicateMessageErr`).
 const DUPLICATE: u64 = 10201;
 
 /// The answer to a commit.
@@ -31,21 +31,21 @@ struct Committed {
     seq: u64,
 }
 
-/// What came of one try.
+/// The result of one try.
 enum Try {
     Stored(u64),
-    /// Others, or an earlier try of ours, were first; the last sequence as the server says.
+    /// Another writer, or an earlier try of ours, was first. With the last sequence, as the server reports it.
     Passed(u64),
-    /// Nobody knows.
+    /// The result is unknown.
     Unknown(String),
 }
 
 impl Log {
-    /// Appends all of these events or none, and returns the sequence of the last one. The first must name what it expects: by its
-    /// filter it is found out whether a try that was not answered was stored.
+    /// Appends all of these events or none, and returns the sequence of the last one. The first event must have an expected sequence:
+    /// with its filter, this finds out whether an unanswered try was stored.
     ///
     /// # Errors
-    /// See [`Error`]. A conflict may be of any of them; it names the first one's filter.
+    /// See [`Error`]. A conflict may be about any of the events; it names the filter of the first one.
     pub async fn append_all(&self, appends: &[Append]) -> Result<u64, Error> {
         let (Some(first), Some(last)) = (appends.first(), appends.last()) else {
             return Ok(0);
@@ -57,7 +57,7 @@ impl Log {
             let words = match self.try_all(appends).await {
                 Try::Stored(sequence) => return Ok(sequence),
                 Try::Passed(known) => match self.find_own(first, known).await {
-                    // They stand one behind the other.
+                    // The events are stored one after the other.
                     Ok(Some(own)) => return Ok(own + appends.len() as u64 - 1),
                     Ok(None) => return Err(Error::Conflict { filter, expected }),
                     Err(error) => error.to_string(),
@@ -88,7 +88,7 @@ impl Log {
 
     async fn try_all(&self, appends: &[Append]) -> Try {
         let client = self.js.client();
-        // Each try is another batch to the server; the events are the same.
+        // Each try is a new batch for the server, with the same events.
         let id = EventId::new().to_string();
         for (place, append) in appends.iter().enumerate() {
             let mut headers = append.headers();

@@ -1,4 +1,4 @@
-//! Connecting to NATS, and being sure that it is a NATS that can be relied on.
+//! Connecting to NATS, and checking that the server can be relied on.
 
 use std::{
     io,
@@ -16,44 +16,44 @@ use tracing::{debug, info, warn};
 
 use super::relay::{self, Relay};
 
-/// The oldest nats-server that will do: before it, bugs lose track of pending messages and of owners inside atomic batches.
+/// The oldest supported nats-server. Older versions have bugs that lose track of pending messages and of owners inside atomic batches.
 pub const MIN_SERVER: (u64, u64, u64) = (2, 14, 5);
 
-/// How long one publish waits for its acknowledgement before it is tried again: short enough that, where the broker stood still
-/// for 6 s and what was sent meanwhile went down with the connection, the next try still comes within the API's patience.
+/// How long one publish waits for its acknowledgement before it is tried again. If the broker froze for 6 s and lost the connection with
+/// everything sent meanwhile, the next try must still fit into the API's time limit.
 const ACK_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long any other request waits for its answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// Publishes of one process that may wait for their acknowledgement at once.
+/// The number of publishes of one process that may wait for their acknowledgement at once.
 const MAX_IN_FLIGHT: usize = 8_192;
-/// How often who waits for an answer looks whether the connection was made anew. A restarted server knows nothing of what it was sent,
-/// and the client library waits for 5 s.
+/// How often a wait for an answer checks whether the connection was made again. A restarted server does not know earlier requests, and
+/// the client library would wait for 5 s.
 const LOOK: Duration = Duration::from_millis(200);
-/// The longest pause between two tries to reconnect (async-nats: 4 s), so that a restarted server is found at once.
+/// The longest pause between two tries to reconnect (async-nats: 4 s). Short, so that a restarted server is found soon.
 const RECONNECT_CAP: Duration = Duration::from_millis(500);
-/// How often a silent connection is asked whether it lives (async-nats: 60 s).
+/// How often a silent connection is pinged (async-nats: 60 s).
 const PING_INTERVAL: Duration = Duration::from_secs(2);
-/// The same of a side line: what goes over it waits for its answers with a patience of its own.
+/// How often a silent side connection is pinged. Its requests have time limits of their own.
 const SIDE_PING_INTERVAL: Duration = Duration::from_secs(6);
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The text is not a server's URL.
-    #[error("`{url}` is not a NATS URL; write nats://user:password@host:4222, several separated by commas")]
+    /// The text is not the URL of a NATS server.
+    #[error("`{url}` is not a NATS URL; write nats://user:password@host:4222, or several separated by commas")]
     Url {
-        /// What was given, without its password.
+        /// The text, without its password.
         url: String,
-        /// What is wrong with it.
+        /// The error in the text.
         #[source]
         source: std::io::Error,
     },
-    /// Nobody answers there, or refuses us.
+    /// No server answers, or the server refuses the connection.
     #[error("cannot connect to NATS at {servers}; is nats-server running there, and are user and password right?")]
     Connect {
         /// The servers, without their passwords.
         servers: String,
-        /// What happened.
+        /// The error.
         #[source]
         source: async_nats::ConnectError,
     },
@@ -65,10 +65,10 @@ pub enum Error {
     TooOld {
         /// The servers, without their passwords.
         servers: String,
-        /// The version that answered.
+        /// The server's version.
         found: String,
     },
-    /// The server does not offer `JetStream`.
+    /// The server does not offer JetStream.
     #[error("nats-server at {servers} runs without JetStream; start it with `-js`, or `jetstream {{}}` in its configuration")]
     NoJetStream {
         /// The servers, without their passwords.
@@ -76,21 +76,21 @@ pub enum Error {
     },
 }
 
-/// A connection to NATS and its `JetStream`. Cheap to clone.
+/// A connection to NATS with its JetStream. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Bus {
     /// The connection.
     pub client: Client,
-    /// `JetStream` over it.
+    /// JetStream over this connection.
     pub js: jetstream::Context,
 }
 
 impl Bus {
-    /// Connects to the first of the servers that answers (`nats://user:password@host:port`, separated by commas), under a
-    /// name that operators and advisories see, and checks the server's version.
+    /// Connects to the first of the servers that answers (`nats://user:password@host:port`, separated by commas), and checks the server's
+    /// version. Operators and advisories see the connection under `name`.
     ///
     /// # Errors
-    /// If the URLs are none, nobody answers, or the server will not do.
+    /// If the URLs are invalid, no server answers, or the server cannot be used.
     pub async fn connect(urls: &str, name: &str) -> Result<Self, Error> {
         Self::pinging(urls, name, PING_INTERVAL).await
     }
@@ -123,19 +123,19 @@ impl Bus {
     }
 }
 
-/// Connects as [`Bus::connect`] does, and waits for as long as nobody answers there.
+/// Connects as [`Bus::connect`] does, and waits for as long as no server answers.
 ///
 /// # Errors
-/// If the URLs are none, or the server that answers will not do.
+/// If the URLs are invalid, or the server that answers cannot be used.
 pub async fn patiently(urls: &str, name: &str) -> Result<Bus, Error> {
     pinging_patiently(urls, name, PING_INTERVAL).await
 }
 
-/// As [`patiently`], for a second connection of a program, which is seldom used: thousands of idle workers have one each, and a server
-/// spends as much on a ping as on a message.
+/// Like [`patiently`], for a second connection of a program that is seldom used. Thousands of idle workers have one each, and a ping
+/// costs the server as much as a message.
 ///
 /// # Errors
-/// If the URLs are none, or the server that answers will not do.
+/// If the URLs are invalid, or the server that answers cannot be used.
 pub async fn side_line(urls: &str, name: &str) -> Result<Bus, Error> {
     pinging_patiently(urls, name, SIDE_PING_INTERVAL).await
 }
@@ -147,7 +147,7 @@ async fn pinging_patiently(urls: &str, name: &str, ping_interval: Duration) -> R
             Err(error @ Error::Connect { .. }) => {
                 if !std::mem::replace(&mut told, true) {
                     let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-                    warn!("{error} ({cause}); waiting for it");
+                    warn!("{error} ({cause}); waiting for NATS");
                 }
                 tokio::time::sleep(RECONNECT_CAP).await;
             }
@@ -156,18 +156,18 @@ async fn pinging_patiently(urls: &str, name: &str, ping_interval: Duration) -> R
     }
 }
 
-/// How often a client's connection was made.
+/// How often this client's connection was made.
 pub(super) fn connects(client: &Client) -> u64 {
     client.statistics().connects.load(Ordering::Relaxed)
 }
 
-/// The number of the connection that what is sent now goes over: the next one, while there is none.
+/// The number of the connection over which a message sent now would go; the next number if there is no connection.
 pub(super) fn connection(client: &Client) -> u64 {
     connects(client) + u64::from(client.connection_state() != State::Connected)
 }
 
-/// The outcome of what was sent over the connection of this number; nothing once that connection is gone and there is another: nobody
-/// answers then, and the client library would wait for its whole timeout.
+/// The result of a request that was sent over the connection with this number; `None` once that connection is gone and there is another.
+/// No answer can arrive then, and the client library would wait for its whole time limit.
 pub(super) async fn unless_cut<F: Future>(client: &Client, connection: u64, answer: F) -> Option<F::Output> {
     let mut answer = std::pin::pin!(answer);
     loop {
@@ -180,7 +180,8 @@ pub(super) async fn unless_cut<F: Future>(client: &Client, connection: u64, answ
     }
 }
 
-/// Connects over a relay of our own, which keeps from the client what it cannot take; but for servers that want TLS, directly.
+/// Connects through our own relay, which filters messages that the client cannot handle. Servers that require TLS are connected to
+/// directly.
 async fn connect(name: &str, servers: &[ServerAddr], ping_interval: Duration) -> Result<Client, ConnectError> {
     let options = |name: &str, servers: &[ServerAddr], relay| options(name, servers, relay).ping_interval(ping_interval);
     let failed = |error: io::Error| ConnectError::with_source(ConnectErrorKind::Io, error);
@@ -194,7 +195,7 @@ async fn connect(name: &str, servers: &[ServerAddr], ping_interval: Duration) ->
         .iter()
         .map(|address| format!("nats://{address}").parse::<ServerAddr>())
         .collect();
-    // The connection's callback holds the relay: it goes when the last clone of the client does.
+    // The connection's callback holds the relay, so the relay ends when the last clone of the client is dropped.
     let options_of_relay = options(name, servers, Some(Arc::clone(&relay))).ignore_discovered_servers();
     match options_of_relay.connect(local.map_err(failed)?).await {
         Ok(client) => {
@@ -209,7 +210,7 @@ async fn connect(name: &str, servers: &[ServerAddr], ping_interval: Duration) ->
 }
 
 fn options(name: &str, servers: &[ServerAddr], relay: Option<Arc<Relay>>) -> ConnectOptions {
-    // async-nats 0.51 does not read the credentials that stand in a URL.
+    // async-nats 0.51 does not read the credentials in a URL.
     let user = servers
         .iter()
         .find_map(|server| Some((server.username()?, server.password().unwrap_or_default())));
@@ -225,20 +226,20 @@ fn options(name: &str, servers: &[ServerAddr], relay: Option<Arc<Relay>>) -> Con
     .subscription_capacity(65_536)
     .event_callback(move |event| {
         let _held = &relay;
-        tell(event);
+        log_event(event);
         std::future::ready(())
     })
 }
 
-/// Says what happened to the connection.
-fn tell(event: Event) {
+/// Logs what happened to the connection.
+fn log_event(event: Event) {
     match event {
-        Event::Disconnected => warn!("the connection to NATS is gone; trying to get it back"),
-        Event::Connected => debug!("NATS is connected"),
-        Event::SlowConsumer(id) => warn!("subscription {id} is too slow; messages of it were dropped and will come again"),
+        Event::Disconnected => warn!("lost the connection to NATS; reconnecting"),
+        Event::Connected => debug!("connected to NATS"),
+        Event::SlowConsumer(id) => warn!("subscription {id} is too slow; some of its messages were dropped and will be delivered again"),
         Event::ClientError(error) => warn!("NATS client: {error}"),
         Event::ServerError(error) => warn!("NATS server: {error}"),
-        Event::LameDuckMode => info!("the NATS server is about to stop; moving to another one, or waiting for it"),
+        Event::LameDuckMode => info!("the NATS server is about to stop; moving to another server, or waiting for this one"),
         Event::Draining | Event::Closed => debug!("the connection to NATS is closing"),
     }
 }
@@ -261,7 +262,7 @@ fn redacted(servers: &[ServerAddr]) -> String {
         .join(", ")
 }
 
-/// Reads `2.15.1`, also with a suffix such as `-RC.1`.
+/// Reads a version such as `2.15.1`, also with a suffix such as `-RC.1`.
 #[must_use]
 pub fn version(text: &str) -> Option<(u64, u64, u64)> {
     let mut parts = text.trim_start_matches('v').split(['.', '-', '+']).map(str::parse);

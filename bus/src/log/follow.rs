@@ -1,4 +1,4 @@
-//! Following a stream from a position, in order, without a gap, for as long as one likes.
+//! Following a stream from a position: in order, without gaps, across outages.
 
 use std::time::{Duration, Instant};
 
@@ -8,64 +8,64 @@ use tracing::{debug, warn};
 
 use super::puller::{Error, Patience, Pulled, Puller};
 
-/// Messages that are under way at once; more are asked for when half of them are left.
+/// The number of messages in progress at once. More are requested when half of them are left.
 const WINDOW: usize = 2_000;
-/// Messages that a follower which lingers takes one by one.
+/// The number of messages that a lingering follower takes one by one.
 const FEW: usize = 8;
-/// How long an ask waits on the server.
+/// How long a request waits on the server.
 const EXPIRES: Duration = Duration::from_secs(30);
 /// How long the server keeps the consumer of a follower that went away.
 const INACTIVE: Duration = Duration::from_secs(60);
-/// The pause before a lost consumer is made again.
+/// The pause before a lost consumer is created again.
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// A message of a followed stream.
 #[derive(Debug, Clone)]
 pub struct Followed {
-    /// Its subject.
+    /// The message's subject.
     pub subject: String,
-    /// Where it stands.
+    /// The message's sequence.
     pub sequence: u64,
-    /// What it carries.
+    /// The message's content.
     pub payload: Bytes,
-    /// Messages of this filter that stood behind it when it was delivered: 0 means that the follower has caught up.
+    /// The number of later messages of this filter at the time of delivery. 0: the follower has caught up.
     pub pending: u64,
-    /// Its headers, if any.
+    /// The message's headers, if any.
     pub headers: Option<async_nats::HeaderMap>,
-    /// When the server stored it.
+    /// When the server stored the message.
     pub stored_at: chrono::DateTime<chrono::Utc>,
 }
 
-/// Reads a stream in order from a position. It makes its consumer again, where it left off, whenever the server lost it,
-/// the connection broke, or a message is missing.
+/// Reads a stream in order from a position. If the server lost the consumer, the connection broke, or a message is missing, the follower
+/// creates its consumer again and continues where it was.
 #[derive(Debug)]
 pub struct Follower {
     js: jetstream::Context,
     stream: String,
     filters: Vec<String>,
-    /// The sequence to go on from.
+    /// The sequence to continue from.
     from: u64,
-    /// The consumer's own count of what it delivered; a gap in it is a lost message.
+    /// The consumer's own count of delivered messages. A gap in it means that a message was lost.
     delivered: u64,
     puller: Option<Puller>,
     window: usize,
     pace: Option<Pace>,
 }
 
-/// How a follower that lingers asks.
+/// When a lingering follower requests messages.
 #[derive(Debug)]
 struct Pace {
     linger: Duration,
-    /// When the first and the last message came since the last ask.
+    /// When the first and the last message since the last request arrived.
     came: Option<(Instant, Instant)>,
-    /// How many came.
+    /// The number of messages since the last request.
     count: usize,
-    /// Messages that stood behind the last one.
+    /// The number of messages after the last one.
     behind: u64,
 }
 
 impl Pace {
-    /// When to ask next, where messages keep coming.
+    /// When to send the next request, while messages keep arriving.
     fn busy_until(&self) -> Option<Instant> {
         let (first, last) = self.came?;
         (self.count >= FEW && last - first < self.linger).then(|| first + self.linger)
@@ -84,10 +84,10 @@ impl Pace {
 }
 
 impl Follower {
-    /// Follows the messages of these filters (all, where there are none) that stand behind sequence `after`.
+    /// Follows the messages of these filters (empty: all messages) after sequence `after`.
     ///
-    /// One filter, or none: with two that hold wildcards, nats-server 2.15.1 delivers 200 messages a second once a stream has
-    /// many subjects, and 30,000 with one (measured over 50,000 subjects).
+    /// Use one filter or none. With two filters that contain wildcards, nats-server 2.15.1 delivers only 200 messages per second once a
+    /// stream has many subjects, instead of 30,000 with one filter (measured over 50,000 subjects).
     #[must_use]
     pub fn new(js: &jetstream::Context, stream: &str, filters: Vec<String>, after: u64) -> Self {
         Self {
@@ -102,8 +102,9 @@ impl Follower {
         }
     }
 
-    /// Lets messages gather for so long where more than a few come in that time, and takes them together; few come at once.
-    /// Under load, each message that comes by itself costs the server and us a wake-up, several times its own work.
+    /// Collects messages for this long while more than a few arrive in that time, and takes them together. A few messages are delivered
+    /// at once. Under load, each message that arrives alone wakes up the server and this process, which costs several times the message's
+    /// own work.
     #[must_use]
     pub fn linger(mut self, linger: Duration) -> Self {
         self.pace = Some(Pace {
@@ -115,21 +116,21 @@ impl Follower {
         self
     }
 
-    /// Lets messages gather for so long from now on.
+    /// Changes how long messages are collected.
     pub fn set_linger(&mut self, linger: Duration) {
         if let Some(pace) = &mut self.pace {
             pace.linger = linger;
         }
     }
 
-    /// Has at most so many messages (2,000 unless said) under way at once: fewer, where each may be large.
+    /// Limits the number of messages in progress (default: 2,000). Use fewer for large messages.
     #[must_use]
     pub const fn window(mut self, most: usize) -> Self {
         self.window = if most < 2 { 2 } else { most };
         self
     }
 
-    /// The next message. Waits for it as long as it takes, over every outage. Loses nothing when dropped half-way.
+    /// The next message. Waits for it without a time limit, across outages. Cancel safe: no message is lost.
     pub async fn next(&mut self) -> Followed {
         loop {
             match self.try_next().await {
@@ -144,7 +145,7 @@ impl Follower {
         }
     }
 
-    /// The next message, and with it what else has already come, up to `most`.
+    /// The next message, together with the messages that have already arrived, at most `most` in total.
     pub async fn chunk(&mut self, most: usize) -> Vec<Followed> {
         let mut chunk = vec![self.next().await];
         while chunk.len() < most {
@@ -190,7 +191,7 @@ impl Follower {
                 let Ok(info) = message.info() else { return Ok(None) };
                 if info.consumer_sequence != self.delivered + 1 {
                     warn!(
-                        "a message of {} was lost before {}; reading it again",
+                        "a message of {} before sequence {} was lost; reading it again",
                         self.stream, info.stream_sequence
                     );
                     return Err(Error::Closed);
@@ -214,7 +215,7 @@ impl Follower {
                 }))
             }
             Pulled::Ended(_, _) => {
-                // Whatever stood behind the last one came, or has to be asked for anew.
+                // Messages after the last one have arrived, or must be requested again.
                 if let Some(pace) = &mut self.pace {
                     pace.behind = 0;
                 }

@@ -1,4 +1,4 @@
-//! How the streams are, without changing anything.
+//! Inspecting the streams without changing them.
 
 use async_nats::jetstream;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -11,19 +11,19 @@ use super::{
 };
 use crate::ids::Digest;
 
-/// One of the streams, as it is.
+/// One stream, as it was found.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Inspected {
-    /// Its name.
+    /// The stream's name.
     pub stream: String,
-    /// What the server says of it (`io.nats.jetstream.api.v1.stream_info_response`); nothing where it is not there.
+    /// The server's description of the stream (`io.nats.jetstream.api.v1.stream_info_response`); `None` if it does not exist.
     pub info: Option<Value>,
-    /// The first field that is not as it must be: its name, what it is, and what it must be.
+    /// The first field that is not as required: its name, its value, and the required value.
     pub mismatch: Option<(String, Value, Value)>,
 }
 
 impl Inspected {
-    /// A number of the server's answer, by its path; 0 where it is not there.
+    /// A number in the server's description, by its path; 0 if it is missing.
     #[must_use]
     pub fn number(&self, path: &str) -> u64 {
         self.info
@@ -33,7 +33,7 @@ impl Inspected {
             .unwrap_or(0)
     }
 
-    /// From where to where it goes, and how much of that is there.
+    /// The first and the last sequence, and the number of messages.
     #[must_use]
     pub fn extent(&self) -> Extent {
         Extent {
@@ -43,7 +43,7 @@ impl Inspected {
         }
     }
 
-    /// How full it is, in hundredths of its bound; nothing where it has none.
+    /// How full the stream is, in hundredths of its bound; `None` if it has no bound.
     #[must_use]
     pub fn percent_full(&self) -> Option<u64> {
         let max = self.number("/config/max_bytes");
@@ -51,10 +51,10 @@ impl Inspected {
     }
 }
 
-/// Asks the server about every stream.
+/// Inspects every stream.
 ///
 /// # Errors
-/// If it does not answer.
+/// If the server does not answer.
 pub async fn inspect(js: &jetstream::Context) -> Result<Vec<Inspected>, Error> {
     let mut streams = Vec::with_capacity(DEFINITIONS.len());
     for text in DEFINITIONS {
@@ -68,22 +68,22 @@ pub async fn inspect(js: &jetstream::Context) -> Result<Vec<Inspected>, Error> {
     Ok(streams)
 }
 
-/// The payload that stands at a sequence of the log, whatever its headers and its subject are like: also of a message that cannot
-/// be delivered. Nothing where there is none.
+/// The payload at a sequence of the log, whatever the message's headers and subject are: also of a message that cannot be delivered.
+/// `None` if there is no message.
 ///
 /// # Errors
-/// If the server does not answer, or says something else.
+/// If the server does not answer, or answers with an error.
 pub async fn payload_at(js: &jetstream::Context, sequence: u64) -> Result<Option<Vec<u8>>, Error> {
     let message = message_at(js, sequence).await?;
-    // An empty payload is left out.
+    // The server leaves out an empty payload.
     Ok(message.and_then(|message| STANDARD.decode(message["data"].as_str().unwrap_or_default()).ok()))
 }
 
-/// A digest of everything that stands at a sequence of the log: its subject, its headers, with them the id that it was published with,
-/// its payload, and when it was stored. Nothing where there is none.
+/// A digest of the message at a sequence of the log: its subject, its headers (including its `Nats-Msg-Id`), its payload, and when it was
+/// stored. `None` if there is no message.
 ///
 /// # Errors
-/// If the server does not answer, or says something else.
+/// If the server does not answer, or answers with an error.
 pub async fn fingerprint_at(js: &jetstream::Context, sequence: u64) -> Result<Option<Digest>, Error> {
     let message = message_at(js, sequence).await?;
     Ok(message.map(|message| {
@@ -93,7 +93,7 @@ pub async fn fingerprint_at(js: &jetstream::Context, sequence: u64) -> Result<Op
 }
 
 async fn message_at(js: &jetstream::Context, sequence: u64) -> Result<Option<Value>, Error> {
-    /// No message found (`JSNoMessageFoundErr`).
+    /// The server's error if there is no such message (`JSNoMessageFoundErr`).
     const NO_MESSAGE: u64 = 10_037;
     let mut answer = request(js, EVENTS, "MSG.GET", &json!({ "seq": sequence })).await?;
     match answer["error"]["err_code"].as_u64() {

@@ -1,4 +1,4 @@
-//! The log on `JetStream`: connected to, set up, appended to, read back, followed, and pulled from.
+//! The log on NATS JetStream: connecting, setting up streams, appending, reading, following and pulling.
 
 pub mod aggregates;
 pub mod append;
@@ -21,29 +21,28 @@ pub mod whole;
 pub mod work;
 pub mod writer;
 
-/// The stream of all events.
+/// The stream of all events: the log itself.
 pub const EVENTS: &str = "RGRID_EVENTS";
-/// The stream of each worker's last beat.
+/// The stream of the last heartbeat of each worker.
 pub const PRESENCE: &str = "RGRID_PRESENCE";
-/// The stream of what each worker has to run scripts by, as it said last.
+/// The stream of the last inventory of each worker.
 pub const EQUIPMENT: &str = "RGRID_EQUIPMENT";
 /// The stream of the heartbeats of the last day.
 pub const HEARTBEATS: &str = "RGRID_HEARTBEATS";
-/// The stream of what attempts print.
+/// The stream of the output of attempts.
 pub const LOGS: &str = "RGRID_LOGS";
-/// The stream of submissions that are not taken yet.
+/// The stream of submissions that intake has not processed yet.
 pub const INBOX: &str = "RGRID_INBOX";
-/// The stream of what was not accepted.
+/// The stream of refused submissions.
 pub const REFUSED: &str = "RGRID_REFUSED";
-/// The stream of what could not be delivered to anybody.
+/// The stream of messages that cannot be delivered.
 pub const UNDELIVERABLE: &str = "RGRID_UNDELIVERABLE";
 /// The stream of sealed secrets.
 pub const SECRETS: &str = "RGRID_SECRETS";
 /// The stream of the marks on contents that nothing refers to.
 pub const MARKS: &str = "RGRID_MARKS";
 
-/// The header that carries the sequence which a writer expects to be the job's last one, and that links a stored event to
-/// the one before it.
+/// The header with the sequence that a writer expects to be the last one. It also links a stored event to the event before it.
 pub(crate) const EXPECTED_SEQUENCE: &str = "Nats-Expected-Last-Subject-Sequence";
-/// The header that says over which subjects that sequence is the last. (async-nats 0.51 has no constant for it.)
+/// The header with the subjects for which that sequence is expected to be the last. (async-nats 0.51 has no constant for it.)
 pub(crate) const EXPECTED_FILTER: &str = "Nats-Expected-Last-Subject-Sequence-Subject";

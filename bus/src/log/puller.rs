@@ -1,8 +1,8 @@
-//! Pulling from consumers over one subscription: many asks under way, to many consumers, each bounded in time.
+//! Pulling from consumers over one subscription: many requests at once, to many consumers, each with a time limit.
 //!
-//! async-nats 0.51 offers streams that can lose count of what is pending and then freeze for 35 s (`messages()`), and
-//! batches that subscribe anew for every pull (`batch()`). Dispatch needs neither: it asks for one message at a time, of a
-//! dozen consumers, some without waiting. So the pull requests are our own, a screenful.
+//! async-nats 0.51 offers streams that can lose count of pending messages and then freeze for 35 s (`messages()`), and batches that
+//! subscribe again for each pull (`batch()`). Dispatch needs neither: it requests one message at a time from a dozen consumers, some
+//! without waiting. So this module sends its own pull requests.
 
 use std::{
     collections::BTreeMap,
@@ -19,52 +19,52 @@ use tracing::debug;
 
 use super::connect::{connection, connects};
 
-/// How much later than its own expiry an ask is given up when the server never said that it ended: a reconnect drops it.
+/// How long after its own time limit a request is given up, if the server did not report its end. A reconnect drops requests.
 const GRACE: Duration = Duration::from_secs(1);
-/// In a cluster, the server that holds a consumer may die while our own connection, to another one, lives. So every ask that
-/// waits long asks for a sign of life this often, and is taken for forgotten when two of them did not come.
+/// In a cluster, the server of a consumer may die while our connection, to another server, stays alive. So every long request asks for a
+/// heartbeat at this interval, and counts as lost after two missed heartbeats.
 const HEARTBEAT: Duration = Duration::from_millis(1_500);
-/// How often a wait looks whether the connection was made anew. A restarted server knows nothing of what it was asked, and says
-/// nothing of it: a follower that had asked for 30 s of patience was deaf for 31 (measured).
+/// How often a wait checks whether the connection was made again. A restarted server does not know earlier requests and does not report
+/// them: a follower that had requested with a limit of 30 s received nothing for 31 s (measured).
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Pulling failed in a way that asking again does not mend.
+/// Pulling failed, and another request does not help.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The subscription for the answers could not be made.
+    /// The subscription for the answers failed.
     #[error("cannot subscribe for pulled messages")]
     Subscribe(#[source] async_nats::SubscribeError),
     /// The request could not be sent.
     #[error("cannot ask consumer {consumer} for messages")]
     Ask {
-        /// Which consumer.
+        /// The consumer.
         consumer: String,
-        /// What happened.
+        /// The error.
         #[source]
         source: async_nats::PublishError,
     },
-    /// The connection is closed for good.
+    /// The connection is closed permanently.
     #[error("the connection to NATS is closed")]
     Closed,
 }
 
-/// How long an ask waits on the server where nothing is there.
+/// How long a request waits on the server if there is no message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Patience {
-    /// Not at all.
+    /// The request does not wait.
     NoWait,
-    /// So long.
+    /// The request waits this long.
     Expires(Duration),
 }
 
-/// What came of an ask.
+/// The result of a request.
 #[derive(Debug)]
 pub enum Pulled {
-    /// A message, of the consumer with this index.
+    /// A message of the consumer with this index.
     Message(usize, Box<Message>),
-    /// The ask to this consumer ended, with this many messages not delivered.
+    /// The request to this consumer ended. This many messages were not delivered.
     Ended(usize, usize),
-    /// The server says that this consumer is not there, or not as it was.
+    /// The server reports that this consumer does not exist, or has changed.
     Gone(usize, String),
 }
 
@@ -73,13 +73,13 @@ struct Ask {
     consumer: usize,
     left: usize,
     deadline: Instant,
-    /// When it is taken for forgotten, unless the server gives a sign of life before; only in a cluster.
+    /// When the request counts as lost, unless the server sends a heartbeat before. Only in a cluster.
     silent_at: Option<Instant>,
-    /// The connection that it goes over, by its number.
+    /// The number of the connection over which the request was sent.
     connection: u64,
 }
 
-/// Asks consumers of one stream for messages.
+/// Requests messages from consumers of one stream.
 #[derive(Debug)]
 pub struct Puller {
     client: Client,
@@ -90,21 +90,21 @@ pub struct Puller {
     answers: Subscriber,
     asks: BTreeMap<u64, Ask>,
     next_ask: u64,
-    /// Whether the server is one of several.
+    /// Whether the server is part of a cluster.
     clustered: bool,
-    /// For how long a consumer that nobody speaks for is waited for.
+    /// How long to wait for a consumer without a leader.
     leaderless_max: Duration,
-    /// Since when nobody speaks for a consumer.
+    /// Since when a consumer has had no leader.
     leaderless: BTreeMap<usize, Instant>,
-    /// When it was last looked whether asks were forgotten.
+    /// When lost requests were last looked for.
     looked: Instant,
 }
 
 impl Puller {
-    /// Gets ready to ask these consumers; they are spoken of by their index from now on.
+    /// Prepares requests to these consumers. From now on, each consumer is identified by its index.
     ///
     /// # Errors
-    /// If the answers cannot be subscribed to.
+    /// If the subscription for the answers fails.
     pub async fn new(context: &jetstream::Context, stream: &str, consumers: Vec<String>) -> Result<Self, Error> {
         let client = context.client();
         let inbox = client.new_inbox();
@@ -125,21 +125,21 @@ impl Puller {
         })
     }
 
-    /// Waits for so long where nobody speaks for a consumer, as in a cluster between the loss of its leader and the election of
-    /// the next. It is for consumers that are replicated; any other is gone with its server.
+    /// Waits this long for a consumer without a leader, as in a cluster between the loss of a leader and the next election. Only for
+    /// replicated consumers: any other consumer is gone with its server.
     #[must_use]
     pub const fn waiting_for_leaders(mut self, most: Duration) -> Self {
         self.leaderless_max = most;
         self
     }
 
-    /// How many messages this consumer still owes us.
+    /// How many requested messages this consumer has not delivered yet.
     #[must_use]
     pub fn outstanding(&self, consumer: usize) -> usize {
         self.asks.values().filter(|ask| ask.consumer == consumer).map(|ask| ask.left).sum()
     }
 
-    /// Asks a consumer for up to `count` messages.
+    /// Requests up to `count` messages from a consumer.
     ///
     /// # Errors
     /// If the request cannot be sent.
@@ -149,7 +149,7 @@ impl Puller {
             Patience::NoWait => (json!({ "batch": count, "no_wait": true }), GRACE),
             Patience::Expires(expires) => (json!({ "batch": count, "expires": nanos(expires) }), expires + GRACE),
         };
-        // The server refuses a heartbeat that is not at most half of the wait.
+        // The server refuses a heartbeat that is longer than half of the wait.
         let beats = self.clustered && matches!(patience, Patience::Expires(expires) if expires >= HEARTBEAT * 3);
         if beats {
             request["idle_heartbeat"] = nanos(HEARTBEAT).into();
@@ -179,13 +179,13 @@ impl Puller {
         Ok(())
     }
 
-    /// The next thing that comes of what was asked. Waits for ever where nothing was. Loses nothing when dropped half-way.
+    /// The next result of a request. Waits without a time limit if there is no request. Cancel safe: no message is lost.
     ///
     /// # Errors
-    /// If the connection is closed for good.
+    /// If the connection is closed permanently.
     pub async fn next(&mut self) -> Result<Pulled, Error> {
         loop {
-            // Also while messages keep coming: the asks to another consumer may be gone.
+            // This is checked even while messages keep arriving: requests to another consumer may be lost.
             if self.looked.elapsed() >= LOOK {
                 if let Some(ask) = self.forgotten() {
                     return Ok(Pulled::Ended(ask.consumer, ask.left));
@@ -207,7 +207,7 @@ impl Puller {
         }
     }
 
-    /// An ask that nobody will answer: it went over a connection that is gone, or is long overdue.
+    /// A request that will not be answered: its connection is gone, or its answer is long overdue.
     fn forgotten(&mut self) -> Option<Ask> {
         let (now, connection) = (Instant::now(), connects(&self.client));
         let silent = |ask: &Ask| ask.silent_at.is_some_and(|at| at <= now);
@@ -215,16 +215,16 @@ impl Puller {
         let id = *self.asks.iter().find(|(_, ask)| gone(ask))?.0;
         let ask = self.asks.remove(&id)?;
         debug!(
-            "no word about an ask to {}; its server or the connection dropped it",
+            "no answer to a request to {}; its server or the connection lost it",
             self.consumers[ask.consumer]
         );
         Some(ask)
     }
 
-    /// What has already come, without waiting for more.
+    /// A result that has already arrived, without waiting.
     ///
     /// # Errors
-    /// If the connection is closed for good.
+    /// If the connection is closed permanently.
     pub fn try_next(&mut self) -> Result<Option<Pulled>, Error> {
         use futures::FutureExt as _;
         loop {
@@ -258,18 +258,18 @@ impl Puller {
             _ => {
                 let ask = self.asks.remove(&id)?;
                 let words = message.description.unwrap_or_else(|| status.to_string());
-                // "Exceeded MaxWaiting" and the like pass; a deleted consumer does not.
+                // "Exceeded MaxWaiting" and similar errors pass. A deleted consumer does not come back.
                 if words.contains("Consumer Deleted") || status == StatusCode::NO_RESPONDERS {
                     Some(Pulled::Gone(ask.consumer, words))
                 } else {
-                    debug!("{} ended an ask: {words}", self.consumers[ask.consumer]);
+                    debug!("{} ended a request: {words}", self.consumers[ask.consumer]);
                     Some(Pulled::Ended(ask.consumer, ask.left))
                 }
             }
         }
     }
 
-    /// The server knows of this ask.
+    /// The server knows this request: it sent a heartbeat or a message.
     fn lives(&mut self, id: u64) {
         let Some(ask) = self.asks.get_mut(&id) else { return };
         self.leaderless.remove(&ask.consumer);
@@ -278,8 +278,8 @@ impl Puller {
         }
     }
 
-    /// Nobody speaks for the consumer of this ask. Where somebody may in a moment, the ask stays, to be found forgotten at the
-    /// next look, so that whoever asks again does so twice a second and not at once.
+    /// No server answers for the consumer of this request. If a leader may be elected soon, the request stays, and counts as lost at the
+    /// next check. So the caller requests again twice a second, and not in a busy loop.
     fn may_get_a_leader(&mut self, id: u64) -> bool {
         let now = Instant::now();
         let Some(ask) = self.asks.get_mut(&id).filter(|_| self.clustered) else {
@@ -294,7 +294,7 @@ impl Puller {
         waits
     }
 
-    /// A message came: it is one of those that the oldest ask to its consumer waits for.
+    /// A message arrived. It belongs to the oldest request to its consumer.
     fn delivered(&mut self, message: async_nats::Message) -> Option<Pulled> {
         let message = Message {
             message,
@@ -311,7 +311,7 @@ impl Puller {
                 self.lives(id);
                 self.asks.remove(&id);
             }
-            // The server sends no sign of life while it sends messages.
+            // The server sends no heartbeats while it sends messages.
             Some((id, _)) => self.lives(id),
             None => {}
         }
@@ -319,7 +319,7 @@ impl Puller {
     }
 }
 
-/// The value of a header as text, for messages that carry one.
+/// The value of a message's header, as text.
 #[must_use]
 pub fn header<'a>(message: &'a async_nats::Message, name: &str) -> Option<&'a str> {
     message.headers.as_ref()?.get(name).map(HeaderValue::as_str)

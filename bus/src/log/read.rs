@@ -1,4 +1,4 @@
-//! Reading a job back: its last event by filter, and from there along the links to its first. And a worker.
+//! Reading the history of jobs, batches and workers. A job is read from its last event backwards along the links to its first event.
 
 use std::time::Duration;
 
@@ -17,30 +17,30 @@ use crate::{
     worker::{self, WorkerEvent},
 };
 
-/// Messages that are read at once where they are not linked.
+/// How many messages are read at once if they are not linked.
 const CHUNK: usize = 256;
-/// How often, and with what pause, those are asked for again of which a replica does not know yet.
+/// How often, and with what pause, messages are requested again that a replica does not have yet.
 const BEHIND: (u32, Duration) = (100, Duration::from_millis(50));
 
-/// An event of any kind, as it stands in the log.
+/// An event of any kind, as it was read from the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fact {
-    /// Of a job.
+    /// An event of a job.
     Job(Box<job::Recorded>),
-    /// Of a batch.
+    /// An event of a batch.
     Batch(Box<batch::Recorded>),
-    /// Of a worker.
+    /// An event of a worker.
     Worker(Box<worker::Recorded>),
-    /// Of the deployment's runtimes.
+    /// An event of the deployment's runtimes.
     Runtimes(Box<Envelope<RuntimesEvent>>),
-    /// Of an image that the grid keeps.
+    /// An event of an image that the grid stores.
     Image(Box<image::Recorded>),
 }
 
-/// Reads a stored event; nothing for a subject whose kind this program does not know.
+/// Decodes a stored event; `None` for a subject of a kind that this program does not know.
 ///
 /// # Errors
-/// If the subject is an event's and the message is not one that this program can read.
+/// If this program cannot read the event.
 pub fn decode(subject: &str, sequence: u64, payload: &[u8]) -> Result<Option<Fact>, Error> {
     let failed = |source| Error::Decode { sequence, source };
     Ok(match EventSubject::parse(subject) {
@@ -80,7 +80,7 @@ pub fn decode(subject: &str, sequence: u64, payload: &[u8]) -> Result<Option<Fac
     })
 }
 
-/// The messages under a filter that stand behind sequence `after`, oldest first, by walking their links.
+/// The messages under a filter after sequence `after`, oldest first. They are read backwards, along their links.
 ///
 /// # Errors
 /// If the log cannot be read.
@@ -102,8 +102,7 @@ pub async fn back_to(js: &jetstream::Context, stream: &str, filter: &str, after:
     Ok(stored)
 }
 
-/// Everything that is stored of a job, in any namespace, oldest first, whether it can be read or not; nothing where there is no
-/// such job.
+/// All messages of a job, in any namespace, oldest first, readable or not; empty if there is no such job.
 ///
 /// # Errors
 /// If the log cannot be read.
@@ -120,11 +119,11 @@ pub async fn everything(js: &jetstream::Context, id: JobId) -> Result<Vec<Stored
     if begins {
         return Ok(linked);
     }
-    // Whoever wrote without an expected sequence broke the chain of links: what stands before that is found by its subject.
+    // A writer without an expected sequence broke the chain of links. The messages before that one are found by their subject.
     up_to(js, filter, last.sequence).await
 }
 
-/// The events under a filter, oldest first, linked or not, up to and with the one at `last`, which must be one of them.
+/// The events under a filter up to sequence `last`, oldest first, linked or not. The event at `last` must be one of them.
 pub(super) async fn up_to(js: &jetstream::Context, filter: String, last: u64) -> Result<Vec<Stored>, Error> {
     let client = js.client();
     let mut stored: Vec<Stored> = Vec::new();
@@ -133,7 +132,7 @@ pub(super) async fn up_to(js: &jetstream::Context, filter: String, last: u64) ->
         let after = stored.last().map_or(0, |message| message.sequence);
         let piece = replay::piece(&client, EVENTS, &filter, after, CHUNK).await?;
         if piece.messages.is_empty() {
-            // A replica that does not have it yet; another one is asked next, perhaps.
+            // A replica that does not have it yet. Another replica may answer the next request.
             missed += 1;
             if missed > BEHIND.0 {
                 return Err(Error::Silent { what: filter });
@@ -145,16 +144,16 @@ pub(super) async fn up_to(js: &jetstream::Context, filter: String, last: u64) ->
     Ok(stored)
 }
 
-/// What the log says of a worker.
+/// The history of a worker.
 #[derive(Debug, Clone, Default)]
 pub struct WorkerHistory {
-    /// Its events that can be read, each with its sequence, oldest first.
+    /// The worker's readable events with their sequences, oldest first.
     pub events: Vec<(u64, WorkerEvent)>,
-    /// The sequence of its last event, read or not, behind which the next one may be appended; 0: there is no such worker.
+    /// The sequence of the worker's last event, readable or not; 0 if there is no such worker. The next event is appended after it.
     pub last: u64,
 }
 
-/// Everything that is said of a worker. A worker's events need not be linked: its runner says some without looking.
+/// The history of a worker. Its events need not be linked, because its runner appends some without an expected sequence.
 ///
 /// # Errors
 /// If the log cannot be read.
@@ -174,13 +173,13 @@ pub async fn worker(js: &jetstream::Context, id: &WorkerId) -> Result<WorkerHist
     Ok(WorkerHistory { events, last })
 }
 
-/// A batch as its first and its last event tell it, which is all but how its window moved; nothing where there is none.
+/// The state of a batch, from its first and its last event: everything except how its window moved. `None` if there is no such batch.
 ///
-/// A window moves thousands of times, so that its history is not walked. Its sequence is that of the last message there, which
-/// the next writer must name, read or not.
+/// A window moves thousands of times, so the full history is not read. The state's sequence is that of the batch's last message, readable
+/// or not, which the next writer must name.
 ///
 /// # Errors
-/// If the log cannot be read, or the batch's first event cannot.
+/// If the log cannot be read, or if the batch's first event cannot be read.
 pub async fn batch(js: &jetstream::Context, id: BatchId) -> Result<Option<Batch>, Error> {
     let asker = Asker::of(js, EVENTS).await?;
     let Some(newest) = asker.last(&subjects::batch_anywhere(id)).await? else {
@@ -196,7 +195,7 @@ pub async fn batch(js: &jetstream::Context, id: BatchId) -> Result<Option<Batch>
     let newest = match of_batch(&newest) {
         Ok(recorded) => recorded,
         Err(error) => {
-            debug!("of batch {id}, something is set aside: {error}");
+            debug!("skipped an event of batch {id}: {error}");
             let all = up_to(js, newest.subject.clone(), last).await?;
             all.iter().rev().find_map(|message| of_batch(message).ok().flatten())
         }
@@ -208,14 +207,13 @@ pub async fn batch(js: &jetstream::Context, id: BatchId) -> Result<Option<Batch>
     Ok(folded.map(|batch| Batch { sequence: last, ..batch }))
 }
 
-/// Every event of a job that can be read, in any namespace, oldest first; none where there is no such job.
+/// All readable events of a job, in any namespace, oldest first; empty if there is no such job.
 ///
-/// What stands behind its submission and cannot be read, as an event of a newer version, is left out: it stops nobody from
-/// ending the job, or from giving it to another worker. The event before it carries its sequence then, which the next writer
-/// must name.
+/// An event after the submission that cannot be read, for example of a newer version, is skipped: it must not prevent the job from being
+/// ended or rescheduled. The event before it then carries its sequence, which the next writer must name.
 ///
 /// # Errors
-/// If the log cannot be read, or the submission itself cannot.
+/// If the log cannot be read, or if the submission cannot be read.
 pub async fn history(js: &jetstream::Context, id: JobId) -> Result<Vec<job::Recorded>, Error> {
     let mut events: Vec<job::Recorded> = Vec::new();
     for message in everything(js, id).await? {
@@ -223,7 +221,7 @@ pub async fn history(js: &jetstream::Context, id: JobId) -> Result<Vec<job::Reco
             (Ok(Some(Fact::Job(recorded))), _) => events.push(*recorded),
             (Ok(_), _) => {}
             (Err(error), Some(before)) => {
-                debug!("of job {id}, something is set aside: {error}");
+                debug!("skipped an event of job {id}: {error}");
                 before.sequence = message.sequence;
             }
             (Err(error), None) => return Err(error),
@@ -232,7 +230,7 @@ pub async fn history(js: &jetstream::Context, id: JobId) -> Result<Vec<job::Reco
     Ok(events)
 }
 
-/// A job as its events tell it now; nothing where there is no such job.
+/// The current state of a job; `None` if there is no such job.
 ///
 /// # Errors
 /// If the log cannot be read.

@@ -1,4 +1,5 @@
-//! Reading a stream on from a position without a consumer: the server keeps nothing of such a reader, so that there may be any number.
+//! Reading a stream from a position without a consumer. The server keeps no state for such a reader, so there may be any number of
+//! readers.
 
 use std::time::Duration;
 
@@ -14,22 +15,22 @@ use super::{
     stored::{Error, Stored},
 };
 
-/// The most bytes of one piece: the server ends it with the message that goes beyond.
+/// The size limit of one piece, in bytes. The server ends a piece with the message that exceeds the limit.
 const PIECE_BYTES: usize = 4 << 20;
-/// How long a piece may stand still.
+/// How long a piece may make no progress.
 const STILL: Duration = Duration::from_secs(5);
 
-/// Messages that stand one behind the other.
+/// A piece of a stream: successive messages.
 #[derive(Debug, Default)]
 pub struct Piece {
     /// The messages, oldest first.
     pub messages: Vec<Stored>,
-    /// Whether nothing stood behind them when they were read, as far as the server knew that answered.
+    /// Whether there were no later messages when the piece was read, as far as the server that answered knew.
     pub is_last: bool,
 }
 
-/// The messages under a filter (one subject, with wildcards or not) that stand behind sequence `after`, `most` of them at most, and at
-/// most so many bytes of them as can be held. By a batched direct get (nats-server 2.11 and later), which any replica may answer.
+/// The messages under a filter (one subject, with or without wildcards) after sequence `after`: at most `most`, and no more bytes than
+/// can be held in memory. It uses a batched direct get (nats-server 2.11 and later), which any replica may answer.
 ///
 /// # Errors
 /// If the server does not answer.
@@ -48,7 +49,7 @@ fn words(filter: &str, after: u64) -> String {
     format!("{filter} behind sequence {after}")
 }
 
-/// As [`piece`], or what came of it before the connection broke; nothing where that is nothing.
+/// Like [`piece`]; if the connection breaks, the part that arrived before. `None` if nothing arrived.
 async fn piece_unless_cut(client: &Client, stream: &str, filter: &str, after: u64, most: usize) -> Result<Option<Piece>, Error> {
     let what = || words(filter, after);
     let failed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Read { what: what(), source };
@@ -75,7 +76,7 @@ async fn piece_unless_cut(client: &Client, stream: &str, filter: &str, after: u6
                 piece.is_last = true;
                 return Ok(Some(piece));
             }
-            // The end of a batch, which says how many stand behind it.
+            // The end of the batch. It has the number of messages after it.
             Some(status) if status.as_u16() == 204 => {
                 piece.is_last = number("Nats-Num-Pending") == Some(0);
                 return Ok(Some(piece));
@@ -86,7 +87,7 @@ async fn piece_unless_cut(client: &Client, stream: &str, filter: &str, after: u6
                 ));
             }
         }
-        // Each names the one before it. Where one was lost on the way, what came before counts, and the rest is read again.
+        // Each message names the one before it. If one was lost, the messages before it are used, and the rest is read again.
         if !piece.messages.is_empty() && number("Nats-Last-Sequence").is_some_and(|before| before != last) {
             return Ok(Some(piece));
         }

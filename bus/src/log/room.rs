@@ -1,7 +1,8 @@
 //! How full the log is, and what may still be added to it.
 //!
-//! The last part of its bound is for what ends a job, so that whatever runs can end: new jobs are refused first, then attempts. Who
-//! would add either asks its [`Gauge`] before; the server itself refuses everything alike, and only where nothing has room.
+//! The last part of the log's bound is reserved for events that end jobs, so that running jobs can always end: new jobs are refused
+//! first, then new attempts. Before such an addition, the writer asks its [`Gauge`]. The server itself refuses every event alike, and
+//! only when the log is completely full.
 
 use std::{
     sync::Arc,
@@ -16,28 +17,28 @@ use tracing::{debug, info, warn};
 use super::EVENTS;
 use crate::job::JobEvent;
 
-/// The fastest that a log may fill, in bytes per second: more than a nats-server's disk takes.
+/// The highest rate at which a log grows, in bytes per second: more than the disk of a nats-server can write.
 const FASTEST: u64 = 200 << 20;
-/// The longest and the shortest pause between two looks.
+/// The longest and the shortest pause between two requests to the server.
 const LOOKS: (Duration, Duration) = (Duration::from_secs(30), Duration::from_millis(250));
-/// The pause where something is refused already.
+/// The pause while additions are refused.
 const REFUSING: Duration = Duration::from_secs(1);
-/// How far below a limit, in hundredths of the bound, what is known is not relied on: the server is asked before each addition.
+/// Within this distance of a limit, in hundredths of the bound, the server is asked before each addition.
 const NEAR: u64 = 5;
-/// What the server, its headers and the envelope add to an event, in bytes: some 600 where names are short.
+/// What the server, the headers and the envelope add to an event, in bytes: about 600 with short names.
 pub const OVERHEAD: u64 = 1_024;
 
-/// What is to be added.
+/// A kind of addition to the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Addition {
-    /// New jobs, by the API.
+    /// New jobs, from the API.
     Jobs,
-    /// What begins an attempt, or lets one begin: a claim, by a runner; a release or another try, by the watcher.
+    /// Events that begin an attempt or make a job ready for one: a claim, by a runner; a release or a rescheduling, by the watcher.
     Attempts,
 }
 
 impl Addition {
-    /// The part of the bound that the log may have filled, in hundredths.
+    /// How full the log may be for this kind of addition, in hundredths of its bound.
     #[must_use]
     pub const fn hundredths(self) -> u64 {
         match self {
@@ -50,26 +51,26 @@ impl Addition {
 /// How full the log is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Fill {
-    /// Bytes that it holds.
+    /// The log's size, in bytes.
     pub used: u64,
-    /// Bytes that it may hold; 0: without bound, or not known.
+    /// The log's bound, in bytes; 0: no bound, or unknown.
     pub max: u64,
 }
 
 impl Fill {
-    /// Whether this may still be added.
+    /// Whether this kind of addition is still admitted.
     #[must_use]
     pub const fn has_room(self, addition: Addition) -> bool {
         self.max == 0 || self.used <= self.limit(addition)
     }
 
-    /// How many bytes it may hold for this still to be added.
+    /// The largest size of the log at which this kind of addition is admitted, in bytes.
     #[must_use]
     pub const fn limit(self, addition: Addition) -> u64 {
         self.max / 100 * addition.hundredths()
     }
 
-    /// When to look again: before as much can have been added as there is room for.
+    /// When to ask the server again: before the log can have reached a limit.
     #[must_use]
     pub fn look_again(self) -> Duration {
         if self.max == 0 {
@@ -83,7 +84,7 @@ impl Fill {
     }
 }
 
-/// Asks the server how full the log is, and what its last sequence is.
+/// Asks the server how full the log is, and for its last sequence.
 async fn ask(js: &jetstream::Context) -> Result<(Fill, u64), jetstream::context::GetStreamError> {
     let stream = js.get_stream(EVENTS).await?;
     let info = stream.cached_info();
@@ -94,21 +95,22 @@ async fn ask(js: &jetstream::Context) -> Result<(Fill, u64), jetstream::context:
     Ok((fill, info.state.last_sequence))
 }
 
-/// Whether an event makes a job ready for an attempt, so that it needs the room of one. What ends a job never does.
+/// Whether an event makes a job ready for an attempt, and so needs room for one. An event that ends a job never does.
 #[must_use]
 pub const fn begins_an_attempt(event: &JobEvent) -> bool {
     matches!(event, JobEvent::Released(_) | JobEvent::Rescheduled(_) | JobEvent::Requeued(_))
 }
 
-/// What one process knows of the log's fill, and what it is adding to it.
+/// How full the log is, as one process knows it, including the process's own additions.
 ///
-/// Far from a limit, what was known a moment ago suffices; near it, the server is asked before each addition. What was admitted and may not
-/// be stored yet counts as stored. So one process oversteps no limit, and several of them by what each adds at one moment.
+/// Far from a limit, a recent value is used. Near a limit, the server is asked before each addition. An addition that was admitted but
+/// may not be stored yet counts as stored. So one process exceeds no limit, and several processes exceed it only by what they add at the
+/// same moment.
 #[derive(Debug)]
 pub struct Gauge {
     js: jetstream::Context,
     known: Mutex<Known>,
-    /// One asks for all who want to know.
+    /// Lets one task ask the server for all tasks that wait.
     asking: tokio::sync::Mutex<()>,
     fill: watch::Sender<Fill>,
 }
@@ -116,17 +118,17 @@ pub struct Gauge {
 #[derive(Debug, Default)]
 struct Known {
     fill: Fill,
-    /// When the server was asked for it; the fill at any later time is not known.
+    /// When the server was asked.
     at: Option<Instant>,
-    /// Bytes that were admitted, and whose appends are under way.
+    /// Bytes of admitted additions whose appends are in progress.
     pending: u64,
-    /// Bytes whose appends were done with after the server was asked.
+    /// Bytes of additions whose appends ended after the server was asked.
     since: u64,
 }
 
 impl Known {
-    /// Takes room, where the log has it: `near` the limit too, or only far from it.
-    fn take(&mut self, addition: Addition, bytes: u64, near: bool) -> bool {
+    /// Admits an addition if there is room for it. With `near`, the full limit counts; otherwise only room that is far from the limit.
+    fn admit(&mut self, addition: Addition, bytes: u64, near: bool) -> bool {
         let margin = if near { 0 } else { self.fill.max / 100 * NEAR };
         let held = [self.fill.used, self.pending, self.since, margin];
         let sum = held.into_iter().fold(bytes, u64::saturating_add);
@@ -143,9 +145,9 @@ impl Known {
     }
 }
 
-/// Room that was given, until it is dropped: when what it was given for is stored, or will not be.
+/// An admitted addition. It counts until this is dropped: when the event is stored, or is known not to be.
 #[derive(Debug)]
-#[must_use = "room is given for as long as this is kept"]
+#[must_use = "the addition counts only while this is kept"]
 pub struct Admitted {
     gauge: Arc<Gauge>,
     bytes: u64,
@@ -160,7 +162,7 @@ impl Drop for Admitted {
 }
 
 impl Gauge {
-    /// One that knows nothing yet.
+    /// A gauge that has not asked the server yet.
     #[must_use]
     pub fn new(js: jetstream::Context) -> Arc<Self> {
         Arc::new(Self {
@@ -171,19 +173,20 @@ impl Gauge {
         })
     }
 
-    /// How full the log was when the server was asked last.
+    /// How full the log was when the server was last asked.
     #[must_use]
     pub fn fill(&self) -> Fill {
         *self.fill.borrow()
     }
 
-    /// The same, to wait for its changes.
+    /// How full the log is, as a value whose changes can be awaited.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<Fill> {
         self.fill.subscribe()
     }
 
-    /// Gives room for this many bytes. Where the server cannot be asked, what is known decides: nothing can be stored then anyway.
+    /// Admits an addition of this many bytes. If the server does not answer, the last known value decides: nothing can be stored then
+    /// anyway.
     ///
     /// # Errors
     /// If there is no room: how full the log is.
@@ -195,13 +198,13 @@ impl Gauge {
         let now = Instant::now();
         {
             let mut known = self.known.lock();
-            if known.is_fresh(now) && known.take(addition, bytes, false) {
+            if known.is_fresh(now) && known.admit(addition, bytes, false) {
                 return Ok(admitted(self));
             }
         }
         let asked = self.ask_since(now).await;
         let mut known = self.known.lock();
-        if known.take(addition, bytes, true) {
+        if known.admit(addition, bytes, true) {
             return Ok(admitted(self));
         }
         if let Err(error) = asked {
@@ -210,7 +213,7 @@ impl Gauge {
         Err(known.fill)
     }
 
-    /// Asks the server, unless it was asked after `moment` by another.
+    /// Asks the server, unless another task has asked it after `moment`.
     async fn ask_since(&self, moment: Instant) -> Result<(), jetstream::context::GetStreamError> {
         let _one = self.asking.lock().await;
         if self.known.lock().at.is_some_and(|at| at >= moment) {
@@ -219,7 +222,7 @@ impl Gauge {
         self.ask().await.map(|_| ())
     }
 
-    /// Asks the server how full the log is; answers with its last sequence.
+    /// Asks the server how full the log is, and returns the log's last sequence.
     ///
     /// # Errors
     /// If the server does not answer.
@@ -228,10 +231,11 @@ impl Gauge {
         self.ask().await
     }
 
-    /// One at a time, so that no answer comes in place of a later one.
+    /// Only one request at a time, so that no answer replaces a later one.
     async fn ask(&self) -> Result<u64, jetstream::context::GetStreamError> {
         let at = Instant::now();
-        // What ends from here on may be in the answer or not; until the answer is there, what ended before counts too.
+        // An append that ends from here on may be part of the answer or not. Until the answer arrives, appends that ended before count
+        // too.
         let before = self.known.lock().since;
         let (fill, last) = ask(&self.js).await?;
         {
@@ -244,7 +248,7 @@ impl Gauge {
         Ok(last)
     }
 
-    /// Keeps what is known up to date, for as long as it is polled, and says in the program's log when attempts have no room.
+    /// Keeps the value up to date for as long as this is polled, and logs a warning when attempts are no longer admitted.
     pub async fn keep(&self) {
         loop {
             let before = self.fill();
@@ -253,8 +257,8 @@ impl Gauge {
                     let now = self.fill();
                     match (before.has_room(Addition::Attempts), now.has_room(Addition::Attempts)) {
                         (true, false) => warn!(
-                            "the log {EVENTS} holds {} of its {} bytes: no attempt begins until its bound is raised (`rgrid log --bound`); what \
-                             runs can end",
+                            "the log {EVENTS} has {} of {} bytes: no attempt begins until its bound is raised (`rgrid log --bound`); running jobs can \
+                             end",
                             now.used, now.max
                         ),
                         (false, true) => info!("the log {EVENTS} has room again"),
@@ -273,7 +277,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn new_jobs_are_refused_first_then_attempts_and_the_rest_is_for_ends() {
+    fn new_jobs_are_refused_first_then_attempts_and_the_rest_is_for_events_that_end_jobs() {
         let room = |used| {
             let fill = Fill { used, max: 10_000 };
             (fill.has_room(Addition::Jobs), fill.has_room(Addition::Attempts))
@@ -286,11 +290,11 @@ mod tests {
     }
 
     #[test]
-    fn it_is_looked_at_again_before_it_can_be_full() {
+    fn the_server_is_asked_again_before_the_log_can_be_full() {
         let after = |used, max| Fill { used, max }.look_again();
         assert_eq!(after(0, 0), LOOKS.0);
         assert_eq!(after(0, 16 << 30), LOOKS.0, "far from full");
-        assert_eq!(after(0, 1 << 20), LOOKS.1, "a small one may fill in no time");
+        assert_eq!(after(0, 1 << 20), LOOKS.1, "a small log may fill at once");
         for used in [0, 1 << 30, 8 << 30, 14 << 30] {
             let fill = Fill { used, max: 16 << 30 };
             let added = u64::try_from(fill.look_again().as_millis()).expect("short") * FASTEST / 1_000;
@@ -308,23 +312,23 @@ mod tests {
     }
 
     #[test]
-    fn near_a_limit_what_was_known_a_moment_ago_does_not_count() {
-        assert!(known(8_499).take(Addition::Jobs, 1, false));
-        assert!(!known(8_500).take(Addition::Jobs, 1, false));
-        assert!(known(8_999).take(Addition::Jobs, 1, true));
-        assert!(!known(9_000).take(Addition::Jobs, 1, true));
-        assert!(known(9_000).take(Addition::Attempts, 1, true));
+    fn near_a_limit_a_recent_value_is_not_used() {
+        assert!(known(8_499).admit(Addition::Jobs, 1, false));
+        assert!(!known(8_500).admit(Addition::Jobs, 1, false));
+        assert!(known(8_999).admit(Addition::Jobs, 1, true));
+        assert!(!known(9_000).admit(Addition::Jobs, 1, true));
+        assert!(known(9_000).admit(Addition::Attempts, 1, true));
     }
 
     #[test]
-    fn what_was_admitted_and_may_not_be_stored_yet_counts() {
+    fn an_admitted_addition_that_may_not_be_stored_yet_counts() {
         let mut burst = known(8_000);
-        assert!((0..10).all(|_| burst.take(Addition::Jobs, 100, true)));
-        assert!(!burst.take(Addition::Jobs, 1, true), "1,000 bytes are on their way");
+        assert!((0..10).all(|_| burst.admit(Addition::Jobs, 100, true)));
+        assert!(!burst.admit(Addition::Jobs, 1, true), "1,000 bytes are on their way");
     }
 
     #[test]
-    fn what_is_old_is_not_relied_on() {
+    fn an_old_value_is_not_used() {
         let now = Instant::now();
         let mut known = known(0);
         assert!(known.is_fresh(now));

@@ -1,4 +1,4 @@
-//! Where sealed secrets are kept: a stream that holds the last word on each. They are no events: a secret that was removed is gone.
+//! The store of sealed secrets: a stream that holds the last value of each. Secrets are not events: a removed secret is gone.
 
 use async_nats::jetstream::{
     self,
@@ -13,7 +13,7 @@ use crate::{
     subjects,
 };
 
-/// The server did not answer about secrets.
+/// A request about secrets failed.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {what}")]
 pub struct Error {
@@ -33,21 +33,21 @@ async fn stream(js: &jetstream::Context) -> Result<Stream, Error> {
     js.get_stream(SECRETS).await.map_err(failed("reach the stream of secrets"))
 }
 
-/// Keeps a secret, in place of the one that has its name.
+/// Stores a secret, and replaces the one with the same name.
 ///
 /// # Errors
-/// If the server does not take it.
+/// If the server does not store it.
 pub async fn put(js: &jetstream::Context, namespace: &Namespace, name: &Token, sealed: &Sealed) -> Result<(), Error> {
     let json = serde_json::to_vec(sealed).map_err(failed("write a secret"))?;
     let publishing = js.publish(subjects::secret(namespace, Some(name)), json.into()).await;
     publishing
-        .map_err(failed("keep a secret"))?
+        .map_err(failed("store a secret"))?
         .await
-        .map_err(failed("keep a secret"))?;
+        .map_err(failed("store a secret"))?;
     Ok(())
 }
 
-/// A namespace's secret of this name, from the stream's leader: what was set is there. Nothing if there is none.
+/// A namespace's secret with this name; `None` if there is none. It is read from the stream's leader, so a secret that was set is found.
 ///
 /// # Errors
 /// If the server does not answer.
@@ -63,7 +63,7 @@ pub async fn get(js: &jetstream::Context, namespace: &Namespace, name: &Token) -
     }
 }
 
-/// The names of a namespace's secrets, in order.
+/// The names of a namespace's secrets, sorted.
 ///
 /// # Errors
 /// If the server does not answer.
@@ -77,7 +77,7 @@ pub async fn names(js: &jetstream::Context, namespace: &Namespace) -> Result<Vec
     Ok(names)
 }
 
-/// Removes a secret; says whether there was one.
+/// Removes a secret, and returns whether it existed.
 ///
 /// # Errors
 /// If the server does not answer.

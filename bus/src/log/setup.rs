@@ -1,4 +1,4 @@
-//! Streams and consumers, made from the definitions in `nats/streams` or checked against them.
+//! Streams and consumers: created from the definitions in `nats/streams`, or checked against them.
 
 use std::time::{Duration, Instant};
 
@@ -9,9 +9,8 @@ use tracing::{info, warn};
 use super::{EQUIPMENT, EVENTS, INBOX, UNDELIVERABLE};
 use crate::{ids::Queue, spec::Class, subjects};
 
-/// The definitions, in the order that they are made: a source before what is sourced from it, and last the log, which takes what the
-/// others leave.
-/// `nats stream add --config` reads the same files.
+/// The definitions, in the order of creation: a source before the stream that uses it, and the log last, because it takes the room that
+/// the others leave. `nats stream add --config` reads the same files.
 pub(super) const DEFINITIONS: [&str; 10] = [
     include_str!("../../../nats/streams/RGRID_PRESENCE.json"),
     include_str!("../../../nats/streams/RGRID_HEARTBEATS.json"),
@@ -25,28 +24,28 @@ pub(super) const DEFINITIONS: [&str; 10] = [
     include_str!("../../../nats/streams/RGRID_EVENTS.json"),
 ];
 
-/// What an operator may set as the machine allows; everything else must be as defined.
+/// Fields that an operator may change. All other fields must be as defined.
 const TUNABLE: [&str; 5] = ["description", "max_bytes", "max_age", "num_replicas", "max_msg_size"];
-/// What a stream of an earlier rgrid lacks, and is given at the next start: it takes nothing from anybody.
-const GIVEN: [&str; 1] = ["allow_atomic"];
-/// Streams that a grid can do without, where the server has no room for them.
+/// Fields that a stream of an earlier rgrid lacks. They are added at the next start, and take nothing away.
+const ADDED: [&str; 1] = ["allow_atomic"];
+/// Streams that a grid can do without if the server has no room for them.
 const DISPENSABLE: [&str; 2] = [EQUIPMENT, UNDELIVERABLE];
-/// The smallest bound that a stream is made with where the disk does not allow the defined one.
+/// The smallest bound of a stream, in bytes, if the disk has no room for the defined one.
 const LEAST_BYTES: u64 = 16 << 20;
-/// What the server answers when a stream's bound is more than it may still store (`JSStorageResourcesExceededErr`,
+/// The server's errors if a stream's bound is larger than what it may still store (`JSStorageResourcesExceededErr`,
 /// `JSMemoryResourcesExceededErr` and the account's limit).
 const NO_ROOM: [u64; 3] = [10047, 10028, 10002];
-/// What passes by itself: no leader yet, or not enough servers for the replicas (`JSClusterNotAvailErr`,
-/// `JSClusterNotLeaderErr`, `JSClusterNoPeersErr`, `JSInsufficientResourcesErr` while servers are coming up).
+/// The server's errors that pass by themselves: no leader yet, or not enough servers for the replicas (`JSClusterNotAvailErr`,
+/// `JSClusterNotLeaderErr`, `JSClusterNoPeersErr`, `JSInsufficientResourcesErr` while servers start).
 const NOT_YET: [u64; 4] = [10008, 10009, 10005, 10023];
-/// For how long a cluster that is not ready is waited for, and how often it is asked.
+/// How long to wait for a cluster that is not ready, and how often to ask it.
 const PATIENCE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_millis(500));
-/// The server has a stream of that name with another configuration (`JSStreamNameExistErr`).
+/// The server's error if it has a stream of that name with another configuration (`JSStreamNameExistErr`).
 const NAME_TAKEN: u64 = 10058;
-/// The server has no stream of that name.
+/// The server's error if it has no stream of that name.
 pub(super) const NOT_FOUND: u64 = 10059;
 
-/// Why the streams are not as they must be.
+/// Why the streams are not set up.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A definition in `nats/streams` cannot be read.
@@ -55,67 +54,67 @@ pub enum Error {
     /// The server did not answer.
     #[error("JetStream did not answer about stream {stream}")]
     Request {
-        /// Which stream.
+        /// The stream.
         stream: String,
-        /// What happened.
+        /// The error.
         #[source]
         source: jetstream::context::RequestError,
     },
-    /// The server would not make the stream.
+    /// The server refused to create or change the stream.
     #[error("JetStream refused stream {stream}: {reason}")]
     Refused {
-        /// Which stream.
+        /// The stream.
         stream: String,
-        /// The server's words.
+        /// The server's error message.
         reason: String,
     },
-    /// The cluster cannot hold the stream yet.
+    /// The cluster cannot create the stream yet.
     #[error("the NATS cluster is not ready for stream {stream} ({reason}); it needs a leader, and as many servers as replicas")]
     NotYet {
-        /// Which stream.
+        /// The stream.
         stream: String,
-        /// The server's words.
+        /// The server's error message.
         reason: String,
     },
-    /// The stream is there, and is another one.
+    /// The stream exists, with another configuration.
     #[error(
-        "stream {stream} is not as rgrid needs it: `{field}` is {found} and must be {wanted}; \
+        "stream {stream} has a wrong configuration: `{field}` is {found} and must be {wanted}; \
          change it with `nats stream edit {stream}`, or give rgrid an account of its own"
     )]
     Mismatch {
-        /// Which stream.
+        /// The stream.
         stream: String,
-        /// The field's name in the definition.
+        /// The name of the field.
         field: String,
-        /// What it is.
+        /// The field's value.
         found: Value,
-        /// What it must be.
+        /// The field's required value.
         wanted: Value,
     },
-    /// The server would not make a consumer.
-    #[error("cannot make consumer {consumer}")]
+    /// The server refused to create a consumer.
+    #[error("cannot create consumer {consumer}")]
     Consumer {
-        /// Which consumer.
+        /// The consumer.
         consumer: String,
-        /// What happened.
+        /// The error.
         #[source]
         source: jetstream::stream::ConsumerError,
     },
 }
 
 impl Error {
-    /// Whether it may pass by itself: the broker is away, or has no leader.
+    /// Whether the error may pass by itself: the broker is unreachable, or has no leader.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
         matches!(self, Self::Request { .. } | Self::NotYet { .. })
     }
 }
 
-/// Makes every stream that is not there, with this many replicas, and checks every one that is. Safe to run at every start.
-/// A cluster that has no leader yet, or too few servers for the replicas, is waited for, a minute at most.
+/// Creates missing streams with this many replicas, and checks the existing ones. Safe to call at every start. If a cluster has no leader
+/// yet, or too few servers for the replicas, this waits for it, for at most one minute.
 ///
 /// # Errors
-/// If the server refuses, or a stream is there that is not as defined.
+/// If the server refuses, or if a stream is not as defined.
 pub async fn streams(js: &jetstream::Context, replicas: u8) -> Result<(), Error> {
     let since = Instant::now();
     let mut told = false;
@@ -123,7 +122,7 @@ pub async fn streams(js: &jetstream::Context, replicas: u8) -> Result<(), Error>
         match each_stream(js, replicas).await {
             Err(error @ Error::NotYet { .. }) if since.elapsed() < PATIENCE.0 => {
                 if !std::mem::replace(&mut told, true) {
-                    warn!("{error}; waiting for it");
+                    warn!("{error}; waiting for the cluster");
                 }
                 tokio::time::sleep(PATIENCE.1).await;
             }
@@ -149,7 +148,7 @@ async fn each_stream(js: &jetstream::Context, replicas: u8) -> Result<(), Error>
     Ok(())
 }
 
-/// Gives a stream what an earlier rgrid did not know of, if that is all that it lacks.
+/// Adds the fields that an earlier rgrid did not know, if the stream lacks nothing else.
 async fn amend(
     js: &jetstream::Context,
     stream: &str,
@@ -157,7 +156,7 @@ async fn amend(
     mut config: Value,
     mut lacks: (String, Value, Value),
 ) -> Result<(), Error> {
-    for given in GIVEN {
+    for given in ADDED {
         if lacks.0 == given {
             config[given] = wanted[given].clone();
             match mismatch(wanted, &config) {
@@ -179,7 +178,7 @@ async fn update(js: &jetstream::Context, stream: &str, config: &Value) -> Result
     let answer = request(js, stream, "UPDATE", config).await?;
     match refusal(&answer) {
         None => {
-            info!("brought stream {stream} up to this version");
+            info!("updated stream {stream} to this version");
             Ok(())
         }
         Some(reason) => Err(Error::Refused {
@@ -189,23 +188,23 @@ async fn update(js: &jetstream::Context, stream: &str, config: &Value) -> Result
     }
 }
 
-/// Makes a stream with the largest bound that the server's disk allows, halving from the defined one.
+/// Creates a stream with the largest bound for which the server's disk has room: the defined one, or half of it, a quarter, ….
 async fn create(js: &jetstream::Context, stream: &str, mut wanted: Value) -> Result<(), Error> {
     loop {
         let answer = request(js, stream, "CREATE", &wanted).await?;
         let Some(reason) = refusal(&answer) else {
-            info!("made stream {stream}");
+            info!("created stream {stream}");
             return Ok(());
         };
         if answer["error"]["err_code"] == NAME_TAKEN {
-            // Another service made it meanwhile, from the same definition, with a bound for which there was room.
-            info!("stream {stream} was made by another service just now");
+            // Another service has just created it from the same definition, with a bound for which there was room.
+            info!("stream {stream} was just created by another service");
             return Ok(());
         }
         let bytes = wanted["max_bytes"].as_u64().unwrap_or(0);
         let no_room = answer["error"]["err_code"].as_u64().is_some_and(|code| NO_ROOM.contains(&code)) || lacks_storage(&reason);
         if no_room && bytes / 2 < LEAST_BYTES && DISPENSABLE.contains(&stream) {
-            warn!("no room on the server's disk for stream {stream}: the grid goes on without it");
+            warn!("no room on the server's disk for stream {stream}: the grid continues without it");
             return Ok(());
         }
         if !no_room || bytes / 2 < LEAST_BYTES {
@@ -214,7 +213,7 @@ async fn create(js: &jetstream::Context, stream: &str, mut wanted: Value) -> Res
                 reason,
             });
         }
-        warn!("no room on the server's disk for stream {stream} with {bytes} bytes; trying half");
+        warn!("no room on the server's disk for stream {stream} with {bytes} bytes; trying half of that");
         wanted["max_bytes"] = json!(bytes / 2);
     }
 }
@@ -237,7 +236,7 @@ pub(super) async fn request(js: &jetstream::Context, stream: &str, verb: &str, p
     }
 }
 
-/// Where a cluster says why no server of it will do.
+/// Whether a cluster's error means that no server has room.
 fn lacks_storage(reason: &str) -> bool {
     reason.contains("insufficient storage")
 }
@@ -247,7 +246,7 @@ fn refusal(answer: &Value) -> Option<String> {
     Some(error["description"].as_str().map_or_else(|| error.to_string(), ToOwned::to_owned))
 }
 
-/// The first field that is defined, is not for the operator to set, and is not as defined.
+/// The first field that is not as defined, and that an operator may not change.
 pub(super) fn mismatch(wanted: &Value, found: &Value) -> Option<(String, Value, Value)> {
     let absent = |value: &Value| value.is_null() || *value == json!(false);
     wanted
@@ -258,7 +257,7 @@ pub(super) fn mismatch(wanted: &Value, found: &Value) -> Option<(String, Value, 
         .map(|(field, value)| (field.clone(), found[field.as_str()].clone(), value.clone()))
 }
 
-/// Whether all that is wanted is found; the server adds defaults to what it was given.
+/// Whether the found value contains the wanted one. The server adds defaults to what it was given.
 fn covers(wanted: &Value, found: &Value) -> bool {
     match (wanted, found) {
         (Value::Object(wanted), Value::Object(found)) => wanted
@@ -271,13 +270,13 @@ fn covers(wanted: &Value, found: &Value) -> bool {
     }
 }
 
-/// The durable consumer that hands out the work of one class in a queue.
+/// The name of the durable consumer of a work queue: one queue and class.
 #[must_use]
 pub fn work_consumer_name(queue: &Queue, class: Class) -> String {
     format!("work-{queue}-{class}")
 }
 
-/// Makes the consumers of a queue's work, one for every class. Safe to run at every start.
+/// Creates the consumers of a queue: one work queue for each class. Safe to call at every start.
 ///
 /// # Errors
 /// If the server refuses one.
@@ -285,9 +284,9 @@ pub async fn work_consumers(js: &jetstream::Context, queue: &Queue) -> Result<()
     for class in Class::ALL {
         let config = consumer::pull::Config {
             filter_subject: subjects::work(queue, class),
-            // A claim takes a millisecond; a runner that is cut off must not sit on messages for long.
+            // A claim takes a millisecond, and a runner that lost its connection must not hold messages for long.
             ack_wait: std::time::Duration::from_secs(2),
-            // A surplus NAK must never use a job up; poison is counted in attempts.
+            // Redeliveries must never use up a job. Failing jobs are limited by the number of their attempts.
             max_deliver: -1,
             max_ack_pending: 10_000,
             max_waiting: 8_192,
@@ -298,16 +297,16 @@ pub async fn work_consumers(js: &jetstream::Context, queue: &Queue) -> Result<()
     Ok(())
 }
 
-/// The durable consumer of the inbox; every intake shares it.
+/// The durable consumer of the inbox, which all intakes share.
 pub const INTAKE: &str = "intake";
 
-/// Makes the consumer of the inbox. Safe to run at every start.
+/// Creates the consumer of the inbox. Safe to call at every start.
 ///
 /// # Errors
 /// If the server refuses it.
 pub async fn intake_consumer(js: &jetstream::Context) -> Result<(), Error> {
     let config = consumer::pull::Config {
-        // Whoever takes longer gives signs of life; what an intake that died had in hand comes back soon.
+        // An intake that needs longer reports progress. The messages of an intake that died are soon delivered again.
         ack_wait: std::time::Duration::from_secs(5),
         max_deliver: -1,
         max_ack_pending: 1_000,
@@ -347,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mismatch_names_the_field_and_an_operators_bound_is_none() {
+    fn a_mismatch_names_the_field_and_an_operators_bound_is_not_a_mismatch() {
         let wanted: Value = serde_json::from_str(include_str!("../../../nats/streams/RGRID_EVENTS.json")).expect("JSON");
         let mut found = wanted.clone();
         found["max_bytes"] = json!(1);

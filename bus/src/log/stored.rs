@@ -1,4 +1,4 @@
-//! A message as it is stored, and why reading one failed.
+//! A stored message, and why reading from the log failed.
 
 use async_nats::jetstream::{self, message::StreamMessage};
 use bytes::Bytes;
@@ -6,58 +6,58 @@ use bytes::Bytes;
 use super::EXPECTED_SEQUENCE;
 use crate::envelope::DecodeError;
 
-/// Why something could not be read from the log.
+/// Why reading from the log failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The server did not answer.
     #[error("cannot read {what} from the log")]
     Read {
-        /// What was asked for.
+        /// What was requested.
         what: String,
-        /// What happened.
+        /// The error.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The stream cannot be reached.
     #[error("cannot reach stream {stream}")]
     Stream {
-        /// Which stream.
+        /// The stream.
         stream: String,
-        /// What happened.
+        /// The error.
         #[source]
         source: jetstream::context::GetStreamError,
     },
-    /// The server stopped in the midst of it.
-    #[error("the log did not go on telling {what}")]
+    /// The server stopped sending.
+    #[error("the server stopped sending {what}")]
     Silent {
-        /// What was read.
+        /// What was being read.
         what: String,
     },
-    /// What was read is not an event that this program knows.
-    #[error("the message at sequence {sequence} cannot be read")]
+    /// The message is not an event that this program can read.
+    #[error("cannot read the message at sequence {sequence}")]
     Decode {
-        /// Where it stands.
+        /// The message's sequence.
         sequence: u64,
-        /// What is wrong with it.
+        /// What is wrong with the message.
         #[source]
         source: DecodeError,
     },
 }
 
-/// A message as it is stored.
+/// A stored message.
 #[derive(Debug, Clone)]
 pub struct Stored {
-    /// Its subject.
+    /// The message's subject.
     pub subject: String,
-    /// Where it stands.
+    /// The message's sequence.
     pub sequence: u64,
-    /// What it carries.
+    /// The message's payload.
     pub payload: Bytes,
     headers: async_nats::HeaderMap,
 }
 
 impl Stored {
-    /// The `Nats-Msg-Id` that it was published with.
+    /// The `Nats-Msg-Id` with which the message was published.
     #[must_use]
     pub fn message_id(&self) -> Option<&str> {
         self.headers
@@ -65,13 +65,13 @@ impl Stored {
             .map(async_nats::HeaderValue::as_str)
     }
 
-    /// A header that it was published with.
+    /// A header with which the message was published.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(async_nats::HeaderValue::as_str)
     }
 
-    /// The sequence of the message before it under the same filter, 0 for the first; its link.
+    /// The link: the sequence of the previous message under the same filter, 0 for the first message.
     pub(super) fn previous(&self) -> u64 {
         self.headers
             .get(EXPECTED_SEQUENCE)

@@ -1,4 +1,4 @@
-//! What the log says of the grid itself: its runtimes, and the images that it keeps.
+//! Reading the grid's own events: its runtimes, and the images that it stores.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -20,7 +20,7 @@ use crate::{
     subjects,
 };
 
-/// How often it is looked whether the connection was made anew, and how often the table is read although nobody spoke of it.
+/// How often the connection is checked for a reconnect, and how often the runtimes are read without a notification.
 const LOOK: Duration = Duration::from_millis(500);
 const ANYWAY: u32 = 120;
 
@@ -28,8 +28,8 @@ async fn newest(js: &jetstream::Context, filter: &str) -> Result<Option<Stored>,
     Asker::of(js, EVENTS).await?.last(filter).await
 }
 
-/// The last event under a filter that can be read, and the sequence of the last message there, behind which the next one may be
-/// appended; 0: there is none. What cannot be read is stepped over: anybody may have published it, and it must not stop a start.
+/// The last readable event under a filter, and the sequence of the last message there (0: none), after which the next event is appended.
+/// Messages that cannot be read are skipped: any client may have published them, and they must not prevent a start.
 async fn last_readable(js: &jetstream::Context, filter: &str) -> Result<(Option<Fact>, u64), Error> {
     let Some(newest) = newest(js, filter).await? else {
         return Ok((None, 0));
@@ -37,7 +37,7 @@ async fn last_readable(js: &jetstream::Context, filter: &str) -> Result<(Option<
     let read = |message: &Stored| match decode(&message.subject, message.sequence, &message.payload) {
         Ok(fact) => fact,
         Err(error) => {
-            debug!("of {filter}, something is set aside: {error}");
+            debug!("skipped an event on {filter}: {error}");
             None
         }
     };
@@ -49,7 +49,7 @@ async fn last_readable(js: &jetstream::Context, filter: &str) -> Result<(Option<
     Ok((fact, newest.sequence))
 }
 
-/// The deployment's runtimes as they stand, and the sequence of the last message about them; 0: nobody ever said anything.
+/// The deployment's runtimes, and the sequence of the last message about them; 0 if there is none.
 ///
 /// # Errors
 /// If the log cannot be read.
@@ -63,7 +63,7 @@ pub async fn runtimes(js: &jetstream::Context) -> Result<(RuntimesSet, u64), Err
     })
 }
 
-/// Keeps `known` as the log has it, for ever: by what is said, and by reading it after each reconnect.
+/// Keeps `known` up to date permanently: from notifications, and by reading the runtimes after each reconnect.
 pub async fn keep_runtimes(js: &jetstream::Context, known: &watch::Sender<Arc<RuntimesSet>>) {
     let connects = || js.client().statistics().connects.load(std::sync::atomic::Ordering::Relaxed);
     let (mut facts, mut read_at, mut looks) = (None, None, 0);
@@ -84,8 +84,8 @@ pub async fn keep_runtimes(js: &jetstream::Context, known: &watch::Sender<Arc<Ru
                         changed
                     });
                 }
-                // It is tried again at the next look.
-                Err(error) => debug!("cannot read yet which runtimes the grid has: {error}"),
+                // The next check tries again.
+                Err(error) => debug!("cannot read the grid's runtimes yet: {error}"),
             }
         }
         let next = async {
@@ -102,8 +102,7 @@ pub async fn keep_runtimes(js: &jetstream::Context, known: &watch::Sender<Arc<Ru
     }
 }
 
-/// The last event of a name of the catalogue that can be read, and the sequence of the last message there, which the next writer
-/// must name; 0: there is none.
+/// The last readable event of an image's name, and the sequence of the last message there (0: none), which the next writer must name.
 ///
 /// # Errors
 /// If the log cannot be read.
@@ -114,7 +113,7 @@ pub async fn image_event(js: &jetstream::Context, name: &ImageName) -> Result<(O
     })
 }
 
-/// The image that the catalogue has under a name.
+/// The image with this name in the catalogue.
 ///
 /// # Errors
 /// As [`image_event`].
@@ -122,7 +121,7 @@ pub async fn image(js: &jetstream::Context, name: &ImageName) -> Result<Option<E
     Ok(image_event(js, name).await?.0.and_then(Entry::of))
 }
 
-/// All images of the catalogue, by name. Their archives are what nobody may remove from the store.
+/// All images in the catalogue, by name. Their archives must not be removed from the store.
 ///
 /// # Errors
 /// If the log cannot be read.
@@ -135,7 +134,7 @@ pub async fn images(js: &jetstream::Context) -> Result<Vec<Entry>, Error> {
         match read::decode(&message.subject, message.sequence, &message.payload) {
             Ok(Some(Fact::Image(recorded))) => drop(by_name.insert(recorded.name.clone(), *recorded)),
             Ok(_) => {}
-            Err(error) => debug!("of the catalogue of images, something is set aside: {error}"),
+            Err(error) => debug!("skipped an event of the catalogue of images: {error}"),
         }
     }
     Ok(by_name.into_values().filter_map(Entry::of).collect())

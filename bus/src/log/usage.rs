@@ -1,4 +1,4 @@
-//! What the log and the streams beside it take, how the log grows, and the bound that an operator gives it.
+//! The size and growth of the log and the other streams, and the log's bound, which an operator sets.
 
 use async_nats::jetstream;
 use chrono::{DateTime, Utc};
@@ -10,50 +10,50 @@ use super::{
     setup::{Error, request},
 };
 
-/// The smallest bound, in bytes: with less, the part that is kept for what ends jobs would hold a few hundred events.
+/// The smallest bound, in bytes. With less, the part that is reserved for events that end jobs would hold only a few hundred events.
 pub const LEAST_BOUND: u64 = 16 << 20;
-/// There is no message there, nor behind it (`JSNoMessageFoundErr`).
+/// The server's error if there is no message at or after a sequence (`JSNoMessageFoundErr`).
 const NO_MESSAGE: u64 = 10_037;
 
-/// What a stream takes.
+/// The size of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Usage {
-    /// How full it is.
+    /// How full the stream is.
     pub fill: Fill,
-    /// How many events, or messages, it holds.
+    /// The number of events or messages.
     pub events: u64,
-    /// The sequence of the first of them.
+    /// The sequence of the first one.
     pub first: u64,
-    /// The sequence of the last one; 0 where there was none ever.
+    /// The sequence of the last one; 0 if there never was one.
     pub last: u64,
-    /// When the first was stored; nothing where it holds none.
+    /// When the first one was stored; `None` if the stream is empty.
     pub first_at: Option<DateTime<Utc>>,
-    /// When the last was.
+    /// When the last one was stored.
     pub last_at: Option<DateTime<Utc>>,
 }
 
 impl Usage {
-    /// The smallest bound that it may have: what it holds, and the part above it that new jobs must leave alone.
+    /// The smallest bound that the log may be given: its size, plus the part that new jobs must leave free.
     #[must_use]
     pub fn least_bound(&self) -> u64 {
-        // As a limit is worked out: of whole hundredths.
+        // Calculated like the limit: in whole hundredths.
         let hundredth = self.fill.used.div_ceil(Addition::Jobs.hundredths());
         (hundredth * 100).max(LEAST_BOUND)
     }
 }
 
-/// Asks the server what the log takes.
+/// Asks the server for the size of the log.
 ///
 /// # Errors
-/// If it does not answer, or has no such stream.
+/// If the server does not answer, or does not have the stream.
 pub async fn usage(js: &jetstream::Context) -> Result<Usage, Error> {
     of(js, EVENTS).await
 }
 
-/// Asks the server what a stream takes.
+/// Asks the server for the size of a stream.
 ///
 /// # Errors
-/// If it does not answer, or has no such stream.
+/// If the server does not answer, or does not have the stream.
 pub async fn of(js: &jetstream::Context, stream: &str) -> Result<Usage, Error> {
     let info = info(js, stream).await?;
     let number = |path: &str| info.pointer(path).and_then(Value::as_u64).unwrap_or(0);
@@ -75,7 +75,7 @@ pub async fn of(js: &jetstream::Context, stream: &str) -> Result<Usage, Error> {
     })
 }
 
-/// How many of its events were stored after a moment. Events are stored in the order of time, so that a few of them tell.
+/// The number of events that were stored after a moment. Events are stored in the order of time, so a binary search is enough.
 ///
 /// # Errors
 /// If the server does not answer.
@@ -83,7 +83,7 @@ pub async fn events_after(js: &jetstream::Context, usage: &Usage, moment: DateTi
     if usage.events == 0 || usage.last_at.is_some_and(|last| last <= moment) {
         return Ok(0);
     }
-    // Every event before `low` is not after the moment, and every one from `high` on is.
+    // Every event before `low` was stored at or before the moment, every event from `high` on after it.
     let (mut low, mut high) = (usage.first, usage.last);
     while low < high {
         let middle = low.midpoint(high);
@@ -96,7 +96,7 @@ pub async fn events_after(js: &jetstream::Context, usage: &Usage, moment: DateTi
     Ok(usage.last + 1 - high)
 }
 
-/// The first event at a sequence or behind it, and when it was stored.
+/// The first event at or after a sequence, and when it was stored.
 async fn stored_from(js: &jetstream::Context, sequence: u64) -> Result<Option<(u64, DateTime<Utc>)>, Error> {
     let answer = request(js, EVENTS, "MSG.GET", &json!({ "seq": sequence, "next_by_subj": ">" })).await?;
     if answer["error"]["err_code"] == NO_MESSAGE {
@@ -110,10 +110,10 @@ async fn stored_from(js: &jetstream::Context, sequence: u64) -> Result<Option<(u
     }
 }
 
-/// Gives the log another bound, in bytes; everything else of it stays. It is an operator's word: every start of rgrid accepts it.
+/// Changes the log's bound, in bytes. All other settings stay. Every start of rgrid accepts an operator's bound.
 ///
 /// # Errors
-/// If the server does not answer, or refuses: above all for want of room on its disk.
+/// If the server does not answer, or refuses, usually because its disk has no room.
 pub async fn set_bound(js: &jetstream::Context, bytes: u64) -> Result<(), Error> {
     let mut config = info(js, EVENTS).await?["config"].take();
     config["max_bytes"] = json!(bytes);
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_bound_has_room_for_what_is_there_and_for_what_ends_jobs() {
+    fn the_least_bound_has_room_for_the_log_and_for_events_that_end_jobs() {
         assert_eq!(holding(0).least_bound(), LEAST_BOUND);
         for used in [1 << 24, 12_345_678_901, 1 << 34] {
             let max = holding(used).least_bound();

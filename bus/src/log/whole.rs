@@ -1,26 +1,26 @@
-//! Whether the log was read whole: what a reader concludes from the absence of an event is wrong where events are missing. Pure.
+//! Whether a log is complete. A reader must not conclude anything from the absence of an event if events are missing. Pure.
 
 use std::ops::Range;
 
-/// How a log is not whole.
+/// Why a log is not complete.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Gap {
     /// Its beginning was purged.
     #[error("the log begins at sequence {first}: the events before it were purged")]
     Purged {
-        /// The first sequence that is there, or that would come next.
+        /// The first sequence in the log, or the next one if the log is empty.
         first: u64,
     },
-    /// Events are missing in its middle.
+    /// Events in its middle are missing.
     #[error("{count} events are missing in the middle of the log{}", near.map_or_else(String::new, |near| format!(", the first at sequence {near}")))]
     Missing {
-        /// How many.
+        /// The number of missing events.
         count: u64,
-        /// The first of them, where that is known.
+        /// The sequence of the first missing event, if known.
         near: Option<u64>,
     },
-    /// Its end is before what was seen of it.
-    #[error("the log ends at sequence {last}, and sequence {seen} of it was seen before: its end was lost, or it is another log")]
+    /// Its end is before a sequence that was seen earlier.
+    #[error("the log ends at sequence {last}, but sequence {seen} was seen before: the log's end was lost, or it is another log")]
     Truncated {
         /// The last sequence.
         last: u64,
@@ -29,28 +29,28 @@ pub enum Gap {
     },
 }
 
-/// What the server says of the log's extent.
+/// The extent of the log, as the server reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extent {
-    /// The first sequence that is there; of an empty log, the next one.
+    /// The first sequence; of an empty log, the next sequence.
     pub first: u64,
-    /// The last sequence that was given out.
+    /// The last sequence that was assigned.
     pub last: u64,
-    /// How many events are there.
+    /// The number of events.
     pub messages: u64,
 }
 
 impl Extent {
-    /// Whether every event that was ever stored is there, up to at least the one that was `seen` before (0: none was).
+    /// Whether the log contains every event that was ever stored, up to at least the sequence that was `seen` before (0: none).
     ///
     /// # Errors
-    /// Where it is not.
+    /// If it does not.
     pub const fn check(&self, seen: u64) -> Result<(), Gap> {
         let Self { first, last, messages } = *self;
         if last < seen {
             return Err(Gap::Truncated { last, seen });
         }
-        // An empty log begins at 0 or 1, by the server's version.
+        // The first sequence of an empty log is 0 or 1, depending on the server's version.
         if first > 1 {
             return Err(Gap::Purged { first });
         }
@@ -64,20 +64,20 @@ impl Extent {
     }
 }
 
-/// A reader's place in a log that begins at sequence 1, or behind what it knows already.
+/// A reader's position in a log. It begins at sequence 1, or after the sequence that the reader knows already.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Reading {
     last: u64,
 }
 
 impl Reading {
-    /// The place of a reader that knows everything up to a sequence.
+    /// The position of a reader that knows everything up to this sequence.
     #[must_use]
     pub const fn after(last: u64) -> Self {
         Self { last }
     }
 
-    /// Takes note of the next message, and returns the sequences before it that were not read.
+    /// Records the next message, and returns the sequences before it that were not read.
     pub fn take(&mut self, sequence: u64) -> Range<u64> {
         let next = self.last + 1;
         self.last = self.last.max(sequence);
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_log_with_all_that_was_ever_stored_is_whole() {
+    fn only_a_log_with_every_stored_event_is_complete() {
         for (whole, seen) in [
             (extent(0, 0, 0), 0),
             (extent(1, 0, 0), 0),
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_notices_what_it_did_not_read() {
+    fn a_reader_notices_missing_sequences() {
         let mut reading = Reading::default();
         assert!(reading.take(1).is_empty() && reading.take(2).is_empty());
         assert!(reading.take(2).is_empty(), "the same one again");

@@ -1,4 +1,4 @@
-//! A message of work: acknowledged when it is claimed, and handed back by its guard when it is dropped before that.
+//! A message of a work queue: acknowledged when its job is claimed, and returned by its guard if it is dropped before.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use super::{
 };
 use crate::job;
 
-/// A ready event that was pulled, and is ours until the consumer's ack-wait is over.
+/// A ready event that was pulled. It is reserved for this process until the consumer's ack-wait has passed.
 ///
-/// Dropped without [`Work::taken`] or [`Work::refuse`], it is handed back at once, so that no path through the runner can
-/// lose or delay it.
+/// If it is dropped without [`Work::taken`] or [`Work::refuse`], it is returned to the queue at once, so that no path through the runner
+/// can lose or delay it.
 #[derive(Debug)]
 pub struct Work {
     message: Option<Message>,
@@ -23,7 +23,7 @@ pub struct Work {
 }
 
 impl Work {
-    /// Guards a pulled message; the tracker owns the task that hands it back.
+    /// Guards a pulled message. The tracker owns the task that returns it.
     #[must_use]
     pub fn new(message: Message, tracker: &TaskTracker) -> Self {
         Self {
@@ -32,11 +32,10 @@ impl Work {
         }
     }
 
-    /// The event that makes a job runnable; nothing where the message is of a kind that this program does not know, or could not be
-    /// delivered.
+    /// The event that makes a job ready; `None` if this program does not know its kind, or if the message could not be delivered.
     ///
     /// # Errors
-    /// If it cannot be read.
+    /// If the event cannot be read.
     pub fn recorded(&self) -> Result<Option<job::Recorded>, read::Error> {
         let Some(message) = &self.message else { return Ok(None) };
         if relay::undeliverable(message.headers.as_ref()).is_some() {
@@ -49,7 +48,7 @@ impl Work {
         })
     }
 
-    /// How many times this work was handed out, this time included.
+    /// How many times this message was delivered, including this time.
     #[must_use]
     pub fn deliveries(&self) -> i64 {
         self.message
@@ -58,15 +57,15 @@ impl Work {
             .unwrap_or(1)
     }
 
-    /// The work is claimed, or not there to be claimed any more: it is done with. An acknowledgement that is lost on the way
-    /// only brings it once more, to be found claimed.
+    /// Acknowledges the message: the job is claimed, or can no longer be claimed. If the acknowledgement is lost, the message is
+    /// delivered once more, and the job is found claimed.
     pub async fn taken(mut self) {
         if let Some(message) = self.message.take() {
             settle(message, AckKind::Ack).await;
         }
     }
 
-    /// Hands the work back, not to be delivered again before `pause` is over.
+    /// Returns the message to the queue. It is not delivered again before `pause` has passed.
     pub async fn refuse(mut self, pause: Duration) {
         if let Some(message) = self.message.take() {
             settle(message, AckKind::Nak(Some(pause))).await;

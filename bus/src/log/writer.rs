@@ -1,5 +1,5 @@
-//! The one way to write to the log: load what the events of an aggregate add up to, decide, append behind its last event; and where
-//! another writer was first, all of that again.
+//! The one way to write to the log: load the state of an aggregate, decide, and append after its last event. If another writer was first,
+//! the writer starts again.
 
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
@@ -17,65 +17,65 @@ use crate::{
     ids::EventId,
 };
 
-/// How often another writer may be first. Each time, the aggregate has moved on, and few events move one.
+/// The most tries of one command. Each further try means that another writer has changed the aggregate, and few events change one.
 const TRIES: u32 = 10;
-/// The shortest and the longest pause between two tries: writers that meet once are not to meet again.
+/// The shortest and the longest pause between two tries, so that two writers that conflicted do not conflict again.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(200));
 
-/// What has a history of its own in the log: a job, a batch, a worker, an image, the table of runtimes.
+/// Something with its own history in the log: a job, a batch, a worker, an image, the runtimes.
 pub trait Aggregate: Sized + Send + Sync {
-    /// Which one of its kind.
+    /// The type of the aggregate's id.
     type Id: fmt::Display + Sync;
-    /// What can happen to it.
+    /// The type of the aggregate's events.
     type Event: Event + Send + Sync;
-    /// What can be asked of it.
+    /// The type of the aggregate's commands.
     type Command: Sync;
-    /// Why a command changes nothing.
+    /// Why a command is rejected.
     type Rejection: Send;
 
-    /// Reads its history, and what that adds up to.
+    /// Reads the aggregate's history, and folds it into its state.
     ///
     /// # Errors
     /// If the log cannot be read.
     fn load(js: &jetstream::Context, id: &Self::Id) -> impl Future<Output = Result<Loaded<Self>, read::Error>> + Send;
 
-    /// Decides what a command comes to. Pure.
+    /// Decides which event a command leads to. Pure.
     ///
     /// # Errors
-    /// Why it changes nothing.
+    /// If the command is rejected.
     fn decide(state: Option<&Self>, command: &Self::Command) -> Result<Self::Event, Self::Rejection>;
 
     /// Folds an event that was appended at this sequence. Pure.
     fn evolve(state: Option<Self>, id: &Self::Id, sequence: u64, envelope: Envelope<Self::Event>) -> Option<Self>;
 
-    /// Where an event goes, behind the last one.
+    /// The event as an append after the aggregate's last event.
     fn append(loaded: &Loaded<Self>, id: &Self::Id, envelope: &Envelope<Self::Event>) -> Append;
 
-    /// Whether an event is stored only where the log has room to spare. What ends something always is.
+    /// Whether the event is only stored if the log has room for it. An event that ends something is always stored.
     fn needs_room(event: &Self::Event) -> bool;
 }
 
-/// An aggregate as the log tells it.
+/// An aggregate as it was read from the log.
 #[derive(Debug, Clone)]
 pub struct Loaded<A> {
-    /// What its events add up to; nothing where there is none of this id, or no more.
+    /// The aggregate's state; `None` if it does not exist, or no longer exists.
     pub state: Option<A>,
-    /// The sequence of its last message, read or not, behind which the next is appended; 0: there is none.
+    /// The sequence of the aggregate's last message, readable or not; 0 if there is none. The next event is appended after it.
     pub last: u64,
-    /// The event that correlates all others, where they have one in common.
+    /// The correlation id of all events of this aggregate, if they share one.
     pub correlation: Option<EventId>,
 }
 
-/// What came of a command.
+/// The outcome of a command.
 #[derive(Debug)]
 pub enum Outcome<A: Aggregate> {
-    /// It is in the log, at this sequence; the aggregate as it is now.
+    /// The event is in the log, at this sequence. With the aggregate's new state.
     Appended(Option<A>, u64),
-    /// It changes nothing; the aggregate as it stands with the sequence of its last event, and why.
+    /// The command was rejected. With the aggregate's state, the sequence of its last event, and the reason.
     Rejected(Option<A>, u64, A::Rejection),
 }
 
-/// Why it is not known what came of a command.
+/// Why the outcome of a command is unknown.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The history cannot be read.
@@ -84,23 +84,23 @@ pub enum Error {
     /// The event cannot be appended.
     #[error(transparent)]
     Append(#[from] append::Error),
-    /// The log has no room for what is not the end of something.
+    /// The log has too little room for an event that does not end something.
     #[error("the log holds {} of its {} bytes, and what is left is for what ends jobs", fill.used, fill.max)]
     NoRoom {
-        /// How full it is.
+        /// How full the log is.
         fill: Fill,
-        /// What was to be added, in bytes.
+        /// The size of the event, in bytes.
         bytes: u64,
     },
-    /// Others were first, each time.
+    /// Other writers were first, at every try.
     #[error("others keep changing {id} at this moment; try again")]
     Contended {
-        /// What.
+        /// The aggregate's id.
         id: String,
     },
 }
 
-/// Writes to the log in somebody's name. Cheap to clone.
+/// Writes to the log as one actor. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Writer {
     log: Log,
@@ -110,13 +110,13 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Writes in this actor's name, who adds to the log what may take this part of it.
+    /// A writer for this actor. `adds` is the kind of its additions, which decides how full the log may be for them.
     #[must_use]
     pub const fn new(log: Log, gauge: Arc<Gauge>, actor: Actor, adds: Addition) -> Self {
         Self { log, gauge, actor, adds }
     }
 
-    /// Loads an aggregate, decides on a command, and appends what that comes to; again where another writer was first.
+    /// Loads an aggregate, decides on a command, and appends the event. If another writer was first, it starts again.
     ///
     /// # Errors
     /// See [`Error`].

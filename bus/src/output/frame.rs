@@ -1,11 +1,11 @@
-//! The log's format: frames, each a piece of one stream with the time it was read.
+//! The format of attempt logs: frames, each a piece of one stream with the time at which it was read.
 //!
 //! A frame is `stream (1 byte: 1 stdout, 2 stderr) · time (8 bytes, microseconds since 1970) · length (4 bytes) · bytes`,
-//! numbers big-endian. A message on `rgrid.log.…` holds whole frames, and so does a stored segment.
+//! with big-endian numbers. A message on `rgrid.log.…` contains whole frames, and so does a stored segment.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-/// Which of the two output streams.
+/// One of the two output streams of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stream {
@@ -15,30 +15,30 @@ pub enum Stream {
     Stderr,
 }
 
-/// A piece of one stream.
+/// A piece of one output stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
-    /// Which stream.
+    /// The stream that the piece belongs to.
     pub stream: Stream,
-    /// When the runner read it, in microseconds since 1970.
+    /// When the runner read the piece, in microseconds since 1970.
     pub time_us: u64,
-    /// What was written: bytes, not necessarily text, cut anywhere.
+    /// The bytes that the command wrote. They need not be text, and may be cut anywhere.
     pub bytes: Bytes,
 }
 
-/// Bytes of a frame before its content.
+/// The length of a frame's header, in bytes.
 pub const HEADER_LEN: usize = 13;
 
-/// Bytes that are not frames.
+/// The bytes are not frames.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the log is not made of frames: {0}")]
+#[error("the log does not consist of frames: {0}")]
 pub struct Error(&'static str);
 
 impl Frame {
     /// Appends the frame to a buffer.
     ///
     /// # Panics
-    /// If the content is 4 GiB or longer; readers cut far below that.
+    /// If the content is 4 GiB or longer. Readers cut pieces far below that.
     #[allow(clippy::expect_used, reason = "pieces are cut at the pipe's read size")]
     pub fn write(&self, buffer: &mut BytesMut) {
         buffer.reserve(HEADER_LEN + self.bytes.len());
@@ -51,7 +51,7 @@ impl Frame {
         buffer.put_slice(&self.bytes);
     }
 
-    /// Takes one frame off the front of a buffer; nothing where it holds less than a whole one.
+    /// Removes one frame from the front of a buffer; `None` if the buffer does not contain a whole frame.
     ///
     /// # Errors
     /// If the bytes are not frames.
@@ -63,7 +63,7 @@ impl Frame {
         let stream = match head.get_u8() {
             1 => Stream::Stdout,
             2 => Stream::Stderr,
-            _ => return Err(Error("a stream is 1 or 2")),
+            _ => return Err(Error("the stream is not 1 or 2")),
         };
         let time_us = head.get_u64();
         let len = head.get_u32() as usize;
@@ -78,7 +78,7 @@ impl Frame {
         }))
     }
 
-    /// Every frame of a message or a stored segment.
+    /// All frames of a message or a stored segment.
     ///
     /// # Errors
     /// If the bytes are not whole frames.
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn frames_come_back_as_they_were_written() {
+    fn frames_are_read_as_they_were_written() {
         let frames = [
             Frame {
                 stream: Stream::Stdout,
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_or_foreign_log_is_an_error_and_not_a_guess() {
+    fn a_truncated_or_foreign_log_is_an_error() {
         let mut buffer = BytesMut::new();
         Frame {
             stream: Stream::Stdout,

@@ -1,4 +1,4 @@
-//! What an attempt left behind: its output files and its log, as one object in the store.
+//! Manifests: what an attempt left behind, its output files and its log, as one object in the store.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,25 +9,25 @@ use crate::{
     spec::{RelPath, is_false, tree::Link},
 };
 
-/// The outputs and the log segments of one attempt. `job.finished` names its SHA-256.
+/// The outputs and the log segments of one attempt. `job.finished` names the manifest's SHA-256.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Manifest {
-    /// The files that the command made or changed, by path.
+    /// The files that the command created or changed, by path.
     #[serde(default)]
     pub outputs: Vec<OutputFile>,
-    /// The symbolic links that the command made, all of which stay inside, by path.
+    /// The symbolic links that the command created, by path. All of them lead to a path inside the work directory.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub links: Vec<Link>,
-    /// The inputs that are not there any more at the command's end, since it removed or renamed them: files, links and directories, by path.
+    /// The inputs that the command removed or renamed, by path: files, links and directories.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub deleted: Vec<RelPath>,
-    /// What was there and could not be kept, a sentence each.
+    /// Files that could not be kept, with the reason: one sentence each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<String>,
-    /// Which of the job's output patterns named nothing.
+    /// The output patterns that matched nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unmatched: Vec<String>,
-    /// The log, in order: each segment an object of frames (see [`crate::output::frame`]).
+    /// The log, in order. Each segment is an object of frames (see [`crate::output::frame`]).
     #[serde(default)]
     pub log: Vec<LogSegment>,
     /// Bytes written to standard output.
@@ -41,31 +41,31 @@ pub struct Manifest {
 /// One output file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OutputFile {
-    /// Where it stood in the work directory.
+    /// The file's path in the work directory.
     pub path: RelPath,
     /// The content's SHA-256.
     pub sha256: Digest,
-    /// Its size in bytes.
+    /// The content's size in bytes.
     pub size: u64,
-    /// Whether it may be executed.
+    /// Whether the file is executable.
     #[serde(default, skip_serializing_if = "is_false")]
     pub executable: bool,
-    /// Its permission bits, where they are neither 0644 nor 0755.
+    /// The permission bits, if they are neither 0644 nor 0755.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<u32>,
 }
 
-/// A stretch of an attempt's log.
+/// A segment of an attempt's log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LogSegment {
     /// The segment's SHA-256.
     pub sha256: Digest,
-    /// Its size in bytes, frame headers included.
+    /// The segment's size in bytes, with the headers of frames.
     pub size: u64,
 }
 
 impl Manifest {
-    /// Whether there is nothing in it that is worth storing.
+    /// Whether the manifest has no content worth storing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         let nothing_made = self.outputs.is_empty() && self.links.is_empty() && self.deleted.is_empty();
@@ -75,14 +75,14 @@ impl Manifest {
     /// The manifest as it is stored.
     ///
     /// # Panics
-    /// Never: it holds only what JSON can carry.
+    /// Never: every field can be written as JSON.
     #[must_use]
-    #[allow(clippy::expect_used, reason = "a manifest holds no map, which is all that could fail")]
+    #[allow(clippy::expect_used, reason = "a manifest has no map, and only map keys can fail")]
     pub fn to_json(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("a manifest is JSON")
     }
 
-    /// The reference to this manifest that an event carries, once it is stored under `sha256`.
+    /// The reference to this manifest, which is stored under `sha256`.
     #[must_use]
     pub fn reference(&self, sha256: Digest) -> ManifestRef {
         ManifestRef {
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_manifest_of_an_earlier_version_is_read_and_written_as_it_was() {
+    fn a_manifest_of_an_earlier_version_is_read_and_written_unchanged() {
         let stored = r#"{"outputs":[],"log":[],"stdout_bytes":0,"stderr_bytes":0}"#;
         let manifest: Manifest = serde_json::from_str(stored).expect("a manifest");
         assert_eq!(String::from_utf8(manifest.to_json()).expect("text"), stored);
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_removed_and_what_is_to_be_said_counts() {
+    fn deleted_inputs_and_notes_count() {
         let manifest = Manifest {
             deleted: vec!["inbox/x".parse().expect("a path")],
             left_out: vec!["pipe: neither a file nor a directory".to_owned()],

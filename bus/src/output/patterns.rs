@@ -1,45 +1,44 @@
-//! Which of the files that a job leaves are its outputs: patterns, from its work directory.
+//! Output patterns: which of the files that a job leaves in its work directory are its outputs.
 
 use std::path::Path;
 
 use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 
-/// Why a pattern can never name an output.
+/// Why a pattern can never match an output.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// It says nothing.
-    #[error("an output pattern is empty; write it as in 'out/*.csv', or leave it out to get every file back")]
+    /// The pattern is empty.
+    #[error("an output pattern is empty; write a pattern like 'out/*.csv', or leave it out to keep every file")]
     Empty,
-    /// It is an absolute path.
+    /// The pattern is an absolute path.
     #[error(
-        "the output pattern `{0}` is an absolute path, and outputs are named from the job's own directory; write a relative one, as in 'out/*.csv'"
+        "the output pattern `{0}` is an absolute path, but outputs are relative to the job's directory; write a relative pattern like 'out/*.csv'"
     )]
     Absolute(String),
-    /// It climbs out of the job's directory.
-    #[error(
-        "the output pattern `{0}` climbs with `..`, and only files below the job's own directory are outputs; write it without, as in 'out/*.csv'"
-    )]
+    /// The pattern contains `..`.
+    #[error("the output pattern `{0}` contains `..`, but outputs are below the job's directory; write a pattern like 'out/*.csv'")]
     Climbs(String),
-    /// It begins with `!`.
+    /// The pattern begins with `!`.
     #[error(
-        "the output pattern `{0}` begins with `!`, and a pattern excludes nothing; name what is to come back (a name that begins with `!` is written as '\\!name')"
+        "the output pattern `{0}` begins with `!`, but a pattern cannot exclude files; name the files to keep (for a name that begins with `!`, write '\\!name')"
     )]
     Negated(String),
-    /// It is not a glob.
-    #[error("the output pattern `{pattern}` is not a glob: {why}; write it as in 'out/*.csv'")]
+    /// The pattern is not a valid glob.
+    #[error("the output pattern `{pattern}` is not a valid glob: {why}; write a pattern like 'out/*.csv'")]
     NotAGlob {
         /// The pattern.
         pattern: String,
-        /// What is wrong with it.
+        /// The error in the pattern.
         why: String,
     },
 }
 
-/// The globs of one pattern. A pattern that names a directory means all that is in it, but for a last part `*`: `out/*` names the files
-/// of `out`, and `out/*/` those of its directories. A pattern without a `/` inside names files and directories anywhere, as in .gitignore.
+/// The globs of one pattern. A pattern that matches a directory includes everything in it, except if the last part is `*`: `out/*`
+/// matches the files in `out`, and `out/*/` the files in its subdirectories. A pattern without a `/` in the middle matches names at any
+/// depth, as in `.gitignore`.
 ///
 /// # Errors
-/// If it can never name an output.
+/// If the pattern can never match an output.
 pub fn globs(pattern: &str) -> Result<Vec<Glob>, Error> {
     let shown = || pattern.escape_debug().to_string();
     if pattern.is_empty() {
@@ -65,11 +64,11 @@ pub fn globs(pattern: &str) -> Result<Vec<Glob>, Error> {
     if pattern.contains('\0') {
         return Err(Error::NotAGlob {
             pattern: shown(),
-            why: "it holds a NUL character".to_owned(),
+            why: "it contains a NUL character".to_owned(),
         });
     }
     let path = match parts.as_slice() {
-        // The directory itself: everything.
+        // The work directory itself: everything in it.
         [] => return Ok(vec![build("**")?]),
         [name] => format!("**/{name}"),
         several => several.join("/"),
@@ -81,18 +80,19 @@ pub fn globs(pattern: &str) -> Result<Vec<Glob>, Error> {
     Ok(vec![build(&path)?, build(&format!("{path}/**"))?])
 }
 
-/// The patterns of a job, to be matched against the paths of what it left.
+/// The output patterns of a job.
 #[derive(Debug)]
 pub struct Patterns<'a> {
     patterns: &'a [String],
     set: GlobSet,
-    /// The pattern that each glob of the set belongs to.
+    /// The index of the pattern that each glob of the set belongs to.
     of: Vec<usize>,
     matched: Vec<bool>,
 }
 
 impl<'a> Patterns<'a> {
-    /// Reads the patterns of a job. One that can never name an output, which an earlier version accepted, names none.
+    /// Compiles the patterns of a job. A pattern that can never match an output matches nothing; an earlier version accepted such
+    /// patterns.
     #[must_use]
     pub fn new(patterns: &'a [String]) -> Self {
         let (mut set, mut of) = (GlobSetBuilder::new(), Vec::new());
@@ -102,7 +102,7 @@ impl<'a> Patterns<'a> {
                 of.push(number);
             }
         }
-        // Each glob was built by itself: together, they can only be too large.
+        // Each glob was built alone, so the set can only fail because it is too large.
         let set = set.build().unwrap_or_default();
         Self {
             patterns,
@@ -112,19 +112,19 @@ impl<'a> Patterns<'a> {
         }
     }
 
-    /// Whether there are none: nothing is an output.
+    /// Whether there are no patterns, so that nothing is an output.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.patterns.is_empty()
     }
 
-    /// Whether one of them names this path.
+    /// Whether a pattern matches this path.
     #[must_use]
     pub fn name(&self, path: &Path) -> bool {
         self.set.is_match(path)
     }
 
-    /// Whether one of them names this path, where a file is or was; remembers which did.
+    /// Whether a pattern matches this path, at which there is or was a file. Remembers which patterns matched.
     pub fn note(&mut self, path: &Path) -> bool {
         let matches = self.set.matches(path);
         for glob in &matches {
@@ -135,7 +135,7 @@ impl<'a> Patterns<'a> {
         !matches.is_empty()
     }
 
-    /// The patterns that named nothing so far.
+    /// The patterns that have matched nothing so far.
     #[must_use]
     pub fn unmatched(&self) -> Vec<String> {
         let unmatched = self.patterns.iter().zip(&self.matched).filter(|(_, matched)| !**matched);
@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pattern_names_files_and_the_contents_of_directories() {
+    fn a_pattern_matches_files_and_the_contents_of_directories() {
         let cases: [(&str, &[&str], &[&str]); 14] = [
             ("out", &["out", "out/a", "out/b/c", "deep/out/a"], &["outer", "outer/a"]),
             ("out/", &["out/a", "out/b/c"], &["outer/a"]),
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_never_name_an_output_is_refused() {
+    fn a_pattern_that_can_never_match_is_refused() {
         let error = |pattern: &str| globs(pattern).expect_err(pattern);
         assert_eq!(error(""), Error::Empty);
         for pattern in ["/out/*.csv", "/", "//out"] {
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_that_named_nothing_is_known() {
+    fn a_pattern_that_matched_nothing_is_reported() {
         let given = ["*.csv", "out", "../old", "none"].map(str::to_owned);
         let mut patterns = Patterns::new(&given);
         assert!(patterns.note(Path::new("a.csv")) && patterns.note(Path::new("out/x")) && !patterns.note(Path::new("y")));

@@ -1,4 +1,4 @@
-//! The packages that a job needs besides its own files: what declares them travels with the job, and they are installed where it runs.
+//! The packages that a job needs: the files that declare them travel with the job, and the worker installs the packages.
 
 use std::fmt;
 
@@ -10,24 +10,24 @@ use crate::{
     spec::{InputFile, Refusal, input::check_paths, runtime::RuntimeRef},
 };
 
-/// Among the files: a project that only uv can install, in place of what requirements.txt says. An installer that does not know this
-/// reads requirements.txt, which must stop it then.
+/// One of the files: a project that only uv can install, instead of `requirements.txt`. An installer that does not support it reads
+/// `requirements.txt`, which must make that installer fail.
 pub const UV_PROJECT: &str = "uv/pyproject.toml";
-/// Beside it: the project's settings alone, by which uv shows that it knows all of them.
+/// One of the files, with the project: the project's settings alone, with which uv checks that it supports all of them.
 pub const UV_SETTINGS: &str = "uv/settings.toml";
 
-/// What installs packages.
+/// The installer of packages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
-    /// Python's: a `requirements.txt`, read by `uv` or `pip`.
+    /// Python packages: a `requirements.txt`, read by `uv` or `pip`.
     Pip,
-    /// Node's: a `package.json`, with its lock file or without, read by `npm`.
+    /// Node packages: a `package.json`, with or without a lock file, read by `npm`.
     Npm,
 }
 
 impl Kind {
-    /// The file that the installer reads; what else is needed is named in it.
+    /// The file that the installer reads. It names the other files.
     #[must_use]
     pub const fn declaration(self) -> &'static str {
         match self {
@@ -50,31 +50,31 @@ impl fmt::Display for Kind {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Dependencies {
-    /// What installs them.
+    /// The installer.
     pub kind: Kind,
-    /// Where the user declared them, in the user's words: `requirements.txt`, `report.py`.
+    /// The file in which the user declared the packages, as a user names it: `requirements.txt`, `report.py`.
     pub declared_in: String,
-    /// How many packages are named there.
+    /// How many packages that file names.
     pub packages: u32,
-    /// The versions of Python that they need (`>=3.11`), as the specifiers of PEP 440; absent: any.
+    /// The versions of Python that the packages need, as PEP 440 specifiers (`>=3.11`); absent: any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub python: Option<String>,
-    /// The files that the installer needs: `requirements.txt` or `package.json`, and what it names. Where `uv/pyproject.toml` is among
-    /// them, uv installs that instead, and `uv/settings.toml` holds its settings alone. An empty `requirements.txt` alone installs
-    /// nothing, and only `python` counts.
+    /// The files that the installer needs: `requirements.txt` or `package.json`, and the files that it names. If `uv/pyproject.toml` is
+    /// one of them, uv installs that project instead, and `uv/settings.toml` contains its settings alone. If the only file is an empty
+    /// `requirements.txt`, nothing is installed, and only `python` counts.
     pub files: Vec<InputFile>,
 }
 
-/// What a worker calls its own beside these files.
+/// The prefix of the worker's own files in the same directory.
 const RESERVED: &str = ".rgrid";
 
 impl Dependencies {
-    /// What they name in the store.
+    /// The contents in the store that these packages need.
     pub fn contents(&self) -> impl Iterator<Item = Digest> {
         self.files.iter().map(|file| file.sha256)
     }
 
-    /// Whether nothing is to be installed: they only say which versions of Python the job needs.
+    /// Whether there is nothing to install, because only the version of Python is given.
     #[must_use]
     pub fn installs_nothing(&self) -> bool {
         let empty = Digest::of(b"");
@@ -82,7 +82,7 @@ impl Dependencies {
         self.kind == Kind::Pip && self.files.len() == 1 && self.files.iter().all(is_empty)
     }
 
-    /// How they are called in a sentence: `3 packages (requirements.txt)`.
+    /// The packages in a sentence: `3 packages (requirements.txt)`.
     #[must_use]
     pub fn called(&self) -> String {
         if let Some(python) = self.python.as_ref().filter(|_| self.packages == 0) {
@@ -92,15 +92,15 @@ impl Dependencies {
         format!("{} package{s} ({})", self.packages, self.declared_in)
     }
 
-    /// Checks them, for a job of this runtime.
+    /// Checks the packages of a job with this runtime.
     ///
     /// # Errors
-    /// A [`Refusal`] where they could not be installed.
+    /// A [`Refusal`] if the packages cannot be installed.
     pub(crate) fn check(&self, runtime: Option<&RuntimeRef>) -> Result<(), Refusal> {
         let declaration = self.kind.declaration();
         if runtime.is_none() {
             return Err(Refusal(format!(
-                "`dependencies` are installed for a runtime, and the job names none; give it one (for {declaration}: {})",
+                "`dependencies` need a runtime, and the job has none; set `runtime` (for {declaration}: {})",
                 match self.kind {
                     Kind::Pip => "python",
                     Kind::Npm => "node",
@@ -109,13 +109,13 @@ impl Dependencies {
         }
         if !self.files.iter().any(|file| file.path.as_str() == declaration) {
             return Err(Refusal(format!(
-                "`dependencies.files` holds no `{declaration}`, which {} reads; add it",
+                "`dependencies.files` has no `{declaration}`, which {} needs; add it",
                 self.kind
             )));
         }
         if let Some(file) = self.files.iter().find(|file| file.path.as_str().starts_with(RESERVED)) {
             return Err(Refusal(format!(
-                "`{}` among `dependencies.files` begins with `{RESERVED}`, which is the worker's own; give it another path",
+                "`{}` in `dependencies.files` begins with `{RESERVED}`, which is reserved for the worker; give it another path",
                 file.path
             )));
         }
@@ -146,18 +146,18 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_installed_is_refused_with_what_to_change() {
+    fn packages_that_cannot_be_installed_are_refused() {
         let python: RuntimeRef = "python".parse().expect("a runtime");
         let refusal = |paths: &[&str], runtime| with(paths).check(runtime).expect_err("it cannot be installed").0;
-        assert!(refusal(&["requirements.txt"], None).contains("give it one (for requirements.txt: python)"));
-        assert!(refusal(&["other.txt"], Some(&python)).contains("holds no `requirements.txt`"));
-        assert!(refusal(&["requirements.txt", ".rgrid-env"], Some(&python)).contains("the worker's own"));
+        assert!(refusal(&["requirements.txt"], None).contains("set `runtime` (for requirements.txt: python)"));
+        assert!(refusal(&["other.txt"], Some(&python)).contains("has no `requirements.txt`"));
+        assert!(refusal(&["requirements.txt", ".rgrid-env"], Some(&python)).contains("reserved for the worker"));
         assert!(refusal(&["requirements.txt", "a", "a/b"], Some(&python)).contains("needs a directory"));
         assert_eq!(with(&["requirements.txt", "w1/a.whl"]).check(Some(&python)), Ok(()));
     }
 
     #[test]
-    fn a_python_alone_is_said_by_an_empty_list() {
+    fn an_empty_list_only_sets_the_version_of_python() {
         let mut alone = with(&["requirements.txt"]);
         assert!(!alone.installs_nothing(), "it holds something");
         alone.files[0].sha256 = Digest::of(b"");

@@ -12,25 +12,25 @@ use crate::ids::Digest;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct InputFile {
-    /// Where it stands in the work directory.
+    /// The file's path in the work directory.
     pub path: RelPath,
-    /// The content's SHA-256, its name in the store.
+    /// The content's SHA-256, which is also its name in the store.
     pub sha256: Digest,
     /// The content's size in bytes.
     pub size: u64,
-    /// Whether it may be executed.
+    /// Whether the file is executable.
     #[serde(default, skip_serializing_if = "is_false")]
     pub executable: bool,
-    /// Its permission bits, where they are neither 0644 nor, if it may be executed, 0755.
+    /// The permission bits, if they are not the default: 0644, or 0755 for an executable file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<u32>,
-    /// When it was last changed, in milliseconds since 1970, as programs such as `make` see it; absent: when it was laid out.
+    /// When the file was last modified, in milliseconds since 1970, for programs such as `make`; absent: the time of staging.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub modified_ms: Option<i64>,
 }
 
 impl InputFile {
-    /// The permission bits that it is to have.
+    /// The permission bits that the staged file has.
     #[must_use]
     pub fn permissions(&self) -> u32 {
         let usual = if self.executable { 0o755 } else { 0o644 };
@@ -38,12 +38,12 @@ impl InputFile {
     }
 }
 
-/// No path twice, and no file where another needs a directory.
+/// Rejects inputs with the same path, and a file where another input needs a directory.
 pub(crate) fn check_paths(inputs: &[InputFile]) -> Result<(), Refusal> {
     let mut paths = BTreeSet::new();
     if let Some(twice) = inputs.iter().find(|file| !paths.insert(file.path.as_str())) {
         return Err(Refusal(format!(
-            "two files are to stand at `{}`; give one of them another path",
+            "two inputs have the path `{}`; give one of them another path",
             twice.path
         )));
     }
@@ -54,7 +54,7 @@ pub(crate) fn check_paths(inputs: &[InputFile]) -> Result<(), Refusal> {
             .find(|parent| paths.contains(parent.as_str()))
         {
             return Err(Refusal(format!(
-                "`{parent}` is a file, and `{}` needs a directory there; give one of them another path",
+                "the input `{parent}` is a file, but `{}` needs a directory of that name; give one of them another path",
                 file.path
             )));
         }

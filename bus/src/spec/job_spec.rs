@@ -1,4 +1,4 @@
-//! What a job is: its command, its files, its limits.
+//! The specification of a job: command, files, limits.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -23,11 +23,11 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ExecutorKind {
-    /// In a container of its own.
+    /// In its own container.
     Docker,
-    /// As a plain process in a group of its own.
+    /// As a plain process in its own process group.
     Process,
-    /// Not at all: succeeds at once. For `rgrid bench noop`, which measures the log and not the machine.
+    /// Not executed: the job succeeds at once. Used by `rgrid bench noop`, which measures the log and not the machine.
     Noop,
 }
 
@@ -41,13 +41,13 @@ impl fmt::Display for ExecutorKind {
     }
 }
 
-/// What a job repeats.
+/// The earlier job that a job repeats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Origin {
-    /// The earlier job.
+    /// The earlier job's id.
     pub job: JobId,
-    /// Why it is repeated.
+    /// Why the job is repeated.
     pub kind: OriginKind,
 }
 
@@ -55,103 +55,104 @@ pub struct Origin {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OriginKind {
-    /// To be made exactly as it was.
+    /// The job is run again exactly as it was.
     Rerun,
-    /// Because it failed.
+    /// The earlier job failed.
     Retry,
 }
 
 /// One job as it was accepted: everything that a worker needs to run it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct JobSpec {
-    /// What to call it in lists; the command's name unless given.
+    /// The job's name in lists; default: the command's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// The program or script, and its arguments, each exactly as given.
+    /// The program or script, and its arguments, passed unchanged.
     pub command: Vec<String>,
-    /// The interpreter (`python`, `node:22`, `bash`, …) that the command is handed to; absent: the command is a program.
+    /// The runtime (`python`, `node:22`, `bash`, …) that runs the command; absent: the command is a program.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime: Option<RuntimeRef>,
-    /// The container image to run in, instead of the runtime's own; requires Docker.
+    /// The container image to run in, instead of the runtime's own image; requires Docker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
-    /// The executor that must be used; absent: what the worker chooses.
+    /// The required executor; absent: the worker chooses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub executor: Option<ExecutorKind>,
-    /// The packages that it needs; absent: what its runtime has by itself.
+    /// The packages to install; absent: only what the runtime provides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dependencies: Option<Dependencies>,
-    /// The files to lay into the work directory.
+    /// The files to place into the work directory.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inputs: Vec<InputFile>,
-    /// More inputs, as a list in the store; for many, and for links and directories.
+    /// More inputs, as a list in the store: used for many files, and for links and directories.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tree: Option<TreeRef>,
-    /// The directory, from the work directory, in which the command starts; absent: the work directory itself. Outputs are found in all of
-    /// the work directory.
+    /// The directory in which the command starts, relative to the work directory; absent: the work directory itself. Outputs are
+    /// collected from the whole work directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dir: Option<RelPath>,
-    /// What its command reads from standard input; absent: nothing.
+    /// The command's standard input; absent: empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stdin: Option<Content>,
-    /// Which of the files that it makes or changes are its outputs, as globs from its work directory; absent: all; empty: none.
+    /// Which of the files that the command creates or changes are outputs, as globs relative to the work directory; absent: all; empty:
+    /// none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outputs: Option<Vec<String>>,
-    /// How long its outputs are kept after its end, in milliseconds; absent: as long as the grid keeps them.
+    /// How long the outputs are kept after the job's end, in milliseconds; absent: as long as the grid keeps outputs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_outputs_ms: Option<u64>,
-    /// Environment variables, besides the ones every job has.
+    /// Environment variables, in addition to the ones that every job has.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
-    /// Environment variables whose values are secrets of the namespace: the variable, and the secret's name.
+    /// Environment variables whose values are secrets of the namespace: from variable to secret name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<String, Token>,
-    /// What it asks of a worker.
+    /// The resources that the job needs on a worker.
     #[serde(default)]
     pub resources: Resources,
-    /// How long one attempt may run, in milliseconds; absent: as long as it likes.
+    /// The time limit of one attempt, in milliseconds; absent: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
-    /// How long it may wait for a worker each time that it waits, in milliseconds; absent: as long as it takes.
+    /// The time limit of each wait for a worker, in milliseconds; absent: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue_timeout_ms: Option<u64>,
-    /// How long all of it may take, waiting and retries included, in milliseconds; absent: as long as it takes.
+    /// The time limit of the whole job, including waiting and retries, in milliseconds; absent: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total_timeout_ms: Option<u64>,
-    /// How long its command may take to end once it is asked to, before it is killed, in milliseconds; absent: what the worker grants.
+    /// How long the command may take to exit after it is asked to, before it is killed, in milliseconds; absent: the worker's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grace_ms: Option<u64>,
-    /// How it is tried again where it fails; absent: not at all.
+    /// How failed attempts are retried; absent: not at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
-    /// How many of its attempts may be lost with their workers before it is dead; absent: [`crate::spec::policy::MAX_LOSSES`].
+    /// How many attempts may be lost with their workers before the job is dead; absent: [`crate::spec::policy::MAX_LOSSES`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_losses: Option<u32>,
-    /// What must be before it becomes ready; absent: it is at once.
+    /// The conditions for the job to become ready; absent: it is ready at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<Start>,
-    /// The lane it waits in.
+    /// The queue in which the job waits.
     #[serde(default = "default_token")]
     pub queue: Queue,
-    /// Which work goes first.
+    /// The job's priority in the queue.
     #[serde(default)]
     pub priority: Priority,
-    /// The user's own marks, to find it by.
+    /// The user's labels, to find the job by.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
-    /// The batch that it belongs to; absent: it was submitted by itself.
+    /// The batch that the job belongs to; absent: the job was submitted alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch: Option<BatchMember>,
-    /// The job that it repeats; absent: none.
+    /// The job that this job repeats; absent: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,
-    /// The idempotency key it was submitted under: the same key is the same job, for ever.
+    /// The idempotency key of the submission. The same key always means the same job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
 }
 
 impl JobSpec {
-    /// A job that runs this command, with nothing else asked for.
+    /// A job that runs this command, with defaults for everything else.
     #[must_use]
     pub fn new(command: Vec<String>) -> Self {
         Self {
@@ -186,7 +187,7 @@ impl JobSpec {
         }
     }
 
-    /// The work lane that this job waits in.
+    /// The class of the job: with its queue, it decides the work queue in which the job waits.
     #[must_use]
     pub fn class(&self) -> Class {
         Class {
@@ -195,7 +196,8 @@ impl JobSpec {
         }
     }
 
-    /// What it names in the store by itself: inputs, list of inputs, standard input, what declares its packages; not what its list names.
+    /// The contents that the spec itself names: inputs, the list of inputs, standard input, and the files that declare packages. Not
+    /// included: the contents that the list of inputs names.
     pub fn contents(&self) -> impl Iterator<Item = Digest> {
         let inputs = self.inputs.iter().map(|input| input.sha256);
         inputs
@@ -204,7 +206,7 @@ impl JobSpec {
             .chain(self.dependencies.iter().flat_map(Dependencies::contents))
     }
 
-    /// What to call this job in a list.
+    /// The job's name in lists.
     #[must_use]
     pub fn display_name(&self) -> &str {
         self.name

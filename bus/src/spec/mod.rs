@@ -1,4 +1,4 @@
-//! What a job is, as a submission describes it and as the log keeps it.
+//! The specification of a job, as users submit it and as the log stores it.
 
 pub mod dependencies;
 mod input;

@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::ParseError;
 
-/// A path below a job's work directory: relative, `/`-separated, without `.`, `..`, empty parts or NUL.
+/// A path below a job's work directory: relative, separated by `/`, without `.`, `..`, empty parts or NUL.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
 #[serde(transparent)]
 pub struct RelPath(String);
 
 impl RelPath {
-    /// The longest path, in bytes (Linux's `PATH_MAX` less room for the work directory).
+    /// The longest path, in bytes (Linux's `PATH_MAX`, less the length of the work directory's path).
     pub const MAX_LEN: usize = 3072;
 
     /// The path as text.

@@ -1,8 +1,8 @@
-//! Which versions of Python something needs, as PEP 440 says it: `>=3.11,<4`.
+//! Version specifiers of Python packages (PEP 440), such as `>=3.11,<4`.
 
 use std::{fmt, str::FromStr};
 
-/// Versions that are allowed: all clauses hold.
+/// A set of allowed versions: a version must satisfy all clauses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Specifiers {
     text: String,
@@ -13,27 +13,27 @@ pub struct Specifiers {
 struct Clause {
     operator: Operator,
     parts: Vec<u64>,
-    /// Whether it ends with `.*`.
-    any_below: bool,
+    /// Whether the version ends with `.*`.
+    is_prefix: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Operator {
     Compatible,
-    Same,
-    Other,
+    Equal,
+    NotEqual,
     AtMost,
     AtLeast,
     Below,
     Above,
 }
 
-/// How operators are written, the longer ones first.
+/// How operators are written, longer ones first.
 const OPERATORS: [(&str, Operator); 8] = [
-    ("===", Operator::Same),
+    ("===", Operator::Equal),
     ("~=", Operator::Compatible),
-    ("==", Operator::Same),
-    ("!=", Operator::Other),
+    ("==", Operator::Equal),
+    ("!=", Operator::NotEqual),
     ("<=", Operator::AtMost),
     (">=", Operator::AtLeast),
     ("<", Operator::Below),
@@ -41,7 +41,7 @@ const OPERATORS: [(&str, Operator); 8] = [
 ];
 
 impl Specifiers {
-    /// Whether a version (`3.11.7`) is allowed. What follows its numbers does not count.
+    /// Whether a version (`3.11.7`) is allowed. A suffix after the numbers is ignored.
     #[must_use]
     pub fn is_met_by(&self, version: &str) -> bool {
         let own: Vec<u64> = version.split('.').map_while(|part| part.parse().ok()).collect();
@@ -59,10 +59,10 @@ impl Clause {
         };
         let (own, wanted) = (padded(own), padded(&self.parts));
         let begins = |count: usize| own[..count] == wanted[..count];
-        let same = if self.any_below { begins(self.parts.len()) } else { own == wanted };
+        let same = if self.is_prefix { begins(self.parts.len()) } else { own == wanted };
         match self.operator {
-            Operator::Same => same,
-            Operator::Other => !same,
+            Operator::Equal => same,
+            Operator::NotEqual => !same,
             Operator::Compatible => own >= wanted && begins(self.parts.len().saturating_sub(1)),
             Operator::AtMost => own <= wanted,
             Operator::AtLeast => own >= wanted,
@@ -91,22 +91,22 @@ impl FromStr for Specifiers {
 }
 
 fn clause(text: &str) -> Result<Clause, String> {
-    let wrong = || format!("cannot read `{text}`; write it as in `>=3.11,<4`");
+    let wrong = || format!("cannot read `{text}`; write it like `>=3.11,<4`");
     let found = OPERATORS
         .iter()
         .find_map(|(sign, operator)| Some((*operator, text.strip_prefix(sign)?)));
     let (operator, version) = found.ok_or_else(wrong)?;
     let version = version.trim().trim_start_matches('v');
-    let (version, any_below) = version.strip_suffix(".*").map_or((version, false), |version| (version, true));
+    let (version, is_prefix) = version.strip_suffix(".*").map_or((version, false), |version| (version, true));
     let end = version.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(version.len());
     let (numbers, rest) = version.split_at(end);
-    // Of what comes before a version, the version itself is enough, and too much.
-    let is_before = ["a", "b", "rc", ".dev", "dev"].iter().any(|sign| {
+    // A pre-release suffix is ignored: `>=3.13.0rc1` is read as `>=3.13.0`. That is only correct for `>=` and `<`.
+    let is_pre_release = ["a", "b", "rc", ".dev", "dev"].iter().any(|sign| {
         rest.strip_prefix(sign)
             .is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
     });
-    let may_be_before = matches!(operator, Operator::AtLeast | Operator::Below);
-    if !rest.is_empty() && (!is_before || !may_be_before) {
+    let allows_pre_release = matches!(operator, Operator::AtLeast | Operator::Below);
+    if !rest.is_empty() && (!is_pre_release || !allows_pre_release) {
         return Err(wrong());
     }
     let parts = numbers.trim_end_matches('.').split('.').map(str::parse);
@@ -114,7 +114,7 @@ fn clause(text: &str) -> Result<Clause, String> {
     Ok(Clause {
         operator,
         parts,
-        any_below,
+        is_prefix,
     })
 }
 
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_compared_as_pep_440_has_it() {
+    fn versions_are_compared_according_to_pep_440() {
         for (specifiers, version, expected) in [
             (">=3.11", "3.11.7", true),
             (">=3.12", "3.11.7", false),

@@ -1,4 +1,4 @@
-//! When a job may start, how long it may take, and how often it is tried.
+//! When a job may start, how long it may take, and how often it is retried.
 
 use std::time::Duration;
 
@@ -9,48 +9,48 @@ use serde::{Deserialize, Serialize};
 use super::is_false;
 use crate::ids::JobId;
 
-/// How many attempts may be lost with their workers before a job is dead, unless its spec says otherwise.
+/// How many attempts may be lost with their workers before a job is dead. A job's spec can override it.
 pub const MAX_LOSSES: u32 = 3;
 
-/// What must be before a job becomes ready. All of it must.
+/// The conditions for a job to become ready. All of them must be met.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Start {
-    /// Not before so long after its submission, in milliseconds.
+    /// The earliest start, in milliseconds after the submission.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delay_ms: Option<u64>,
-    /// Not before this time.
+    /// The earliest start, as a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<DateTime<Utc>>,
-    /// Not before these jobs have ended.
+    /// The jobs that must have ended before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<Dependency>,
-    /// Not before its batch has a free slot for it. Set by a batch with `parallel`.
+    /// Whether the job needs a free slot of its batch. Set for the members of a batch with `parallel`.
     #[serde(default, skip_serializing_if = "is_false")]
     pub window: bool,
 }
 
 impl Start {
-    /// Whether it asks for nothing.
+    /// Whether there is no condition.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.delay_ms.is_none() && self.at.is_none() && self.after.is_empty() && !self.window
     }
 
-    /// The earliest time that the clock allows; nothing where it does not matter.
+    /// The earliest start; `None` if there is no condition on time.
     #[must_use]
     pub fn not_before(&self, submitted_at: DateTime<Utc>) -> Option<DateTime<Utc>> {
         self.delay_ms.map(|delay| later(submitted_at, delay)).max(self.at)
     }
 }
 
-/// A job that another waits for.
+/// A job that another job waits for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Dependency {
-    /// Which job.
+    /// The job's id.
     pub job: JobId,
-    /// How it must end.
+    /// How the job must end.
     #[serde(default)]
     pub on: DependsOn,
 }
@@ -59,23 +59,23 @@ pub struct Dependency {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DependsOn {
-    /// Well. If it ends otherwise, the job that waits for it is cancelled.
+    /// It must succeed. If it ends in another way, the job that waits for it is cancelled.
     #[default]
     Succeeded,
-    /// In any way.
+    /// It may end in any way.
     Ended,
 }
 
-/// How a failed job is tried again.
+/// How failed attempts are retried.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Retry {
-    /// How often.
+    /// The highest number of retries.
     pub max: u32,
-    /// Only after these exit codes (see [`crate::job::Outcome::exit_code`]); none: after every failure.
+    /// The exit codes after which the job is retried (see [`crate::job::Outcome::exit_code`]); empty: after every failure.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub on: Vec<i32>,
-    /// The pause before the first retry, in milliseconds; it doubles from one to the next.
+    /// The pause before the first retry, in milliseconds. It doubles with each retry.
     #[serde(default = "first_pause")]
     pub backoff_ms: u64,
     /// The longest pause, in milliseconds.
@@ -103,9 +103,9 @@ impl Default for Retry {
 }
 
 impl Retry {
-    /// The pause before the next try after so many failures: doubled each time, capped, and spread over its upper half, so that
-    /// jobs which failed together do not all come back together. The same for the same job and try, so that every reader of
-    /// the log comes to the same time.
+    /// The pause before the next attempt, after this many failures. It doubles with each failure, up to the maximum, and is spread over
+    /// the upper half of that time, so that jobs that failed together are not all retried together. It is always the same for the same
+    /// job and number of failures, so that every reader of the log computes the same time.
     #[must_use]
     pub fn pause(&self, job: JobId, failures: u32) -> Duration {
         let doubled = self
@@ -116,7 +116,7 @@ impl Retry {
     }
 }
 
-/// A number below 1,024 that looks random: splitmix64 of the job's random bits and the try.
+/// A number below 1,024 that looks random: splitmix64 of the job's random bits and the number of failures.
 fn spread(job: JobId, failures: u32) -> u64 {
     #[allow(clippy::cast_possible_truncation, reason = "the low half is the random one")]
     let low = job.uuid().as_u128() as u64;
@@ -126,16 +126,16 @@ fn spread(job: JobId, failures: u32) -> u64 {
     (z ^ (z >> 31)) >> 54
 }
 
-/// One of the three limits on a job's time.
+/// One of the three time limits of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Clock {
-    /// How long one attempt may run.
+    /// The time of one attempt.
     #[default]
     Attempt,
-    /// How long it may wait for a worker, each time that it waits.
+    /// The time of each wait for a worker.
     Queue,
-    /// How long all of it may take, from its submission or its last requeue.
+    /// The time of the whole job, from its submission or its last requeue.
     Total,
 }
 
@@ -147,7 +147,7 @@ impl Clock {
     }
 }
 
-/// A time so many milliseconds later; the last there is, where that would be past it.
+/// The time this many milliseconds later, or the latest time that can be represented.
 #[must_use]
 pub fn later(time: DateTime<Utc>, ms: u64) -> DateTime<Utc> {
     i64::try_from(ms)
@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_double_up_to_their_cap_within_their_upper_half() {
+    fn pauses_double_up_to_the_maximum_within_their_upper_half() {
         let retry = Retry {
             max: 99,
             backoff_ms: 1_000,
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn jobs_that_failed_together_do_not_come_back_together() {
+    fn jobs_that_failed_together_are_not_retried_together() {
         let retry = Retry {
             max: 1,
             ..Retry::default()
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_past_the_last_is_the_last() {
+    fn a_time_that_cannot_be_represented_is_the_latest_time() {
         let start = Start {
             delay_ms: Some(u64::MAX),
             ..Start::default()

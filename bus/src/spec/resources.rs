@@ -1,4 +1,4 @@
-//! What a job asks of a worker, and the class of work that follows from it.
+//! The resources that a job needs, and the class of work that follows from them.
 
 use std::fmt;
 
@@ -7,20 +7,21 @@ use serde::{Deserialize, Serialize};
 
 use super::is_false;
 
-/// What a job asks of a worker.
+/// The resources that a job needs on a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Resources {
-    /// CPUs, in thousandths. Placement counts it; a limit is enforced where `cpu_limit` is set.
+    /// CPUs, in thousandths. Used for placement; enforced as a limit only if `cpu_limit` is set.
     #[serde(default = "one_cpu")]
     pub cpu_milli: u32,
-    /// Memory in bytes. Absent: the job is not limited, and counts as none for placement.
+    /// Memory in bytes; absent: no limit, and 0 for placement.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_bytes: Option<u64>,
-    /// Whether the CPUs are a limit too, as when the user named them (`--cpu`).
+    /// Whether the number of CPUs is enforced as a limit. Set if the user gave it (`--cpu`).
     #[serde(default, skip_serializing_if = "is_false")]
     pub cpu_limit: bool,
-    /// What may be in `/dev/shm` of its container, in bytes. Absent: half of its memory, or of the machine's where that is not limited.
+    /// The size of `/dev/shm` in the job's container, in bytes; absent: half of the job's memory, or of the machine's if the job has no
+    /// memory limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shm_bytes: Option<u64>,
 }
@@ -40,20 +41,20 @@ impl Default for Resources {
     }
 }
 
-/// Which work goes first.
+/// The order of work within a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Priority {
-    /// Before everything else.
+    /// Before all other work.
     High,
-    /// Unless another is given.
+    /// The default.
     #[default]
     Normal,
-    /// When nothing else waits.
+    /// Only when no other work waits.
     Low,
 }
 
-/// How big a job is, by the CPUs and memory that it asks for; workers pull only what fits their free room.
+/// The size of a job, by the CPUs and memory that it needs. Workers pull only sizes that fit their free capacity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Size {
     /// Up to 1 CPU and 2 GiB.
@@ -62,12 +63,12 @@ pub enum Size {
     M,
     /// Up to 16 CPUs and 64 GiB.
     L,
-    /// More.
+    /// Everything larger.
     Xl,
 }
 
 impl Size {
-    /// The most that a job of this size asks for: CPU thousandths and bytes of memory.
+    /// The largest job of this size: CPU thousandths and bytes of memory.
     #[must_use]
     pub const fn ceiling(self) -> (u32, u64) {
         const GIB: u64 = 1 << 30;
@@ -90,17 +91,17 @@ impl Size {
     }
 }
 
-/// Priority and size: the work lane of a queue that a job waits in; `normal-s` in subjects.
+/// Priority and size of a job. Each queue has one work queue per class; `normal-s` in subjects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Class {
-    /// Which work goes first.
+    /// The order of work within the queue.
     pub priority: Priority,
-    /// How much room it needs.
+    /// The capacity that the job needs.
     pub size: Size,
 }
 
 impl Class {
-    /// Every class, the most urgent first, within a priority the smallest first.
+    /// Every class: the most urgent first, and the smallest first within a priority.
     pub const ALL: [Self; 12] = {
         const fn class(priority: Priority, size: Size) -> Class {
             Class { priority, size }
@@ -123,7 +124,7 @@ impl Class {
         ]
     };
 
-    /// The class as a subject's token.
+    /// The class as one token of a subject.
     #[must_use]
     pub const fn token(self) -> &'static str {
         match (self.priority, self.size) {

@@ -1,4 +1,4 @@
-//! Whether two jobs are made of the same, so that one's result is the other's.
+//! Whether two jobs are the same computation, so that one job's result can be reused for the other.
 
 use sha2::{Digest as _, Sha256};
 
@@ -7,20 +7,21 @@ use crate::{
     spec::{ExecutorKind, JobSpec, Priority, Resources},
 };
 
-/// The version of the form: another one makes other keys.
+/// The version of this key's format. Another version makes other keys.
 const FORM: &str = "rgrid-reuse-1";
 
-/// What a job is made of, in its namespace: the same key, the same result, as far as a script's result follows from what it is given.
+/// The reuse key of a job in its namespace: jobs with the same key have the same result, as far as a script's result depends only on its
+/// inputs.
 ///
-/// Left out is what says where, when, how often and under which limits it is made, and what it is called. Everything else counts, also
-/// what later versions add to a job: a key that differs needlessly costs a run, one that does not would cost a wrong result. Nothing
-/// for a job with secrets, whose values do not stand in it, and for one that runs nothing.
+/// The key leaves out where, when, how often and under which limits the job runs, and its name. Everything else is part of the key,
+/// including fields that later versions add: a key that differs needlessly costs one run, a key that is equal by mistake would return a
+/// wrong result. `None` for a job with secrets, whose values are not in the spec, and for a job that runs nothing.
 #[must_use]
 pub fn key(namespace: &Namespace, spec: &JobSpec) -> Option<Digest> {
     if !spec.secrets.is_empty() || spec.executor == Some(ExecutorKind::Noop) {
         return None;
     }
-    let mut made_of = JobSpec {
+    let mut relevant = JobSpec {
         name: None,
         keep_outputs_ms: None,
         resources: Resources::default(),
@@ -39,10 +40,10 @@ pub fn key(namespace: &Namespace, spec: &JobSpec) -> Option<Digest> {
         key: None,
         ..spec.clone()
     };
-    // The same content is the same input, however old.
-    made_of.inputs.iter_mut().for_each(|input| input.modified_ms = None);
-    made_of.inputs.sort_by(|a, b| a.path.cmp(&b.path));
-    let json = serde_json::to_vec(&made_of).ok()?;
+    // The same content is the same input, whatever its age.
+    relevant.inputs.iter_mut().for_each(|input| input.modified_ms = None);
+    relevant.inputs.sort_by(|a, b| a.path.cmp(&b.path));
+    let json = serde_json::to_vec(&relevant).ok()?;
     let parts = [FORM.as_bytes(), namespace.as_str().as_bytes(), &json];
     let hasher = parts
         .into_iter()
@@ -77,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_result_follows_from_counts_and_nothing_else() {
+    fn only_what_a_result_depends_on_is_part_of_the_key() {
         let pair = || BTreeMap::from([("A".to_owned(), "b".to_owned())]);
         let of = |change: &dyn Fn(&mut JobSpec)| {
             let mut spec = job();

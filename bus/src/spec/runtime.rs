@@ -1,4 +1,4 @@
-//! What a job's script is run by: a runtime's name, and a version where that matters.
+//! The runtime that runs a job's script: its name, and optionally a version.
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{ParseError, Token};
 
-/// A runtime, as a job names it: `python`, or `python:3.12`.
+/// A runtime, as a job names it: `python` or `python:3.12`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RuntimeRef {
-    /// Its name, which workers have in their tables.
+    /// The runtime's name, as workers have it in their inventory.
     pub name: Token,
-    /// The beginning of the version that is asked for; nothing: any.
+    /// The required version or its first parts; `None`: any version.
     pub version: Option<String>,
 }
 
@@ -29,14 +29,14 @@ pub const BUILT_IN: [(&str, &[&str]); 9] = [
     ("julia", &["jl"]),
 ];
 
-/// The built-in runtime that runs scripts with this extension.
+/// The built-in runtime for scripts with this extension.
 #[must_use]
 pub fn of_extension(extension: &str) -> Option<&'static str> {
     let runs = |extensions: &[&str]| extensions.iter().any(|known| known.eq_ignore_ascii_case(extension));
     BUILT_IN.iter().find(|(_, extensions)| runs(extensions)).map(|(name, _)| *name)
 }
 
-/// Whether a runtime of this name is built in.
+/// Whether a built-in runtime has this name.
 #[must_use]
 pub fn is_built_in(name: &str) -> bool {
     BUILT_IN.iter().any(|(known, _)| *known == name)
@@ -46,7 +46,7 @@ pub fn is_built_in(name: &str) -> bool {
 const VERSION_MAX: usize = 32;
 
 impl RuntimeRef {
-    /// Whether an interpreter of this version (`3.12.4`) is one that is asked for (`3.12`): each part must be the same.
+    /// Whether an interpreter's version (`3.12.4`) matches the required version (`3.12`). Versions are compared part by part.
     #[must_use]
     pub fn is_met_by(&self, version: &str) -> bool {
         let Some(wanted) = &self.version else { return true };
@@ -89,7 +89,7 @@ impl FromStr for RuntimeRef {
             }),
             _ => Err(ParseError {
                 text: text.to_owned(),
-                expected: "a runtime (`python`, or with a version `python:3.12`)",
+                expected: "a runtime, such as `python`, or `python:3.12` with a version",
             }),
         }
     }
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_version_is_met_part_by_part() {
+    fn a_version_is_compared_part_by_part() {
         let wanted: RuntimeRef = "python:3.1".parse().expect("a runtime");
         assert!(wanted.is_met_by("3.1") && wanted.is_met_by("3.1.9"));
         assert!(!wanted.is_met_by("3.12.1") && !wanted.is_met_by("3"));

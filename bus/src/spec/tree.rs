@@ -1,4 +1,4 @@
-//! Many inputs, links and empty directories: a list that stands in the store, where a job itself would grow too large.
+//! A list of inputs in the store: for many files, and for links and empty directories, with which an event would be too large.
 
 use std::collections::BTreeSet;
 
@@ -10,9 +10,9 @@ use crate::{
     spec::{InputFile, RelPath},
 };
 
-/// The most files that a job names itself, rather than in a list in the store: some 50 KB of its event.
+/// The most input files that a spec lists itself; with more, the list goes into the store. 300 files are about 50 KB of the event.
 pub const MAX_INLINE_INPUTS: usize = 300;
-/// The most bytes that the paths of these files have together; more stand in a list too.
+/// The longest total length of these files' paths, in bytes; with more, the list goes into the store.
 pub const MAX_INLINE_PATHS: usize = 64 << 10;
 /// The largest list, in bytes: about 300,000 files.
 pub const MAX_TREE_BYTES: usize = 64 << 20;
@@ -21,13 +21,13 @@ pub const MAX_TREE_BYTES: usize = 64 << 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Content {
-    /// Its SHA-256, its name in the store.
+    /// The content's SHA-256, which is also its name in the store.
     pub sha256: Digest,
-    /// Its size in bytes.
+    /// The content's size in bytes.
     pub size: u64,
 }
 
-/// A list of inputs in the store ([`Tree`]), and what it adds up to.
+/// A reference to a list of inputs in the store ([`Tree`]), with its totals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TreeRef {
@@ -35,23 +35,23 @@ pub struct TreeRef {
     pub sha256: Digest,
     /// The list's size in bytes.
     pub size: u64,
-    /// How many files it names.
+    /// The number of files in the list.
     pub files: u64,
-    /// Their sizes together, in bytes.
+    /// The total size of these files, in bytes.
     pub bytes: u64,
 }
 
-/// What is to be laid into a job's work directory, besides what the job names itself.
+/// A list of inputs to place into a job's work directory, in addition to those in the job's spec.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Tree {
     /// Files.
     #[serde(default)]
     pub files: Vec<InputFile>,
-    /// Symbolic links, which must stay inside.
+    /// Symbolic links. They must lead to a path inside the work directory.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub links: Vec<Link>,
-    /// Directories that may be empty.
+    /// Directories, which may be empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dirs: Vec<RelPath>,
 }
@@ -60,18 +60,18 @@ pub struct Tree {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Link {
-    /// Where it stands.
+    /// The link's own path.
     pub path: RelPath,
-    /// What it says: a relative path from its own directory, to something in the same tree.
+    /// The link's target: a path relative to the link's directory, inside the same tree.
     pub target: String,
 }
 
 impl Link {
-    /// Where it leads, in the tree that it stands in: the path as its words say it, whether or not anything is there. Nothing
-    /// where it may lead out of the tree: where it is absolute, climbs too high, or climbs (`..`) after it has gone down.
+    /// The path that the link leads to, relative to the top of its tree, computed from the text alone: the target need not exist. `None`
+    /// if the target may be outside of the tree: it is absolute, has too many leading `..`, or has a `..` after a name.
     ///
-    /// What goes down may go through another link, and `..` behind a link means the parent of where that one leads: with words
-    /// alone, `a/link/../x` cannot be judged. A climb at the beginning starts from the directory that the link itself stands in.
+    /// A name in the target may be another link, and a `..` after a link means the parent of that link's target. So the text alone does
+    /// not tell where `a/link/../x` leads. A leading `..` is safe, because it starts from the directory of the link itself.
     #[must_use]
     pub fn leads_to(&self) -> Option<String> {
         let mut at: Vec<&str> = self.path.as_str().split('/').collect();
@@ -95,54 +95,54 @@ impl Link {
     }
 }
 
-/// Why a tree cannot be laid.
+/// Why a list of inputs is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Unlayable {
-    /// Its JSON is none.
+pub enum InvalidTree {
+    /// The list is not valid JSON of this shape.
     #[error("the list of inputs cannot be read: {0}")]
     Malformed(String),
-    /// Two things at one path, or one below what is no directory.
-    #[error("two inputs are to stand at `{0}`, or one of them below the other; give one of them another path")]
+    /// Two inputs have the same path, or one is below another that is not a directory.
+    #[error("two inputs have the path `{0}`, or one of them is below the other; give one of them another path")]
     Collision(String),
-    /// A link that leads out.
-    #[error("the link `{0}` leads out of the job's directory; send what it leads to instead")]
+    /// A link leads out of the tree.
+    #[error("the link `{0}` leads out of the job's directory; send the file that it leads to instead")]
     Escapes(String),
 }
 
 impl Tree {
-    /// Reads a list, and checks that it can be laid beside these inputs: no path twice, nothing below a file or a link, and no
-    /// link that leads out.
+    /// Reads a list, and checks that it can be staged together with these inputs: no path twice, nothing below a file or a link, and no
+    /// link that leads out of the tree.
     ///
     /// # Errors
-    /// [`Unlayable`].
-    pub fn read(json: &[u8], beside: &[InputFile]) -> Result<Self, Unlayable> {
-        let tree: Self = serde_json::from_slice(json).map_err(|error| Unlayable::Malformed(error.to_string()))?;
+    /// [`InvalidTree`].
+    pub fn read(json: &[u8], beside: &[InputFile]) -> Result<Self, InvalidTree> {
+        let tree: Self = serde_json::from_slice(json).map_err(|error| InvalidTree::Malformed(error.to_string()))?;
         tree.check(beside)?;
         Ok(tree)
     }
 
-    fn check(&self, beside: &[InputFile]) -> Result<(), Unlayable> {
+    fn check(&self, beside: &[InputFile]) -> Result<(), InvalidTree> {
         let files = self.files.iter().chain(beside).map(|file| file.path.as_str());
         let links = self.links.iter().map(|link| link.path.as_str());
         let mut leaves = BTreeSet::new();
         if let Some(twice) = files.chain(links).find(|path| !leaves.insert(*path)) {
-            return Err(Unlayable::Collision(twice.to_owned()));
+            return Err(InvalidTree::Collision(twice.to_owned()));
         }
         let dirs = self.dirs.iter().map(RelPath::as_str);
         let below_a_leaf = |path: &str| path.match_indices('/').any(|(at, _)| leaves.contains(&path[..at]));
         if let Some(path) = leaves.iter().copied().chain(dirs.clone()).find(|path| below_a_leaf(path)) {
-            return Err(Unlayable::Collision(path.to_owned()));
+            return Err(InvalidTree::Collision(path.to_owned()));
         }
         if let Some(path) = dirs.clone().find(|path| leaves.contains(path)) {
-            return Err(Unlayable::Collision(path.to_owned()));
+            return Err(InvalidTree::Collision(path.to_owned()));
         }
         match self.links.iter().find(|link| link.leads_to().is_none()) {
-            Some(link) => Err(Unlayable::Escapes(link.path.to_string())),
+            Some(link) => Err(InvalidTree::Escapes(link.path.to_string())),
             None => Ok(()),
         }
     }
 
-    /// Whether it holds nothing.
+    /// Whether the list is empty.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.files.is_empty() && self.links.is_empty() && self.dirs.is_empty()
@@ -151,9 +151,9 @@ impl Tree {
     /// The list as it is stored, and the reference to it.
     ///
     /// # Panics
-    /// Never: it holds only what JSON can carry.
+    /// Never: every field can be written as JSON.
     #[must_use]
-    #[allow(clippy::expect_used, reason = "a tree holds no map, which is all that could fail")]
+    #[allow(clippy::expect_used, reason = "a tree has no map, and only map keys can fail")]
     pub fn to_json(&self) -> (Vec<u8>, TreeRef) {
         let json = serde_json::to_vec(self).expect("a tree is JSON");
         let reference = TreeRef {
@@ -188,7 +188,7 @@ mod tests {
         }
     }
 
-    fn read(tree: &Tree, beside: &[InputFile]) -> Result<Tree, Unlayable> {
+    fn read(tree: &Tree, beside: &[InputFile]) -> Result<Tree, InvalidTree> {
         Tree::read(&tree.to_json().0, beside)
     }
 
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_stands_at_a_path_twice_or_below_a_file_or_a_link() {
+    fn two_inputs_at_one_path_or_below_a_file_or_a_link_are_refused() {
         let trees = [
             (vec![file("a"), file("a")], vec![], "a"),
             (vec![file("a"), file("a/b")], vec![], "a/b"),
@@ -214,12 +214,12 @@ mod tests {
         for (files, links, at) in trees {
             let dirs = Vec::new();
             let refused = read(&Tree { files, links, dirs }, &[file("own")]);
-            assert_eq!(refused, Err(Unlayable::Collision(at.to_owned())));
+            assert_eq!(refused, Err(InvalidTree::Collision(at.to_owned())));
         }
     }
 
     #[test]
-    fn no_link_leads_out() {
+    fn a_link_that_leads_out_is_refused() {
         for target in ["/etc/passwd", "..", "../..", "../../x", "b/../../../x", "b/../x", "", "a\0b"] {
             let links = vec![link("d/l", target)];
             let refused = read(&Tree { links, ..Tree::default() }, &[]);

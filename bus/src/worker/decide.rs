@@ -1,53 +1,53 @@
-//! A worker as its events tell it, and what an operator may say of it. Pure.
+//! The state of a worker, and what an operator may do with it.
 
 use chrono::{DateTime, Utc};
 
 use super::{Cordoned, Uncordoned, WorkerEvent};
 use crate::ids::SessionId;
 
-/// A worker, as its events add up.
+/// The state of a worker: the fold of its events.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Worker {
-    /// The session that was registered last, unless it is over.
+    /// The current session; `None` if there is none.
     pub session: Option<SessionId>,
-    /// How an operator's last word leaves it: cordoned, or free to take work.
+    /// Whether and how an operator has cordoned the worker.
     pub cordon: Option<Cordoned>,
 }
 
-/// What an operator says of a worker.
+/// A command from an operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
-    /// It takes no new work. A worker that drains goes on draining.
+    /// Take no new jobs. A worker that drains continues to drain.
     Cordon {
-        /// Why; the reason of before, where none is given.
+        /// The reason; `None`: keep the previous reason.
         reason: Option<String>,
     },
-    /// It takes no new work, and what it has leaves it.
+    /// Take no new jobs, and give up the jobs that the worker has.
     Drain {
-        /// When what has not ended is ended; the deadline of before, where none is given.
+        /// When commands that still run are interrupted; `None`: keep the previous deadline.
         deadline: Option<DateTime<Utc>>,
-        /// Why; the reason of before, where none is given.
+        /// The reason; `None`: keep the previous reason.
         reason: Option<String>,
     },
-    /// It takes work again.
+    /// Take jobs again.
     Uncordon,
 }
 
-/// Why a command changes nothing.
+/// Why `decide` rejected a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
-    /// No such worker.
+    /// The worker does not exist.
     #[error("there is no such worker")]
     Absent,
-    /// It stands so already.
-    #[error("the worker stands so already")]
+    /// The worker is in that state.
+    #[error("the worker is already in that state")]
     Unchanged,
 }
 
-/// Decides what a command comes to.
+/// Decides which event a command leads to.
 ///
 /// # Errors
-/// If it changes nothing.
+/// A [`Rejection`] if the worker does not exist, or if the command would change nothing.
 pub fn decide(worker: Option<&Worker>, command: &Command) -> Result<WorkerEvent, Rejection> {
     let worker = worker.ok_or(Rejection::Absent)?;
     let before = worker.cordon.clone().unwrap_or_default();
@@ -70,7 +70,7 @@ pub fn decide(worker: Option<&Worker>, command: &Command) -> Result<WorkerEvent,
 }
 
 impl Worker {
-    /// Folds an event.
+    /// Folds one event into the worker's state.
     #[must_use]
     pub fn evolve(worker: Option<Self>, event: &WorkerEvent) -> Self {
         let mut worker = worker.unwrap_or_default();
@@ -85,7 +85,7 @@ impl Worker {
         worker
     }
 
-    /// What its events add up to, oldest first; nothing where there are none.
+    /// Folds all events, oldest first; `None` if there are none.
     pub fn replay<'a>(events: impl IntoIterator<Item = &'a WorkerEvent>) -> Option<Self> {
         events.into_iter().fold(None, |worker, event| Some(Self::evolve(worker, event)))
     }
@@ -100,15 +100,15 @@ mod tests {
     use super::*;
     use crate::worker::{Left, Lost};
 
-    fn told(reason: &str) -> Command {
+    fn cordon(reason: &str) -> Command {
         Command::Cordon {
             reason: Some(reason.to_owned()),
         }
     }
 
-    /// Commands, one after the other, each with whether it changes anything, and how the worker stands after it.
+    /// A sequence of commands, each with whether it changes anything, and the worker's state after it.
     #[test]
-    fn an_operators_word_changes_how_a_worker_stands_or_is_rejected() {
+    fn an_operators_command_changes_the_worker_or_is_rejected() {
         let at = Some(DateTime::UNIX_EPOCH);
         let drain = |deadline, reason: Option<&str>| Command::Drain {
             deadline,
@@ -123,12 +123,12 @@ mod tests {
         };
         let story = [
             (Command::Uncordon, false, None),
-            (told("disk"), true, stands(false, None, "disk")),
-            (told("disk"), false, stands(false, None, "disk")),
+            (cordon("disk"), true, stands(false, None, "disk")),
+            (cordon("disk"), false, stands(false, None, "disk")),
             (Command::Cordon { reason: None }, false, stands(false, None, "disk")),
             (drain(at, None), true, stands(true, at, "disk")),
             (drain(None, Some("move")), true, stands(true, at, "move")),
-            (told("disk"), true, stands(true, at, "disk")),
+            (cordon("disk"), true, stands(true, at, "disk")),
             (Command::Uncordon, true, None),
         ];
         let mut worker = Some(Worker::default());
@@ -142,11 +142,11 @@ mod tests {
             }
             assert_eq!(worker.as_ref().and_then(|worker| worker.cordon.clone()), after, "{command:?}");
         }
-        assert_eq!(decide(None, &told("disk")), Err(Rejection::Absent));
+        assert_eq!(decide(None, &cordon("disk")), Err(Rejection::Absent));
     }
 
     #[test]
-    fn a_session_is_open_until_it_is_over_and_no_other_one_ends_it() {
+    fn a_session_ends_only_by_its_own_events() {
         let (ours, other) = (SessionId::new(), SessionId::new());
         let lost = |session| WorkerEvent::Lost(Lost { session, last_beat: None });
         let open = Some(Worker {

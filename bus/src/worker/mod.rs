@@ -1,4 +1,4 @@
-//! Workers: what they register, how they beat, how they are lost.
+//! Workers: their events, their heartbeats and their inventory.
 
 mod decide;
 
@@ -16,54 +16,54 @@ use crate::{
     spec::ExecutorKind,
 };
 
-/// What stands among a worker's versions where its containers may reach the cloud's metadata service: why.
+/// The key in a worker's versions that says why its containers may reach the cloud's metadata service.
 pub const METADATA_OPEN: &str = "metadata_open";
 
-/// Everything that can happen to a worker.
+/// Every event of a worker. The envelope's `type` names the variant and its version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum WorkerEvent {
-    /// A runner began a session for it.
+    /// A runner began a session for the worker.
     Registered(Registered),
-    /// Its heartbeats lapsed.
+    /// The worker's heartbeats stopped.
     Lost(Lost),
-    /// Its runner ended the session in good order.
+    /// The worker's runner ended the session in an orderly shutdown.
     Left(Left),
-    /// Its runner is about to restart, and comes back to the containers that it leaves running.
+    /// The worker's runner is about to restart. It will resume the attempts whose containers keep running.
     Restarting(Restarting),
-    /// An operator wants it to take no new work.
+    /// An operator cordoned the worker: it takes no new jobs.
     Cordoned(Cordoned),
-    /// An operator lets it take work again.
+    /// An operator uncordoned the worker: it takes jobs again.
     Uncordoned(Uncordoned),
-    /// Its runner, of an earlier version, says what it can run scripts by.
+    /// The worker's inventory, published by a runner of an earlier version.
     Equipped(Equipped),
 }
 
 /// `worker.registered.v1`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Registered {
-    /// The session that begins; attempts of any other session of this worker are over.
+    /// The session that begins. Attempts of all other sessions of this worker have ended.
     pub session: SessionId,
-    /// CPUs that it offers, in thousandths.
+    /// The CPUs that the worker offers, in thousandths.
     pub cpu_milli: u32,
-    /// Memory that it offers, in bytes.
+    /// The memory that the worker offers, in bytes.
     pub memory_bytes: u64,
-    /// The queues that it serves.
+    /// The queues that the worker serves.
     pub queues: Vec<Queue>,
-    /// The executors that it has.
+    /// The executors that the worker has.
     pub executors: Vec<ExecutorKind>,
-    /// The operator's marks.
+    /// The operator's labels.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
-    /// Versions of what matters there: rgrid, the kernel, Docker.
+    /// Versions of rgrid, the kernel, Docker and others.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub versions: BTreeMap<String, String>,
     /// The machine's host name.
     pub host: String,
-    /// The runner's process id there.
+    /// The runner's process id on that machine.
     pub pid: u32,
-    /// After how long without an acknowledged heartbeat it ends its attempts by itself, in milliseconds; absent: it does not.
-    /// Whoever gives the session up must wait longer than that.
+    /// The runner stops its attempts by itself when no heartbeat was acknowledged for this long, in milliseconds; absent: it does not.
+    /// The watcher must wait longer than this before it declares the worker lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub self_fence_ms: Option<u64>,
 }
@@ -71,9 +71,9 @@ pub struct Registered {
 /// `worker.lost.v1`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Lost {
-    /// The session that is given up; its attempts are rescheduled.
+    /// The lost session. Its attempts are rescheduled.
     pub session: SessionId,
-    /// When it was last heard of; absent where it never was.
+    /// The time of the last heartbeat; absent if there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_beat: Option<DateTime<Utc>>,
 }
@@ -88,22 +88,22 @@ pub struct Left {
 /// `worker.restarting.v1`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Restarting {
-    /// The session that goes on after the restart.
+    /// The session that continues after the restart.
     pub session: SessionId,
-    /// Until when its silence does not count.
+    /// Until when missing heartbeats are ignored.
     pub deadline: DateTime<Utc>,
 }
 
-/// `worker.cordoned.v1`: it holds over the worker's sessions, until it is uncordoned.
+/// `worker.cordoned.v1`: valid across the worker's sessions, until the worker is uncordoned.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Cordoned {
-    /// Whether what it executes is to leave it as well.
+    /// Whether the worker drains: it also gives up the jobs that it has.
     #[serde(default, skip_serializing_if = "crate::spec::is_false")]
     pub drain: bool,
-    /// When a drain ends what is still running, which then runs elsewhere; absent: it may take as long as it likes.
+    /// When a drain interrupts the commands that still run, so that their jobs run on another worker; absent: no deadline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<DateTime<Utc>>,
-    /// What the operator said of it.
+    /// The reason that the operator gave.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
@@ -112,51 +112,51 @@ pub struct Cordoned {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Uncordoned {}
 
-/// What a worker can run scripts by, all of it. The data of `worker.equipped.v1`, which earlier runners appended to the log at each change;
-/// now they say it as [`CurrentEquipment`].
+/// The complete inventory of a worker. It is the data of `worker.equipped.v1`, which earlier runners appended to the log at each change.
+/// Newer runners publish it as [`CurrentEquipment`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Equipped {
-    /// The session that says so.
+    /// The session that publishes the inventory.
     pub session: SessionId,
-    /// The runtimes that it knows, by name.
+    /// The runtimes that the worker has, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub runtimes: BTreeMap<Token, Equipment>,
-    /// The images that it has, by name, each with Docker's own id.
+    /// The images that the worker has: from name to Docker's own id.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub images: BTreeMap<String, String>,
-    /// What its containers run on (`linux/amd64`); absent: it runs none.
+    /// The platform of the worker's containers (`linux/amd64`); absent: it runs no containers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<String>,
 }
 
-/// What a worker has of a runtime.
+/// What a worker has of one runtime.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Equipment {
-    /// The versions of its interpreters, the one that is taken where a job names none first.
+    /// The versions of the runtime's interpreters. The first is the default.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub versions: Vec<String>,
-    /// The images for it: the first that is there is used, and the last is pulled.
+    /// The runtime's images. The first one that the worker has is used; if it has none of them, the last one is pulled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<String>,
 }
 
-/// What a worker can run scripts by, on `rgrid.equipment.<worker>`: said once it is registered, when it changes, and each hour. Only
-/// the last word of each worker is kept.
+/// The inventory of a worker, on `rgrid.equipment.<worker>`. The worker publishes it after it has registered, at each change, and every
+/// hour. Only the last message of each worker is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CurrentEquipment {
-    /// When the session was registered (`time` of that `worker.registered.v1`). What is said of one registration says nothing of the
-    /// next, not even where the session is the same one: a runner of another version may have come.
+    /// When the session was registered (`time` of its `worker.registered.v1`). The inventory is only valid for that registration, even if
+    /// the next one has the same session: a runner of another version may have started.
     pub registered_at: DateTime<Utc>,
-    /// What it has.
+    /// The inventory.
     #[serde(flatten)]
     pub equipped: Equipped,
 }
 
 impl CurrentEquipment {
-    /// After how long it is said again, though nothing changed: whoever purges the stream, or speaks for a worker after its session, is
-    /// put right by then.
+    /// The inventory is published again after this time, even without a change. That corrects the stream after it was purged, or after
+    /// another process published for this worker.
     pub const AGAIN_AFTER: Duration = Duration::from_secs(3_600);
-    /// For how long it is kept, by the definition of its stream.
+    /// How long the stream keeps an inventory (by the stream's definition).
     pub const KEPT: Duration = Duration::from_secs(7 * 24 * 3_600);
 }
 
@@ -187,53 +187,55 @@ impl Event for WorkerEvent {
     }
 }
 
-/// An event of a worker as it stands in the log.
+/// An event of a worker, as it was read from the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recorded {
     /// The worker, from the subject.
     pub worker: WorkerId,
-    /// Where it stands in `RGRID_EVENTS`.
+    /// The event's sequence in the stream `RGRID_EVENTS`.
     pub sequence: u64,
-    /// What happened.
+    /// The event with its envelope.
     pub envelope: Envelope<WorkerEvent>,
 }
 
-/// The header of a watcher's beat that says whether it hears of dead connections by the broker's advisories: `yes` or `no`.
+/// The header of a watcher's heartbeat that says whether the watcher receives the broker's advisories about lost connections: `yes` or
+/// `no`.
 pub const ADVISORIES: &str = "Rgrid-Advisories";
 
-/// One heartbeat: that the session lives, its load, and what it is executing. On `rgrid.hb.<worker>`, every second; from a session
-/// that waits for work, every three seconds.
+/// One heartbeat of a session, with its load and its attempts. On `rgrid.hb.<worker>`, every second, or every three seconds while the
+/// session has no job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Beat {
-    /// The session that lives.
+    /// The session that sends the heartbeat.
     pub session: SessionId,
-    /// When it beat, by the worker's clock.
+    /// The time by the worker's clock.
     pub time: DateTime<Utc>,
-    /// The sequence of its last stored claim, so that an attempt which the beat does not list can be told from one claimed later.
+    /// The sequence of the session's last stored claim. With it, an attempt that is missing here is distinguished from one that was
+    /// claimed later.
     pub last_claim: u64,
-    /// CPUs that are free, in thousandths.
+    /// Free CPUs, in thousandths.
     pub cpu_milli_free: u32,
-    /// Memory that is free, in bytes.
+    /// Free memory, in bytes.
     pub memory_bytes_free: u64,
-    /// The machine's load average over a minute.
+    /// The machine's load average over one minute.
     pub load: f32,
-    /// What it is executing.
+    /// The attempts that the session is executing.
     pub attempts: Vec<(JobId, Attempt)>,
-    /// In how many milliseconds the next one comes at the latest, if the session goes on as it does; a second where it does not say.
+    /// The latest time until the next heartbeat, in milliseconds; absent: one second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_ms: Option<u32>,
-    /// What it could not remove of earlier attempts, and why: the first few of them, a sentence each.
+    /// Leftovers of earlier attempts that the worker could not remove, with the reason: one sentence each, only the first few.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub leftovers: Vec<String>,
 }
 
 impl Beat {
-    /// From one heartbeat to the next, where the session does not say otherwise.
+    /// The default interval between heartbeats.
     pub const PERIOD: Duration = Duration::from_secs(1);
-    /// From one to the next of a session that waits for work: nobody waits for what it executes.
+    /// The interval between heartbeats of a session without jobs.
     pub const IDLE_PERIOD: Duration = Duration::from_secs(3);
 
-    /// In how long the next one comes at the latest. Nobody may ask for more patience than [`Beat::IDLE_PERIOD`].
+    /// The latest time until the next heartbeat, at most [`Beat::IDLE_PERIOD`].
     #[must_use]
     pub fn next(&self) -> Duration {
         let said = self.next_ms.map_or(Self::PERIOD, |next| Duration::from_millis(next.into()));
@@ -245,9 +247,9 @@ impl Beat {
 mod tests {
     use super::*;
 
-    /// Its stream outlives versions: what one wrote, another reads.
+    /// The stream outlives versions of rgrid, so one version reads what another wrote.
     #[test]
-    fn what_a_worker_has_is_read_as_it_was_written() -> Result<(), serde_json::Error> {
+    fn an_inventory_is_read_and_written_unchanged() -> Result<(), serde_json::Error> {
         let text = r#"{"registered_at":"2026-01-15T10:20:30.123456Z","session":"01890a5d-ac96-774b-bcce-b302099a8057","runtimes":{"python":{"versions":["3.11.2"],"images":["python:3-slim"]}},"images":{"python:3-slim":"sha256:3e"},"platform":"linux/amd64"}"#;
         let current: CurrentEquipment = serde_json::from_str(text)?;
         assert_eq!(serde_json::to_string(&current)?, text);

@@ -110,7 +110,7 @@ async fn a_job_is_held_until_its_time_and_until_another_has_ended() -> Result<()
     assert!(
         never
             .err()
-            .contains(&format!("job {first}, which it was to follow, ended as failed")),
+            .contains(&format!("job {first}, which this job waits for, ended as failed")),
         "{}",
         never.err()
     );

@@ -85,10 +85,5 @@ async fn where_the_end_of_the_log_is_lost_nothing_goes() -> Result<()> {
     let (api, needed, loose) = waiting().await?;
     begin_anew(&api).await?;
     job_of(&api, &[]).await?;
-    nothing_goes(
-        &api,
-        &[needed, loose],
-        "the log ends at sequence 1, and sequence 2 of it was seen before",
-    )
-    .await
+    nothing_goes(&api, &[needed, loose], "the log ends at sequence 1, but sequence 2 was seen before").await
 }

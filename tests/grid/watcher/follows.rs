@@ -84,16 +84,16 @@ async fn a_job_that_can_never_start_is_cancelled_with_the_reason() -> Result<()>
     let after_dropped = submit(&writer, after(&[(dropped, on)])).await?;
     let after_absent = submit(&writer, after(&[(absent, DependsOn::Ended)])).await?;
     let cancelled = |id| until(&writer, id, "it is cancelled", |job| job.state() == State::Cancelled);
-    let missing = format!("job {absent}, which it was to follow, does not exist");
+    let missing = format!("job {absent}, which this job waits for, does not exist");
     assert_eq!(reason(&cancelled(after_absent).await?), Some(missing));
     writer.say(dropped, &Actor::Api, Command::Cancel { reason: None }).await?;
-    let ended = format!("job {dropped}, which it was to follow, ended as cancelled");
+    let ended = format!("job {dropped}, which this job waits for, ended as cancelled");
     assert_eq!(reason(&cancelled(after_dropped).await?), Some(ended));
     worker.claim(bad).await?;
     fail(&writer, &worker, bad, 1, 3).await?;
-    let failed = format!("job {bad}, which it was to follow, ended as failed");
+    let failed = format!("job {bad}, which this job waits for, ended as failed");
     assert_eq!(reason(&cancelled(after_bad).await?), Some(failed));
-    let ended = format!("job {after_bad}, which it was to follow, ended as cancelled");
+    let ended = format!("job {after_bad}, which this job waits for, ended as cancelled");
     assert_eq!(reason(&cancelled(after_that).await?), Some(ended));
     until(&writer, in_any_case, "it waited for any end", is_queued(1)).await?;
     Ok(())

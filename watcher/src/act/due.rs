@@ -2,7 +2,7 @@
 
 use bus::{
     ids::{EventId, JobId},
-    job::{self, Job, Phase, Standing, decide},
+    job::{self, DependencyState, Job, Phase, decide},
     log::read,
     spec::policy::{Clock, Dependency},
 };
@@ -148,10 +148,10 @@ impl Hands {
         }
         // What is in another namespace is none of this one's business.
         let other = other.filter(|other| other.namespace == job.namespace);
-        match dependency.standing(other.as_ref()) {
-            Standing::Met => Answer::Met(true),
-            Standing::Open => Answer::Met(false),
-            Standing::Never(reason) => Answer::Never(reason),
+        match dependency.state(other.as_ref()) {
+            DependencyState::Met => Answer::Met(true),
+            DependencyState::Pending => Answer::Met(false),
+            DependencyState::Never(reason) => Answer::Never(reason),
         }
     }
 }

@@ -6,7 +6,7 @@ use super::history::{History, Worker, spec};
 use crate::{
     envelope::Actor,
     ids::{Attempt, JobId},
-    job::{Command, Due, End, Job, JobEvent, LossCause, Outcome, Phase, Rejection, Standing, State, decide},
+    job::{Command, DependencyState, Due, End, Job, JobEvent, LossCause, Outcome, Phase, Rejection, State, decide},
     spec::{
         JobSpec,
         policy::{Clock, Dependency, DependsOn, Retry, Start},
@@ -101,21 +101,21 @@ fn a_dependency_is_met_open_or_never_to_be() {
     let (worker, mut other) = (Worker::new("w"), History::submitted());
     let on = |on| Dependency { job: other.id, on };
     let (well, anyhow) = (on(DependsOn::Succeeded), on(DependsOn::Ended));
-    let never = |standing| matches!(standing, Standing::Never(reason) if reason.contains(&well.job.to_string()));
-    assert!(never(well.standing(None)));
+    let never = |standing| matches!(standing, DependencyState::Never(reason) if reason.contains(&well.job.to_string()));
+    assert!(never(well.state(None)));
     assert_eq!(
-        [&well, &anyhow].map(|one| one.standing(Some(&other.job()))),
-        [Standing::Open, Standing::Open]
+        [&well, &anyhow].map(|one| one.state(Some(&other.job()))),
+        [DependencyState::Pending, DependencyState::Pending]
     );
     let mut good = other.clone();
     ended(&mut good, &worker, Outcome::Succeeded);
     assert_eq!(
-        [&well, &anyhow].map(|one| one.standing(Some(&good.job()))),
-        [Standing::Met, Standing::Met]
+        [&well, &anyhow].map(|one| one.state(Some(&good.job()))),
+        [DependencyState::Met, DependencyState::Met]
     );
     ended(&mut other, &worker, FAILED);
-    assert!(never(well.standing(Some(&other.job()))));
-    assert_eq!(anyhow.standing(Some(&other.job())), Standing::Met);
+    assert!(never(well.state(Some(&other.job()))));
+    assert_eq!(anyhow.state(Some(&other.job())), DependencyState::Met);
     // One that failed and is tried again has not ended.
     let mut again = History::of(retrying(1));
     ended(&mut again, &worker, FAILED);
@@ -123,7 +123,7 @@ fn a_dependency_is_met_open_or_never_to_be() {
         job: again.id,
         on: DependsOn::Ended,
     };
-    assert_eq!(anyhow.standing(Some(&again.job())), Standing::Open);
+    assert_eq!(anyhow.state(Some(&again.job())), DependencyState::Pending);
 }
 
 #[test]

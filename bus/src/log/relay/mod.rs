@@ -1,8 +1,8 @@
-//! Between async-nats and nats-server: what the server sends is looked through, and a message that async-nats cannot take is
-//! replaced by one that it can, without payload and with the reason ([`UNDELIVERABLE`]).
+//! A relay between async-nats and nats-server. It checks what the server sends, and replaces each message that async-nats cannot handle
+//! by one that it can: without payload, and with the reason ([`UNDELIVERABLE`]).
 //!
-//! So no message that somebody published can close a connection or end a client, in any way of reading it. Bytes are passed
-//! on as they come, over the loopback interface; only a message's first line and its header are looked at.
+//! So no published message can close a connection or crash a client, however the client reads it. All other bytes are passed on
+//! unchanged, over the loopback interface. The relay only reads the first line and the header of a message.
 
 mod owner;
 mod record;
@@ -46,18 +46,18 @@ pub use self::{record::Undeliverable, repair::UNDELIVERABLE};
 
 /// How much is read at once, in bytes.
 const BUFFER: usize = 128 << 10;
-/// How long reaching one server may take; async-nats gives up a connection that is not there within 5 s.
+/// The time limit for connecting to one server. async-nats gives up a connection after 5 s.
 const REACH: Duration = Duration::from_secs(2);
-/// Messages that were replaced and are not recorded yet; more than these are counted and not recorded.
+/// The number of replaced messages that may wait to be recorded. Further ones are counted, but not recorded.
 const UNRECORDED_MAX: usize = 4_096;
 
-/// Why a message is undeliverable, where it is: it stands for one that could not be delivered, and is not what was published.
+/// Why a message is undeliverable. `None` for a normal message; otherwise the message is a replacement for one that cannot be delivered.
 #[must_use]
 pub fn undeliverable(headers: Option<&async_nats::HeaderMap>) -> Option<&str> {
     headers?.get(UNDELIVERABLE).map(async_nats::HeaderValue::as_str)
 }
 
-/// What was published of a message that is undeliverable: its payload, where the stream still has it.
+/// The payload that was published with an undeliverable message, if the stream still has it.
 pub async fn published(js: &jetstream::Context, stream: &str, sequence: u64) -> Option<Vec<u8>> {
     #[derive(Deserialize)]
     struct Answer {
@@ -68,37 +68,37 @@ pub async fn published(js: &jetstream::Context, stream: &str, sequence: u64) -> 
         #[serde(default)]
         data: String,
     }
-    // This answer is JSON, with header and payload as base64.
+    // The answer is JSON, with header and payload in Base64.
     let wanted = serde_json::json!({ "seq": sequence });
     let answer: Answer = js.request(format!("STREAM.MSG.GET.{stream}"), &wanted).await.ok()?;
     STANDARD.decode(answer.message.data).ok()
 }
 
-/// A relay to some servers. It takes no more connections once it is dropped.
+/// A relay to some servers. It accepts no more connections after it is dropped.
 #[derive(Debug)]
 pub(super) struct Relay {
-    /// Where it listens, once for each server.
+    /// The relay's own addresses, one for each server.
     pub(super) addresses: Vec<SocketAddr>,
     servers: Arc<Servers>,
     _stop_on_drop: DropGuard,
 }
 
-/// The servers that it relays to.
+/// The servers that the relay connects to.
 #[derive(Debug)]
 struct Servers {
-    /// Each with its host and its port: those that were named, and those of which they told.
+    /// The host and port of each server: those in the configuration, and those that these servers announced.
     known: Mutex<Vec<(String, u16)>>,
-    /// Which is tried next. async-nats asks for another connection where one is of no use.
+    /// The server to try next. async-nats opens another connection if one is useless.
     next: AtomicUsize,
-    /// Why none could be reached, the last time.
+    /// Why no server could be reached at the last try.
     failure: Mutex<Option<io::Error>>,
-    /// Whether one of them wants TLS, so that nothing can be looked at here.
+    /// Whether a server requires TLS, so that the relay cannot read its messages.
     encrypted: AtomicBool,
     replaced: mpsc::Sender<Replaced>,
 }
 
 impl Relay {
-    /// Begins to listen, and hands what was replaced to `replaced`.
+    /// Begins to listen, and sends a record of each replaced message to `replaced`.
     ///
     /// # Errors
     /// If it cannot listen.
@@ -129,18 +129,18 @@ impl Relay {
         Ok((relay, replaced))
     }
 
-    /// Why no server could be reached, if that was so.
+    /// Why no server could be reached, if none could.
     pub(super) fn failure(&self) -> Option<io::Error> {
         self.servers.failure.lock().take()
     }
 
-    /// Whether a server wants TLS.
+    /// Whether a server requires TLS.
     pub(super) fn encrypted(&self) -> bool {
         self.servers.encrypted.load(Ordering::Relaxed)
     }
 }
 
-/// A connection outlives its listener: what was sent before the client went is still passed on.
+/// Accepts connections. A connection outlives its listener, so that everything that the client sent before its end is passed on.
 async fn accept(listener: &TcpListener, servers: &Arc<Servers>, connections: &TaskTracker) {
     loop {
         match listener.accept().await {
@@ -148,15 +148,15 @@ async fn accept(listener: &TcpListener, servers: &Arc<Servers>, connections: &Ta
                 let servers = Arc::clone(servers);
                 connections.spawn(async move {
                     if !owner::is_ours(&client, peer).await {
-                        debug!("another user of this machine wanted to be relayed to NATS");
+                        debug!("refused to relay a connection of another user of this machine");
                     } else if let Err(error) = relay(client, &servers).await {
                         debug!("a connection to NATS ended: {error}");
                     }
                 });
             }
-            // Out of descriptors, most likely: async-nats tries again.
+            // Most likely, there are no file descriptors left. async-nats tries again.
             Err(error) => {
-                debug!("cannot take a connection to be relayed: {error}");
+                debug!("cannot accept a connection: {error}");
                 tokio::time::sleep(REACH / 10).await;
             }
         }
@@ -176,7 +176,7 @@ async fn relay(mut client: TcpStream, servers: &Servers) -> io::Result<()> {
     }
 }
 
-/// What we send.
+/// Passes on what the client sends.
 async fn up(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>) -> io::Result<()> {
     let mut buffer = BytesMut::new();
     loop {
@@ -188,7 +188,7 @@ async fn up(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>) -> io::Result<()> {
     }
 }
 
-/// What the server sends.
+/// Passes on what the server sends.
 async fn down(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, servers: &Servers) -> io::Result<()> {
     let (mut buffer, mut scanner, mut replaced) = (BytesMut::new(), Scanner::default(), Vec::new());
     let mut greeted = false;
@@ -206,21 +206,21 @@ async fn down(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, servers: &Servers) 
             to.write_all(&piece).await?;
         }
         for message in replaced.drain(..) {
-            // Where too many wait, this one is not recorded.
+            // If too many wait, this one is not recorded.
             servers.replaced.try_send(message).ok();
         }
     }
 }
 
 impl Servers {
-    /// A connection to one of them, the next one first.
+    /// Connects to the next server that can be reached.
     async fn reach(&self) -> io::Result<TcpStream> {
         let known = self.known.lock().clone();
         let first = self.next.load(Ordering::Relaxed);
         let mut failure = io::Error::from(io::ErrorKind::NotFound);
         for place in (first..).take(known.len()) {
             let (host, port) = &known[place % known.len()];
-            // Also where it is not reached in time: the next attempt gets another server.
+            // Advance first, so that the next attempt uses another server even if this one times out.
             self.next.store((place + 1) % known.len(), Ordering::Relaxed);
             match tokio::time::timeout(REACH, TcpStream::connect((host.as_str(), *port))).await {
                 Ok(Ok(connected)) => return Ok(connected),
@@ -233,7 +233,7 @@ impl Servers {
         Err(told)
     }
 
-    /// Reads the first line of a server: which others there are, and whether it wants TLS.
+    /// Reads a server's first line: the other servers of its cluster, and whether it requires TLS.
     fn greeted(&self, greeting: &[u8]) {
         #[derive(Deserialize)]
         struct Info {

@@ -1,11 +1,10 @@
-//! Whose a connection over the loopback interface is: the relay is for this process, and no way to NATS for other users.
+//! The owner of a connection over the loopback interface. The relay is only for this user, and must not give other users access to NATS.
 
 use std::net::SocketAddr;
 
 use tokio::net::TcpStream;
 
-/// Whether a connection that was taken from `peer` is of the user that this process runs as. Where the system does not tell, it is
-/// taken to be.
+/// Whether the connection from `peer` belongs to the user that runs this process. If the system does not tell, the answer is yes.
 pub(super) async fn is_ours(taken: &TcpStream, peer: SocketAddr) -> bool {
     #[cfg(target_os = "linux")]
     {
@@ -15,7 +14,7 @@ pub(super) async fn is_ours(taken: &TcpStream, peer: SocketAddr) -> bool {
         {
             return user == ours;
         }
-        // It lists every connection of the machine, which takes milliseconds where there are thousands.
+        // This table lists every connection of the machine, which takes milliseconds if there are thousands.
         let Ok(table) = tokio::fs::read_to_string("/proc/net/tcp").await else {
             return true;
         };
@@ -40,8 +39,8 @@ mod linux {
     };
     use netlink_sys::{Socket, SocketAddr as Netlink, protocols::NETLINK_SOCK_DIAG};
 
-    /// The user whose socket is connected from one of these addresses to the other: the kernel looks this one up (`sock_diag(7)`), however
-    /// many there are. It answers while it is asked, so that nothing is waited for.
+    /// The user whose socket is connected from one of these addresses to the other. The kernel looks up this socket only
+    /// (`sock_diag(7)`), however many there are, and answers at once, so nothing has to wait.
     ///
     /// # Errors
     /// If there is no such socket, or the kernel cannot be asked.
@@ -83,8 +82,8 @@ mod linux {
     }
 }
 
-/// The user whose socket has this address, by the kernel's table of them (`proc_pid_net(5)`): the address in hexadecimal, its bytes
-/// as the machine orders them, is the second word of a line, and the user is the eighth.
+/// The user whose socket has this address, from the kernel's table of sockets (`proc_pid_net(5)`). The address is the second word of a
+/// line, in hexadecimal, with its bytes in the machine's order. The user is the eighth word.
 #[cfg(any(target_os = "linux", test))]
 fn owner(table: &str, peer: SocketAddr) -> Option<u32> {
     let SocketAddr::V4(peer) = peer else { return None };

@@ -1,4 +1,4 @@
-//! What could not be delivered is kept in a stream of its own, for the operator of the grid.
+//! Records messages that cannot be delivered in a stream of their own, for the operator of the grid.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -14,32 +14,32 @@ use tracing::{debug, warn};
 use super::Replaced;
 use crate::subjects;
 
-/// How long what is found gathers before it is recorded.
+/// How long records are collected before they are published.
 const GATHER: Duration = Duration::from_millis(200);
-/// How many are recorded together.
+/// How many records are published together.
 const TOGETHER: usize = 1_000;
-/// How long recording may take.
+/// The time limit for publishing them.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How many are remembered as recorded.
+/// How many records are remembered, so that none is published twice.
 const REMEMBERED: usize = 16_384;
 
-/// What is kept of a message that could not be delivered, on `rgrid.undeliverable.<stream>.<sequence>`.
+/// The record of a message that cannot be delivered, on `rgrid.undeliverable.<stream>.<sequence>`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Undeliverable {
-    /// When it was found.
+    /// When the message was found.
     pub time: DateTime<Utc>,
-    /// The stream that it is in.
+    /// The stream that contains the message.
     pub stream: String,
-    /// Where it stands there.
+    /// The message's sequence in that stream.
     pub sequence: u64,
-    /// Its subject; what is not UTF-8 in it is replaced.
+    /// The message's subject. Bytes that are not UTF-8 are replaced.
     pub subject: String,
     /// Why it cannot be delivered.
     pub reason: String,
 }
 
-/// Records what was replaced, until its relay ends. Each goes over a connection of its own, over which nothing comes that
-/// somebody else published.
+/// Records replaced messages until their relay ends. Each batch is published over a connection of its own, which receives no messages of
+/// other publishers.
 pub(in crate::log) async fn keep(servers: Vec<ServerAddr>, options: impl Fn() -> ConnectOptions, mut replaced: mpsc::Receiver<Replaced>) {
     let mut recorded = HashSet::new();
     let mut found = Vec::new();
@@ -70,8 +70,8 @@ pub(in crate::log) async fn keep(servers: Vec<ServerAddr>, options: impl Fn() ->
         let publishing = publish(&servers, options(), &new);
         match tokio::time::timeout(PATIENCE, publishing).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => debug!("what could not be delivered is not recorded: {error}"),
-            Err(_) => debug!("what could not be delivered is not recorded: no answer"),
+            Ok(Err(error)) => debug!("cannot record undeliverable messages: {error}"),
+            Err(_) => debug!("cannot record undeliverable messages: no answer"),
         }
     }
 }

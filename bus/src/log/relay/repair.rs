@@ -1,73 +1,73 @@
-//! What of a message async-nats cannot take, and what is handed to it instead. Pure.
+//! Finds what async-nats cannot handle in a message, and makes the replacement. Pure.
 //!
-//! nats-server passes headers and subjects on as they were sent. async-nats 0.51 (the newest release) closes its connection
-//! where they are not as it expects, at every delivery anew, and a lone carriage return in a header value makes it panic, after
-//! which the client is dead for good (nats.rs pull request 1612).
+//! nats-server passes headers and subjects on as they were sent. If they are malformed, async-nats 0.51 (the newest release) closes its
+//! connection at every delivery. A lone carriage return in a header value makes it panic, and the client cannot be used any more (nats.rs
+//! pull request 1612).
 
 use std::{fmt, str};
 
 use memchr::memchr_iter;
 
-/// The header of a message that stands for one which could not be delivered; its value says why not.
+/// The header of a replacement for a message that cannot be delivered. Its value is the reason.
 pub const UNDELIVERABLE: &str = "Rgrid-Undeliverable";
 
-/// The line that a header begins with.
+/// The first line of a header.
 const VERSION: &str = "NATS/1.0";
-/// The headers that the server itself reads and adds begin so, and are kept: they say where a message stands.
+/// The prefix of the headers that the server itself reads and adds. A replacement keeps them, because they carry its sequence and link.
 const KEPT: &str = "Nats-";
-/// The header that the server adds to a stored message which was asked for.
+/// The header that the server adds to a stored message that was requested.
 const STREAM: &str = "Nats-Stream";
-/// How replies begin that a stored message is acknowledged with.
+/// The prefix of the reply subjects with which stored messages are acknowledged.
 const ACK: &str = "$JS.ACK.";
 
 /// Why a message cannot be delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::log) enum Defect {
-    /// The subject, or the reply subject.
+    /// The subject or the reply subject is malformed.
     Subject,
     /// The header is not UTF-8.
     NotText,
     /// The header does not begin with its version.
     Version,
-    /// The header carries a status, which only the server's own answers have.
+    /// The header has a status, which only the server's own answers have.
     Status,
-    /// A header line without a colon.
+    /// A header line has no colon.
     Line,
-    /// A header name with a character that none may have.
+    /// A header name has an invalid character.
     Name,
-    /// A carriage return within a header value.
+    /// A header value contains a carriage return.
     CarriageReturn,
 }
 
 impl fmt::Display for Defect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Subject => "its subject is not UTF-8, or holds white space",
+            Self::Subject => "its subject is not UTF-8, or contains white space",
             Self::NotText => "its header is not UTF-8",
             Self::Version => "its header does not begin with NATS/1.0",
-            Self::Status => "its header carries a status, as only answers of the server do",
+            Self::Status => "its header has a status, which only answers of the server may have",
             Self::Line => "a line of its header has no colon",
-            Self::Name => "the name of one of its headers is not of visible ASCII characters",
-            Self::CarriageReturn => "a value of its header holds a carriage return",
+            Self::Name => "the name of one of its headers does not consist of visible ASCII characters",
+            Self::CarriageReturn => "a value of its header contains a carriage return",
         })
     }
 }
 
-/// The line that announces a message, taken apart.
+/// The line that announces a message, parsed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Announced<'a> {
     pub(super) subject: &'a [u8],
     pub(super) subscription: &'a [u8],
     pub(super) reply: Option<&'a [u8]>,
-    /// The bytes of the header, without a header 0.
+    /// The length of the header in bytes; 0 without a header.
     pub(super) header: usize,
-    /// The bytes of header and payload.
+    /// The length of header and payload in bytes.
     pub(super) total: usize,
 }
 
 impl<'a> Announced<'a> {
-    /// Reads `MSG <subject> <subscription> [reply] <bytes>` or `HMSG <subject> <subscription> [reply] <header bytes> <bytes>`,
-    /// without its end; nothing where it is neither.
+    /// Reads `MSG <subject> <subscription> [reply] <bytes>` or `HMSG <subject> <subscription> [reply] <header bytes> <bytes>`, without
+    /// the line's end; `None` for any other line.
     pub(super) fn read(line: &'a [u8]) -> Option<Self> {
         let (with_header, rest) = match line.strip_prefix(b"MSG ") {
             Some(rest) => (false, rest),
@@ -93,11 +93,11 @@ impl<'a> Announced<'a> {
 }
 
 fn number(word: &[u8]) -> Option<usize> {
-    // Far above what a server sends (64 MiB at most), and far below what could overflow.
+    // Far more than a server sends (64 MiB at most), and far less than would overflow.
     str::from_utf8(word).ok()?.parse().ok().filter(|number| *number <= 1 << 30)
 }
 
-/// What is wrong with a message, if anything is.
+/// The defect of a message, if it has one.
 pub(super) fn defect(announced: &Announced<'_>, header: &[u8], has_header: bool) -> Option<Defect> {
     if !is_subject(announced.subject) || announced.reply.is_some_and(|reply| !is_subject(reply)) {
         return Some(Defect::Subject);
@@ -109,7 +109,7 @@ pub(super) fn defect(announced: &Announced<'_>, header: &[u8], has_header: bool)
     of_header(header, stored)
 }
 
-/// Whether async-nats reads this as one word; almost always it is plain ASCII.
+/// Whether async-nats reads this as one word. Almost every subject is plain ASCII.
 fn is_subject(bytes: &[u8]) -> bool {
     bytes.iter().all(u8::is_ascii_graphic)
         || str::from_utf8(bytes).is_ok_and(|text| !text.chars().any(|character| character.is_whitespace() || character.is_control()))
@@ -123,7 +123,7 @@ fn of_header(header: &[u8], mut stored: bool) -> Option<Defect> {
     let Some(status) = lines.next().and_then(|line| line.strip_prefix(VERSION)).map(str::trim) else {
         return Some(Defect::Version);
     };
-    // A line that begins with white space goes on with the value above it; above the first one there is none.
+    // A line that begins with white space continues the value above it. The first line has no value above it.
     let mut above = false;
     for line in lines {
         if line.is_empty() {
@@ -153,8 +153,8 @@ fn of_header(header: &[u8], mut stored: bool) -> Option<Defect> {
     (!code.is_empty() && (stored || !well_formed)).then_some(Defect::Status)
 }
 
-/// The message that is delivered instead: with the same subject where that can be read, the headers that say where it stands, the
-/// reason, and no payload, so that nobody takes it for what it is not.
+/// The message that is delivered instead. It has the same subject (if that can be read), the headers that the server added, the reason,
+/// and no payload, so that it cannot be mistaken for the original.
 pub(super) fn replacement(announced: &Announced<'_>, header: &[u8], defect: Defect) -> Vec<u8> {
     let mut block = format!("{VERSION}\r\n{UNDELIVERABLE}: {defect}\r\n");
     for (name, value) in kept(header) {
@@ -167,7 +167,7 @@ pub(super) fn replacement(announced: &Announced<'_>, header: &[u8], defect: Defe
     format!("HMSG {subject} {subscription} {reply}{length} {length}\r\n{block}\r\n").into_bytes()
 }
 
-/// The server's own headers, with what is unfit in a value replaced.
+/// The server's own headers, with invalid characters in values replaced.
 pub(super) fn kept(header: &[u8]) -> impl Iterator<Item = (String, String)> {
     let ends = memchr_iter(b'\n', header).chain([header.len()]);
     let mut start = 0;
@@ -181,13 +181,13 @@ pub(super) fn kept(header: &[u8]) -> impl Iterator<Item = (String, String)> {
     })
 }
 
-/// Bytes as a word that async-nats reads: what it would not is replaced.
+/// The bytes as a word that async-nats can read, with invalid characters replaced.
 pub(super) fn readable(bytes: &[u8]) -> String {
     let unfit = |character: char| character.is_whitespace() || character.is_control();
     String::from_utf8_lossy(bytes).replace(unfit, "\u{fffd}")
 }
 
-/// A line that is no message, as text: async-nats closes the connection where it is not.
+/// A line that does not announce a message, as text that async-nats can read. It would close the connection otherwise.
 pub(super) fn line(bytes: &[u8]) -> Option<Vec<u8>> {
     if bytes.starts_with(b"-ERR") && bytes.len() < b"-ERR ".len() {
         return Some(b"-ERR ''".to_vec());
@@ -197,13 +197,12 @@ pub(super) fn line(bytes: &[u8]) -> Option<Vec<u8>> {
         .then(|| String::from_utf8_lossy(bytes).into_owned().into_bytes())
 }
 
-/// Where a stored message stands: its stream and its sequence, by its acknowledgement's subject or by the headers that the server
-/// added.
+/// The stream and the sequence of a stored message, from its acknowledgement's subject or from the headers that the server added.
 pub(super) fn place(announced: &Announced<'_>, header: &[u8]) -> Option<(String, u64)> {
     let by_reply = || {
         let reply = str::from_utf8(announced.reply?).ok()?;
         let words: Vec<&str> = reply.strip_prefix(ACK)?.split('.').collect();
-        // <stream>.<consumer>.<delivered>.<sequence>.…, and where there is more, a domain and an account's hash before it.
+        // <stream>.<consumer>.<delivered>.<sequence>.…, and if there are more tokens, a domain and an account's hash before them.
         let at = if words.len() > 7 { 2 } else { 0 };
         Some(((*words.get(at)?).to_owned(), words.get(at + 3)?.parse().ok()?))
     };

@@ -1,44 +1,44 @@
-//! What a server sends, cut into messages, with those replaced that async-nats cannot take. Pure.
+//! Splits what a server sends into messages, and replaces those that async-nats cannot handle. Pure.
 
 use bytes::{Bytes, BytesMut};
 use memchr::memmem;
 
 use super::repair::{self, Announced, Defect};
 
-/// The longest line that is not a message's content; a server's first one names all servers of its cluster.
+/// The longest line, in bytes. A server's first line names all servers of its cluster.
 const LINE_MAX: usize = 1 << 20;
 
-/// What came is not what a nats-server sends.
+/// The bytes do not follow the NATS protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("what came is not of the NATS protocol")]
+#[error("the server's data do not follow the NATS protocol")]
 pub(super) struct Garbled;
 
 /// A message that was replaced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::log) struct Replaced {
-    /// Its subject; what is not UTF-8 in it is replaced.
+    /// The message's subject. Bytes that are not UTF-8 are replaced.
     pub(super) subject: String,
-    /// The stream and the sequence that it has there, where it is stored.
+    /// The message's stream and sequence, if it is stored.
     pub(super) place: Option<(String, u64)>,
-    /// What is wrong with it.
+    /// The message's defect.
     pub(super) defect: Defect,
 }
 
-/// Goes through what a server sends.
+/// Scans the bytes that a server sends.
 #[derive(Debug, Default)]
 pub(super) struct Scanner {
-    /// Bytes of a message that are to be passed on as they are.
+    /// Remaining bytes of a message that are passed on unchanged.
     pass: usize,
-    /// Bytes of a replaced message that are to be dropped.
+    /// Remaining bytes of a replaced message that are dropped.
     drop: usize,
 }
 
 impl Scanner {
-    /// Takes from `input` what can be passed on now, in order: almost always all of it, without a copy. What is left there is the
-    /// beginning of a line or of a header.
+    /// Takes the bytes from `input` that can be passed on now, in order: almost always all of them, without a copy. What remains in
+    /// `input` is the beginning of a line or of a header.
     pub(super) fn scan(&mut self, input: &mut BytesMut, replaced: &mut Vec<Replaced>) -> Result<Vec<Bytes>, Garbled> {
         let mut out = Vec::with_capacity(1);
-        // Up to here, `input` is passed on as it is.
+        // Up to this index, `input` is passed on unchanged.
         let mut at = 0;
         loop {
             if self.drop > 0 {
@@ -92,7 +92,7 @@ impl Scanner {
     }
 }
 
-/// Hands over what stands before `at`.
+/// Passes on the bytes before `at`.
 fn hand_over(input: &mut BytesMut, at: &mut usize, out: &mut Vec<Bytes>) {
     if *at > 0 {
         out.push(input.split_to(*at).freeze());

@@ -1,4 +1,4 @@
-//! docs/events.md: the template, with what the types say put into it.
+//! docs/events.md: the template, filled with tables and schemas of the types.
 
 use std::fmt::Write as _;
 
@@ -21,16 +21,16 @@ use super::{render, samples};
 
 const TEMPLATE: &str = include_str!("events.template.md");
 
-/// Types that have a place of their own in the template.
+/// Types that the template places itself.
 const PLACED: [&str; 4] = ["Submission", "Manifest", "Beat", "CurrentEquipment"];
 
-/// An event type, and where it is said.
+/// An event type, and where it is published.
 struct Kind {
-    /// The type that stands in the envelope.
+    /// The type in the envelope.
     kind: &'static str,
-    /// Its data's type.
+    /// The type of the event's data.
     data: &'static str,
-    /// Who says it.
+    /// Who publishes it, and where.
     by: &'static str,
     /// What it means.
     means: &'static str,
@@ -40,18 +40,18 @@ const READY: &str = "on `rgrid.evt.<namespace>.job.<job>.ready.<queue>.<class>`"
 
 #[rustfmt::skip]
 const JOB: [Kind; 12] = [
-    Kind { kind: "job.submitted.v1", data: "Submitted", by: "the API or its intake, READY; with a condition (`start`), on `….by.api`", means: "It was accepted, and without a condition it is ready to run: this is the queue entry too." },
-    Kind { kind: "job.claimed.v1", data: "Claimed", by: "its worker", means: "A worker took it." },
-    Kind { kind: "job.started.v1", data: "Started", by: "its worker", means: "Its command runs." },
-    Kind { kind: "job.finished.v1", data: "Finished", by: "its worker", means: "Its attempt ended on its worker, and what it made is committed. The job's last event, unless it names `retry_after_ms`." },
-    Kind { kind: "job.returned.v1", data: "Returned", by: "its worker", means: "It took it ahead of having room for it, and has none after all: its command did not run. Or, with `interrupted`, its command ended because the worker was being shut down. Nothing counts against the job; `job.released.v1` follows." },
-    Kind { kind: "job.rescheduled.v1", data: "Rescheduled", by: "the watcher, READY", means: "Its attempt was given up, and it waits for a worker again." },
-    Kind { kind: "job.cancel_requested.v1", data: "CancelRequested", by: "the API; the watcher for a batch that fails fast", means: "Its end was asked for while a worker had it. `job.finished.v1` follows." },
-    Kind { kind: "job.cancelled.v1", data: "Cancelled", by: "the API or the watcher", means: "It ended without running, or without its worker, because a user asked for that. The job's last event." },
-    Kind { kind: "job.died.v1", data: "Died", by: "the watcher", means: "Its attempts are used up. The job's last event, unless it is requeued." },
-    Kind { kind: "job.released.v1", data: "Released", by: "the watcher, READY", means: "What it waited for is true, or its pause after a failure is over, or its worker gave it back; it waits for a worker." },
-    Kind { kind: "job.expired.v1", data: "Expired", by: "the watcher", means: "It waited longer than it may, and ended as `timed_out`. The job's last event, unless it is requeued." },
-    Kind { kind: "job.requeued.v1", data: "Requeued", by: "the API, READY", means: "An operator revived a dead or expired job; it waits for a worker again, with its losses, failures and clocks at zero." },
+    Kind { kind: "job.submitted.v1", data: "Submitted", by: "the API or its intake, READY; with a condition (`start`), on `….by.api`", means: "The job was accepted. Without a start condition it is ready to run, and this event is its entry in the queue." },
+    Kind { kind: "job.claimed.v1", data: "Claimed", by: "its worker", means: "A worker claimed the job." },
+    Kind { kind: "job.started.v1", data: "Started", by: "its worker", means: "The job's command started." },
+    Kind { kind: "job.finished.v1", data: "Finished", by: "its worker", means: "The attempt ended on its worker, and its outputs are committed. This is the job's last event, unless it has `retry_after_ms`." },
+    Kind { kind: "job.returned.v1", data: "Returned", by: "its worker", means: "The worker returned the job to the queue. Either the job was prefetched and the worker has no free slot for it, so that the command did not run; or, with `interrupted`, the command ended because the worker was shutting down. This does not count as a failure or a loss. `job.released.v1` follows." },
+    Kind { kind: "job.rescheduled.v1", data: "Rescheduled", by: "the watcher, READY", means: "The attempt was lost, and the job waits for a worker again." },
+    Kind { kind: "job.cancel_requested.v1", data: "CancelRequested", by: "the API; the watcher for a batch that fails fast", means: "The cancellation of the job was requested while a worker had it. `job.finished.v1` follows." },
+    Kind { kind: "job.cancelled.v1", data: "Cancelled", by: "the API or the watcher", means: "The job was cancelled. No worker had it, or its worker was lost. This is the job's last event." },
+    Kind { kind: "job.died.v1", data: "Died", by: "the watcher", means: "The job has no attempts left. This is the job's last event, unless it is requeued." },
+    Kind { kind: "job.released.v1", data: "Released", by: "the watcher, READY", means: "The job's start conditions are met, or its pause after a failure is over, or its worker returned it. The job waits for a worker." },
+    Kind { kind: "job.expired.v1", data: "Expired", by: "the watcher", means: "The job waited longer than its limit, and ended as `timed_out`. This is the job's last event, unless it is requeued." },
+    Kind { kind: "job.requeued.v1", data: "Requeued", by: "the API, READY", means: "An operator revived a dead or expired job. The job waits for a worker again. Losses, failures and time limits start from zero." },
 ];
 
 const BATCH_BY_API: &str = "the API, on `rgrid.evt.<namespace>.batch.<batch>`";
@@ -59,38 +59,38 @@ const BATCH_BY_WATCHER: &str = "the watcher, on `rgrid.evt.<namespace>.batch.<ba
 
 #[rustfmt::skip]
 const BATCH: [Kind; 5] = [
-    Kind { kind: "batch.submitted.v1", data: "BatchSubmitted", by: BATCH_BY_API, means: "Its members are about to be submitted." },
-    Kind { kind: "batch.sealed.v1", data: "BatchSealed", by: BATCH_BY_API, means: "All of its members are in the log. A batch without this was cut off half-way; the same one submitted again completes it." },
-    Kind { kind: "batch.advanced.v1", data: "BatchAdvanced", by: BATCH_BY_WATCHER, means: "Slots of its window were given to members; their `job.released.v1` follow at once." },
-    Kind { kind: "batch.stopped.v1", data: "BatchStopped", by: BATCH_BY_WATCHER, means: "Too many of its members failed; those that have not started are cancelled." },
-    Kind { kind: "batch.cancelled.v1", data: "BatchCancelled", by: BATCH_BY_API, means: "A user ended it; its members are cancelled." },
+    Kind { kind: "batch.submitted.v1", data: "BatchSubmitted", by: BATCH_BY_API, means: "The batch was accepted, and its members are about to be submitted." },
+    Kind { kind: "batch.sealed.v1", data: "BatchSealed", by: BATCH_BY_API, means: "All members are in the log. If this event is missing, the submission was interrupted; submitting the same batch again completes it." },
+    Kind { kind: "batch.advanced.v1", data: "BatchAdvanced", by: BATCH_BY_WATCHER, means: "Slots of the batch's window were given to members. Their `job.released.v1` follow immediately." },
+    Kind { kind: "batch.stopped.v1", data: "BatchStopped", by: BATCH_BY_WATCHER, means: "Too many members failed. Members that have not started are cancelled." },
+    Kind { kind: "batch.cancelled.v1", data: "BatchCancelled", by: BATCH_BY_API, means: "A user cancelled the batch. Its members are cancelled." },
 ];
 
 #[rustfmt::skip]
 const WORKER: [Kind; 7] = [
-    Kind { kind: "worker.registered.v1", data: "Registered", by: "the worker", means: "A runner began a session for it. Attempts of any other session of this worker are over." },
-    Kind { kind: "worker.lost.v1", data: "Lost", by: "the watcher", means: "Its heartbeats lapsed. Its attempts are rescheduled." },
-    Kind { kind: "worker.left.v1", data: "Left", by: "the worker", means: "Its runner ended the session in good order." },
-    Kind { kind: "worker.restarting.v1", data: "Restarting", by: "the worker", means: "Its runner is about to restart, and comes back to the containers that it leaves running. Until the deadline its silence does not count." },
-    Kind { kind: "worker.cordoned.v1", data: "Cordoned", by: "the API", means: "An operator wants it to take no new work, over all its sessions; with `drain`, what it executes is to leave it as well." },
-    Kind { kind: "worker.uncordoned.v1", data: "Uncordoned", by: "the API", means: "An operator lets it take work again." },
-    Kind { kind: "worker.equipped.v1", data: "Equipped", by: "the worker", means: "What it can run scripts by, all of it. Earlier versions said so once the session was registered, and at each change; now they [say it elsewhere](#what-workers-have)." },
+    Kind { kind: "worker.registered.v1", data: "Registered", by: "the worker", means: "A runner began a session for the worker. Attempts of all other sessions of this worker have ended." },
+    Kind { kind: "worker.lost.v1", data: "Lost", by: "the watcher", means: "The worker's heartbeats stopped. Its attempts are rescheduled." },
+    Kind { kind: "worker.left.v1", data: "Left", by: "the worker", means: "The worker's runner ended the session in an orderly shutdown." },
+    Kind { kind: "worker.restarting.v1", data: "Restarting", by: "the worker", means: "The worker's runner is about to restart, and will resume the attempts whose containers keep running. Missing heartbeats are ignored until the deadline." },
+    Kind { kind: "worker.cordoned.v1", data: "Cordoned", by: "the API", means: "An operator cordoned the worker: it takes no new jobs, in this and in later sessions. With `drain`, it also gives up the jobs that it has." },
+    Kind { kind: "worker.uncordoned.v1", data: "Uncordoned", by: "the API", means: "An operator uncordoned the worker: it takes jobs again." },
+    Kind { kind: "worker.equipped.v1", data: "Equipped", by: "the worker", means: "The complete inventory of the worker. Earlier versions published this event when the session was registered, and at each change. Newer versions [publish inventories elsewhere](#inventories)." },
 ];
 
 #[rustfmt::skip]
 const SYS: [Kind; 3] = [
-    Kind { kind: "runtimes.set.v1", data: "RuntimesSet", by: "the API, on `rgrid.evt.sys.runtimes`", means: "The deployment's `runtimes.toml` is this from now on." },
-    Kind { kind: "image.pushed.v1", data: "ImagePushed", by: "the API, on `rgrid.evt.sys.image.<name>`", means: "The grid keeps an image under this name, in place of any before it." },
-    Kind { kind: "image.removed.v1", data: "ImageRemoved", by: "the API, on `rgrid.evt.sys.image.<name>`", means: "The grid does not keep it any more." },
+    Kind { kind: "runtimes.set.v1", data: "RuntimesSet", by: "the API, on `rgrid.evt.sys.runtimes`", means: "The content of the deployment's `runtimes.toml` was replaced." },
+    Kind { kind: "image.pushed.v1", data: "ImagePushed", by: "the API, on `rgrid.evt.sys.image.<name>`", means: "The grid stores an image under this name. It replaces the earlier image of that name." },
+    Kind { kind: "image.removed.v1", data: "ImageRemoved", by: "the API, on `rgrid.evt.sys.image.<name>`", means: "The grid no longer stores an image under this name." },
 ];
 
-/// What the types say.
+/// The JSON Schemas of all types.
 pub(super) struct Contract {
     definitions: Map<String, Value>,
 }
 
 impl Contract {
-    /// Asks the types.
+    /// Generates the schemas.
     pub(super) fn new() -> Self {
         let mut generator = SchemaSettings::draft2020_12().into_generator();
         add::<Submission>(&mut generator);
@@ -152,14 +152,14 @@ impl Contract {
         let mut text = String::new();
         for kind in kinds {
             let by = kind.by.replace("READY", READY);
-            let _ = write!(text, "### `{}`\n\n{} Said by {by}.\n\n", kind.kind, kind.means);
+            let _ = write!(text, "### `{}`\n\n{} Published by {by}.\n\n", kind.kind, kind.means);
             text.push_str(&render::body(self.type_of(kind.data)?));
             text.push('\n');
         }
         Ok(text.trim_end().to_owned())
     }
 
-    /// The types that others refer to.
+    /// The types that other types refer to.
     fn types(&self) -> String {
         let is_event = |name: &str| JOB.iter().chain(&BATCH).chain(&WORKER).chain(&SYS).any(|kind| kind.data == name);
         let mut text = String::new();
@@ -181,7 +181,7 @@ fn add<T: JsonSchema>(generator: &mut SchemaGenerator) {
 /// docs/events.md.
 ///
 /// # Errors
-/// If the template names something that there is not.
+/// If the template has an unknown marker.
 pub(super) fn markdown() -> anyhow::Result<String> {
     let contract = Contract::new();
     let examples = samples::all()?;
@@ -210,7 +210,7 @@ pub(super) fn markdown() -> anyhow::Result<String> {
             None if marker == "subjects" => render::subjects(),
             None if marker == "streams" => render::streams()?,
             None if marker == "schema" => serde_json::to_string_pretty(&contract.schema())?,
-            _ => anyhow::bail!("the template asks for `{marker}`, which there is not"),
+            _ => anyhow::bail!("the template has the unknown marker `{marker}`"),
         };
         text.push_str(&put);
         rest = behind;
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_is_the_one_that_the_type_says() {
+    fn the_tables_name_the_data_type_of_each_event() {
         let cancelled = JobEvent::Cancelled(Cancelled { reason: None });
         let left = WorkerEvent::Left(Left {
             session: bus::ids::SessionId::new(),
@@ -288,7 +288,7 @@ mod tests {
 
     #[test]
     fn every_event_in_the_tables_can_be_read() {
-        // Data that is none: a known type complains of the data, and not of the type.
+        // Invalid data: for a known type, the error is about the data and not about the type.
         let raw = serde_json::value::to_raw_value(&json!(7)).expect("JSON");
         for kind in &JOB {
             assert!(

@@ -13,7 +13,7 @@ use crate::output::print;
 /// Print the contract for services that speak to a grid over NATS
 #[derive(Debug, Args)]
 pub(crate) struct DocsArgs {
-    /// Which: docs/events.md, or the JSON Schema of every type in it
+    /// What to print: docs/events.md, or the JSON Schema of every type in it
     #[arg(value_name = "WHAT")]
     what: What,
 }
@@ -22,7 +22,7 @@ pub(crate) struct DocsArgs {
 enum What {
     /// Subjects, events, submissions, logs: Markdown
     Events,
-    /// The types alone: JSON Schema
+    /// The types only: JSON Schema
     Schema,
 }
 
@@ -39,14 +39,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_committed_contract_is_what_the_types_say() -> anyhow::Result<()> {
+    fn the_committed_contract_matches_the_types() -> anyhow::Result<()> {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/events.md");
         let committed = std::fs::read_to_string(path)?;
         let generated = events::markdown()?;
         let differs = committed.lines().zip(generated.lines()).find(|(is, should)| is != should);
         assert!(
             committed == generated,
-            "docs/events.md is not what the code says (first at {differs:?}); run `make docs`"
+            "docs/events.md does not match the types (first difference: {differs:?}); run `make docs`"
         );
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-/// The definitions that the program makes the streams from.
+/// The definitions of the streams.
 const STREAMS: [&str; 8] = [
     include_str!("../../../../nats/streams/RGRID_EVENTS.json"),
     include_str!("../../../../nats/streams/RGRID_INBOX.json"),
@@ -19,42 +19,39 @@ const STREAMS: [&str; 8] = [
 /// Subjects as [`bus::subjects`] spells them.
 const SUBJECTS: [(&str, &str); 13] = [
     ("rgrid.submit.<namespace>.<queue>", "submissions by any service: publish here"),
-    ("rgrid.refused.<namespace>", "what was not accepted, and why"),
+    ("rgrid.refused.<namespace>", "refused submissions, with the reason"),
     (
         "rgrid.undeliverable.<stream>.<sequence>",
-        "which message could not be delivered to anybody, and why",
+        "messages that cannot be delivered, with the reason",
     ),
     (
         "rgrid.fact.<namespace>.job.<job>.>",
-        "a job's events, once they are stored: subscribe here; `rgrid.fact.>` for everything",
+        "a job's events, after they are stored: subscribe here, or to `rgrid.fact.>` for all events",
     ),
     (
         "rgrid.evt.<namespace>.job.<job>.ready.<queue>.<class>",
-        "in the log: events that make a job runnable; the class is priority and size, `normal-s`; only API and watcher publish here",
+        "in the log: events that make a job ready; the class is priority and size, for example `normal-s`; only the API and the watcher publish here",
     ),
     (
         "rgrid.evt.<namespace>.job.<job>.by.<actor>",
-        "in the log: every other event of a job, by who says it: `api`, `watcher`, `w-<worker>`",
+        "in the log: every other event of a job; the actor is `api`, `watcher` or `w-<worker>`",
     ),
     (
         "rgrid.evt.<namespace>.batch.<batch>",
-        "in the log: events of a batch; `rgrid.fact.<namespace>.batch.<batch>` once stored",
+        "in the log: events of a batch; `rgrid.fact.<namespace>.batch.<batch>` after they are stored",
     ),
     (
         "rgrid.evt.sys.worker.<worker>",
-        "in the log: events of a worker; `rgrid.fact.sys.worker.<worker>` once stored",
+        "in the log: events of a worker; `rgrid.fact.sys.worker.<worker>` after they are stored",
     ),
-    (
-        "rgrid.evt.sys.runtimes",
-        "in the log: which runtimes and aliases the deployment has",
-    ),
+    ("rgrid.evt.sys.runtimes", "in the log: the runtimes and aliases of the deployment"),
     (
         "rgrid.evt.sys.image.<name>",
-        "in the log: events of an image that the grid keeps; a `.` of its name is a `=`",
+        "in the log: events of an image that the grid stores; a `.` in the name is written as `=`",
     ),
-    ("rgrid.log.<namespace>.<job>.<attempt>", "what an attempt prints, as frames"),
+    ("rgrid.log.<namespace>.<job>.<attempt>", "the output of an attempt, as frames"),
     ("rgrid.hb.<worker>", "a worker's heartbeats"),
-    ("rgrid.equipment.<worker>", "what a worker can run scripts by"),
+    ("rgrid.equipment.<worker>", "a worker's inventory"),
 ];
 
 /// The rows of the table of subjects.
@@ -64,7 +61,7 @@ pub(super) fn subjects() -> String {
 
 /// The table of streams.
 pub(super) fn streams() -> anyhow::Result<String> {
-    let mut text = "| stream | subjects | keeps | what |\n|---|---|---|---|\n".to_owned();
+    let mut text = "| stream | subjects | keeps | content |\n|---|---|---|---|\n".to_owned();
     for definition in STREAMS {
         let stream: Value = serde_json::from_str(definition)?;
         let subjects = match (stream["subjects"].as_array(), stream["sources"][0]["name"].as_str()) {
@@ -74,7 +71,7 @@ pub(super) fn streams() -> anyhow::Result<String> {
                 .map(|subject| format!("`{subject}`"))
                 .collect::<Vec<_>>()
                 .join(", "),
-            (None, Some(source)) => format!("those of `{source}`"),
+            (None, Some(source)) => format!("the subjects of `{source}`"),
             (None, None) => String::new(),
         };
         let word = |name: &str| stream[name].as_str().unwrap_or_default().to_owned();
@@ -100,7 +97,7 @@ fn keeps(stream: &Value) -> String {
     let full = if stream["discard"] == "new" {
         "then refuses"
     } else {
-        "then the oldest go"
+        "then removes the oldest"
     };
     format!("{}, {full}", parts.join(", "))
 }

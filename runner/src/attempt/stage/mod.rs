@@ -12,7 +12,7 @@ use bus::{
     ids::Digest,
     spec::{
         InputFile, JobSpec, RelPath,
-        tree::{Content, Link, MAX_TREE_BYTES, Tree, TreeRef, Unlayable},
+        tree::{Content, InvalidTree, Link, MAX_TREE_BYTES, Tree, TreeRef},
     },
 };
 use store::Files;
@@ -51,7 +51,7 @@ pub(crate) enum Error {
     Thread,
     /// The list of inputs is not what the job says.
     #[error(transparent)]
-    List(Unlayable),
+    List(InvalidTree),
 }
 
 /// An error with everything that caused it, in one line.

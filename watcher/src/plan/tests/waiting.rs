@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use bus::{
     envelope::{Actor, Envelope},
     ids::{Attempt, JobId, SessionId, default_token},
-    job::{Command as Wish, End, Job, JobEvent, LossCause, Outcome, Phase, Recorded, Standing, Usage, decide},
+    job::{Command as Wish, DependencyState, End, Job, JobEvent, LossCause, Outcome, Phase, Recorded, Usage, decide},
     log::read::{Fact, decode},
     spec::{
         JobSpec,
@@ -157,10 +157,10 @@ impl Grid {
             let Some((other, known)) = of.iter().find(|(other, _)| *other == dependency.job) else {
                 continue;
             };
-            match dependency.standing(self.job(*other).as_ref()) {
-                Standing::Met => answers.push((*other, *known, true)),
-                Standing::Open => answers.push((*other, *known, false)),
-                Standing::Never(reason) => {
+            match dependency.state(self.job(*other).as_ref()) {
+                DependencyState::Met => answers.push((*other, *known, true)),
+                DependencyState::Pending => answers.push((*other, *known, false)),
+                DependencyState::Never(reason) => {
                     let reason = Some(reason);
                     return self.say(&job, Wish::Cancel { reason });
                 }
@@ -175,12 +175,12 @@ impl Grid {
         self.ids.iter().find_map(|id| {
             let job = self.job(*id)?;
             let due = job.due().filter(|due| due.at <= self.wall());
-            let standings = job.dependencies().iter().map(|one| one.standing(self.job(one.job).as_ref()));
+            let standings = job.dependencies().iter().map(|one| one.state(self.job(one.job).as_ref()));
             let standings = standings.collect::<Vec<_>>();
-            let never = standings.iter().any(|one| matches!(one, Standing::Never(_)));
+            let never = standings.iter().any(|one| matches!(one, DependencyState::Never(_)));
             let started = matches!(job.phase, Phase::Held { until } if until.is_none_or(|until| until <= self.wall()))
                 && !standings.is_empty()
-                && standings.iter().all(|one| *one == Standing::Met);
+                && standings.iter().all(|one| *one == DependencyState::Met);
             (due.is_some() || never || started).then(|| format!("{:?}: {due:?} {standings:?}", job.phase))
         })
     }
