@@ -24,15 +24,14 @@ use tracing::{debug, info, warn};
 pub(crate) use self::due::{Wish, wish};
 use crate::{
     plan::{Command, Sign},
-    seen::Seen,
-    state::Key,
+    seen::{Seen, SessionKey},
 };
 
 /// What a command is about; one is done at a time about each.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Topic {
-    Session(Key),
-    Attempt(JobId, Attempt, Key),
+    Session(SessionKey),
+    Attempt(JobId, Attempt, SessionKey),
     /// What a job waits for.
     Waiting(JobId),
     /// The window of a batch.

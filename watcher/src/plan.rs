@@ -12,7 +12,8 @@ use bus::{
 use chrono::{DateTime, Utc};
 
 use crate::{
-    state::{Absence, Key, Session, State},
+    seen::SessionKey,
+    state::{Absence, Session, State},
     windows::Want,
 };
 
@@ -180,7 +181,7 @@ fn due(state: &State, wall: DateTime<Utc>) -> impl Iterator<Item = Command> {
 }
 
 fn give_up(
-    (worker, id): &Key,
+    (worker, id): &SessionKey,
     session: &Session,
     cause: &LossCause,
     because: Option<EventId>,
