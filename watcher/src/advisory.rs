@@ -18,7 +18,7 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use crate::{act::chain, connections::Connection, seen::SessionKey};
+use crate::{connections::Connection, error::chain, seen::SessionKey};
 
 /// How often the listener looks whether its own connection is still the same.
 const LOOK: Duration = Duration::from_millis(100);

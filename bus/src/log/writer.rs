@@ -1,12 +1,15 @@
 //! The one way to write to the log: load what the events of an aggregate add up to, decide, append behind its last event; and where
 //! another writer was first, all of that again.
 
+mod once;
+
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use async_nats::jetstream;
 use rand::Rng as _;
 use tracing::debug;
 
+pub use self::once::AtomicWrite;
 use super::{
     append::{self, Append, Log},
     read,

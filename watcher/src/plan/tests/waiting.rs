@@ -121,10 +121,10 @@ impl Grid {
             return Err(TestCaseError::fail("a job out of nowhere"));
         };
         prop_assert!(job.sequence >= known);
-        match crate::act::wish(&job, met, self.wall()) {
-            crate::act::Wish::Say(wish) => self.say(&job, wish)?,
-            crate::act::Wish::Later(at) => self.told.state.timers.looked(id, job.sequence, Some(at)),
-            crate::act::Wish::Nothing => self.told.state.timers.looked(id, job.sequence, None),
+        match crate::carry_out::due(&job, met, self.wall()) {
+            crate::carry_out::Due::Now(wish) => self.say(&job, wish)?,
+            crate::carry_out::Due::Later(at) => self.told.state.timers.looked(id, job.sequence, Some(at)),
+            crate::carry_out::Due::Never => self.told.state.timers.looked(id, job.sequence, None),
         }
         Ok(())
     }
