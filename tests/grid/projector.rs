@@ -9,7 +9,7 @@ mod world;
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use bus::{
     envelope::Actor,
     ids::{Attempt, Digest, JobId},
@@ -24,11 +24,14 @@ use grid_tests::{
 };
 use rand::Rng as _;
 use store::Files;
-use tokio::time::{sleep, timeout};
+use tokio::{
+    net::TcpListener,
+    time::{sleep, timeout},
+};
 
 use self::{
     random::Babbler,
-    world::{World, eventually},
+    world::{PATIENCE, World, eventually},
 };
 
 /// Runs a job to its end on a worker, its manifest stored.
@@ -314,9 +317,10 @@ async fn a_manifest_that_is_gone_is_said_and_one_that_is_out_of_reach_is_waited_
     let world = World::start().await?;
     let worker = Worker::register(&world.writer, "one").await?;
     let gone = end(&world.writer, &worker, Some(manifest()?.reference(Digest::of(b"gone")))).await?;
-    // Nobody listens there.
+    // A store that ends every connection.
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
     let away = projector::Config {
-        store: "s3://key:secret@bucket?endpoint=http://127.0.0.1:9&region=none".to_owned(),
+        store: format!("s3://key:secret@bucket?endpoint=http://{}&region=none", listener.local_addr()?),
         ..world.config.clone()
     };
     let stop = tokio_util::sync::CancellationToken::new();
@@ -325,7 +329,9 @@ async fn a_manifest_that_is_gone_is_said_and_one_that_is_out_of_reach_is_waited_
         sqlx::query("SELECT FROM jobs").execute(&world.pool).await.is_ok()
     })
     .await?;
-    sleep(Duration::from_millis(300)).await;
+    for _ in 0..2 {
+        timeout(PATIENCE, listener.accept()).await.context("the store is not asked")??;
+    }
     stop.cancel();
     timeout(Duration::from_secs(30), waiting).await???;
     ensure!(world.checkpoint().await == 0, "it went on without the store");

@@ -18,7 +18,7 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use crate::{act::chain, connections::Connection, state::Key};
+use crate::{connections::Connection, error::chain, seen::SessionKey};
 
 /// How often the listener looks whether its own connection is still the same.
 const LOOK: Duration = Duration::from_millis(100);
@@ -41,11 +41,11 @@ pub(crate) enum Advice {
     /// From now on it is heard, over this connection. What happened before that was not.
     Listening(Client),
     /// A session has a connection, since then by its server's clock.
-    Made(Key, Connection, DateTime<Utc>),
+    Made(SessionKey, Connection, DateTime<Utc>),
     /// This server answered what it was asked at that moment.
     Answered(String, std::time::Instant),
     /// A session's connection ended, for a reason that may be its runner's death.
-    Ended(Key, Connection, bool),
+    Ended(SessionKey, Connection, bool),
 }
 
 #[derive(Deserialize)]
@@ -298,7 +298,7 @@ fn parsed<T: DeserializeOwned>(message: &Message) -> serde_json::Result<T> {
 }
 
 /// Whose connection it is: a runner calls it `worker/<id>/<session>`. What has more parts carries its files.
-fn session_of(name: &str) -> Option<Key> {
+fn session_of(name: &str) -> Option<SessionKey> {
     let mut parts = name.split('/');
     let (kind, worker, session) = (parts.next()?, parts.next()?, parts.next()?);
     if kind != "worker" || parts.next().is_some() {

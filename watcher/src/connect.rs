@@ -2,39 +2,14 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream;
-use bus::log::{
-    connect::{self, Bus},
-    setup,
-};
+use bus::log::{connect::Bus, setup};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::error::Error;
+
 /// The first pause between two tries, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
-
-/// What an operator must change before the watcher can run.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The server will not do, or its URL is none.
-    #[error(transparent)]
-    Connect(#[from] connect::Error),
-    /// The streams are not as they must be.
-    #[error(transparent)]
-    Streams(#[from] setup::Error),
-}
-
-impl Error {
-    /// Whether it may pass by itself: nobody answers yet.
-    fn passes(&self) -> bool {
-        use jetstream::context::RequestErrorKind::{NoResponders, TimedOut};
-        match self {
-            Self::Connect(error) => matches!(error, connect::Error::Connect { .. }),
-            Self::Streams(setup::Error::Request { source, .. }) => matches!(source.kind(), NoResponders | TimedOut),
-            Self::Streams(_) => false,
-        }
-    }
-}
 
 /// Connects, and makes or checks the streams; waits for a broker that is not there. Nothing, if it is stopped before.
 ///

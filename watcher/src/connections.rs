@@ -7,7 +7,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 
-use crate::state::Key;
+use crate::seen::SessionKey;
 
 /// A session whose connection went has so long to make another: the pause between two tries to reconnect stays below it for
 /// the first five tries.
@@ -39,8 +39,8 @@ pub struct Connection {
 /// says nothing: a client that moved to another server may be let go by the first one late, or never.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Connections {
-    newest: HashMap<Key, (Connection, DateTime<Utc>)>,
-    gone: HashMap<Key, Instant>,
+    newest: HashMap<SessionKey, (Connection, DateTime<Utc>)>,
+    gone: HashMap<SessionKey, Instant>,
     servers: HashMap<String, Server>,
 }
 
@@ -55,7 +55,7 @@ struct Server {
 
 impl Connections {
     /// A session's connection is there, since the time that the server says.
-    pub(crate) fn made(&mut self, key: &Key, connection: Connection, start: DateTime<Utc>) {
+    pub(crate) fn made(&mut self, key: &SessionKey, connection: Connection, start: DateTime<Utc>) {
         self.gone.remove(key);
         let newest = self.newest.entry(key.clone()).or_insert_with(|| (connection.clone(), start));
         if newest.1 <= start {
@@ -65,7 +65,7 @@ impl Connections {
 
     /// A session's connection went, for a reason that may be its runner's death, or not (its server stops). Whether that is
     /// something to wait for.
-    pub(crate) fn ended(&mut self, key: &Key, connection: &Connection, telling: bool, now: Instant) -> bool {
+    pub(crate) fn ended(&mut self, key: &SessionKey, connection: &Connection, telling: bool, now: Instant) -> bool {
         if self.newest.get(key).is_some_and(|(newest, _)| newest != connection) {
             return false;
         }
@@ -77,7 +77,7 @@ impl Connections {
     }
 
     /// Keeps only the connections of these sessions.
-    pub(crate) fn retain(&mut self, known: impl Fn(&Key) -> bool) {
+    pub(crate) fn retain(&mut self, known: impl Fn(&SessionKey) -> bool) {
         self.newest.retain(|key, _| known(key));
     }
 
@@ -112,19 +112,19 @@ impl Connections {
     }
 
     /// Until when a session's silence may be that of its server.
-    pub(crate) fn excused_until(&self, key: &Key) -> Option<Instant> {
+    pub(crate) fn excused_until(&self, key: &SessionKey) -> Option<Instant> {
         let (newest, _) = self.newest.get(key)?;
         self.servers.get(&newest.server)?.deaf_until
     }
 
     /// A session is over; nobody asks for its connections any more.
-    pub(crate) fn over(&mut self, key: &Key) {
+    pub(crate) fn over(&mut self, key: &SessionKey) {
         self.newest.remove(key);
         self.gone.remove(key);
     }
 
     /// When the session's connection went, if it had the time to make another, and did not beat since.
-    pub(crate) fn dead_since(&self, key: &Key, heard: Instant, now: Instant) -> Option<Instant> {
+    pub(crate) fn dead_since(&self, key: &SessionKey, heard: Instant, now: Instant) -> Option<Instant> {
         let gone = *self.gone.get(key)?;
         (now >= gone + RETURN_WITHIN && heard < gone + UNDER_WAY).then_some(gone)
     }

@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use tracing::{error, warn};
 
 use crate::{
-    act::chain,
+    error::chain,
     seen::{self, Seen},
     snapshot::Place,
 };

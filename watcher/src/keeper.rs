@@ -9,8 +9,8 @@ use tokio::{task::JoinSet, time::timeout};
 use tracing::{debug, info, warn};
 
 use crate::{
-    act::chain,
     config::SnapshotConfig,
+    error::chain,
     snapshot::{Error, Place, Snapshots},
     state::State,
 };

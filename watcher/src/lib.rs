@@ -5,30 +5,30 @@
 //! step is safe to take twice, and the log arbitrates between watchers: each event is appended behind the one it was
 //! decided on.
 
-mod act;
 mod advisory;
 mod canary;
+mod carry_out;
 mod config;
 mod connect;
 mod connections;
+mod error;
 mod feed;
 mod keeper;
-mod lanes;
 mod plan;
 mod run;
+mod schedule;
 mod seen;
 mod snapshot;
 mod state;
 mod timers;
 mod watch;
 mod watchdog;
-mod window;
 mod windows;
 
 pub use self::{
     config::{Config, SnapshotConfig},
-    connect::Error,
     connections::Connection,
+    error::Error,
     plan::{Command, Sign, plan},
     run::run,
     seen::{Ending, Seen, Try, Waits, read},

@@ -1,18 +1,22 @@
 //! What should be done, from what is known and what time it is.
 
+mod command;
 #[cfg(test)]
 mod tests;
 
 use std::time::{Duration, Instant};
 
 use bus::{
-    ids::{Attempt, BatchId, EventId, JobId, SessionId, WorkerId},
+    ids::{EventId, JobId},
     job::LossCause,
 };
 use chrono::{DateTime, Utc};
 
+pub(crate) use self::command::Topic;
+pub use self::command::{Command, Sign};
 use crate::{
-    state::{Absence, Key, Session, State},
+    seen::SessionKey,
+    state::{Absence, Session, State},
     windows::Want,
 };
 
@@ -22,97 +26,6 @@ pub(crate) const ORPHAN_AFTER: Duration = Duration::from_millis(2_500);
 
 /// How much longer than it needs to fence itself a session may be silent: its processes have to be killed.
 pub(crate) const FENCE_MARGIN: Duration = Duration::from_secs(2);
-
-/// What tells that a runner is dead.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sign {
-    /// Its heartbeats lapsed.
-    Silence,
-    /// The broker says that its connection went, and it made no other.
-    Disconnect,
-}
-
-/// Something to be said in the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Command {
-    /// A session's runner is dead, or cut off.
-    Lose {
-        /// Which worker.
-        worker: WorkerId,
-        /// Which session of it.
-        session: SessionId,
-        /// The worker's last event that is known; if another came since, this is not to be done.
-        after: u64,
-        /// How it is known.
-        sign: Sign,
-        /// For how long it was silent, by the watcher's clock.
-        silent: Duration,
-        /// When it last beat, by its own clock.
-        last_beat: Option<DateTime<Utc>>,
-    },
-    /// A job is to be looked at: something may be due by now.
-    Look {
-        /// Which job.
-        job: JobId,
-        /// Its last event that is known.
-        known: u64,
-        /// Whether all the jobs that it waited for ended as they must.
-        met: bool,
-    },
-    /// The log is to be asked about the jobs that this one waits for.
-    Ask {
-        /// Which job.
-        job: JobId,
-        /// Its last event that is known.
-        known: u64,
-        /// The jobs of which there is news, and the last event of each that is known.
-        of: Vec<(JobId, u64)>,
-    },
-    /// Slots of a batch's window are to be given to members.
-    Advance {
-        /// Which batch.
-        batch: BatchId,
-        /// The batch's last event that is known; if another came since, this is not to be done.
-        after: u64,
-        /// The places of the members.
-        members: Vec<u32>,
-    },
-    /// A batch is to be stopped: too many of its members failed.
-    Stop {
-        /// Which batch.
-        batch: BatchId,
-        /// The batch's last event that is known.
-        after: u64,
-        /// How many failed.
-        failures: u32,
-    },
-    /// A member of a batch that is over is to be ended.
-    End {
-        /// Which job.
-        job: JobId,
-        /// Why.
-        reason: String,
-        /// Also if it runs.
-        running: bool,
-    },
-    /// An attempt is to be given up: made again, or ended if it was the last or is to be cancelled.
-    GiveUp {
-        /// Which job.
-        job: JobId,
-        /// Which try at it.
-        attempt: Attempt,
-        /// The worker that claimed it.
-        worker: WorkerId,
-        /// That worker's session.
-        session: SessionId,
-        /// Where the claim stands in the log.
-        claimed: u64,
-        /// Why.
-        cause: LossCause,
-        /// The event that ended its session, if one did.
-        because: Option<EventId>,
-    },
-}
 
 /// Says what should be done now, dead workers first. It takes no account of what is being done already: to do it twice does no harm.
 #[must_use]
@@ -180,7 +93,7 @@ fn due(state: &State, wall: DateTime<Utc>) -> impl Iterator<Item = Command> {
 }
 
 fn give_up(
-    (worker, id): &Key,
+    (worker, id): &SessionKey,
     session: &Session,
     cause: &LossCause,
     because: Option<EventId>,

@@ -20,7 +20,8 @@ use tracing::{debug, info};
 use crate::{
     advisory, canary,
     config::Config,
-    connect::{self, Error},
+    connect,
+    error::Error,
     feed,
     keeper::{self, Keeper},
     snapshot::Snapshots,

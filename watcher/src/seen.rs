@@ -23,6 +23,9 @@ static CLOCKED: LazyLock<[Finder<'static>; 2]> = LazyLock::new(|| [Finder::new(b
 /// The longest that a runner may be away for a restart.
 const AWAY_MAX: TimeDelta = TimeDelta::hours(1);
 
+/// A session, and the worker that it belongs to. A worker cannot report for another worker's session by naming it.
+pub(crate) type SessionKey = (WorkerId, SessionId);
+
 /// What an event means to the watcher.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Seen {
@@ -158,7 +161,7 @@ pub struct Try {
 
 impl Try {
     /// Whose it is.
-    pub(crate) fn key(&self) -> (WorkerId, SessionId) {
+    pub(crate) fn key(&self) -> SessionKey {
         (self.worker.clone(), self.session)
     }
 }

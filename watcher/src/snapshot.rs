@@ -24,7 +24,7 @@ use store::{Files, StoreUrl};
 use tokio::sync::OnceCell;
 
 use crate::{
-    act::chain,
+    error::chain,
     state::{Saved, State},
 };
 

@@ -19,13 +19,10 @@ use chrono::{DateTime, Utc};
 pub(crate) use self::saved::Saved;
 use crate::{
     connections::Connections,
-    seen::{Seen, Try},
+    seen::{Seen, SessionKey, Try},
     timers::Timers,
     windows::Windows,
 };
-
-/// A session, and whose it says it is. Nobody can speak for another's by naming it.
-pub(crate) type Key = (WorkerId, SessionId);
 
 /// The fold of the log and of the heartbeats.
 ///
@@ -35,13 +32,13 @@ pub(crate) type Key = (WorkerId, SessionId);
 #[derive(Debug, Clone)]
 pub struct State {
     workers: HashMap<WorkerId, Worker>,
-    sessions: HashMap<Key, Session>,
+    sessions: HashMap<SessionKey, Session>,
     /// Who holds attempts at each job.
-    holders: HashMap<JobId, BTreeSet<(Attempt, Key)>>,
+    holders: HashMap<JobId, BTreeSet<(Attempt, SessionKey)>>,
     /// The sessions that may ask for something: those that live, and those that are over and still hold attempts.
-    open: BTreeSet<Key>,
+    open: BTreeSet<SessionKey>,
     /// The sessions that are over and hold nothing, by where they ended: those that ended last.
-    over: BTreeSet<(u64, Key)>,
+    over: BTreeSet<(u64, SessionKey)>,
     /// No silence counts from before this.
     trusted_since: Instant,
     /// When the last heartbeat of the watcher itself was sent that came back to it.
@@ -276,7 +273,7 @@ impl State {
     }
 
     /// A session, as it is known or as a new one.
-    fn session(&mut self, key: &Key, now: Instant) -> &mut Session {
+    fn session(&mut self, key: &SessionKey, now: Instant) -> &mut Session {
         self.sessions.entry(key.clone()).or_insert_with(|| {
             self.open.insert(key.clone());
             let worker = self.workers.entry(key.0.clone()).or_default();
@@ -297,7 +294,7 @@ impl State {
         })
     }
 
-    fn end(&mut self, key: &Key, ended: Ended) {
+    fn end(&mut self, key: &SessionKey, ended: Ended) {
         if let Some(session) = self.sessions.get_mut(key) {
             session.ended.get_or_insert(ended);
             self.connections.over(key);
@@ -306,14 +303,14 @@ impl State {
         }
     }
 
-    fn not_live(&mut self, (worker, session): &Key) {
+    fn not_live(&mut self, (worker, session): &SessionKey) {
         if let Some(known) = self.workers.get_mut(worker) {
             known.live.remove(session);
         }
     }
 
     /// Lets an attempt go that is not, or no longer, its session's to hold.
-    pub(crate) fn release(&mut self, job: JobId, attempt: Attempt, key: &Key) {
+    pub(crate) fn release(&mut self, job: JobId, attempt: Attempt, key: &SessionKey) {
         if let Entry::Occupied(mut holders) = self.holders.entry(job) {
             holders.get_mut().remove(&(attempt, key.clone()));
             if holders.get().is_empty() {
@@ -328,7 +325,7 @@ impl State {
 
     /// A session that is over is remembered for a while, so that a late claim of it is known for what it is; but it need not be
     /// looked at.
-    fn settle(&mut self, key: &Key) {
+    fn settle(&mut self, key: &SessionKey) {
         let Some(session) = self.sessions.get(key) else { return };
         if let (true, Some(ended)) = (session.held.is_empty(), &session.ended) {
             let at = ended.sequence;
@@ -363,7 +360,7 @@ impl State {
         }
     }
 
-    pub(crate) fn open(&self) -> impl Iterator<Item = (&Key, &Session)> {
+    pub(crate) fn open(&self) -> impl Iterator<Item = (&SessionKey, &Session)> {
         self.open.iter().filter_map(|key| Some((key, self.sessions.get(key)?)))
     }
 

@@ -9,10 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use bus::ids::{Attempt, JobId};
 use chrono::{DateTime, Utc};
 
-use crate::{
-    seen::{Try, Waits},
-    state::Key,
-};
+use crate::seen::{SessionKey, Try, Waits};
 
 /// Looks that are planned at once; the rest follow when these are done.
 const AT_ONCE: usize = 10_000;
@@ -43,7 +40,7 @@ pub(crate) struct Timer {
     /// The attempt that a worker may claim.
     pub(crate) next: Option<Attempt>,
     /// Who claimed it.
-    pub(crate) holder: Option<Box<(Attempt, Key)>>,
+    pub(crate) holder: Option<Box<(Attempt, SessionKey)>>,
     pub(crate) conditions: Option<Box<Conditions>>,
 }
 

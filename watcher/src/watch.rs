@@ -12,11 +12,13 @@ use std::{
 
 use async_nats::Client;
 use bus::{
+    envelope::Actor,
     ids::Queue,
     log::{
         append::Log,
         connect::Bus,
         room::{Addition, Gauge},
+        writer::Writer,
     },
 };
 use chrono::Utc;
@@ -30,14 +32,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::{
-    act::{Done, Hands, Topic},
     advisory::{self, Advice},
     canary::{self, Canary},
+    carry_out::{Done, Handler},
     config::Config,
     feed::Feed,
     keeper::Keeper,
-    lanes::{Lane, Lanes},
-    plan::plan,
+    plan::{Topic, plan},
+    schedule::{Lane, Lanes},
     snapshot::Place,
     state::State,
 };
@@ -100,7 +102,7 @@ pub(crate) struct Begin {
 pub(crate) struct Watcher {
     state: State,
     lapse: Duration,
-    bus: Bus,
+    handler: Handler,
     /// How full the log is, and whether it had room for attempts.
     gauge: Arc<Gauge>,
     had_room: bool,
@@ -141,10 +143,15 @@ impl Watcher {
         if caught_up {
             info!("ready: the log has nothing that is not known");
         }
+        let log = Log::new(bus.js.clone(), PATIENCE);
+        let handler = Handler {
+            bus: bus.clone(),
+            writer: Writer::new(log, Arc::clone(&begin.gauge), Actor::Watcher, Addition::Attempts),
+        };
         Self {
             state: begin.state,
             lapse: config.lapse,
-            bus: bus.clone(),
+            handler,
             gauge: begin.gauge,
             had_room: true,
             canary: Canary::default(),
@@ -288,20 +295,20 @@ impl Watcher {
                 self.resting.insert(topic, (now + OVERTAKEN, REST.0));
                 return !self.lanes.is_empty();
             }
-            (Done::Turn(sequence, again, over), Topic::Waiting(job)) => {
+            (Done::WaitsForSlot(sequence, again, over), Topic::Waiting(job)) => {
                 self.state.timers.looked(*job, sequence, again);
                 self.state.turn(*job, over);
             }
             (Done::Advanced(sequence, _, members), Topic::Batch(batch)) => self.state.windows.given(*batch, sequence, &members),
             (Done::Stopped(sequence, failures), Topic::Batch(batch)) => self.state.windows.stopped(*batch, sequence, failures),
-            (Done::SeenTo { absent }, Topic::Member(job)) => self.state.windows.seen_to(*job, absent),
+            (Done::MemberEnded { absent }, Topic::Member(job)) => self.state.windows.seen_to(*job, absent),
             (Done::Lost(sequence, seen), _) => self.state.see(sequence, &seen, now),
             (Done::Released(_), Topic::Attempt(job, attempt, key)) => self.state.release(*job, *attempt, key),
-            (Done::Said(sequence), Topic::Waiting(job)) => self.state.timers.said(*job, sequence),
-            (Done::Looked(sequence, again), Topic::Waiting(job)) => self.state.timers.looked(*job, sequence, again),
-            (Done::Asked(answers), Topic::Waiting(job)) => self.state.timers.asked(*job, &answers),
-            (Done::Released(_) | Done::Said(_) | Done::Looked(..) | Done::Asked(_), _)
-            | (Done::Turn(..) | Done::Advanced(..) | Done::Stopped(..) | Done::SeenTo { .. } | Done::Overtaken, _) => {}
+            (Done::Appended(sequence), Topic::Waiting(job)) => self.state.timers.said(*job, sequence),
+            (Done::NotDue(sequence, again), Topic::Waiting(job)) => self.state.timers.looked(*job, sequence, again),
+            (Done::Dependencies(answers), Topic::Waiting(job)) => self.state.timers.asked(*job, &answers),
+            (Done::Released(_) | Done::Appended(_) | Done::NotDue(..) | Done::Dependencies(_), _)
+            | (Done::WaitsForSlot(..) | Done::Advanced(..) | Done::Stopped(..) | Done::MemberEnded { .. } | Done::Overtaken, _) => {}
         }
         self.resting.remove(&topic);
         // A session that is over releases its attempts at once, and a job whose last condition is met may start; otherwise hands
@@ -330,10 +337,7 @@ impl Watcher {
         let resting = &self.resting;
         let rests = |topic: &Topic| resting.get(topic).is_some_and(|(until, _)| now < *until);
         while let Some((topic, command)) = self.lanes.next(rests) {
-            let log = Log::new(self.bus.js.clone(), PATIENCE);
-            let bus = self.bus.clone();
-            let gauge = Arc::clone(&self.gauge);
-            let work = AssertUnwindSafe(Hands { bus, log, gauge }.carry_out(command)).catch_unwind();
+            let work = AssertUnwindSafe(self.handler.clone().carry_out(command)).catch_unwind();
             self.doing.spawn(async move { (topic, work.await.unwrap_or(Done::Failed)) });
         }
     }

@@ -5,6 +5,10 @@
 //! `batch.advanced`, which is appended behind the batch's last event: who knows less than the log sees too few free slots, or is
 //! refused. So the limit holds whatever is believed in here; a slot that is wrongly believed to be held is only lost time.
 
+#[cfg(test)]
+mod tests;
+mod window;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bus::{
@@ -13,8 +17,8 @@ use bus::{
 };
 use tracing::error;
 
+pub(crate) use self::window::{Slot, Want, Window};
 use crate::seen::{Ending, Try, Waits};
-pub(crate) use crate::window::{Slot, Want, Window};
 
 /// Every batch that is minded, until all of its members have ended.
 #[derive(Debug, Clone, Default)]
@@ -260,7 +264,3 @@ impl Windows {
         }
     }
 }
-
-#[cfg(test)]
-#[path = "windows_tests.rs"]
-mod tests;

@@ -23,6 +23,18 @@ use crate::{
     worker::{self, Worker, WorkerEvent},
 };
 
+impl Loaded<Job> {
+    /// A job whose history was read (see [`read::history`]).
+    #[must_use]
+    pub fn of_history(history: &[job::Recorded]) -> Self {
+        Self {
+            correlation: history.first().map(|first| first.envelope.id),
+            last: history.last().map_or(0, |last| last.sequence),
+            state: Job::replay(history),
+        }
+    }
+}
+
 impl Aggregate for Job {
     type Id = JobId;
     type Event = JobEvent;
@@ -31,12 +43,7 @@ impl Aggregate for Job {
 
     /// Events that cannot be read are skipped (see [`read::history`]).
     async fn load(js: &jetstream::Context, id: &JobId) -> Result<Loaded<Self>, read::Error> {
-        let history = read::history(js, *id).await?;
-        Ok(Loaded {
-            correlation: history.first().map(|first| first.envelope.id),
-            last: history.last().map_or(0, |last| last.sequence),
-            state: Self::replay(&history),
-        })
+        Ok(Loaded::of_history(&read::history(js, *id).await?))
     }
 
     fn decide(state: Option<&Self>, command: &job::Command) -> Result<JobEvent, job::Rejection> {

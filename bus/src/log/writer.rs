@@ -1,12 +1,15 @@
 //! The one way to write to the log: load the state of an aggregate, decide, and append after its last event. If another writer was first,
 //! the writer starts again.
 
+mod once;
+
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use async_nats::jetstream;
 use rand::Rng as _;
 use tracing::debug;
 
+pub use self::once::AtomicWrite;
 use super::{
     append::{self, Append, Log},
     read,

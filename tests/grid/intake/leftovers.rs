@@ -15,10 +15,13 @@ use grid_tests::{
 use reqwest::{Method, StatusCode};
 use rustix::process::Signal;
 use serde_json::json;
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
 use super::SUBJECT;
-use crate::api::served::{LONG, Served};
+use crate::{
+    api::served::{LONG, Served},
+    log::eventually,
+};
 
 /// Messages that were handed to an intake and not acknowledged.
 async fn in_hand(grid: &Grid) -> Result<usize> {
@@ -77,14 +80,21 @@ async fn submissions_while_nats_hangs_wait_and_each_that_is_acknowledged_is_ther
             anyhow::Ok((status, response.json::<serde_json::Value>().await?))
         }
     };
+    let frozen = Notify::new();
     let hang = async {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        // Some of the early ones are stored, besides the first job.
+        eventually("some are stored", LONG, async || {
+            let stored = api.writer.bus.js.get_stream(EVENTS).await?.cached_info().state.messages;
+            Ok((stored > 1).then_some(()))
+        })
+        .await?;
         api.nats.freeze()?;
+        frozen.notify_one();
         tokio::time::sleep(Duration::from_secs(6)).await;
         api.nats.thaw()
     };
     let later = async {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        frozen.notified().await;
         join_all((100..200).map(submit)).await
     };
     let (early, late, hung) = tokio::join!(join_all((0..100).map(submit)), later, hang);

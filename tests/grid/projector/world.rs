@@ -28,7 +28,7 @@ use uuid::Uuid;
 use super::batches::{self, BatchRow};
 
 /// How long anything may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) struct World {
     pub(super) writer: Writer,

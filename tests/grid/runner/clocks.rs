@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use bus::{
     ids::Digest,
     job::Outcome,
     spec::{InputFile, JobSpec, policy::Clock},
 };
+use chrono::Utc;
 
 use super::{LONG, Yard, gone, lives, outcome, shell};
 use crate::log::eventually;
@@ -42,7 +43,8 @@ async fn a_job_whose_time_is_over_is_not_started() -> Result<()> {
             ..shell(&format!("touch {}", trace.display()))
         })
         .await?;
-    tokio::time::sleep(Duration::from_millis(60)).await;
+    let deadline = yard.writer.job(job).await?.and_then(|job| job.deadline).context("no deadline")?;
+    eventually("its time is over", LONG, async || Ok((Utc::now() > deadline).then_some(()))).await?;
     let _runner = yard.runner(&[])?;
     let ended = yard.ended(job).await?;
     assert!(matches!(outcome(&ended)?, Outcome::TimedOut { clock: Clock::Total, .. }));

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use async_nats::connection::State;
 use bus::{
     envelope::Actor,
     ids::Attempt,
@@ -10,7 +11,7 @@ use bus::{
 };
 use rustix::process::Signal;
 
-use super::{Yard, gone, is_clean, lives};
+use super::{LONG, Yard, gone, is_clean, lives};
 use crate::log::eventually;
 
 /// How soon after it can know a runner has killed what is not its own.
@@ -182,7 +183,10 @@ async fn a_running_job_outlives_restarts_of_the_broker_and_the_loss_of_its_queue
     yard.running(job).await?;
     for _ in 0..2 {
         yard.nats.kill()?;
-        tokio::time::sleep(Duration::from_millis(700)).await;
+        eventually("the outage is noticed", LONG, async || {
+            Ok((yard.writer.bus.client.connection_state() != State::Connected).then_some(()))
+        })
+        .await?;
         yard.nats.restart().await?;
         let next = yard.script("true").await?;
         yard.ended(next).await?;

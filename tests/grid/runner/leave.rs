@@ -31,7 +31,7 @@ async fn a_cordoned_worker_ends_what_it_has_and_takes_nothing_until_it_is_uncord
     std::fs::write(&go, "")?;
     assert_eq!(outcome(&yard.ended(has).await?)?, &Outcome::Succeeded);
     // It takes nothing, although it is idle now; nor does the next session of that worker.
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    yard.idles("w").await?;
     assert!(matches!(
         yard.until(waits, "it is there", |_| true).await?.phase,
         Phase::Queued { .. }
@@ -40,7 +40,7 @@ async fn a_cordoned_worker_ends_what_it_has_and_takes_nothing_until_it_is_uncord
     ensure!(runner.end().await?.success());
     let again = yard.runner(&[])?;
     again.says("worker w serves").await?;
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    yard.idles("w").await?;
     assert!(matches!(
         yard.until(waits, "it is there", |_| true).await?.phase,
         Phase::Queued { .. }

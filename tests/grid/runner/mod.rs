@@ -30,8 +30,9 @@ use bus::{
     job::{self, End, Job, Outcome, Phase},
     log::append::Append,
     spec::JobSpec,
-    worker::WorkerEvent,
+    worker::{Beat, WorkerEvent},
 };
+use futures::StreamExt as _;
 use grid_tests::{grid::rgrid, nats::NatsServer, writer::Writer};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -141,6 +142,21 @@ impl Yard {
 
     async fn ended(&self, job: JobId) -> Result<Job> {
         self.until(job, "the job ends", |job| job.state().is_end()).await
+    }
+
+    /// Waits until a worker has sent two heartbeats from now on that list no attempt: in the time between them it takes none.
+    async fn idles(&self, worker: &str) -> Result<()> {
+        let subject = bus::subjects::beat(&worker.parse()?);
+        let mut heartbeats = self.writer.bus.client.subscribe(subject).await?;
+        let mut idle = 0;
+        while idle < 2 {
+            let heartbeat = tokio::time::timeout(LONG, heartbeats.next())
+                .await?
+                .context("the connection ended")?;
+            let heartbeat: Beat = serde_json::from_slice(&heartbeat.payload)?;
+            idle = if heartbeat.attempts.is_empty() { idle + 1 } else { 0 };
+        }
+        Ok(())
     }
 
     async fn cancel(&self, job: JobId) -> Result<()> {

@@ -133,11 +133,11 @@ async fn a_container_outlives_a_daemon_that_is_cut_off_and_its_log_is_whole() ->
     let proxy = Arc::new(Proxy::start(yard.dir.path())?);
     let runner = yard.behind(&proxy, "auto")?;
     let job = yard.submit(restart::counts(100)).await?;
-    yard.running(job).await?;
+    let container = yard.container(job).await?;
     for _ in 0..2 {
-        tokio::time::sleep(Duration::from_millis(600)).await;
+        restart::prints(&container, 8).await?;
         proxy.is(Daemon::Away);
-        tokio::time::sleep(Duration::from_millis(600)).await;
+        restart::prints(&container, 8).await?;
         proxy.is(Daemon::Well);
     }
     yard.counts_well(job, 100, 1).await?;

@@ -1,6 +1,6 @@
 //! An upgraded runner loses no work. These tests need a Docker daemon and the image `rgrid/python:3`, and fail without.
 
-use std::{collections::BTreeMap, process::Command, time::Duration};
+use std::{collections::BTreeMap, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
 use bus::{
@@ -131,6 +131,16 @@ pub(super) fn containers_of(job: JobId) -> Result<Vec<String>> {
     Ok(String::from_utf8(listed.stdout)?.lines().map(ToOwned::to_owned).collect())
 }
 
+/// Waits until a container has printed so many more lines than now.
+pub(super) async fn prints(container: &str, more: usize) -> Result<()> {
+    let lines = || -> Result<usize> {
+        let logs = Command::new("docker").args(["logs", container]).output()?;
+        Ok(logs.stdout.iter().filter(|byte| **byte == b'\n').count())
+    };
+    let before = lines()?;
+    eventually("the container prints", LONG, async || Ok((lines()? >= before + more).then_some(()))).await
+}
+
 pub(super) async fn removed(job: JobId) -> Result<()> {
     eventually("the container is gone", LONG, async || {
         Ok(containers_of(job)?.is_empty().then_some(()))
@@ -146,7 +156,7 @@ async fn a_container_goes_on_over_restarts_of_its_runner_and_nothing_of_it_is_lo
     let job = yard.submit(counts(160)).await?;
     let container = yard.container(job).await?;
     for _ in 0..3 {
-        tokio::time::sleep(Duration::from_millis(800)).await;
+        prints(&container, 10).await?;
         runner.signal(Signal::HUP)?;
         ensure!(runner.end().await?.success(), "{}", runner.log());
         assert_eq!(
@@ -155,7 +165,7 @@ async fn a_container_goes_on_over_restarts_of_its_runner_and_nothing_of_it_is_lo
             "it was ended: {}",
             runner.log()
         );
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        prints(&container, 6).await?;
         runner = yard.docker_runner("w", &[])?;
         runner.says("going on with attempt 1").await?;
     }

@@ -97,7 +97,13 @@ async fn a_worker_that_died_in_the_outage_is_lost_after_it() -> Result<()> {
     let dead = grid.healthy.pop().expect("one of five");
     let (worker, job) = (dead.worker.clone(), grid.jobs.pop().expect("its job"));
     drop(dead);
-    sleep(Duration::from_secs(1)).await;
+    for healthy in &grid.healthy {
+        eventually("the others notice the outage", LONG, async || {
+            let connected = healthy.line.client.connection_state() == async_nats::connection::State::Connected;
+            Ok((!connected).then_some(()))
+        })
+        .await?;
+    }
     grid.server.restart().await?;
     until_lost(&grid.writer, &worker).await?;
     until(&grid.writer, job, "its job is queued again", is_queued(2)).await?;

@@ -1,17 +1,18 @@
 //! Two watchers, of which one is stopped in the midst of what it says, and goes on with what it knew then.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use bus::spec::policy::Start;
+use futures::StreamExt as _;
 use grid_tests::{
     grid::{Grid, Part},
     writer::{Writer, spec},
 };
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
-use super::{Beating, Watching, is_queued, losses, submit, until};
+use super::{Beating, LONG, Watching, is_queued, losses, submit, until};
 
 const ROUNDS: u64 = 8;
 const JOBS: usize = 20;
@@ -19,6 +20,20 @@ const JOBS: usize = 20;
 fn signal(grid: &Grid, signal: Signal) -> Result<()> {
     let pid = i32::try_from(grid.pid(Part::Watcher)?).ok().and_then(Pid::from_raw);
     Ok(kill_process(pid.context("a process")?, signal)?)
+}
+
+/// Waits until both watchers have received their own heartbeats, two a second, for longer than the 2 s after which they act on the
+/// end of a connection.
+async fn both_hear(writer: &Writer) -> Result<()> {
+    let mut heartbeats = writer.bus.client.subscribe(bus::subjects::BEATS).await?;
+    let mut counts = BTreeMap::<String, usize>::new();
+    while counts.values().filter(|count| **count >= 8).count() < 2 {
+        let heartbeat = timeout(LONG, heartbeats.next()).await?.context("the connection ended")?;
+        if let Some(token) = bus::subjects::parse_beat(&heartbeat.subject).filter(|token| bus::subjects::is_watcher(token)) {
+            *counts.entry(token.to_owned()).or_default() += 1;
+        }
+    }
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -29,8 +44,7 @@ async fn a_watcher_that_was_stopped_says_nothing_twice_and_loses_nobody() -> Res
     let writer = Writer::connect(grid.nats.url()).await?;
     let healthy = Beating::start(grid.nats.url(), "healthy").await?;
     healthy.claim(writer.submit().await?).await?;
-    // Until both take the broker's word.
-    sleep(Duration::from_secs(4)).await;
+    both_hear(&writer).await?;
     let (mut jobs, mut delayed) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         let doomed = Beating::start(grid.nats.url(), &format!("doomed-{round}")).await?;

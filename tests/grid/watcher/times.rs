@@ -1,7 +1,5 @@
 //! What time makes true: delays, pauses before a retry, and the clocks that run while a job waits.
 
-use std::time::Duration;
-
 use anyhow::Result;
 use bus::{
     ids::{Attempt, JobId},
@@ -17,7 +15,8 @@ use grid_tests::{
     writer::{Worker, Writer, spec},
 };
 
-use super::{Watching, fail, is_queued, said_at, submit, until};
+use super::{LONG, Watching, fail, is_queued, said_at, submit, until};
+use crate::log::eventually;
 
 fn with(change: impl FnOnce(&mut JobSpec)) -> JobSpec {
     let mut spec = spec();
@@ -97,7 +96,11 @@ async fn a_killed_watcher_forgets_nobody_and_two_release_once() -> Result<()> {
     until(&writer, probe, "the watcher acts", is_queued(1)).await?;
     let (missed, later) = (submit(&writer, delayed(300)).await?, submit(&writer, delayed(2_500)).await?);
     first.kill().await;
-    tokio::time::sleep(Duration::from_millis(400)).await;
+    let due = said_at(&writer, missed, "job.submitted.v1").await? + ms(300);
+    eventually("its time comes while no watcher runs", LONG, async || {
+        Ok((Utc::now() > due).then_some(()))
+    })
+    .await?;
     assert_eq!(writer.job(missed).await?.expect("there").state(), State::Held);
     let _others = [
         Watching::start(server.url()),

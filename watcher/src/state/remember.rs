@@ -2,7 +2,8 @@
 
 use bus::ids::WorkerId;
 
-use super::{Key, State};
+use super::State;
+use crate::seen::SessionKey;
 
 /// Sessions that are remembered after they ended and let go of all that they held.
 ///
@@ -19,7 +20,7 @@ impl State {
     }
 
     /// Remembers a session that is over, and that holds nothing, and forgets the one that ended first where they are too many.
-    pub(super) fn remember(&mut self, ended_at: u64, key: &Key) {
+    pub(super) fn remember(&mut self, ended_at: u64, key: &SessionKey) {
         self.over.insert((ended_at, key.clone()));
         while self.over.len() > REMEMBERED
             && let Some((_, key)) = self.over.pop_first()
@@ -29,7 +30,7 @@ impl State {
     }
 
     /// Forgets a session, and with the last one of a worker the worker.
-    pub(super) fn forget(&mut self, key: &Key) {
+    pub(super) fn forget(&mut self, key: &SessionKey) {
         if self.sessions.remove(key).is_none() {
             return;
         }

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Ended, Held, Session, State, Worker};
 use crate::{
+    seen::SessionKey,
     timers::{Conditions, Timer},
     windows::{Slot, Window, Windows},
 };
@@ -184,7 +185,7 @@ fn saved_worker(id: &WorkerId, worker: &Worker) -> SavedWorker {
     }
 }
 
-fn saved_session((worker, id): &super::Key, session: &Session) -> SavedSession {
+fn saved_session((worker, id): &SessionKey, session: &Session) -> SavedSession {
     let held = session.held.iter().map(|((job, attempt), held)| (*job, *attempt, held.claimed));
     SavedSession {
         worker: worker.clone(),

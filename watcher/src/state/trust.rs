@@ -4,8 +4,11 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Key, Session, State};
-use crate::connections::{Connection, SETTLED};
+use super::{Session, State};
+use crate::{
+    connections::{Connection, SETTLED},
+    seen::SessionKey,
+};
 
 /// The watcher hears nothing if its own last heartbeat that came back is older than this.
 const DEAF_AFTER: Duration = Duration::from_secs(1);
@@ -64,7 +67,7 @@ impl State {
 
     /// The broker says that a session has a connection, since then by its server's clock. One that finds another server, after
     /// its own fell silent, shows that it lives.
-    pub fn connected(&mut self, key: &Key, connection: Connection, start: DateTime<Utc>, now: Instant) {
+    pub fn connected(&mut self, key: &SessionKey, connection: Connection, start: DateTime<Utc>, now: Instant) {
         let mut lives = true;
         if let Some(session) = self.sessions.get_mut(key) {
             lives = session.ended.is_none();
@@ -80,7 +83,7 @@ impl State {
 
     /// The broker says that a session's connection ended, for a reason that may be its runner's death. Whether that is
     /// something to wait for: the session lives, and the broker has been well for long enough to be believed.
-    pub fn disconnected(&mut self, key: &Key, connection: &Connection, telling: bool, now: Instant) -> bool {
+    pub fn disconnected(&mut self, key: &SessionKey, connection: &Connection, telling: bool, now: Instant) -> bool {
         let well_since = self.trusted_since.max(self.connections_since);
         let well = self.hears(now) && now.saturating_duration_since(well_since) >= SETTLED;
         let lives = self.sessions.get(key).is_some_and(|session| session.ended.is_none());
@@ -89,7 +92,7 @@ impl State {
 
     /// When the session's runner died by the broker's word: its connection went, it made no other, and the broker carried a
     /// heartbeat of ours that was sent after that.
-    pub(crate) fn dead_since(&self, key: &Key, session: &Session, now: Instant) -> Option<Instant> {
+    pub(crate) fn dead_since(&self, key: &SessionKey, session: &Session, now: Instant) -> Option<Instant> {
         let gone = self.connections.dead_since(key, session.heard, now)?;
         (self.hears(now) && self.canary > Some(gone)).then_some(gone)
     }
@@ -129,7 +132,7 @@ impl State {
     }
 
     /// For how long a session has been silent, as far as that can be told: not while it was its broker that was.
-    pub(crate) fn silence(&self, key: &Key, session: &Session, now: Instant) -> Duration {
+    pub(crate) fn silence(&self, key: &SessionKey, session: &Session, now: Instant) -> Duration {
         let since = session.told_of_at().max(self.trusted_since);
         let since = self.connections.excused_until(key).map_or(since, |until| since.max(until));
         now.saturating_duration_since(since)

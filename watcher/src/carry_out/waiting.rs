@@ -1,29 +1,30 @@
-//! What time, and the end of other jobs, make true of one that waits.
+//! Commands about jobs that wait: for a time, for other jobs, or for a slot of their batch.
 
 use bus::{
-    ids::{EventId, JobId},
-    job::{self, DependencyState, Job, Phase, decide},
-    log::read,
+    ids::JobId,
+    job::{self, DependencyState, Job, Phase},
+    log::{read, writer::Outcome},
     spec::policy::{Clock, Dependency},
 };
 use chrono::{DateTime, Utc};
 use futures::{StreamExt as _, stream};
 use tracing::{debug, info, warn};
 
-use super::{Done, Hands, chain, event_words, not_appended};
+use super::{Done, Handler, effect, loaded, not_appended};
+use crate::error::chain;
 
-/// How many of the jobs that another one waits for are read at once.
+/// Jobs that another one depends on, of which so many are read at once.
 const READ_AT_ONCE: usize = 16;
 
-/// What is to be done about a job that waits.
+/// What is due for a job that waits.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Wish {
-    Say(job::Command),
+pub(crate) enum Due {
+    Now(job::Command),
     Later(DateTime<Utc>),
-    Nothing,
+    Never,
 }
 
-/// How a dependency stands: met or not as far as its last known event tells, or never to be met.
+/// Whether a dependency is met by the last event of its job, or can never be met.
 enum Answer {
     Met(bool),
     Never(String),
@@ -31,13 +32,13 @@ enum Answer {
     Unknown,
 }
 
-/// From a job as the log tells it, whether the jobs it waited for are known to have ended as they must, and the time.
-pub(crate) fn wish(job: &Job, met: bool, now: DateTime<Utc>) -> Wish {
+/// Says what is due for a job. `met`: the jobs that it depends on are known to have ended as it requires. Pure.
+pub(crate) fn due(job: &Job, met: bool, now: DateTime<Utc>) -> Due {
     let release = match job.phase {
         Phase::Held { until } if met => Some((until.unwrap_or(now), job::Command::Release)),
         _ => None,
     };
-    // What is too late is not made ready any more, nor does it wait for a slot.
+    // A job past its deadline is not made ready any more, and does not wait for a slot.
     let late = job.deadline.filter(|deadline| *deadline <= now);
     let due = job.due().map(|due| match late {
         Some(deadline) => (deadline, job::Command::Expire { clock: Clock::Total }),
@@ -45,64 +46,59 @@ pub(crate) fn wish(job: &Job, met: bool, now: DateTime<Utc>) -> Wish {
     });
     let release = release.filter(|_| late.is_none());
     match due.into_iter().chain(release).min_by_key(|(at, _)| *at) {
-        Some((at, command)) if at <= now => Wish::Say(command),
-        Some((at, _)) => Wish::Later(at),
-        None => Wish::Nothing,
+        Some((at, command)) if at <= now => Due::Now(command),
+        Some((at, _)) => Due::Later(at),
+        None => Due::Never,
     }
 }
 
-impl Hands {
-    /// Looks whether something is due for a job, and says it.
+impl Handler {
+    /// Looks whether something is due for a job, and appends it.
     pub(super) async fn look(&self, id: JobId, known: u64, met: bool) -> Done {
         let Some(history) = self.history(id, known).await else {
             return Done::Failed;
         };
         let Some(job) = Job::replay(&history) else {
-            return Done::Looked(known, None);
+            return Done::NotDue(known, None);
         };
-        match wish(&job, met, Utc::now()) {
+        match due(&job, met, Utc::now()) {
             // It holds no slot, and only the window gives it one.
-            Wish::Say(job::Command::Release) if job.is_windowed() => {
-                Done::Turn(job.sequence, job.deadline, job.attempts.last().map(|last| last.number))
+            Due::Now(job::Command::Release) if job.is_windowed() => {
+                Done::WaitsForSlot(job.sequence, job.deadline, job.attempts.last().map(|last| last.number))
             }
-            Wish::Say(command) => self.say_due(&job, &history, command).await,
-            Wish::Later(at) => Done::Looked(job.sequence, Some(at)),
-            Wish::Nothing => Done::Looked(job.sequence, None),
+            Due::Now(command) => self.append_due(id, &history, command).await,
+            Due::Later(at) => Done::NotDue(job.sequence, Some(at)),
+            Due::Never => Done::NotDue(job.sequence, None),
         }
     }
 
-    async fn say_due(&self, job: &Job, history: &[job::Recorded], command: job::Command) -> Done {
-        let event = match decide(Some(job), command) {
-            Ok(event) => event,
-            Err(rejection) => {
-                debug!(job.id = %job.id, "nothing is due for job {}: {rejection}", job.id);
-                return Done::Looked(job.sequence, None);
+    async fn append_due(&self, id: JobId, history: &[job::Recorded], command: job::Command) -> Done {
+        let cause = history.last().map(|last| last.envelope.id);
+        match self.writer.write_once(&id, loaded(history), &command, cause).await {
+            Ok(Outcome::Appended(_, sequence)) if matches!(command, job::Command::Release) => {
+                debug!(job.id = %id, "released job {id}");
+                Done::Appended(sequence)
             }
-        };
-        let (id, words) = (job.id, event_words(&event));
-        let usual = matches!(event, job::JobEvent::Released(_));
-        let because: Option<EventId> = history.last().map(|last| last.envelope.id);
-        match self.say(history, event, because).await {
-            Ok(sequence) => {
-                if usual {
-                    debug!(job.id = %id, "{words} job {id}");
-                } else {
-                    info!(job.id = %id, "{words} job {id}");
-                }
-                Done::Said(sequence)
+            Ok(Outcome::Appended(job, sequence)) => {
+                info!(job.id = %id, "{} job {id}", effect(job.as_ref()));
+                Done::Appended(sequence)
             }
-            Err(error) => not_appended(&format!("that job {id} is {words}"), &error),
+            Ok(Outcome::Rejected(_, last, rejection)) => {
+                debug!(job.id = %id, "nothing is due for job {id}: {rejection}");
+                Done::NotDue(last, None)
+            }
+            Err(error) => not_appended(&format!("what is due for job {id}"), &error),
         }
     }
 
-    /// Asks the log about the jobs that this one waits for. If one of them can never end as it must, the job is cancelled.
+    /// Reads the jobs that this one depends on. If one of them can never end as this job requires, this job is cancelled.
     pub(super) async fn ask(&self, id: JobId, known: u64, of: Vec<(JobId, u64)>) -> Done {
         let Some(history) = self.history(id, known).await else {
             return Done::Failed;
         };
         let Some(job) = Job::replay(&history).filter(|job| !job.dependencies().is_empty()) else {
             let sequence = history.last().map_or(known, |last| last.sequence);
-            return Done::Looked(sequence, None);
+            return Done::NotDue(sequence, None);
         };
         let asked = of.into_iter().filter_map(|(other, known)| {
             let dependency = job.dependencies().iter().find(|dependency| dependency.job == other)?;
@@ -118,12 +114,12 @@ impl Hands {
                 Answer::Met(is) => met.push((other, known, is)),
                 Answer::Never(reason) => {
                     let reason = Some(reason);
-                    return self.say_due(&job, &history, job::Command::Cancel { reason }).await;
+                    return self.append_due(id, &history, job::Command::Cancel { reason }).await;
                 }
                 Answer::Unknown => return Done::Failed,
             }
         }
-        Done::Asked(met)
+        Done::Dependencies(met)
     }
 
     async fn answer(&self, job: &Job, dependency: Dependency, known: u64) -> (JobId, u64, Answer) {
@@ -138,15 +134,15 @@ impl Hands {
         let other = match read::job(&self.bus.js, dependency.job).await {
             Ok(other) => other,
             Err(error) => {
-                warn!(job.id = %job.id, "cannot read job {}, which job {} waits for: {}", dependency.job, job.id, chain(&error));
+                warn!(job.id = %job.id, "cannot read job {}, which job {} depends on: {}", dependency.job, job.id, chain(&error));
                 return Answer::Unknown;
             }
         };
-        // What we know of it already, the answer must hold.
+        // A replica that lags may have answered: the events that are known must be in the answer.
         if other.as_ref().map_or(0, |other| other.sequence) < known {
             return Answer::Unknown;
         }
-        // What is in another namespace is none of this one's business.
+        // A job of another namespace counts as absent.
         let other = other.filter(|other| other.namespace == job.namespace);
         match dependency.state(other.as_ref()) {
             DependencyState::Met => Answer::Met(true),
@@ -163,6 +159,7 @@ mod tests {
     use bus::{
         envelope::{Actor, Envelope},
         ids::{Attempt, default_token},
+        job::decide,
         spec::{
             JobSpec,
             policy::{DependsOn, Start},
@@ -187,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wished_of_a_job_that_waits() {
+    fn what_is_due_for_a_job_that_waits() {
         let after = || {
             vec![Dependency {
                 job: JobId::new(),
@@ -204,8 +201,8 @@ mod tests {
             delayed.submitted_at + Duration::from_millis(999),
             delayed.submitted_at + Duration::from_secs(1),
         );
-        assert_eq!(wish(&delayed, false, early), Wish::Later(late));
-        assert_eq!(wish(&delayed, false, late), Wish::Say(job::Command::Release));
+        assert_eq!(due(&delayed, false, early), Due::Later(late));
+        assert_eq!(due(&delayed, false, late), Due::Now(job::Command::Release));
 
         let follower = submitted(|spec| {
             spec.start = Some(Start {
@@ -213,8 +210,8 @@ mod tests {
                 ..Start::default()
             });
         });
-        assert_eq!(wish(&follower, false, late), Wish::Nothing);
-        assert_eq!(wish(&follower, true, late), Wish::Say(job::Command::Release));
+        assert_eq!(due(&follower, false, late), Due::Never);
+        assert_eq!(due(&follower, true, late), Due::Now(job::Command::Release));
 
         let both = submitted(|spec| {
             spec.start = Some(Start {
@@ -225,18 +222,18 @@ mod tests {
             spec.total_timeout_ms = Some(90_000);
         });
         let at = |seconds| both.submitted_at + Duration::from_secs(seconds);
-        assert_eq!(wish(&both, false, at(61)), Wish::Later(at(90)));
-        assert_eq!(wish(&both, true, at(59)), Wish::Later(at(60)));
-        assert_eq!(wish(&both, true, at(61)), Wish::Say(job::Command::Release));
+        assert_eq!(due(&both, false, at(61)), Due::Later(at(90)));
+        assert_eq!(due(&both, true, at(59)), Due::Later(at(60)));
+        assert_eq!(due(&both, true, at(61)), Due::Now(job::Command::Release));
         let expire = job::Command::Expire { clock: Clock::Total };
-        assert_eq!(wish(&both, false, at(90)), Wish::Say(expire));
+        assert_eq!(due(&both, false, at(90)), Due::Now(expire));
 
         let plain = submitted(|_| {});
-        assert_eq!(wish(&plain, true, at(1_000_000)), Wish::Nothing, "it waits for a worker, for ever");
+        assert_eq!(due(&plain, true, at(1_000_000)), Due::Never, "it waits for a worker permanently");
     }
 
     #[test]
-    fn a_member_that_waits_for_its_turn_gets_too_late_as_any_other() {
+    fn a_member_that_waits_for_a_slot_expires_as_any_other() {
         let member = submitted(|spec| {
             spec.start = Some(Start {
                 window: true,
@@ -251,8 +248,8 @@ mod tests {
             },
             ..member
         };
-        let after = |ms| wish(&paused, false, paused.submitted_at + Duration::from_millis(ms));
-        assert_eq!(after(999), Wish::Say(job::Command::Release));
-        assert_eq!(after(1_000), Wish::Say(job::Command::Expire { clock: Clock::Total }));
+        let after = |ms| due(&paused, false, paused.submitted_at + Duration::from_millis(ms));
+        assert_eq!(after(999), Due::Now(job::Command::Release));
+        assert_eq!(after(1_000), Due::Now(job::Command::Expire { clock: Clock::Total }));
     }
 }

@@ -5,14 +5,14 @@ use bus::{
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
-use crate::state::Key;
+use crate::seen::SessionKey;
 
 /// A batch that does what its windows want.
 struct Told {
     windows: Windows,
     id: BatchId,
     sequence: u64,
-    key: Key,
+    key: SessionKey,
 }
 
 impl Told {

@@ -7,7 +7,7 @@ use bus::{
     ids::{Attempt, Namespace},
 };
 
-use crate::state::Key;
+use crate::seen::SessionKey;
 
 /// Members that are given a slot, or are ended, at once; with the event of the batch itself, fewer than an atomic batch takes.
 const AT_ONCE: usize = 250;
@@ -45,7 +45,7 @@ pub(crate) struct Slot {
     /// The attempt that a worker may claim; none while it is not known.
     pub(crate) next: Option<Attempt>,
     /// Who claimed it.
-    pub(crate) holder: Option<(Attempt, Key)>,
+    pub(crate) holder: Option<(Attempt, SessionKey)>,
 }
 
 /// What is to be done for a batch.

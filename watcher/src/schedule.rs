@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::{act::Topic, plan::Command};
+use crate::plan::{Command, Topic};
 
 /// Commands that are carried out at once.
 const CAPACITY: usize = 32;
