@@ -24,7 +24,7 @@ pub use self::{
     doctor::{Diagnosis, Finding, Severity, Summary},
     event_log::{EventLogView, Growth, NewBound, Takes, WindowView},
     files::{ArtifactView, Artifacts, Hashes, Missing, SignedUpload, UPLOAD_OFFSET},
-    grid::{Cordon, Health, Projection, Running, WorkerView, Workers},
+    grid::{Cordon, Health, Projection, Running, WorkerState, WorkerStatus, WorkerView, Workers},
     history::{History, HistoryEvent},
     images::{ImageView, Images},
     job::JobView,
