@@ -6,7 +6,6 @@ use bus::log::{
     EVENTS,
     room::{Addition, Admitted, Fill, Gauge, OVERHEAD},
 };
-use model::Kind;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -18,16 +17,7 @@ const PERIOD: Duration = Duration::from_secs(2);
 /// Room in the log for new jobs whose submissions are this long together, in bytes. It is to be kept until they are stored.
 pub(crate) async fn admit(gauge: &Arc<Gauge>, jobs: u64, bytes: u64) -> Result<Admitted, ApiError> {
     let all = bytes.saturating_add(jobs.saturating_mul(OVERHEAD));
-    gauge.admit(Addition::Jobs, all).await.map_err(|fill| refusal(fill, all))
-}
-
-pub(crate) fn refusal(Fill { used, max }: Fill, bytes: u64) -> ApiError {
-    let percent = Addition::Jobs.hundredths();
-    let detail = format!(
-        "the log {EVENTS} holds {used} of its {max} bytes, these are {bytes} more, and above {percent} % no new jobs are taken, so that \
-         those which run can end; raise its bound: `rgrid log --bound …`"
-    );
-    ApiError::new(Kind::Full, detail)
+    gauge.admit(Addition::Jobs, all).await.map_err(|fill| ApiError::full(fill, all))
 }
 
 /// Asks the server now and then, until `stop`.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bus::{
     grid::{runtimes::RuntimesSet, secrets::PublicKey},
-    log::{append::Log, connect::Bus, room::Gauge, writer::Writer},
+    log::{connect::Bus, room::Gauge, writer::Writer},
     spec::{Refusal, submission::Submission},
 };
 use store::{Files, marks::Marks};
@@ -12,10 +12,10 @@ use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    auth::Key,
     events::waiters::Waiters,
     files::{arrivals::Arrivals, direct::Direct},
     jobs::advice::Advice,
+    key::Key,
     logs::Tails,
     queries::Tables,
     storage::Storing,
@@ -28,9 +28,7 @@ pub(crate) struct App {
     pub(crate) bus: Bus,
     /// How many servers keep the log.
     pub(crate) replicas: u8,
-    /// The writing end of the log.
-    pub(crate) log: Log,
-    /// Writes decisions on what stands in the log.
+    /// Decides on commands and appends their events.
     pub(crate) writer: Writer,
     /// The store of contents.
     pub(crate) files: Files,

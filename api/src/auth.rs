@@ -8,35 +8,9 @@ use axum::{
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
-use bus::ids::Digest;
-use hmac::{Hmac, Mac as _};
 use model::Kind;
-use sha2::Sha256;
-use subtle::ConstantTimeEq as _;
 
-use crate::{app::Shared, error::ApiError, http::connections::Connection};
-
-/// The key, as its SHA-256: what is compared has one length, and the key itself is not kept.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Key(Digest);
-
-impl Key {
-    pub(crate) fn new(key: &str) -> Self {
-        Self(Digest::of(key.as_bytes()))
-    }
-
-    /// What signs with it: HMAC-SHA256, keyed with its SHA-256.
-    pub(crate) fn signs(self) -> Hmac<Sha256> {
-        let mut block = hmac::digest::Key::<Hmac<Sha256>>::default();
-        block[..Digest::BYTES].copy_from_slice(self.0.as_bytes());
-        Hmac::new(&block)
-    }
-
-    /// Whether this is the key; takes as long for every wrong one.
-    fn opens(self, given: &str) -> bool {
-        self.0.as_bytes().ct_eq(Digest::of(given.as_bytes()).as_bytes()).into()
-    }
-}
+use crate::{app::Shared, error::ApiError, http::connections::Connection, key::Key};
 
 /// Lets a request through that carries the key.
 pub(crate) async fn require(State(app): State<Shared>, request: Request, next: Next) -> Response {
@@ -68,7 +42,7 @@ fn check(key: Key, given: Option<&[u8]>) -> Result<(), &'static str> {
     });
     match token {
         None => Err("the header `Authorization` is not of the form `Bearer <key>`"),
-        Some(token) if key.opens(token) => Ok(()),
+        Some(token) if key.matches(token) => Ok(()),
         Some(_) => Err("this is not the key of this grid; give the one that it was started with"),
     }
 }

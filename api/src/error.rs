@@ -7,14 +7,16 @@ use axum::{
 };
 use bus::{
     ids::Digest,
-    log::{append, read, writer},
+    log::{
+        EVENTS, append, read,
+        room::{Addition, Fill},
+        writer,
+    },
     spec::Refusal,
 };
 use model::{Kind, PROBLEM_MEDIA_TYPE, Problem};
 use serde::Serialize;
 use tracing::warn;
-
-use crate::admission;
 
 /// Why a request is refused, or could not be carried out: the problem document that answers it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -44,6 +46,16 @@ impl ApiError {
 
     pub(crate) fn missing(missing: Vec<Digest>) -> Self {
         Self(Problem::missing(missing))
+    }
+
+    /// The log has no room for `bytes` more of new jobs.
+    pub(crate) fn full(Fill { used, max }: Fill, bytes: u64) -> Self {
+        let percent = Addition::Jobs.hundredths();
+        let detail = format!(
+            "the log {EVENTS} holds {used} of its {max} bytes, these are {bytes} more, and above {percent} % no new jobs are taken, so that \
+             those which run can end; raise its bound: `rgrid log --bound …`"
+        );
+        Self::new(Kind::Full, detail)
     }
 
     /// A part of the grid does not answer: said with the whole chain of causes, and logged.
@@ -98,7 +110,7 @@ impl From<writer::Error> for ApiError {
         match error {
             writer::Error::Read(error) => error.into(),
             writer::Error::Append(error) => error.into(),
-            writer::Error::NoRoom { fill, bytes } => admission::refusal(fill, bytes),
+            writer::Error::NoRoom { fill, bytes } => Self::full(fill, bytes),
             contended @ writer::Error::Contended { .. } => Self::new(Kind::Conflict, contended.to_string()),
         }
     }

@@ -14,6 +14,7 @@ mod http;
 mod images;
 mod intake;
 mod jobs;
+mod key;
 mod logs;
 mod queries;
 mod router;

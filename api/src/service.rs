@@ -23,13 +23,14 @@ use tracing::{debug, info, warn};
 use crate::{
     admission,
     app::App,
-    auth::Key,
     error::chain,
     events::waiters::Waiters,
     files::direct::Direct,
     http::{connections::Limits, serve::serve},
     intake,
     jobs::advice,
+    key::Key,
+    logs::Tails,
     queries::Tables,
     router::router,
     runtimes,
@@ -201,9 +202,9 @@ async fn start(config: &Config, store: &StoreUrl, tables: Tables, stop: Cancella
     let waiters = Waiters::new(begin);
     let facts = subscribe(&bus).await;
     let (log, fill) = (Log::new(bus.js.clone(), PATIENCE), Gauge::new(bus.js.clone()));
+    let (client, tasks) = (bus.client.clone(), TaskTracker::new());
     let app = Arc::new(App {
-        writer: Writer::new(log.clone(), Arc::clone(&fill), Actor::Api, Addition::Jobs),
-        log,
+        writer: Writer::new(log, Arc::clone(&fill), Actor::Api, Addition::Jobs),
         fill,
         bus,
         replicas: config.replicas,
@@ -215,13 +216,13 @@ async fn start(config: &Config, store: &StoreUrl, tables: Tables, stop: Cancella
         surveying: tokio::sync::Mutex::default(),
         tables,
         waiters,
-        tails: Arc::default(),
+        tails: Arc::new(Tails::new(client, tasks.clone(), stop.clone())),
         advice: Arc::default(),
         deployed: watch::Sender::default(),
         key: Key::new(&config.key),
         secrets_key: config.secrets_key.clone(),
         max_upload_bytes: config.max_upload_bytes,
-        tasks: TaskTracker::new(),
+        tasks,
         stop: stop.clone(),
     });
     let (waiters, client) = (Arc::clone(&app.waiters), app.bus.client.clone());

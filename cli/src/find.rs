@@ -73,7 +73,7 @@ pub(crate) async fn find_batch(client: &Client, text: &str) -> anyhow::Result<Op
     let Ok(id) = text.parse::<BatchId>() else { return Ok(None) };
     match client.get(&format!("/v1/batches/{id}"), &[min_sequence]).await {
         Ok(view) => Ok(Some(view)),
-        Err(client::Error::Problem(problem)) if problem.status == 404 => Ok(None),
+        Err(error) if error.is_not_found() => Ok(None),
         Err(error) => Err(error.into()),
     }
 }

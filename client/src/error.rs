@@ -1,6 +1,7 @@
 //! What can go wrong between us and the API.
 
-use model::Problem;
+use model::{Kind, Problem};
+use reqwest::StatusCode;
 
 /// What can go wrong between us and the API.
 #[derive(Debug, thiserror::Error)]
@@ -44,12 +45,12 @@ pub enum Error {
         most: usize,
     },
     /// Something else answers there.
-    #[error("what answers at {url} is not a grid (HTTP status {status}); check --url or RGRID_URL")]
+    #[error("what answers at {url} is not a grid (HTTP status {}); check --url or RGRID_URL", .status.as_u16())]
     NotRgrid {
         /// Where we tried.
         url: String,
         /// What it answered.
-        status: u16,
+        status: StatusCode,
     },
     /// The answer is not of the shape that it should be.
     #[error("the answer of {url} (HTTP status {status}) is not what this version of rgrid expects; are both of the same version?")]
@@ -73,8 +74,8 @@ impl Error {
         match self {
             Self::Unreachable { .. } | Self::Silent { .. } => true,
             // A full log, and what this version cannot read, stay as they are.
-            Self::Problem(problem) => problem.status >= 500 && ![501, 507].contains(&problem.status),
-            Self::NotRgrid { status, .. } => *status >= 500,
+            Self::Problem(problem) => matches!(problem.handled_as(), Kind::Unavailable | Kind::Internal),
+            Self::NotRgrid { status, .. } => status.is_server_error(),
             Self::Answer { .. } | Self::TooLong { .. } | Self::Setup(_) => false,
         }
     }
@@ -89,7 +90,13 @@ impl Error {
 
     /// Whether what was asked for can never be granted as it was written.
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::Problem(problem) if matches!(problem.status, 400 | 409 | 413 | 422))
+        matches!(
+            self,
+            Self::Problem(problem) if matches!(
+                problem.handled_as(),
+                Kind::Malformed | Kind::Conflict | Kind::TooLarge | Kind::Refused | Kind::MissingInputs
+            )
+        )
     }
 }
 

@@ -164,7 +164,7 @@ impl Client {
             Ok(problem) => Error::Problem(problem),
             Err(_) => Error::NotRgrid {
                 url: self.base.to_string(),
-                status: status.as_u16(),
+                status,
             },
         })
     }

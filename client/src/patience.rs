@@ -2,7 +2,9 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
+use model::Kind;
 use rand::Rng as _;
+use reqwest::StatusCode;
 use tokio::time::{Instant, sleep};
 
 use super::{Client, Error};
@@ -79,15 +81,23 @@ impl Error {
     pub(super) fn breaks_off(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::Silent { .. } => true,
-            Self::Problem(problem) => [502, 503, 504].contains(&problem.status),
-            Self::NotRgrid { status, .. } => [502, 503, 504].contains(status),
+            Self::Problem(problem) => problem.handled_as() == Kind::Unavailable,
+            Self::NotRgrid { status, .. } => matches!(
+                *status,
+                StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
+            ),
             Self::Answer { .. } | Self::TooLong { .. } | Self::Setup(_) => false,
         }
     }
 
+    /// Whether the API says that something does not exist.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Problem(problem) if problem.handled_as() == Kind::NotFound)
+    }
+
     /// Whether what had arrived is not there any more, or does not fit.
     pub fn is_conflict(&self) -> bool {
-        matches!(self, Self::Problem(problem) if problem.status == 409)
+        matches!(self, Self::Problem(problem) if problem.handled_as() == Kind::Conflict)
     }
 }
 

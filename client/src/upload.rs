@@ -14,7 +14,7 @@ use anyhow::{Context as _, bail};
 use bus::ids::Digest;
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use model::{Hashes, Missing, Upload};
+use model::{Hashes, Missing, SignedUpload};
 use reqwest::{Body, Method, StatusCode, header};
 use sha2::{Digest as _, Sha256};
 use store::compression;
@@ -194,7 +194,7 @@ pub async fn put_bytes(client: &Client, sha256: Digest, content: Vec<u8>) -> any
 }
 
 /// Sends one file to the store itself; says whether it is there now. If not, the API takes it, or says what is wrong with it.
-async fn put_straight(client: &Client, upload: &Upload, file: &Hashed, bar: &Progress) -> anyhow::Result<bool> {
+async fn put_straight(client: &Client, upload: &SignedUpload, file: &Hashed, bar: &Progress) -> anyhow::Result<bool> {
     if !client.is_direct() {
         return Ok(false);
     }

@@ -94,7 +94,7 @@ pub struct Missing {
     pub missing: Vec<Digest>,
     /// How some of those can be stored without the API, each by one `PUT`; the others are sent to `PUT /v1/files/{sha256}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub uploads: BTreeMap<Digest, Upload>,
+    pub uploads: BTreeMap<Digest, SignedUpload>,
     /// Of some of those whose sizes were told, how many bytes wait for the rest: a `PUT` with `Upload-Offset` sends it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub begun: BTreeMap<Digest, u64>,
@@ -105,7 +105,7 @@ pub struct Missing {
 
 /// A request that stores one content in the store itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Upload {
+pub struct SignedUpload {
     /// Where to.
     pub url: Url,
     /// The headers that it must carry, exactly so: they are signed.

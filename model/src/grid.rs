@@ -1,13 +1,13 @@
 //! The workers, and how the grid is.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use bus::{
     ids::{Attempt, JobId, Queue, SessionId, WorkerId},
     spec::ExecutorKind,
 };
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// What is known of every worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -23,8 +23,8 @@ pub struct WorkerView {
     pub id: WorkerId,
     /// Its last session.
     pub session: SessionId,
-    /// `live`, `lost` or `left`.
-    pub state: String,
+    /// Whether its session goes on.
+    pub state: WorkerState,
     /// CPUs that it offers, in thousandths.
     pub cpu_milli: u32,
     /// Memory that it offers, in bytes.
@@ -75,22 +75,101 @@ impl WorkerView {
     /// Whether it lives, and takes new work.
     #[must_use]
     pub fn takes_work(&self) -> bool {
-        self.state == "live" && self.cordoned_at.is_none()
+        self.state == WorkerState::Live && self.cordoned_at.is_none()
     }
 
-    /// How it stands, in one word: live, cordoned, draining, drained, restarting, lost or left.
+    /// Its state, together with what an operator or its runner announced.
     #[must_use]
-    pub fn standing(&self) -> &str {
-        match (self.state.as_str(), self.restarting_until, self.cordoned_at) {
-            ("live", Some(_), _) => "restarting",
-            // What it runs is known from a beat after the word was said.
-            ("live", None, Some(said)) if self.drain && self.running.is_empty() && self.last_beat.is_some_and(|beat| beat > said) => {
-                "drained"
-            }
-            ("live", None, Some(_)) if self.drain => "draining",
-            ("live", None, Some(_)) => "cordoned",
-            (state, _, _) => state,
+    pub fn status(&self) -> WorkerStatus {
+        if self.state != WorkerState::Live {
+            return WorkerStatus::State(self.state.clone());
         }
+        match (self.restarting_until, self.cordoned_at) {
+            (Some(_), _) => WorkerStatus::Restarting,
+            // A heartbeat after the drain began says what the worker still runs.
+            (None, Some(since)) if self.drain && self.running.is_empty() && self.last_beat.is_some_and(|beat| beat > since) => {
+                WorkerStatus::Drained
+            }
+            (None, Some(_)) if self.drain => WorkerStatus::Draining,
+            (None, Some(_)) => WorkerStatus::Cordoned,
+            (None, None) => WorkerStatus::State(WorkerState::Live),
+        }
+    }
+}
+
+/// The state of a worker's last session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WorkerState {
+    /// It goes on.
+    Live,
+    /// The watcher gave it up.
+    Lost,
+    /// It ended in order.
+    Left,
+    /// A state that this version does not know.
+    Other(String),
+}
+
+impl WorkerState {
+    /// Its name on the wire.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Live => "live",
+            Self::Lost => "lost",
+            Self::Left => "left",
+            Self::Other(text) => text,
+        }
+    }
+}
+
+impl From<String> for WorkerState {
+    fn from(text: String) -> Self {
+        match text.as_str() {
+            "live" => Self::Live,
+            "lost" => Self::Lost,
+            "left" => Self::Left,
+            _ => Self::Other(text),
+        }
+    }
+}
+
+impl Serialize for WorkerState {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for WorkerState {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self::from)
+    }
+}
+
+/// What a worker does, in one word.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WorkerStatus {
+    /// Its runner announced a restart.
+    Restarting,
+    /// It takes no new work.
+    Cordoned,
+    /// It takes no new work, and its jobs are to leave it.
+    Draining,
+    /// Its jobs have left it.
+    Drained,
+    /// Nothing was announced.
+    State(WorkerState),
+}
+
+impl fmt::Display for WorkerStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Restarting => "restarting",
+            Self::Cordoned => "cordoned",
+            Self::Draining => "draining",
+            Self::Drained => "drained",
+            Self::State(state) => state.as_str(),
+        })
     }
 }
 

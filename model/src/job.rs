@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 
 use bus::{
     batch::BatchMember,
-    ids::{Attempt, JobId, Namespace, Queue, SessionId, WorkerId},
-    job::{AttemptEnd, AttemptRecord, End, Job, LossCause, ManifestRef, Outcome, Phase, State, Usage},
+    ids::{Attempt, JobId, Namespace, Queue, WorkerId},
+    job::{End, Job, Outcome, Phase, State},
     spec::{
-        ExecutorKind, Origin, Priority, Resources,
-        policy::{Clock, Dependency, Retry},
+        Origin, Priority, Resources,
+        policy::{Dependency, Retry},
     },
 };
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::words::message;
+use super::{attempt::AttemptView, words::message};
 
 /// A job, as far as it got.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -99,98 +99,6 @@ pub struct JobView {
     pub batch: Option<BatchMember>,
     /// The sequence of its last event.
     pub sequence: u64,
-}
-
-/// One try at a job.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct AttemptView {
-    /// Which try.
-    pub number: Attempt,
-    /// The worker that made it.
-    pub worker: WorkerId,
-    /// That worker's session.
-    pub session: SessionId,
-    /// How it was executed.
-    #[serde(default)]
-    pub executor: Option<ExecutorKind>,
-    /// What it ran in.
-    #[serde(default)]
-    pub environment: Option<String>,
-    /// When it was claimed.
-    pub claimed_at: DateTime<Utc>,
-    /// When its command started.
-    #[serde(default)]
-    pub started_at: Option<DateTime<Utc>>,
-    /// When it ended or was given up.
-    #[serde(default)]
-    pub ended_at: Option<DateTime<Utc>>,
-    /// How; none while it goes on.
-    #[serde(default)]
-    pub outcome: Option<AttemptOutcome>,
-    /// What it used.
-    #[serde(default)]
-    pub usage: Option<Usage>,
-    /// What it left behind.
-    #[serde(default)]
-    pub manifest: Option<ManifestRef>,
-}
-
-/// How an attempt ended: on its worker, or given back, or given up. Both are told apart by `kind`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum AttemptOutcome {
-    /// On its worker.
-    Finished(Outcome),
-    /// It was given back or up, or never came about.
-    Lost(LostAttempt),
-}
-
-/// An end that is not one on a worker.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum LostAttempt {
-    /// Its worker gave it back, unrun.
-    Returned,
-    /// Its worker was being shut down, and gave it back.
-    Interrupted,
-    /// Nobody knows how it went on.
-    Lost {
-        /// Why it was given up.
-        cause: LossCause,
-    },
-    /// The job waited longer than it may.
-    Expired {
-        /// Which of its clocks passed its limit.
-        clock: Clock,
-        /// The limit, in milliseconds.
-        limit_ms: u64,
-    },
-}
-
-impl From<&AttemptRecord> for AttemptView {
-    fn from(record: &AttemptRecord) -> Self {
-        let (outcome, finished) = match &record.end {
-            None => (None, None),
-            Some(AttemptEnd::Finished(finished)) => (Some(AttemptOutcome::Finished(finished.outcome.clone())), Some(finished)),
-            Some(AttemptEnd::Returned) => (Some(AttemptOutcome::Lost(LostAttempt::Returned)), None),
-            Some(AttemptEnd::Interrupted) => (Some(AttemptOutcome::Lost(LostAttempt::Interrupted)), None),
-            Some(AttemptEnd::Lost(cause)) => (Some(AttemptOutcome::Lost(LostAttempt::Lost { cause: cause.clone() })), None),
-            Some(AttemptEnd::Cancelled) => (Some(AttemptOutcome::Finished(Outcome::Cancelled)), None),
-        };
-        Self {
-            number: record.number,
-            worker: record.worker.clone(),
-            session: record.session,
-            executor: record.executor,
-            environment: record.environment.clone(),
-            claimed_at: record.claimed_at,
-            started_at: record.started_at,
-            ended_at: record.ended_at,
-            outcome,
-            usage: finished.map(|finished| finished.usage),
-            manifest: finished.and_then(|finished| finished.manifest.clone()),
-        }
-    }
 }
 
 impl From<&Job> for JobView {

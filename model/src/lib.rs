@@ -1,6 +1,7 @@
 //! What the API answers, as types; the command line reads the same ones.
 
 mod answers;
+mod attempt;
 mod batch;
 mod doctor;
 mod event_log;
@@ -18,14 +19,15 @@ mod words;
 
 pub use self::{
     answers::{CancelledMany, JobList, LeftDead, NotCancelled, RequeuedMany, Submitted, SubmittedMany, SubmittedOne},
+    attempt::{AttemptOutcome, AttemptView, LostAttempt},
     batch::{BatchAnswer, BatchList, BatchState, BatchSubmission, BatchView, Earlier, MemberSubmission, MemberView, Members},
     doctor::{Diagnosis, Finding, Severity, Summary},
     event_log::{EventLogView, Growth, NewBound, Takes, WindowView},
-    files::{ArtifactView, Artifacts, Hashes, Missing, UPLOAD_OFFSET, Upload},
-    grid::{Cordon, Health, Projection, Running, WorkerView, Workers},
+    files::{ArtifactView, Artifacts, Hashes, Missing, SignedUpload, UPLOAD_OFFSET},
+    grid::{Cordon, Health, Projection, Running, WorkerState, WorkerStatus, WorkerView, Workers},
     history::{History, HistoryEvent},
     images::{ImageView, Images},
-    job::{AttemptOutcome, AttemptView, JobView, LostAttempt},
+    job::JobView,
     log::{LogAttempt, LogGap, LogPiece},
     problem::{Kind, PROBLEM_MEDIA_TYPE, Problem},
     runtimes::{Runtimes, RuntimesOfWorker, RuntimesOfWorkers},

@@ -5,7 +5,7 @@ use bus::{
     spec::policy::Clock,
 };
 
-use super::job::{AttemptOutcome, LostAttempt};
+use super::attempt::{AttemptOutcome, LostAttempt};
 
 /// What came of an attempt that its worker gave back.
 pub const RETURNED: &str = "given back, unrun: its worker had no room for it";

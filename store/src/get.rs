@@ -17,8 +17,8 @@ use tokio::{sync::mpsc, task::spawn_blocking};
 
 use super::{
     Error, Files,
+    key::content_key,
     nats::CallerVerifies,
-    store::key,
     verify::{Meter, verified},
 };
 
@@ -137,10 +137,10 @@ impl Files {
         if range.is_empty() {
             return Err(missing);
         }
-        match self.store.get_range(&key(digest), range.clone()).await {
+        match self.store.get_range(&content_key(digest), range.clone()).await {
             Ok(bytes) if bytes.len() as u64 == range.end - range.start => Ok(bytes),
             Ok(_) => Err(missing),
-            Err(source) => match self.store.head(&key(digest)).await {
+            Err(source) => match self.store.head(&content_key(digest)).await {
                 Ok(meta) if meta.size < range.end => Err(missing),
                 _ => Err(Error::reading(*digest, source)),
             },
@@ -151,7 +151,7 @@ impl Files {
         let mut options = GetOptions::default();
         options.extensions.insert(CallerVerifies(*digest));
         self.store
-            .get_opts(&key(digest), options)
+            .get_opts(&content_key(digest), options)
             .await
             .map_err(|source| Error::reading(*digest, source))
     }

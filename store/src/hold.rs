@@ -7,7 +7,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use object_store::ObjectStoreExt as _;
 use tokio::time::{Instant, sleep};
 
-use super::{Error, Files, marks::Held, store::key};
+use super::{Error, Files, key::content_key, marks::Held};
 
 /// How many questions are asked of the store at once.
 const QUESTIONS_MAX: usize = 32;
@@ -85,7 +85,7 @@ impl Files {
     }
 
     async fn exists(&self, digest: &Digest) -> Result<bool, Error> {
-        match self.store.head(&key(digest)).await {
+        match self.store.head(&content_key(digest)).await {
             Ok(_) => Ok(true),
             Err(object_store::Error::NotFound { .. }) => Ok(false),
             Err(source) => Err(Error::store("look into the store", source)),

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use super::{
     Error, Files,
     hold::Absent,
-    upload::{SINGLE_MAX, Upload, put_single},
+    upload::{ContentUpload, SINGLE_MAX, put_single},
     verify::Meter,
 };
 
@@ -20,7 +20,7 @@ pub struct Incoming {
     absent: Absent,
     meter: Meter,
     held: Vec<Bytes>,
-    upload: Option<Upload>,
+    upload: Option<ContentUpload>,
 }
 
 impl std::fmt::Debug for Incoming {
@@ -85,7 +85,7 @@ impl Incoming {
         }
         self.held.push(piece);
         if self.meter.size() > SINGLE_MAX as u64 {
-            let upload = self.upload.insert(Upload::begin(&self.files, self.digest, self.size).await?);
+            let upload = self.upload.insert(ContentUpload::begin(&self.files, self.digest, self.size).await?);
             for piece in self.held.drain(..) {
                 upload.write(piece).await?;
             }

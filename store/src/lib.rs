@@ -6,9 +6,11 @@
 pub mod compression;
 mod error;
 mod extents;
+mod files;
 mod get;
 mod hold;
 mod incoming;
+mod key;
 pub mod marks;
 pub mod nats;
 mod open;
@@ -16,7 +18,6 @@ mod packages;
 pub mod presign;
 mod put;
 mod remove;
-mod store;
 mod upload;
 mod url;
 mod verify;
@@ -24,10 +25,10 @@ mod verify;
 pub use self::{
     error::Error,
     extents::Holes,
+    files::Files,
     incoming::Incoming,
     packages::{NOTED, PACKAGES, PackagesEntry},
     remove::{Entry, Removed},
-    store::Files,
     url::{InvalidUrl, StoreUrl},
 };
 

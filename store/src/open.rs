@@ -11,7 +11,10 @@ use object_store::{
 };
 use url::Url;
 
-use super::{Error, StoreUrl, nats::Nats, presign::Presigner, store::MIB, url::Public};
+use super::{Error, StoreUrl, nats::Nats, presign::Presigner, url::Public};
+
+/// One MiB in bytes.
+pub(super) const MIB: usize = 1024 * 1024;
 
 /// How long a request to S3 is repeated that the server does not answer, or not well.
 const S3_PATIENCE: Duration = Duration::from_secs(20);

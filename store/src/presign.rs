@@ -19,7 +19,7 @@ use chrono::{DateTime, Utc};
 use object_store::{aws::AwsCredentialProvider, path::Path};
 use url::Url;
 
-use super::{Error, Files};
+use super::{Error, key::content_key};
 
 /// The most bytes that S3 takes in one request: 5 GiB.
 pub const PUT_MAX: u64 = 5 << 30;
@@ -84,7 +84,7 @@ impl Presigner {
     /// # Errors
     /// The credentials cannot be had.
     pub async fn put(&self, binding: Binding, digest: &Digest, size: u64, life: Duration) -> Result<Signed, Error> {
-        self.put_at(binding, &Files::key(digest), digest, size, life).await
+        self.put_at(binding, &content_key(digest), digest, size, life).await
     }
 
     /// As [`Self::put`], under another name: to try what the server checks.
@@ -113,7 +113,7 @@ impl Presigner {
     /// The credentials cannot be had.
     pub async fn get(&self, digest: &Digest, life: Duration) -> Result<Signed, Error> {
         let body = SignableBody::UnsignedPayload;
-        self.sign("GET", &Files::key(digest), BTreeMap::new(), body, life).await
+        self.sign("GET", &content_key(digest), BTreeMap::new(), body, life).await
     }
 
     async fn sign(

@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Error, Files,
     extents::{Extents, Holes, Piece, read_full},
-    store::MIB,
-    upload::{SINGLE_MAX, Upload, put_single},
+    open::MIB,
+    upload::{ContentUpload, SINGLE_MAX, put_single},
     verify::Meter,
 };
 
@@ -46,7 +46,7 @@ impl Files {
         if content.len() <= SINGLE_MAX {
             put_single(self, digest, content.into()).await?;
         } else {
-            let mut upload = Upload::begin(self, digest, Some(content.len() as u64)).await?;
+            let mut upload = ContentUpload::begin(self, digest, Some(content.len() as u64)).await?;
             for start in (0..content.len()).step_by(self.part_size) {
                 upload
                     .write(content.slice(start..content.len().min(start + self.part_size)))
@@ -110,7 +110,7 @@ impl Files {
     }
 
     async fn send_file(&self, file: Arc<File>, path: &Path, (digest, size): (Digest, u64), stop: CancellationToken) -> Result<(), Error> {
-        let mut upload = Upload::begin(self, digest, Some(size)).await?;
+        let mut upload = ContentUpload::begin(self, digest, Some(size)).await?;
         let (blocks, mut read) = mpsc::channel(BLOCKS_AHEAD);
         let reader = spawn_blocking(move || read_again(&file, size, &blocks, &stop));
         while let Some(block) = read.recv().await {

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use futures::{Stream, TryStreamExt as _};
 use object_store::{ObjectMeta, ObjectStoreExt as _, path::Path};
 
-use super::{Error, Files, store::key};
+use super::{Error, Files, key::content_key};
 
 /// An object of the store.
 #[derive(Debug, Clone)]
@@ -81,7 +81,7 @@ impl Files {
     /// # Errors
     /// The store does not answer; the content may be gone then.
     pub async fn remove(&self, digest: &Digest, tag: Option<&str>) -> Result<Removed, Error> {
-        let location = key(digest);
+        let location = content_key(digest);
         if let (Some(nats), Some(tag)) = (&self.nats, tag) {
             let removed = nats.remove(&location, tag).await?;
             return Ok(if removed { Removed::Gone } else { Removed::NotThere });

@@ -6,11 +6,7 @@ use object_store::{ObjectStore, PutMultipartOptions, PutOptions, PutPayload, Wri
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use super::{
-    Error, Files,
-    nats::CallerVerifies,
-    store::{MIB, key},
-};
+use super::{Error, Files, key::content_key, nats::CallerVerifies, open::MIB};
 
 /// Content of at most so many bytes is stored with a single put.
 pub(super) const SINGLE_MAX: usize = MIB;
@@ -22,7 +18,7 @@ const PARTS_IN_FLIGHT: usize = 4;
 const PARTS_MAX: u64 = 9_000;
 
 /// An upload that takes back what it sent if it is dropped or aborted.
-pub(super) struct Upload {
+pub(super) struct ContentUpload {
     digest: Digest,
     /// Where it is taken back, if it is dropped.
     cleanups: TaskTracker,
@@ -30,14 +26,14 @@ pub(super) struct Upload {
     parts: Option<WriteMultipart>,
 }
 
-impl Upload {
+impl ContentUpload {
     /// Begins to store `digest`, of `size` bytes if that is known.
     pub(super) async fn begin(files: &Files, digest: Digest, size: Option<u64>) -> Result<Self, Error> {
         let mut options = PutMultipartOptions::default();
         options.extensions.insert(CallerVerifies(digest));
         let upload = files
             .store
-            .put_multipart_opts(&key(&digest), options)
+            .put_multipart_opts(&content_key(&digest), options)
             .await
             .map_err(Error::storing)?;
         let needed = usize::try_from(size.unwrap_or(0).div_ceil(PARTS_MAX)).unwrap_or(usize::MAX);
@@ -72,7 +68,7 @@ impl Upload {
     }
 }
 
-impl Drop for Upload {
+impl Drop for ContentUpload {
     fn drop(&mut self) {
         // A future that was cancelled. If the process ends before this is done, the sweep of NATS, or the S3 bucket's rule for
         // incomplete uploads, finds what is left.
@@ -94,7 +90,7 @@ pub(super) async fn put_single(files: &Files, digest: Digest, content: PutPayloa
     options.extensions.insert(CallerVerifies(digest));
     files
         .store
-        .put_opts(&key(&digest), content, options)
+        .put_opts(&content_key(&digest), content, options)
         .await
         .map(drop)
         .map_err(Error::storing)

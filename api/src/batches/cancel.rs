@@ -10,12 +10,12 @@ use bus::{
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::{Value, json};
 
-use super::{batch_id, store::say};
+use super::{batch_id, command::apply_command};
 use crate::{
     app::{App, Shared},
     error::ApiError,
     http::extract::{Path, Query, Whole},
-    jobs::{reason, say as say_of_job},
+    jobs::{self, reason},
 };
 
 /// Members that are cancelled at once.
@@ -33,7 +33,7 @@ pub(crate) async fn cancel(
     query.none()?;
     let id = batch_id(&id)?;
     let reason = reason(&body)?;
-    let (batch, before) = say(&app, id, &Command::Cancel { reason: reason.clone() }).await?;
+    let (batch, before) = apply_command(&app, id, &Command::Cancel { reason: reason.clone() }).await?;
     let reason = match &batch.phase {
         Phase::Cancelled { reason } => reason.clone(),
         _ => reason,
@@ -59,7 +59,7 @@ pub(super) async fn cancel_members(app: &App, batch: &Batch, reason: Option<Stri
         let command = job::Command::Cancel {
             reason: Some(words.clone()),
         };
-        Box::pin(say_of_job(app, id, &command)).await.map(|_| ())
+        Box::pin(jobs::apply_command(app, id, &command)).await.map(|_| ())
     };
     stream::iter(0..batch.submitted.total)
         .map(one)

@@ -1,6 +1,7 @@
 //! Batches over HTTP: handing them in, looking at them, ending them, trying them again.
 
 mod cancel;
+mod command;
 mod earlier;
 mod get;
 mod members;

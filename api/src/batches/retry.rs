@@ -25,7 +25,7 @@ use crate::{
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Asked {
+struct RetryRequest {
     /// The new batch's identity: under the same one it is submitted once.
     id: BatchId,
     /// Only those members that did not end well.
@@ -46,7 +46,7 @@ pub(crate) async fn retry(
 ) -> Result<(StatusCode, Json<BatchAnswer>), ApiError> {
     query.none()?;
     let of = batch_id(&id)?;
-    let asked: Asked = json("the request", &body)?;
+    let asked: RetryRequest = json("the request", &body)?;
     let old = find(&app, of).await?;
     caught_up(&app, asked.min_sequence.max(old.sequence)).await?;
     let filter = BatchFilter {

@@ -1,19 +1,13 @@
 //! A batch into the log: its beginning, its members, and the word that they are all there. Each step may be taken again.
 
 use bus::{
-    batch::{Batch, BatchSubmitted, Command, Phase, Rejection, decide},
-    envelope::{Actor, Envelope},
+    batch::{Batch, BatchSubmitted, Command, Phase, Recorded, Rejection, decide},
     ids::{BatchId, JobId, Namespace},
-    log::{
-        append::{self, Append},
-        read,
-        room::Admitted,
-        writer::Outcome,
-    },
+    log::{append, read, room::Admitted},
 };
 use model::{BatchAnswer, Kind, SubmittedOne};
 
-use super::{cancel::cancel_members, members::Members};
+use super::{cancel::cancel_members, command::apply_command, members::Members};
 use crate::{
     app::App,
     error::ApiError,
@@ -92,11 +86,11 @@ async fn not_another_s(app: &App, namespace: &Namespace, id: BatchId) -> Result<
 /// The batch, begun now or before.
 async fn begin(app: &App, namespace: &Namespace, id: BatchId, submitted: &BatchSubmitted) -> Result<Batch, ApiError> {
     let command = || Command::Submit(submitted.clone());
-    let event = decide(None, command()).map_err(rejected)?;
-    let envelope = Envelope::new(Actor::Api, event);
-    match app.log.append(Append::batch(namespace, id, 0, &envelope)).await {
+    let created = app.writer.create::<Batch>(namespace, &id, command()).await;
+    let (envelope, pending) = created.map_err(rejected)?;
+    match pending.stored().await {
         Ok(sequence) => {
-            let recorded = bus::batch::Recorded {
+            let recorded = Recorded {
                 namespace: namespace.clone(),
                 batch: id,
                 sequence,
@@ -118,7 +112,7 @@ async fn begin(app: &App, namespace: &Namespace, id: BatchId, submitted: &BatchS
 
 /// Says that all members are in the log, unless it was said before.
 async fn seal(app: &App, id: BatchId) -> Result<u64, ApiError> {
-    match say(app, id, &Command::Seal).await? {
+    match apply_command(app, id, &Command::Seal).await? {
         (batch, None | Some(Rejection::Sealed)) => Ok(batch.sequence),
         // It was cancelled while its members were being submitted: those that came after that are not to run either.
         (batch, Some(_)) => {
@@ -126,15 +120,6 @@ async fn seal(app: &App, id: BatchId) -> Result<u64, ApiError> {
             let detail = format!("batch {id} was cancelled while it was being submitted");
             Err(ApiError::new(Kind::Conflict, detail))
         }
-    }
-}
-
-/// Decides on a batch as it stands, and appends what that comes to.
-pub(super) async fn say(app: &App, id: BatchId, command: &Command) -> Result<(Batch, Option<Rejection>), ApiError> {
-    match app.writer.write::<Batch>(&id, command).await? {
-        Outcome::Appended(Some(batch), _) => Ok((batch, None)),
-        Outcome::Rejected(Some(batch), _, rejection) => Ok((batch, Some(rejection))),
-        Outcome::Appended(None, _) | Outcome::Rejected(None, ..) => Err(super::unknown(id)),
     }
 }
 

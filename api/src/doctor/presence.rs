@@ -9,7 +9,7 @@ use bus::{
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::{StreamExt as _, stream};
-use model::{Finding, WorkerView};
+use model::{Finding, WorkerState, WorkerView};
 use serde_json::{Value, json};
 
 use super::{PATIENCE, broker::Broker, count, some, tables::Known};
@@ -51,7 +51,7 @@ pub(super) async fn look(app: &App, broker: &Broker, known: &Known) -> Presence 
     let (watchers, workers): (Vec<&Seen>, Vec<&Seen>) = beats.iter().partition(|seen| subjects::is_watcher(&seen.token));
     let mut presence = Presence {
         live: match &known.workers {
-            Some(workers) => workers.iter().filter(|worker| worker.state == "live").count(),
+            Some(workers) => workers.iter().filter(|worker| worker.state == WorkerState::Live).count(),
             None => workers.iter().filter(|seen| now - seen.stored_at < FRESH.1).count(),
         },
         findings: of_watchers(&watchers, now),
@@ -106,7 +106,7 @@ fn of_watchers(watchers: &[&Seen], now: DateTime<Utc>) -> Vec<Finding> {
 
 /// Whether a worker's containers may reach the credentials of its machine.
 fn metadata(worker: &WorkerView) -> Option<Finding> {
-    let why = worker.versions.get(METADATA_OPEN).filter(|_| worker.state == "live")?;
+    let why = worker.versions.get(METADATA_OPEN).filter(|_| worker.state == WorkerState::Live)?;
     let what = format!(
         "containers of worker {} may reach its cloud's metadata service (169.254.169.254), because {why}",
         worker.id
@@ -123,11 +123,9 @@ fn of_workers(live: usize, known: &Known) -> Vec<Finding> {
         let advice = "start one with `rgrid runner`; `rgrid workers --all` shows those that were there";
         findings.push(Finding::error("workers", what, advice).since(last));
     }
-    let lost = known
-        .workers
-        .iter()
-        .flatten()
-        .filter(|worker| worker.state == "lost" && worker.ended_at.is_some_and(|ended| Utc::now() - ended < TimeDelta::hours(1)));
+    let lost = known.workers.iter().flatten().filter(|worker| {
+        worker.state == WorkerState::Lost && worker.ended_at.is_some_and(|ended| Utc::now() - ended < TimeDelta::hours(1))
+    });
     for worker in lost {
         findings.push(
             Finding::warning(
@@ -143,14 +141,14 @@ fn of_workers(live: usize, known: &Known) -> Vec<Finding> {
         .workers
         .iter()
         .flatten()
-        .filter(|worker| worker.state == "live" && worker.cordoned_at.is_some());
+        .filter(|worker| worker.state == WorkerState::Live && worker.cordoned_at.is_some());
     for worker in cordoned {
         let reason = worker
             .cordon_reason
             .as_ref()
             .map(|reason| format!(": {reason}"))
             .unwrap_or_default();
-        let what = format!("worker {} is {}, and takes no work{reason}", worker.id, worker.standing());
+        let what = format!("worker {} is {}, and takes no work{reason}", worker.id, worker.status());
         let advice = format!("`rgrid uncordon {}`, when it may take work again", worker.id);
         findings.push(Finding::notice("workers", what, advice).since(worker.cordoned_at));
     }

@@ -7,7 +7,7 @@ use bus::{
     log::{EVENTS, setup::work_consumer_name},
     spec::Class,
 };
-use model::{Finding, WorkerView};
+use model::{Finding, WorkerState, WorkerView};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -53,7 +53,7 @@ fn unserved((queue, jobs, oldest): &(String, u64, chrono::DateTime<chrono::Utc>)
     let workers = known.workers.as_deref()?;
     let serving: Vec<&WorkerView> = workers
         .iter()
-        .filter(|worker| worker.state == "live" && worker.queues.iter().any(|served| served.as_str() == queue))
+        .filter(|worker| worker.state == WorkerState::Live && worker.queues.iter().any(|served| served.as_str() == queue))
         .collect();
     if serving.iter().any(|worker| worker.takes_work()) {
         return None;

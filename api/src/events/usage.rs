@@ -214,7 +214,11 @@ mod tests {
     #[test]
     fn a_bound_below_what_is_used_and_kept_is_refused() {
         let problem = check(&usage(1 << 30, 2 << 30), 1 << 30).expect_err("too small");
-        assert!(problem.status == 422 && problem.detail.contains("at least"), "{}", problem.detail);
+        assert!(
+            problem.kind == Kind::Refused && problem.detail.contains("at least"),
+            "{}",
+            problem.detail
+        );
         assert!(check(&usage(1 << 30, 2 << 30), 2 << 30).is_ok());
         assert!(check(&usage(1 << 30, 2 << 30), u64::MAX).is_err());
     }

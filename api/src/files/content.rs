@@ -20,7 +20,7 @@ const STEP: u64 = 4 << 20;
 
 /// What was asked for of a content.
 #[derive(Debug, PartialEq, Eq)]
-enum Asked {
+enum RequestedRange {
     Whole,
     Part(Range<u64>),
     /// No byte of it.
@@ -41,12 +41,12 @@ pub(crate) async fn serve(files: &Files, digest: Digest, request: &HeaderMap, na
     let range = request.get(header::RANGE).and_then(|value| value.to_str().ok());
     let asked = match range {
         Some(range) if matches(header::IF_RANGE) != Some(false) => parse(range, size),
-        Some(_) | None => Asked::Whole,
+        Some(_) | None => RequestedRange::Whole,
     };
     let mut response = match asked {
-        Asked::Whole if range.is_none() && size >= compression::MIN_BYTES && accepts_zstd(request) => whole(size, content).await?,
-        Asked::Whole => respond(StatusCode::OK, size, Body::from_stream(content)),
-        Asked::Part(range) => {
+        RequestedRange::Whole if range.is_none() && size >= compression::MIN_BYTES && accepts_zstd(request) => whole(size, content).await?,
+        RequestedRange::Whole => respond(StatusCode::OK, size, Body::from_stream(content)),
+        RequestedRange::Part(range) => {
             drop(content);
             let length = range.end - range.start;
             let place = format!("bytes {}-{}/{size}", range.start, range.end - 1);
@@ -58,7 +58,7 @@ pub(crate) async fn serve(files: &Files, digest: Digest, request: &HeaderMap, na
             set(response.headers_mut(), header::CONTENT_RANGE, &place);
             response
         }
-        Asked::Outside => {
+        RequestedRange::Outside => {
             let mut response =
                 ApiError::new(Kind::Range, format!("the content has {size} bytes, and the range lies outside")).into_response();
             set(response.headers_mut(), header::CONTENT_RANGE, &format!("bytes */{size}"));
@@ -151,24 +151,28 @@ fn part(files: Files, digest: Digest, range: Range<u64>) -> impl Stream<Item = R
 }
 
 /// Reads `bytes=a-b`, `bytes=a-` or `bytes=-n`. Anything else, several ranges too, asks for the whole (RFC 9110, 14.2).
-fn parse(text: &str, size: u64) -> Asked {
+fn parse(text: &str, size: u64) -> RequestedRange {
     let Some((first, last)) = text.strip_prefix("bytes=").and_then(|spec| spec.split_once('-')) else {
-        return Asked::Whole;
+        return RequestedRange::Whole;
     };
     let (first, last) = (first.trim(), last.trim());
     let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     if !digits(first) || !digits(last) || (first.is_empty() && last.is_empty()) {
-        return Asked::Whole;
+        return RequestedRange::Whole;
     }
     // A number too large for 64 bits lies behind every end.
     let number = |text: &str| text.parse().unwrap_or(u64::MAX);
     let range = match (first, last) {
         ("", last) => size.saturating_sub(number(last))..size,
         (first, "") => number(first)..size,
-        (first, last) if number(first) > number(last) => return Asked::Whole,
+        (first, last) if number(first) > number(last) => return RequestedRange::Whole,
         (first, last) => number(first)..number(last).saturating_add(1).min(size),
     };
-    if range.is_empty() { Asked::Outside } else { Asked::Part(range) }
+    if range.is_empty() {
+        RequestedRange::Outside
+    } else {
+        RequestedRange::Part(range)
+    }
 }
 
 /// The header that names a download: in plain ASCII for old programs, and exactly for the others (RFC 6266).
@@ -214,19 +218,19 @@ mod tests {
     #[test]
     fn ranges_are_read_as_rfc_9110_says() {
         for (text, asked) in [
-            ("bytes=0-9", Asked::Part(0..10)),
-            ("bytes=90-", Asked::Part(90..100)),
-            ("bytes=-10", Asked::Part(90..100)),
-            ("bytes=-1000", Asked::Part(0..100)),
-            ("bytes=99-1000", Asked::Part(99..100)),
-            ("bytes=100-", Asked::Outside),
-            ("bytes=-0", Asked::Outside),
-            ("bytes=99999999999999999999-", Asked::Outside),
-            ("bytes=5-2", Asked::Whole),
-            ("bytes=0-1,5-6", Asked::Whole),
-            ("lines=1-2", Asked::Whole),
-            ("bytes=-", Asked::Whole),
-            ("bytes=+1-2", Asked::Whole),
+            ("bytes=0-9", RequestedRange::Part(0..10)),
+            ("bytes=90-", RequestedRange::Part(90..100)),
+            ("bytes=-10", RequestedRange::Part(90..100)),
+            ("bytes=-1000", RequestedRange::Part(0..100)),
+            ("bytes=99-1000", RequestedRange::Part(99..100)),
+            ("bytes=100-", RequestedRange::Outside),
+            ("bytes=-0", RequestedRange::Outside),
+            ("bytes=99999999999999999999-", RequestedRange::Outside),
+            ("bytes=5-2", RequestedRange::Whole),
+            ("bytes=0-1,5-6", RequestedRange::Whole),
+            ("lines=1-2", RequestedRange::Whole),
+            ("bytes=-", RequestedRange::Whole),
+            ("bytes=+1-2", RequestedRange::Whole),
         ] {
             assert_eq!(parse(text, 100), asked, "{text}");
         }

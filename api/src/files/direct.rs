@@ -9,7 +9,7 @@ use std::{
 };
 
 use bus::ids::{Digest, SessionId};
-use model::Upload;
+use model::SignedUpload;
 use reqwest::{Client, Method, StatusCode};
 use store::{
     Files,
@@ -45,11 +45,11 @@ impl Direct {
     }
 
     /// By what a client stores a content itself; nothing where it is to send it here.
-    pub(crate) async fn upload(&self, digest: &Digest, size: u64) -> Option<Upload> {
+    pub(crate) async fn upload(&self, digest: &Digest, size: u64) -> Option<SignedUpload> {
         let binding = (*self.binding.get()?)?;
         let presigner = self.presigner.as_ref().filter(|_| size <= PUT_MAX)?;
         match presigner.put(binding, digest, size, LIFE).await {
-            Ok(Signed { url, headers, expires_at }) => Some(Upload {
+            Ok(Signed { url, headers, expires_at }) => Some(SignedUpload {
                 url,
                 headers: headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
                 expires_at,

@@ -15,7 +15,7 @@ use axum::{
 use bus::ids::Digest;
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
-use model::{Hashes, Kind, Missing, UPLOAD_OFFSET, Upload};
+use model::{Hashes, Kind, Missing, SignedUpload, UPLOAD_OFFSET};
 use store::{Error, Incoming, compression};
 
 use crate::{
@@ -81,7 +81,7 @@ fn sizes(asked: &Hashes) -> Result<HashMap<Digest, u64>, ApiError> {
 }
 
 /// How those of known sizes can be stored without us.
-async fn uploads(app: &App, missing: &[Digest], sizes: &HashMap<Digest, u64>) -> Result<BTreeMap<Digest, Upload>, ApiError> {
+async fn uploads(app: &App, missing: &[Digest], sizes: &HashMap<Digest, u64>) -> Result<BTreeMap<Digest, SignedUpload>, ApiError> {
     let mut uploads = BTreeMap::new();
     if sizes.is_empty() || missing.is_empty() {
         return Ok(uploads);

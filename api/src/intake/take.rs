@@ -93,7 +93,7 @@ async fn settle(app: &App, message: &Message) -> Result<(), ApiError> {
             Ok(())
         }
         // Nothing is wrong with the submission: it waits in the inbox, also for the log to be made larger.
-        Err((_, problem)) if [503, 507, 500].contains(&problem.status) => Err(problem),
+        Err((_, problem)) if matches!(problem.kind, Kind::Unavailable | Kind::Full | Kind::Internal) => Err(problem),
         Err((namespace, problem)) => {
             let sequence = message.info().map_or(0, |info| info.stream_sequence);
             let published = match relay::undeliverable(message.headers.as_ref()) {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use bus::spec::{ExecutorKind, JobSpec};
-use model::WorkerView;
+use model::{WorkerState, WorkerView};
 use parking_lot::RwLock;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -93,7 +93,7 @@ pub(crate) async fn keep(advice: Arc<Advice>, tables: Tables, waiters: Arc<Waite
         match tables.workers().await {
             Ok(workers) => {
                 advice.note(&workers);
-                nobody = !workers.iter().any(|worker| worker.state == "live");
+                nobody = !workers.iter().any(|worker| worker.state == WorkerState::Live);
             }
             Err(problem) => debug!("the workers are not known: {}", problem.detail),
         }

@@ -4,7 +4,7 @@ use axum::{Json, extract::State, http::StatusCode};
 use bus::job::{Command, Rejection, State as JobState};
 use model::{JobView, Kind};
 
-use super::say::{Said, reason, say};
+use super::command::{CommandOutcome, apply_command, reason};
 use crate::{
     app::Shared,
     error::ApiError,
@@ -21,12 +21,12 @@ pub(crate) async fn cancel(
     query.none()?;
     let id = job_id(&id)?;
     let command = Command::Cancel { reason: reason(&body)? };
-    match Box::pin(say(&app, id, &command)).await? {
-        Said::Done(job) => Ok((StatusCode::ACCEPTED, Json(JobView::from(&job)))),
-        Said::Nothing(job, rejection) if rejection == Rejection::AlreadyCancelling || job.state() == JobState::Cancelled => {
+    match Box::pin(apply_command(&app, id, &command)).await? {
+        CommandOutcome::Appended(job) => Ok((StatusCode::ACCEPTED, Json(JobView::from(&job)))),
+        CommandOutcome::Rejected(job, rejection) if rejection == Rejection::AlreadyCancelling || job.state() == JobState::Cancelled => {
             Ok((StatusCode::OK, Json(JobView::from(&job))))
         }
-        Said::Nothing(job, _) => {
+        CommandOutcome::Rejected(job, _) => {
             let detail = format!("job {id} ended already, as {}; there is nothing to cancel", job.state());
             Err(ApiError::new(Kind::Conflict, detail))
         }

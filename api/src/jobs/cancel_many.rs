@@ -10,8 +10,9 @@ use model::{CancelledMany, NotCancelled};
 use serde::Deserialize;
 
 use super::{
-    caught_up, list,
-    say::{Said, check_reason, say},
+    caught_up,
+    command::{CommandOutcome, apply_command, check_reason},
+    list,
 };
 use crate::{
     app::{App, Shared},
@@ -24,7 +25,7 @@ const AT_ONCE: usize = 64;
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
-struct Asked {
+struct CancelManyRequest {
     reason: Option<String>,
     /// Count them, and cancel none.
     dry_run: bool,
@@ -46,7 +47,7 @@ enum Came {
 /// ended, the newest first; `next` says how to ask for those that follow. Asking again changes nothing.
 pub(crate) async fn cancel_many(State(app): State<Shared>, query: Query, Whole(body): Whole) -> Result<Json<CancelledMany>, ApiError> {
     let (filter, min_sequence) = list::read(query)?;
-    let asked: Asked = json_or_nothing(&body)?;
+    let asked: CancelManyRequest = json_or_nothing(&body)?;
     check_reason(asked.reason.as_deref())?;
     if let Some(state) = filter.states.iter().find(|state| state.is_end()) {
         return Err(ApiError::malformed(format!(
@@ -79,12 +80,12 @@ pub(crate) async fn cancel_many(State(app): State<Shared>, query: Query, Whole(b
 }
 
 async fn one(app: &App, id: JobId, command: &Command) -> (JobId, Came) {
-    let came = match Box::pin(say(app, id, command)).await {
-        Ok(Said::Done(job)) if job.state().is_end() => Came::Cancelled,
-        Ok(Said::Done(_)) => Came::Cancelling,
-        Ok(Said::Nothing(_, Rejection::AlreadyCancelling)) => Came::Cancelling,
-        Ok(Said::Nothing(job, _)) if job.state() == JobState::Cancelled => Came::Cancelled,
-        Ok(Said::Nothing(..)) => Came::Ended,
+    let came = match Box::pin(apply_command(app, id, command)).await {
+        Ok(CommandOutcome::Appended(job)) if job.state().is_end() => Came::Cancelled,
+        Ok(CommandOutcome::Appended(_)) => Came::Cancelling,
+        Ok(CommandOutcome::Rejected(_, Rejection::AlreadyCancelling)) => Came::Cancelling,
+        Ok(CommandOutcome::Rejected(job, _)) if job.state() == JobState::Cancelled => Came::Cancelled,
+        Ok(CommandOutcome::Rejected(..)) => Came::Ended,
         Err(problem) => Came::Left(problem.0.detail),
     };
     (id, came)

@@ -49,7 +49,7 @@ pub(super) async fn taken_of(
 ) -> Result<Vec<(usize, ApiError)>, ApiError> {
     let look = async |(place, id, spec): (usize, JobId, &JobSpec)| match answered(app, namespace, id, spec).await {
         Ok(_) => Ok(None),
-        Err(problem) if problem.status == 409 => Ok(Some((place, problem))),
+        Err(problem) if problem.kind == Kind::Conflict => Ok(Some((place, problem))),
         Err(problem) => Err(problem),
     };
     let found: Vec<Option<(usize, ApiError)>> = stream::iter(jobs.to_vec()).map(look).buffered(AT_ONCE).try_collect().await?;

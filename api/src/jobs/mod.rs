@@ -4,6 +4,7 @@ pub(crate) mod advice;
 mod cancel;
 mod cancel_many;
 mod chosen;
+mod command;
 mod follows;
 mod get;
 mod inputs;
@@ -11,19 +12,18 @@ mod list;
 mod requeue;
 mod rerun;
 mod reuse;
-mod say;
 mod submit;
 pub(crate) mod watch;
 
 pub(crate) use self::{
     cancel::cancel,
     cancel_many::cancel_many,
+    command::{apply_command, check_reason, reason},
     get::{get, history},
     inputs::{InputCheck, check_inputs},
     list::{caught_up, list},
     requeue::{requeue, requeue_many},
     rerun::rerun,
     reuse::earlier,
-    say::{check_reason, reason, say},
     submit::{NewJob, check_alone, store_all, store_inline, submit},
 };

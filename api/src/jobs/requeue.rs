@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use super::{
     caught_up,
-    say::{Said, check_reason, reason, say},
+    command::{CommandOutcome, apply_command, check_reason, reason},
 };
 use crate::{
     admission::admit,
@@ -40,9 +40,9 @@ pub(crate) async fn requeue(
     let command = Command::Requeue { reason: reason(&body)? };
     // Whatever became of the job: without room, nothing that would run is looked up.
     drop(admit(&app.fill, 1, 0).await?);
-    match Box::pin(say(&app, id, &command)).await? {
-        Said::Done(job) => Ok((StatusCode::ACCEPTED, Json(JobView::from(&job)))),
-        Said::Nothing(job, _) => Err(ApiError::new(Kind::Conflict, why_not(&job))),
+    match Box::pin(apply_command(&app, id, &command)).await? {
+        CommandOutcome::Appended(job) => Ok((StatusCode::ACCEPTED, Json(JobView::from(&job)))),
+        CommandOutcome::Rejected(job, _) => Err(ApiError::new(Kind::Conflict, why_not(&job))),
     }
 }
 
@@ -62,7 +62,7 @@ fn why_not(job: &Job) -> String {
 /// Which jobs are to be revived. Every field narrows them down.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct Asked {
+struct RequeueManyRequest {
     namespace: String,
     queue: Option<String>,
     name: Option<String>,
@@ -79,7 +79,7 @@ struct Asked {
     dry_run: bool,
 }
 
-impl Default for Asked {
+impl Default for RequeueManyRequest {
     fn default() -> Self {
         Self {
             namespace: "default".to_owned(),
@@ -99,7 +99,7 @@ impl Default for Asked {
 /// `POST /v1/requeue`: one page of them, the newest first; `next` says how to ask for those that follow.
 pub(crate) async fn requeue_many(State(app): State<Shared>, query: Query, Whole(body): Whole) -> Result<Json<RequeuedMany>, ApiError> {
     query.none()?;
-    let asked: Asked = json("the request", &body)?;
+    let asked: RequeueManyRequest = json("the request", &body)?;
     let which = which(&asked)?;
     check_reason(asked.reason.as_deref())?;
     caught_up(&app, asked.min_sequence).await?;
@@ -129,15 +129,15 @@ pub(crate) async fn requeue_many(State(app): State<Shared>, query: Query, Whole(
 
 /// Revives a job that the tables take for dead; says why not, where the log knows better or is away.
 async fn revive(app: &App, id: JobId, command: &Command) -> (JobId, Option<String>) {
-    let why = match Box::pin(say(app, id, command)).await {
-        Ok(Said::Done(_)) => None,
-        Ok(Said::Nothing(job, _)) => Some(why_not(&job)),
+    let why = match Box::pin(apply_command(app, id, command)).await {
+        Ok(CommandOutcome::Appended(_)) => None,
+        Ok(CommandOutcome::Rejected(job, _)) => Some(why_not(&job)),
         Err(problem) => Some(problem.0.detail),
     };
     (id, why)
 }
 
-fn which(asked: &Asked) -> Result<Revivable, ApiError> {
+fn which(asked: &RequeueManyRequest) -> Result<Revivable, ApiError> {
     if let Some(state) = asked
         .states
         .iter()

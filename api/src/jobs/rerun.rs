@@ -26,7 +26,7 @@ use crate::{
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
-struct Asked {
+struct RerunRequest {
     /// The new job's id: under the same one it is made once.
     id: Option<JobId>,
 }
@@ -40,7 +40,7 @@ pub(crate) async fn rerun(
 ) -> Result<(StatusCode, Json<Submitted>), ApiError> {
     query.none()?;
     let id = job_id(&id)?;
-    let asked: Asked = json_or_nothing(&body)?;
+    let asked: RerunRequest = json_or_nothing(&body)?;
     check_id(asked.id, None)?;
     let job = read_job(&app, id).await?.ok_or_else(|| unknown(id))?;
     let spec = again(&job);

@@ -12,11 +12,10 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use bus::{
-    envelope::{Actor, Envelope},
     ids::{Digest, JobId, Namespace},
-    job::{Command, JobEvent, Rejection, decide},
+    job::{Command, Job, JobEvent, Rejection, decide},
     log::{
-        append::{self, Append, Pending},
+        append::{self, Pending},
         read,
     },
     spec::{
@@ -291,10 +290,9 @@ impl NewJob {
     /// Sends the job on its way into the log. Those that are sent one after the other are stored in that order.
     async fn send(self, app: &App, live: Option<&[WorkerView]>) -> Result<Sent, ApiError> {
         let warning = live.and_then(|live| advice::warning(&self.spec, live));
-        let spec = Box::new(self.spec);
-        let event = decide(None, Command::Submit { spec }).map_err(|rejection| ApiError::new(Kind::Internal, rejection.to_string()))?;
-        let envelope = Envelope::new(Actor::Api, event);
-        let pending = app.log.send(Append::job(&self.namespace, self.id, 0, &envelope)).await;
+        let command = Command::Submit { spec: Box::new(self.spec) };
+        let created = app.writer.create::<Job>(&self.namespace, &self.id, command).await;
+        let (envelope, pending) = created.map_err(|rejection| ApiError::new(Kind::Internal, rejection.to_string()))?;
         Ok(Sent {
             namespace: self.namespace,
             id: self.id,

@@ -32,7 +32,7 @@ use crate::{
 
 /// What of a log is asked for.
 #[derive(Debug, Default)]
-struct Asked {
+struct LogQuery {
     /// Only this attempt; else the last one, and those that follow it.
     attempt: Option<Attempt>,
     /// Not the last attempt, but this one, and those that follow it.
@@ -80,8 +80,8 @@ pub(crate) async fn logs(
     })
 }
 
-fn read(query: Query) -> Result<Asked, ApiError> {
-    let mut asked = Asked::default();
+fn read(query: Query) -> Result<LogQuery, ApiError> {
+    let mut asked = LogQuery::default();
     query.each(|name, value| {
         match name {
             "attempt" => match parameter(name, &value)? {
@@ -108,7 +108,7 @@ fn read(query: Query) -> Result<Asked, ApiError> {
 }
 
 /// An attempt that was not made, and that nobody waits for, has no log.
-fn check(watch: &Watch, asked: &Asked) -> Result<(), ApiError> {
+fn check(watch: &Watch, asked: &LogQuery) -> Result<(), ApiError> {
     let job = watch.job();
     let Some(number) = asked.attempt else { return Ok(()) };
     let made = job.attempts.iter().any(|attempt| attempt.number == number);

@@ -185,7 +185,7 @@ impl Source {
         let subject = self.subject(number);
         let mut resets = self.app.waiters.resets();
         let unreadable = |error: async_nats::SubscribeError| ApiError::unavailable("the log cannot be followed", &error);
-        let mut tail = self.app.tails.follow(&self.app, subject.clone()).await.map_err(unreadable)?;
+        let mut tail = self.app.tails.follow(subject.clone()).await.map_err(unreadable)?;
         let mut settled = pin!(tokio::time::sleep(SETTLED));
         let (mut is_settled, mut after) = (self.app.replicas < 2, self.window_at_last(&subject, 0, reading).await?);
         while self.end(number).is_none() {

@@ -5,20 +5,26 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use async_nats::{Message, SubscribeError};
+use async_nats::{Client, Message, SubscribeError};
 use futures::StreamExt as _;
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
-use tokio_util::sync::CancellationToken;
-
-use crate::app::App;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Messages, of a MiB at most each, that a follower may be behind before it reads from the stream instead.
 const CAPACITY: usize = 32;
 
-/// The attempts that are followed, by the subject that each prints to.
-#[derive(Debug, Default)]
-pub(crate) struct Tails(Mutex<HashMap<String, Followed>>);
+/// The attempts that are followed.
+#[derive(Debug)]
+pub(crate) struct Tails {
+    client: Client,
+    /// Owns the subscriptions.
+    tasks: TaskTracker,
+    /// Ends all subscriptions.
+    stop: CancellationToken,
+    /// By the subject that each attempt's log is published on.
+    followed: Mutex<HashMap<String, Followed>>,
+}
 
 #[derive(Debug)]
 struct Followed {
@@ -40,24 +46,33 @@ pub(super) struct Tail {
 pub(super) struct Missed;
 
 impl Tails {
+    pub(crate) fn new(client: Client, tasks: TaskTracker, stop: CancellationToken) -> Self {
+        Self {
+            client,
+            tasks,
+            stop,
+            followed: Mutex::default(),
+        }
+    }
+
     /// Follows a subject. Whatever is stored from now on is told, or missed; so follow first, then read.
     ///
     /// # Errors
     /// If the connection is closed for good.
-    pub(super) async fn follow(self: &Arc<Self>, app: &App, subject: String) -> Result<Tail, SubscribeError> {
-        if let Some(followed) = self.0.lock().get(&subject) {
+    pub(super) async fn follow(self: &Arc<Self>, subject: String) -> Result<Tail, SubscribeError> {
+        if let Some(followed) = self.followed.lock().get(&subject) {
             return Ok(self.tail(&subject, followed.messages.subscribe()));
         }
-        let mut subscription = app.bus.client.subscribe(subject.clone()).await?;
-        let mut tails = self.0.lock();
+        let mut subscription = self.client.subscribe(subject.clone()).await?;
+        let mut tails = self.followed.lock();
         // Somebody else may have been quicker; theirs does then.
         if let Some(followed) = tails.get(&subject) {
             return Ok(self.tail(&subject, followed.messages.subscribe()));
         }
         let (messages, receiver) = broadcast::channel(CAPACITY);
-        let over = app.stop.child_token();
+        let over = self.stop.child_token();
         let (sender, ended) = (messages.clone(), over.clone());
-        app.tasks.spawn(ended.run_until_cancelled_owned(async move {
+        self.tasks.spawn(ended.run_until_cancelled_owned(async move {
             while let Some(message) = subscription.next().await {
                 let _nobody_left = sender.send(Arc::new(message));
             }
@@ -90,7 +105,7 @@ impl Tail {
 
 impl Drop for Tail {
     fn drop(&mut self) {
-        let mut tails = self.of.0.lock();
+        let mut tails = self.of.followed.lock();
         // This one still counts.
         if tails
             .get(&self.subject)

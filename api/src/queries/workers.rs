@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bus::{
     ids::{Attempt, JobId, Token},
+    spec::ExecutorKind,
     worker::Equipment,
 };
 use chrono::{DateTime, Utc};
@@ -79,7 +80,7 @@ impl EquipmentRow {
             runtimes,
             images,
             platform,
-            process: self.executors.iter().any(|executor| executor == "process"),
+            process: self.executors.iter().any(|executor| executor == &ExecutorKind::Process.to_string()),
         })
     }
 }
@@ -106,7 +107,7 @@ impl WorkerRow {
         Some(WorkerView {
             id: self.id.parse().ok()?,
             session: self.session.into(),
-            state: self.state,
+            state: self.state.into(),
             cpu_milli: small(self.cpu_milli),
             memory_bytes: unsigned(self.memory_bytes),
             queues: self.queues.iter().filter_map(|queue| queue.parse().ok()).collect(),

@@ -19,14 +19,14 @@ use super::{
     keeping::Moment,
     signed::{self, Signed},
 };
-use crate::auth::Key;
+use crate::key::Key;
 
 /// Where it stands in the store. There is one: each takes the place of the last.
 const NAME: &str = "collector/checkpoint";
 
 /// What a checkpoint says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Place {
+struct CheckpointHead {
     /// When it was made; for people.
     at: DateTime<Utc>,
     /// When the log was made, in nanoseconds since 1970.
@@ -64,7 +64,7 @@ pub(super) struct Checkpoints<'a> {
 impl Checkpoints<'_> {
     /// The fold of the log up to a sequence, if one is kept that holds for this log, whose `last` sequence this is, and at this moment.
     pub(super) async fn load(&self, at: &Moment, last: u64) -> Result<(Fold, u64), Error> {
-        let (place, body) = self.kept().load::<Place>().await?;
+        let (place, body) = self.kept().load::<CheckpointHead>().await?;
         let is_of_it = place.log_made == self.log_made.to_string() && place.sequence <= last;
         if !is_of_it || self.event(place.sequence).await? != Some(place.event) {
             return Err(Error::OtherLog(place.sequence));
@@ -79,7 +79,7 @@ impl Checkpoints<'_> {
 
     /// Keeps the fold of the log up to a sequence.
     pub(super) async fn save(&self, fold: Arc<Fold>, sequence: u64) -> Result<(), Error> {
-        let place = Place {
+        let place = CheckpointHead {
             at: Utc::now(),
             log_made: self.log_made.to_string(),
             sequence,

@@ -17,7 +17,7 @@ use crate::{
 /// What is asked of a pass.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct Asked {
+struct PassRequest {
     /// Look, and remove nothing.
     dry_run: bool,
     /// Another grace, in milliseconds.
@@ -70,8 +70,8 @@ async fn view(app: &App, now: bool) -> Result<StorageView, Error> {
 /// pass is over. It goes on if nobody waits for it any more.
 pub(crate) async fn gc(State(app): State<Shared>, query: Query, Whole(body): Whole) -> Result<Json<GcReport>, ApiError> {
     query.none()?;
-    let asked: Asked = if body.is_empty() {
-        Asked::default()
+    let asked: PassRequest = if body.is_empty() {
+        PassRequest::default()
     } else {
         json("the request", &body)?
     };

@@ -21,7 +21,7 @@ use super::{
     reading::Source,
     survey::{Survey, Unused, survey},
 };
-use crate::{auth::Key, error::chain, queries::Tables};
+use crate::{error::chain, key::Key, queries::Tables};
 
 /// Contents that are taken out of use together, and removed at once.
 const TOGETHER: usize = 64;

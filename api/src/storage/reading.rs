@@ -18,7 +18,7 @@ use super::{
     keeping::{Moment, horizon},
     signed,
 };
-use crate::{auth::Key, error::chain};
+use crate::{error::chain, key::Key};
 
 /// How long the log may stand still while it is read.
 const STILL: Duration = Duration::from_secs(30);

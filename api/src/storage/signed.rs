@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::Sha256;
 use store::Files;
 
-use crate::auth::Key;
+use crate::key::Key;
 
 /// The largest object that is kept, in bytes: of some 15 million jobs.
 const MAX_BYTES: u64 = 1 << 30;
@@ -146,7 +146,7 @@ fn sealed<H: Serialize>(says: &H, body: Vec<u8>, name: &str, key: Key) -> Result
 
 /// What signs it: HMAC-SHA256 with the grid's key. It says what for, so that nothing else that is signed with the key can be taken for it.
 fn signing(head: &[u8], body: &[u8], name: &str, key: Key) -> Hmac<Sha256> {
-    let mut mac = key.signs();
+    let mut mac = key.hmac();
     for part in [b"rgrid ", name.as_bytes(), b"\n", head, b"\n", body] {
         mac.update(part);
     }

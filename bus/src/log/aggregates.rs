@@ -9,7 +9,7 @@ use super::{
     read::{self, WorkerHistory},
     room::begins_an_attempt,
     sys,
-    writer::{Aggregate, Loaded},
+    writer::{Aggregate, Create, Loaded},
 };
 use crate::{
     batch::{self, Batch, BatchEvent},
@@ -18,7 +18,7 @@ use crate::{
         image::{self, Entry, ImageEvent, ImageName},
         runtimes::{RuntimesEvent, RuntimesSet},
     },
-    ids::{BatchId, JobId, WorkerId, default_token},
+    ids::{BatchId, JobId, Namespace, WorkerId, default_token},
     job::{self, Job, JobEvent},
     worker::{self, Worker, WorkerEvent},
 };
@@ -74,6 +74,16 @@ impl Aggregate for Job {
     }
 }
 
+impl Create for Job {
+    fn decide_new(command: job::Command) -> Result<JobEvent, job::Rejection> {
+        job::decide(None, command)
+    }
+
+    fn append_first(namespace: &Namespace, id: &JobId, envelope: &Envelope<JobEvent>) -> Append {
+        Append::job(namespace, *id, 0, envelope)
+    }
+}
+
 impl Aggregate for Batch {
     type Id = BatchId;
     type Event = BatchEvent;
@@ -112,6 +122,16 @@ impl Aggregate for Batch {
     /// Only the members of a batch need room.
     fn needs_room(_: &BatchEvent) -> bool {
         false
+    }
+}
+
+impl Create for Batch {
+    fn decide_new(command: batch::Command) -> Result<BatchEvent, batch::Rejection> {
+        batch::decide(None, command)
+    }
+
+    fn append_first(namespace: &Namespace, id: &BatchId, envelope: &Envelope<BatchEvent>) -> Append {
+        Append::batch(namespace, *id, 0, envelope)
     }
 }
 

@@ -11,13 +11,13 @@ use tracing::debug;
 
 pub use self::once::AtomicWrite;
 use super::{
-    append::{self, Append, Log},
+    append::{self, Append, Log, Pending},
     read,
     room::{Addition, Admitted, Fill, Gauge},
 };
 use crate::{
     envelope::{Actor, Envelope, Event},
-    ids::EventId,
+    ids::{EventId, Namespace},
 };
 
 /// The most tries of one command. Each further try means that another writer has changed the aggregate, and few events change one.
@@ -56,6 +56,18 @@ pub trait Aggregate: Sized + Send + Sync {
 
     /// Whether the event is only stored if the log has room for it. An event that ends something is always stored.
     fn needs_room(event: &Self::Event) -> bool;
+}
+
+/// An aggregate that a user creates in a namespace: a job, a batch.
+pub trait Create: Aggregate {
+    /// Decides on the command that creates one. Pure.
+    ///
+    /// # Errors
+    /// Why nothing is created.
+    fn decide_new(command: Self::Command) -> Result<Self::Event, Self::Rejection>;
+
+    /// Where its first event is published.
+    fn append_first(namespace: &Namespace, id: &Self::Id, envelope: &Envelope<Self::Event>) -> Append;
 }
 
 /// An aggregate as it was read from the log.
@@ -151,6 +163,23 @@ impl Writer {
             }
         }
         Err(Error::Contended { id: id.to_string() })
+    }
+
+    /// Creates an aggregate: decides on the command, and sends its first event to the log. Nothing is read first, so that many creations
+    /// can be under way at once; the caller has asked for room. [`Pending::stored`] fails with [`append::Error::Conflict`] where the
+    /// aggregate exists.
+    ///
+    /// # Errors
+    /// Why nothing is created.
+    pub async fn create<A: Create>(
+        &self,
+        namespace: &Namespace,
+        id: &A::Id,
+        command: A::Command,
+    ) -> Result<(Envelope<A::Event>, Pending), A::Rejection> {
+        let envelope = Envelope::new(self.actor.clone(), A::decide_new(command)?);
+        let pending = self.log.send(A::append_first(namespace, id, &envelope)).await;
+        Ok((envelope, pending))
     }
 
     async fn admit(&self, bytes: u64) -> Result<Admitted, Error> {

@@ -6,7 +6,7 @@ use anyhow::bail;
 use chrono::{DateTime, Utc};
 use clap::Args;
 use client::{Client, Error};
-use model::{Cordon, JobList, JobView, WorkerView, Workers};
+use model::{Cordon, JobList, JobView, WorkerState, WorkerView, Workers};
 use serde_json::json;
 
 use super::cordon::say;
@@ -143,10 +143,10 @@ async fn look(client: &Client, cordon: &Cordon) -> Result<Stand, Error> {
 }
 
 fn stand(view: &WorkerView, list: JobList, cordon: &Cordon) -> Stand {
-    match view.state.as_str() {
-        "lost" => return Stand::Done("lost"),
-        "left" => return Stand::Done("left"),
-        _ => {}
+    match &view.state {
+        WorkerState::Lost => return Stand::Done("lost"),
+        WorkerState::Left => return Stand::Done("left"),
+        WorkerState::Live | WorkerState::Other(_) => {}
     }
     let Some(cordoned_at) = view.cordoned_at else {
         // The tables may not have heard of the drain yet.

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use chrono::{DateTime, Utc};
 use clap::Args;
-use model::{WorkerView, Workers};
+use model::{WorkerState, WorkerStatus, WorkerView, Workers};
 
 use crate::{
     connect::Connect,
@@ -33,7 +33,11 @@ pub(crate) async fn workers(args: WorkersArgs) -> anyhow::Result<ExitCode> {
         print_json(&answer)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let shown: Vec<&WorkerView> = answer.workers.iter().filter(|worker| args.all || worker.state == "live").collect();
+    let shown: Vec<&WorkerView> = answer
+        .workers
+        .iter()
+        .filter(|worker| args.all || worker.state == WorkerState::Live)
+        .collect();
     if shown.is_empty() {
         print_line("no worker is live; start one with `rgrid runner`, or see those that left with --all")?;
         return Ok(ExitCode::SUCCESS);
@@ -71,11 +75,12 @@ fn row(worker: &WorkerView, now: DateTime<Utc>) -> Vec<String> {
 
 /// How it stands, with what an operator said of it.
 fn standing(worker: &WorkerView, now: DateTime<Utc>) -> String {
-    let mut text = worker.standing().to_owned();
-    if worker.state != "live" || worker.cordoned_at.is_none() {
+    let status = worker.status();
+    let mut text = status.to_string();
+    if worker.state != WorkerState::Live || worker.cordoned_at.is_none() {
         return text;
     }
-    let left = worker.drain_deadline.filter(|_| text == "draining");
+    let left = worker.drain_deadline.filter(|_| status == WorkerStatus::Draining);
     if let Some(left) = left.and_then(|deadline| deadline.signed_duration_since(now).to_std().ok()) {
         text.push_str(&format!(", {} left", duration(left)));
     }

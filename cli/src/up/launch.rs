@@ -10,6 +10,7 @@ use std::{
 use anyhow::{Context, ensure};
 use bus::ids::Queue;
 use chrono::{DateTime, Utc};
+use model::WorkerState;
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::{
@@ -185,7 +186,7 @@ fn serves(answer: &Value, name: &str, since: DateTime<Utc>) -> bool {
     let workers = answer["workers"].as_array();
     workers.into_iter().flatten().any(|worker| {
         let began = worker["registered_at"].as_str().and_then(|text| text.parse::<DateTime<Utc>>().ok());
-        worker["id"] == name && worker["state"] == "live" && began.is_some_and(|began| began >= since)
+        worker["id"] == name && worker["state"] == WorkerState::Live.as_str() && began.is_some_and(|began| began >= since)
     })
 }
 

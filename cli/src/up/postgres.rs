@@ -213,13 +213,29 @@ fn as_owner(program: &Path, dir: &DataDir, owner: Option<Owner>) -> Command {
     command
 }
 
+/// The SQLSTATE of an error.
+#[derive(Debug, PartialEq, Eq)]
+enum SqlState {
+    /// `3D000`: the database does not exist.
+    NoSuchDatabase,
+    Other,
+}
+
+impl SqlState {
+    fn of(error: &dyn sqlx::error::DatabaseError) -> Self {
+        match error.code().as_deref() {
+            Some("3D000") => Self::NoSuchDatabase,
+            _ => Self::Other,
+        }
+    }
+}
+
 /// Connects as the services do, and creates their database if it is not there yet.
 pub(super) async fn probe(grid: &GridFile) -> anyhow::Result<()> {
     let options: PgConnectOptions = grid.database_url.as_str().parse()?;
     match PgConnection::connect_with(&options).await {
         Ok(connection) => Ok(connection.close().await?),
-        // 3D000: the database does not exist.
-        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("3D000") => {
+        Err(sqlx::Error::Database(error)) if SqlState::of(error.as_ref()) == SqlState::NoSuchDatabase => {
             let mut maintenance = PgConnection::connect_with(&options.database("postgres")).await?;
             sqlx::raw_sql("CREATE DATABASE rgrid").execute(&mut maintenance).await?;
             Ok(maintenance.close().await?)

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_nats::jetstream::{
-    self,
+    self, ErrorCode,
     context::{GetStreamErrorKind, PublishErrorKind},
     message::PublishMessage,
     stream::{DirectGetErrorKind, LastRawMessageErrorKind, Stream},
@@ -22,9 +22,6 @@ const UNANSWERED_MAX: u32 = 5;
 
 /// How many other writers of the same name may come first, before a put gives up.
 const OVERTAKEN_MAX: u32 = 64;
-
-/// `JetStream`'s code for a stream that does not exist.
-const STREAM_NOT_FOUND: u64 = 10059;
 
 /// What all readers of a bucket together may have on its way from the server, in KiB. A server drops a client that has
 /// 64 MiB waiting to be written (`max_pending`), so this stays well below.
@@ -261,7 +258,7 @@ const fn is_unsure(kind: &PublishErrorKind) -> bool {
 }
 
 fn is_absent(kind: &GetStreamErrorKind) -> bool {
-    matches!(kind, GetStreamErrorKind::JetStream(error) if error.error_code().0 == STREAM_NOT_FOUND)
+    matches!(kind, GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
 }
 
 fn parse(payload: &[u8], sequence: u64) -> Result<(ObjectInfo, u64), Error> {

@@ -32,7 +32,7 @@ use object_store::{
 };
 
 pub use self::error::Error;
-use self::{bucket::Bucket, info::ObjectInfo, write::Upload};
+use self::{bucket::Bucket, info::ObjectInfo, write::ObjectUpload};
 use super::verify::verified;
 
 /// In the `extensions` of a put or a get: the content's SHA-256, by a caller who checks the content against it and
@@ -140,7 +140,7 @@ impl fmt::Display for Nats {
 impl ObjectStore for Nats {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
         refuse_attributes(opts.attributes.is_empty())?;
-        let mut upload = Upload::begin(&self.bucket, location, opts.extensions.get::<CallerVerifies>().copied());
+        let mut upload = ObjectUpload::begin(&self.bucket, location, opts.extensions.get::<CallerVerifies>().copied());
         for bytes in payload {
             upload.write(bytes).await?;
         }
@@ -149,7 +149,7 @@ impl ObjectStore for Nats {
 
     async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
         refuse_attributes(opts.attributes.is_empty())?;
-        let upload = Upload::begin(&self.bucket, location, opts.extensions.get::<CallerVerifies>().copied());
+        let upload = ObjectUpload::begin(&self.bucket, location, opts.extensions.get::<CallerVerifies>().copied());
         Ok(Box::new(write::Multipart::start(upload)))
     }
 
@@ -220,7 +220,7 @@ impl ObjectStore for Nats {
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
         let info = self.found(from).await?;
         let mut content = self.get_opts(from, GetOptions::default()).await?.into_stream();
-        let mut upload = Upload::begin(&self.bucket, to, info.digest().map(CallerVerifies));
+        let mut upload = ObjectUpload::begin(&self.bucket, to, info.digest().map(CallerVerifies));
         while let Some(chunk) = content.try_next().await? {
             upload.write(chunk).await?;
         }

@@ -28,7 +28,7 @@ const CHUNK_SIZE_MAX: usize = 1024 * 1024;
 const IN_FLIGHT_MAX: usize = 16;
 
 /// An object on its way. Dropped before its end, it takes its chunks with it.
-pub(super) struct Upload {
+pub(super) struct ObjectUpload {
     bucket: Arc<Bucket>,
     name: String,
     nuid: String,
@@ -48,7 +48,7 @@ pub(super) struct Upload {
     _open: TaskTrackerToken,
 }
 
-impl Upload {
+impl ObjectUpload {
     pub(super) fn begin(bucket: &Arc<Bucket>, location: &Path, known: Option<CallerVerifies>) -> Self {
         let nuid = Uuid::now_v7().simple().to_string();
         Self {
@@ -180,7 +180,7 @@ impl Upload {
     }
 }
 
-impl Drop for Upload {
+impl Drop for ObjectUpload {
     fn drop(&mut self) {
         if self.litter
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
@@ -218,13 +218,13 @@ type Part = (PutPayload, oneshot::Sender<Result<()>>);
 pub(super) struct Multipart {
     /// Ends with the upload once all parts are written; with none if one of them failed. Dropped first: a closed queue would
     /// tell the writer that all is written.
-    writer: Option<AbortOnDropHandle<Option<Upload>>>,
+    writer: Option<AbortOnDropHandle<Option<ObjectUpload>>>,
     /// Unbounded, since `put_part` cannot wait; the caller bounds it by awaiting its parts.
     parts: Option<mpsc::UnboundedSender<Part>>,
 }
 
 impl Multipart {
-    pub(super) fn start(upload: Upload) -> Self {
+    pub(super) fn start(upload: ObjectUpload) -> Self {
         let (parts, queue) = mpsc::unbounded_channel();
         let tasks = upload.bucket.tasks.clone();
         let writer = AbortOnDropHandle::new(tasks.spawn(write_parts(upload, queue)));
@@ -234,14 +234,14 @@ impl Multipart {
         }
     }
 
-    async fn close(&mut self) -> Result<Upload> {
+    async fn close(&mut self) -> Result<ObjectUpload> {
         self.parts = None;
         let writer = self.writer.take().ok_or_else(stopped)?;
         writer.await?.ok_or_else(stopped)
     }
 }
 
-async fn write_parts(mut upload: Upload, mut queue: mpsc::UnboundedReceiver<Part>) -> Option<Upload> {
+async fn write_parts(mut upload: ObjectUpload, mut queue: mpsc::UnboundedReceiver<Part>) -> Option<ObjectUpload> {
     while let Some((part, done)) = queue.recv().await {
         for bytes in part {
             if let Err(error) = upload.write(bytes).await {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Standing {
-    stage: Stage,
+    stage: StoredPhase,
     /// Whether a user has asked for its end.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     cancelled: bool,
@@ -20,7 +20,7 @@ pub(super) struct Standing {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Stage {
+enum StoredPhase {
     Held,
     Queued(Attempt),
     Claimed(Attempt, Option<Box<Holder>>),
@@ -47,11 +47,11 @@ impl Standing {
             }))
         };
         let stage = match job.phase {
-            Phase::Held { .. } => Stage::Held,
-            Phase::Queued { next } => Stage::Queued(next),
-            Phase::Claimed { attempt } => Stage::Claimed(attempt, holder()),
-            Phase::Running { attempt } => Stage::Running(attempt, holder()),
-            Phase::Retrying { next, .. } => Stage::Retrying(next),
+            Phase::Held { .. } => StoredPhase::Held,
+            Phase::Queued { next } => StoredPhase::Queued(next),
+            Phase::Claimed { attempt } => StoredPhase::Claimed(attempt, holder()),
+            Phase::Running { attempt } => StoredPhase::Running(attempt, holder()),
+            Phase::Retrying { next, .. } => StoredPhase::Retrying(next),
             Phase::Ended(_) => return None,
         };
         Some(Self {
@@ -64,11 +64,11 @@ impl Standing {
     pub(super) fn job(self, id: JobId) -> Job {
         let never = DateTime::UNIX_EPOCH;
         let (phase, holder) = match self.stage {
-            Stage::Held => (Phase::Held { until: None }, None),
-            Stage::Queued(next) => (Phase::Queued { next }, None),
-            Stage::Claimed(attempt, holder) => (Phase::Claimed { attempt }, holder.map(|holder| (attempt, holder))),
-            Stage::Running(attempt, holder) => (Phase::Running { attempt }, holder.map(|holder| (attempt, holder))),
-            Stage::Retrying(next) => (Phase::Retrying { next, due: never }, None),
+            StoredPhase::Held => (Phase::Held { until: None }, None),
+            StoredPhase::Queued(next) => (Phase::Queued { next }, None),
+            StoredPhase::Claimed(attempt, holder) => (Phase::Claimed { attempt }, holder.map(|holder| (attempt, holder))),
+            StoredPhase::Running(attempt, holder) => (Phase::Running { attempt }, holder.map(|holder| (attempt, holder))),
+            StoredPhase::Retrying(next) => (Phase::Retrying { next, due: never }, None),
         };
         let attempts = holder.map(|(number, holder)| AttemptRecord {
             number,

@@ -12,7 +12,7 @@ use bus::{
     },
 };
 use chrono::{DateTime, Utc};
-use model::{Problem, Submitted as Answer};
+use model::{Kind, Problem, Submitted as Answer};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -69,13 +69,7 @@ fn answer() -> Answer {
 }
 
 fn problem() -> Problem {
-    Problem {
-        r#type: "urn:rgrid:problem:refused".to_owned(),
-        title: "This cannot be".to_owned(),
-        status: 422,
-        detail: "`command` is empty; give the program or script and its arguments".to_owned(),
-        missing: Vec::new(),
-    }
+    Problem::new(Kind::Refused, "`command` is empty; give the program or script and its arguments")
 }
 
 fn refused() -> Value {

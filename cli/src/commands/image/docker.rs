@@ -7,6 +7,7 @@ use bollard::{Docker, errors::Error::DockerResponseServerError, query_parameters
 use bus::grid::image::ImageName;
 use bytes::Bytes;
 use futures::{Stream, TryStreamExt as _};
+use reqwest::StatusCode;
 use tokio::time::timeout;
 
 /// How long the daemon may take to say that it is there.
@@ -45,7 +46,7 @@ pub(super) async fn connect() -> anyhow::Result<Docker> {
 pub(super) async fn find(docker: &Docker, name: &ImageName) -> anyhow::Result<Option<Local>> {
     let found = match docker.inspect_image(name.as_str()).await {
         Ok(found) => found,
-        Err(DockerResponseServerError { status_code: 404, .. }) => return Ok(None),
+        Err(DockerResponseServerError { status_code, .. }) if status_code == StatusCode::NOT_FOUND.as_u16() => return Ok(None),
         Err(error) => return Err(error).with_context(|| format!("Docker could not look for image {name}")),
     };
     let (os, arch) = (found.os.unwrap_or_default(), found.architecture.unwrap_or_default());

@@ -1,4 +1,4 @@
-//! What users ask of a job: decided on as it stands, however many others write of it meanwhile.
+//! Commands of users for a job: decided on its current state, and appended by the log's writer.
 
 use std::collections::HashSet;
 
@@ -16,16 +16,16 @@ use crate::{app::App, error::ApiError, http::extract::json_or_nothing, jobs::wat
 /// The longest reason, in bytes: it stands in the event.
 const MAX_REASON_BYTES: usize = 4_096;
 
-/// What came of a command.
-pub(crate) enum Said {
-    /// It is in the log; the job as it is now.
-    Done(Job),
-    /// It changes nothing; the job as it stands, and why.
-    Nothing(Job, Rejection),
+/// How a command ended.
+pub(crate) enum CommandOutcome {
+    /// Its event is in the log: the job after it.
+    Appended(Job),
+    /// It changes nothing: the job as it is, and why.
+    Rejected(Job, Rejection),
 }
 
-/// Decides on a job as it stands, and appends what that comes to. What is to run again must have its inputs still.
-pub(crate) async fn say(app: &App, id: JobId, command: &Command) -> Result<Said, ApiError> {
+/// Decides on a command, and appends its event. A job is requeued only while all its inputs are in the store.
+pub(crate) async fn apply_command(app: &App, id: JobId, command: &Command) -> Result<CommandOutcome, ApiError> {
     if matches!(command, Command::Requeue { .. }) {
         let job = read::job(&app.bus.js, id).await?.ok_or_else(|| unknown(id))?;
         if decide(Some(&job), command.clone()).is_ok()
@@ -35,26 +35,26 @@ pub(crate) async fn say(app: &App, id: JobId, command: &Command) -> Result<Said,
         }
     }
     match Box::pin(app.writer.write::<Job>(&id, command)).await? {
-        Outcome::Appended(Some(job), _) => Ok(Said::Done(job)),
-        Outcome::Rejected(Some(job), _, rejection) => Ok(Said::Nothing(job, rejection)),
+        Outcome::Appended(Some(job), _) => Ok(CommandOutcome::Appended(job)),
+        Outcome::Rejected(Some(job), _, rejection) => Ok(CommandOutcome::Rejected(job, rejection)),
         Outcome::Appended(None, _) | Outcome::Rejected(None, ..) => Err(unknown(id)),
     }
 }
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
-struct Asked {
+struct ReasonBody {
     reason: Option<String>,
 }
 
-/// The reason in a request that holds `{"reason":…}`, or nothing.
+/// Reads the reason from a body that is `{"reason":…}` or empty.
 pub(crate) fn reason(body: &[u8]) -> Result<Option<String>, ApiError> {
-    let asked: Asked = json_or_nothing(body)?;
-    check_reason(asked.reason.as_deref())?;
-    Ok(asked.reason)
+    let ReasonBody { reason } = json_or_nothing(body)?;
+    check_reason(reason.as_deref())?;
+    Ok(reason)
 }
 
-/// A reason that can stand in an event.
+/// Checks that a reason is short enough for an event.
 pub(crate) fn check_reason(reason: Option<&str>) -> Result<(), ApiError> {
     if reason.is_some_and(|reason| reason.len() > MAX_REASON_BYTES) {
         let detail = format!("the reason may have {MAX_REASON_BYTES} bytes; make it shorter");

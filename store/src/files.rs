@@ -9,14 +9,12 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     Error, StoreUrl,
+    key::content_key,
     marks::Marks,
     nats::Nats,
     open::{self, Opened},
     presign::Presigner,
 };
-
-/// One MiB in bytes.
-pub(super) const MIB: usize = 1024 * 1024;
 
 /// Files by content. Cheap to clone, and safe to use from many tasks and processes at once: the same content is stored once,
 /// and is not visible before it is whole and verified.
@@ -90,7 +88,7 @@ impl Files {
     /// The name under which the content is in the store, the same in every kind of store.
     #[must_use]
     pub fn key(digest: &Digest) -> Key {
-        key(digest)
+        content_key(digest)
     }
 
     /// Waits until every upload has ended, and those that were dropped half-way are taken back: to be called before the process
@@ -121,10 +119,4 @@ impl fmt::Display for Files {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.url.fmt(f)
     }
-}
-
-/// The name of some content: its first byte makes 256 directories of a local one.
-pub(super) fn key(digest: &Digest) -> Key {
-    let text = digest.to_string();
-    Key::from(format!("sha256/{}/{text}", &text[..2]))
 }
