@@ -3,17 +3,20 @@
 pub mod attempt;
 mod beneath;
 mod config;
+mod errors;
 pub mod executor;
 mod executors;
 mod input_cache;
+pub mod inputs;
 mod log;
 mod packages;
 mod patience;
 mod restart;
 mod run;
 mod scribe;
+pub mod secrets;
 mod session;
-mod shutdown;
+mod spread;
 pub mod users;
 
 pub use config::Config;

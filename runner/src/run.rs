@@ -20,30 +20,30 @@ use tracing::{debug, info, warn};
 
 use crate::{
     attempt::{
+        context::Context,
+        leave::give_up,
+        left::LeftBehind,
         leftovers::Leftovers,
         registry::{Attempts, Stop},
-        run::Context,
+        room::Room,
+        shutdown::Shutdown,
         workspace::Places,
     },
     config::Config,
-    executor::docker::catalogue::Catalogue,
+    executor::docker::{self, catalogue::Catalogue},
     executors,
     input_cache::InputCache,
     packages::Packages,
     patience::patiently,
-    restart::{
-        note::{LeftBehind, Note},
-        session,
-    },
+    restart::{note::Note, session},
     session::{
-        dispatcher::Room,
+        ending::Ending,
         heartbeat::Heart,
         inventory,
         mode::Told,
         presence::{self, Pulse, Standing},
-        serve::{Ending, Session},
+        serve::Session,
     },
-    shutdown::Shutdown,
     users::Users,
 };
 
@@ -173,7 +173,7 @@ pub async fn run(config: Config, stop: CancellationToken, restart: CancellationT
         match stop.run_until_cancelled(setup::streams(&bus.js, config.replicas)).await {
             None => return Ok(()),
             Some(Err(error)) if error.is_transient() => {
-                warn!("{}; trying again", crate::attempt::stage::chain(&error));
+                warn!("{}; trying again", crate::errors::chain(&error));
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }
@@ -279,7 +279,7 @@ async fn serve(config: &Config, context: &Arc<Context>, told: &Told, note: &mut 
     let tracker = TaskTracker::new();
     let mut session = match Session::begin(Arc::clone(context), &config.queues, total, Arc::clone(&shown), tracker.clone()).await {
         Ok(session) => session,
-        Err(error) => return Ok(Ending::Broken(crate::attempt::stage::chain(&error))),
+        Err(error) => return Ok(Ending::Broken(crate::errors::chain(&error))),
     };
     let registered = presence::registration(config, context.session, &context.executors);
     let registration = Envelope::new(Actor::Worker(config.worker.clone()), WorkerEvent::Registered(registered));
@@ -293,25 +293,26 @@ async fn serve(config: &Config, context: &Arc<Context>, told: &Told, note: &mut 
         Some(_) => match session::register(context, &registration).await {
             Ok(sequence) => sequence,
             Err(session::Error::Append(error)) => return Err(Error::Register(error)),
-            Err(error @ session::Error::Unread(_)) => return Ok(Ending::Broken(crate::attempt::stage::chain(&error))),
+            Err(error @ session::Error::Unread(_)) => return Ok(Ending::Broken(crate::errors::chain(&error))),
         },
     };
     let (last_claim, left) = note.take().map(|note| (note.last_claim, note.attempts)).unwrap_or_default();
     let Some(sequence) = sequence else {
-        left.into_iter()
-            .for_each(|left| session::give_up(context, left, "its session is over"));
+        left.into_iter().for_each(|left| give_up(context, left, "its session is over"));
         Note::discard(&config.work_dir);
         return Ok(Ending::Late);
     };
     // Before the first beat, which must list them.
     let containers = left.iter().map(|left| left.command.container.clone()).collect();
-    if let Err(error) = Note::taken_up(&config.work_dir, containers) {
+    if let Err(error) = docker::kept::note_taken_over(&config.work_dir, containers) {
         warn!(
             "cannot note in {} which containers are taken up: {error}",
             config.work_dir.display()
         );
     }
-    session::take_up(context, &mut session, left).await;
+    for resumed in session::resume(context, left).await {
+        session.take_up(resumed);
+    }
     context.attempts.claimed(last_claim);
     Note::discard(&config.work_dir);
     let (pulse, quiet) = (Pulse::now(), CancellationToken::new());
@@ -326,7 +327,7 @@ async fn serve(config: &Config, context: &Arc<Context>, told: &Told, note: &mut 
         );
     }
     // What the deployment calls what is known before the first job.
-    if let Err(error) = inventory::learn(context).await {
+    if let Err(error) = context.executors.runtimes.read(&context.js).await {
         debug!("cannot read yet which runtimes the deployment has: {error}");
     }
     tracker.spawn(
@@ -349,7 +350,7 @@ async fn serve(config: &Config, context: &Arc<Context>, told: &Told, note: &mut 
 
     let ending = match session.registered(sequence).await {
         Ok(()) => session.serve(told).await,
-        Err(error) => Ending::Broken(crate::attempt::stage::chain(&error)),
+        Err(error) => Ending::Broken(crate::errors::chain(&error)),
     };
     drop(session);
     let goes_on = ending == Ending::Restarting && session::leave(config, context).await;
@@ -359,7 +360,7 @@ async fn serve(config: &Config, context: &Arc<Context>, told: &Told, note: &mut 
     }
     wind_up(&ending, context, &tracker, &quiet).await;
     if !goes_on && matches!(ending, Ending::Stopped | Ending::Restarting | Ending::Drained) {
-        presence::leave(&context.log, &config.worker, context.session).await;
+        presence::leave(context).await;
     }
     quiet.cancel();
     let _ = tokio::time::timeout(WIND_UP, async { tokio::join!(beats, context.files.settled()) }).await;

@@ -7,14 +7,14 @@ use bus::{
 
 use crate::{
     attempt::{
-        inputs::Layout,
+        context::Context,
+        end::{Broken, Cut, Done, Executed, Unfinished},
         outputs::{self, Found, Kept},
         registry::{Entry, Stop},
-        run::{Broken, Context, Done, Executed, Unfinished},
-        supervise::Cut,
         workspace::Place,
     },
     beneath,
+    inputs::Layout,
     log::spool::Logbook,
     patience::patiently,
 };

@@ -15,7 +15,7 @@ use bus::{
 use futures::StreamExt as _;
 use tracing::debug;
 
-use crate::attempt::{registry::Stop, run::Context};
+use crate::attempt::{context::Context, registry::Stop};
 
 /// From what age on an attempt listens for itself. What is shorter learns its fate from its commit.
 const LASTING: Duration = Duration::from_millis(500);

@@ -15,16 +15,17 @@ use tracing::{debug, warn};
 
 use crate::{
     attempt::{
+        context::Context,
+        end::{Broken, Cut},
         registry::Entry,
-        run::{Broken, Context},
-        secrets::{self, Values},
-        supervise::{Cut, Started, cut_early},
+        secrets,
+        supervise::{Started, cut_early},
         workspace::Place,
     },
     executor::{Chosen, Error, Executor, Launch, Limits, Packages, Running},
     log::spool::Logbook,
     packages,
-    session::inventory,
+    secrets::Values,
 };
 
 /// Sentences about the preparation that may wait to be put into the log.
@@ -92,7 +93,7 @@ async fn secrets(context: &Context, entry: &mut Entry, job: &Job, logbook: &mut 
         return Ok(Ok(Values::default()));
     }
     let values = tokio::select! {
-        values = secrets::of(context, job) => values,
+        values = secrets::fetch(&context.js, &context.worker, context.secrets.as_ref(), job) => values,
         cut = cut_early(entry, job) => return Err(cut),
     };
     let values = match values {
@@ -116,7 +117,7 @@ async fn by_executor(
 ) -> Result<(ExecutorKind, Running), Broken> {
     if let Some(runtime) = &job.spec.runtime
         && !context.executors.runtimes.table().knows(&runtime.name)
-        && let Err(error) = inventory::learn(context).await
+        && let Err(error) = context.executors.runtimes.read(&context.js).await
     {
         // It was added a moment ago, or never: without the log nobody can tell.
         debug!(job.id = %job.id, "cannot read which runtimes the deployment has: {error}");

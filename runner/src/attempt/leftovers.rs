@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fs,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -146,21 +146,6 @@ impl Leftovers {
 
 /// What an operator can do about a leftover.
 const ADVICE: &str = "unmount what is mounted there (`umount`), or remove by hand what this user may not remove";
-
-/// Removes a directory of the runner's own that holds what others made, to make it anew: at once where that goes, else by moving it aside.
-///
-/// # Errors
-/// If it can be neither removed nor moved.
-pub(crate) fn make_way(path: &Path) -> io::Result<()> {
-    match beneath::remove(path, &Stop::default()) {
-        Ok(()) => Ok(()),
-        Err(error) => {
-            let aside = path.with_extension(format!("left-{}", uuid::Uuid::now_v7().simple()));
-            warn!("{error}; {} is moved to {}", path.display(), aside.display());
-            fs::rename(path, aside)
-        }
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -9,9 +9,10 @@ use tracing::debug;
 
 use crate::{
     attempt::{
+        context::Context,
         deadline::Limit,
+        end::{Broken, Cut, Done, Leaving, Unfinished},
         registry::{Entry, Stop},
-        run::{Broken, Context, Done, Unfinished},
     },
     executor::{self, Ended, Exit, Handle, Running},
     log::spool::{self, Logbook},
@@ -20,31 +21,6 @@ use crate::{
 
 /// How long a command that cannot be left behind has to end by itself when the runner restarts.
 const MOMENT: Duration = Duration::from_secs(2);
-
-/// Why a command was made to end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Cut {
-    /// It took too long.
-    Late(Limit),
-    /// Somebody asked for it.
-    Stop(Stop),
-}
-
-impl Cut {
-    /// What an attempt comes to that is cut before its command runs. The error means that nothing is to be committed.
-    pub(crate) fn before_start(self) -> Result<Done, Unfinished> {
-        let outcome = match self {
-            Self::Late(limit) => limit.outcome(),
-            Self::Stop(Stop::Cancel) => Outcome::Cancelled,
-            Self::Stop(Stop::Leave) => return Err(Unfinished::Interrupted),
-            Self::Stop(stop) => return Err(Unfinished::Stopped(stop)),
-        };
-        Ok(Done {
-            outcome,
-            usage: Usage::default(),
-        })
-    }
-}
 
 /// Waits until an attempt whose command does not run yet must end.
 pub(crate) async fn cut_early(entry: &mut Entry, job: &Job) -> Cut {
@@ -62,20 +38,6 @@ pub(crate) struct Started {
     pub(crate) begun: DateTime<Utc>,
     /// The word of its start, where the log has none yet.
     pub(crate) say: Option<Command>,
-}
-
-/// A command that is to go on without us.
-pub(crate) struct Leaving {
-    /// The command.
-    pub(crate) handle: Box<dyn Handle>,
-    /// When it began.
-    pub(crate) begun: DateTime<Utc>,
-}
-
-impl std::fmt::Debug for Leaving {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Leaving").field("begun", &self.begun).finish_non_exhaustive()
-    }
 }
 
 /// Follows a command to its end. The outer error means that nothing is to be committed.

@@ -16,8 +16,10 @@ use std::{
 use parking_lot::Mutex;
 
 use crate::{
-    attempt::{inputs::Inputs, leftovers::Leftovers, spread::made_anywhere},
+    attempt::leftovers::Leftovers,
     executor::RunAs,
+    inputs::Inputs,
+    spread::made_anywhere,
     users::{User, Users},
 };
 

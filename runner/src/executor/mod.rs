@@ -9,7 +9,7 @@ use bus::{
 };
 use tokio::{io::AsyncRead, sync::mpsc};
 
-use crate::attempt::inputs::Inputs;
+use crate::inputs::Inputs;
 pub use crate::users::RunAs;
 
 pub mod choose;
@@ -45,7 +45,7 @@ pub struct Launch {
     /// The job's environment variables: its own, and those every job has.
     pub env: BTreeMap<String, String>,
     /// Variables that nobody but the command may see.
-    pub secrets: crate::attempt::secrets::Values,
+    pub secrets: crate::secrets::Values,
     /// The job's work directory; `/work` in a container.
     pub work_dir: PathBuf,
     /// The directory in it that the command starts in; absent: the work directory itself.

@@ -2,7 +2,13 @@
 
 use std::{collections::BTreeMap, str::FromStr, sync::Arc};
 
-use bus::{grid::runtimes::RuntimesSet, ids::Token, spec::runtime::RuntimeRef};
+use async_nats::jetstream;
+use bus::{
+    grid::runtimes::RuntimesSet,
+    ids::Token,
+    log::{read, sys},
+    spec::runtime::RuntimeRef,
+};
 use parking_lot::RwLock;
 
 use super::Error;
@@ -41,6 +47,16 @@ impl Runtimes {
     #[must_use]
     pub fn table(&self) -> Arc<RuntimeTable> {
         Arc::clone(&self.0.read())
+    }
+
+    /// Reads from the log which runtimes the deployment has now.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub(crate) async fn read(&self, js: &jetstream::Context) -> Result<RuntimesSet, read::Error> {
+        let (set, _) = sys::runtimes(js).await?;
+        self.deployed(&set);
+        Ok(set)
     }
 
     /// Takes in what the deployment says.

@@ -14,7 +14,7 @@ use super::{
     InputCache, counts,
     shard::{Entry, Version},
 };
-use crate::{attempt::stage::chain, patience::patiently};
+use crate::{errors::chain, patience::patiently};
 
 /// A content that is on the disk, and whose turn it is to be laid out first by who fetched it.
 #[derive(Debug)]

@@ -31,10 +31,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tracing::{info, warn};
 
 use self::shard::{Shard, Version};
-use crate::{
-    attempt::{inputs::tells_all, spread::spread},
-    beneath::Stop,
-};
+use crate::{beneath::Stop, inputs::tells_all, spread::spread};
 
 /// What a file counts at least, in bytes: ext4 has an inode for each 16 KiB unless told otherwise, and small files use those up first.
 const LEAST: u64 = 16 << 10;

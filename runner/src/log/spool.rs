@@ -30,9 +30,10 @@ use tokio_util::sync::CancellationToken;
 
 use self::segment::{Segment, Storer, store};
 use crate::{
-    attempt::{secrets::Values, stage::chain},
+    errors::chain,
     executor::docker::Counts,
     log::{live::Live, mask::Mask},
+    secrets::Values,
 };
 
 /// How large a stored segment becomes, frame headers included.

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::{attempt::stage::chain, executor};
+use crate::{errors::chain, executor};
 
 /// Why a job's packages cannot be had, with the sentence that the user reads.
 #[derive(Debug, thiserror::Error)]

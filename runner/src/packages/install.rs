@@ -15,8 +15,10 @@ use super::{
     variables,
 };
 use crate::{
-    attempt::{inputs::Inputs, secrets::Values, stage},
     executor::{Ended, Exit, Launch, Limits, Running},
+    inputs::Inputs,
+    patience::patiently,
+    secrets::Values,
 };
 
 /// How much of what the installer says is shown where it fails, in bytes: the last of it.
@@ -124,7 +126,8 @@ async fn prepare(asked: &Asked<'_>, new: &New, options: &[&str]) -> Result<(Laun
     for file in &asked.dependencies.files {
         let path = work.join(file.path.as_str());
         std::fs::create_dir_all(path.parent().unwrap_or(&work)).map_err(Error::Disk)?;
-        stage::content(asked.files, &file.sha256, &path, file.executable).await?;
+        let fetch = || asked.files.get_file(&file.sha256, &path, file.executable);
+        patiently("fetch an input", fetch).await?;
     }
     let (driver, text) = match asked.dependencies.kind {
         Kind::Pip => PYTHON,

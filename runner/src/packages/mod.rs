@@ -39,8 +39,9 @@ use self::{
     key::Key,
 };
 use crate::{
-    attempt::{inputs::Layout, stage::chain},
+    errors::chain,
     executor::{Executor, Fitting, Identity, Launch, docker},
+    inputs::Layout,
     patience::patiently,
 };
 

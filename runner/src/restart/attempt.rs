@@ -1,12 +1,8 @@
 //! An attempt that goes from one runner of its worker to the next: left running, and taken up.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use bus::{
-    ids::{Attempt, JobId},
     job::{Command, Phase},
     spec::ExecutorKind,
 };
@@ -14,64 +10,22 @@ use tracing::{info, warn};
 
 use crate::{
     attempt::{
+        commit::{conclude, told},
+        context::Context,
+        end::{Broken, Executed, Unfinished},
+        execute::to_its_end,
         fence,
-        inputs::Layout,
+        left::LeftAttempt,
         registry::{Entry, Stop},
-        run::{Broken, Context, Executed, Unfinished, conclude, to_its_end, told},
-        secrets,
-        supervise::{Leaving, Started},
+        slot::Taken,
+        supervise::Started,
         workspace::Place,
     },
     executor,
+    inputs::Layout,
     log::spool::Logbook,
-    restart::{note::LeftAttempt, session},
     scribe::Scribe,
-    session::slots::Taken,
 };
-
-/// How long the log of an attempt that is left to the next runner may take to be stored.
-const SUSPENDED: Duration = Duration::from_secs(15);
-
-/// Leaves a command to the next runner. Where its log cannot be kept up to there, it is ended instead. Returns whether it is left.
-pub(crate) async fn leave(
-    context: &Context,
-    (job, attempt): (JobId, Attempt),
-    place: Place,
-    laid: Layout,
-    logbook: Logbook,
-    Leaving { handle, begun }: Leaving,
-) -> bool {
-    let log = match tokio::time::timeout(SUSPENDED, logbook.suspend()).await {
-        Ok(Ok(log)) => log,
-        Ok(Err(error)) => {
-            warn!(job.id = %job, "job {job} cannot be left to the next runner: {error}");
-            return false;
-        }
-        Err(_) => {
-            warn!(job.id = %job, "job {job} cannot be left to the next runner: the store does not take its log");
-            return false;
-        }
-    };
-    let Some(command) = handle.leave().await else { return false };
-    let left = LeftAttempt {
-        job,
-        attempt,
-        root: place.leave(),
-        laid: laid.files.into_iter().collect(),
-        links: laid.links.into_iter().collect(),
-        dirs: laid.dirs.into_iter().collect(),
-        begun,
-        log,
-        command,
-    };
-    match context.left.add(left) {
-        Ok(()) => true,
-        Err(left) => {
-            session::give_up(context, *left, "it took too long to be left to the next runner");
-            false
-        }
-    }
-}
 
 /// Goes on with an attempt that the last runner left to us.
 pub(crate) async fn go_on(context: Arc<Context>, mut scribe: Scribe, mut entry: Entry, left: LeftAttempt, taken: Taken) {
@@ -144,6 +98,6 @@ async fn take_up(
 
 /// Has the log keep to itself what the last runner gave the command.
 async fn masked(logbook: &mut Logbook, place: &Place) -> Result<(), Broken> {
-    let values = secrets::left(&place.work).map_err(Broken::Place)?;
+    let values = crate::secrets::left(&place.work).map_err(Broken::Place)?;
     Ok(logbook.mask(&values).await?)
 }

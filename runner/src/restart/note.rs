@@ -9,30 +9,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bus::ids::{Attempt, JobId, SessionId, WorkerId};
+use bus::ids::{SessionId, WorkerId};
 use chrono::{DateTime, Utc};
-use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use crate::{
-    attempt::inputs::Laid,
-    executor::{Left, process::proc},
-    log::spool::Suspended,
-};
+use crate::attempt::left::LeftAttempt;
 
 /// The file's name.
 pub(crate) const FILE: &str = "restart.json";
-
-/// The name of the file that says which of them the next runner took up.
-const TAKEN: &str = "taken-up.json";
-
-#[derive(Debug, Serialize, Deserialize)]
-struct TakenUp {
-    /// The process that did.
-    runner: String,
-    containers: Vec<String>,
-}
 
 /// A session that goes on with the next runner.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -49,62 +34,6 @@ pub(crate) struct Note {
     boot: String,
     /// What goes on.
     pub(crate) attempts: Vec<LeftAttempt>,
-}
-
-/// An attempt whose command goes on.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct LeftAttempt {
-    /// The job.
-    pub(crate) job: JobId,
-    /// Which try at it.
-    pub(crate) attempt: Attempt,
-    /// Its directory.
-    pub(crate) root: PathBuf,
-    /// The inputs that were laid there.
-    pub(crate) laid: Vec<(PathBuf, Laid)>,
-    /// The links that were laid there.
-    #[serde(default)]
-    pub(crate) links: Vec<(PathBuf, String)>,
-    /// The directories that were laid there by themselves.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) dirs: Vec<PathBuf>,
-    /// When its command began.
-    pub(crate) begun: DateTime<Utc>,
-    /// Its log up to there.
-    pub(crate) log: Suspended,
-    /// Its container.
-    pub(crate) command: Left,
-}
-
-/// What a session leaves behind, as its attempts add to it, until it is noted for the next runner.
-#[derive(Debug)]
-pub(crate) struct LeftBehind(Mutex<Option<Vec<LeftAttempt>>>);
-
-impl Default for LeftBehind {
-    fn default() -> Self {
-        Self(Mutex::new(Some(Vec::new())))
-    }
-}
-
-impl LeftBehind {
-    /// Adds an attempt.
-    ///
-    /// # Errors
-    /// The attempt itself, where what is left was noted already: nobody would find it.
-    pub(crate) fn add(&self, left: LeftAttempt) -> Result<(), Box<LeftAttempt>> {
-        match self.0.lock().as_mut() {
-            Some(all) => {
-                all.push(left);
-                Ok(())
-            }
-            None => Err(Box::new(left)),
-        }
-    }
-
-    /// Everything that was left, to be noted; nothing can be added any more.
-    pub(crate) fn close(&self) -> Vec<LeftAttempt> {
-        self.0.lock().take().unwrap_or_default()
-    }
 }
 
 impl Note {
@@ -155,32 +84,6 @@ impl Note {
                 None
             }
         }
-    }
-
-    /// Whether a container is not to be touched although the runner that started it is gone: that one noted it in this file and is
-    /// still waited for, or the one after it took it up.
-    #[must_use]
-    pub(crate) fn keeps(path: &Path, container: &str) -> bool {
-        let note = fs::read(path).ok().and_then(|json| serde_json::from_slice::<Self>(&json).ok());
-        if note.is_some_and(|note| note.deadline > Utc::now() && note.attempts.iter().any(|left| left.command.container == container)) {
-            return true;
-        }
-        let taken = fs::read(path.with_file_name(TAKEN)).ok();
-        taken
-            .and_then(|json| serde_json::from_slice::<TakenUp>(&json).ok())
-            .is_some_and(|taken| taken.runner.parse().is_ok_and(proc::is_alive) && taken.containers.iter().any(|taken| taken == container))
-    }
-
-    /// Notes that this process has taken these containers up, for others on this machine who see whose they were; before the note
-    /// is discarded.
-    ///
-    /// # Errors
-    /// If the disk does not take it.
-    pub(crate) fn taken_up(work_dir: &Path, containers: Vec<String>) -> io::Result<()> {
-        let runner = proc::this_process()?.to_string();
-        let beside = work_dir.join(format!("{TAKEN}.new"));
-        fs::write(&beside, serde_json::to_vec(&TakenUp { runner, containers })?)?;
-        fs::rename(&beside, work_dir.join(TAKEN))
     }
 
     /// Takes the file away: what stood in it is taken up, or given up.

@@ -1,26 +1,30 @@
 //! Going on with a session that the last runner of this worker left, and leaving one to the next.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use bus::{
     envelope::{Actor, Envelope},
-    ids::EventId,
+    ids::{EventId, SessionId},
     job::Recorded,
     log::{
         append::{self, Append},
         read::{self, WorkerHistory},
     },
-    worker::{Restarting, WorkerEvent},
+    worker::{Restarting, Worker, WorkerEvent},
 };
 use chrono::{TimeDelta, Utc};
 use tracing::{info, warn};
 
 use crate::{
-    attempt::{registry::Stop, run::Context},
+    attempt::{
+        context::Context,
+        leave::give_up,
+        left::LeftAttempt,
+        registry::{Entry, Stop},
+    },
     config::Config,
-    restart::note::{LeftAttempt, Note},
+    restart::note::Note,
     scribe::Scribe,
-    session::{control, presence, serve::Session},
 };
 
 /// How long a restart's announcement may take. One that is not in the log did not happen.
@@ -59,7 +63,7 @@ pub(crate) async fn register(context: &Context, registration: &Envelope<WorkerEv
                 continue;
             }
         };
-        if !control::is_open(&events, context.session) {
+        if !is_open(&events, context.session) {
             return Ok(None);
         }
         // The server may not tell a second try by the same id from a duplicate of the first, which it refused.
@@ -76,8 +80,25 @@ pub(crate) async fn register(context: &Context, registration: &Envelope<WorkerEv
     unread.map_or(Ok(None), |error| Err(Error::Unread(error)))
 }
 
-/// Takes up what the last runner left of a session that goes on. An attempt that is not ours any more is ended.
-pub(crate) async fn take_up(context: &Arc<Context>, session: &mut Session, attempts: Vec<LeftAttempt>) {
+/// Whether a session began, and was not ended by anybody since.
+fn is_open(events: &[(u64, WorkerEvent)], session: SessionId) -> bool {
+    let worker = Worker::replay(events.iter().map(|(_, event)| event));
+    worker.and_then(|worker| worker.session) == Some(session)
+}
+
+/// An attempt of the last runner that this runner continues.
+pub(crate) struct Resumed {
+    /// What the last runner left.
+    pub(crate) left: LeftAttempt,
+    /// Appends its events.
+    pub(crate) scribe: Scribe,
+    /// Its entry among the session's attempts.
+    pub(crate) entry: Entry,
+}
+
+/// Resumes the attempts that the last runner left of a session that continues. An attempt that is no longer the session's is ended.
+pub(crate) async fn resume(context: &Context, attempts: Vec<LeftAttempt>) -> Vec<Resumed> {
+    let mut resumed = Vec::new();
     for left in attempts {
         let job = left.job;
         let Some(history) = history(context, &left).await else {
@@ -101,8 +122,9 @@ pub(crate) async fn take_up(context: &Arc<Context>, session: &mut Session, attem
         if scribe.job().cancel_requested.is_some() {
             context.attempts.stop(job, Stop::Cancel);
         }
-        session.take_up(left, scribe, entry);
+        resumed.push(Resumed { left, scribe, entry });
     }
+    resumed
 }
 
 async fn history(context: &Context, left: &LeftAttempt) -> Option<Vec<Recorded>> {
@@ -114,16 +136,6 @@ async fn history(context: &Context, left: &LeftAttempt) -> Option<Vec<Recorded>>
         tokio::time::sleep(PAUSE).await;
     }
     None
-}
-
-/// Ends what was left to us and is not to be gone on with.
-pub(crate) fn give_up(context: &Context, left: LeftAttempt, why: &str) {
-    warn!(job.id = %left.job, "ending attempt {} of job {}, which the last runner left: {why}", left.attempt, left.job);
-    if let Ok(docker) = &context.executors.docker {
-        docker.discard(left.command);
-    }
-    // Dropped, it is removed.
-    drop(context.places.take_up(&left.root));
 }
 
 /// Announces a restart, leaves what can be left, and notes it for the next runner. Returns whether anything was.
@@ -139,7 +151,7 @@ pub(crate) async fn leave(config: &Config, context: &Context) -> bool {
         session: context.session,
         deadline,
     });
-    match tokio::time::timeout(ANNOUNCED, presence::announce(&context.log, &config.worker, restarting)).await {
+    match tokio::time::timeout(ANNOUNCED, context.announce(restarting)).await {
         Ok(Ok(_)) => {}
         Ok(Err(error)) => {
             warn!("cannot announce the restart ({error}); what runs here is ended, and made again");

@@ -10,11 +10,11 @@ use bus::{log::read, worker::Cordoned};
 use tokio::task::JoinSet;
 
 use crate::{
-    attempt::run::Context,
+    attempt::context::Context,
     session::{
         control,
+        ending::Ending,
         queues::{Lanes, Remade},
-        serve::Ending,
     },
 };
 

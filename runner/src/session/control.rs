@@ -16,8 +16,8 @@ use futures::StreamExt as _;
 use tracing::debug;
 
 use crate::{
-    attempt::{fence, run::Context},
-    session::serve::Ending,
+    attempt::{context::Context, fence},
+    session::ending::Ending,
 };
 
 /// What concerns a session.
@@ -130,12 +130,6 @@ pub(crate) async fn catch_up(context: &Context, registered: u64) -> Result<(Opti
         }
     }
     Ok(standing)
-}
-
-/// Whether a session began, and was not ended by anybody since.
-pub(crate) fn is_open(events: &[(u64, WorkerEvent)], session: SessionId) -> bool {
-    let worker = Worker::replay(events.iter().map(|(_, event)| event));
-    worker.and_then(|worker| worker.session) == Some(session)
 }
 
 #[cfg(test)]

@@ -17,7 +17,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bus::spec::{Class, Resources, Size};
+use bus::spec::Class;
+
+use crate::attempt::room::Room;
 
 /// How long an ask must be out, without bringing anything, to show that its class is empty. A message that waits comes within
 /// 0.7 ms (p99, nats.md).
@@ -36,79 +38,6 @@ const MOST: usize = 64;
 const REMEMBERED: Duration = Duration::from_secs(10);
 /// The most jobs of a class whose sizes count.
 const MOST_REMEMBERED: usize = 8;
-
-/// An amount of what a machine has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Room {
-    /// CPUs, in thousandths.
-    pub(crate) cpu_milli: u32,
-    /// Memory, in bytes.
-    pub(crate) memory_bytes: u64,
-}
-
-impl Room {
-    /// What a job takes up.
-    #[must_use]
-    pub(crate) fn of(resources: &Resources) -> Self {
-        Self {
-            cpu_milli: resources.cpu_milli,
-            memory_bytes: resources.memory_bytes.unwrap_or(0),
-        }
-    }
-
-    /// The most that a job of this size takes up.
-    const fn ceiling(size: Size) -> Self {
-        let (cpu_milli, memory_bytes) = size.ceiling();
-        Self { cpu_milli, memory_bytes }
-    }
-
-    /// Whether this may hold some job of a size: those that need no more are of a smaller size.
-    const fn may_hold(self, size: Size) -> bool {
-        let smaller = match size {
-            Size::S => return self.cpu_milli > 0,
-            Size::M => Self::ceiling(Size::S),
-            Size::L => Self::ceiling(Size::M),
-            Size::Xl => Self::ceiling(Size::L),
-        };
-        self.cpu_milli > smaller.cpu_milli || (self.cpu_milli > 0 && self.memory_bytes > smaller.memory_bytes)
-    }
-
-    /// Whether this holds that.
-    #[must_use]
-    pub(crate) const fn holds(self, other: Self) -> bool {
-        other.cpu_milli <= self.cpu_milli && other.memory_bytes <= self.memory_bytes
-    }
-
-    /// How often this holds that.
-    fn times(self, other: Self) -> usize {
-        let times = |have: u64, need: u64| usize::try_from(have.checked_div(need).unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
-        times(self.cpu_milli.into(), other.cpu_milli.into()).min(times(self.memory_bytes, other.memory_bytes))
-    }
-
-    /// The larger of each.
-    fn most(self, other: Self) -> Self {
-        Self {
-            cpu_milli: self.cpu_milli.max(other.cpu_milli),
-            memory_bytes: self.memory_bytes.max(other.memory_bytes),
-        }
-    }
-
-    /// The smaller of each.
-    const fn least(self, other: Self) -> Self {
-        Self {
-            cpu_milli: if self.cpu_milli < other.cpu_milli {
-                self.cpu_milli
-            } else {
-                other.cpu_milli
-            },
-            memory_bytes: if self.memory_bytes < other.memory_bytes {
-                self.memory_bytes
-            } else {
-                other.memory_bytes
-            },
-        }
-    }
-}
 
 /// What is known of one lane: a class in one of the worker's queues.
 #[derive(Debug, Clone)]

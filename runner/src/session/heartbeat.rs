@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::{
-    attempt::run::Context,
+    attempt::context::Context,
     config::Config,
     session::presence::{Pulse, Shown},
 };
@@ -102,10 +102,7 @@ impl Heart {
             runtime.block_on(stop.run_until_cancelled(async {
                 match connect::side_line(&nats, &name).await {
                     Ok(bus) => self.relieve(&bus.js).await,
-                    Err(error) => warn!(
-                        "no thread of its own beats for this worker: {}",
-                        crate::attempt::stage::chain(&error)
-                    ),
+                    Err(error) => warn!("no thread of its own beats for this worker: {}", crate::errors::chain(&error)),
                 }
             }));
             runtime.shutdown_background();

@@ -10,7 +10,7 @@ use std::{
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use bus::{
     grid::runtimes::RuntimesSet,
-    log::{EQUIPMENT, read, sys},
+    log::{EQUIPMENT, sys},
     subjects,
     worker::{CurrentEquipment, Equipment, Equipped},
 };
@@ -18,7 +18,7 @@ use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
-use crate::attempt::run::Context;
+use crate::attempt::context::Context;
 
 /// How often it is looked through what there is, where nothing says that it changed.
 const LOOK: Duration = Duration::from_secs(60);
@@ -29,25 +29,15 @@ const MISSING: u32 = 2;
 /// The most images that are told of: those of the runtimes first.
 const IMAGES_MAX: usize = 200;
 
-/// Reads what the deployment says of runtimes now.
-///
-/// # Errors
-/// If the log cannot be read.
-pub(crate) async fn learn(context: &Context) -> Result<RuntimesSet, read::Error> {
-    let (set, _) = sys::runtimes(&context.js).await?;
-    context.executors.runtimes.deployed(&set);
-    Ok(set)
-}
-
 /// Keeps the runtimes as the deployment has them, and says what this worker has of them, for as long as it is polled. Its session was
 /// registered at this time.
 pub(crate) async fn keep(context: Arc<Context>, registered_at: DateTime<Utc>) {
-    let first = match learn(&context).await {
+    let first = match context.executors.runtimes.read(&context.js).await {
         Ok(set) => set,
         Err(error) => {
             warn!(
                 "cannot read yet which runtimes the deployment has: {}",
-                crate::attempt::stage::chain(&error)
+                crate::errors::chain(&error)
             );
             RuntimesSet::default()
         }
@@ -76,7 +66,7 @@ async fn tell(context: &Context, registered_at: DateTime<Utc>, mut seen: watch::
                              {EQUIPMENT}; make room on the disk of nats-server, and restart a service, which makes the stream"
                         );
                     }
-                    debug!("could not say what this worker has: {}", crate::attempt::stage::chain(&error));
+                    debug!("could not say what this worker has: {}", crate::errors::chain(&error));
                 }
             }
         }

@@ -3,6 +3,7 @@
 pub(crate) mod background;
 pub(crate) mod control;
 pub(crate) mod dispatcher;
+pub(crate) mod ending;
 pub(crate) mod heartbeat;
 pub(crate) mod inventory;
 pub(crate) mod mode;

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::session::serve::Ending;
+use crate::session::ending::Ending;
 
 /// What a session is told from outside the log.
 pub(crate) struct Told {

@@ -7,9 +7,7 @@ use std::{
 };
 
 use bus::{
-    envelope::{Actor, Envelope},
-    ids::{SessionId, WorkerId},
-    log::append::{self, Append, Log},
+    ids::SessionId,
     worker::{Left, Registered, WorkerEvent},
 };
 use parking_lot::Mutex;
@@ -17,10 +15,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::{
-    attempt::{registry::Stop, run::Context},
+    attempt::{context::Context, registry::Stop, room::Room},
     config::Config,
     executor::Executors,
-    session::dispatcher::Room,
 };
 
 /// How long a session's end may take to be said. Who goes down does not wait out an outage.
@@ -61,18 +58,10 @@ pub(crate) fn registration(config: &Config, session: SessionId, executors: &Exec
     }
 }
 
-/// Appends an event of the worker, and returns its sequence.
-///
-/// # Errors
-/// If it is not stored.
-pub(crate) async fn announce(log: &Log, worker: &WorkerId, event: WorkerEvent) -> Result<u64, append::Error> {
-    let envelope = Envelope::new(Actor::Worker(worker.clone()), event);
-    log.append(Append::worker(worker, None, &envelope)).await
-}
-
 /// Says that the session ended in good order; what it leaves unfinished is rescheduled at once.
-pub(crate) async fn leave(log: &Log, worker: &WorkerId, session: SessionId) {
-    let why = match tokio::time::timeout(GOOD_BYE, announce(log, worker, WorkerEvent::Left(Left { session }))).await {
+pub(crate) async fn leave(context: &Context) {
+    let left = WorkerEvent::Left(Left { session: context.session });
+    let why = match tokio::time::timeout(GOOD_BYE, context.announce(left)).await {
         Ok(Ok(_)) => return,
         Ok(Err(error)) => error.to_string(),
         Err(_) => "NATS does not answer".to_owned(),

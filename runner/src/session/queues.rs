@@ -158,7 +158,7 @@ impl Lanes {
         let (js, queues, names) = (self.js.clone(), self.queues.clone(), self.names.clone());
         Ok(Some(async move {
             Remade(match tokio::time::timeout(TRY, make(&js, &queues, &names)).await {
-                Ok(made) => made.map(Box::new).map_err(|error| crate::attempt::stage::chain(&error)),
+                Ok(made) => made.map(Box::new).map_err(|error| crate::errors::chain(&error)),
                 Err(_) => Err("no answer".to_owned()),
             })
         }))

@@ -8,7 +8,7 @@ use std::{
 use async_nats::jetstream::Message;
 use bus::{
     envelope::Envelope,
-    ids::{Queue, SessionId},
+    ids::Queue,
     job::{Job, JobEvent},
     log::{
         puller::{self, Pulled},
@@ -22,19 +22,22 @@ use tracing::{debug, error, warn};
 
 use crate::{
     attempt::{
-        registry::{Entry, Stop},
-        run::{self, Context},
+        context::Context,
+        registry::Stop,
+        room::Room,
+        run,
+        slot::{Freed, Share, Taken},
     },
-    restart::{attempt, note::LeftAttempt},
-    scribe::Scribe,
+    restart::{attempt, session::Resumed},
     session::{
         background::{Aside, Asides},
         control::{self, Facts, Word},
-        dispatcher::{Dispatcher, Response, Room, Verdict},
+        dispatcher::{Dispatcher, Response, Verdict},
+        ending::Ending,
         mode::{Mode, Told},
         presence::{Shown, Standing},
         queues::{self, EXPIRES, Lanes},
-        slots::{Freed, Share, Taken, Waiting},
+        slots::Waiting,
     },
 };
 
@@ -47,27 +50,6 @@ const NOT_OURS_PAUSE: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(20);
 /// How often a session with attempts looks whether its connection was made anew.
 const CATCH_UP: Duration = Duration::from_millis(500);
-
-/// Why a session ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Ending {
-    /// The runner was told to stop; attempts that were given their time may still be running.
-    Stopped,
-    /// The runner was told to restart.
-    Restarting,
-    /// An operator drains the worker, and the time for that is over.
-    Drained,
-    /// No heartbeat was acknowledged for as long as the runner may execute without.
-    Unheard,
-    /// It was to go on with what the last runner left, and was given up before that.
-    Late,
-    /// The watcher declared it lost; its attempts belong to others now.
-    Lost,
-    /// Another runner serves the worker.
-    Replaced(SessionId),
-    /// The broker lost the consumers, or the connection.
-    Broken(String),
-}
 
 /// A session that serves its queues.
 pub(crate) struct Session {
@@ -282,7 +264,7 @@ impl Session {
                 if work.deliveries() == 1 {
                     error!(
                         "cannot read a job, and leave it to a worker that can: {}",
-                        crate::attempt::stage::chain(&error)
+                        crate::errors::chain(&error)
                     );
                 }
                 self.dispatcher.discarded(lane);
@@ -336,7 +318,8 @@ impl Session {
     }
 
     /// Goes on with an attempt that the last runner left to us.
-    pub(crate) fn take_up(&mut self, left: LeftAttempt, scribe: Scribe, entry: Entry) {
+    pub(crate) fn take_up(&mut self, resumed: Resumed) {
+        let Resumed { left, scribe, entry } = resumed;
         let room = Room::of(&scribe.job().spec.resources);
         self.dispatcher.taken_up(room);
         let taken = take(&mut self.running, &self.freed.0, room);

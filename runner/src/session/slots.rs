@@ -1,76 +1,16 @@
-//! The room that an attempt takes up, how it comes to it, and its return.
+//! Attempts that were claimed before there is room for them.
 
-use std::{
-    collections::VecDeque,
-    time::{Duration, Instant},
+use std::{collections::VecDeque, time::Instant};
+
+use tokio::sync::oneshot;
+
+use crate::{
+    attempt::{
+        room::Room,
+        slot::{Share, Taken},
+    },
+    session::dispatcher::{Dispatcher, HELD},
 };
-
-use tokio::sync::{mpsc, oneshot};
-
-use crate::session::dispatcher::{Dispatcher, HELD, Room};
-
-/// What an attempt gives back.
-#[derive(Debug)]
-pub(crate) struct Freed {
-    /// What is free again.
-    pub(crate) room: Room,
-    /// How long it was used, if it was.
-    pub(crate) took: Option<Duration>,
-}
-
-/// The room of an attempt.
-#[derive(Debug)]
-pub(crate) enum Share {
-    /// It has it.
-    Taken(Taken),
-    /// It gets it here, or learns that it will not.
-    Awaited(oneshot::Receiver<Taken>),
-}
-
-/// The room that an attempt takes up; dropped when its command is gone, and however its task ends.
-#[derive(Debug)]
-pub(crate) struct Taken {
-    room: Room,
-    since: Option<Instant>,
-    to: mpsc::UnboundedSender<Freed>,
-}
-
-impl Share {
-    /// The room, as soon as the attempt has it; nothing where it gets none.
-    pub(crate) async fn taken(self) -> Option<Taken> {
-        match self {
-            Self::Taken(taken) => Some(taken),
-            Self::Awaited(awaited) => awaited.await.ok(),
-        }
-    }
-}
-
-impl Taken {
-    /// Taken from now on, to be given back there.
-    #[must_use]
-    pub(crate) fn now(room: Room, to: mpsc::UnboundedSender<Freed>) -> Self {
-        Self {
-            room,
-            since: Some(Instant::now()),
-            to,
-        }
-    }
-
-    /// Gives it back as what nobody used.
-    pub(crate) fn unused(mut self) {
-        self.since = None;
-    }
-}
-
-impl Drop for Taken {
-    fn drop(&mut self) {
-        // A session that is over needs no room.
-        let _ = self.to.send(Freed {
-            room: self.room,
-            took: self.since.map(|since| since.elapsed()),
-        });
-    }
-}
 
 /// Attempts that were claimed ahead and wait for room, the oldest first. One that is let go learns by it that it gets none.
 #[derive(Debug, Default)]
@@ -123,7 +63,10 @@ impl Waiting {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use bus::spec::Class;
+    use tokio::sync::mpsc;
 
     use super::*;
     use crate::session::dispatcher::Verdict;
@@ -132,15 +75,6 @@ mod tests {
         cpu_milli: 1_000,
         memory_bytes: 0,
     };
-
-    #[test]
-    fn room_that_was_not_used_comes_back_as_such() {
-        let (freed, mut come) = mpsc::unbounded_channel();
-        drop(Taken::now(CORE, freed.clone()));
-        Taken::now(CORE, freed).unused();
-        let took = std::iter::from_fn(|| come.try_recv().ok()).map(|freed| freed.took.is_some());
-        assert_eq!(took.collect::<Vec<_>>(), [true, false]);
-    }
 
     #[test]
     fn who_waits_gets_room_or_learns_that_there_is_none_and_who_left_takes_up_no_place() {

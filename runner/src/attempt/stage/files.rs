@@ -17,11 +17,12 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use parking_lot::Mutex;
 use store::Files;
 
-use super::{Error, blocking, content};
+use super::{Error, blocking};
 use crate::{
-    attempt::inputs::{Laid, Stamp},
     beneath::{Stop, StopGuard},
     input_cache::InputCache,
+    inputs::{Laid, Stamp},
+    patience::patiently,
 };
 
 /// Files that are fetched at once.
@@ -162,6 +163,16 @@ impl<'a> Laying<'a> {
         })
         .await
     }
+}
+
+/// Fetches a content to a path, verified.
+///
+/// # Errors
+/// If the store lacks it, or the disk does not take it.
+async fn content(files: &Files, sha256: &Digest, path: &Path, executable: bool) -> Result<(), store::Error> {
+    patiently("fetch an input", || files.get_file(sha256, path, executable))
+        .await
+        .map(drop)
 }
 
 /// Files of the same content together: it is fetched once.

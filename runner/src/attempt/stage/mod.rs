@@ -8,22 +8,18 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bus::{
-    ids::Digest,
-    spec::{
-        InputFile, JobSpec, RelPath,
-        tree::{Content, InvalidTree, Link, MAX_TREE_BYTES, Tree, TreeRef},
-    },
+use bus::spec::{
+    InputFile, JobSpec, RelPath,
+    tree::{Content, InvalidTree, Link, MAX_TREE_BYTES, Tree, TreeRef},
 };
 use store::Files;
 
 use self::files::Laying;
 use crate::{
-    attempt::{
-        inputs::{Laid, Layout},
-        workspace::{Place, STDIN},
-    },
+    attempt::workspace::{Place, STDIN},
+    errors::chain,
     input_cache::InputCache,
+    inputs::{Laid, Layout},
     patience::patiently,
 };
 
@@ -52,21 +48,6 @@ pub(crate) enum Error {
     /// The list of inputs is not what the job says.
     #[error(transparent)]
     List(InvalidTree),
-}
-
-/// An error with everything that caused it, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let words = cause.to_string();
-        if !text.contains(&words) {
-            text.push_str(": ");
-            text.push_str(&words);
-        }
-        source = cause.source();
-    }
-    text
 }
 
 /// Lays a job's inputs into its work directory, each verified against its hash, and what it reads from standard input beside that;
@@ -167,16 +148,6 @@ async fn list(files: &Files, reference: &TreeRef, beside: &[InputFile]) -> Resul
     })?;
     let beside = beside.to_vec();
     blocking(move || Tree::read(&json, &beside).map_err(Error::List)).await
-}
-
-/// Fetches a content to a path, verified.
-///
-/// # Errors
-/// If the store lacks it, or the disk does not take it.
-pub(crate) async fn content(files: &Files, sha256: &Digest, path: &Path, executable: bool) -> Result<(), store::Error> {
-    patiently("fetch an input", || files.get_file(sha256, path, executable))
-        .await
-        .map(drop)
 }
 
 fn lay_link(work: &Path, link: &Link) -> io::Result<()> {

@@ -11,9 +11,8 @@ use rustix::process::{Resource, getrlimit};
 
 use super::{Config, image::Image};
 use crate::{
-    attempt::secrets,
     executor::{Error, Launch, Packages, process::mark::ProcessId},
-    users,
+    secrets, users,
 };
 
 /// Where a container has its work directory.

@@ -20,7 +20,8 @@ use super::{
     load,
 };
 use crate::{
-    attempt::{leftovers::make_way, stage::chain},
+    beneath,
+    errors::chain,
     executor::{Error, runtimes::OWN},
     patience::patiently,
 };
@@ -41,7 +42,7 @@ impl Catalogue {
     /// If the directory for archives cannot be made.
     pub(crate) fn new(js: jetstream::Context, files: Files, work_dir: &Path) -> io::Result<Self> {
         let spool = work_dir.join("images");
-        make_way(&spool)?;
+        beneath::clear(&spool)?;
         std::fs::create_dir_all(&spool)?;
         Ok(Self { js, files, spool })
     }

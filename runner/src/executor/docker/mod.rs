@@ -51,6 +51,7 @@ mod container;
 mod create;
 mod guard;
 mod image;
+pub(crate) mod kept;
 pub mod load;
 mod output;
 mod program;

@@ -11,12 +11,9 @@ use tracing::warn;
 use super::{
     Docker,
     body::{self, MACHINE, NOTE, RUNNER, WORKER},
-    container,
+    container, kept,
 };
-use crate::{
-    executor::{Error, process::proc},
-    restart::note::Note,
-};
+use crate::executor::{Error, process::proc};
 
 impl Docker {
     /// Kills and removes the containers of this machine's runners that are gone. What a runner that lives executes stays, and what
@@ -58,7 +55,7 @@ fn is_left(container: &ContainerSummary, worker: &str, machine: &str) -> bool {
     let known = label(MACHINE).is_some_and(|its| its == machine) || label(WORKER).is_some_and(|its| its == worker);
     let lives = runner.parse().is_ok_and(proc::is_alive);
     let id = container.id.as_deref().unwrap_or_default();
-    known && !lives && !label(NOTE).is_some_and(|note| Note::keeps(Path::new(note), id))
+    known && !lives && !label(NOTE).is_some_and(|note| kept::is_kept(Path::new(note), id))
 }
 
 #[cfg(test)]
@@ -113,7 +110,7 @@ mod tests {
         assert!(!is_left(&container, "w", "here"));
         write(chrono::Utc::now() - chrono::TimeDelta::seconds(1));
         assert!(is_left(&container, "w", "here"), "nobody came for it");
-        Note::taken_up(dir.path(), vec!["c".to_owned()]).unwrap();
+        kept::note_taken_over(dir.path(), vec!["c".to_owned()]).unwrap();
         assert!(!is_left(&container, "w", "here"), "somebody took it up, and lives");
     }
 }

@@ -19,7 +19,7 @@ fn launch(limits: Limits) -> Launch {
         secrets: secrets::Values::default(),
         work_dir: "/w".into(),
         dir: None,
-        inputs: crate::attempt::inputs::Inputs::default(),
+        inputs: crate::inputs::Inputs::default(),
         scratch_dir: "/s".into(),
         packages: None,
         installs: false,

@@ -10,7 +10,7 @@ use bus::job::Outcome;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    attempt::run::{Broken, Done},
+    attempt::end::{Broken, Done},
     executor, packages,
 };
 

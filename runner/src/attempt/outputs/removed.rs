@@ -7,7 +7,7 @@ use std::{
 
 use bus::spec::RelPath;
 
-use crate::attempt::inputs::Layout;
+use crate::inputs::Layout;
 
 /// What was laid and was not seen again.
 pub(crate) struct Gone<'a> {
