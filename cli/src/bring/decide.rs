@@ -2,7 +2,7 @@
 
 /// What stands where an output belongs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum There {
+pub(crate) enum There {
     /// Nothing.
     Nothing,
     /// What the job left, already.
@@ -31,7 +31,7 @@ pub(crate) enum Manner {
 
 /// What is to be done with an output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Act {
+pub(crate) enum Act {
     /// Nothing: it is there.
     Leave,
     /// It takes its place.
@@ -45,7 +45,7 @@ pub(super) enum Act {
 }
 
 /// What to do. Nothing that was not sent is ever lost: not by a job that failed, and by one that succeeded only to where it is found again.
-pub(super) const fn decide(there: There, manner: Manner) -> Act {
+pub(crate) const fn decide(there: There, manner: Manner) -> Act {
     match (there, manner) {
         (There::Same, _) => Act::Leave,
         (There::Nothing, _) | (There::Foreign, Manner::Overwrite) => Act::Place,

@@ -13,7 +13,7 @@ const LITTLE: u64 = 64 << 10;
 
 /// What stands at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Thing {
+pub(crate) enum Thing {
     /// Nothing.
     Nothing,
     /// A file or a link, with what identifies its content.
@@ -25,7 +25,7 @@ pub(super) enum Thing {
 }
 
 /// What identifies a link: what it says.
-pub(super) fn link(target: &str) -> Digest {
+pub(crate) fn link(target: &str) -> Digest {
     Digest::of(format!("link\0{target}").as_bytes())
 }
 
@@ -33,7 +33,7 @@ pub(super) fn link(target: &str) -> Digest {
 ///
 /// # Errors
 /// If it cannot be read.
-pub(super) fn look(path: &Path) -> io::Result<Thing> {
+pub(crate) fn look(path: &Path) -> io::Result<Thing> {
     let meta = match fs::symlink_metadata(path) {
         Ok(meta) => meta,
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(Thing::Nothing),
@@ -57,7 +57,7 @@ pub(super) fn look(path: &Path) -> io::Result<Thing> {
 ///
 /// # Errors
 /// As there.
-pub(super) async fn look_at(path: PathBuf) -> io::Result<Thing> {
+pub(crate) async fn look_at(path: PathBuf) -> io::Result<Thing> {
     if fs::symlink_metadata(&path).map_or(true, |meta| !meta.is_file() || meta.len() <= LITTLE) {
         return look(&path);
     }

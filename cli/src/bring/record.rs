@@ -20,7 +20,7 @@ const LINE: usize = 120;
 
 /// One output that was saved, or a path at which nothing of a job's stands alone any more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Saved {
+pub(crate) struct Saved {
     path: String,
     /// What identifies its content; nothing: what stands there is the user's.
     #[serde(default)]
@@ -29,7 +29,7 @@ pub(super) struct Saved {
 
 impl Saved {
     /// What a job made there.
-    pub(super) const fn made(path: String, content: Digest) -> Self {
+    pub(crate) const fn made(path: String, content: Digest) -> Self {
         Self {
             path,
             content: Some(content),
@@ -37,21 +37,21 @@ impl Saved {
     }
 
     /// What a job made of the user's own file.
-    pub(super) const fn updated(path: String) -> Self {
+    pub(crate) const fn updated(path: String) -> Self {
         Self { path, content: None }
     }
 }
 
 /// The record of one directory, read when it is first needed.
 #[derive(Debug)]
-pub(super) struct Record {
+pub(crate) struct Record {
     file: Option<PathBuf>,
     known: OnceLock<HashMap<String, Option<Digest>>>,
 }
 
 impl Record {
     /// Of a directory in which outputs are saved.
-    pub(super) fn of(dir: &Path) -> Self {
+    pub(crate) fn of(dir: &Path) -> Self {
         let real = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
         let named = |real: PathBuf| format!("{}.jsonl", &Digest::of(real.as_os_str().as_bytes()).to_string()[..32]);
         let file = state::dir().zip(real.canonicalize().ok());
@@ -62,7 +62,7 @@ impl Record {
     }
 
     /// What a job made and left at a path; nothing where what stands there is not known to be a job's alone.
-    pub(super) fn made(&self, path: &str) -> Option<Digest> {
+    pub(crate) fn made(&self, path: &str) -> Option<Digest> {
         let known = self.known.get_or_init(|| {
             let lines: Vec<Saved> = self.file.as_deref().map(state::lines).unwrap_or_default();
             lines.into_iter().map(|saved| (saved.path, saved.content)).collect()
@@ -71,7 +71,7 @@ impl Record {
     }
 
     /// Remembers what was saved. Where that fails, later jobs keep more than they must.
-    pub(super) fn add(&self, saved: &[Saved]) {
+    pub(crate) fn add(&self, saved: &[Saved]) {
         if let Some(file) = &self.file {
             let _not_remembered = state::append(file, saved, BOUND, shrunk);
         }

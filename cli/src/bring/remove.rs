@@ -39,7 +39,7 @@ fn led(at: &Path) -> Option<Digest> {
 
 impl Bringer<'_> {
     /// Removes here what the job removed. Where an output could not be saved, nothing goes: it may be the same content under its new name.
-    pub(super) fn remove_all(&self, report: &mut Report) {
+    pub(crate) fn remove_all(&self, report: &mut Report) {
         if self.deleted.is_empty() {
             return;
         }
@@ -65,7 +65,7 @@ impl Bringer<'_> {
     }
 
     /// Removes what the job removed below a directory, and the directory if nothing is left in it: it made something else of that.
-    pub(super) fn remove_below(&self, there: &str) {
+    pub(crate) fn remove_below(&self, there: &str) {
         if !self.whither.removes {
             return;
         }
@@ -117,7 +117,7 @@ impl Bringer<'_> {
     }
 
     /// Removes a file or link that is as it was sent; notes before how it is had again.
-    pub(super) fn remove_leaf(&self, at: &Path, path: &str, given: &Given) -> io::Result<()> {
+    pub(crate) fn remove_leaf(&self, at: &Path, path: &str, given: &Given) -> io::Result<()> {
         let (base, path) = (absolute(self.whither.into), path.to_owned());
         let mode = fs::symlink_metadata(at)?.permissions().mode() & 0o777;
         self.journal.note(&[match given {

@@ -22,7 +22,7 @@ const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags
 const VERSIONS: u32 = 100;
 
 /// Where a file from below `base` is kept that this job replaced, from `base` on.
-pub(super) fn place(job: JobId, path: &str) -> PathBuf {
+pub(crate) fn place(job: JobId, path: &str) -> PathBuf {
     [DIR, REPLACED, &job.to_string(), path].iter().collect()
 }
 
@@ -30,7 +30,7 @@ pub(super) fn place(job: JobId, path: &str) -> PathBuf {
 ///
 /// # Errors
 /// If the directory cannot be made, or a link is in the way.
-pub(super) fn keep(base: &Path, job: JobId, path: &str) -> io::Result<String> {
+pub(crate) fn keep(base: &Path, job: JobId, path: &str) -> io::Result<String> {
     let (from, from_name) = parent(base, Path::new(path), false)?;
     own_ignore(base)?;
     for version in 1..=VERSIONS {
@@ -63,7 +63,7 @@ pub(super) fn keep(base: &Path, job: JobId, path: &str) -> io::Result<String> {
 ///
 /// # Errors
 /// If one of them is not there, or the file system cannot do it.
-pub(super) fn exchange(base: &Path, job: JobId, path: &str, kept: &str) -> io::Result<()> {
+pub(crate) fn exchange(base: &Path, job: JobId, path: &str, kept: &str) -> io::Result<()> {
     let (one, one_name) = parent(base, Path::new(path), false)?;
     let (other, other_name) = parent(base, &place(job, kept), false)?;
     Ok(renameat_with(one, one_name, other, other_name, RenameFlags::EXCHANGE)?)
@@ -73,7 +73,7 @@ pub(super) fn exchange(base: &Path, job: JobId, path: &str, kept: &str) -> io::R
 ///
 /// # Errors
 /// If something stands there.
-pub(super) fn put_back(base: &Path, job: JobId, path: &str, kept: &str) -> io::Result<()> {
+pub(crate) fn put_back(base: &Path, job: JobId, path: &str, kept: &str) -> io::Result<()> {
     let target = base.join(path);
     if let Some(dir) = target.parent() {
         fs::create_dir_all(dir)?;

@@ -28,7 +28,7 @@ const NAME_MAX: usize = 255;
 
 /// What became of an output.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Done {
+pub(crate) enum Done {
     /// It was here already.
     Same {
         /// What identifies it.
@@ -53,7 +53,7 @@ pub(super) enum Done {
 
 impl Done {
     /// What identifies what stands at the output's place now.
-    pub(super) const fn content(&self) -> Option<Digest> {
+    pub(crate) const fn content(&self) -> Option<Digest> {
         match self {
             Self::Same { content } | Self::Saved { content } | Self::Replaced { content } => Some(*content),
             Self::Beside { .. } => None,
@@ -99,7 +99,7 @@ impl Comes<'_> {
 
 impl Bringer<'_> {
     /// Saves a file.
-    pub(super) async fn file(&self, file: &At<ArtifactView>) -> anyhow::Result<Done> {
+    pub(crate) async fn file(&self, file: &At<ArtifactView>) -> anyhow::Result<Done> {
         let (path, content) = (file.what.path.as_str(), file.what.sha256);
         self.check_unasked(path, content)?;
         let at = self.way_to_file(path, &file.there)?;
@@ -127,7 +127,7 @@ impl Bringer<'_> {
     }
 
     /// Makes a link.
-    pub(super) async fn link(&self, at: &At<Link>, named: &BTreeSet<&str>) -> anyhow::Result<Done> {
+    pub(crate) async fn link(&self, at: &At<Link>, named: &BTreeSet<&str>) -> anyhow::Result<Done> {
         let (path, says) = (at.what.path.as_str(), at.what.target.as_str());
         check_link(&at.what, named)?;
         self.check_unasked(path, link(says))?;

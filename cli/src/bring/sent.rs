@@ -11,7 +11,7 @@ use super::look::link;
 
 /// A file or link that a job was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Given {
+pub(crate) enum Given {
     /// A file.
     File {
         /// Its content's SHA-256.
@@ -27,7 +27,7 @@ pub(super) enum Given {
 
 impl Given {
     /// What identifies it.
-    pub(super) fn identity(&self) -> Digest {
+    pub(crate) fn identity(&self) -> Digest {
         match self {
             Self::File { sha256, .. } => *sha256,
             Self::Link(target) => link(target),
@@ -65,12 +65,12 @@ impl Sent {
     }
 
     /// What was given at a path.
-    pub(super) fn get(&self, path: &str) -> Option<&Given> {
+    pub(crate) fn get(&self, path: &str) -> Option<&Given> {
         self.things.get(path)
     }
 
     /// Every directory that was given, by itself or for what stands in it.
-    pub(super) fn all_dirs(&self) -> HashSet<&str> {
+    pub(crate) fn all_dirs(&self) -> HashSet<&str> {
         let named = self.things.keys().chain(&self.dirs);
         let above = named.flat_map(|path| path.match_indices('/').map(|(at, _)| &path[..at]));
         above.chain(self.dirs.iter().map(String::as_str)).collect()

@@ -29,7 +29,7 @@ pub(crate) fn dir() -> Option<PathBuf> {
 ///
 /// # Errors
 /// If the disk does not take them.
-pub(super) fn append<T: Serialize>(path: &Path, lines: &[T], bound: u64, shrink: impl FnOnce(&[u8]) -> Vec<u8>) -> io::Result<()> {
+pub(crate) fn append<T: Serialize>(path: &Path, lines: &[T], bound: u64, shrink: impl FnOnce(&[u8]) -> Vec<u8>) -> io::Result<()> {
     if lines.is_empty() {
         return Ok(());
     }
@@ -72,12 +72,12 @@ fn bytes(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// The lines of a file that can be read as such, in order; none where there is no file.
-pub(super) fn lines<T: DeserializeOwned>(path: &Path) -> Vec<T> {
+pub(crate) fn lines<T: DeserializeOwned>(path: &Path) -> Vec<T> {
     parse(&bytes(path).unwrap_or_default())
 }
 
 /// The lines of a text that can be read as such, in order.
-pub(super) fn parse<T: DeserializeOwned>(text: &[u8]) -> Vec<T> {
+pub(crate) fn parse<T: DeserializeOwned>(text: &[u8]) -> Vec<T> {
     text.split(|byte| *byte == b'\n')
         .filter_map(|line| serde_json::from_slice(line).ok())
         .collect()

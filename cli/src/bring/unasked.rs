@@ -145,7 +145,7 @@ pub(crate) enum Asked {
 
 impl Asked {
     /// Who would run what is to stand at a path, where the user did not ask for it.
-    pub(super) fn held_back_for(&self, path: &str) -> Option<&'static str> {
+    pub(crate) fn held_back_for(&self, path: &str) -> Option<&'static str> {
         let (who, name) = run_by(path)?;
         let is_asked = match self {
             Self::Nothing => false,

@@ -10,7 +10,7 @@ use super::{
 };
 
 impl Reader<'_> {
-    pub(super) fn call(&mut self, words: &[&str], inner: &[Node]) -> Eval {
+    pub(crate) fn call(&mut self, words: &[&str], inner: &[Node]) -> Eval {
         let (name, object) = words.split_last().map_or(("", ""), |(name, _)| (*name, ""));
         let object_words = &words[..words.len().saturating_sub(1)];
         let object_name = object_words.join(".");
@@ -40,7 +40,7 @@ impl Reader<'_> {
     }
 
     /// A call of something that a value has.
-    pub(super) fn method(&mut self, receiver: Eval, object: &str, name: &str, inner: &[Node]) -> Eval {
+    pub(crate) fn method(&mut self, receiver: Eval, object: &str, name: &str, inner: &[Node]) -> Eval {
         if receiver.values.is_empty() {
             return self.function(object, name, inner);
         }
@@ -269,7 +269,7 @@ impl Reader<'_> {
     }
 
     /// The arguments of a function that does this with paths.
-    pub(super) fn arguments(&mut self, does: Role, inner: &[Node]) {
+    pub(crate) fn arguments(&mut self, does: Role, inner: &[Node]) {
         self.arguments_of("", does, inner);
     }
 
@@ -307,7 +307,7 @@ impl Reader<'_> {
 }
 
 /// The parameter that an argument is for: `mode="w"`, `mode: "w"`, `mode => "w"`.
-pub(super) fn named(part: &[Node]) -> Option<&str> {
+pub(crate) fn named(part: &[Node]) -> Option<&str> {
     match part {
         [Node::Word(name, _), Node::Symbol('=' | ':'), _, ..] => Some(name),
         _ => None,
@@ -315,18 +315,18 @@ pub(super) fn named(part: &[Node]) -> Option<&str> {
 }
 
 /// Whether an argument may be a word of a command: neither an option of the function, nor a function, nor an object.
-pub(super) fn is_word(part: &[Node]) -> bool {
+pub(crate) fn is_word(part: &[Node]) -> bool {
     named(part).is_none()
         && matches!(part, [Node::Text(..) | Node::Word(..), ..] | [Node::Group('[', _)])
         && !part.iter().any(|node| node.is(':') || matches!(node, Node::Group('{', _)))
 }
 
-pub(super) fn unnamed(part: &[Node]) -> &[Node] {
+pub(crate) fn unnamed(part: &[Node]) -> &[Node] {
     if named(part).is_some() { &part[2..] } else { part }
 }
 
 /// The strings among arguments, also those that stand in braces.
-pub(super) fn plain_texts(inner: &[Node]) -> Vec<&str> {
+pub(crate) fn plain_texts(inner: &[Node]) -> Vec<&str> {
     let mut texts = Vec::new();
     for node in inner {
         match node {

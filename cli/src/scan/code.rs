@@ -16,7 +16,7 @@ use super::{
 
 /// How a file is mentioned.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum How {
+pub(crate) enum How {
     /// What it holds may count.
     Read,
     /// It is written anew.
@@ -33,52 +33,52 @@ pub(super) enum How {
 
 /// A mention of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Mention {
-    pub(super) value: Value,
-    pub(super) how: How,
+pub(crate) struct Mention {
+    pub(crate) value: Value,
+    pub(crate) how: How,
     /// It stands where texts mean other things too: only what looks like a path is one.
-    pub(super) is_weak: bool,
+    pub(crate) is_weak: bool,
     /// The mentions of one expression that has one more to stand in, if none of them is here; 0: there is none.
-    pub(super) group: u32,
+    pub(crate) group: u32,
     /// It is that one.
-    pub(super) stands_in: bool,
-    pub(super) line: u32,
+    pub(crate) stands_in: bool,
+    pub(crate) line: u32,
 }
 
 /// A mention of a module.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Module {
+pub(crate) struct Module {
     /// Its name, as the language writes it; of an f-string, what stands before its first gap.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// Whether the name goes on with what is known only when it runs.
-    pub(super) is_open: bool,
+    pub(crate) is_open: bool,
     /// How many dots stand before it (Python).
-    pub(super) level: usize,
+    pub(crate) level: usize,
     /// What is taken from it, which may be modules too (Python).
-    pub(super) members: Vec<String>,
-    pub(super) line: u32,
+    pub(crate) members: Vec<String>,
+    pub(crate) line: u32,
 }
 
 /// All that a source mentions.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Mentions {
-    pub(super) files: Vec<Mention>,
-    pub(super) modules: Vec<Module>,
+pub(crate) struct Mentions {
+    pub(crate) files: Vec<Mention>,
+    pub(crate) modules: Vec<Module>,
     /// Commands, as a shell reads them.
-    pub(super) commands: Vec<(String, u32)>,
+    pub(crate) commands: Vec<(String, u32)>,
     /// Directories and archives in which modules are searched for.
-    pub(super) search: Vec<Value>,
+    pub(crate) search: Vec<Value>,
 }
 
 /// Source text that was cut into tokens once, to be read several times.
 #[derive(Debug)]
-pub(super) struct Source {
-    pub(super) language: Language,
+pub(crate) struct Source {
+    pub(crate) language: Language,
     nodes: Vec<Node>,
 }
 
 impl Source {
-    pub(super) fn of(text: &str, language: Language) -> Self {
+    pub(crate) fn of(text: &str, language: Language) -> Self {
         Self {
             language,
             nodes: nest(lex(text, language)),
@@ -86,7 +86,7 @@ impl Source {
     }
 
     /// What it mentions. `path` is where it stands.
-    pub(super) fn read(&self, path: &Path, names: &mut Names) -> Mentions {
+    pub(crate) fn read(&self, path: &Path, names: &mut Names) -> Mentions {
         names.enter(path);
         let mut reader = Reader {
             path,
@@ -105,30 +105,30 @@ impl Source {
 }
 
 /// A source that is being read.
-pub(super) struct Reader<'a> {
-    pub(super) path: &'a Path,
-    pub(super) dir: &'a Path,
-    pub(super) language: Language,
-    pub(super) names: &'a mut Names,
-    pub(super) found: Mentions,
+pub(crate) struct Reader<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) dir: &'a Path,
+    pub(crate) language: Language,
+    pub(crate) names: &'a mut Names,
+    pub(crate) found: Mentions,
     /// What the innermost function does with its arguments.
-    pub(super) role: Role,
-    pub(super) line: u32,
+    pub(crate) role: Role,
+    pub(crate) line: u32,
     /// How many expressions had a mention to stand in.
-    pub(super) groups: u32,
+    pub(crate) groups: u32,
     /// How deeply expressions stand in expressions here.
-    pub(super) depth: usize,
+    pub(crate) depth: usize,
 }
 
 impl Reader<'_> {
-    pub(super) fn block(&mut self, nodes: &[Node]) {
+    pub(crate) fn block(&mut self, nodes: &[Node]) {
         for statement in statements(nodes) {
             self.statement(statement);
         }
     }
 
     /// What stands in braces: statements, or keys with their values.
-    pub(super) fn braces(&mut self, nodes: &[Node]) {
+    pub(crate) fn braces(&mut self, nodes: &[Node]) {
         let is_end = |node: &Node| node.is(',') || node.is(';') || *node == Node::Line;
         let is_entry = |part: &&[Node]| part.len() > 2 && part[1].is(':') && matches!(part[0], Node::Word(..) | Node::Text(..));
         if !split(nodes, is_end).first().is_some_and(is_entry) {
@@ -219,7 +219,7 @@ impl Reader<'_> {
     }
 
     /// `for a in b`: the name stands for what it runs through.
-    pub(super) fn loop_over(&mut self, targets: &[Node], iterable: &[Node]) {
+    pub(crate) fn loop_over(&mut self, targets: &[Node], iterable: &[Node]) {
         let names: Vec<String> = targets
             .iter()
             .filter_map(Node::word)
@@ -255,7 +255,7 @@ impl Reader<'_> {
     }
 
     /// Takes a name's value.
-    pub(super) fn define(&mut self, name: &str, nodes: &[Node]) {
+    pub(crate) fn define(&mut self, name: &str, nodes: &[Node]) {
         let before = std::mem::replace(&mut self.role, Role::Read);
         for eval in self.sequence(nodes) {
             if eval.names.iter().any(|used| self.names.is_open(used)) {
@@ -277,7 +277,7 @@ impl Reader<'_> {
         }
     }
 
-    pub(super) fn search(&mut self, values: &[Value]) {
+    pub(crate) fn search(&mut self, values: &[Value]) {
         let known = values.iter().filter(|value| !value.is_any()).cloned();
         self.found.search.extend(known);
     }
@@ -308,7 +308,7 @@ impl Reader<'_> {
         }
     }
 
-    pub(super) fn module(&mut self, name: String, is_open: bool) {
+    pub(crate) fn module(&mut self, name: String, is_open: bool) {
         self.found.modules.push(Module {
             name,
             is_open,

@@ -10,7 +10,7 @@ use super::{
 
 impl Reader<'_> {
     /// A command that is run: one text for a shell, or its words.
-    pub(super) fn command(&mut self, inner: &[Node]) {
+    pub(crate) fn command(&mut self, inner: &[Node]) {
         let parts = split(inner, |node| node.is(','));
         let Some(first) = parts.first() else { return };
         let words: Vec<&[Node]> = match unnamed(first) {

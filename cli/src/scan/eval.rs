@@ -4,32 +4,32 @@ use super::value::{MOST, Value, product};
 
 /// What an expression came to.
 #[derive(Debug, Default, Clone)]
-pub(super) struct Eval {
-    pub(super) values: Vec<Value>,
+pub(crate) struct Eval {
+    pub(crate) values: Vec<Value>,
     /// The names that it was made of.
-    pub(super) names: Vec<String>,
+    pub(crate) names: Vec<String>,
     /// Whether it is one string as it is written.
-    pub(super) is_literal: bool,
+    pub(crate) is_literal: bool,
     /// Whether it is a name as it is written.
-    pub(super) is_variable: bool,
+    pub(crate) is_variable: bool,
     /// Whether it is compared with something.
-    pub(super) is_weak: bool,
+    pub(crate) is_weak: bool,
     /// What is meant where none of the values is here: what its variables stand for may be something else.
-    pub(super) fallback: Option<Value>,
-    pub(super) line: u32,
+    pub(crate) fallback: Option<Value>,
+    pub(crate) line: u32,
 }
 
 impl Eval {
-    pub(super) fn of(values: Vec<Value>) -> Self {
+    pub(crate) fn of(values: Vec<Value>) -> Self {
         Self { values, ..Self::default() }
     }
 
     /// Something that is not known.
-    pub(super) fn unknown() -> Self {
+    pub(crate) fn unknown() -> Self {
         Self::default()
     }
 
-    pub(super) fn or_any(&self) -> Vec<Value> {
+    pub(crate) fn or_any(&self) -> Vec<Value> {
         if self.values.is_empty() {
             vec![Value::any()]
         } else {
@@ -37,7 +37,7 @@ impl Eval {
         }
     }
 
-    pub(super) fn with(mut self, other: Self, combine: impl Fn(&Value, &Value) -> Value) -> Self {
+    pub(crate) fn with(mut self, other: Self, combine: impl Fn(&Value, &Value) -> Value) -> Self {
         // Two unknown things make no name.
         self.values = if self.values.is_empty() && other.values.is_empty() {
             Vec::new()
@@ -50,7 +50,7 @@ impl Eval {
     }
 
     /// A template with what is known of its fields (`%s`, `{}`) in their places.
-    pub(super) fn filled(mut self, fields: &[Self]) -> Self {
+    pub(crate) fn filled(mut self, fields: &[Self]) -> Self {
         let mut made = Vec::new();
         for template in self.values.iter().filter_map(Value::known) {
             let mut pieces = template_pieces(template).into_iter();
@@ -73,7 +73,7 @@ impl Eval {
         self
     }
 
-    pub(super) fn or(mut self, other: Self) -> Self {
+    pub(crate) fn or(mut self, other: Self) -> Self {
         for value in other.values {
             if self.values.len() < MOST && !self.values.contains(&value) {
                 self.values.push(value);
@@ -83,7 +83,7 @@ impl Eval {
         self
     }
 
-    pub(super) fn map(mut self, change: impl Fn(&Value) -> Value) -> Self {
+    pub(crate) fn map(mut self, change: impl Fn(&Value) -> Value) -> Self {
         self.values = self.values.iter().map(change).collect();
         (self.is_literal, self.is_variable) = (false, false);
         self

@@ -15,14 +15,14 @@ const DEEPEST: usize = 120;
 
 impl Reader<'_> {
     /// Reads expressions that stand side by side, and takes what they come to for mentions.
-    pub(super) fn sequence_emitted(&mut self, nodes: &[Node]) {
+    pub(crate) fn sequence_emitted(&mut self, nodes: &[Node]) {
         for eval in self.sequence(nodes) {
             self.emit(&eval);
         }
     }
 
     /// Reads expressions that stand side by side.
-    pub(super) fn sequence(&mut self, nodes: &[Node]) -> Vec<Eval> {
+    pub(crate) fn sequence(&mut self, nodes: &[Node]) -> Vec<Eval> {
         let mut evals = Vec::new();
         let mut at = 0;
         while at < nodes.len() {
@@ -57,11 +57,11 @@ impl Reader<'_> {
     }
 
     /// One value of several expressions that stand side by side, of which any may be meant.
-    pub(super) fn any_of(&mut self, nodes: &[Node]) -> Eval {
+    pub(crate) fn any_of(&mut self, nodes: &[Node]) -> Eval {
         self.sequence(nodes).into_iter().reduce(Eval::or).unwrap_or_default()
     }
 
-    pub(super) fn emit(&mut self, eval: &Eval) {
+    pub(crate) fn emit(&mut self, eval: &Eval) {
         let how = match self.role {
             Role::Ignore | Role::Module | Role::Command => return,
             Role::Read | Role::Weak => How::Read,
@@ -76,7 +76,7 @@ impl Reader<'_> {
         self.mention(eval, &how, eval.is_weak || self.role == Role::Weak);
     }
 
-    pub(super) fn mention(&mut self, eval: &Eval, how: &How, is_weak: bool) {
+    pub(crate) fn mention(&mut self, eval: &Eval, how: &How, is_weak: bool) {
         let line = if eval.line > 0 { eval.line } else { self.line };
         // A text of another language, such as SQL, may name a file in quotation marks of its own.
         let texts = eval.values.iter().filter_map(Value::known).filter(|text| text.contains(' '));
@@ -185,7 +185,7 @@ impl Reader<'_> {
     }
 
     /// A part of a name that may be another: a parameter, an argument of the program.
-    pub(super) fn opened(&self, eval: Eval) -> Eval {
+    pub(crate) fn opened(&self, eval: Eval) -> Eval {
         if eval.is_variable && !eval.values.is_empty() && eval.names.iter().any(|name| self.names.is_open(name)) {
             eval.or(Eval::of(vec![Value::any()]))
         } else {
@@ -194,7 +194,7 @@ impl Reader<'_> {
     }
 
     /// A template with its fields filled in; and left open, where they may hold other things too.
-    pub(super) fn filled(&self, template: Eval, fields: &[Eval]) -> Eval {
+    pub(crate) fn filled(&self, template: Eval, fields: &[Eval]) -> Eval {
         let mut made = template.filled(fields);
         if made.names.iter().any(|name| self.names.is_open(name)) {
             made = match made.fallback.take() {
@@ -383,7 +383,7 @@ impl Reader<'_> {
         }
     }
 
-    pub(super) fn variable(&mut self, words: &[&str]) -> Eval {
+    pub(crate) fn variable(&mut self, words: &[&str]) -> Eval {
         let full = words.join(".");
         match full.as_str() {
             "os.pardir" | "os.path.pardir" => return Eval::of(vec![Value::text("..")]),
@@ -408,7 +408,7 @@ impl Reader<'_> {
     }
 
     /// What the languages call the file that runs, and its directory.
-    pub(super) fn here(&self, name: &str) -> Option<Value> {
+    pub(crate) fn here(&self, name: &str) -> Option<Value> {
         let file = || Value::at(self.dir).join(&Value::text(self.path.file_name().unwrap_or_default().to_string_lossy()));
         match name {
             "__file__" | "__filename" | "__FILE__" | "import.meta.url" | "import.meta.filename" => Some(file()),
@@ -419,7 +419,7 @@ impl Reader<'_> {
         }
     }
 
-    pub(super) fn emit_as(&mut self, role: Role, eval: &Eval) {
+    pub(crate) fn emit_as(&mut self, role: Role, eval: &Eval) {
         let before = std::mem::replace(&mut self.role, role);
         self.emit(eval);
         self.role = before;

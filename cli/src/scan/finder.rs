@@ -46,14 +46,14 @@ const STATE_ENDINGS: [&str; 8] = ["", ".db", ".dat", ".dir", ".bak", ".pag", ".s
 const BESIDE_DATABASE: [&str; 3] = ["-wal", "-shm", "-journal"];
 
 /// Whether a directory or file of this name is never meant by naming what it stands in.
-pub(super) fn is_passed_over(path: &Path, is_dir: bool) -> bool {
+pub(crate) fn is_passed_over(path: &Path, is_dir: bool) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let is_ours = name.starts_with(".rgrid-") && name.ends_with(".part");
     PASSED_OVER.contains(&name) || is_ours || (is_dir && path.join("pyvenv.cfg").is_file())
 }
 
 /// Whether something is what git, Mercurial or Subversion keep for themselves.
-pub(super) fn is_repositorys(path: &Path) -> bool {
+pub(crate) fn is_repositorys(path: &Path) -> bool {
     let mut parts = path.components().filter_map(|part| part.as_os_str().to_str());
     parts.any(|part| matches!(part, ".git" | ".hg" | ".svn"))
 }
@@ -76,16 +76,16 @@ fn behind_any(value: &Value) -> Option<&str> {
     }
 }
 
-pub(super) struct Finder<'a> {
-    pub(super) ground: &'a Ground,
-    pub(super) exclude: &'a GlobSet,
-    pub(super) bounds: Bounds,
-    pub(super) found: Found,
+pub(crate) struct Finder<'a> {
+    pub(crate) ground: &'a Ground,
+    pub(crate) exclude: &'a GlobSet,
+    pub(crate) bounds: Bounds,
+    pub(crate) found: Found,
     /// What was looked for already, and whether it is here.
     looked: HashMap<(usize, Value, u8), bool>,
     /// The directories that relative names were meant from, numbered.
     bases: HashMap<Vec<PathBuf>, usize>,
-    pub(super) noted: BTreeSet<PathBuf>,
+    pub(crate) noted: BTreeSet<PathBuf>,
     /// Where directories really are.
     real_dirs: HashMap<PathBuf, Option<PathBuf>>,
     /// Directories that were taken along already, with the endings that were meant.
@@ -96,7 +96,7 @@ pub(super) struct Finder<'a> {
 }
 
 impl<'a> Finder<'a> {
-    pub(super) fn new(ground: &'a Ground, exclude: &'a GlobSet, bounds: Bounds) -> Self {
+    pub(crate) fn new(ground: &'a Ground, exclude: &'a GlobSet, bounds: Bounds) -> Self {
         Self {
             ground,
             exclude,
@@ -113,17 +113,17 @@ impl<'a> Finder<'a> {
     }
 
     /// A path as the user would write it.
-    pub(super) fn shown(&self, path: &Path) -> String {
+    pub(crate) fn shown(&self, path: &Path) -> String {
         relative(&self.ground.cwd, path).unwrap_or_else(|| path.display().to_string())
     }
 
     /// Finds what a file mentions. `bases` are the directories that a relative name may be meant from. Says which files are new.
-    pub(super) fn mention(&mut self, mention: &Mention, by: &Path, bases: &[PathBuf]) -> Vec<PathBuf> {
+    pub(crate) fn mention(&mut self, mention: &Mention, by: &Path, bases: &[PathBuf]) -> Vec<PathBuf> {
         self.mentions(std::slice::from_ref(mention), by, bases)
     }
 
     /// Finds all that a file mentions.
-    pub(super) fn mentions(&mut self, mentions: &[Mention], by: &Path, bases: &[PathBuf]) -> Vec<PathBuf> {
+    pub(crate) fn mentions(&mut self, mentions: &[Mention], by: &Path, bases: &[PathBuf]) -> Vec<PathBuf> {
         let next = self.bases.len();
         let place = *self.bases.entry(bases.to_vec()).or_insert(next);
         let mut new = Vec::new();
@@ -311,7 +311,7 @@ impl<'a> Finder<'a> {
     }
 
     /// Whether what a file holds looks like a secret.
-    pub(super) fn holds_secret(&mut self, path: &Path) -> bool {
+    pub(crate) fn holds_secret(&mut self, path: &Path) -> bool {
         if let Some(is_secret) = self.secrets.get(path) {
             return *is_secret;
         }
@@ -339,7 +339,7 @@ impl<'a> Finder<'a> {
     }
 
     /// Takes a file along. Says whether it is here and was dealt with.
-    pub(super) fn file(&mut self, path: &Path, why: &Why, by: &Path, new: &mut Vec<PathBuf>) -> bool {
+    pub(crate) fn file(&mut self, path: &Path, why: &Why, by: &Path, new: &mut Vec<PathBuf>) -> bool {
         if self.found.files.contains_key(path) {
             return true;
         }
@@ -392,7 +392,7 @@ impl<'a> Finder<'a> {
     }
 
     /// Takes all of a directory along. One that holds the current directory is meant only if it is listed, and then as git sees it.
-    pub(super) fn directory(&mut self, dir: &Path, is_listed: bool, by: &Path, new: &mut Vec<PathBuf>) {
+    pub(crate) fn directory(&mut self, dir: &Path, is_listed: bool, by: &Path, new: &mut Vec<PathBuf>) {
         let is_around = self.ground.is_around(dir);
         if (is_around && !is_listed) || is_passed_over(dir, true) || self.is_excluded(dir) {
             return;
@@ -411,14 +411,14 @@ impl<'a> Finder<'a> {
     }
 
     /// Takes all of a directory along, once.
-    pub(super) fn whole(&mut self, dir: &Path, as_git: bool, why: &Why, by: &Path, new: &mut Vec<PathBuf>) {
+    pub(crate) fn whole(&mut self, dir: &Path, as_git: bool, why: &Why, by: &Path, new: &mut Vec<PathBuf>) {
         if self.taken.insert((dir.to_owned(), String::new(), as_git)) {
             self.all_of(dir, as_git, why, |_| true, by, new);
         }
     }
 
     /// The source below a directory: what a package without a mark of its own is made of.
-    pub(super) fn sources(&mut self, dir: &Path, endings: &[&str], why: &Why, by: &Path, new: &mut Vec<PathBuf>) {
+    pub(crate) fn sources(&mut self, dir: &Path, endings: &[&str], why: &Why, by: &Path, new: &mut Vec<PathBuf>) {
         let is_source = |path: &Path| path.extension().is_some_and(|ending| endings.iter().any(|known| ending == *known));
         let is_meant = self.is_allowed(dir) && !is_passed_over(dir, true);
         if is_meant && self.taken.insert((dir.to_owned(), endings.join(" "), false)) {

@@ -57,5 +57,5 @@ pub(crate) struct Found {
     pub(crate) notes: Vec<Note>,
     /// Why the current directory, which is meant as a whole, was not sent.
     pub(crate) too_large: Option<String>,
-    pub(super) bytes: u64,
+    pub(crate) bytes: u64,
 }

@@ -15,9 +15,9 @@ use super::finder::is_passed_over;
 
 /// Files and empty directories below a directory.
 #[derive(Debug, Default)]
-pub(super) struct Below {
-    pub(super) files: Vec<PathBuf>,
-    pub(super) empty: Vec<PathBuf>,
+pub(crate) struct Below {
+    pub(crate) files: Vec<PathBuf>,
+    pub(crate) empty: Vec<PathBuf>,
 }
 
 /// A walk through a directory that sees hidden files too, and follows no link. `as_git` leaves out what git ignores.
@@ -34,7 +34,7 @@ pub(crate) fn walk_of(dir: &Path, as_git: bool) -> WalkBuilder {
 
 /// Looks through a directory, up to one file more than `most`. Links to directories are not followed. `as_git` leaves out what git
 /// ignores, but not what it tracks.
-pub(super) fn below(dir: &Path, as_git: bool, most: usize) -> Below {
+pub(crate) fn below(dir: &Path, as_git: bool, most: usize) -> Below {
     let as_git = as_git && can_be_asked(dir);
     let walk = walk_of(dir, as_git)
         .filter_entry(move |entry| {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 /// A language that the scan reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Language {
+pub(crate) enum Language {
     Python,
     JavaScript,
     Ruby,
@@ -19,7 +19,7 @@ pub(super) enum Language {
 
 /// How interpolated parts are written inside a string.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Holes {
+pub(crate) enum Holes {
     /// There are none, or (Python) only in strings with the prefix `f`.
     Braces,
     /// `${x}` in a template literal.
@@ -34,27 +34,27 @@ pub(super) enum Holes {
 /// How a language writes comments and strings.
 #[derive(Debug, Clone, Copy)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a trait of a language")]
-pub(super) struct Syntax {
+pub(crate) struct Syntax {
     /// `#` begins a comment.
-    pub(super) hash_comments: bool,
+    pub(crate) hash_comments: bool,
     /// `//` and `/* … */` are comments.
-    pub(super) slash_comments: bool,
+    pub(crate) slash_comments: bool,
     /// `"""…"""` and `'''…'''` are strings.
-    pub(super) triple_quotes: bool,
+    pub(crate) triple_quotes: bool,
     /// A string in single or double quotes may hold a line's end.
-    pub(super) multiline: bool,
+    pub(crate) multiline: bool,
     /// A word may begin with a sigil that is no part of its name.
-    pub(super) sigils: &'static str,
+    pub(crate) sigils: &'static str,
     /// A `.` joins two strings, and `->` names a member.
-    pub(super) dot_joins: bool,
+    pub(crate) dot_joins: bool,
     /// `<<EOF` begins a here-document.
-    pub(super) here_documents: bool,
-    pub(super) holes: Holes,
+    pub(crate) here_documents: bool,
+    pub(crate) holes: Holes,
 }
 
 impl Language {
     /// The language of a file, by its first line and its name.
-    pub(super) fn of(path: &Path, head: &str) -> Self {
+    pub(crate) fn of(path: &Path, head: &str) -> Self {
         if let Some(language) = head.strip_prefix("#!").and_then(|rest| Self::of_first_line(rest.lines().next()?)) {
             return language;
         }
@@ -78,7 +78,7 @@ impl Language {
     }
 
     /// The language that a program of this name runs.
-    pub(super) fn of_program(program: &str) -> Option<Self> {
+    pub(crate) fn of_program(program: &str) -> Option<Self> {
         let name = program.rsplit('/').next().unwrap_or(program);
         let bare = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
         Some(match bare {
@@ -95,7 +95,7 @@ impl Language {
     }
 
     /// The language of one of rgrid's runtimes (`python:3.12`).
-    pub(super) fn of_runtime(runtime: &str) -> Option<Self> {
+    pub(crate) fn of_runtime(runtime: &str) -> Option<Self> {
         match runtime.split(':').next().unwrap_or(runtime) {
             "R" => Some(Self::R),
             name => Self::of_program(name),
@@ -103,7 +103,7 @@ impl Language {
     }
 
     /// How it writes comments and strings.
-    pub(super) const fn syntax(self) -> Syntax {
+    pub(crate) const fn syntax(self) -> Syntax {
         const PLAIN: Syntax = Syntax {
             hash_comments: true,
             slash_comments: false,

@@ -6,20 +6,20 @@
 use super::language::{Language, Syntax};
 
 /// A longer string is a document, and no name.
-pub(super) const LONGEST_STRING: usize = 64 << 10;
+pub(crate) const LONGEST_STRING: usize = 64 << 10;
 /// How deeply interpolated parts may hold strings with such parts.
 const DEPTH: usize = 3;
 
 /// A token.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Token {
-    pub(super) kind: Kind,
+pub(crate) struct Token {
+    pub(crate) kind: Kind,
     /// The line that it begins on, from 1.
-    pub(super) line: u32,
+    pub(crate) line: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// A name, without sigils; or a number.
     Word(String),
     /// A string.
@@ -33,31 +33,31 @@ pub(super) enum Kind {
 
 /// A part of a string.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Piece {
+pub(crate) enum Piece {
     Plain(String),
     /// An interpolated expression.
     Hole(Vec<Token>),
 }
 
 /// Cuts a text into tokens.
-pub(super) fn lex(text: &str, language: Language) -> Vec<Token> {
+pub(crate) fn lex(text: &str, language: Language) -> Vec<Token> {
     Lexer::new(text, language, DEPTH).run()
 }
 
-pub(super) struct Lexer {
-    pub(super) chars: Vec<char>,
-    pub(super) at: usize,
-    pub(super) line: u32,
-    pub(super) language: Language,
-    pub(super) syntax: Syntax,
-    pub(super) tokens: Vec<Token>,
+pub(crate) struct Lexer {
+    pub(crate) chars: Vec<char>,
+    pub(crate) at: usize,
+    pub(crate) line: u32,
+    pub(crate) language: Language,
+    pub(crate) syntax: Syntax,
+    pub(crate) tokens: Vec<Token>,
     /// Here-documents that begin behind this line's end: their closing words, and whether they interpolate.
-    pub(super) awaited: Vec<String>,
-    pub(super) depth: usize,
+    pub(crate) awaited: Vec<String>,
+    pub(crate) depth: usize,
 }
 
 impl Lexer {
-    pub(super) fn new(text: &str, language: Language, depth: usize) -> Self {
+    pub(crate) fn new(text: &str, language: Language, depth: usize) -> Self {
         let mut chars: Vec<char> = text.chars().collect();
         if language == Language::Php {
             // What stands outside of `<?php … ?>` is printed as it is.
@@ -75,19 +75,19 @@ impl Lexer {
         }
     }
 
-    pub(super) fn peek(&self, ahead: usize) -> char {
+    pub(crate) fn peek(&self, ahead: usize) -> char {
         self.chars.get(self.at + ahead).copied().unwrap_or('\0')
     }
 
-    pub(super) fn starts(&self, text: &str) -> bool {
+    pub(crate) fn starts(&self, text: &str) -> bool {
         text.chars().enumerate().all(|(at, c)| self.peek(at) == c)
     }
 
-    pub(super) fn push(&mut self, kind: Kind, line: u32) {
+    pub(crate) fn push(&mut self, kind: Kind, line: u32) {
         self.tokens.push(Token { kind, line });
     }
 
-    pub(super) fn run(mut self) -> Vec<Token> {
+    pub(crate) fn run(mut self) -> Vec<Token> {
         while self.at < self.chars.len() {
             let before = self.at;
             self.step();
@@ -97,7 +97,7 @@ impl Lexer {
         self.tokens
     }
 
-    pub(super) fn step(&mut self) {
+    pub(crate) fn step(&mut self) {
         let c = self.peek(0);
         if c == '\n' {
             self.push(Kind::Line, self.line);
@@ -125,7 +125,7 @@ impl Lexer {
     }
 
     /// Passes over a comment.
-    pub(super) fn comment(&mut self) -> bool {
+    pub(crate) fn comment(&mut self) -> bool {
         let begins_line = self.at == 0 || self.chars[self.at - 1] == '\n';
         let to_line_end = (self.syntax.hash_comments && self.peek(0) == '#') || (self.syntax.slash_comments && self.starts("//"));
         if to_line_end {
@@ -149,7 +149,7 @@ impl Lexer {
         true
     }
 
-    pub(super) fn skip_to(&mut self, end: &str) {
+    pub(crate) fn skip_to(&mut self, end: &str) {
         while self.at < self.chars.len() && !self.starts(end) {
             if self.peek(0) == '\n' {
                 self.line += 1;
@@ -159,7 +159,7 @@ impl Lexer {
         self.at += end.chars().count();
     }
 
-    pub(super) fn word(&mut self) {
+    pub(crate) fn word(&mut self) {
         let line = self.line;
         let has_sigil = self.syntax.sigils.contains(self.peek(0));
         if has_sigil {
@@ -183,7 +183,7 @@ impl Lexer {
     }
 
     /// Perl's `q(…)`, `qq{…}`, `qw/…/`, and the regular expressions of `m`, `qr`, `s`, `tr`, `y`; Ruby's `%w[…]` comes by way of symbols.
-    pub(super) fn quote_operator(&mut self, word: &str, line: u32) -> bool {
+    pub(crate) fn quote_operator(&mut self, word: &str, line: u32) -> bool {
         if self.language != Language::Perl || !matches!(word, "q" | "qq" | "qw" | "m" | "qr" | "s" | "tr" | "y") {
             return false;
         }
@@ -208,7 +208,7 @@ impl Lexer {
         true
     }
 
-    pub(super) fn follows_arrow(&self) -> bool {
+    pub(crate) fn follows_arrow(&self) -> bool {
         matches!(
             self.tokens.last(),
             Some(Token {
@@ -218,7 +218,7 @@ impl Lexer {
         )
     }
 
-    pub(super) fn words(&mut self, body: &str, line: u32) {
+    pub(crate) fn words(&mut self, body: &str, line: u32) {
         self.push(Kind::Symbol('('), line);
         for word in body.split_whitespace() {
             self.push(Kind::Text(vec![Piece::Plain(word.to_owned())]), line);
@@ -228,7 +228,7 @@ impl Lexer {
     }
 
     /// What stands between a delimiter here and its counterpart.
-    pub(super) fn delimited(&mut self) -> String {
+    pub(crate) fn delimited(&mut self) -> String {
         let open = self.peek(0);
         let close = closing(open);
         let mut depth = 0_usize;
@@ -290,7 +290,7 @@ fn blank_outside_of_php(chars: &mut [char]) {
     }
 }
 
-pub(super) const fn closing(open: char) -> char {
+pub(crate) const fn closing(open: char) -> char {
     match open {
         '(' => ')',
         '[' => ']',
@@ -300,7 +300,7 @@ pub(super) const fn closing(open: char) -> char {
     }
 }
 
-pub(super) fn is_name(c: char) -> bool {
+pub(crate) fn is_name(c: char) -> bool {
     c == '_' || c.is_alphanumeric()
 }
 

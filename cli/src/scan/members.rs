@@ -4,7 +4,7 @@ use super::{code::Reader, eval::Eval, language::Language, nodes::Node, roles::Ro
 
 impl Reader<'_> {
     /// Members, further calls, and places of a list, behind a value.
-    pub(super) fn postfix(&mut self, mut eval: Eval, nodes: &[Node], mut at: usize) -> (Eval, usize) {
+    pub(crate) fn postfix(&mut self, mut eval: Eval, nodes: &[Node], mut at: usize) -> (Eval, usize) {
         loop {
             match (nodes.get(at), nodes.get(at + 1), nodes.get(at + 2)) {
                 (Some(Node::Symbol('.')), Some(Node::Word(name, _)), Some(Node::Group('(', inner))) => {

@@ -17,7 +17,7 @@ const MOST_PACKAGES: usize = 2_000;
 
 /// What directories hold, by names without extensions: most modules that a project imports are not its own, and need no further look.
 #[derive(Debug, Default)]
-pub(super) struct Stems(HashMap<PathBuf, HashSet<String>>);
+pub(crate) struct Stems(HashMap<PathBuf, HashSet<String>>);
 
 impl Stems {
     fn holds(&mut self, dir: &Path, stem: &str) -> bool {
@@ -33,16 +33,16 @@ impl Stems {
 
 /// What a module is made of here.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Parts {
-    pub(super) files: Vec<PathBuf>,
+pub(crate) struct Parts {
+    pub(crate) files: Vec<PathBuf>,
     /// Directories of which all belongs to it.
-    pub(super) packages: Vec<PathBuf>,
+    pub(crate) packages: Vec<PathBuf>,
     /// Directories of which only the source belongs to it.
-    pub(super) sources: Vec<PathBuf>,
+    pub(crate) sources: Vec<PathBuf>,
 }
 
 impl Parts {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.files.is_empty() && self.packages.is_empty() && self.sources.is_empty()
     }
 
@@ -63,7 +63,7 @@ impl Parts {
 
 /// Finds a module that a file mentions. `roots` are the directories that the language searches, the nearest first; `top` ends a search
 /// that climbs.
-pub(super) fn find(stems: &mut Stems, language: Language, module: &Module, from: &Path, roots: &[PathBuf], top: &Path) -> Parts {
+pub(crate) fn find(stems: &mut Stems, language: Language, module: &Module, from: &Path, roots: &[PathBuf], top: &Path) -> Parts {
     let dir = from.parent().unwrap_or(from);
     match language {
         Language::Python => python(stems, module, dir, roots),

@@ -9,7 +9,7 @@ use super::value::{MOST, Value};
 
 /// What names stand for, over all files that were read.
 #[derive(Debug, Default)]
-pub(super) struct Names {
+pub(crate) struct Names {
     /// What each stands for in any file.
     values: HashMap<String, Vec<Value>>,
     /// What each stands for in the file that defines it.
@@ -27,12 +27,12 @@ pub(super) struct Names {
 
 impl Names {
     /// From now on, names are those of this file.
-    pub(super) fn enter(&mut self, file: &Path) {
+    pub(crate) fn enter(&mut self, file: &Path) {
         file.clone_into(&mut self.file);
     }
 
     /// What a name stands for here: what this file says of it, or else any other; and what functions are given by that name.
-    pub(super) fn get(&self, name: &str) -> Vec<Value> {
+    pub(crate) fn get(&self, name: &str) -> Vec<Value> {
         let local = self
             .local
             .get(&self.file)
@@ -43,7 +43,7 @@ impl Names {
         values
     }
 
-    pub(super) fn define(&mut self, name: &str, values: &[Value]) {
+    pub(crate) fn define(&mut self, name: &str, values: &[Value]) {
         add(self.values.entry(name.to_owned()).or_default(), values);
         if !self.local.contains_key(&self.file) {
             self.local.insert(self.file.clone(), HashMap::new());
@@ -54,12 +54,12 @@ impl Names {
     }
 
     /// Notes which parameters a function has.
-    pub(super) fn function(&mut self, name: &str, parameters: Vec<String>) {
+    pub(crate) fn function(&mut self, name: &str, parameters: Vec<String>) {
         self.parameters.insert(name.to_owned(), parameters);
     }
 
     /// Notes what a function is given for a parameter.
-    pub(super) fn give(&mut self, function: &str, place: usize, values: &[Value]) {
+    pub(crate) fn give(&mut self, function: &str, place: usize, values: &[Value]) {
         if let Some(name) = self.parameters.get(function).and_then(|names| names.get(place)).cloned() {
             add(self.given.entry(name.clone()).or_default(), values);
             self.open.insert(name);
@@ -67,22 +67,22 @@ impl Names {
     }
 
     /// Defines a name that stands for other things too.
-    pub(super) fn define_open(&mut self, name: &str, values: &[Value]) {
+    pub(crate) fn define_open(&mut self, name: &str, values: &[Value]) {
         self.define(name, values);
         self.open.insert(name.to_owned());
     }
 
-    pub(super) fn is_open(&self, name: &str) -> bool {
+    pub(crate) fn is_open(&self, name: &str) -> bool {
         self.open.contains(name)
     }
 
-    pub(super) fn use_of(&mut self, name: &str) {
+    pub(crate) fn use_of(&mut self, name: &str) {
         if !self.used.contains(name) {
             self.used.insert(name.to_owned());
         }
     }
 
-    pub(super) fn is_used(&self, name: &str) -> bool {
+    pub(crate) fn is_used(&self, name: &str) -> bool {
         self.used.contains(name)
     }
 }

@@ -7,7 +7,7 @@ const DEPTH: usize = 48;
 
 /// A token, or what stands in a pair of brackets.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Node {
+pub(crate) enum Node {
     Word(String, u32),
     Text(Vec<Piece>, u32),
     Symbol(char),
@@ -17,11 +17,11 @@ pub(super) enum Node {
 }
 
 impl Node {
-    pub(super) fn is(&self, symbol: char) -> bool {
+    pub(crate) fn is(&self, symbol: char) -> bool {
         matches!(self, Self::Symbol(c) if *c == symbol)
     }
 
-    pub(super) fn word(&self) -> Option<&str> {
+    pub(crate) fn word(&self) -> Option<&str> {
         match self {
             Self::Word(word, _) => Some(word),
             _ => None,
@@ -29,7 +29,7 @@ impl Node {
     }
 
     /// A string without interpolated parts.
-    pub(super) fn plain(&self) -> Option<&str> {
+    pub(crate) fn plain(&self) -> Option<&str> {
         match self {
             Self::Text(pieces, _) => match pieces.as_slice() {
                 [Piece::Plain(text)] => Some(text),
@@ -41,7 +41,7 @@ impl Node {
 }
 
 /// Puts tokens into their brackets. Lines' ends within round and square brackets mean nothing, and fall away.
-pub(super) fn nest(tokens: Vec<Token>) -> Vec<Node> {
+pub(crate) fn nest(tokens: Vec<Token>) -> Vec<Node> {
     let mut open: Vec<(char, Vec<Node>)> = Vec::new();
     let mut current: Vec<Node> = Vec::new();
     for Token { kind, line } in tokens {
@@ -68,12 +68,12 @@ pub(super) fn nest(tokens: Vec<Token>) -> Vec<Node> {
 }
 
 /// The parts of a list.
-pub(super) fn split(nodes: &[Node], is_end: impl Fn(&Node) -> bool) -> Vec<&[Node]> {
+pub(crate) fn split(nodes: &[Node], is_end: impl Fn(&Node) -> bool) -> Vec<&[Node]> {
     nodes.split(is_end).filter(|part| !part.is_empty()).collect()
 }
 
 /// The statements of a block. A line that ends with an operator, or before one, goes on.
-pub(super) fn statements(nodes: &[Node]) -> Vec<&[Node]> {
+pub(crate) fn statements(nodes: &[Node]) -> Vec<&[Node]> {
     let joins = |node: Option<&Node>| matches!(node, Some(Node::Symbol('+' | '/' | '|' | '.' | ',' | '=' | '?')));
     let mut found = Vec::new();
     let mut start = 0;

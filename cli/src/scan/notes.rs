@@ -24,7 +24,7 @@ impl Finder<'_> {
     }
 
     /// Names what looks like a secret, which is not sent. A link counts by its own name and by what it leads to.
-    pub(super) fn held_back(&mut self, path: &Path, real: &Path, by: &Path) -> bool {
+    pub(crate) fn held_back(&mut self, path: &Path, real: &Path, by: &Path) -> bool {
         let is_named = |path: &Path| !is_source(path) && is_named_as_secret(path);
         let found = is_named(path) || is_named(real) || self.holds_secret(real);
         if found {
@@ -40,7 +40,7 @@ impl Finder<'_> {
         found
     }
 
-    pub(super) fn note_outside(&mut self, path: &Path, by: &Path) {
+    pub(crate) fn note_outside(&mut self, path: &Path, by: &Path) {
         let what = if self.ground.holds(path) {
             "is a link that leads out of the project"
         } else {
@@ -50,7 +50,7 @@ impl Finder<'_> {
     }
 
     /// What is the user's own, or git's.
-    pub(super) fn note_home(&mut self, path: &Path, by: &Path) {
+    pub(crate) fn note_home(&mut self, path: &Path, by: &Path) {
         let what = if is_repositorys(path) {
             "is the repository's own"
         } else {
@@ -70,7 +70,7 @@ impl Finder<'_> {
     }
 
     /// What does not fit the bounds.
-    pub(super) fn note_bound(&mut self, path: &Path, what: &str, by: &Path) {
+    pub(crate) fn note_bound(&mut self, path: &Path, what: &str, by: &Path) {
         let (shown, by) = (self.shown(path), self.shown(by));
         let shown = if shown.is_empty() { ".".to_owned() } else { shown };
         let Bounds { files, bytes } = self.bounds;

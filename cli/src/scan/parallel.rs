@@ -8,7 +8,7 @@ const FEWEST: usize = 64;
 const MOST_THREADS: usize = 8;
 
 /// What a function makes of each of these, in their order.
-pub(super) fn map<T: Sync, R: Send>(things: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+pub(crate) fn map<T: Sync, R: Send>(things: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     if things.len() < FEWEST {
         return things.iter().map(work).collect();
     }

@@ -20,7 +20,7 @@ const MOST: usize = 100_000;
 const DEPTH: usize = 16;
 
 /// A value as a pattern, if it is one: what is not known matches anything, and so do fields of a template (`{}`, `%s`).
-pub(super) fn of(value: &Value) -> Option<String> {
+pub(crate) fn of(value: &Value) -> Option<String> {
     let mut pattern = String::new();
     let mut known = String::new();
     let mut is_pattern = false;
@@ -123,7 +123,7 @@ fn says_enough(pattern: &str, known: &str) -> bool {
 
 /// What stands in directories that were looked at, and how much that was: one bound serves all patterns of a scan.
 #[derive(Debug, Default)]
-pub(super) struct Listings {
+pub(crate) struct Listings {
     entries: HashMap<PathBuf, Rc<Vec<PathBuf>>>,
     looked: usize,
 }
@@ -142,7 +142,7 @@ impl Listings {
 }
 
 /// The files that match a pattern from a directory, by path; and the directories. Nothing above `top` is looked at.
-pub(super) fn matches(listings: &mut Listings, base: &Path, pattern: &str, top: &Path) -> (Vec<PathBuf>, Vec<PathBuf>) {
+pub(crate) fn matches(listings: &mut Listings, base: &Path, pattern: &str, top: &Path) -> (Vec<PathBuf>, Vec<PathBuf>) {
     let mut walk = Walk {
         listings,
         top,

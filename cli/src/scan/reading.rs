@@ -114,8 +114,8 @@ enum Content {
     Text(String),
 }
 
-pub(super) struct Scan<'a> {
-    pub(super) finder: Finder<'a>,
+pub(crate) struct Scan<'a> {
+    pub(crate) finder: Finder<'a>,
     names: Names,
     /// Files to be read, and those that were.
     queue: Vec<Unit>,
@@ -133,7 +133,7 @@ pub(super) struct Scan<'a> {
 }
 
 impl<'a> Scan<'a> {
-    pub(super) fn new(ground: &'a Ground, exclude: &'a GlobSet, bounds: Bounds) -> Self {
+    pub(crate) fn new(ground: &'a Ground, exclude: &'a GlobSet, bounds: Bounds) -> Self {
         Self {
             finder: Finder::new(ground, exclude, bounds),
             names: Names::default(),
@@ -148,7 +148,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    pub(super) fn run(&mut self) {
+    pub(crate) fn run(&mut self) {
         loop {
             let mut units = Vec::new();
             // What is imported may define what others name files by: all of it is read before any mention counts.
@@ -204,7 +204,7 @@ impl<'a> Scan<'a> {
     }
 
     /// Has a file read.
-    pub(super) fn take_up(&mut self, path: &Path, language: Option<Language>, is_script: bool) {
+    pub(crate) fn take_up(&mut self, path: &Path, language: Option<Language>, is_script: bool) {
         self.take_up_all(vec![Unread {
             path: path.to_owned(),
             language,
@@ -429,7 +429,7 @@ impl<'a> Scan<'a> {
     }
 
     /// What the languages call a script's arguments.
-    pub(super) fn given(&mut self, words: &[String]) {
+    pub(crate) fn given(&mut self, words: &[String]) {
         let values: Vec<Value> = words
             .iter()
             .filter(|word| !word.starts_with('-'))
@@ -444,7 +444,7 @@ impl<'a> Scan<'a> {
     }
 
     /// An argument that a script expands.
-    pub(super) fn pattern(&mut self, pattern: &str) {
+    pub(crate) fn pattern(&mut self, pattern: &str) {
         let by = self.finder.ground.cwd.join("the command line");
         let mention = Mention {
             value: Value::text(pattern),
@@ -460,7 +460,7 @@ impl<'a> Scan<'a> {
     }
 
     /// A program that is on the worker, with its words.
-    pub(super) fn command(&mut self, words: &[String]) {
+    pub(crate) fn command(&mut self, words: &[String]) {
         let text = shell_words::join(words);
         // Whatever it names, the current directory names it.
         let by = self

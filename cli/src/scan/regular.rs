@@ -8,13 +8,13 @@ use std::{
 };
 
 /// The content of a regular file, if it has no more than so many bytes. A pipe would be waited for, and a device never ends.
-pub(super) fn read(path: &Path, most: u64) -> Option<Vec<u8>> {
+pub(crate) fn read(path: &Path, most: u64) -> Option<Vec<u8>> {
     let content = head(path, most.saturating_add(1))?;
     (content.len() as u64 <= most).then_some(content)
 }
 
 /// The first bytes of a regular file.
-pub(super) fn head(path: &Path, most: u64) -> Option<Vec<u8>> {
+pub(crate) fn head(path: &Path, most: u64) -> Option<Vec<u8>> {
     let no_wait = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     let file = OpenOptions::new().read(true).custom_flags(no_wait).open(path).ok()?;
     let meta = file.metadata().ok().filter(Metadata::is_file)?;

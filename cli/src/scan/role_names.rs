@@ -1,6 +1,6 @@
 //! Names of functions, by what they do with the names of files.
 
-pub(super) const WRITE: &[&str] = &[
+pub(crate) const WRITE: &[&str] = &[
     "to_csv",
     "to_json",
     "to_excel",
@@ -73,7 +73,7 @@ pub(super) const WRITE: &[&str] = &[
     "Writer",
     "XLSXWriter",
 ];
-pub(super) const WRITE_LAST: &[&str] = &[
+pub(crate) const WRITE_LAST: &[&str] = &[
     "copy",
     "copyfile",
     "copy2",
@@ -102,7 +102,7 @@ pub(super) const WRITE_LAST: &[&str] = &[
     "unpack_archive",
     "copy_file",
 ];
-pub(super) const LIST: &[&str] = &[
+pub(crate) const LIST: &[&str] = &[
     "listdir",
     "scandir",
     "walk",
@@ -131,7 +131,7 @@ pub(super) const LIST: &[&str] = &[
     "find",
     "walkdir",
 ];
-pub(super) const GLOB: &[&str] = &[
+pub(crate) const GLOB: &[&str] = &[
     "glob",
     "rglob",
     "iglob",
@@ -145,7 +145,7 @@ pub(super) const GLOB: &[&str] = &[
     "bsd_glob",
     "match_files",
 ];
-pub(super) const COMMAND: &[&str] = &[
+pub(crate) const COMMAND: &[&str] = &[
     "run",
     "Popen",
     "call",
@@ -168,7 +168,7 @@ pub(super) const COMMAND: &[&str] = &[
     "capture2",
     "capture3",
 ];
-pub(super) const IGNORE: &[&str] = &[
+pub(crate) const IGNORE: &[&str] = &[
     "print",
     "println",
     "printf",
@@ -230,7 +230,7 @@ pub(super) const IGNORE: &[&str] = &[
     "warn_once",
     "secho",
 ];
-pub(super) const WEAK: &[&str] = &[
+pub(crate) const WEAK: &[&str] = &[
     "get",
     "pop",
     "setdefault",
@@ -292,9 +292,9 @@ pub(super) const WEAK: &[&str] = &[
     "unshift",
     "fetch",
 ];
-pub(super) const STATE: &[&str] = &["shelve", "dbm", "dbmopen", "ndbm", "dumb"];
+pub(crate) const STATE: &[&str] = &["shelve", "dbm", "dbmopen", "ndbm", "dumb"];
 /// Parameters whose texts name no file.
-pub(super) const IGNORED_PARAMETERS: &[&str] = &[
+pub(crate) const IGNORED_PARAMETERS: &[&str] = &[
     "help",
     "description",
     "title",

@@ -4,7 +4,7 @@ use super::role_names::{COMMAND, GLOB, IGNORE, IGNORED_PARAMETERS, LIST, STATE, 
 
 /// What a function is to a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
+pub(crate) enum Role {
     /// It reads, changes, removes or looks for it, as far as is known.
     Read,
     /// It writes it anew, and nothing of what was there counts.
@@ -29,7 +29,7 @@ pub(super) enum Role {
 
 /// What a function makes of paths that is a path again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fold {
+pub(crate) enum Fold {
     /// Its arguments joined by `/`.
     Join,
     /// Its arguments, one behind the other.
@@ -51,7 +51,7 @@ pub(super) enum Fold {
 }
 
 /// What a function of this name, of this object or module, with these plain texts among its arguments, does with a path.
-pub(super) fn role(object: &str, name: &str, texts: &[&str]) -> Role {
+pub(crate) fn role(object: &str, name: &str, texts: &[&str]) -> Role {
     let last = object.rsplit('.').next().unwrap_or(object);
     if object.split('.').chain([name]).any(|part| STATE.contains(&part)) {
         return Role::State;
@@ -134,12 +134,12 @@ fn is_update(text: &str) -> bool {
 }
 
 /// Whether a parameter of this name takes texts that name no file.
-pub(super) fn is_ignored_parameter(name: &str) -> bool {
+pub(crate) fn is_ignored_parameter(name: &str) -> bool {
     IGNORED_PARAMETERS.contains(&name)
 }
 
 /// What a function of this name makes of paths.
-pub(super) fn fold(object: &str, name: &str) -> Option<Fold> {
+pub(crate) fn fold(object: &str, name: &str) -> Option<Fold> {
     let last = object.rsplit('.').next().unwrap_or(object);
     let is_module = matches!(
         last,

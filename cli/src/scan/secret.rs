@@ -137,7 +137,7 @@ fn has_secret_name(name: &str) -> bool {
 }
 
 /// Whether what a file holds looks like a secret.
-pub(super) fn has_secret_content(path: &Path) -> bool {
+pub(crate) fn has_secret_content(path: &Path) -> bool {
     let Some(head) = regular::head(path, HEAD) else { return false };
     // UTF-16 is the same letters with zeros between them.
     let is_wide = head.starts_with(&[0xff, 0xfe]) || head.starts_with(&[0xfe, 0xff]);

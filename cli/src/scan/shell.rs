@@ -11,7 +11,7 @@ use super::{
 };
 
 /// How deeply scripts may stand in words of scripts.
-pub(super) const DEPTH: usize = 6;
+pub(crate) const DEPTH: usize = 6;
 
 /// Programs that work on the project that they are started in.
 const PROJECT_TOOLS: &[&str] = &[
@@ -93,18 +93,18 @@ pub(crate) fn works_on_project(words: &[&str]) -> bool {
 
 /// What a script mentions, and the programs of other languages that stand in it.
 #[derive(Debug, Default)]
-pub(super) struct Script {
-    pub(super) mentions: Mentions,
+pub(crate) struct Script {
+    pub(crate) mentions: Mentions,
     /// Programs in here-documents and options.
-    pub(super) embedded: Vec<(Language, String)>,
+    pub(crate) embedded: Vec<(Language, String)>,
     /// Modules of Python that are run by their names.
-    pub(super) python_modules: Vec<Module>,
+    pub(crate) python_modules: Vec<Module>,
     /// Further places that commands work in (`cd`).
-    pub(super) places: Vec<Value>,
+    pub(crate) places: Vec<Value>,
 }
 
 /// Reads a script. `path` is where it stands.
-pub(super) fn read(text: &str, path: &Path, line: u32, names: &mut Names) -> Script {
+pub(crate) fn read(text: &str, path: &Path, line: u32, names: &mut Names) -> Script {
     names.enter(path);
     let mut found = Script::default();
     Reader {
@@ -116,17 +116,17 @@ pub(super) fn read(text: &str, path: &Path, line: u32, names: &mut Names) -> Scr
     found
 }
 
-pub(super) struct Reader<'a> {
-    pub(super) path: &'a Path,
-    pub(super) names: &'a mut Names,
-    pub(super) found: &'a mut Script,
+pub(crate) struct Reader<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) names: &'a mut Names,
+    pub(crate) found: &'a mut Script,
 }
 
 /// What a redirection does with the file that follows.
 type Redirected = (&'static str, Word);
 
 impl Reader<'_> {
-    pub(super) fn script(&mut self, text: &str, line: u32, depth: usize) {
+    pub(crate) fn script(&mut self, text: &str, line: u32, depth: usize) {
         let mut tokens = Words::new(text, self.path, line, depth);
         let (mut words, mut redirected): (Vec<Word>, Vec<Redirected>) = (Vec::new(), Vec::new());
         let mut pending: Option<&'static str> = None;
@@ -178,7 +178,7 @@ impl Reader<'_> {
         }
     }
 
-    pub(super) fn emit(&mut self, word: &Word, how: &How, is_weak: bool) {
+    pub(crate) fn emit(&mut self, word: &Word, how: &How, is_weak: bool) {
         for value in word.cut().iter().filter(|value| !value.is_any()) {
             let how = if *how == How::Read && word.is_pattern {
                 How::Glob
@@ -229,7 +229,7 @@ impl Reader<'_> {
     }
 
     /// A command's words, behind assignments and the shell's own words.
-    pub(super) fn words(&mut self, mut words: &[Word], depth: usize) {
+    pub(crate) fn words(&mut self, mut words: &[Word], depth: usize) {
         while let Some((first, rest)) = words.split_first() {
             if let Some(name) = first.key.as_deref().filter(|key| !key.starts_with('-')) {
                 self.assignment(name.trim_end_matches('+'), first);

@@ -8,7 +8,7 @@ use super::{
 
 impl Words<'_> {
     /// `$x`, `${x}`, `$(…)`, `` `…` ``.
-    pub(super) fn expansion(&mut self, word: &mut Word, names: &Names) {
+    pub(crate) fn expansion(&mut self, word: &mut Word, names: &Names) {
         let values = match (self.peek(0), self.peek(1)) {
             ('`', _) => {
                 self.at += 1;

@@ -10,11 +10,11 @@ use super::{
 /// A longer word is a document.
 const LONGEST: usize = 256 << 10;
 /// How deeply commands may stand in words of commands.
-pub(super) const DEPTH: usize = 12;
+pub(crate) const DEPTH: usize = 12;
 
 /// A word or an operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Token {
+pub(crate) enum Token {
     Word(Word),
     /// `>`, `>>`, `<`, `<<<`; what follows is a file's name (or, of the last, a text).
     Redirect(&'static str),
@@ -29,38 +29,38 @@ pub(super) enum Token {
 
 /// A word, with what it may come to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Word {
-    pub(super) values: Vec<Value>,
+pub(crate) struct Word {
+    pub(crate) values: Vec<Value>,
     /// As it is written, but for quotation marks.
-    pub(super) raw: String,
+    pub(crate) raw: String,
     /// What stands before the first `=`, where that is a name or an option: the values are of what stands behind it.
-    pub(super) key: Option<String>,
+    pub(crate) key: Option<String>,
     /// Whether it holds a pattern that the shell expands.
-    pub(super) is_pattern: bool,
+    pub(crate) is_pattern: bool,
     /// Whether it began with a quotation mark.
-    pub(super) is_quoted: bool,
+    pub(crate) is_quoted: bool,
     /// The elements of an array that is assigned.
-    pub(super) items: Vec<Word>,
+    pub(crate) items: Vec<Word>,
     /// Variables that it gives a value to (`${x:=y}`).
-    pub(super) assigned: Vec<(String, Vec<Value>)>,
+    pub(crate) assigned: Vec<(String, Vec<Value>)>,
     /// Commands within it.
-    pub(super) commands: Vec<String>,
-    pub(super) line: u32,
+    pub(crate) commands: Vec<String>,
+    pub(crate) line: u32,
 }
 
 /// Cuts a script into words and operators. `path` is where the script stands, `names` is what its variables stand for.
-pub(super) struct Words<'a> {
-    pub(super) chars: Vec<char>,
-    pub(super) at: usize,
-    pub(super) line: u32,
-    pub(super) path: &'a Path,
-    pub(super) depth: usize,
+pub(crate) struct Words<'a> {
+    pub(crate) chars: Vec<char>,
+    pub(crate) at: usize,
+    pub(crate) line: u32,
+    pub(crate) path: &'a Path,
+    pub(crate) depth: usize,
     documents: Vec<(String, bool)>,
     ready: Vec<Token>,
 }
 
 impl<'a> Words<'a> {
-    pub(super) fn new(text: &str, path: &'a Path, line: u32, depth: usize) -> Self {
+    pub(crate) fn new(text: &str, path: &'a Path, line: u32, depth: usize) -> Self {
         Self {
             chars: text.chars().collect(),
             at: 0,
@@ -72,12 +72,12 @@ impl<'a> Words<'a> {
         }
     }
 
-    pub(super) fn peek(&self, ahead: usize) -> char {
+    pub(crate) fn peek(&self, ahead: usize) -> char {
         self.chars.get(self.at + ahead).copied().unwrap_or('\0')
     }
 
     /// The next word or operator.
-    pub(super) fn next(&mut self, names: &Names) -> Option<Token> {
+    pub(crate) fn next(&mut self, names: &Names) -> Option<Token> {
         if !self.ready.is_empty() {
             return Some(self.ready.remove(0));
         }
@@ -205,7 +205,7 @@ impl<'a> Words<'a> {
         }
     }
 
-    pub(super) fn word(&mut self, names: &Names) -> Word {
+    pub(crate) fn word(&mut self, names: &Names) -> Word {
         let mut word = Word {
             values: vec![Value::text("")],
             is_quoted: matches!(self.peek(0), '"' | '\''),
@@ -289,7 +289,7 @@ impl<'a> Words<'a> {
         word.values = word.items.iter().flat_map(|item| item.values.clone()).take(MOST).collect();
     }
 
-    pub(super) fn until(&mut self, end: char) -> String {
+    pub(crate) fn until(&mut self, end: char) -> String {
         let start = self.at;
         while self.at < self.chars.len() && self.peek(0) != end {
             if self.peek(0) == '\n' {
@@ -353,7 +353,7 @@ impl Word {
     }
 
     /// The words that the shell makes of it: what is not in quotation marks is cut where a variable's value has spaces.
-    pub(super) fn cut(&self) -> Vec<Value> {
+    pub(crate) fn cut(&self) -> Vec<Value> {
         if self.is_quoted || !self.raw.contains('$') {
             return self.values.clone();
         }
@@ -369,7 +369,7 @@ impl Word {
         self.values.iter().flat_map(cut).collect()
     }
 
-    pub(super) fn add(&mut self, text: &str) {
+    pub(crate) fn add(&mut self, text: &str) {
         self.raw.push_str(text);
         self.values = self.values.iter().map(|value| value.concat(&Value::text(text))).collect();
     }

@@ -9,7 +9,7 @@ use super::{
 };
 
 impl Reader<'_> {
-    pub(super) fn program(&mut self, name: &str, first: &Word, arguments: &[Word], depth: usize) {
+    pub(crate) fn program(&mut self, name: &str, first: &Word, arguments: &[Word], depth: usize) {
         let bare = name.rsplit('/').next().unwrap_or(name);
         if name.contains('/') || name.ends_with(".sh") {
             self.emit(first, &How::Read, false);

@@ -9,7 +9,7 @@ use super::{
 const LONGEST_HOLE: usize = 1_000;
 
 impl Lexer {
-    pub(super) fn here_document_begins(&mut self) -> bool {
+    pub(crate) fn here_document_begins(&mut self) -> bool {
         if !self.syntax.here_documents || !self.starts("<<") {
             return false;
         }
@@ -42,7 +42,7 @@ impl Lexer {
     }
 
     /// Passes over the here-documents that begin on this line.
-    pub(super) fn here_documents(&mut self) {
+    pub(crate) fn here_documents(&mut self) {
         for word in std::mem::take(&mut self.awaited) {
             while self.at < self.chars.len() {
                 let start = self.at;
@@ -60,7 +60,7 @@ impl Lexer {
     }
 
     /// Reads a string, with its prefix.
-    pub(super) fn string(&mut self) -> bool {
+    pub(crate) fn string(&mut self) -> bool {
         let mut prefix = 0;
         if self.language == Language::Python {
             while prefix < 3 && "rRbBuUfFtT".contains(self.peek(prefix)) {
@@ -105,7 +105,7 @@ impl Lexer {
         true
     }
 
-    pub(super) fn body(&mut self, close: &str, multiline: bool, raw: bool, holes: Holes) -> Option<Vec<Piece>> {
+    pub(crate) fn body(&mut self, close: &str, multiline: bool, raw: bool, holes: Holes) -> Option<Vec<Piece>> {
         let mut pieces = Vec::new();
         let mut plain = String::new();
         let start = self.at;
@@ -157,7 +157,7 @@ impl Lexer {
     }
 
     /// An interpolated part, if one begins here.
-    pub(super) fn hole(&mut self, holes: Holes) -> Option<Vec<Token>> {
+    pub(crate) fn hole(&mut self, holes: Holes) -> Option<Vec<Token>> {
         let c = self.peek(0);
         let (skip, end) = match holes {
             Holes::Braces if c == '{' && self.peek(1) != '{' => (1, Some('}')),

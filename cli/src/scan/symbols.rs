@@ -6,7 +6,7 @@ use super::{
 };
 
 impl Lexer {
-    pub(super) fn symbol(&mut self) {
+    pub(crate) fn symbol(&mut self) {
         let line = self.line;
         if self.here_document_begins() || self.regular_expression() {
             return;
@@ -81,7 +81,7 @@ impl Lexer {
     }
 
     /// A `/` where no value stands before it begins a regular expression, which may hold quotation marks.
-    pub(super) fn regular_expression(&mut self) -> bool {
+    pub(crate) fn regular_expression(&mut self) -> bool {
         let has_them = matches!(self.language, Language::JavaScript | Language::Ruby | Language::Perl);
         if self.peek(0) != '/' || !has_them {
             return false;

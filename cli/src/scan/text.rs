@@ -9,7 +9,7 @@ use super::{
 const MOST: usize = 20_000;
 
 /// The names in a configuration in JSON or TOML: its texts, wherever they stand. Nothing where it is neither.
-pub(super) fn read_structured(text: &str) -> Option<Vec<Mention>> {
+pub(crate) fn read_structured(text: &str) -> Option<Vec<Mention>> {
     let mut found = Vec::new();
     if text.trim_start().starts_with(['{', '[']) {
         let json = serde_json::from_str::<serde_json::Value>(text);
@@ -48,7 +48,7 @@ fn structured(key: &str, value: &serde_json::Value, found: &mut Vec<Mention>) {
 }
 
 /// The names in a text: values behind keys, strings in quotation marks, whole lines, and words that look like paths.
-pub(super) fn read(text: &str) -> Vec<Mention> {
+pub(crate) fn read(text: &str) -> Vec<Mention> {
     let mut found = Vec::new();
     for (index, line) in text.lines().enumerate() {
         if found.len() > MOST {

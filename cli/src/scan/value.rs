@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// The most that one expression may come to.
-pub(super) const MOST: usize = 16;
+pub(crate) const MOST: usize = 16;
 
 /// No file's name is longer, in bytes, or made of more parts.
 const LONGEST: usize = 4096;
@@ -11,15 +11,15 @@ const MOST_PARTS: usize = 64;
 
 /// A name of files.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Value {
+pub(crate) struct Value {
     /// What it is relative to.
-    pub(super) base: Base,
-    pub(super) parts: Vec<Part>,
+    pub(crate) base: Base,
+    pub(crate) parts: Vec<Part>,
 }
 
 /// What a name is relative to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) enum Base {
+pub(crate) enum Base {
     /// The current directory, or wherever the program looks.
     Free,
     /// The current directory: the code says so (`getcwd()`, `$PWD`).
@@ -30,32 +30,32 @@ pub(super) enum Base {
 
 /// A part of a name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) enum Part {
+pub(crate) enum Part {
     Text(String),
     /// Known only when it runs.
     Any,
 }
 
 impl Value {
-    pub(super) fn text(text: impl Into<String>) -> Self {
+    pub(crate) fn text(text: impl Into<String>) -> Self {
         Self::of(Base::Free, vec![Part::Text(text.into())])
     }
 
-    pub(super) fn any() -> Self {
+    pub(crate) fn any() -> Self {
         Self::of(Base::Free, vec![Part::Any])
     }
 
     /// The current directory.
-    pub(super) fn current() -> Self {
+    pub(crate) fn current() -> Self {
         Self::of(Base::Current, Vec::new())
     }
 
     /// A directory of here.
-    pub(super) fn at(dir: &Path) -> Self {
+    pub(crate) fn at(dir: &Path) -> Self {
         Self::of(Base::At(dir.to_owned()), Vec::new())
     }
 
-    pub(super) fn of(base: Base, parts: Vec<Part>) -> Self {
+    pub(crate) fn of(base: Base, parts: Vec<Part>) -> Self {
         let mut merged: Vec<Part> = Vec::new();
         for part in parts {
             match (merged.last_mut(), part) {
@@ -76,7 +76,7 @@ impl Value {
     }
 
     /// The text, where all of it is known.
-    pub(super) fn known(&self) -> Option<&str> {
+    pub(crate) fn known(&self) -> Option<&str> {
         match self.parts.as_slice() {
             [] => Some(""),
             [Part::Text(text)] => Some(text),
@@ -85,7 +85,7 @@ impl Value {
     }
 
     /// Whether nothing of it is known.
-    pub(super) fn is_any(&self) -> bool {
+    pub(crate) fn is_any(&self) -> bool {
         self.base == Base::Free && self.parts.iter().all(|part| *part == Part::Any)
     }
 
@@ -94,13 +94,13 @@ impl Value {
     }
 
     /// This with another name behind it, as one text.
-    pub(super) fn concat(&self, other: &Self) -> Self {
+    pub(crate) fn concat(&self, other: &Self) -> Self {
         let parts = self.parts.iter().chain(&other.parts).cloned().collect();
         Self::of(self.base.clone(), parts)
     }
 
     /// Another name below this one.
-    pub(super) fn join(&self, other: &Self) -> Self {
+    pub(crate) fn join(&self, other: &Self) -> Self {
         if other.is_absolute() {
             return other.clone();
         }
@@ -111,7 +111,7 @@ impl Value {
     }
 
     /// The directory that it stands in.
-    pub(super) fn parent(&self) -> Self {
+    pub(crate) fn parent(&self) -> Self {
         let mut parts = self.parts.clone();
         let mut passed_any = false;
         loop {
@@ -144,7 +144,7 @@ impl Value {
     }
 
     /// With another extension.
-    pub(super) fn with_extension(&self, extension: &str) -> Self {
+    pub(crate) fn with_extension(&self, extension: &str) -> Self {
         let mut parts = self.parts.clone();
         if let Some(Part::Text(text)) = parts.last_mut()
             && let Some(dot) = text.rfind('.')
@@ -158,7 +158,7 @@ impl Value {
 }
 
 /// Every combination of two lists, bounded.
-pub(super) fn product(a: &[Value], b: &[Value], combine: impl Fn(&Value, &Value) -> Value) -> Vec<Value> {
+pub(crate) fn product(a: &[Value], b: &[Value], combine: impl Fn(&Value, &Value) -> Value) -> Vec<Value> {
     let mut all: Vec<Value> = Vec::new();
     for one in a {
         for other in b {

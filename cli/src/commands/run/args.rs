@@ -45,36 +45,36 @@ Exit codes: the script's own; 128 + N if signal N ended it; 124 timed out, 137 o
 pub(crate) struct RunArgs {
     /// The script, and behind it its arguments
     #[arg(value_name = "SCRIPT", required = true, trailing_var_arg = true, allow_hyphen_values = true, num_args = 1..)]
-    pub(super) words: Vec<OsString>,
+    pub(crate) words: Vec<OsString>,
 
     /// Return at once, and print the job's id
     #[arg(long, short)]
-    pub(super) detach: bool,
+    pub(crate) detach: bool,
     /// Let the job go on at Ctrl-C, without asking
     #[arg(long, env = "RGRID_DETACH_ON_INTERRUPT")]
-    pub(super) detach_on_interrupt: bool,
+    pub(crate) detach_on_interrupt: bool,
     /// Leave the outputs in the store; `rgrid download` fetches them
     #[arg(long)]
-    pub(super) no_download: bool,
+    pub(crate) no_download: bool,
     /// The job as one JSON object on standard output when it ended (with -d: when it is submitted); what it prints goes to standard error
     #[arg(long)]
-    pub(super) json: bool,
+    pub(crate) json: bool,
     /// Where the same was run before and succeeded (script, files, arguments, variables, runtime or image), take that job's result
     #[arg(long, conflicts_with = "idempotency_key")]
-    pub(super) reuse: bool,
+    pub(crate) reuse: bool,
     /// Print what would be sent and run, and do neither
     #[arg(long)]
-    pub(super) dry_run: bool,
+    pub(crate) dry_run: bool,
     /// Take no options from the script's head (`# rgrid: --cpu 2`) or from rgrid.toml
     #[arg(long)]
-    pub(super) no_defaults: bool,
+    pub(crate) no_defaults: bool,
     /// Say on which worker the job runs, and what came back
     #[arg(long, short)]
-    pub(super) verbose: bool,
+    pub(crate) verbose: bool,
 
     /// What runs the script: python, node, bash, sh, ruby, perl, php, R, julia, or what the grid's operator added (`rgrid runtimes`); with a version as in python:3.12; or image:IMAGE, as --image [default: by its first line (#!) or extension]
     #[arg(long, value_name = "NAME", help_heading = "How it runs")]
-    pub(super) runtime: Option<String>,
+    pub(crate) runtime: Option<String>,
     /// Which runtime an extension means, besides py, js, mjs, cjs, bash and sh; may be given several times
     #[arg(
         long = "runtime-for",
@@ -83,56 +83,56 @@ pub(crate) struct RunArgs {
         value_delimiter = ',',
         help_heading = "How it runs"
     )]
-    pub(super) runtimes: Vec<Pair>,
+    pub(crate) runtimes: Vec<Pair>,
     /// SCRIPT is a program of the worker or the image: it is not sent along
     #[arg(long, conflicts_with = "runtime", help_heading = "How it runs")]
-    pub(super) program: bool,
+    pub(crate) program: bool,
     /// The container image to run in, as for `docker run`
     #[arg(long, value_name = "IMAGE", help_heading = "How it runs")]
-    pub(super) image: Option<String>,
+    pub(crate) image: Option<String>,
     /// What executes it [default: what the worker prefers]
     #[arg(long, value_name = "KIND", help_heading = "How it runs")]
-    pub(super) executor: Option<Executor>,
+    pub(crate) executor: Option<Executor>,
     #[command(flatten)]
-    pub(super) env: EnvArgs,
+    pub(crate) env: EnvArgs,
     /// An argument that names a file here, but is not to be sent along: it stays as it is; may be given several times
     #[arg(long, value_name = "PATH", help_heading = "How it runs")]
-    pub(super) no_input: Vec<OsString>,
+    pub(crate) no_input: Vec<OsString>,
 
     /// The CPUs that it may use, such as 2 or 0.5 [default: room for 1 is kept, and it is not limited]
     #[arg(long, value_name = "N", allow_hyphen_values = true, help_heading = "What it may use")]
-    pub(super) cpu: Option<Cpus>,
+    pub(crate) cpu: Option<Cpus>,
     /// The memory that it may use, such as 512MB or 2GiB [default: not limited]
     #[arg(long, value_name = "SIZE", value_parser = memory, allow_hyphen_values = true, help_heading = "What it may use")]
-    pub(super) memory: Option<ByteSize>,
+    pub(crate) memory: Option<ByteSize>,
     /// What may be in a container's /dev/shm, such as 1GiB [default: half of --memory, else half of the machine's memory]
     #[arg(long, value_name = "SIZE", allow_hyphen_values = true, help_heading = "What it may use")]
-    pub(super) shm: Option<ByteSize>,
+    pub(crate) shm: Option<ByteSize>,
 
     #[command(flatten)]
-    pub(super) files: FileArgs,
+    pub(crate) files: FileArgs,
 
     #[command(flatten)]
-    pub(super) many: BatchArgs,
+    pub(crate) many: BatchArgs,
 
     #[command(flatten)]
-    pub(super) policy: PolicyArgs,
+    pub(crate) policy: PolicyArgs,
 
     /// What to call it in lists [default: the script's path]
     #[arg(long, value_name = "NAME", help_heading = "How it is known")]
-    pub(super) name: Option<String>,
+    pub(crate) name: Option<String>,
     /// A mark to find it by; may be given several times
     #[arg(long, value_name = "KEY=VALUE", help_heading = "How it is known")]
-    pub(super) label: Vec<Pair>,
+    pub(crate) label: Vec<Pair>,
     /// The lane that it waits in [default: default]
     #[arg(long, value_name = "NAME", env = "RGRID_QUEUE", help_heading = "How it is known")]
-    pub(super) queue: Option<String>,
+    pub(crate) queue: Option<String>,
     /// Which work goes first
     #[arg(long, value_name = "WHICH", default_value = "normal", help_heading = "How it is known")]
-    pub(super) priority: Urgency,
+    pub(crate) priority: Urgency,
     /// The same key is the same job, for ever: a second run with it waits for the first one's job
     #[arg(long, value_name = "TEXT", help_heading = "How it is known")]
-    pub(super) idempotency_key: Option<String>,
+    pub(crate) idempotency_key: Option<String>,
     /// The tenant that it belongs to
     #[arg(
         long,
@@ -141,30 +141,30 @@ pub(crate) struct RunArgs {
         default_value = "default",
         help_heading = "How it is known"
     )]
-    pub(super) namespace: String,
+    pub(crate) namespace: String,
 
     #[command(flatten)]
-    pub(super) connect: Connect,
+    pub(crate) connect: Connect,
 
     #[arg(skip)]
-    pub(super) heard: Heard,
+    pub(crate) heard: Heard,
 }
 
 impl RunArgs {
     /// The image that is named: by `--image`, or as `--runtime image:IMAGE`.
-    pub(super) fn named_image(&self) -> Option<&str> {
+    pub(crate) fn named_image(&self) -> Option<&str> {
         self.image.as_deref().or_else(|| self.runtime.as_deref()?.strip_prefix("image:"))
     }
 
     /// The runtime that is named, where that is no image.
-    pub(super) fn named_runtime(&self) -> Option<&str> {
+    pub(crate) fn named_runtime(&self) -> Option<&str> {
         self.runtime.as_deref().filter(|runtime| !runtime.starts_with("image:"))
     }
 }
 
 /// Executors as the command line spells them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Executor {
+pub(crate) enum Executor {
     /// A container of its own
     Docker,
     /// A plain process
@@ -182,7 +182,7 @@ impl From<Executor> for ExecutorKind {
 
 /// Priorities as the command line spells them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Urgency {
+pub(crate) enum Urgency {
     High,
     Normal,
     Low,

@@ -15,7 +15,7 @@ use crate::{failure::usage, values::Pair};
 ///
 /// # Errors
 /// If the grid cannot be asked; a usage error where an alias cannot be meant so.
-pub(super) async fn resolve(args: &mut RunArgs) -> anyhow::Result<()> {
+pub(crate) async fn resolve(args: &mut RunArgs) -> anyhow::Result<()> {
     if !is_asked(args) {
         return Ok(());
     }

@@ -8,36 +8,36 @@ use super::plan::{Input, parsed};
 
 /// A file that is to go along.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Sending {
+pub(crate) struct Sending {
     /// Where it is.
-    pub(super) source: PathBuf,
+    pub(crate) source: PathBuf,
     /// Where it will be, from the directory that the command starts in.
-    pub(super) path: String,
-    pub(super) mode: u32,
-    pub(super) size: u64,
+    pub(crate) path: String,
+    pub(crate) mode: u32,
+    pub(crate) size: u64,
 }
 
 /// What is to go along.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Draft {
-    pub(super) files: Vec<Sending>,
+pub(crate) struct Draft {
+    pub(crate) files: Vec<Sending>,
     /// Links, and what they say.
-    pub(super) links: Vec<(String, String)>,
-    pub(super) dirs: Vec<String>,
+    pub(crate) links: Vec<(String, String)>,
+    pub(crate) dirs: Vec<String>,
 }
 
 /// The directory that a job's work directory stands for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Root {
+pub(crate) struct Root {
     /// Where it is: empty for the current directory.
-    pub(super) path: PathBuf,
+    pub(crate) path: PathBuf,
     /// The current directory in it: where the command starts.
-    pub(super) dir: Option<RelPath>,
+    pub(crate) dir: Option<RelPath>,
 }
 
 impl Root {
     /// The nearest directory, from the current one up, that holds all that goes along.
-    pub(super) fn around<'a>(cwd: &Path, drafts: impl Iterator<Item = &'a Draft>) -> Self {
+    pub(crate) fn around<'a>(cwd: &Path, drafts: impl Iterator<Item = &'a Draft>) -> Self {
         let climbs = |path: &str| path.split('/').take_while(|part| *part == "..").count();
         let most = drafts.flat_map(Draft::paths).map(climbs).max().unwrap_or(0);
         let Some(root) = cwd.ancestors().nth(most).filter(|_| most > 0) else {
@@ -51,7 +51,7 @@ impl Root {
     }
 
     /// A path from the current directory, as it is from this one.
-    pub(super) fn path_of(&self, path: &str) -> String {
+    pub(crate) fn path_of(&self, path: &str) -> String {
         let mut parts: Vec<&str> = self.dir.iter().flat_map(|dir| dir.as_str().split('/')).collect();
         for part in path.split('/') {
             match part {
@@ -66,12 +66,12 @@ impl Root {
 
 impl Draft {
     /// What was planned so far.
-    pub(super) fn take(&mut self) -> Self {
+    pub(crate) fn take(&mut self) -> Self {
         std::mem::take(self)
     }
 
     /// All paths of it.
-    pub(super) fn paths(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &str> {
         let files = self.files.iter().map(|file| file.path.as_str());
         let links = self.links.iter().map(|(path, _)| path.as_str());
         files.chain(links).chain(self.dirs.iter().map(String::as_str))
@@ -81,7 +81,7 @@ impl Draft {
     ///
     /// # Errors
     /// A usage error where a path cannot be sent.
-    pub(super) fn finish(self, root: &Root) -> anyhow::Result<(Vec<Input>, Vec<Link>, Vec<RelPath>)> {
+    pub(crate) fn finish(self, root: &Root) -> anyhow::Result<(Vec<Input>, Vec<Link>, Vec<RelPath>)> {
         let files = self.files.into_iter().map(|file| {
             Ok(Input {
                 path: parsed(&root.path_of(&file.path))?,

@@ -44,7 +44,7 @@ struct Sent {
 ///
 /// # Errors
 /// If a file cannot be read, or the job could not be submitted so.
-pub(super) async fn show(client: &Client, args: &RunArgs, plan: Plan, policies: &Policies) -> anyhow::Result<ExitCode> {
+pub(crate) async fn show(client: &Client, args: &RunArgs, plan: Plan, policies: &Policies) -> anyhow::Result<ExitCode> {
     let declared = plan.dependencies.as_ref();
     let sources = declared.iter().flat_map(|declared| declared.sources().cloned()).collect();
     let hashed = hash(sources, &progress("reading", 0)).await?;

@@ -14,7 +14,7 @@ const MAX_BYTES: u64 = 512 << 10;
 
 /// What stands in the script's environment.
 #[derive(Debug, Default, Args)]
-pub(super) struct EnvArgs {
+pub(crate) struct EnvArgs {
     /// An environment variable; KEY alone passes on the value that it has here; may be given several times
     #[arg(long, value_name = "KEY[=VALUE]", value_parser = environment, help_heading = "How it runs")]
     env: Vec<Pair>,
@@ -28,7 +28,7 @@ pub(super) struct EnvArgs {
 
 /// The variables of a file, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct EnvFile {
+pub(crate) struct EnvFile {
     pairs: Vec<Pair>,
     /// The first variable of which it passes on the value that it has here.
     passed_on: Option<String>,
@@ -36,7 +36,7 @@ pub(super) struct EnvFile {
 
 impl EnvArgs {
     /// The variables that several places say, where each goes before those in front of it.
-    pub(super) fn resolve<'a>(layers: impl IntoIterator<Item = &'a Self>) -> BTreeMap<String, String> {
+    pub(crate) fn resolve<'a>(layers: impl IntoIterator<Item = &'a Self>) -> BTreeMap<String, String> {
         let mut all = BTreeMap::new();
         for layer in layers {
             let said = layer.env_file.iter().flat_map(|file| &file.pairs).chain(&layer.env);
@@ -46,12 +46,12 @@ impl EnvArgs {
     }
 
     /// A variable of here that one of the files passes on, if one does.
-    pub(super) fn passed_on_by_a_file(&self) -> Option<&str> {
+    pub(crate) fn passed_on_by_a_file(&self) -> Option<&str> {
         self.env_file.iter().find_map(|file| file.passed_on.as_deref())
     }
 
     /// The secrets, by variable, likewise.
-    pub(super) fn secrets<'a>(layers: impl IntoIterator<Item = &'a Self>) -> BTreeMap<String, String> {
+    pub(crate) fn secrets<'a>(layers: impl IntoIterator<Item = &'a Self>) -> BTreeMap<String, String> {
         let said = layers.into_iter().flat_map(|layer| &layer.secret);
         said.map(|pair| (pair.key.clone(), pair.value.clone())).collect()
     }

@@ -39,7 +39,7 @@ fn same(path: &str, there: &Path, source: &Path) -> anyhow::Result<()> {
 
 impl Planner<'_> {
     /// Has a file sent along to a path, unless something goes there already.
-    pub(super) fn add(&mut self, path: &str, source: PathBuf, meta: &Metadata) -> anyhow::Result<()> {
+    pub(crate) fn add(&mut self, path: &str, source: PathBuf, meta: &Metadata) -> anyhow::Result<()> {
         if let Some(there) = self.sent.get(path) {
             // What the user gave another path is meant to stand there instead.
             let is_replaced = !self.aliasing && self.aliases.values().any(|alias| Path::new(path).starts_with(alias));
@@ -57,7 +57,7 @@ impl Planner<'_> {
     }
 
     /// Has what was found in a directory sent along, below a path there.
-    pub(super) fn add_all(&mut self, below: &str, found: Gathered) -> anyhow::Result<()> {
+    pub(crate) fn add_all(&mut self, below: &str, found: Gathered) -> anyhow::Result<()> {
         let joined = |path: String| if below.is_empty() { path } else { format!("{below}/{path}") };
         for (path, source) in found.files {
             let meta = fs::metadata(&source).map_err(|error| unreadable(&source, &error))?;
@@ -82,7 +82,7 @@ impl Planner<'_> {
     }
 
     /// Has a link to a file that stays inside sent along as a link, with what it leads to. Says whether that is done.
-    pub(super) fn send_link(&mut self, path: &str, word: &str) -> anyhow::Result<bool> {
+    pub(crate) fn send_link(&mut self, path: &str, word: &str) -> anyhow::Result<bool> {
         let at = self.cwd.join(word);
         let Some(target) = fs::read_link(&at).ok().and_then(|target| target.to_str().map(ToOwned::to_owned)) else {
             return Ok(false);
@@ -114,7 +114,7 @@ impl Planner<'_> {
 
     /// What a job is to call something that is not here, in a directory that is: it may be about to make it. Nothing for what is no such
     /// path, or leads elsewhere.
-    pub(super) fn place_of_new(&mut self, name: &str) -> Option<String> {
+    pub(crate) fn place_of_new(&mut self, name: &str) -> Option<String> {
         if !name.contains('/') {
             return None;
         }
@@ -143,7 +143,7 @@ impl Planner<'_> {
     }
 
     /// Makes room for what the job may make: directories of here in which nothing goes along.
-    pub(super) fn room(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn room(&mut self) -> anyhow::Result<()> {
         for dir in std::mem::take(&mut self.parents) {
             if self.sent.contains_key(&dir) {
                 continue;
@@ -158,7 +158,7 @@ impl Planner<'_> {
     }
 
     /// What the user wants to stand elsewhere.
-    pub(super) fn aliases(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn aliases(&mut self) -> anyhow::Result<()> {
         self.aliasing = true;
         for pair in self.wishes.files.map_or(&[][..], |files: &FileArgs| &files.input) {
             let (source, alias) = (&pair.key, pair.value.trim_start_matches("./").trim_end_matches('/'));
@@ -180,7 +180,7 @@ impl Planner<'_> {
     }
 
     /// What `--workdir` and `--include` name.
-    pub(super) fn add_extras(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn add_extras(&mut self) -> anyhow::Result<()> {
         let Some(files) = self.wishes.files else { return Ok(()) };
         if files.workdir {
             let choice = Choice {

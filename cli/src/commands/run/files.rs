@@ -24,64 +24,64 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// The options about files.
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "What goes along")]
-pub(super) struct FileArgs {
+pub(crate) struct FileArgs {
     /// Further files: a file, a directory, or a glob from the current directory such as 'conf/**/*.yaml'; may be given several times
     #[arg(long, value_name = "GLOB")]
-    pub(super) include: Vec<String>,
+    pub(crate) include: Vec<String>,
     /// The whole current directory as git sees it: without .git and what .gitignore names, with what is tracked
     #[arg(long)]
-    pub(super) workdir: bool,
+    pub(crate) workdir: bool,
     /// What to leave out of all that goes along, but for the arguments themselves, by a glob such as '*.tmp'; may be given several times
     #[arg(long, value_name = "GLOB")]
-    pub(super) exclude: Vec<String>,
+    pub(crate) exclude: Vec<String>,
     /// A file or directory of here that is to stand at another path there; may be given several times
     #[arg(long, value_name = "PATH=ALIAS")]
-    pub(super) input: Vec<Pair>,
+    pub(crate) input: Vec<Pair>,
     /// What the script reads from standard input: a file, `-` for what comes here, or none [default: `-`, if that is a pipe or a file]
     #[arg(long, short = 'i', value_name = "FILE")]
-    pub(super) stdin: Option<PathBuf>,
+    pub(crate) stdin: Option<PathBuf>,
     /// Send nothing but what is named here: neither the files that the script's text names, nor its own modules
     #[arg(long, alias = "no-imports")]
-    pub(super) no_scan: bool,
+    pub(crate) no_scan: bool,
     /// How many files go along at most because the script names them or their directory [default: 10000]
     #[arg(long, value_name = "N")]
-    pub(super) scan_files: Option<usize>,
+    pub(crate) scan_files: Option<usize>,
     /// How many bytes these files have together at most, such as 2GB [default: 500MB]
     #[arg(long, value_name = "SIZE", value_parser = memory, allow_hyphen_values = true)]
-    pub(super) scan_bytes: Option<ByteSize>,
+    pub(crate) scan_bytes: Option<ByteSize>,
     /// What names the packages that the script needs: a requirements.txt, pyproject.toml or package.json [default: the script's own head
     /// (PEP 723), else such a file beside it, or above it up to here]
     #[arg(long, value_name = "FILE", conflicts_with = "no_requirements")]
-    pub(super) requirements: Option<PathBuf>,
+    pub(crate) requirements: Option<PathBuf>,
     /// Install no packages: what runs the script has them
     #[arg(long)]
-    pub(super) no_requirements: bool,
+    pub(crate) no_requirements: bool,
     /// Of what it makes or changes, only what this names comes back: a directory such as out, or a glob such as '*.csv'; may be given
     /// several times
     #[arg(long, value_name = "GLOB", help_heading = "What comes back")]
-    pub(super) output: Vec<String>,
+    pub(crate) output: Vec<String>,
     /// Nothing that it makes is kept
     #[arg(long, conflicts_with = "output", help_heading = "What comes back")]
-    pub(super) no_outputs: bool,
+    pub(crate) no_outputs: bool,
     /// What it removes or renames of the files that it was sent stays here under its old name too
     #[arg(long, help_heading = "What comes back")]
-    pub(super) keep_deleted: bool,
+    pub(crate) keep_deleted: bool,
     /// How long what it makes is kept on the grid after its end, such as 30d [default: as long as the grid keeps it]
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, help_heading = "What comes back")]
-    pub(super) keep_outputs: Option<Span>,
+    pub(crate) keep_outputs: Option<Span>,
 }
 
 /// What the script reads from standard input.
 #[derive(Debug)]
-pub(super) struct Stdin {
-    pub(super) path: PathBuf,
+pub(crate) struct Stdin {
+    pub(crate) path: PathBuf,
     /// A copy without a name, which `path` leads to: whatever ends the program, a signal too, nothing of it is left behind.
     _copy: Option<File>,
 }
 
 impl FileArgs {
     /// Which of its files are outputs, as a submission says it.
-    pub(super) fn outputs(&self) -> Option<Vec<String>> {
+    pub(crate) fn outputs(&self) -> Option<Vec<String>> {
         (self.no_outputs || !self.output.is_empty()).then(|| self.output.iter().map(|pattern| from_here(pattern)).collect())
     }
 
@@ -89,7 +89,7 @@ impl FileArgs {
     ///
     /// # Errors
     /// A usage error that says why.
-    pub(super) fn check_outputs(&self) -> anyhow::Result<()> {
+    pub(crate) fn check_outputs(&self) -> anyhow::Result<()> {
         for pattern in self.outputs().iter().flatten() {
             bus::output::patterns::globs(pattern).map_err(|error| usage(format!("--output: {error}")))?;
         }
@@ -100,7 +100,7 @@ impl FileArgs {
     ///
     /// # Errors
     /// If it cannot be read or kept.
-    pub(super) async fn stdin(&self) -> anyhow::Result<Option<Stdin>> {
+    pub(crate) async fn stdin(&self) -> anyhow::Result<Option<Stdin>> {
         match self.stdin.as_deref().and_then(|path| path.to_str()) {
             Some("none") => Ok(None),
             Some("-") => copied().await,
@@ -112,7 +112,7 @@ impl FileArgs {
 }
 
 /// A pattern from the current directory on: an absolute one below it is made relative.
-pub(super) fn from_here(pattern: &str) -> String {
+pub(crate) fn from_here(pattern: &str) -> String {
     let logical = env::var_os("PWD").map(PathBuf::from);
     let here = env::current_dir().ok().into_iter().chain(logical);
     let mut below = here.filter_map(|dir| relative_to(pattern, &dir));

@@ -5,22 +5,22 @@
 
 /// What a first line says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct FirstLine {
+pub(crate) struct FirstLine {
     /// The program, without its directory.
-    pub(super) program: String,
+    pub(crate) program: String,
     /// What counts where the script may be executed.
-    pub(super) own: Own,
+    pub(crate) own: Own,
 }
 
 /// What a first line says besides which program runs the script.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Own {
+pub(crate) struct Own {
     /// The program's options.
-    pub(super) options: Vec<String>,
+    pub(crate) options: Vec<String>,
     /// Variables that are set for it.
-    pub(super) env: Vec<(String, String)>,
+    pub(crate) env: Vec<(String, String)>,
     /// What cannot be honoured, in the second half of a sentence.
-    pub(super) wrong: Option<String>,
+    pub(crate) wrong: Option<String>,
 }
 
 /// Variables that a worker sets for every job, and that cannot be taken away.
@@ -36,7 +36,7 @@ const WORKERS: [&str; 8] = [
 ];
 
 /// Reads how a script begins; nothing where its first line names no program.
-pub(super) fn read(head: &[u8]) -> Option<FirstLine> {
+pub(crate) fn read(head: &[u8]) -> Option<FirstLine> {
     let line = head.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
     let line = String::from_utf8_lossy(line);
     let line = line.trim();

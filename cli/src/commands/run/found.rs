@@ -23,16 +23,16 @@ const MOST_GROUPS: usize = 4;
 
 /// What was found that a script needs.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Scanned {
+pub(crate) struct Scanned {
     /// The path of each file from the current directory, and why it goes along.
-    pub(super) files: Vec<(String, Why)>,
+    pub(crate) files: Vec<(String, Why)>,
     /// What was found and is not sent, each as a sentence.
-    pub(super) notes: Vec<String>,
+    pub(crate) notes: Vec<String>,
 }
 
 impl Scanned {
     /// Says in one line what was found: `also sends 14 files: 6 named in main.py, 8 in data/`. Nothing where nothing was.
-    pub(super) fn summary(&self) -> Option<String> {
+    pub(crate) fn summary(&self) -> Option<String> {
         let mut groups: BTreeMap<String, usize> = BTreeMap::new();
         for (_, why) in &self.files {
             *groups.entry(why.to_string()).or_default() += 1;
@@ -52,7 +52,7 @@ impl Scanned {
     }
 
     /// Tells the user what goes along, and what does not.
-    pub(super) fn tell(&self, verbose: bool) {
+    pub(crate) fn tell(&self, verbose: bool) {
         if let Some(summary) = self.summary() {
             crate::output::say!("{}", harmless(&summary));
         }
@@ -70,7 +70,7 @@ impl Planner<'_> {
     ///
     /// # Errors
     /// A usage error where a tool works on the whole directory, which is too large to be sent unasked.
-    pub(super) fn scan(&mut self, script: &str, called: &str, runtime: Option<&str>, runs: &[Vec<&str>]) -> anyhow::Result<Scanned> {
+    pub(crate) fn scan(&mut self, script: &str, called: &str, runtime: Option<&str>, runs: &[Vec<&str>]) -> anyhow::Result<Scanned> {
         let Some(files) = self.wishes.files.filter(|files| !files.no_scan) else {
             return Ok(Scanned::default());
         };

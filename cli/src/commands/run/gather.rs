@@ -16,38 +16,38 @@ const MOST: usize = 200_000;
 
 /// What stands below a directory, by paths from there with `/`.
 #[derive(Debug, Default)]
-pub(super) struct Gathered {
+pub(crate) struct Gathered {
     /// Each file, and where it really is.
-    pub(super) files: Vec<(String, PathBuf)>,
+    pub(crate) files: Vec<(String, PathBuf)>,
     /// Links, and what they say.
-    pub(super) links: Vec<(String, String)>,
+    pub(crate) links: Vec<(String, String)>,
     /// Directories without anything in them.
-    pub(super) dirs: Vec<String>,
+    pub(crate) dirs: Vec<String>,
 }
 
 impl Gathered {
     /// Whether there is nothing at all.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.files.is_empty() && self.links.is_empty() && self.dirs.is_empty()
     }
 }
 
 /// Which part of a directory is meant.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Choice<'a> {
+pub(crate) struct Choice<'a> {
     /// What is left out.
-    pub(super) exclude: &'a GlobSet,
+    pub(crate) exclude: &'a GlobSet,
     /// Whether to leave out .git, and what .gitignore names.
-    pub(super) as_git: bool,
+    pub(crate) as_git: bool,
     /// The only files that are meant, if not all.
-    pub(super) only: Option<&'a GlobSet>,
+    pub(crate) only: Option<&'a GlobSet>,
 }
 
 /// A set of globs, as .gitignore has them: one without a `/` matches a name anywhere.
 ///
 /// # Errors
 /// A usage error that names the option.
-pub(super) fn globs(option: &str, globs: &[String], anywhere: bool) -> anyhow::Result<GlobSet> {
+pub(crate) fn globs(option: &str, globs: &[String], anywhere: bool) -> anyhow::Result<GlobSet> {
     let mut set = GlobSetBuilder::new();
     for text in globs {
         let wrong = |error: globset::Error| {
@@ -71,7 +71,7 @@ pub(super) fn globs(option: &str, globs: &[String], anywhere: bool) -> anyhow::R
 ///
 /// # Errors
 /// A usage error where something in it cannot be read or sent, or there is too much.
-pub(super) fn below(root: &Path, choice: Choice<'_>) -> anyhow::Result<Gathered> {
+pub(crate) fn below(root: &Path, choice: Choice<'_>) -> anyhow::Result<Gathered> {
     let mut found = Gathered::default();
     let mut filled = BTreeSet::new();
     let mut to_visit = vec![Visit::of(root.to_owned(), String::new(), &[])];

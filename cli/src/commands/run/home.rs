@@ -18,7 +18,7 @@ use crate::bring::{At, Back, Unsaved};
 
 /// A file or directory that went along from outside of the current directory, or to another path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Home {
+pub(crate) struct Home {
     /// Where it stands in the job's directory.
     path: String,
     /// Where it is here, with every link resolved.
@@ -29,7 +29,7 @@ pub(super) struct Home {
 
 impl Home {
     /// As it stands in a job's directory that stands for this one.
-    pub(super) fn within(self, root: &Root) -> Self {
+    pub(crate) fn within(self, root: &Root) -> Self {
         Self {
             path: root.path_of(&self.path),
             ..self
@@ -49,7 +49,7 @@ impl Home {
 /// Where what a job leaves may go: below the current directory, and to what the command line names. A script's text, and what it finds,
 /// are nobody's word on what is changed elsewhere.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Within {
+pub(crate) struct Within {
     /// The current directory in the job's, where that stands for one above it.
     dir: Option<RelPath>,
     /// What is named above the current directory, by its path in the job's.
@@ -58,7 +58,7 @@ pub(super) struct Within {
 
 impl Within {
     /// For a job's directory that stands for this one, and paths from the current directory that lead above it.
-    pub(super) fn of(root: &Root, above: &[String]) -> Self {
+    pub(crate) fn of(root: &Root, above: &[String]) -> Self {
         Self {
             dir: root.dir.clone(),
             named: above.iter().map(|path| root.path_of(path)).collect(),
@@ -73,7 +73,7 @@ impl Within {
 }
 
 /// Takes out of what a job left all that would change something outside, and says of what is held back that it is.
-pub(super) fn hold_back(job: JobId, homes: &[Home], within: &Within, found: &mut Artifacts) -> Vec<Unsaved> {
+pub(crate) fn hold_back(job: JobId, homes: &[Home], within: &Within, found: &mut Artifacts) -> Vec<Unsaved> {
     let may = |path: &RelPath| within.holds(path.as_str()) || homes.iter().any(|home| home.place(path.as_str()).is_some());
     let held = |path: &RelPath, is_link| Unsaved {
         path: path.to_string(),
@@ -103,7 +103,7 @@ pub(super) fn hold_back(job: JobId, homes: &[Home], within: &Within, found: &mut
 ///
 /// # Errors
 /// If a path cannot be had here.
-pub(super) fn sort(homes: &[Home], base: &Path, found: &Artifacts) -> anyhow::Result<BTreeMap<PathBuf, Back>> {
+pub(crate) fn sort(homes: &[Home], base: &Path, found: &Artifacts) -> anyhow::Result<BTreeMap<PathBuf, Back>> {
     let mut sorted: BTreeMap<PathBuf, Back> = BTreeMap::new();
     let place = |path: &RelPath| -> anyhow::Result<(PathBuf, RelPath)> {
         let places = homes.iter().filter_map(|home| Some((home.path.len(), home.place(path.as_str())?)));
@@ -144,7 +144,7 @@ pub(super) fn sort(homes: &[Home], base: &Path, found: &Artifacts) -> anyhow::Re
 impl Planner<'_> {
     /// Notes where something is here that stands at another path there. Not of a link: what is written there would be written to
     /// whatever it leads to, and who laid it need not be who named it.
-    pub(super) fn has_home(&mut self, path: &str, at: &Path) {
+    pub(crate) fn has_home(&mut self, path: &str, at: &Path) {
         let meta = fs::symlink_metadata(at).ok().filter(|meta| !meta.is_symlink());
         if let (Some(meta), Ok(real)) = (meta, at.canonicalize()) {
             self.note(path, real, meta.is_dir());
@@ -152,7 +152,7 @@ impl Planner<'_> {
     }
 
     /// Notes where something of the current directory really is, if a link in its path leads out: the user's own link, and named.
-    pub(super) fn leads_out(&mut self, path: &str) {
+    pub(crate) fn leads_out(&mut self, path: &str) {
         let at = self.cwd.join(path);
         let (Ok(cwd), Ok(real)) = (self.cwd.canonicalize(), at.canonicalize()) else {
             return;

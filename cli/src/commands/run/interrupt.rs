@@ -26,7 +26,7 @@ const ANSWERED: Duration = Duration::from_secs(2);
 
 /// What the user wants when they interrupt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wish {
+pub(crate) enum Wish {
     /// Let the job go on, and leave.
     Detach,
     /// End the job.
@@ -103,7 +103,7 @@ impl Interrupts {
     }
 
     /// Learns what the user wants, after a signal. A second signal while the question stands cancels.
-    pub(super) async fn wish(&mut self, signal: Heard) -> Wish {
+    pub(crate) async fn wish(&mut self, signal: Heard) -> Wish {
         if self.detach {
             return Wish::Detach;
         }

@@ -60,27 +60,27 @@ const MOST_SHOWN: usize = 400;
 
 /// What the options came to, all places heard.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Heard {
+pub(crate) struct Heard {
     /// The script's environment.
-    pub(super) env: BTreeMap<String, String>,
+    pub(crate) env: BTreeMap<String, String>,
     /// Its secrets: the variable, and the name.
-    pub(super) secrets: BTreeMap<String, String>,
+    pub(crate) secrets: BTreeMap<String, String>,
     /// The outputs that the user, or a project that the user trusts, asks for; a script's head asks for none that others would run unasked.
-    pub(super) asked: Asked,
+    pub(crate) asked: Asked,
     /// Each option that was said, and where.
-    pub(super) origins: Vec<Origin>,
+    pub(crate) origins: Vec<Origin>,
 }
 
 /// An option, and where it was said.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Origin {
+pub(crate) struct Origin {
     /// The option.
-    pub(super) option: String,
+    pub(crate) option: String,
     /// Its value; of an environment variable its name, and nothing of a flag.
     #[serde(skip_serializing_if = "String::is_empty")]
-    pub(super) value: String,
+    pub(crate) value: String,
     /// Where: the command line, a variable, or a file and its line.
-    pub(super) from: String,
+    pub(crate) from: String,
 }
 
 /// Who says an option, where it is not the user.

@@ -59,20 +59,20 @@ const ENDINGS: [&str; 13] = [
 
 /// What a job was given, to tell what it was not.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Known {
+pub(crate) struct Known {
     /// The directory here that its work directory stands for.
-    pub(super) root: PathBuf,
+    pub(crate) root: PathBuf,
     /// The current directory.
-    pub(super) cwd: PathBuf,
+    pub(crate) cwd: PathBuf,
     /// The script's directory.
-    pub(super) script_dir: Option<PathBuf>,
+    pub(crate) script_dir: Option<PathBuf>,
     /// The paths of all that was sent, from the root, and of what the user keeps here.
-    pub(super) sent: BTreeSet<String>,
+    pub(crate) sent: BTreeSet<String>,
 }
 
 /// The end of what a job prints.
 #[derive(Debug, Default)]
-pub(super) struct LastWords {
+pub(crate) struct LastWords {
     /// What it prints to standard error, and to standard output, where others' words come that it ran itself.
     errors: Vec<u8>,
     output: Vec<u8>,
@@ -80,7 +80,7 @@ pub(super) struct LastWords {
 
 /// A file of here that a job missed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Missed {
+pub(crate) enum Missed {
     /// It can be sent along: its path from the current directory.
     Here(String),
     /// It is named by its absolute path, which leads nowhere on a worker.
@@ -89,7 +89,7 @@ pub(super) enum Missed {
 
 impl LastWords {
     /// Takes what was printed.
-    pub(super) fn push(&mut self, stream: Stream, bytes: &[u8]) {
+    pub(crate) fn push(&mut self, stream: Stream, bytes: &[u8]) {
         let kept = if stream == Stream::Stderr {
             &mut self.errors
         } else {
@@ -103,7 +103,7 @@ impl LastWords {
     }
 
     /// The files and directories of here that they miss, and that were not sent along.
-    pub(super) fn missed(&self, known: &Known) -> Vec<Missed> {
+    pub(crate) fn missed(&self, known: &Known) -> Vec<Missed> {
         let text = [&self.errors, &self.output].map(|words| String::from_utf8_lossy(words)).join("\n");
         let bases = known.bases(&text);
         let mut missed = Vec::new();

@@ -12,7 +12,7 @@ use crate::scan::relative;
 
 /// What a word of the command line is, as the name of a file.
 #[derive(Debug)]
-pub(super) enum Look {
+pub(crate) enum Look {
     /// No file's name.
     Nothing,
     /// A file that can be sent along.
@@ -26,7 +26,7 @@ pub(super) enum Look {
 }
 
 /// What a word names in a directory.
-pub(super) fn look(cwd: &Path, word: &str) -> Look {
+pub(crate) fn look(cwd: &Path, word: &str) -> Look {
     // No program means all of the machine's files by a `/`: it is a separator, or a place of there.
     if word.is_empty() || word.bytes().all(|byte| byte == b'/') {
         return Look::Nothing;
@@ -48,7 +48,7 @@ fn is_pipe(kind: FileType) -> bool {
 
 /// A file that goes along.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Place {
+pub(crate) enum Place {
     /// Below the current directory: at the same relative path. The word stays as it is if it is plain.
     Inside {
         /// The relative path.
@@ -66,7 +66,7 @@ pub(super) enum Place {
 }
 
 /// Where an existing file belongs. What lies in the project around the current directory (`top`) keeps its place from here.
-pub(super) fn place(cwd: &Path, top: &Path, word: &str) -> std::io::Result<Place> {
+pub(crate) fn place(cwd: &Path, top: &Path, word: &str) -> std::io::Result<Place> {
     let not_text = || std::io::Error::new(ErrorKind::InvalidData, "its path is not text (UTF-8)");
     let path = Path::new(word);
     if path
@@ -111,7 +111,7 @@ pub(super) fn place(cwd: &Path, top: &Path, word: &str) -> std::io::Result<Place
 
 /// The paths that are taken in a job's directory.
 #[derive(Debug, Default)]
-pub(super) struct Taken {
+pub(crate) struct Taken {
     files: BTreeSet<String>,
     dirs: BTreeSet<String>,
     /// What is from elsewhere, and the directories that stand for those where it is.
@@ -121,7 +121,7 @@ pub(super) struct Taken {
 
 impl Taken {
     /// Takes the path of a file that lies inside. Says whether it is new.
-    pub(super) fn inside(&mut self, path: &str) -> bool {
+    pub(crate) fn inside(&mut self, path: &str) -> bool {
         self.dirs.extend(path.match_indices('/').map(|(at, _)| path[..at].to_owned()));
         self.files.insert(path.to_owned())
     }
@@ -129,7 +129,7 @@ impl Taken {
     /// Chooses a path for something from elsewhere: its name, in a directory that stands for the one where it is, and that nothing
     /// in the current directory has the name of. So nothing that the script makes in its own directory is taken for it, and the
     /// other way round (docs/decisions/0006-inputs-from-elsewhere.md).
-    pub(super) fn outside(&mut self, cwd: &Path, real: &Path, name: &str) -> String {
+    pub(crate) fn outside(&mut self, cwd: &Path, real: &Path, name: &str) -> String {
         let within = self.outside.iter().filter(|(known, _)| real.starts_with(known));
         if let Some((known, path)) = within.max_by_key(|(known, _)| known.components().count()) {
             let rest = real.strip_prefix(known).ok().and_then(Path::to_str).unwrap_or_default();

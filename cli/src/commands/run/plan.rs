@@ -22,77 +22,77 @@ use crate::failure::usage;
 
 /// What is to be run, with which files.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Plan {
+pub(crate) struct Plan {
     /// What the script's first line tells its runtime, the script as the job calls it, and its arguments.
-    pub(super) command: Vec<String>,
+    pub(crate) command: Vec<String>,
     /// What runs it; nothing for a program.
-    pub(super) runtime: Option<String>,
+    pub(crate) runtime: Option<String>,
     /// The files that go along.
-    pub(super) inputs: Vec<Input>,
+    pub(crate) inputs: Vec<Input>,
     /// The links that go along: where each will be, and what it says.
-    pub(super) links: Vec<Link>,
+    pub(crate) links: Vec<Link>,
     /// The directories that go along with nothing in them.
-    pub(super) dirs: Vec<RelPath>,
+    pub(crate) dirs: Vec<RelPath>,
     /// The directory of here that the job's work directory stands for, and where the command starts in it.
-    pub(super) root: Root,
+    pub(crate) root: Root,
     /// Variables that its first line sets.
-    pub(super) env: BTreeMap<String, String>,
+    pub(crate) env: BTreeMap<String, String>,
     /// The packages that it needs.
-    pub(super) dependencies: Option<Declared>,
+    pub(crate) dependencies: Option<Declared>,
     /// What it reads from standard input.
-    pub(super) stdin: Option<PathBuf>,
+    pub(crate) stdin: Option<PathBuf>,
     /// What goes along from elsewhere, or to elsewhere.
-    pub(super) homes: Vec<Home>,
+    pub(crate) homes: Vec<Home>,
     /// Where what it leaves may go.
-    pub(super) within: Within,
+    pub(crate) within: Within,
     /// What to call it, where its command does not begin with the script.
-    pub(super) named: Option<String>,
+    pub(crate) named: Option<String>,
     /// What was found that the script needs.
-    pub(super) scanned: Scanned,
+    pub(crate) scanned: Scanned,
 }
 
 /// What is a job's own, of several with one script.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Member {
-    pub(super) command: Vec<String>,
-    pub(super) inputs: Vec<Input>,
-    pub(super) links: Vec<Link>,
-    pub(super) dirs: Vec<RelPath>,
+pub(crate) struct Member {
+    pub(crate) command: Vec<String>,
+    pub(crate) inputs: Vec<Input>,
+    pub(crate) links: Vec<Link>,
+    pub(crate) dirs: Vec<RelPath>,
 }
 
 /// A file that goes along.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Input {
+pub(crate) struct Input {
     /// Where it is.
-    pub(super) source: PathBuf,
+    pub(crate) source: PathBuf,
     /// Where it will be.
-    pub(super) path: RelPath,
+    pub(crate) path: RelPath,
     /// Its permission bits.
-    pub(super) mode: u32,
+    pub(crate) mode: u32,
     /// Its size in bytes, at first sight.
-    pub(super) size: u64,
+    pub(crate) size: u64,
 }
 
 /// What the user said about all that.
 #[derive(Debug, Default)]
-pub(super) struct Wishes<'a> {
+pub(crate) struct Wishes<'a> {
     /// The runtime, if named.
-    pub(super) runtime: Option<&'a str>,
+    pub(crate) runtime: Option<&'a str>,
     /// What further extensions mean.
-    pub(super) runtimes: Vec<(String, String)>,
+    pub(crate) runtimes: Vec<(String, String)>,
     /// Whether the first word is a program that is there already.
-    pub(super) program: bool,
+    pub(crate) program: bool,
     /// Arguments that are not to be sent along.
-    pub(super) no_input: &'a [OsString],
+    pub(crate) no_input: &'a [OsString],
     /// What goes along besides; nothing: what the arguments name, alone.
-    pub(super) files: Option<&'a FileArgs>,
+    pub(crate) files: Option<&'a FileArgs>,
 }
 
 /// Plans a run from a directory.
 ///
 /// # Errors
 /// A usage error where a word cannot be meant so.
-pub(super) fn plan(cwd: &Path, words: &[OsString], wishes: &Wishes<'_>) -> anyhow::Result<Plan> {
+pub(crate) fn plan(cwd: &Path, words: &[OsString], wishes: &Wishes<'_>) -> anyhow::Result<Plan> {
     Ok(plan_all(cwd, &[words.to_vec()], wishes, true)?.0)
 }
 
@@ -100,7 +100,7 @@ pub(super) fn plan(cwd: &Path, words: &[OsString], wishes: &Wishes<'_>) -> anyho
 ///
 /// # Errors
 /// A usage error where a word cannot be meant so.
-pub(super) fn plan_batch(cwd: &Path, runs: &[Vec<OsString>], wishes: &Wishes<'_>) -> anyhow::Result<(Plan, Vec<Member>)> {
+pub(crate) fn plan_batch(cwd: &Path, runs: &[Vec<OsString>], wishes: &Wishes<'_>) -> anyhow::Result<(Plan, Vec<Member>)> {
     plan_all(cwd, runs, wishes, false)
 }
 
@@ -199,18 +199,18 @@ fn text(word: &OsStr) -> anyhow::Result<&str> {
 }
 
 /// The names that a word may give to a file: all of it, or what stands behind `--option=` or `key=`, or behind `@` (a file of arguments).
-pub(super) fn named(word: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn named(word: &str) -> impl Iterator<Item = &str> {
     let value = word.split_once('=').map(|(_, value)| value);
     let listed = word.strip_prefix('@').or_else(|| value?.strip_prefix('@'));
     std::iter::once(word).chain(value).chain(listed)
 }
 
-pub(super) fn parsed(path: &str) -> anyhow::Result<RelPath> {
+pub(crate) fn parsed(path: &str) -> anyhow::Result<RelPath> {
     path.parse()
         .map_err(|error| usage(format!("cannot send {}: {error}", path.escape_debug())))
 }
 
-pub(super) fn unreadable(path: &Path, error: &std::io::Error) -> anyhow::Error {
+pub(crate) fn unreadable(path: &Path, error: &std::io::Error) -> anyhow::Error {
     usage(format!(
         "cannot read {}: {}; make it readable, or leave it out with --exclude",
         path.display(),
@@ -220,23 +220,23 @@ pub(super) fn unreadable(path: &Path, error: &std::io::Error) -> anyhow::Error {
 
 impl Input {
     /// Whether it may be executed.
-    pub(super) const fn executable(&self) -> bool {
+    pub(crate) const fn executable(&self) -> bool {
         self.mode & 0o111 != 0
     }
 }
 
-pub(super) fn mode(meta: &Metadata) -> u32 {
+pub(crate) fn mode(meta: &Metadata) -> u32 {
     meta.permissions().mode() & 0o777
 }
 
 /// The permission bits that a file goes along with. Root reads and writes here whatever the bits say; the script may run as somebody else
 /// there, whom they bind, and is to have the same rights. Bits that the job leaves so are left alone here.
-pub(super) const fn sent_mode(mode: u32, is_root: bool) -> u32 {
+pub(crate) const fn sent_mode(mode: u32, is_root: bool) -> u32 {
     if is_root { mode | 0o600 } else { mode }
 }
 
 /// The cause of an error of the operating system, as the style of our sentences has it.
-pub(super) fn cause(error: &std::io::Error) -> String {
+pub(crate) fn cause(error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
         _ => error.to_string(),

@@ -24,30 +24,30 @@ use crate::{failure::usage, scan::Ground};
 const HEAD: u64 = 256;
 
 /// A plan in the making.
-pub(super) struct Planner<'a> {
-    pub(super) cwd: &'a Path,
-    pub(super) ground: Ground,
-    pub(super) wishes: &'a Wishes<'a>,
-    pub(super) exclude: GlobSet,
-    pub(super) taken: Taken,
+pub(crate) struct Planner<'a> {
+    pub(crate) cwd: &'a Path,
+    pub(crate) ground: Ground,
+    pub(crate) wishes: &'a Wishes<'a>,
+    pub(crate) exclude: GlobSet,
+    pub(crate) taken: Taken,
     /// The paths that something goes to already, and what that is.
-    pub(super) sent: HashMap<String, PathBuf>,
+    pub(crate) sent: HashMap<String, PathBuf>,
     /// What is to be called otherwise there, by what it is called here.
-    pub(super) aliases: HashMap<String, String>,
+    pub(crate) aliases: HashMap<String, String>,
     /// Whether that is being sent now.
-    pub(super) aliasing: bool,
-    pub(super) draft: Draft,
+    pub(crate) aliasing: bool,
+    pub(crate) draft: Draft,
     /// Directories of here that arguments name something in that is not here: the job may make it there.
-    pub(super) parents: BTreeSet<String>,
-    pub(super) homes: Vec<Home>,
+    pub(crate) parents: BTreeSet<String>,
+    pub(crate) homes: Vec<Home>,
     /// What the command line names above the current directory, from there.
-    pub(super) above: Vec<String>,
+    pub(crate) above: Vec<String>,
     /// Variables that the script's first line sets.
-    pub(super) env: BTreeMap<String, String>,
+    pub(crate) env: BTreeMap<String, String>,
 }
 
 impl<'a> Planner<'a> {
-    pub(super) fn new(cwd: &'a Path, script: &str, runs: &[Vec<&str>], wishes: &'a Wishes<'a>) -> anyhow::Result<Self> {
+    pub(crate) fn new(cwd: &'a Path, script: &str, runs: &[Vec<&str>], wishes: &'a Wishes<'a>) -> anyhow::Result<Self> {
         // Of a program, the script may be among its words: `python3 s.py`.
         let words = runs.first().map_or(&[][..], Vec::as_slice);
         let script = if wishes.program {
@@ -81,14 +81,14 @@ impl<'a> Planner<'a> {
     }
 
     /// Has what these words name sent along, and says what the job is to call each.
-    pub(super) fn arguments(&mut self, words: &[&str]) -> anyhow::Result<Vec<String>> {
+    pub(crate) fn arguments(&mut self, words: &[&str]) -> anyhow::Result<Vec<String>> {
         words.iter().map(|word| self.argument(word)).collect()
     }
 
     /// What is each run's own, of several whose commands begin so.
     ///
     /// Directories without files in them are made for all: a list of its own for each member would cost more.
-    pub(super) fn members(
+    pub(crate) fn members(
         &mut self,
         command: &[String],
         runs: &[Vec<&str>],
@@ -115,7 +115,7 @@ impl<'a> Planner<'a> {
 
 impl Planner<'_> {
     /// Takes the paths of what a word names: of what lies here, or of whole directories from elsewhere.
-    pub(super) fn reserve(&mut self, word: &str, here: bool) {
+    pub(crate) fn reserve(&mut self, word: &str, here: bool) {
         for name in named(word) {
             if self.is_excluded(name) {
                 continue;
@@ -130,12 +130,12 @@ impl Planner<'_> {
         }
     }
 
-    pub(super) fn is_excluded(&self, name: &str) -> bool {
+    pub(crate) fn is_excluded(&self, name: &str) -> bool {
         self.wishes.no_input.iter().any(|path| path == name)
     }
 
     /// Has the script sent along; says how its runtime is to be called with it, and which that is.
-    pub(super) fn script(&mut self, word: &str) -> anyhow::Result<(Vec<String>, Option<String>)> {
+    pub(crate) fn script(&mut self, word: &str) -> anyhow::Result<(Vec<String>, Option<String>)> {
         let shown = word.escape_debug();
         let meta = match look(self.cwd, word) {
             Look::File(meta) => meta,
@@ -251,7 +251,7 @@ impl Planner<'_> {
     }
 
     /// Has a file sent along, and says what the job is to call it.
-    pub(super) fn send(&mut self, word: &str, meta: &Metadata) -> anyhow::Result<String> {
+    pub(crate) fn send(&mut self, word: &str, meta: &Metadata) -> anyhow::Result<String> {
         let (path, called) = self.settle(word)?;
         if !self.send_link(&path, word)? {
             self.add(&path, self.cwd.join(word), meta)?;
@@ -260,7 +260,7 @@ impl Planner<'_> {
     }
 
     /// Has all of a directory sent along, and says what the job is to call it.
-    pub(super) fn send_dir(&mut self, word: &str) -> anyhow::Result<String> {
+    pub(crate) fn send_dir(&mut self, word: &str) -> anyhow::Result<String> {
         let (path, called) = self.settle(word)?;
         let choice = Choice {
             exclude: &self.exclude,

@@ -16,7 +16,7 @@ const TAKES: &str = "How long it may take";
 
 /// When a job starts, how long it may take, and how often it is tried.
 #[derive(Debug, Default, Args)]
-pub(super) struct PolicyArgs {
+pub(crate) struct PolicyArgs {
     /// How long an attempt may run, such as 90s, 10m or 1h30m [default: as long as it likes]
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, help_heading = TAKES)]
     timeout: Option<Span>,
@@ -59,14 +59,14 @@ pub(super) struct PolicyArgs {
 
 /// The same, as a submission says it.
 #[derive(Debug, Default)]
-pub(super) struct Policies {
-    pub(super) timeout_ms: Option<u64>,
-    pub(super) queue_timeout_ms: Option<u64>,
-    pub(super) total_timeout_ms: Option<u64>,
-    pub(super) grace_ms: Option<u64>,
-    pub(super) retry: Option<Retry>,
-    pub(super) max_losses: Option<u32>,
-    pub(super) start: Option<Start>,
+pub(crate) struct Policies {
+    pub(crate) timeout_ms: Option<u64>,
+    pub(crate) queue_timeout_ms: Option<u64>,
+    pub(crate) total_timeout_ms: Option<u64>,
+    pub(crate) grace_ms: Option<u64>,
+    pub(crate) retry: Option<Retry>,
+    pub(crate) max_losses: Option<u32>,
+    pub(crate) start: Option<Start>,
 }
 
 impl PolicyArgs {
@@ -74,7 +74,7 @@ impl PolicyArgs {
     ///
     /// # Errors
     /// A usage error that says what to change.
-    pub(super) fn check(&self) -> anyhow::Result<()> {
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
         let needs_retries = [
             ("--retry-on", !self.retry_on.is_empty()),
             ("--backoff", self.backoff.is_some()),
@@ -115,7 +115,7 @@ impl PolicyArgs {
     ///
     /// # Errors
     /// If a job that is to be followed is not found.
-    pub(super) async fn resolve(&self, client: &Client) -> anyhow::Result<Policies> {
+    pub(crate) async fn resolve(&self, client: &Client) -> anyhow::Result<Policies> {
         let default = Retry::default();
         let retry = self.retries.map(|max| {
             let backoff_ms = self.backoff.map_or(default.backoff_ms, Span::millis);

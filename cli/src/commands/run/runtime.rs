@@ -8,7 +8,7 @@ use super::first_line::{self, FirstLine, Own};
 
 /// What a script's own bytes and name say about what runs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Told {
+pub(crate) enum Told {
     /// A runtime of this name, and what the first line says besides, which counts where the script may be executed.
     Runtime(String, Own),
     /// Itself: it is a program, or names an interpreter that is no runtime, and may be executed.
@@ -18,7 +18,7 @@ pub(super) enum Told {
 }
 
 /// What runs a script. `head` is how it begins; `extra` says which runtimes further extensions mean.
-pub(super) fn tell(path: &Path, head: &[u8], executable: bool, extra: &[(String, String)]) -> Told {
+pub(crate) fn tell(path: &Path, head: &[u8], executable: bool, extra: &[(String, String)]) -> Told {
     let extension = path
         .extension()
         .and_then(|extension| extension.to_str())

@@ -20,18 +20,18 @@ use crate::{
 
 /// What came of it.
 #[derive(Debug, Default)]
-pub(super) struct Saved {
+pub(crate) struct Saved {
     /// The job's outputs.
-    pub(super) outputs: Vec<ArtifactView>,
+    pub(crate) outputs: Vec<ArtifactView>,
     /// What came of bringing them here.
-    pub(super) report: Report,
+    pub(crate) report: Report,
     /// Whether the job's own end keeps what it removed.
     was_killed: bool,
 }
 
 impl Saved {
     /// Says what the user must know; with `verbose`, also what went well.
-    pub(super) fn say(&self, job: JobId, verbose: bool) {
+    pub(crate) fn say(&self, job: JobId, verbose: bool) {
         let report = &self.report;
         if verbose && !self.outputs.is_empty() {
             let outputs = counted(report.saved.len() + report.same, "output");
@@ -60,7 +60,7 @@ impl Saved {
 ///
 /// # Errors
 /// If their list cannot be had.
-pub(super) async fn save(client: &Client, args: Shown, job: &JobView, brought: &Brought) -> anyhow::Result<Saved> {
+pub(crate) async fn save(client: &Client, args: Shown, job: &JobView, brought: &Brought) -> anyhow::Result<Saved> {
     let last = job.attempts.last();
     let manifest = last.and_then(|attempt| attempt.manifest.as_ref());
     if manifest.is_none_or(|manifest| manifest.files + manifest.links + manifest.deleted == 0) {

@@ -22,12 +22,12 @@ pub(crate) fn gap(job: JobId, bytes: u64) {
 }
 
 /// What the user should know of a job that waits.
-pub(super) fn warning(warning: &str) {
+pub(crate) fn warning(warning: &str) {
     crate::output::say!("{warning}");
 }
 
 /// What the user should know of what stands here: said once, however many jobs it holds for.
-pub(super) fn once(sentence: &str) {
+pub(crate) fn once(sentence: &str) {
     static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     if SAID.lock().insert(sentence.to_owned()) {
         crate::output::say!("{sentence}");
@@ -42,7 +42,7 @@ pub(crate) fn waiting(job: &JobView) {
 }
 
 /// An attempt begins; where others were made before it, what came of the last one.
-pub(super) fn attempt(job: JobId, attempts: &[AttemptView], number: u32) {
+pub(crate) fn attempt(job: JobId, attempts: &[AttemptView], number: u32) {
     let numbered = |wanted: u32| attempts.iter().find(|attempt| attempt.number.0 == wanted);
     let on = numbered(number)
         .map(|attempt| format!(" on {}", attempt.worker))
@@ -70,24 +70,24 @@ pub(super) fn attempt(job: JobId, attempts: &[AttemptView], number: u32) {
 }
 
 /// The job goes on without us.
-pub(super) fn detached(job: JobId) {
+pub(crate) fn detached(job: JobId) {
     crate::output::say!("job {job} goes on; `rgrid logs -f {job}` follows it, `rgrid cancel {job}` ends it");
 }
 
 /// A cancellation could not be asked for.
-pub(super) fn not_cancelled(what: &str, id: &str, error: &Error) {
+pub(crate) fn not_cancelled(what: &str, id: &str, error: &Error) {
     crate::output::say!("{what} could not be cancelled, and goes on: {error} `rgrid cancel {id}` ends it once the grid answers");
 }
 
 /// The user did not wait for a job's outputs.
-pub(super) fn unsaved(job: JobId) {
+pub(crate) fn unsaved(job: JobId) {
     crate::output::say!(
         "interrupted while the outputs were being saved: those that were are whole; `rgrid download {job}` fetches the rest"
     );
 }
 
 /// A file of here that the job did not find.
-pub(super) fn missed(missed: &Missed) {
+pub(crate) fn missed(missed: &Missed) {
     match missed {
         Missed::Here(name) => {
             let (quoted, name) = (harmless(&shell_words::quote(name)), harmless(name));

@@ -11,7 +11,7 @@ const HEAD: u64 = 64 << 10;
 ///
 /// # Errors
 /// A usage error where a line cannot be cut into words.
-pub(super) fn options(script: &Path) -> anyhow::Result<Vec<Setting>> {
+pub(crate) fn options(script: &Path) -> anyhow::Result<Vec<Setting>> {
     let mut head = Vec::new();
     let is_read = script.is_file() && File::open(script).is_ok_and(|file| file.take(HEAD).read_to_end(&mut head).is_ok());
     // Scripts may be written in other encodings, which their runtime knows.

@@ -37,7 +37,7 @@ use crate::{
 ///
 /// # Errors
 /// If a file cannot be read or sent.
-pub(super) async fn stage(
+pub(crate) async fn stage(
     client: &Client,
     args: &RunArgs,
     plan: Plan,
@@ -163,7 +163,7 @@ fn as_inputs(inputs: Vec<Input>, hashed: &HashMap<PathBuf, Hashed>) -> anyhow::R
 ///
 /// # Errors
 /// If it was not read, with its name.
-pub(super) fn read_of<'a>(hashed: &'a HashMap<PathBuf, Hashed>, source: &Path) -> anyhow::Result<&'a Hashed> {
+pub(crate) fn read_of<'a>(hashed: &'a HashMap<PathBuf, Hashed>, source: &Path) -> anyhow::Result<&'a Hashed> {
     hashed
         .get(source)
         .with_context(|| format!("cannot send {}: its content was not read; run again", source.display()))

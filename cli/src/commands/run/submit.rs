@@ -27,7 +27,7 @@ use crate::{
 ///
 /// # Errors
 /// If a file cannot be read or sent, or the grid refuses the job.
-pub(super) async fn submit(client: &Client, args: &RunArgs, plan: Plan, policies: &Policies) -> anyhow::Result<Answered> {
+pub(crate) async fn submit(client: &Client, args: &RunArgs, plan: Plan, policies: &Policies) -> anyhow::Result<Answered> {
     let (submission, _, mut given) = stage(client, args, plan, Vec::new(), policies).await?;
     // With a key, the key decides which job it is.
     let id = submission.key.is_none().then(JobId::new);
@@ -66,7 +66,7 @@ pub(super) async fn submit(client: &Client, args: &RunArgs, plan: Plan, policies
 }
 
 /// What came of a submission.
-pub(super) enum Answered {
+pub(crate) enum Answered {
     /// The job is accepted.
     Accepted(Box<Accepted>),
     /// A signal came before the answer.
@@ -74,12 +74,12 @@ pub(super) enum Answered {
 }
 
 /// A job that is accepted.
-pub(super) struct Accepted {
-    pub(super) job: Submitted,
+pub(crate) struct Accepted {
+    pub(crate) job: Submitted,
     /// What it was given.
-    pub(super) given: Sent,
+    pub(crate) given: Sent,
     /// Signals are to be listened to from now on.
-    pub(super) interrupts: Interrupts,
+    pub(crate) interrupts: Interrupts,
 }
 
 /// An error of a request that may have made a job all the same says how to find out.
@@ -93,14 +93,14 @@ pub(crate) fn unsure(error: Error, what: &str, id: &dyn Display) -> anyhow::Erro
 }
 
 /// The variables of a script's own first line, behind those that the user gives it.
-pub(super) fn with_own(own: BTreeMap<String, String>, args: &RunArgs) -> BTreeMap<String, String> {
+pub(crate) fn with_own(own: BTreeMap<String, String>, args: &RunArgs) -> BTreeMap<String, String> {
     let layers::Heard { env, secrets, .. } = &args.heard;
     let own = own.into_iter().filter(|(name, _)| !secrets.contains_key(name));
     own.chain(env.clone()).collect()
 }
 
 /// What the options say of the job; what it runs is left open.
-pub(super) fn submission(args: &RunArgs, policies: &Policies) -> Submission {
+pub(crate) fn submission(args: &RunArgs, policies: &Policies) -> Submission {
     let pairs = |pairs: &[Pair]| pairs.iter().map(|pair| (pair.key.clone(), pair.value.clone())).collect();
     Submission {
         image: args.named_image().map(str::to_owned),

@@ -20,7 +20,7 @@ const WARN_AFTER: Duration = Duration::from_secs(2);
 
 /// How we stopped waiting.
 #[derive(Debug)]
-pub(super) enum Waited {
+pub(crate) enum Waited {
     /// The job ended, with these words.
     Ended(Box<JobView>, LastWords),
     /// The user let it go on, by this signal.
@@ -33,18 +33,18 @@ pub(super) enum Waited {
 
 /// How a job is waited for.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Manner {
+pub(crate) struct Manner {
     /// What the job prints goes to standard error.
-    pub(super) on_stderr: bool,
+    pub(crate) on_stderr: bool,
     /// Say where it runs.
-    pub(super) verbose: bool,
+    pub(crate) verbose: bool,
 }
 
 /// Shows what a job prints until it ends, or the user has enough of it.
 ///
 /// # Errors
 /// If it cannot be followed or cancelled for good.
-pub(super) async fn wait(client: &Client, submitted: &Submitted, manner: Manner, interrupts: &mut Interrupts) -> anyhow::Result<Waited> {
+pub(crate) async fn wait(client: &Client, submitted: &Submitted, manner: Manner, interrupts: &mut Interrupts) -> anyhow::Result<Waited> {
     let job = submitted.id;
     let mut shown = Box::pin(show(client, submitted, manner));
     let mut is_cancelling = false;

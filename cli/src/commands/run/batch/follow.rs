@@ -146,7 +146,7 @@ async fn to_the_end(client: &Client, id: BatchId, total: u32, homes: Option<Home
 }
 
 /// What happens to a batch, from its beginning, each event once.
-pub(super) struct Followable<'a> {
+pub(crate) struct Followable<'a> {
     client: &'a Client,
     query: [(&'static str, String); 2],
     events: Option<Events>,
@@ -155,7 +155,7 @@ pub(super) struct Followable<'a> {
 }
 
 impl<'a> Followable<'a> {
-    pub(super) fn new(client: &'a Client, id: BatchId) -> Self {
+    pub(crate) fn new(client: &'a Client, id: BatchId) -> Self {
         Self {
             client,
             query: [("batch", id.to_string()), ("types", TYPES.to_owned())],
@@ -165,7 +165,7 @@ impl<'a> Followable<'a> {
         }
     }
 
-    pub(super) async fn next(&mut self) -> anyhow::Result<Told> {
+    pub(crate) async fn next(&mut self) -> anyhow::Result<Told> {
         loop {
             let Some(events) = self.events.as_mut() else {
                 match Events::open(self.client, "/v1/facts", &self.query, self.last_id.as_deref()).await {

@@ -13,7 +13,7 @@ const LONGEST: u64 = 256 << 20;
 
 /// One member.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Item {
+pub(crate) struct Item {
     /// What stands for {}, or {1}, {2} …
     values: Vec<String>,
     /// What stands for {NAME}.
@@ -23,19 +23,19 @@ pub(super) struct Item {
 
 impl Item {
     /// What it is called.
-    pub(super) fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         let params = self.params.iter().map(|(name, value)| format!("{name}={value}"));
         self.values.iter().cloned().chain(params).collect::<Vec<_>>().join(" ")
     }
 
     /// Variables that it has of its own.
-    pub(super) fn env(&self) -> Option<(String, String)> {
+    pub(crate) fn env(&self) -> Option<(String, String)> {
         let number = self.values.first().filter(|_| self.numbered)?;
         Some((INDEX.to_owned(), number.clone()))
     }
 
     /// The words of the command line, with its own in them: in their places, or behind the others.
-    pub(super) fn words(&self, words: &[OsString]) -> anyhow::Result<Vec<OsString>> {
+    pub(crate) fn words(&self, words: &[OsString]) -> anyhow::Result<Vec<OsString>> {
         let mut made = Vec::with_capacity(words.len() + self.values.len());
         let mut placed = false;
         let mut placed_params = vec![false; self.params.len()];
@@ -102,7 +102,7 @@ fn fill(text: &str, mut value: impl FnMut(&str) -> Option<String>) -> String {
 ///
 /// # Errors
 /// A usage error that says what matches nothing or cannot be meant.
-pub(super) fn items(args: &BatchArgs, cwd: &Path) -> anyhow::Result<Vec<Item>> {
+pub(crate) fn items(args: &BatchArgs, cwd: &Path) -> anyhow::Result<Vec<Item>> {
     let mut items = values(args, cwd)?;
     for param in &args.param {
         let (name, values) = param

@@ -9,7 +9,7 @@ pub(crate) mod report;
 mod reuse;
 mod submit;
 
-pub(super) use self::submit::run;
+pub(crate) use self::submit::run;
 pub(crate) use self::{
     follow::follow,
     logs::logs,

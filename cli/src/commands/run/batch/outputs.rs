@@ -38,13 +38,13 @@ impl Homes {
     }
 
     /// For a run whose user asked for these.
-    pub(super) fn asked(mut self, asked: Asked) -> Self {
+    pub(crate) fn asked(mut self, asked: Asked) -> Self {
         self.asked = asked;
         self
     }
 
     /// For those of these places alone, which are counted anew.
-    pub(super) fn only(mut self, places: &[usize]) -> Self {
+    pub(crate) fn only(mut self, places: &[usize]) -> Self {
         self.names = places.iter().filter_map(|place| self.names.get(*place).cloned()).collect();
         self
     }

@@ -10,12 +10,12 @@ use serde::Deserialize;
 use crate::{bring::Report, output::duration};
 
 /// The events that are asked for.
-pub(super) const TYPES: &str = "job.claimed,job.started,job.finished,job.returned,job.rescheduled,job.cancelled,job.died,job.expired,job.requeued,\
+pub(crate) const TYPES: &str = "job.claimed,job.started,job.finished,job.returned,job.rescheduled,job.cancelled,job.died,job.expired,job.requeued,\
                                 batch.stopped,batch.cancelled";
 
 /// What is read of an event.
 #[derive(Debug, Deserialize)]
-pub(super) struct Told {
+pub(crate) struct Told {
     r#type: String,
     #[serde(default)]
     index: Option<u32>,
@@ -25,7 +25,7 @@ pub(super) struct Told {
 
 impl Told {
     /// The member that a worker has taken, if that is what it tells.
-    pub(super) fn claimed(&self) -> Option<u32> {
+    pub(crate) fn claimed(&self) -> Option<u32> {
         self.index.filter(|_| self.r#type == "job.claimed.v1")
     }
 }
@@ -57,7 +57,7 @@ struct Manifest {
 
 /// Where a member stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Stand {
+pub(crate) enum Stand {
     /// A worker has it.
     Runs(String),
     /// It ended well.
@@ -71,19 +71,19 @@ pub(super) enum Stand {
 /// How far a batch is.
 #[derive(Debug)]
 pub(crate) struct Progress {
-    pub(super) total: u32,
+    pub(crate) total: u32,
     stands: HashMap<u32, Stand>,
     /// How many of those run: after each event it is asked whether all have ended, of which there may be a hundred thousand.
     running: usize,
     began: Instant,
     /// Whether it was stopped or cancelled.
-    pub(super) over: bool,
+    pub(crate) over: bool,
     /// What came of bringing outputs here.
-    pub(super) came: Box<Report>,
+    pub(crate) came: Box<Report>,
 }
 
 impl Progress {
-    pub(super) fn new(total: u32) -> Self {
+    pub(crate) fn new(total: u32) -> Self {
         Self {
             total,
             stands: HashMap::new(),
@@ -95,7 +95,7 @@ impl Progress {
     }
 
     /// Folds an event; returns the member that has left files for us.
-    pub(super) fn see(&mut self, told: Told) -> Option<u32> {
+    pub(crate) fn see(&mut self, told: Told) -> Option<u32> {
         let Some(index) = told.index else {
             self.over = true;
             return None;
@@ -147,24 +147,24 @@ impl Progress {
         self.stands.values().filter(|stand| which(stand)).count()
     }
 
-    pub(super) const fn running(&self) -> usize {
+    pub(crate) const fn running(&self) -> usize {
         self.running
     }
 
-    pub(super) fn succeeded(&self) -> usize {
+    pub(crate) fn succeeded(&self) -> usize {
         self.count(|stand| matches!(stand, Stand::Succeeded))
     }
 
-    pub(super) fn cancelled(&self) -> usize {
+    pub(crate) fn cancelled(&self) -> usize {
         self.count(|stand| matches!(stand, Stand::Cancelled))
     }
 
-    pub(super) fn done(&self) -> usize {
+    pub(crate) fn done(&self) -> usize {
         self.stands.len() - self.running()
     }
 
     /// Those that failed, in their order, and how.
-    pub(super) fn failed(&self) -> Vec<(u32, &str)> {
+    pub(crate) fn failed(&self) -> Vec<(u32, &str)> {
         let mut failed: Vec<(u32, &str)> = self
             .stands
             .iter()
@@ -177,12 +177,12 @@ impl Progress {
         failed
     }
 
-    pub(super) fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.done() >= self.total as usize
     }
 
     /// All of it in a line.
-    pub(super) fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         let workers: std::collections::HashSet<&str> = self
             .stands
             .values()

@@ -21,18 +21,18 @@ const AT_ONCE: usize = 4;
 
 /// What was made before, and what is left to be made.
 #[derive(Debug)]
-pub(super) struct Made {
+pub(crate) struct Made {
     /// The jobs that made it.
     jobs: Vec<JobId>,
     /// The places of the members that are left.
-    pub(super) left: Vec<usize>,
+    pub(crate) left: Vec<usize>,
     /// Whether everything that they left is here.
     is_whole: bool,
 }
 
 impl Made {
     /// Of one thing for each member, those of the members that are left.
-    pub(super) fn left_of<T>(&self, all: Vec<T>) -> Vec<T> {
+    pub(crate) fn left_of<T>(&self, all: Vec<T>) -> Vec<T> {
         let mut left = self.left.iter().copied().peekable();
         let is_left = |(place, _): &(usize, T)| left.next_if_eq(place).is_some();
         all.into_iter().enumerate().filter(is_left).map(|(_, one)| one).collect()
@@ -43,7 +43,7 @@ impl Made {
 ///
 /// # Errors
 /// If the grid refuses, or an output cannot be saved.
-pub(super) async fn take(client: &Client, namespace: &str, batch: &mut BatchSubmission, homes: Option<&Homes>) -> anyhow::Result<Made> {
+pub(crate) async fn take(client: &Client, namespace: &str, batch: &mut BatchSubmission, homes: Option<&Homes>) -> anyhow::Result<Made> {
     let request = client
         .request(Method::POST, "/v1/batches/earlier")
         .query(&[("namespace", namespace)])
@@ -78,7 +78,7 @@ pub(super) async fn take(client: &Client, namespace: &str, batch: &mut BatchSubm
 }
 
 /// Nothing is left to be run.
-pub(super) fn all_made(made: &Made, args: &RunArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn all_made(made: &Made, args: &RunArgs) -> anyhow::Result<ExitCode> {
     if args.json {
         print_json(&json!({ "batch": null, "reused": made.jobs }))?;
     } else if args.detach {

@@ -10,7 +10,7 @@ use crate::failure::usage;
 
 /// A TOML document.
 #[derive(Debug)]
-pub(super) struct Doc {
+pub(crate) struct Doc {
     shown: String,
     text: String,
     /// How many lines stand before it in its file.
@@ -23,7 +23,7 @@ impl Doc {
     ///
     /// # Errors
     /// A usage error with the line that cannot be read.
-    pub(super) fn parse(shown: &str, text: String, skipped: usize) -> anyhow::Result<Self> {
+    pub(crate) fn parse(shown: &str, text: String, skipped: usize) -> anyhow::Result<Self> {
         let table = toml::from_str(&text).map_err(|error| {
             let line = skipped + line_of(&text, error.span().map_or(0, |span| span.start));
             usage(format!(
@@ -40,12 +40,12 @@ impl Doc {
     }
 
     /// What the user calls it.
-    pub(super) fn shown(&self) -> &str {
+    pub(crate) fn shown(&self) -> &str {
         &self.shown
     }
 
     /// Where a value stands: `pyproject.toml, line 7`. Elements of a list are told by their number.
-    pub(super) fn at(&self, path: &[&str]) -> String {
+    pub(crate) fn at(&self, path: &[&str]) -> String {
         self.at_in(DeTable::parse(&self.text).ok().as_ref(), path)
     }
 
@@ -59,18 +59,18 @@ impl Doc {
     }
 
     /// What is said of a value that cannot be honoured.
-    pub(super) fn wrong(&self, path: &[&str], wrong: &str) -> anyhow::Error {
+    pub(crate) fn wrong(&self, path: &[&str], wrong: &str) -> anyhow::Error {
         wrong_line(&self.at(path), wrong)
     }
 
     /// A value, if it is there.
-    pub(super) fn get(&self, path: &[&str]) -> Option<&Value> {
+    pub(crate) fn get(&self, path: &[&str]) -> Option<&Value> {
         let (first, rest) = path.split_first()?;
         rest.iter().try_fold(self.table.get(*first)?, |value, key| value.get(key))
     }
 
     /// The names at its top.
-    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.table.keys().map(String::as_str)
     }
 
@@ -78,7 +78,7 @@ impl Doc {
     ///
     /// # Errors
     /// A usage error where something else is.
-    pub(super) fn table(&self, path: &[&str]) -> anyhow::Result<Option<&Table>> {
+    pub(crate) fn table(&self, path: &[&str]) -> anyhow::Result<Option<&Table>> {
         let value = self.get(path);
         value
             .map(|value| value.as_table().ok_or_else(|| self.wrong(path, "is no table; correct it")))
@@ -89,7 +89,7 @@ impl Doc {
     ///
     /// # Errors
     /// A usage error where something else is.
-    pub(super) fn text(&self, path: &[&str]) -> anyhow::Result<Option<&str>> {
+    pub(crate) fn text(&self, path: &[&str]) -> anyhow::Result<Option<&str>> {
         let value = self.get(path);
         value
             .map(|value| value.as_str().ok_or_else(|| self.wrong(path, "is no text; correct it")))
@@ -100,7 +100,7 @@ impl Doc {
     ///
     /// # Errors
     /// A usage error where something else is.
-    pub(super) fn entries(&self, path: &[&str]) -> anyhow::Result<Vec<Entry>> {
+    pub(crate) fn entries(&self, path: &[&str]) -> anyhow::Result<Vec<Entry>> {
         let Some(value) = self.get(path) else { return Ok(Vec::new()) };
         let list = value.as_array().ok_or_else(|| self.wrong(path, "is no list; correct it"))?;
         let tree = DeTable::parse(&self.text).ok();

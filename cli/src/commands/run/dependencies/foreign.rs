@@ -24,17 +24,17 @@ const OWN: &str = "\
 
 /// A file that declares packages in a form that is not read.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Foreign {
+pub(crate) struct Foreign {
     /// What it is called.
-    pub(super) name: &'static str,
+    pub(crate) name: &'static str,
     /// Words in it without which it declares none; one of them is enough.
     marks: &'static [&'static str],
     /// What to do.
-    pub(super) out: &'static str,
+    pub(crate) out: &'static str,
 }
 
 /// Those files, the likeliest first.
-pub(super) const FOREIGN: [Foreign; 6] = [
+pub(crate) const FOREIGN: [Foreign; 6] = [
     Foreign {
         name: "Pipfile",
         marks: &["[packages]"],
@@ -68,12 +68,12 @@ pub(super) const FOREIGN: [Foreign; 6] = [
 ];
 
 /// Whether a file declares packages.
-pub(super) fn declares(foreign: &Foreign, path: &Path) -> bool {
+pub(crate) fn declares(foreign: &Foreign, path: &Path) -> bool {
     text::read(path, LONGEST).is_ok_and(|text| foreign.marks.iter().any(|mark| text.contains(mark)))
 }
 
 /// Whether a script imports what is neither Python's own nor beside it.
-pub(super) fn needs_packages(script: &Path) -> bool {
+pub(crate) fn needs_packages(script: &Path) -> bool {
     let Ok(text) = text::read(script, LONGEST) else { return false };
     let dir = script.parent().unwrap_or(Path::new("."));
     let is_beside = |name: &str| dir.join(name).exists() || dir.join(format!("{name}.py")).exists();

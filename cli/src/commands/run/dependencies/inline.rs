@@ -12,7 +12,7 @@ const LARGEST: u64 = 4 << 20;
 ///
 /// # Errors
 /// A usage error where it says so twice, or what cannot be honoured.
-pub(super) fn read(script: &Path, shown: &str, cwd: &Path) -> anyhow::Result<Option<Declared>> {
+pub(crate) fn read(script: &Path, shown: &str, cwd: &Path) -> anyhow::Result<Option<Declared>> {
     let is_source = fs::metadata(script).is_ok_and(|meta| meta.len() <= LARGEST);
     let text = if is_source {
         fs::read(script).unwrap_or_default()

@@ -5,7 +5,7 @@
 
 /// Options that requirements files have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Opt {
+pub(crate) enum Opt {
     List,
     Constraints,
     Editable,
@@ -43,17 +43,17 @@ const OPTIONS: [(&[&str], bool, Opt); 18] = [
 
 /// An option as it is said.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Said {
-    pub(super) option: Opt,
+pub(crate) struct Said {
+    pub(crate) option: Opt,
     /// Its long name.
-    pub(super) name: &'static str,
+    pub(crate) name: &'static str,
     /// Its value; empty where it has none.
-    pub(super) value: String,
+    pub(crate) value: String,
 }
 
 /// What a line says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Line {
+pub(crate) enum Line {
     /// Nothing, or a comment.
     Empty,
     /// A requirement, without the options behind it.
@@ -64,16 +64,16 @@ pub(super) enum Line {
 
 /// Lines that belong together: the number of the first, how many they are, and what they come to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Joined {
-    pub(super) number: usize,
-    pub(super) count: usize,
-    pub(super) text: String,
+pub(crate) struct Joined {
+    pub(crate) number: usize,
+    pub(crate) count: usize,
+    pub(crate) text: String,
     /// Whether they are one line as it stands.
-    pub(super) raw: String,
+    pub(crate) raw: String,
 }
 
 /// Cuts a text where Python cuts it, and joins what a `\` at its end continues.
-pub(super) fn joined(text: &str) -> Vec<Joined> {
+pub(crate) fn joined(text: &str) -> Vec<Joined> {
     let mut all = Vec::new();
     let mut open: Option<Joined> = None;
     for (index, line) in physical(text).into_iter().enumerate() {
@@ -151,7 +151,7 @@ fn comment(line: &str) -> Option<usize> {
 ///
 /// # Errors
 /// In the second half of a sentence, what cannot be meant.
-pub(super) fn line(text: &str) -> Result<Line, String> {
+pub(crate) fn line(text: &str) -> Result<Line, String> {
     if text.is_empty() {
         return Ok(Line::Empty);
     }

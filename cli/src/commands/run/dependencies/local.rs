@@ -5,17 +5,17 @@ const ARCHIVES: [&str; 6] = [".whl", ".tar.gz", ".tgz", ".zip", ".tar.bz2", ".ta
 
 /// The archive or directory of this machine that a requirement names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Local<'a> {
+pub(crate) struct Local<'a> {
     /// What stands before it: `name @ `, or nothing.
-    pub(super) before: &'a str,
+    pub(crate) before: &'a str,
     /// Its path.
-    pub(super) path: String,
+    pub(crate) path: String,
     /// What follows it: extras, markers, a hash.
-    pub(super) after: &'a str,
+    pub(crate) after: &'a str,
 }
 
 /// What a requirement names of this machine, if it does.
-pub(super) fn local(requirement: &str) -> Option<Local<'_>> {
+pub(crate) fn local(requirement: &str) -> Option<Local<'_>> {
     let named = requirement.split_once('@').filter(|(name, _)| is_name(name.trim()));
     let (before, rest) = match named {
         Some((_, rest)) => requirement.split_at(requirement.len() - rest.trim_start().len()),
@@ -48,12 +48,12 @@ fn is_name(text: &str) -> bool {
 }
 
 /// Whether this is no path of this machine: a URL, or made of the worker's variables.
-pub(super) fn is_remote(value: &str) -> bool {
+pub(crate) fn is_remote(value: &str) -> bool {
     (value.contains("://") && !value.starts_with("file:")) || value.starts_with("git+") || value.contains("${")
 }
 
 /// The path that a value names, which may be a file: URL.
-pub(super) fn path_of(value: &str) -> String {
+pub(crate) fn path_of(value: &str) -> String {
     let Some(rest) = value.strip_prefix("file:") else {
         return value.to_owned();
     };
@@ -78,7 +78,7 @@ pub(super) fn path_of(value: &str) -> String {
     String::from_utf8_lossy(&decoded).into_owned()
 }
 
-pub(super) fn is_archive(name: &str) -> bool {
+pub(crate) fn is_archive(name: &str) -> bool {
     ARCHIVES.iter().any(|end| name.ends_with(end))
 }
 

@@ -45,22 +45,22 @@ fn wrong_file(error: &text::Error) -> anyhow::Error {
 
 /// Packages, as they are declared here.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Declared {
+pub(crate) struct Declared {
     /// What installs them.
-    pub(super) kind: Kind,
+    pub(crate) kind: Kind,
     /// Where they are declared, in the user's words.
-    pub(super) declared_in: String,
+    pub(crate) declared_in: String,
     /// How many are named.
-    pub(super) packages: u32,
+    pub(crate) packages: u32,
     /// The versions of Python that they need.
-    pub(super) python: Option<String>,
+    pub(crate) python: Option<String>,
     /// What the installer needs.
-    pub(super) files: Vec<(RelPath, Content)>,
+    pub(crate) files: Vec<(RelPath, Content)>,
 }
 
 /// What a file for the installer holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Content {
+pub(crate) enum Content {
     /// This.
     Made(Vec<u8>),
     /// What a file here does.
@@ -93,7 +93,7 @@ impl Declared {
     }
 
     /// The files here whose content goes along.
-    pub(super) fn sources(&self) -> impl Iterator<Item = &PathBuf> {
+    pub(crate) fn sources(&self) -> impl Iterator<Item = &PathBuf> {
         self.files.iter().filter_map(|(_, content)| match content {
             Content::Of(source) => Some(source),
             Content::Made(_) => None,
@@ -101,7 +101,7 @@ impl Declared {
     }
 
     /// What goes along that is no file here.
-    pub(super) fn made(&self) -> impl Iterator<Item = &Vec<u8>> {
+    pub(crate) fn made(&self) -> impl Iterator<Item = &Vec<u8>> {
         self.files.iter().filter_map(|(_, content)| match content {
             Content::Made(bytes) => Some(bytes),
             Content::Of(_) => None,
@@ -112,7 +112,7 @@ impl Declared {
     ///
     /// # Errors
     /// If one of them was not read, with its name.
-    pub(super) fn resolve(&self, hashed: &HashMap<PathBuf, Hashed>) -> anyhow::Result<Dependencies> {
+    pub(crate) fn resolve(&self, hashed: &HashMap<PathBuf, Hashed>) -> anyhow::Result<Dependencies> {
         let files = self.files.iter().map(|(path, content)| {
             let (sha256, size) = match content {
                 Content::Made(bytes) => (Digest::of(bytes), bytes.len() as u64),
@@ -142,7 +142,7 @@ impl Planner<'_> {
     ///
     /// # Errors
     /// A usage error where they are declared as they cannot be sent.
-    pub(super) fn dependencies(&mut self, script: &str, runtime: Option<&str>, called: &str) -> anyhow::Result<Option<Declared>> {
+    pub(crate) fn dependencies(&mut self, script: &str, runtime: Option<&str>, called: &str) -> anyhow::Result<Option<Declared>> {
         let Some(files) = self.wishes.files else { return Ok(None) };
         let script = self.cwd.join(script);
         let language = runtime.map(|runtime| runtime.split(':').next().unwrap_or(runtime));

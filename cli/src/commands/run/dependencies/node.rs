@@ -34,7 +34,7 @@ const LOCKS: [&str; 2] = ["npm-shrinkwrap.json", "package-lock.json"];
 ///
 /// # Errors
 /// A usage error where it cannot be read, or names what cannot be sent.
-pub(super) fn read(path: &Path, shown: String) -> anyhow::Result<Option<Declared>> {
+pub(crate) fn read(path: &Path, shown: String) -> anyhow::Result<Option<Declared>> {
     let wrong = |what: String| usage(format!("{shown} {what}, or leave it out with --no-requirements"));
     let text = text::read(path, LONGEST).map_err(|error| wrong_file(&error))?;
     let package: Map<String, Value> = serde_json::from_str(&text).map_err(|error| wrong(format!("cannot be read: {error}; correct it")))?;

@@ -6,7 +6,7 @@ use super::{LONGEST, requirements::wrong_line, say, wrong_file};
 use crate::{scan::is_of_project, text};
 
 /// What a project's own configuration of npm is called, here and there.
-pub(super) const NAME: &str = ".npmrc";
+pub(crate) const NAME: &str = ".npmrc";
 
 /// Settings that change what is installed, and that npm heeds there.
 const HONOURED: &str = "\
@@ -34,7 +34,7 @@ const CREDENTIALS: [&str; 8] = [
 ///
 /// # Errors
 /// A usage error with the line that cannot be honoured.
-pub(super) fn read(dir: &Path, shown: &str) -> anyhow::Result<Option<String>> {
+pub(crate) fn read(dir: &Path, shown: &str) -> anyhow::Result<Option<String>> {
     let path = dir.join(NAME);
     if !path.is_file() || !is_of_project(&path, &[dir]) {
         return Ok(None);

@@ -39,24 +39,24 @@ const KEYS: [&str; 15] = [
 
 /// What a project tells Poetry.
 #[derive(Debug, Default)]
-pub(super) struct Poetry {
+pub(crate) struct Poetry {
     /// Its packages, those of groups that are not optional too.
-    pub(super) entries: Vec<Entry>,
+    pub(crate) entries: Vec<Entry>,
     /// The versions of Python.
-    pub(super) python: Option<String>,
+    pub(crate) python: Option<String>,
     /// Its indexes, as uv has them; none where all comes from `PyPI`, or whatever a worker has in its place.
-    pub(super) indexes: Vec<Value>,
+    pub(crate) indexes: Vec<Value>,
     /// Which index a package comes from.
     pinned: Table,
     /// Where its indexes stand.
-    pub(super) at: String,
+    pub(crate) at: String,
 }
 
 /// Reads what a project tells Poetry, if it does.
 ///
 /// # Errors
 /// A usage error with the line of what cannot be honoured.
-pub(super) fn read(doc: &Doc, dir: &Path) -> anyhow::Result<Option<Poetry>> {
+pub(crate) fn read(doc: &Doc, dir: &Path) -> anyhow::Result<Option<Poetry>> {
     let Some(table) = doc.table(&TOOL)? else { return Ok(None) };
     let mut poetry = Poetry {
         at: doc.at(&["tool", "poetry", "source"]),
@@ -227,7 +227,7 @@ impl Poetry {
     }
 
     /// Gives the requirements of `[project]` what Poetry is told of them besides: where they come from.
-    pub(super) fn enrich(&self, entries: &mut [Entry]) {
+    pub(crate) fn enrich(&self, entries: &mut [Entry]) {
         for entry in entries {
             let name = name_of(&entry.text);
             let said = self.entries.iter().find(|said| name_of(&said.text) == name);
@@ -242,7 +242,7 @@ impl Poetry {
     ///
     /// # Errors
     /// A usage error with the line of what cannot be sent.
-    pub(super) fn declared(&self, entries: &[Entry], (dir, cwd): (&Path, &Path)) -> anyhow::Result<Read> {
+    pub(crate) fn declared(&self, entries: &[Entry], (dir, cwd): (&Path, &Path)) -> anyhow::Result<Read> {
         let mut reader = Reader::new(cwd);
         let texts = entries.iter().map(|entry| reader.entry(entry, dir, true).map(Value::String));
         let dependencies = Value::Array(texts.collect::<anyhow::Result<_>>()?);

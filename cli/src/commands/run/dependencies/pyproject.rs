@@ -36,7 +36,7 @@ const LOCKS: [&str; 4] = ["uv.lock", "poetry.lock", "pdm.lock", "pylock.toml"];
 ///
 /// # Errors
 /// A usage error with the line that cannot be honoured.
-pub(super) fn read(path: &Path, shown: &str, cwd: &Path) -> anyhow::Result<Option<Declared>> {
+pub(crate) fn read(path: &Path, shown: &str, cwd: &Path) -> anyhow::Result<Option<Declared>> {
     let text = text::read(path, LONGEST).map_err(|error| wrong_file(&error))?;
     let doc = Doc::parse(shown, text, 0)?;
     let dir = path.parent().unwrap_or(cwd);
@@ -206,7 +206,7 @@ fn say_what_others_install(doc: &Doc) {
 ///
 /// # Errors
 /// A usage error where there is one that says something.
-pub(super) fn no_settings_beside(dir: &Path) -> anyhow::Result<()> {
+pub(crate) fn no_settings_beside(dir: &Path) -> anyhow::Result<()> {
     let path = dir.join("uv.toml");
     if !path.is_file() {
         return Ok(());
@@ -226,7 +226,7 @@ pub(super) fn no_settings_beside(dir: &Path) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// A usage error where it cannot be read.
-pub(super) fn python_of(path: &Path, shown: &str) -> anyhow::Result<Option<String>> {
+pub(crate) fn python_of(path: &Path, shown: &str) -> anyhow::Result<Option<String>> {
     let text = text::read(path, LONGEST).map_err(|error| wrong_file(&error))?;
     let doc = Doc::parse(shown, text, 0)?;
     let python = doc.text(&["project", "requires-python"])?;
@@ -240,7 +240,7 @@ pub(super) fn python_of(path: &Path, shown: &str) -> anyhow::Result<Option<Strin
 ///
 /// # Errors
 /// A usage error where there is one.
-pub(super) fn no_index_beside(project: Option<&Path>, list: &str, shown: &dyn Fn(&Path) -> String) -> anyhow::Result<()> {
+pub(crate) fn no_index_beside(project: Option<&Path>, list: &str, shown: &dyn Fn(&Path) -> String) -> anyhow::Result<()> {
     let Some(path) = project else { return Ok(()) };
     let text = text::read(path, LONGEST).map_err(|error| wrong_file(&error))?;
     let doc = Doc::parse(&shown(path), text, 0)?;

@@ -23,33 +23,33 @@ use crate::{
 };
 
 /// What stands for the directory of the installer in a file: URL, which must be absolute.
-pub(super) const THERE: &str = "${RGRID_PACKAGES_DIR}";
+pub(crate) const THERE: &str = "${RGRID_PACKAGES_DIR}";
 
 /// What was read.
 #[derive(Debug, Default)]
-pub(super) struct Read {
+pub(crate) struct Read {
     /// How many packages are named.
-    pub(super) packages: u32,
+    pub(crate) packages: u32,
     /// What goes along: requirements.txt, and what it names.
-    pub(super) files: Vec<(RelPath, Content)>,
+    pub(crate) files: Vec<(RelPath, Content)>,
     /// Where an index is named, if one is: `requirements.txt, line 1`.
-    pub(super) index: Option<String>,
+    pub(crate) index: Option<String>,
 }
 
 /// A requirement that stands elsewhere than in a requirements file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(crate) struct Entry {
     /// Where it stands: `pyproject.toml, line 7`.
-    pub(super) at: String,
+    pub(crate) at: String,
     /// What it says.
-    pub(super) text: String,
+    pub(crate) text: String,
 }
 
 /// Reads a file.
 ///
 /// # Errors
 /// A usage error that names the line where something cannot be sent.
-pub(super) fn read(path: &Path, shown: &str, cwd: &Path) -> anyhow::Result<Read> {
+pub(crate) fn read(path: &Path, shown: &str, cwd: &Path) -> anyhow::Result<Read> {
     let mut reader = Reader::new(cwd);
     reader.file(path, shown, Kind::Pip.declaration(), true)?;
     Ok(reader.read)
@@ -60,7 +60,7 @@ pub(super) fn read(path: &Path, shown: &str, cwd: &Path) -> anyhow::Result<Read>
 ///
 /// # Errors
 /// As [`read`].
-pub(super) fn of_entries(entries: &[Entry], limits: &[Entry], dir: &Path, cwd: &Path) -> anyhow::Result<Read> {
+pub(crate) fn of_entries(entries: &[Entry], limits: &[Entry], dir: &Path, cwd: &Path) -> anyhow::Result<Read> {
     let mut reader = Reader::new(cwd);
     let mut text = String::new();
     if !limits.is_empty() {
@@ -80,15 +80,15 @@ pub(super) fn of_entries(entries: &[Entry], limits: &[Entry], dir: &Path, cwd: &
 
 /// Has what goes along of this machine noted, and called by one name each.
 #[derive(Debug)]
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     cwd: &'a Path,
-    pub(super) read: Read,
+    pub(crate) read: Read,
     /// What files here are called there.
     called: HashMap<PathBuf, String>,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(cwd: &'a Path) -> Self {
+    pub(crate) fn new(cwd: &'a Path) -> Self {
         Self {
             cwd,
             read: Read::default(),
@@ -141,7 +141,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A requirement alone, as it is to be there.
-    pub(super) fn entry(&mut self, Entry { at, text }: &Entry, dir: &Path, counts: bool) -> anyhow::Result<String> {
+    pub(crate) fn entry(&mut self, Entry { at, text }: &Entry, dir: &Path, counts: bool) -> anyhow::Result<String> {
         let one = joined(text);
         let said = one.first().map(|one| line(&one.text));
         match (said, one.len()) {
@@ -174,7 +174,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Has an archive sent along that is named in a file in this directory, and tells where it will be.
-    pub(super) fn archive(&mut self, path: &str, at: &str, dir: &Path) -> anyhow::Result<String> {
+    pub(crate) fn archive(&mut self, path: &str, at: &str, dir: &Path) -> anyhow::Result<String> {
         let file = self.find(path, at, dir)?.ok_or_else(|| {
             usage(format!(
                 "{at} names `{path}`, which is not there; correct it, or leave the packages out with --no-requirements"
@@ -251,7 +251,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Has the archives of a directory sent along, once, and tells where they will be.
-    pub(super) fn links(&mut self, value: &str, at: &str, dir: &Path) -> anyhow::Result<String> {
+    pub(crate) fn links(&mut self, value: &str, at: &str, dir: &Path) -> anyhow::Result<String> {
         let path = path_of(value);
         let links = self.find(&path, at, dir)?.filter(|links| links.is_dir());
         let links = links.ok_or_else(|| wrong_line(at, &format!("names `{path}`, which is no directory here; correct the path")))?;
@@ -315,7 +315,7 @@ impl<'a> Reader<'a> {
 }
 
 /// What is said of a line that cannot be honoured.
-pub(super) fn wrong_line(at: &str, wrong: &str) -> anyhow::Error {
+pub(crate) fn wrong_line(at: &str, wrong: &str) -> anyhow::Error {
     usage(format!("{at} {wrong}, or leave the packages out with --no-requirements"))
 }
 

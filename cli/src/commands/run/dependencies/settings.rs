@@ -16,12 +16,12 @@ const HONOURED: &str = "\
     prerelease prerelease-package require-build-hashes required-version resolution torch-backend";
 
 /// Whether a setting changes what is installed, and is honoured.
-pub(super) fn is_honoured(name: &str) -> bool {
+pub(crate) fn is_honoured(name: &str) -> bool {
     HONOURED.split_whitespace().any(|known| known == name)
 }
 
 /// Whether a setting changes nothing here.
-pub(super) fn is_idle(name: &str) -> bool {
+pub(crate) fn is_idle(name: &str) -> bool {
     IDLE.split_whitespace().any(|known| known == name)
 }
 

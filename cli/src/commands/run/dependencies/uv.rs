@@ -39,22 +39,22 @@ const SOURCE: [&str; 14] = [
     "group",
 ];
 /// Where `[tool.uv]` stands.
-pub(super) const TOOL: [&str; 2] = ["tool", "uv"];
+pub(crate) const TOOL: [&str; 2] = ["tool", "uv"];
 
 /// The settings of uv, checked.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(crate) struct Told {
     /// Settings that change what is installed.
-    pub(super) settings: Table,
+    pub(crate) settings: Table,
     /// Sources of packages.
-    pub(super) sources: Table,
+    pub(crate) sources: Table,
 }
 
 /// Says what a document tells uv about these packages.
 ///
 /// # Errors
 /// A usage error with the line of what cannot be honoured.
-pub(super) fn told(doc: &Doc, entries: &[Entry]) -> anyhow::Result<Told> {
+pub(crate) fn told(doc: &Doc, entries: &[Entry]) -> anyhow::Result<Told> {
     let mut told = Told::default();
     let Some(table) = doc.table(&TOOL)? else { return Ok(told) };
     for (name, value) in table {
@@ -178,7 +178,7 @@ fn one_source(doc: &Doc, path: &[&str], value: &Value) -> anyhow::Result<Option<
 }
 
 /// Where a document names an index, or a directory of archives, that is asked for every package; if it does.
-pub(super) fn place(doc: &Doc) -> Option<String> {
+pub(crate) fn place(doc: &Doc) -> Option<String> {
     let is_for_all = |name: &&&str| match doc.get(&[&TOOL[..], &[name]].concat()) {
         Some(Value::Array(list)) => list.iter().any(|one| one.get("explicit").and_then(Value::as_bool) != Some(true)),
         found => found.is_some(),
@@ -191,7 +191,7 @@ pub(super) fn place(doc: &Doc) -> Option<String> {
 ///
 /// # Errors
 /// A usage error with the line of what cannot be sent.
-pub(super) fn declared(doc: &Doc, entries: &[Entry], told: Told, (dir, cwd): (&Path, &Path)) -> anyhow::Result<Read> {
+pub(crate) fn declared(doc: &Doc, entries: &[Entry], told: Told, (dir, cwd): (&Path, &Path)) -> anyhow::Result<Read> {
     let limits = doc.entries(&[&TOOL[..], &["constraint-dependencies"]].concat())?;
     let by_uv_alone = told.settings.keys().any(|name| name != "constraint-dependencies");
     let simple: Option<Vec<Entry>> = entries.iter().map(|entry| with_source(entry, &told.sources, dir)).collect();
@@ -243,7 +243,7 @@ fn with_source(entry: &Entry, sources: &Table, dir: &Path) -> Option<Entry> {
 }
 
 /// A requirement by its URL: its name and extras, and its marker.
-pub(super) fn at_url(requirement: &str, url: &str) -> String {
+pub(crate) fn at_url(requirement: &str, url: &str) -> String {
     let (named, marker) = requirement.split_once(';').unwrap_or((requirement, ""));
     let end = named
         .find(|c: char| !(c.is_ascii_alphanumeric() || "._-".contains(c)))
@@ -264,7 +264,7 @@ pub(super) fn at_url(requirement: &str, url: &str) -> String {
     )
 }
 
-pub(super) fn file_url(path: &Path) -> String {
+pub(crate) fn file_url(path: &Path) -> String {
     let path = path.display().to_string();
     format!(
         "file://{}",
@@ -273,7 +273,7 @@ pub(super) fn file_url(path: &Path) -> String {
 }
 
 /// A package's name, as it is compared.
-pub(super) fn name_of(requirement: &str) -> String {
+pub(crate) fn name_of(requirement: &str) -> String {
     let text = requirement.trim();
     let end = text
         .find(|c: char| !(c.is_ascii_alphanumeric() || "._-".contains(c)))
@@ -281,7 +281,7 @@ pub(super) fn name_of(requirement: &str) -> String {
     normal(&text[..end])
 }
 
-pub(super) fn normal(name: &str) -> String {
+pub(crate) fn normal(name: &str) -> String {
     let parts = name.split(['-', '_', '.']).filter(|part| !part.is_empty());
     parts.map(str::to_ascii_lowercase).collect::<Vec<_>>().join("-")
 }
@@ -363,7 +363,7 @@ fn each(value: Option<&mut Value>) -> impl Iterator<Item = (usize, &mut Value)> 
 }
 
 /// Writes what uv reads, and what tells every other installer that it cannot.
-pub(super) fn write(mut read: Read, dependencies: Value, settings: Table, sources: Table) -> anyhow::Result<Read> {
+pub(crate) fn write(mut read: Read, dependencies: Value, settings: Table, sources: Table) -> anyhow::Result<Read> {
     let text = |table: &Table| toml::to_string(table).map(String::into_bytes);
     read.files.push((parsed(UV_SETTINGS)?, Content::Made(text(&settings)?)));
     let mut uv = settings;
