@@ -2,7 +2,7 @@
 
 use std::{env, ffi::OsString};
 
-use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{Command, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::{
     bench::BenchArgs,
@@ -23,7 +23,6 @@ use crate::{
         requeue::RequeueArgs,
         rerun::RerunArgs,
         retry::RetryArgs,
-        run::{self, RunArgs},
         runtimes::RuntimesArgs,
         secret::SecretArgs,
         status::StatusArgs,
@@ -33,6 +32,7 @@ use crate::{
         version::VersionArgs,
         workers::WorkersArgs,
     },
+    run::{self, RunArgs},
     service::{ApiArgs, ProjectorArgs, RunnerArgs, WatcherArgs},
     up::{DownArgs, UpArgs},
 };
@@ -101,17 +101,22 @@ pub(crate) enum Verb {
     Version(VersionArgs),
 }
 
+/// The whole command line, as clap knows it.
+pub(crate) fn command() -> Command {
+    Cli::command()
+}
+
 /// Reads the command line, and of a run what its script and project say.
 ///
 /// # Errors
 /// A usage error in one of those. One in the command line itself ends the program here, as `--help` does.
 pub(crate) fn read() -> anyhow::Result<Cli> {
     let words: Vec<OsString> = env::args_os().collect();
-    let matches = Cli::command().get_matches_from(&words);
+    let matches = command().get_matches_from(&words);
     let mut cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     if let (Verb::Run(args), Some((_, given))) = (&mut cli.verb, matches.subcommand()) {
         // Behind the program and the verb.
-        **args = run::hear(given, words.get(2..).unwrap_or_default())?;
+        **args = run::resolve(given, words.get(2..).unwrap_or_default())?;
     }
     Ok(cli)
 }

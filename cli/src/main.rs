@@ -2,15 +2,16 @@
 
 mod args;
 mod bench;
-mod bring;
 mod commands;
 mod connect;
 mod failure;
 mod find;
 mod machine;
 mod output;
+mod paths;
 mod project;
-mod scan;
+pub(crate) mod run;
+pub(crate) mod saving;
 mod service;
 mod text;
 mod trust;
@@ -42,7 +43,6 @@ use crate::{
         requeue::requeue,
         rerun::rerun,
         retry::retry,
-        run::{interrupt::interruptible, run},
         runtimes::runtimes,
         secret::secret,
         status::status,
@@ -52,6 +52,7 @@ use crate::{
         version::version,
         workers::workers,
     },
+    run::{interrupt::interruptible, run},
     service::telemetry,
 };
 
@@ -133,7 +134,7 @@ fn running(verb: Verb) -> Running {
         Verb::Runner(args) => Box::pin(service::runner(*args)),
         Verb::Trust(args) => Box::pin(async move { trust(&args) }),
         Verb::Docs(args) => Box::pin(async move { docs(&args) }),
-        Verb::Completions(args) => Box::pin(async move { completions(&args) }),
+        Verb::Completions(args) => Box::pin(async move { completions(&args, args::command()) }),
         Verb::Version(args) => Box::pin(async move { version(&args) }),
     }
 }

@@ -61,7 +61,7 @@ impl Trust {
     /// # Errors
     /// Where no directory of the user's own is known.
     pub(crate) fn of_user() -> anyhow::Result<Self> {
-        let state = crate::bring::state_dir().context("cannot tell where your own notes are kept; set HOME or XDG_STATE_HOME")?;
+        let state = crate::saving::state_dir().context("cannot tell where your own notes are kept; set HOME or XDG_STATE_HOME")?;
         Ok(Self {
             dir: state.join("trusted"),
         })

@@ -6,11 +6,12 @@ mod download;
 mod error;
 mod events;
 mod follow;
+mod hashed;
 mod insist;
 mod links;
 mod patience;
 mod progress;
-mod sending;
+mod resumable;
 mod upload;
 
 use std::{
@@ -31,9 +32,10 @@ pub use self::{
     error::Error,
     events::Events,
     follow::{Follow, Item, Wanted, bytes_of},
+    hashed::{Hashed, hash},
     links::{check_climb, check_link},
     progress::{Meter, Observer, Progress, Silent},
-    upload::{Hashed, Sent, hash, put_bytes, upload},
+    upload::{Sent, put_bytes, upload},
 };
 
 /// How long the server may take to accept a connection.

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     floor,
     grid::{Grid, job},
-    report::seconds,
+    rounded::seconds,
 };
 
 /// How long nothing may end before something must be wrong.

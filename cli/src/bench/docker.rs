@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::{
     floor,
     grid::{Grid, job},
-    report::seconds,
+    rounded::seconds,
 };
 
 /// The image that `make` builds from the machine's own files.

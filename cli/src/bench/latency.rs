@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::{
     floor,
     grid::{Grid, job},
-    report::millis,
+    rounded::millis,
 };
 
 /// Jobs before the first that counts: connections are made, programs are in memory.

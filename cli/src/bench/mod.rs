@@ -7,6 +7,7 @@ mod floor;
 mod grid;
 mod latency;
 mod report;
+mod rounded;
 mod upload;
 
 use std::process::ExitCode;

@@ -1,7 +1,5 @@
 //! What was measured: as JSON for programs, which is a contract, and as a table.
 
-use std::time::Duration;
-
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -23,16 +21,6 @@ pub(super) enum Measured {
     Docker(Docker),
     /// What could not be measured here, and why.
     Absent(What, String),
-}
-
-/// Seconds (or a ratio) to three digits.
-pub(super) fn seconds(value: f64) -> f64 {
-    (value * 1000.0).round() / 1000.0
-}
-
-/// Milliseconds to three digits.
-pub(super) fn millis(time: Duration) -> f64 {
-    seconds(time.as_secs_f64() * 1000.0)
 }
 
 /// The JSON of one measurement, or of all by name.

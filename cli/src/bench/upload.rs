@@ -15,7 +15,7 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 
-use super::{grid::Grid, report::millis};
+use super::{grid::Grid, rounded::millis};
 
 /// The sizes, in bytes.
 const SIZES: [u64; 6] = [10_000, 100_000, 1_000_000, 10_000_000, 100_000_000, 1_000_000_000];

@@ -5,12 +5,12 @@ use std::{path::Path, process::ExitCode};
 use clap::Args;
 
 use crate::{
-    commands::run::{
+    connect::Connect,
+    find::{members, the_batch},
+    run::{
         batch::{Homes, follow, report},
         interrupt::Interrupts,
     },
-    connect::Connect,
-    find::{members, the_batch},
 };
 
 const EXAMPLES: &str = "\

@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory as _};
+use clap::{Args, Command};
 use clap_complete::Shell;
 
-use crate::{args::Cli, output::print_as_it_is};
+use crate::output::print_as_it_is;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -22,9 +22,10 @@ pub(crate) struct CompletionsArgs {
     shell: Shell,
 }
 
-pub(crate) fn completions(args: &CompletionsArgs) -> anyhow::Result<ExitCode> {
+/// Prints the script for `command`, the whole command line.
+pub(crate) fn completions(args: &CompletionsArgs, mut command: Command) -> anyhow::Result<ExitCode> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "rgrid", &mut script);
+    clap_complete::generate(args.shell, &mut command, "rgrid", &mut script);
     print_as_it_is(&String::from_utf8_lossy(&script))?;
     Ok(ExitCode::SUCCESS)
 }

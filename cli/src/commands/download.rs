@@ -10,11 +10,11 @@ use futures::{StreamExt as _, stream};
 use model::{Artifacts, BatchView};
 
 use crate::{
-    bring::{Asked, Back, Manner, Report, Sent, Whither, bring},
-    commands::run::batch::{Homes, fetch},
     connect::Connect,
     find::{batch_by_id, find_job, members},
     output::{Align, clock, one_line, print, print_json, print_line, size, table},
+    run::batch::{Homes, fetch},
+    saving::{Asked, Back, Manner, Report, Sent, Whither, bring},
 };
 
 /// Jobs of a batch whose outputs are fetched at once.

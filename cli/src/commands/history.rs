@@ -9,7 +9,7 @@ use model::{History, HistoryEvent};
 use crate::{
     connect::Connect,
     find::find_job,
-    output::{Align, clock, duration, print, print_json, table, words_of},
+    output::{Align, clock, describe_event, duration, print, print_json, table},
 };
 
 const EXAMPLES: &str = "\
@@ -65,7 +65,7 @@ fn render(events: &[HistoryEvent]) -> String {
             event.time.map_or_else(|| "?".to_owned(), clock),
             after.map(|span| format!("+{}", duration(span))).unwrap_or_default(),
             who(&event.actor),
-            words_of(event),
+            describe_event(event),
         ]
     });
     table(&columns, rows.collect())

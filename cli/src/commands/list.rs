@@ -11,7 +11,7 @@ use crate::{
     commands::batch_words,
     connect::Connect,
     find::now as log_end,
-    output::{Align, ago, duration, one_line, print, print_json, print_line, table, words_of_wait},
+    output::{Align, ago, describe_wait, duration, one_line, print, print_json, print_line, table},
     values::Pair,
 };
 
@@ -177,7 +177,7 @@ fn render(jobs: &[JobView], about: Option<About>, now: DateTime<Utc>) -> String 
 fn words(job: &JobView, about: About, now: DateTime<Utc>) -> String {
     let words = match about {
         About::Cause => job.message.clone(),
-        About::Wait => words_of_wait(job, now),
+        About::Wait => describe_wait(job, now),
     };
     words.unwrap_or_else(|| "-".to_owned())
 }

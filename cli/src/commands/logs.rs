@@ -8,10 +8,10 @@ use client::{Follow, Item, Wanted};
 use serde_json::json;
 
 use crate::{
-    commands::run::{batch, say},
     connect::Connect,
     find::{batch_by_id, find_job},
     output::{Streams, print_json},
+    run::{batch, messages},
 };
 
 const EXAMPLES: &str = "\
@@ -71,7 +71,7 @@ pub(crate) async fn logs(args: LogsArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let job = find_job(&client, &args.job).await?;
-    let mut follow = Follow::new(&client, job, wanted, say::connection_lost);
+    let mut follow = Follow::new(&client, job, wanted, messages::connection_lost);
     let mut streams = Streams::new();
     loop {
         let item = follow.next().await?;
@@ -81,8 +81,8 @@ pub(crate) async fn logs(args: LogsArgs) -> anyhow::Result<ExitCode> {
         match item {
             Item::Piece(_) if args.json => {}
             Item::Piece(piece) => streams.write(piece).await?,
-            Item::Gap(gap) => say::gap(job, gap.bytes),
-            Item::Waiting(job) if !args.json => say::waiting(&job),
+            Item::Gap(gap) => messages::gap(job, gap.bytes),
+            Item::Waiting(job) if !args.json => messages::waiting(&job),
             Item::Attempt(_) | Item::Waiting(_) => {}
             Item::End(_) | Item::Stop => return Ok(ExitCode::SUCCESS),
         }

@@ -18,7 +18,6 @@ pub(crate) mod logs;
 pub(crate) mod requeue;
 pub(crate) mod rerun;
 pub(crate) mod retry;
-pub(crate) mod run;
 pub(crate) mod runtimes;
 pub(crate) mod secret;
 pub(crate) mod status;

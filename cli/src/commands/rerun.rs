@@ -13,11 +13,11 @@ use serde::Serialize;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use super::run::{Brought, Shown, follow, interrupt::Interrupts, submit::unsure};
 use crate::{
     connect::Connect,
     find::{find_job, until_ended},
     output::{one_line, print, print_json, print_line},
+    run::{Brought, FollowOptions, follow, interrupt::Interrupts, submit::unsure},
 };
 
 const EXAMPLES: &str = "\
@@ -104,7 +104,7 @@ pub(crate) async fn rerun(args: RerunArgs) -> anyhow::Result<ExitCode> {
     if args.verbose {
         crate::output::say!("job {} repeats {job}", submitted.id);
     }
-    let shown = Shown {
+    let shown = FollowOptions {
         no_download: args.no_download,
         keep_deleted: args.keep_deleted,
         json: args.json,

@@ -8,11 +8,11 @@ use model::BatchAnswer;
 use reqwest::Method;
 use serde_json::json;
 
-use super::run::submit::unsure;
 use crate::{
     connect::Connect,
     find::{now, the_batch},
     output::{print_json, print_line},
+    run::submit::unsure,
 };
 
 const EXAMPLES: &str = "\

@@ -14,7 +14,7 @@ use crate::{
     commands::batch_words,
     connect::Connect,
     find::{batch_by_id, find_job, members},
-    output::{clock, cpus, duration, harmless, one_line, print, print_json, size, typed, words_of_wait},
+    output::{clock, cpus, describe_wait, duration, harmless, one_line, print, print_json, size, typed},
     up,
 };
 
@@ -125,7 +125,7 @@ fn state(job: &JobView) -> String {
     }
     if let Some(message) = &job.message {
         let _ = write!(text, ": {message}");
-    } else if let Some(words) = words_of_wait(job, Utc::now()) {
+    } else if let Some(words) = describe_wait(job, Utc::now()) {
         let _ = write!(text, ": {words}");
     } else if job.cancel_requested && !job.state.is_end() {
         text.push_str(", and is being cancelled");

@@ -104,7 +104,7 @@ async fn gc(args: GcArgs) -> anyhow::Result<ExitCode> {
     if args.show.json {
         print_json(&report)?;
     } else {
-        print_line(&words_of(&report, Utc::now()))?;
+        print_line(&describe_event(&report, Utc::now()))?;
     }
     if let Some(why) = &report.stopped {
         crate::output::say_line("error", &format!("the pass stopped before its end: {why}"));
@@ -123,7 +123,7 @@ fn files(amount: Amount) -> String {
 }
 
 /// What a pass came to.
-fn words_of(report: &GcReport, now: DateTime<Utc>) -> String {
+fn describe_event(report: &GcReport, now: DateTime<Utc>) -> String {
     let did = if report.dry_run { "would remove" } else { "removed" };
     let mut text = format!("{did} {}, of {} in the store", files(report.removed), files(report.all));
     if report.packages > 0 {

@@ -8,13 +8,13 @@ use clap::Args;
 use serde_json::json;
 
 use crate::{
-    bring::{
-        names,
-        undo::{Undone, undo as undo_one},
-    },
     connect::Connect,
     find::{batch_by_id, find_job, members},
     output::{print_json, print_line},
+    saving::{
+        names,
+        undo::{Undone, undo as undo_one},
+    },
 };
 
 const EXAMPLES: &str = "\

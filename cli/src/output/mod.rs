@@ -1,9 +1,11 @@
 //! What a person or a program sees.
 
 mod bar;
+mod describe;
+mod harmless;
 mod streams;
 mod table;
-mod words;
+mod units;
 
 use std::io::{self, IsTerminal as _, Write as _};
 
@@ -11,11 +13,11 @@ use serde::Serialize;
 
 pub(crate) use self::{
     bar::{Terminal, progress},
+    describe::{describe_event, describe_wait},
+    harmless::{harmless, harmless_json, one_line, shown_lines, typed},
     streams::Streams,
     table::{Align, table},
-    words::{
-        ago, clock, counted, cpus, duration, harmless, harmless_json, one_line, shown_lines, size, typed, uploaded, words_of, words_of_wait,
-    },
+    units::{ago, clock, counted, cpus, duration, size, uploaded},
 };
 
 /// Says a line of ours on standard error. What others chose in it moves no cursor and begins no line.

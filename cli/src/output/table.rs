@@ -2,7 +2,7 @@
 
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 
-use super::words::harmless;
+use super::harmless::harmless;
 
 /// How a column is set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::scan::normalized;
+use crate::paths::normalized;
 
 /// Options whose value is a path or a pattern, from the project's directory.
 pub(super) const FROM_PROJECT: [&str; 2] = ["env-file", "requirements"];

@@ -1,0 +1,137 @@
+//! What runs a script: told by its first line, or by its extension.
+
+use std::path::Path;
+
+use bus::spec::runtime::of_extension;
+
+use super::shebang::{self, FirstLine, Own};
+
+/// What a script's own bytes and name say about what runs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// A runtime of this name, and what the first line says besides, which counts where the script may be executed.
+    Runtime(String, Own),
+    /// Itself: it is a program, or names an interpreter that is no runtime, and may be executed.
+    Itself,
+    /// Nothing.
+    Nothing,
+}
+
+/// What runs a script. `head` is how it begins; `extra` says which runtimes further extensions mean.
+pub(crate) fn tell(path: &Path, head: &[u8], executable: bool, extra: &[(String, String)]) -> Told {
+    let extension = path
+        .extension()
+        .and_then(|extension| extension.to_str())
+        .map(str::to_ascii_lowercase)
+        .unwrap_or_default();
+    if let Some((_, runtime)) = extra
+        .iter()
+        .find(|(known, _)| known.trim_start_matches('.').eq_ignore_ascii_case(&extension))
+    {
+        return Told::Runtime(runtime.clone(), Own::default());
+    }
+    // As the kernel does it: the first line knows better than the name (many a `.sh` needs bash), and says more (`-e`).
+    if let Some(FirstLine { program, own }) = shebang::read(head)
+        && let Some(runtime) = runtime_of(&program)
+    {
+        return Told::Runtime(runtime, own);
+    }
+    if let Some(runtime) = of_extension(&extension) {
+        return Told::Runtime(runtime.to_owned(), Own::default());
+    }
+    if executable && (head.starts_with(b"#!") || head.starts_with(b"\x7fELF")) {
+        Told::Itself
+    } else {
+        Told::Nothing
+    }
+}
+
+/// `python3.12` is Python of that version, `dash` is a shell.
+fn runtime_of(program: &str) -> Option<String> {
+    let bare = program.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
+    let version = &program[bare.len()..];
+    let name = match bare {
+        "python" => "python",
+        "node" | "nodejs" => "node",
+        "bash" => "bash",
+        "sh" | "dash" => "sh",
+        "ruby" => "ruby",
+        "perl" => "perl",
+        "php" => "php",
+        "Rscript" => "R",
+        "julia" => "julia",
+        _ => return None,
+    };
+    // `python3` says no more than `python` does today.
+    let means_one = version.contains('.');
+    Some(if means_one { format!("{name}:{version}") } else { name.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(path: &str, head: &str, executable: bool) -> Told {
+        tell(
+            Path::new(path),
+            head.as_bytes(),
+            executable,
+            &[("rb".to_owned(), "ruby".to_owned())],
+        )
+    }
+
+    #[test]
+    fn the_first_line_and_then_the_extension_tell_the_runtime() {
+        let told_with = |name: &str, env: &[(&str, &str)], options: &[&str]| {
+            let own = Own {
+                options: options.iter().map(ToString::to_string).collect(),
+                env: env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+                wrong: None,
+            };
+            Told::Runtime(name.to_owned(), own)
+        };
+        let runtime = |name: &str| told_with(name, &[], &[]);
+        let with = |name: &str, options: &[&str]| told_with(name, &[], options);
+        let cases = [
+            ("a.py", "print(1)", runtime("python")),
+            ("A.PY", "", runtime("python")),
+            ("a.mjs", "", runtime("node")),
+            ("a.sh", "echo", runtime("sh")),
+            ("a.sh", "#!/bin/bash\n", runtime("bash")),
+            ("a.sh", "#!/bin/bash -e\n", with("bash", &["-e"])),
+            (
+                "tool",
+                "#!/usr/bin/env -S python3.12 -u -W error\n",
+                with("python:3.12", &["-u", "-W", "error"]),
+            ),
+            ("tool", "#!/usr/bin/env python3 # -*- coding: utf-8 -*-\n", runtime("python")),
+            (
+                "tool",
+                "#!/usr/bin/env -S python3 -W \"error::X Y\"\n",
+                with("python", &["-W", "error::X Y"]),
+            ),
+            (
+                "tool",
+                "#!/usr/bin/env -S -u FOO A=b bash -e\r\n",
+                told_with("bash", &[("A", "b")], &["-e"]),
+            ),
+            ("tool", "#!/usr/bin/python3\n", runtime("python")),
+            ("tool", "#!/usr/bin/env A=b node\n", told_with("node", &[("A", "b")], &[])),
+            ("tool", "#! /bin/dash", runtime("sh")),
+            ("a.rb", "#!/bin/sh\n", runtime("ruby")),
+            ("a.py", "#!/opt/odd/interpreter\n", runtime("python")),
+        ];
+        for (path, head, expected) in cases {
+            assert_eq!(told(path, head, false), expected, "{path} {head}");
+        }
+    }
+
+    #[test]
+    fn a_program_runs_itself_if_it_may() {
+        assert_eq!(told("tool", "\x7fELF…", true), Told::Itself);
+        assert_eq!(told("tool", "#!/usr/bin/tclsh\n", true), Told::Itself);
+        assert_eq!(told("tool", "#!/usr/bin/tclsh\n", false), Told::Nothing);
+        assert_eq!(told("data.csv", "a,b", true), Told::Nothing);
+        assert_eq!(told("tool", "#!", false), Told::Nothing);
+    }
+}
