@@ -16,7 +16,7 @@ use bus::{
     subjects,
 };
 use chrono::{DateTime, TimeDelta, Utc};
-use proptest::{collection::vec, prelude::*};
+use proptest::prelude::*;
 
 use super::{Command, Told, registered, worker};
 use crate::{seen, state::State};
