@@ -160,6 +160,8 @@ impl Parser {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*, sample::Index};
+
     use super::*;
 
     #[test]
@@ -188,5 +190,31 @@ mod tests {
         parser.push(b"data: half\n");
         assert_eq!(parser.next(), None);
         assert_eq!(parser.last_id, None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_give_the_same_events_in_any_pieces(
+            lines in vec(prop_oneof![Just(""), Just("data: a"), Just("data"), Just("event: log"), Just("id: 7"), Just(": c"), Just("\r"), Just("x: \u{fffd}")], 0..20),
+            noise in vec((any::<Index>(), any::<u8>()), 0..6),
+            cuts in vec(any::<Index>(), 0..8),
+        ) {
+            let mut text = lines.join("\n").into_bytes();
+            for (at, byte) in noise {
+                text.insert(at.index(text.len() + 1), byte);
+            }
+            let mut whole = Parser::default();
+            whole.push(&text);
+            let expected: Vec<_> = std::iter::from_fn(|| whole.next()).collect();
+            let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(text.len() + 1)).chain([0, text.len()]).collect();
+            cuts.sort_unstable();
+            let (mut parser, mut found) = (Parser::default(), Vec::new());
+            for ends in cuts.windows(2) {
+                parser.push(&text[ends[0]..ends[1]]);
+                found.extend(std::iter::from_fn(|| parser.next()));
+            }
+            prop_assert_eq!(found, expected);
+            prop_assert!(parser.held() <= text.len() + lines.len());
+        }
     }
 }

@@ -67,11 +67,19 @@ fn run(grid: &Grid, example: &str) -> Result<Here> {
     let path = env::join_paths(places.into_iter().chain(env::split_paths(&inherited)))?;
     for step in steps {
         let mut shell = here.program("sh");
-        shell.args(["-c", &step.command]).env("PATH", &path).env("RGRID_NATS", grid.nats.url());
+        shell
+            .args(["-c", &step.command])
+            .env("PATH", &path)
+            .env("RGRID_NATS", grid.nats.url());
         let came = Came::from(shell.output()?);
         ensure!(came.code == 0, "{}: {} {}", step.command, came.out(), came.err());
         for line in &step.lines {
-            ensure!(came.out().lines().any(|printed| printed == line), "{}: {}", step.command, came.out());
+            ensure!(
+                came.out().lines().any(|printed| printed == line),
+                "{}: {}",
+                step.command,
+                came.out()
+            );
         }
     }
     Ok(here)

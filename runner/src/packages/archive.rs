@@ -182,6 +182,8 @@ fn unpack(from: impl io::Read, env: &Path, most: u64) -> io::Result<u64> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*, sample::Index};
+
     use super::*;
 
     fn archive(entries: &[(EntryType, &str, &str)]) -> Vec<u8> {
@@ -269,5 +271,61 @@ mod tests {
         assert!(fs::symlink_metadata(back.join("bin/python")).is_err(), "the machine's own");
         assert!(unpack(&first[..first.len() - 9], &dir.path().join("cut"), 10).is_err());
         Ok(())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Damage in the tar itself: under a checksum of zstd, nothing of it would be reached.
+        #[test]
+        fn a_damaged_archive_writes_nothing_outside_and_no_more_than_it_may(
+            noise in vec((any::<Index>(), any::<u8>()), 0..12),
+            length in any::<Index>(),
+            cut in any::<bool>(),
+        ) {
+            use EntryType::{Directory, Regular, Symlink};
+            let entries = [(Directory, "d", ""), (Regular, "d/file", "0123456789"), (Symlink, "d/link", "file"), (Regular, "top", "abc")];
+            let mut tar = zstd::decode_all(&archive(&entries)[..]).expect("an archive");
+            for (at, byte) in noise {
+                let at = at.index(tar.len());
+                tar[at] = byte;
+            }
+            if cut {
+                tar.truncate(length.index(tar.len() + 1));
+            }
+            // The checksum of each header is made right again, so that what else it says is looked at.
+            for header in tar.chunks_exact_mut(512) {
+                if header[257..262] == *b"ustar" {
+                    header[148..156].fill(b' ');
+                    let sum: u32 = header.iter().map(|&byte| u32::from(byte)).sum();
+                    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+                }
+            }
+            let dir = tempfile::tempdir().expect("a directory");
+            let inside = dir.path().join("in");
+            fs::create_dir(&inside).expect("a directory");
+            let packed = zstd::encode_all(&tar[..], LEVEL).expect("an archive");
+            let result = unpack(&packed[..], &inside.join("env"), 20);
+            prop_assert_eq!(fs::read_dir(dir.path()).expect("it is there").count(), 1);
+            prop_assert_eq!(fs::read_dir(&inside).expect("it is there").count(), 1);
+            let mut bytes = 0;
+            for entry in walkdir::WalkDir::new(inside.join("env")) {
+                let entry = entry.expect("an entry");
+                if entry.file_type().is_file() {
+                    bytes += entry.metadata().expect("it is there").len();
+                } else if entry.file_type().is_symlink() {
+                    let name = entry.path().strip_prefix(inside.join("env")).expect("it is inside");
+                    let link = Link {
+                        path: name.to_str().expect("UTF-8").parse().expect("a path"),
+                        target: fs::read_link(entry.path()).expect("a link").to_str().expect("UTF-8").to_owned(),
+                    };
+                    prop_assert!(link.leads_to().is_some(), "{link:?}");
+                }
+            }
+            prop_assert!(bytes <= 21, "{bytes} bytes");
+            if let Ok(said) = result {
+                prop_assert_eq!(said, bytes);
+            }
+        }
     }
 }

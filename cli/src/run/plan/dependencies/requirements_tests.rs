@@ -1,3 +1,5 @@
+use proptest::{collection::vec, prelude::*};
+
 use super::*;
 
 struct Here(tempfile::TempDir);
@@ -147,4 +149,31 @@ fn what_cannot_be_sent_is_said_with_the_line() -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// A list is refused with a sentence that names its line, or is sent with as many lines as it has; whatever it says, nothing but what is
+    /// in its own directory is sent.
+    #[test]
+    fn any_list_is_refused_or_sent_line_by_line(
+        lines in vec(prop_oneof![
+            Just("six==1.17.0".to_owned()), Just("-r more.txt".to_owned()), Just("-e .".to_owned()), Just("./lib.whl".to_owned()),
+            Just("-c ../../etc/passwd".to_owned()), Just("name @ file:///etc/passwd".to_owned()), Just("--find-links wheels".to_owned()),
+            Just("a \\".to_owned()), "[-a-z@=./:;#<>~\"' \\\\]{0,30}",
+        ], 0..8),
+    ) {
+        let text = lines.join("\n");
+        let here = Here::new(&[("project/requirements.txt", &text), ("project/more.txt", "rich\n"), ("project/lib.whl", "x")]).expect("files");
+        let project = here.0.path().join("project");
+        match read(&project.join("requirements.txt"), "requirements.txt", &project) {
+            Ok(read) => for (name, content) in &read.files {
+                if let Content::Of(path) = content {
+                    prop_assert!(path.canonicalize().is_ok_and(|path| path.starts_with(project.canonicalize().expect("it is there"))), "{name}: {path:?}");
+                }
+            },
+            Err(error) => prop_assert!(error.to_string().contains("requirements.txt") || error.to_string().contains("more.txt"), "{error}"),
+        }
+    }
 }
