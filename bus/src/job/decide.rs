@@ -20,8 +20,10 @@ pub enum Command {
         /// What is to be run.
         spec: Box<JobSpec>,
     },
-    /// Take it, for a worker.
+    /// A worker takes the job.
     Claim {
+        /// The attempt that the worker was offered. If another one is ready meanwhile, that one's own ready event announces it.
+        attempt: Attempt,
         /// Whose attempt it will be.
         worker: WorkerId,
         /// The worker's session.
@@ -140,7 +142,7 @@ pub fn decide(job: Option<&Job>, command: Command) -> Result<JobEvent, Rejection
         (Some(job), command) => (job, command),
     };
     match job {
-        (job, Command::Claim { worker, session }) => claim(job, worker, session),
+        (job, Command::Claim { attempt, worker, session }) => claim(job, attempt, worker, session),
         (
             job,
             Command::Start {
@@ -201,14 +203,12 @@ pub fn decide(job: Option<&Job>, command: Command) -> Result<JobEvent, Rejection
     }
 }
 
-fn claim(job: &Job, worker: WorkerId, session: SessionId) -> Result<JobEvent, Rejection> {
+fn claim(job: &Job, attempt: Attempt, worker: WorkerId, session: SessionId) -> Result<JobEvent, Rejection> {
     match job.phase {
-        Phase::Queued { next } => Ok(JobEvent::Claimed(Claimed {
-            attempt: next,
-            worker,
-            session,
-        })),
-        Phase::Held { .. } | Phase::Retrying { .. } | Phase::Claimed { .. } | Phase::Running { .. } => Err(Rejection::NotQueued),
+        Phase::Queued { next } if next == attempt => Ok(JobEvent::Claimed(Claimed { attempt, worker, session })),
+        Phase::Queued { .. } | Phase::Held { .. } | Phase::Retrying { .. } | Phase::Claimed { .. } | Phase::Running { .. } => {
+            Err(Rejection::NotQueued)
+        }
         Phase::Ended(_) => Err(Rejection::Ended),
     }
 }

@@ -67,8 +67,8 @@ pub enum Phase {
     Retrying {
         /// The attempt that will be made.
         next: Attempt,
-        /// When it becomes ready.
-        due: DateTime<Utc>,
+        /// When it becomes ready; absent: at once, because its worker gave it back.
+        due: Option<DateTime<Utc>>,
     },
     /// Nothing more will happen to it, unless a dead or expired one is requeued.
     Ended(End),
@@ -281,6 +281,15 @@ impl Job {
         }
     }
 
+    /// The attempt that waits for a worker to claim it.
+    #[must_use]
+    pub const fn ready_attempt(&self) -> Option<Attempt> {
+        match self.phase {
+            Phase::Queued { next } => Some(next),
+            Phase::Held { .. } | Phase::Retrying { .. } | Phase::Claimed { .. } | Phase::Running { .. } | Phase::Ended(_) => None,
+        }
+    }
+
     /// The attempt that a worker has now.
     #[must_use]
     pub fn live_attempt(&self) -> Option<&AttemptRecord> {
@@ -288,6 +297,13 @@ impl Job {
             Phase::Claimed { .. } | Phase::Running { .. } => self.attempts.last(),
             Phase::Held { .. } | Phase::Queued { .. } | Phase::Retrying { .. } | Phase::Ended(_) => None,
         }
+    }
+
+    /// Whether this session has this attempt now, so that what it says of the attempt counts.
+    #[must_use]
+    pub fn is_held_by(&self, session: SessionId, attempt: Attempt) -> bool {
+        self.live_attempt()
+            .is_some_and(|live| live.number == attempt && live.session == session)
     }
 
     /// What the committed attempt left behind; nothing of one that failed and is tried again.

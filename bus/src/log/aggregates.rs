@@ -34,6 +34,7 @@ impl Aggregate for Job {
         let history = read::history(js, *id).await?;
         Ok(Loaded {
             correlation: history.first().map(|first| first.envelope.id),
+            cause: None,
             last: history.last().map_or(0, |last| last.sequence),
             state: Self::replay(&history),
         })
@@ -79,6 +80,7 @@ impl Aggregate for Batch {
             last: state.as_ref().map_or(0, |batch| batch.sequence),
             state,
             correlation: None,
+            cause: None,
         })
     }
 
@@ -121,6 +123,7 @@ impl Aggregate for Worker {
             state: Self::replay(events.iter().map(|(_, event)| event)).or_else(|| (last > 0).then(Self::default)),
             last,
             correlation: None,
+            cause: None,
         })
     }
 
@@ -153,6 +156,7 @@ impl Aggregate for Entry {
             state: recorded.and_then(Self::of),
             last,
             correlation: None,
+            cause: None,
         })
     }
 
@@ -204,6 +208,7 @@ impl Aggregate for RuntimesSet {
             state: Some(set),
             last,
             correlation: None,
+            cause: None,
         })
     }
 

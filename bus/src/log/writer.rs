@@ -4,6 +4,7 @@
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use async_nats::jetstream;
+use chrono::{DateTime, Utc};
 use rand::Rng as _;
 use tracing::debug;
 
@@ -14,7 +15,8 @@ use super::{
 };
 use crate::{
     envelope::{Actor, Envelope, Event},
-    ids::EventId,
+    ids::{EventId, WorkerId},
+    worker::WorkerEvent,
 };
 
 /// How often another writer may be first. Each time, the aggregate has moved on, and few events move one.
@@ -64,6 +66,22 @@ pub struct Loaded<A> {
     pub last: u64,
     /// The event that correlates all others, where they have one in common.
     pub correlation: Option<EventId>,
+    /// The event that causes the next one, where the caller knows it; then each appended event causes the one after it.
+    pub cause: Option<EventId>,
+}
+
+/// What a command did to an aggregate that the caller had loaded.
+#[derive(Debug)]
+pub enum Decision<A: Aggregate> {
+    /// Its event is in the log.
+    Appended {
+        /// Where.
+        sequence: u64,
+        /// The time that the event bears.
+        time: DateTime<Utc>,
+    },
+    /// It changes nothing.
+    Rejected(A::Rejection),
 }
 
 /// What came of a command.
@@ -121,33 +139,68 @@ impl Writer {
     /// # Errors
     /// See [`Error`].
     pub async fn write<A: Aggregate>(&self, id: &A::Id, command: &A::Command) -> Result<Outcome<A>, Error> {
+        let mut loaded = A::load(self.log.js(), id).await?;
+        Ok(match self.write_from(&mut loaded, id, command).await? {
+            Decision::Appended { sequence, .. } => Outcome::Appended(loaded.state, sequence),
+            Decision::Rejected(rejection) => Outcome::Rejected(loaded.state, loaded.last, rejection),
+        })
+    }
+
+    /// Decides on a command by an aggregate that the caller has loaded, and appends what that comes to behind the aggregate's last event.
+    /// The log is read only where another writer was first. `loaded` is the aggregate as it is then, also where this fails.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn write_from<A: Aggregate>(&self, loaded: &mut Loaded<A>, id: &A::Id, command: &A::Command) -> Result<Decision<A>, Error> {
         let mut pause = PAUSE.0;
         for _ in 0..TRIES {
-            let loaded = A::load(self.log.js(), id).await?;
             let event = match A::decide(loaded.state.as_ref(), command) {
                 Ok(event) => event,
-                Err(rejection) => return Ok(Outcome::Rejected(loaded.state, loaded.last, rejection)),
+                Err(rejection) => return Ok(Decision::Rejected(rejection)),
             };
             let mut envelope = Envelope::new(self.actor.clone(), event);
             envelope.correlation_id = loaded.correlation;
-            let append = A::append(&loaded, id, &envelope);
+            envelope.causation_id = loaded.cause;
+            let append = A::append(loaded, id, &envelope);
             let _room = if A::needs_room(&envelope.event) {
                 Some(self.admit(append.weight()).await?)
             } else {
                 None
             };
             match self.log.append(append).await {
-                Ok(sequence) => return Ok(Outcome::Appended(A::evolve(loaded.state, id, sequence, envelope), sequence)),
+                Ok(sequence) => {
+                    let time = envelope.time;
+                    loaded.last = sequence;
+                    loaded.cause = loaded.cause.map(|_| envelope.id);
+                    loaded.state = A::evolve(loaded.state.take(), id, sequence, envelope);
+                    return Ok(Decision::Appended { sequence, time });
+                }
                 Err(append::Error::Conflict { filter, expected }) => {
                     debug!("another writer moved {filter} past sequence {expected}; reading it again");
                     let jitter = rand::rng().random_range(0.5..1.0);
                     tokio::time::sleep(pause.mul_f32(jitter)).await;
                     pause = (pause * 2).min(PAUSE.1);
+                    let now = A::load(self.log.js(), id).await?;
+                    *loaded = Loaded {
+                        correlation: loaded.correlation.or(now.correlation),
+                        cause: loaded.cause,
+                        ..now
+                    };
                 }
                 Err(error) => return Err(error.into()),
             }
         }
         Err(Error::Contended { id: id.to_string() })
+    }
+
+    /// Appends an event of a worker that is true whatever else happened to that worker, and returns its sequence.
+    ///
+    /// # Errors
+    /// If the event is not stored.
+    pub async fn announce(&self, worker: &WorkerId, event: WorkerEvent) -> Result<(u64, DateTime<Utc>), append::Error> {
+        let envelope = Envelope::new(self.actor.clone(), event);
+        let sequence = self.log.append(Append::worker(worker, None, &envelope)).await?;
+        Ok((sequence, envelope.time))
     }
 
     async fn admit(&self, bytes: u64) -> Result<Admitted, Error> {

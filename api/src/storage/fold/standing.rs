@@ -68,7 +68,7 @@ impl Standing {
             Stage::Queued(next) => (Phase::Queued { next }, None),
             Stage::Claimed(attempt, holder) => (Phase::Claimed { attempt }, holder.map(|holder| (attempt, holder))),
             Stage::Running(attempt, holder) => (Phase::Running { attempt }, holder.map(|holder| (attempt, holder))),
-            Stage::Retrying(next) => (Phase::Retrying { next, due: never }, None),
+            Stage::Retrying(next) => (Phase::Retrying { next, due: None }, None),
         };
         let attempts = holder.map(|(number, holder)| AttemptRecord {
             number,
