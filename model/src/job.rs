@@ -124,11 +124,7 @@ impl From<&Job> for JobView {
             failures: job.failures,
             waits_for: job.dependencies().to_vec(),
             submitted_at: job.submitted_at,
-            due_at: match job.phase {
-                Phase::Held { until } => until,
-                Phase::Retrying { due, .. } => Some(due),
-                Phase::Queued { .. } | Phase::Claimed { .. } | Phase::Running { .. } | Phase::Ended(_) => None,
-            },
+            due_at: job.ready_not_before(),
             started_at: last.and_then(|attempt| attempt.started_at),
             ended_at: job.ended_at,
             cancel_requested: job.cancel_requested.is_some(),

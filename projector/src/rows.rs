@@ -169,11 +169,7 @@ impl JobState {
                 (Some(code), Some(json(&LostOutcome::Expired { clock, limit_ms })))
             }
         };
-        let due_at = match job.phase {
-            Phase::Held { until } => until,
-            Phase::Retrying { due, .. } => Some(due),
-            Phase::Queued { .. } | Phase::Claimed { .. } | Phase::Running { .. } | Phase::Ended(_) => None,
-        };
+        let due_at = job.ready_not_before();
         let (cancel_requested_at, cancel_reason) = match &job.cancel_requested {
             Some((at, reason)) => (Some(time(*at)), reason.as_deref().map(text)),
             None => (None, None),

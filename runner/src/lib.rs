@@ -13,7 +13,6 @@ mod packages;
 mod patience;
 mod restart;
 mod run;
-mod scribe;
 pub mod secrets;
 mod session;
 mod spread;

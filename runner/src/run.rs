@@ -3,13 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use bus::{
-    envelope::{Actor, Envelope},
+    envelope::Actor,
     ids::SessionId,
     log::{
-        append::{self, Append, Log},
+        append::{self, Log},
         connect,
-        room::Gauge,
+        room::{Addition, Gauge},
         setup,
+        writer::Writer,
     },
     worker::WorkerEvent,
 };
@@ -196,10 +197,16 @@ pub async fn run(config: Config, stop: CancellationToken, restart: CancellationT
             store: config.store.to_string(),
             source,
         })?;
+        let gauge = Gauge::new(bus.js.clone());
         let context = Arc::new(Context {
-            log: Log::new(bus.js.clone(), PATIENCE),
+            writer: Writer::new(
+                Log::new(bus.js.clone(), PATIENCE),
+                Arc::clone(&gauge),
+                Actor::Worker(config.worker.clone()),
+                Addition::Attempts,
+            ),
             js: bus.js.clone(),
-            gauge: Gauge::new(bus.js.clone()),
+            gauge,
             files: files.heeding(marks),
             executors: Arc::clone(&executors),
             worker: config.worker.clone(),
@@ -281,23 +288,20 @@ async fn serve(config: &Config, context: &Arc<Context>, told: &Told, note: &mut 
         Ok(session) => session,
         Err(error) => return Ok(Ending::Broken(crate::errors::chain(&error))),
     };
-    let registered = presence::registration(config, context.session, &context.executors);
-    let registration = Envelope::new(Actor::Worker(config.worker.clone()), WorkerEvent::Registered(registered));
-    let sequence = match &note {
-        None => context
-            .log
-            .append(Append::worker(&config.worker, None, &registration))
-            .await
-            .map(Some)
-            .map_err(Error::Register)?,
-        Some(_) => match session::register(context, &registration).await {
-            Ok(sequence) => sequence,
+    let registration = presence::registration(config, context.session, &context.executors);
+    let registered = match &note {
+        None => {
+            let announced = context.writer.announce(&config.worker, WorkerEvent::Registered(registration)).await;
+            Some(announced.map_err(Error::Register)?)
+        }
+        Some(_) => match session::register(context, registration).await {
+            Ok(registered) => registered,
             Err(session::Error::Append(error)) => return Err(Error::Register(error)),
-            Err(error @ session::Error::Unread(_)) => return Ok(Ending::Broken(crate::errors::chain(&error))),
+            Err(error @ session::Error::Read(_)) => return Ok(Ending::Broken(crate::errors::chain(&error))),
         },
     };
     let (last_claim, left) = note.take().map(|note| (note.last_claim, note.attempts)).unwrap_or_default();
-    let Some(sequence) = sequence else {
+    let Some((sequence, registered_at)) = registered else {
         left.into_iter().for_each(|left| give_up(context, left, "its session is over"));
         Note::discard(&config.work_dir);
         return Ok(Ending::Late);
@@ -333,7 +337,7 @@ async fn serve(config: &Config, context: &Arc<Context>, told: &Told, note: &mut 
     tracker.spawn(
         quiet
             .clone()
-            .run_until_cancelled_owned(inventory::keep(Arc::clone(context), registration.time)),
+            .run_until_cancelled_owned(inventory::keep(Arc::clone(context), registered_at)),
     );
     let heart = Heart::new(context, config, shown, pulse);
     match heart.clone().stand_in(&config.nats, quiet.clone()) {

@@ -134,13 +134,7 @@ async fn stories_become_rows() -> Result<()> {
     let reason = Some("wrong file".to_owned());
     writer.say(moved, &Actor::Api, Command::Cancel { reason }).await?;
     // What the first one still says counts for nothing.
-    let late = bus::job::decide(
-        writer.job(finished).await?.as_ref(),
-        Command::Claim {
-            worker: one.id.clone(),
-            session: one.session,
-        },
-    );
+    let late = bus::job::decide(writer.job(finished).await?.as_ref(), one.claim_command(Attempt(1)));
     ensure!(late.is_err(), "an ended job was claimed");
     two.leave().await?;
     world.projected().await?;

@@ -206,8 +206,19 @@ impl Worker {
 
     /// Claims a job; returns the claim's sequence.
     pub async fn claim(&self, job: JobId) -> Result<u64> {
-        let (worker, session) = (self.id.clone(), self.session);
-        self.writer.say(job, &self.actor(), Command::Claim { worker, session }).await
+        let ready = self.writer.job(job).await?.and_then(|job| job.ready_attempt());
+        let claim = self.claim_command(ready.unwrap_or(Attempt::FIRST));
+        self.writer.say(job, &self.actor(), claim).await
+    }
+
+    /// The command by which it claims an attempt.
+    #[must_use]
+    pub fn claim_command(&self, attempt: Attempt) -> Command {
+        Command::Claim {
+            attempt,
+            worker: self.id.clone(),
+            session: self.session,
+        }
     }
 
     /// Ends its attempt well.

@@ -90,7 +90,8 @@ async fn change(app: &App, id: WorkerId, command: &Command) -> Result<Json<Cordo
     let (worker, changed, sequence) = match app.writer.write::<Worker>(&id, command).await? {
         Outcome::Appended(worker, sequence) => (worker, true, sequence),
         Outcome::Rejected(_, _, Rejection::Absent) => return Err(unknown(&id)),
-        Outcome::Rejected(worker, last, Rejection::Unchanged) => (worker, false, last),
+        // Only a runner resumes a session.
+        Outcome::Rejected(worker, last, Rejection::Unchanged | Rejection::SessionOver) => (worker, false, last),
     };
     Ok(Json(answer(id, worker.and_then(|worker| worker.cordon), changed, sequence)))
 }

@@ -22,6 +22,8 @@ pub enum Command {
     },
     /// Claim the job for a worker.
     Claim {
+        /// The attempt that the worker was offered. A later attempt is announced by a ready event of its own.
+        attempt: Attempt,
         /// The worker that claims the job.
         worker: WorkerId,
         /// The worker's session.
@@ -140,7 +142,7 @@ pub fn decide(job: Option<&Job>, command: Command) -> Result<JobEvent, Rejection
         (Some(job), command) => (job, command),
     };
     match job {
-        (job, Command::Claim { worker, session }) => claim(job, worker, session),
+        (job, Command::Claim { attempt, worker, session }) => claim(job, attempt, worker, session),
         (
             job,
             Command::Start {
@@ -201,14 +203,12 @@ pub fn decide(job: Option<&Job>, command: Command) -> Result<JobEvent, Rejection
     }
 }
 
-fn claim(job: &Job, worker: WorkerId, session: SessionId) -> Result<JobEvent, Rejection> {
+fn claim(job: &Job, attempt: Attempt, worker: WorkerId, session: SessionId) -> Result<JobEvent, Rejection> {
     match job.phase {
-        Phase::Queued { next } => Ok(JobEvent::Claimed(Claimed {
-            attempt: next,
-            worker,
-            session,
-        })),
-        Phase::Held { .. } | Phase::Retrying { .. } | Phase::Claimed { .. } | Phase::Running { .. } => Err(Rejection::NotQueued),
+        Phase::Queued { next } if next == attempt => Ok(JobEvent::Claimed(Claimed { attempt, worker, session })),
+        Phase::Queued { .. } | Phase::Held { .. } | Phase::Retrying { .. } | Phase::Claimed { .. } | Phase::Running { .. } => {
+            Err(Rejection::NotQueued)
+        }
         Phase::Ended(_) => Err(Rejection::Ended),
     }
 }

@@ -26,8 +26,8 @@ impl Job {
             command: Command::Release,
         };
         let next = match self.phase {
-            Phase::Held { until } => until.filter(|_| self.dependencies().is_empty()).map(release),
-            Phase::Retrying { due, .. } => Some(release(due)),
+            Phase::Held { .. } => self.ready_not_before().filter(|_| self.dependencies().is_empty()).map(release),
+            Phase::Retrying { .. } => self.ready_not_before().map(release),
             Phase::Queued { .. } => self.spec.queue_timeout_ms.map(|limit| Due {
                 at: later(self.ready_at, limit),
                 command: Command::Expire { clock: Clock::Queue },
@@ -39,6 +39,17 @@ impl Job {
             command: Command::Expire { clock: Clock::Total },
         });
         next.into_iter().chain(over).min_by_key(|due| due.at)
+    }
+
+    /// The time before which the job does not become ready; `None` if no time matters, or if the job does not wait for one. For a job
+    /// that its worker returned, this is when the job was submitted, whatever the worker's clock shows.
+    #[must_use]
+    pub fn ready_not_before(&self) -> Option<DateTime<Utc>> {
+        match self.phase {
+            Phase::Held { until } => until,
+            Phase::Retrying { due, .. } => Some(due.unwrap_or(self.submitted_at)),
+            Phase::Queued { .. } | Phase::Claimed { .. } | Phase::Running { .. } | Phase::Ended(_) => None,
+        }
     }
 
     /// Whether the job may only become ready when its batch has a free slot for it.

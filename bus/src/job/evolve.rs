@@ -119,7 +119,7 @@ impl Job {
                     attempt.end = Some(AttemptEnd::Finished(event.clone()));
                     if let Some(pause) = event.retry_after_ms {
                         self.failures = self.failures.saturating_add(1);
-                        let due = later(time, pause);
+                        let due = Some(later(time, pause));
                         self.phase = Phase::Retrying { next, due };
                     } else {
                         self.end(End::Finished(event.outcome.clone()), recorded);
@@ -138,9 +138,7 @@ impl Job {
                         true => AttemptEnd::Interrupted,
                     });
                     let next = attempt.number.next();
-                    // The job is due at once, whatever the worker's clock shows.
-                    let due = self.submitted_at;
-                    self.phase = Phase::Retrying { next, due };
+                    self.phase = Phase::Retrying { next, due: None };
                 }
             }
             JobEvent::Rescheduled(event) => {

@@ -69,8 +69,8 @@ pub enum Phase {
     Retrying {
         /// The next attempt's number.
         next: Attempt,
-        /// When the job becomes ready.
-        due: DateTime<Utc>,
+        /// When the job becomes ready; `None`: at once, because its worker returned it.
+        due: Option<DateTime<Utc>>,
     },
     /// The job has ended. Only a dead or expired job can be requeued.
     Ended(End),
@@ -283,6 +283,15 @@ impl Job {
         }
     }
 
+    /// The attempt that waits for a worker to claim it.
+    #[must_use]
+    pub const fn ready_attempt(&self) -> Option<Attempt> {
+        match self.phase {
+            Phase::Queued { next } => Some(next),
+            Phase::Held { .. } | Phase::Retrying { .. } | Phase::Claimed { .. } | Phase::Running { .. } | Phase::Ended(_) => None,
+        }
+    }
+
     /// The current attempt, if a worker has the job.
     #[must_use]
     pub fn live_attempt(&self) -> Option<&AttemptRecord> {
@@ -290,6 +299,13 @@ impl Job {
             Phase::Claimed { .. } | Phase::Running { .. } => self.attempts.last(),
             Phase::Held { .. } | Phase::Queued { .. } | Phase::Retrying { .. } | Phase::Ended(_) => None,
         }
+    }
+
+    /// Whether this session has this attempt now, so that what it reports counts.
+    #[must_use]
+    pub fn is_held_by(&self, session: SessionId, attempt: Attempt) -> bool {
+        self.live_attempt()
+            .is_some_and(|live| live.number == attempt && live.session == session)
     }
 
     /// What the committed attempt reported; `None` if the job has not finished, or if the attempt is retried.

@@ -1,4 +1,5 @@
 mod arbitrary;
+mod claims;
 mod history;
 mod interleaved;
 mod policies;
@@ -20,7 +21,7 @@ fn a_job_goes_from_submitted_to_succeeded() {
     let mut history = History::submitted();
     let worker = Worker::new("w");
     let mut states = vec![history.state()];
-    for command in [worker.claim(), worker.start(1), worker.finish(1, Outcome::Succeeded)] {
+    for command in [worker.claim(1), worker.start(1), worker.finish(1, Outcome::Succeeded)] {
         history.say(&worker.actor(), command).expect("the way of every job");
         states.push(history.state());
     }
@@ -34,7 +35,7 @@ fn a_job_goes_from_submitted_to_succeeded() {
 fn an_attempt_may_end_before_it_is_said_to_have_started() {
     let mut history = History::submitted();
     let worker = Worker::new("w");
-    history.say(&worker.actor(), worker.claim()).expect("queued");
+    history.say(&worker.actor(), worker.claim(1)).expect("queued");
     let error = Outcome::Error {
         message: "no such image".to_owned(),
         not_found: false,
@@ -89,7 +90,12 @@ fn submitting_again_is_told_apart_from_another_job_under_the_same_key() {
 #[test]
 fn nothing_but_a_submission_begins_a_job() {
     let worker = Worker::new("w");
-    for command in [worker.claim(), worker.start(1), Command::Cancel { reason: None }, worker.give_up(1)] {
+    for command in [
+        worker.claim(1),
+        worker.start(1),
+        Command::Cancel { reason: None },
+        worker.give_up(1),
+    ] {
         assert_eq!(decide(None, command), Err(Rejection::Absent));
     }
 }
@@ -116,7 +122,7 @@ fn what_is_decided_where() {
         ),
         (
             "claimed",
-            vec![worker.claim()],
+            vec![worker.claim(1)],
             [
                 Err(Rejection::NotQueued),
                 Ok("job.started.v1"),
@@ -128,7 +134,7 @@ fn what_is_decided_where() {
         ),
         (
             "running",
-            vec![worker.claim(), worker.start(1)],
+            vec![worker.claim(1), worker.start(1)],
             [
                 Err(Rejection::NotQueued),
                 Err(Rejection::AlreadyStarted),
@@ -140,7 +146,7 @@ fn what_is_decided_where() {
         ),
         (
             "being cancelled",
-            vec![worker.claim(), Command::Cancel { reason: None }],
+            vec![worker.claim(1), Command::Cancel { reason: None }],
             [
                 Err(Rejection::NotQueued),
                 Ok("job.started.v1"),
@@ -153,7 +159,7 @@ fn what_is_decided_where() {
         ),
         (
             "given back",
-            vec![worker.claim(), worker.give_back(1)],
+            vec![worker.claim(1), worker.give_back(1)],
             [
                 Err(Rejection::NotQueued),
                 Err(stale.clone()),
@@ -165,9 +171,9 @@ fn what_is_decided_where() {
         ),
         (
             "queued again",
-            vec![worker.claim(), worker.give_up(1)],
+            vec![worker.claim(1), worker.give_up(1)],
             [
-                Ok("job.claimed.v1"),
+                Err(Rejection::NotQueued),
                 Err(stale.clone()),
                 Err(stale.clone()),
                 Err(stale.clone()),
@@ -177,7 +183,7 @@ fn what_is_decided_where() {
         ),
         (
             "ended",
-            vec![worker.claim(), finish()],
+            vec![worker.claim(1), finish()],
             [
                 Err(Rejection::Ended),
                 Err(stale.clone()),
@@ -194,7 +200,7 @@ fn what_is_decided_where() {
             history.say_as_whoever_may(&worker, command).expect(name);
         }
         let commands = [
-            worker.claim(),
+            worker.claim(1),
             worker.start(1),
             finish(),
             worker.give_back(1),
@@ -215,11 +221,18 @@ fn what_is_given_back_is_made_again_and_counts_against_nothing() {
     let mut history = History::submitted();
     let (full, idle) = (Worker::new("full"), Worker::new("idle"));
     for attempt in 1..=2 * MAX_LOSSES {
-        history.say(&full.actor(), full.claim()).expect("queued");
+        history.say(&full.actor(), full.claim(attempt)).expect("queued");
         history.say(&full.actor(), full.give_back(attempt)).expect("claimed");
         let due = history.job().due().expect("it is to be made ready");
         assert_eq!(due.command, Command::Release);
-        assert!(due.at <= history.job().submitted_at, "at once, whatever its worker's clock shows");
+        assert_eq!(
+            history.job().phase,
+            Phase::Retrying {
+                next: Attempt(attempt + 1),
+                due: None
+            }
+        );
+        assert_eq!(due.at, history.job().submitted_at, "at once, whatever its worker's clock shows");
         history.say(&Actor::Watcher, Command::Release).expect("given back");
     }
     let job = history.job();
@@ -229,7 +242,7 @@ fn what_is_given_back_is_made_again_and_counts_against_nothing() {
             .iter()
             .all(|attempt| attempt.end == Some(AttemptEnd::Returned) && attempt.started_at.is_none())
     );
-    history.say(&idle.actor(), idle.claim()).expect("queued");
+    history.say(&idle.actor(), idle.claim(2 * MAX_LOSSES + 1)).expect("queued");
     let finish = idle.finish(2 * MAX_LOSSES + 1, Outcome::Succeeded);
     history.say(&idle.actor(), finish).expect("live");
     assert_eq!(history.state(), State::Succeeded);
@@ -240,7 +253,7 @@ fn what_a_shutdown_interrupts_is_made_again_and_counts_against_nothing() {
     let mut history = History::submitted();
     let worker = Worker::new("w");
     for attempt in 1..=2 * MAX_LOSSES {
-        history.say(&worker.actor(), worker.claim()).expect("queued");
+        history.say(&worker.actor(), worker.claim(attempt)).expect("queued");
         if attempt % 2 == 0 {
             history.say(&worker.actor(), worker.start(attempt)).expect("claimed");
             let unrun = history.say(&worker.actor(), worker.give_back(attempt));
@@ -261,7 +274,7 @@ fn what_a_shutdown_interrupts_is_made_again_and_counts_against_nothing() {
 fn what_is_interrupted_while_a_user_wants_its_end_ends() {
     let mut history = History::submitted();
     let worker = Worker::new("w");
-    history.say(&worker.actor(), worker.claim()).expect("queued");
+    history.say(&worker.actor(), worker.claim(1)).expect("queued");
     history.say(&worker.actor(), worker.start(1)).expect("claimed");
     history.say(&Actor::Api, Command::Cancel { reason: None }).expect("it runs");
     history.say(&worker.actor(), worker.interrupt(1)).expect("live");
@@ -272,9 +285,9 @@ fn what_is_interrupted_while_a_user_wants_its_end_ends() {
 fn the_attempts_number_fences() {
     let mut history = History::submitted();
     let (slow, quick) = (Worker::new("slow"), Worker::new("quick"));
-    history.say(&slow.actor(), slow.claim()).expect("queued");
+    history.say(&slow.actor(), slow.claim(1)).expect("queued");
     history.say(&Actor::Watcher, slow.give_up(1)).expect("live");
-    history.say(&quick.actor(), quick.claim()).expect("queued again");
+    history.say(&quick.actor(), quick.claim(2)).expect("queued again");
     for attempt in [1, 2] {
         let late = history.say(&slow.actor(), slow.finish(attempt, Outcome::Succeeded));
         assert_eq!(
@@ -292,11 +305,11 @@ fn the_attempts_number_fences() {
 fn a_late_word_about_an_earlier_attempt_changes_nothing_even_of_the_same_session() {
     let mut history = History::submitted();
     let worker = Worker::new("w");
-    history.say(&worker.actor(), worker.claim()).expect("queued");
+    history.say(&worker.actor(), worker.claim(1)).expect("queued");
     let finished = decide(Some(&history.job()), worker.finish(1, Outcome::Succeeded)).expect("live");
     let rescheduled = decide(Some(&history.job()), worker.give_up(1)).expect("live");
     history.say(&Actor::Watcher, worker.give_up(1)).expect("live");
-    history.say(&worker.actor(), worker.claim()).expect("queued again");
+    history.say(&worker.actor(), worker.claim(2)).expect("queued again");
     let before = history.job();
     history.push(Some(worker.actor()), finished);
     history.push(None, rescheduled);
@@ -323,7 +336,7 @@ fn a_job_that_is_cancelled_while_it_waits_says_that_it_was_asked_for() {
 fn a_worker_that_begins_anew_does_not_go_on_with_its_old_attempt() {
     let mut history = History::submitted();
     let (before, after) = (Worker::new("w"), Worker::new("w"));
-    history.say(&before.actor(), before.claim()).expect("queued");
+    history.say(&before.actor(), before.claim(1)).expect("queued");
     let stale = Err(Rejection::Stale { attempt: Attempt(1) });
     assert_eq!(history.say(&after.actor(), after.start(1)), stale);
     assert_eq!(history.say(&after.actor(), after.finish(1, Outcome::Succeeded)), stale);
@@ -335,7 +348,7 @@ fn a_job_whose_workers_are_all_lost_is_dead() {
     let worker = Worker::new("w");
     for attempt in 1..=MAX_LOSSES {
         assert_eq!(history.job().phase, Phase::Queued { next: Attempt(attempt) });
-        history.say(&worker.actor(), worker.claim()).expect("queued");
+        history.say(&worker.actor(), worker.claim(attempt)).expect("queued");
         history.say(&Actor::Watcher, worker.give_up(attempt)).expect("live");
     }
     let cause = LossCause::WorkerLost { worker: worker.id };
@@ -346,7 +359,7 @@ fn a_job_whose_workers_are_all_lost_is_dead() {
 fn a_request_to_cancel_is_kept_as_it_was_first_said() {
     let mut history = History::submitted();
     let worker = Worker::new("w");
-    history.say(&worker.actor(), worker.claim()).expect("queued");
+    history.say(&worker.actor(), worker.claim(1)).expect("queued");
     for reason in ["first", "second"] {
         let reason = Some(reason.to_owned());
         history.push(Some(Actor::Api), JobEvent::CancelRequested(CancelRequested { reason }));
@@ -359,7 +372,7 @@ fn a_request_to_cancel_is_kept_as_it_was_first_said() {
 fn a_started_attempt_says_in_what_it_runs() {
     let mut history = History::submitted();
     let worker = Worker::new("w");
-    history.say(&worker.actor(), worker.claim()).expect("queued");
+    history.say(&worker.actor(), worker.claim(1)).expect("queued");
     history.say(&worker.actor(), worker.start(1)).expect("claimed");
     let job = history.job();
     let attempt = job.live_attempt().expect("running");

@@ -29,6 +29,7 @@ impl Loaded<Job> {
     pub fn of_history(history: &[job::Recorded]) -> Self {
         Self {
             correlation: history.first().map(|first| first.envelope.id),
+            cause: None,
             last: history.last().map_or(0, |last| last.sequence),
             state: Job::replay(history),
         }
@@ -96,6 +97,7 @@ impl Aggregate for Batch {
             last: state.as_ref().map_or(0, |batch| batch.sequence),
             state,
             correlation: None,
+            cause: None,
         })
     }
 
@@ -148,6 +150,7 @@ impl Aggregate for Worker {
             state: Self::replay(events.iter().map(|(_, event)| event)).or_else(|| (last > 0).then(Self::default)),
             last,
             correlation: None,
+            cause: None,
         })
     }
 
@@ -180,6 +183,7 @@ impl Aggregate for Entry {
             state: recorded.and_then(Self::of),
             last,
             correlation: None,
+            cause: None,
         })
     }
 
@@ -231,6 +235,7 @@ impl Aggregate for RuntimesSet {
             state: Some(set),
             last,
             correlation: None,
+            cause: None,
         })
     }
 

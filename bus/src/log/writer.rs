@@ -6,6 +6,7 @@ mod once;
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use async_nats::jetstream;
+use chrono::{DateTime, Utc};
 use rand::Rng as _;
 use tracing::debug;
 
@@ -17,7 +18,8 @@ use super::{
 };
 use crate::{
     envelope::{Actor, Envelope, Event},
-    ids::{EventId, Namespace},
+    ids::{EventId, Namespace, WorkerId},
+    worker::WorkerEvent,
 };
 
 /// The most tries of one command. Each further try means that another writer has changed the aggregate, and few events change one.
@@ -79,6 +81,22 @@ pub struct Loaded<A> {
     pub last: u64,
     /// The correlation id of all events of this aggregate, if they share one.
     pub correlation: Option<EventId>,
+    /// The event that causes the next one, where the caller knows it; then each appended event causes the one after it.
+    pub cause: Option<EventId>,
+}
+
+/// What a command did to an aggregate that the caller had loaded.
+#[derive(Debug)]
+pub enum Decision<A: Aggregate> {
+    /// Its event is in the log.
+    Appended {
+        /// Where.
+        sequence: u64,
+        /// The time that the event bears.
+        time: DateTime<Utc>,
+    },
+    /// It changes nothing.
+    Rejected(A::Rejection),
 }
 
 /// The outcome of a command.
@@ -136,28 +154,53 @@ impl Writer {
     /// # Errors
     /// See [`Error`].
     pub async fn write<A: Aggregate>(&self, id: &A::Id, command: &A::Command) -> Result<Outcome<A>, Error> {
+        let mut loaded = A::load(self.log.js(), id).await?;
+        Ok(match self.write_from(&mut loaded, id, command).await? {
+            Decision::Appended { sequence, .. } => Outcome::Appended(loaded.state, sequence),
+            Decision::Rejected(rejection) => Outcome::Rejected(loaded.state, loaded.last, rejection),
+        })
+    }
+
+    /// Decides on a command by an aggregate that the caller has loaded, and appends what that comes to behind the aggregate's last event.
+    /// The log is read only where another writer was first. `loaded` is the aggregate as it is then, also where this fails.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn write_from<A: Aggregate>(&self, loaded: &mut Loaded<A>, id: &A::Id, command: &A::Command) -> Result<Decision<A>, Error> {
         let mut pause = PAUSE.0;
         for _ in 0..TRIES {
-            let loaded = A::load(self.log.js(), id).await?;
             let event = match A::decide(loaded.state.as_ref(), command) {
                 Ok(event) => event,
-                Err(rejection) => return Ok(Outcome::Rejected(loaded.state, loaded.last, rejection)),
+                Err(rejection) => return Ok(Decision::Rejected(rejection)),
             };
             let mut envelope = Envelope::new(self.actor.clone(), event);
             envelope.correlation_id = loaded.correlation;
-            let append = A::append(&loaded, id, &envelope);
+            envelope.causation_id = loaded.cause;
+            let append = A::append(loaded, id, &envelope);
             let _room = if A::needs_room(&envelope.event) {
                 Some(self.admit(append.weight()).await?)
             } else {
                 None
             };
             match self.log.append(append).await {
-                Ok(sequence) => return Ok(Outcome::Appended(A::evolve(loaded.state, id, sequence, envelope), sequence)),
+                Ok(sequence) => {
+                    let time = envelope.time;
+                    loaded.last = sequence;
+                    loaded.cause = loaded.cause.map(|_| envelope.id);
+                    loaded.state = A::evolve(loaded.state.take(), id, sequence, envelope);
+                    return Ok(Decision::Appended { sequence, time });
+                }
                 Err(append::Error::Conflict { filter, expected }) => {
                     debug!("another writer moved {filter} past sequence {expected}; reading it again");
                     let jitter = rand::rng().random_range(0.5..1.0);
                     tokio::time::sleep(pause.mul_f32(jitter)).await;
                     pause = (pause * 2).min(PAUSE.1);
+                    let now = A::load(self.log.js(), id).await?;
+                    *loaded = Loaded {
+                        correlation: loaded.correlation.or(now.correlation),
+                        cause: loaded.cause,
+                        ..now
+                    };
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -180,6 +223,16 @@ impl Writer {
         let envelope = Envelope::new(self.actor.clone(), A::decide_new(command)?);
         let pending = self.log.send(A::append_first(namespace, id, &envelope)).await;
         Ok((envelope, pending))
+    }
+
+    /// Appends an event of a worker that is true whatever else happened to that worker. Returns its sequence and its time.
+    ///
+    /// # Errors
+    /// If the event is not stored.
+    pub async fn announce(&self, worker: &WorkerId, event: WorkerEvent) -> Result<(u64, DateTime<Utc>), append::Error> {
+        let envelope = Envelope::new(self.actor.clone(), event);
+        let sequence = self.log.append(Append::worker(worker, None, &envelope)).await?;
+        Ok((sequence, envelope.time))
     }
 
     async fn admit(&self, bytes: u64) -> Result<Admitted, Error> {

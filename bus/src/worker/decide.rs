@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{Cordoned, Uncordoned, WorkerEvent};
+use super::{Cordoned, Registered, Uncordoned, WorkerEvent};
 use crate::ids::SessionId;
 
 /// The state of a worker: the fold of its events.
@@ -14,7 +14,7 @@ pub struct Worker {
     pub cordon: Option<Cordoned>,
 }
 
-/// A command from an operator.
+/// A command from an operator, or from the worker's own runner after a restart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Take no new jobs. A worker that drains continues to drain.
@@ -31,6 +31,8 @@ pub enum Command {
     },
     /// Take jobs again.
     Uncordon,
+    /// Its runner, which has restarted, registers the session that it left.
+    Resume(Box<Registered>),
 }
 
 /// Why `decide` rejected a command.
@@ -42,6 +44,9 @@ pub enum Rejection {
     /// The worker is in that state.
     #[error("the worker is already in that state")]
     Unchanged,
+    /// The session was given up, or another one was registered.
+    #[error("the session is over")]
+    SessionOver,
 }
 
 /// Decides which event a command leads to.
@@ -62,6 +67,10 @@ pub fn decide(worker: Option<&Worker>, command: &Command) -> Result<WorkerEvent,
             reason: reason.clone().or(before.reason),
         }),
         Command::Uncordon => None,
+        Command::Resume(registered) if worker.session == Some(registered.session) => {
+            return Ok(WorkerEvent::Registered((**registered).clone()));
+        }
+        Command::Resume(_) => return Err(Rejection::SessionOver),
     };
     if after == worker.cordon {
         return Err(Rejection::Unchanged);
@@ -97,6 +106,8 @@ impl Worker {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::worker::{Left, Lost};
 
@@ -143,6 +154,39 @@ mod tests {
             assert_eq!(worker.as_ref().and_then(|worker| worker.cordon.clone()), after, "{command:?}");
         }
         assert_eq!(decide(None, &cordon("disk")), Err(Rejection::Absent));
+    }
+
+    #[test]
+    fn a_restarted_runner_resumes_its_session_unless_that_is_over() {
+        let ours = Registered {
+            session: SessionId::new(),
+            cpu_milli: 1_000,
+            memory_bytes: 0,
+            queues: Vec::new(),
+            executors: Vec::new(),
+            labels: BTreeMap::new(),
+            versions: BTreeMap::new(),
+            host: String::new(),
+            pid: 1,
+            self_fence_ms: None,
+        };
+        let other = Registered {
+            session: SessionId::new(),
+            ..ours.clone()
+        };
+        let resume = Command::Resume(Box::new(ours.clone()));
+        let registered = |by: &Registered| WorkerEvent::Registered(by.clone());
+        let lost = WorkerEvent::Lost(Lost {
+            session: ours.session,
+            last_beat: None,
+        });
+        assert_eq!(decide(None, &resume), Err(Rejection::Absent));
+        let open = Worker::replay([&registered(&ours)]);
+        assert_eq!(decide(open.as_ref(), &resume), Ok(registered(&ours)));
+        for over in [lost, registered(&other)] {
+            let worker = Worker::evolve(open.clone(), &over);
+            assert_eq!(decide(Some(&worker), &resume), Err(Rejection::SessionOver));
+        }
     }
 
     #[test]

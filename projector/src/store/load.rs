@@ -115,7 +115,7 @@ fn job(row: JobColumns) -> Result<Job, sqlx::Error> {
         (State::Queued, _) => Phase::Queued { next: attempt.next() },
         (State::Retrying, _) => Phase::Retrying {
             next: attempt.next(),
-            due: row.due_at.unwrap_or(row.submitted_at),
+            due: row.due_at,
         },
         (State::Claimed, _) => Phase::Claimed { attempt },
         (State::Running, _) => Phase::Running { attempt },

@@ -13,22 +13,22 @@ use crate::{
         context::Context,
         end::{Executed, Unfinished},
         registry::{Entry, Stop},
+        writer::{self, JobWriter},
     },
     errors::chain,
-    scribe::{self, Scribe},
 };
 
 /// Commits what came of an attempt, or gives it back.
 pub(crate) async fn conclude(
     context: &Context,
-    scribe: &mut Scribe,
+    writer: &mut JobWriter,
     entry: Entry,
     attempt: Attempt,
     begun: Instant,
     executed: Result<Executed, Unfinished>,
 ) -> Result<State, Unfinished> {
     let unfinished = match executed {
-        Ok(executed) => return commit(context, scribe, entry, attempt, begun, executed).await,
+        Ok(executed) => return commit(context, writer, entry, attempt, begun, executed).await,
         Err(unfinished @ (Unfinished::NoRoom | Unfinished::Interrupted)) => unfinished,
         Err(unfinished) => return Err(unfinished),
     };
@@ -37,7 +37,7 @@ pub(crate) async fn conclude(
         session: context.session,
         interrupted: matches!(unfinished, Unfinished::Interrupted),
     };
-    match say_last(scribe, entry, give_back).await? {
+    match say_last(writer, entry, give_back).await? {
         State::Retrying => Err(unfinished),
         ended => Ok(ended),
     }
@@ -46,7 +46,7 @@ pub(crate) async fn conclude(
 /// Commits what came of an attempt.
 async fn commit(
     context: &Context,
-    scribe: &mut Scribe,
+    writer: &mut JobWriter,
     entry: Entry,
     attempt: Attempt,
     begun: Instant,
@@ -73,16 +73,16 @@ async fn commit(
         manifest,
         usage,
     };
-    say_last(scribe, entry, finish).await
+    say_last(writer, entry, finish).await
 }
 
 /// Says the last word on an attempt, while it is ours, and tells what the job comes to by it.
-async fn say_last(scribe: &mut Scribe, mut entry: Entry, word: Command) -> Result<State, Unfinished> {
+async fn say_last(writer: &mut JobWriter, mut entry: Entry, word: Command) -> Result<State, Unfinished> {
     tokio::select! {
-        said = scribe.say(word) => drop(said?),
+        said = writer.append(word) => drop(said?),
         stop = entry.fenced() => return Err(Unfinished::Stopped(stop)),
     }
-    Ok(scribe.job().state())
+    Ok(writer.job().state())
 }
 
 /// Says in the runner's own log how an attempt ended.
@@ -95,10 +95,10 @@ pub(crate) fn told(id: JobId, attempt: Attempt, carried: Result<State, Unfinishe
         Err(Unfinished::Interrupted) => info!(job.id = %id, "gave job {id}, attempt {attempt}, back: this runner's shutdown ended it"),
         Err(Unfinished::NoRoom) => debug!(job.id = %id, "gave job {id}, attempt {attempt}, back: there is no room for it"),
         Err(Unfinished::Stopped(stop)) => info!(job.id = %id, "gave up attempt {attempt} of job {id}: {stop:?}"),
-        Err(Unfinished::Scribe(scribe::Error::Rejected(rejection @ Rejection::Stale { .. }))) => {
+        Err(Unfinished::Write(writer::Error::Rejected(rejection @ Rejection::Stale { .. }))) => {
             info!(job.id = %id, "attempt {attempt} of job {id} was given to another worker; nothing of this one counts: {rejection}");
         }
-        Err(Unfinished::Scribe(failed)) => {
+        Err(Unfinished::Write(failed)) => {
             error!(job.id = %id, "the end of job {id}, attempt {attempt}, is not in the log: {}", chain(&failed));
         }
     }

@@ -3,14 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use bus::{
-    envelope::{Actor, Envelope},
     grid::secrets::Key,
     ids::{SessionId, WorkerId},
-    log::{
-        append::{self, Append, Log},
-        room::Gauge,
-    },
-    worker::WorkerEvent,
+    log::{room::Gauge, writer::Writer},
 };
 use store::Files;
 
@@ -23,8 +18,8 @@ use crate::{
 
 /// What every attempt of a session needs.
 pub(crate) struct Context {
-    /// The log, to be patient with: an outage of minutes costs no finished work.
-    pub(crate) log: Log,
+    /// Appends the worker's events. It waits minutes for a log that does not answer, so that an outage costs no finished work.
+    pub(crate) writer: Writer,
     /// `JetStream`.
     pub(crate) js: async_nats::jetstream::Context,
     /// How full the log is.
@@ -57,15 +52,4 @@ pub(crate) struct Context {
     pub(crate) shutdown: Shutdown,
     /// How long a command that is asked to end may take, where its job does not say.
     pub(crate) grace: Duration,
-}
-
-impl Context {
-    /// Appends an event of the worker, and returns its sequence.
-    ///
-    /// # Errors
-    /// If it is not stored.
-    pub(crate) async fn announce(&self, event: WorkerEvent) -> Result<u64, append::Error> {
-        let envelope = Envelope::new(Actor::Worker(self.worker.clone()), event);
-        self.log.append(Append::worker(&self.worker, None, &envelope)).await
-    }
 }

@@ -6,11 +6,11 @@ use bus::job::{ManifestRef, Outcome, Usage};
 use chrono::{DateTime, Utc};
 
 use crate::{
-    attempt::{deadline::Limit, outputs, registry::Stop, secrets, stage},
+    attempt::{deadline::Limit, outputs, registry::Stop, secrets, stage, writer},
     errors::chain,
     executor::{self, Handle},
     log::spool,
-    packages, scribe,
+    packages,
 };
 
 /// How far the work on a command came.
@@ -24,9 +24,9 @@ pub(crate) struct Done {
 /// Why an attempt ended without anything to commit.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unfinished {
-    /// The log refused to hear of it.
+    /// An event of it is not in the log.
     #[error(transparent)]
-    Scribe(#[from] scribe::Error),
+    Write(#[from] writer::Error),
     /// It is not to be committed.
     #[error("the attempt was stopped")]
     Stopped(Stop),

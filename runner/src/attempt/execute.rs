@@ -15,23 +15,23 @@ use crate::{
         stage,
         supervise::{self, Started},
         workspace::Place,
+        writer::JobWriter,
     },
     inputs::{Inputs, Layout},
     log::spool::Logbook,
     packages,
-    scribe::Scribe,
 };
 
 /// Stages, waits for room, executes and collects. The outer error means that nothing is to be committed, the inner one that the attempt
 /// ends in an error.
 pub(crate) async fn execute(
     context: &Context,
-    scribe: &mut Scribe,
+    writer: &mut JobWriter,
     entry: &mut Entry,
     attempt: Attempt,
     share: Share,
 ) -> Result<Executed, Unfinished> {
-    let job = scribe.job().clone();
+    let job = writer.job().clone();
     let nothing = |done| Ok(Ok((done, None)));
     if let Some(limit) = Limit::in_total(&job, Utc::now()).filter(|limit| limit.after.is_zero()) {
         return nothing(Cut::Late(limit).before_start()?);
@@ -72,7 +72,7 @@ pub(crate) async fn execute(
         // It never ran: nothing there is its.
         Err(cut) => return collect(context, entry, &place, (&laid, Some(&[])), logbook, Ok(cut.before_start()?)).await,
     };
-    Box::pin(to_its_end(context, scribe, entry, taken, (place, laid, logbook), started)).await
+    Box::pin(to_its_end(context, writer, entry, taken, (place, laid, logbook), started)).await
 }
 
 /// Lays files out while room is waited for; the first of both that fails is the attempt's end.
@@ -88,13 +88,13 @@ async fn prepare(
 /// Follows a command to its end and keeps what it left behind; or leaves it to the next runner.
 pub(crate) async fn to_its_end(
     context: &Context,
-    scribe: &mut Scribe,
+    writer: &mut JobWriter,
     entry: &mut Entry,
     taken: Taken,
     (place, laid, mut logbook): (Place, Layout, Logbook),
     started: Started,
 ) -> Result<Executed, Unfinished> {
-    let ran = match supervise::follow(context, scribe, entry, &mut logbook, started).await {
+    let ran = match supervise::follow(context, writer, entry, &mut logbook, started).await {
         Ok(ran) => ran,
         Err(Unfinished::Leaving(leaving)) => {
             let left = leave::leave(context, entry.which(), place, laid, logbook, leaving).await;
@@ -108,7 +108,7 @@ pub(crate) async fn to_its_end(
     };
     // What follows waits for the store and the log; the next command need not.
     drop(taken);
-    let wanted = scribe.job().spec.outputs.as_deref();
+    let wanted = writer.job().spec.outputs.as_deref();
     collect(context, entry, &place, (&laid, wanted), logbook, ran).await
 }
 

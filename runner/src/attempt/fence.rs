@@ -94,8 +94,7 @@ pub(crate) async fn check(context: &Context, id: JobId, attempt: Attempt) -> Res
 
 /// What a job as it stands means for an attempt of this session; nothing where that goes on, or is not claimed yet.
 fn verdict(job: &Job, attempt: Attempt, session: bus::ids::SessionId) -> Option<Stop> {
-    let ours = |live: &&bus::job::AttemptRecord| live.number == attempt && live.session == session;
-    if job.live_attempt().filter(ours).is_some() {
+    if job.is_held_by(session, attempt) {
         return job.cancel_requested.as_ref().map(|_| Stop::Cancel);
     }
     job.attempts.iter().any(|known| known.number >= attempt).then_some(Stop::Fenced)

@@ -21,3 +21,4 @@ pub(crate) mod slot;
 pub(crate) mod stage;
 pub(crate) mod supervise;
 pub(crate) mod workspace;
+pub(crate) mod writer;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use bus::{
-    envelope::{Actor, Envelope},
+    envelope::Envelope,
     ids::Attempt,
     job::{Command, Job, JobEvent, Phase, State},
     log::{room::Addition, work::Work},
@@ -22,9 +22,9 @@ use crate::{
         fence,
         registry::{Entry, Stop},
         slot::Share,
+        writer::{self, JobWriter},
     },
     errors::chain,
-    scribe::{self, Scribe},
 };
 
 /// After how long a job may be offered again whose fenced attempt is still ending here.
@@ -56,14 +56,14 @@ pub(crate) async fn run(context: Arc<Context>, work: Work, job: Job, ready: Enve
         debug!(job.id = %id, "did not claim job {id}: the log has room only for what ends jobs");
         return work.refuse(NO_ROOM_PAUSE).await;
     };
-    let actor = Actor::Worker(context.worker.clone());
-    let mut scribe = Scribe::new(context.log.clone(), context.js.clone(), actor, job, &ready);
+    let mut writer = JobWriter::new(context.writer.clone(), job, &ready);
     let claim = Command::Claim {
+        attempt,
         worker: context.worker.clone(),
         session: context.session,
     };
     let claimed = tokio::select! {
-        claimed = scribe.say(claim) => claimed,
+        claimed = writer.append(claim) => claimed,
         // Should it be stored after all, it is a closed session's, and rescheduled as such.
         _ = entry.fenced() => return,
     };
@@ -73,7 +73,7 @@ pub(crate) async fn run(context: Arc<Context>, work: Work, job: Job, ready: Enve
             context.attempts.claimed(sequence);
             work.taken().await;
         }
-        Err(scribe::Error::Rejected(rejection)) => {
+        Err(writer::Error::Rejected(rejection)) => {
             debug!(job.id = %id, "did not claim job {id}: {rejection}");
             return work.taken().await;
         }
@@ -84,15 +84,15 @@ pub(crate) async fn run(context: Arc<Context>, work: Work, job: Job, ready: Enve
     }
     debug!(job.id = %id, "claimed job {id}, attempt {attempt}");
     let carried = tokio::select! {
-        carried = carry(&context, &mut scribe, entry, attempt, share) => carried,
+        carried = carry(&context, &mut writer, entry, attempt, share) => carried,
         never = fence::watch(&context, namespace, id, attempt) => match never {},
     };
     told(id, attempt, carried);
 }
 
 /// Runs a claimed attempt, and commits what came of it; or gives it back.
-async fn carry(context: &Context, scribe: &mut Scribe, mut entry: Entry, attempt: Attempt, share: Share) -> Result<State, Unfinished> {
+async fn carry(context: &Context, writer: &mut JobWriter, mut entry: Entry, attempt: Attempt, share: Share) -> Result<State, Unfinished> {
     let begun = Instant::now();
-    let executed = Box::pin(execute(context, scribe, &mut entry, attempt, share)).await;
-    conclude(context, scribe, entry, attempt, begun, executed).await
+    let executed = Box::pin(execute(context, writer, &mut entry, attempt, share)).await;
+    conclude(context, writer, entry, attempt, begun, executed).await
 }

@@ -13,10 +13,10 @@ use crate::{
         deadline::Limit,
         end::{Broken, Cut, Done, Leaving, Unfinished},
         registry::{Entry, Stop},
+        writer::{self, JobWriter},
     },
     executor::{self, Ended, Exit, Handle, Running},
     log::spool::{self, Logbook},
-    scribe::{self, Scribe},
 };
 
 /// How long a command that cannot be left behind has to end by itself when the runner restarts.
@@ -43,12 +43,12 @@ pub(crate) struct Started {
 /// Follows a command to its end. The outer error means that nothing is to be committed.
 pub(crate) async fn follow(
     context: &Context,
-    scribe: &mut Scribe,
+    writer: &mut JobWriter,
     entry: &mut Entry,
     logbook: &mut Logbook,
     started: Started,
 ) -> Result<Result<Done, Broken>, Unfinished> {
-    let job = scribe.job().clone();
+    let job = writer.job().clone();
     let Running {
         stdout,
         stderr,
@@ -65,7 +65,7 @@ pub(crate) async fn follow(
         let watch = supervise(handle.as_ref(), entry, limit, grace);
         let say = async {
             match started.say {
-                Some(command) => scribe.say(command).await.map(drop),
+                Some(command) => writer.append(command).await.map(drop),
                 None => Ok(()),
             }
         };
@@ -82,7 +82,7 @@ pub(crate) async fn follow(
     };
     match said {
         // A stale attempt is fenced; everything else about the start is known from the end.
-        Err(scribe::Error::Rejected(Rejection::AlreadyStarted)) | Ok(()) => {}
+        Err(writer::Error::Rejected(Rejection::AlreadyStarted)) | Ok(()) => {}
         Err(error) => return Err(error.into()),
     }
     if let Err(error) = pumped {
@@ -110,7 +110,7 @@ enum Watched {
 struct Together {
     ended: Result<Ended, executor::Error>,
     cut: Option<Cut>,
-    said: Result<(), scribe::Error>,
+    said: Result<(), writer::Error>,
     pumped: Result<(), spool::Error>,
 }
 
@@ -119,7 +119,7 @@ struct Together {
 async fn together(
     handle: &dyn Handle,
     watch: impl Future<Output = Watched>,
-    say: impl Future<Output = Result<(), scribe::Error>>,
+    say: impl Future<Output = Result<(), writer::Error>>,
     pump: impl Future<Output = Result<(), spool::Error>>,
     leave: &CancellationToken,
 ) -> Result<Option<Together>, Unfinished> {

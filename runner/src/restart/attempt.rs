@@ -20,21 +20,21 @@ use crate::{
         slot::Taken,
         supervise::Started,
         workspace::Place,
+        writer::JobWriter,
     },
     executor,
     inputs::Layout,
     log::spool::Logbook,
-    scribe::Scribe,
 };
 
 /// Goes on with an attempt that the last runner left to us.
-pub(crate) async fn go_on(context: Arc<Context>, mut scribe: Scribe, mut entry: Entry, left: LeftAttempt, taken: Taken) {
-    let (id, attempt, namespace) = (left.job, left.attempt, scribe.job().namespace.clone());
+pub(crate) async fn go_on(context: Arc<Context>, mut writer: JobWriter, mut entry: Entry, left: LeftAttempt, taken: Taken) {
+    let (id, attempt, namespace) = (left.job, left.attempt, writer.job().namespace.clone());
     info!(job.id = %id, "going on with attempt {attempt} of job {id}, which the last runner left");
     let begun = Instant::now();
     let carrying = async {
-        let executed = take_up(&context, &mut scribe, &mut entry, left, taken).await;
-        conclude(&context, &mut scribe, entry, attempt, begun, executed).await
+        let executed = take_up(&context, &mut writer, &mut entry, left, taken).await;
+        conclude(&context, &mut writer, entry, attempt, begun, executed).await
     };
     let carried = tokio::select! {
         carried = carrying => carried,
@@ -45,12 +45,12 @@ pub(crate) async fn go_on(context: Arc<Context>, mut scribe: Scribe, mut entry: 
 
 async fn take_up(
     context: &Context,
-    scribe: &mut Scribe,
+    writer: &mut JobWriter,
     entry: &mut Entry,
     left: LeftAttempt,
     taken: Taken,
 ) -> Result<Executed, Unfinished> {
-    let job = scribe.job().clone();
+    let job = writer.job().clone();
     let place = context.places.take_up(&left.root);
     let seen = left.log.piped;
     let names = (&job.namespace, job.id, left.attempt);
@@ -93,7 +93,7 @@ async fn take_up(
         begun: left.begun,
         say,
     };
-    Box::pin(to_its_end(context, scribe, entry, taken, (place, laid, logbook), started)).await
+    Box::pin(to_its_end(context, writer, entry, taken, (place, laid, logbook), started)).await
 }
 
 /// Has the log keep to itself what the last runner gave the command.

@@ -3,16 +3,14 @@
 use std::time::Duration;
 
 use bus::{
-    envelope::{Actor, Envelope},
-    ids::{EventId, SessionId},
     job::Recorded,
     log::{
-        append::{self, Append},
-        read::{self, WorkerHistory},
+        append, read,
+        writer::{self, Aggregate as _, Decision},
     },
-    worker::{Restarting, Worker, WorkerEvent},
+    worker::{self, Registered, Restarting, Worker, WorkerEvent},
 };
-use chrono::{TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use tracing::{info, warn};
 
 use crate::{
@@ -21,10 +19,10 @@ use crate::{
         leave::give_up,
         left::LeftAttempt,
         registry::{Entry, Stop},
+        writer::JobWriter,
     },
     config::Config,
     restart::note::Note,
-    scribe::Scribe,
 };
 
 /// How long a restart's announcement may take. One that is not in the log did not happen.
@@ -35,55 +33,44 @@ const LEAVING: Duration = Duration::from_secs(30);
 const TRIES: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Why it is not known whether the session that the last runner left goes on.
+/// Why it is not known whether the session that the last runner left continues.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// The log did not take the registration.
+    /// The registration could not be appended.
     #[error(transparent)]
     Append(#[from] append::Error),
-    /// The log does not tell.
+    /// The log could not be read.
     #[error("cannot read whether the session that the last runner left goes on")]
-    Unread(#[source] read::Error),
+    Read(#[source] read::Error),
 }
 
-/// Registers the session again that the last runner left, if nobody ended it meanwhile. The log decides between us and a watcher
-/// that gives it up. Returns the registration's sequence; nothing where the session is over.
+/// Registers the session again that the last runner left, unless it was given up meanwhile. The log decides between this runner and a
+/// watcher that gives the session up. Returns the registration's sequence and its time; nothing where the session is over.
 ///
 /// # Errors
-/// If it cannot be appended, or the log cannot be read.
-pub(crate) async fn register(context: &Context, registration: &Envelope<WorkerEvent>) -> Result<Option<u64>, Error> {
-    let mut unread = None;
-    for _ in 0..TRIES {
-        let WorkerHistory { events, last } = match read::worker(&context.js, &context.worker).await {
-            Ok(history) => history,
-            Err(error) => {
+/// If the registration cannot be appended, or the log cannot be read.
+pub(crate) async fn register(context: &Context, registered: Registered) -> Result<Option<(u64, DateTime<Utc>)>, Error> {
+    let resume = worker::Command::Resume(Box::new(registered));
+    let mut tries = 1;
+    loop {
+        match write(context, &resume).await {
+            Ok(Decision::Appended { sequence, time }) => return Ok(Some((sequence, time))),
+            // Where other writers keep changing the worker, another runner serves it.
+            Ok(Decision::Rejected(_)) | Err(writer::Error::Contended { .. } | writer::Error::NoRoom { .. }) => return Ok(None),
+            Err(writer::Error::Append(error)) => return Err(error.into()),
+            Err(writer::Error::Read(error)) if tries == TRIES => return Err(Error::Read(error)),
+            Err(writer::Error::Read(error)) => {
                 warn!("cannot read yet whether the session that the last runner left goes on: {error}");
-                unread = Some(error);
+                tries += 1;
                 tokio::time::sleep(PAUSE).await;
-                continue;
             }
-        };
-        if !is_open(&events, context.session) {
-            return Ok(None);
-        }
-        // The server may not tell a second try by the same id from a duplicate of the first, which it refused.
-        let again = Envelope {
-            id: EventId::new(),
-            ..registration.clone()
-        };
-        match context.log.append(Append::worker(&context.worker, Some(last), &again)).await {
-            Err(append::Error::Conflict { .. }) => {}
-            answer => return Ok(answer.map(Some)?),
         }
     }
-    // Others kept writing of this worker: somebody else serves it.
-    unread.map_or(Ok(None), |error| Err(Error::Unread(error)))
 }
 
-/// Whether a session began, and was not ended by anybody since.
-fn is_open(events: &[(u64, WorkerEvent)], session: SessionId) -> bool {
-    let worker = Worker::replay(events.iter().map(|(_, event)| event));
-    worker.and_then(|worker| worker.session) == Some(session)
+async fn write(context: &Context, command: &worker::Command) -> Result<Decision<Worker>, writer::Error> {
+    let mut loaded = Worker::load(&context.js, &context.worker).await?;
+    context.writer.write_from(&mut loaded, &context.worker, command).await
 }
 
 /// An attempt of the last runner that this runner continues.
@@ -91,7 +78,7 @@ pub(crate) struct Resumed {
     /// What the last runner left.
     pub(crate) left: LeftAttempt,
     /// Appends its events.
-    pub(crate) scribe: Scribe,
+    pub(crate) writer: JobWriter,
     /// Its entry among the session's attempts.
     pub(crate) entry: Entry,
 }
@@ -105,13 +92,8 @@ pub(crate) async fn resume(context: &Context, attempts: Vec<LeftAttempt>) -> Vec
             give_up(context, left, "the log does not tell how it stands");
             continue;
         };
-        let actor = Actor::Worker(context.worker.clone());
-        let scribe = Scribe::resume(context.log.clone(), context.js.clone(), actor, &history);
-        let is_ours = |scribe: &Scribe| {
-            let live = scribe.job().live_attempt();
-            live.is_some_and(|live| live.number == left.attempt && live.session == context.session)
-        };
-        let Some(scribe) = scribe.filter(is_ours) else {
+        let writer = JobWriter::resume(context.writer.clone(), &history);
+        let Some(writer) = writer.filter(|writer| writer.job().is_held_by(context.session, left.attempt)) else {
             give_up(context, left, "it was given to another worker, or ended");
             continue;
         };
@@ -119,10 +101,10 @@ pub(crate) async fn resume(context: &Context, attempts: Vec<LeftAttempt>) -> Vec
             give_up(context, left, "another attempt at the job runs here");
             continue;
         };
-        if scribe.job().cancel_requested.is_some() {
+        if writer.job().cancel_requested.is_some() {
             context.attempts.stop(job, Stop::Cancel);
         }
-        resumed.push(Resumed { left, scribe, entry });
+        resumed.push(Resumed { left, writer, entry });
     }
     resumed
 }
@@ -151,7 +133,7 @@ pub(crate) async fn leave(config: &Config, context: &Context) -> bool {
         session: context.session,
         deadline,
     });
-    match tokio::time::timeout(ANNOUNCED, context.announce(restarting)).await {
+    match tokio::time::timeout(ANNOUNCED, context.writer.announce(&context.worker, restarting)).await {
         Ok(Ok(_)) => {}
         Ok(Err(error)) => {
             warn!("cannot announce the restart ({error}); what runs here is ended, and made again");

@@ -61,7 +61,7 @@ pub(crate) fn registration(config: &Config, session: SessionId, executors: &Exec
 /// Says that the session ended in good order; what it leaves unfinished is rescheduled at once.
 pub(crate) async fn leave(context: &Context) {
     let left = WorkerEvent::Left(Left { session: context.session });
-    let why = match tokio::time::timeout(GOOD_BYE, context.announce(left)).await {
+    let why = match tokio::time::timeout(GOOD_BYE, context.writer.announce(&context.worker, left)).await {
         Ok(Ok(_)) => return,
         Ok(Err(error)) => error.to_string(),
         Err(_) => "NATS does not answer".to_owned(),

@@ -319,13 +319,13 @@ impl Session {
 
     /// Goes on with an attempt that the last runner left to us.
     pub(crate) fn take_up(&mut self, resumed: Resumed) {
-        let Resumed { left, scribe, entry } = resumed;
-        let room = Room::of(&scribe.job().spec.resources);
+        let Resumed { left, writer, entry } = resumed;
+        let room = Room::of(&writer.job().spec.resources);
         self.dispatcher.taken_up(room);
         let taken = take(&mut self.running, &self.freed.0, room);
         let context = Arc::clone(&self.context);
         self.tracker
-            .spawn(async move { Box::pin(attempt::go_on(context, scribe, entry, left, taken)).await });
+            .spawn(async move { Box::pin(attempt::go_on(context, writer, entry, left, taken)).await });
     }
 
     /// After a reconnect, reads what was said of us and of our attempts while nobody could tell us.

@@ -250,11 +250,7 @@ impl JobColumns {
                 (None, None)
             }
         };
-        let due_at = match job.phase {
-            Phase::Held { until } => until,
-            Phase::Retrying { due, .. } => Some(due),
-            _ => None,
-        };
+        let due_at = job.ready_not_before();
         let state = job.state().to_string();
         Self {
             id: job.id.uuid(),

@@ -4,7 +4,7 @@ use anyhow::Result;
 use bus::{
     envelope::{Actor, Envelope},
     ids::{Attempt, JobId},
-    job::{Command, Finished, JobEvent, LossCause, Outcome, Phase, Rejection, Usage, decide},
+    job::{Finished, JobEvent, LossCause, Outcome, Phase, Rejection, Usage, decide},
     log::{append::Append, read},
     worker::{Lost, WorkerEvent},
 };
@@ -232,10 +232,7 @@ async fn a_session_that_was_given_up_gets_no_job_to_keep() -> Result<()> {
     let job = writer.submit().await?;
     back.claim(job).await?;
     until(&writer, job, "the job is queued again", is_queued(2)).await?;
-    let command = Command::Claim {
-        worker: back.worker.id.clone(),
-        session: back.worker.session,
-    };
+    let command = back.worker.claim_command(Attempt(2));
     writer.say(job, &back.worker.actor(), command).await?;
     until(&writer, job, "and again", is_queued(3)).await?;
     assert_eq!(writer.job(job).await?.expect("there").namespace, namespace());

@@ -140,7 +140,7 @@ async fn fails(writer: &Writer, worker: &Worker, job: JobId, attempt: u32, exit_
     fail(writer, worker, job, attempt, exit_code).await?;
     // The watcher may have released it already; but not before it was due, which is what is looked at.
     Ok(match writer.job(job).await?.expect("there").phase {
-        Phase::Retrying { due, .. } => Some(due),
+        Phase::Retrying { due, .. } => due,
         _ => None,
     })
 }

@@ -186,7 +186,7 @@ impl Sim {
         }
         self.runners[number].entries.insert(id, Entry { attempt });
         let worker = self.runners[number].id.clone();
-        let claim = Command::Claim { worker, session };
+        let claim = Command::Claim { attempt, worker, session };
         self.say(
             number,
             job,
@@ -300,8 +300,6 @@ impl Sim {
                     Who::Runner(number),
                     move |sim| sim.broker.job(id),
                     move |sim, again| match again {
-                        // The ready event came late: its attempt was made and lost, and the next one has its own.
-                        Some(again) if is_late(&command, &job, &again) => then(sim, Err(Rejection::NotQueued)),
                         Some(again) => sim.say(number, again, command, tries - 1, then),
                         None => then(sim, Err(Rejection::Absent)),
                     },
@@ -317,9 +315,4 @@ impl Sim {
             self.begin_session(number);
         }
     }
-}
-
-fn is_late(command: &Command, met: &Job, now: &Job) -> bool {
-    let next = |job: &Job| if let Phase::Queued { next } = job.phase { Some(next) } else { None };
-    matches!(command, Command::Claim { .. }) && next(now).is_some_and(|now| next(met) != Some(now))
 }

@@ -244,7 +244,7 @@ mod tests {
         let paused = Job {
             phase: Phase::Retrying {
                 next: Attempt(2),
-                due: member.submitted_at,
+                due: None,
             },
             ..member
         };

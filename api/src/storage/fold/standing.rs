@@ -68,7 +68,7 @@ impl Standing {
             StoredPhase::Queued(next) => (Phase::Queued { next }, None),
             StoredPhase::Claimed(attempt, holder) => (Phase::Claimed { attempt }, holder.map(|holder| (attempt, holder))),
             StoredPhase::Running(attempt, holder) => (Phase::Running { attempt }, holder.map(|holder| (attempt, holder))),
-            StoredPhase::Retrying(next) => (Phase::Retrying { next, due: never }, None),
+            StoredPhase::Retrying(next) => (Phase::Retrying { next, due: None }, None),
         };
         let attempts = holder.map(|(number, holder)| AttemptRecord {
             number,

@@ -109,8 +109,9 @@ impl Worker {
         Actor::Worker(self.id.clone())
     }
 
-    pub(super) fn claim(&self) -> Command {
+    pub(super) fn claim(&self, attempt: u32) -> Command {
         Command::Claim {
+            attempt: Attempt(attempt),
             worker: self.id.clone(),
             session: self.session,
         }

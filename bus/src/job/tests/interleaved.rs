@@ -74,7 +74,7 @@ impl World {
         let worker = &self.workers[who.min(2)];
         let attempt = job.attempts.last().map_or(1, |attempt| attempt.number.0);
         match (who, wish) {
-            (0..=2, Wish::Claim | Wish::Cancel) => worker.claim(),
+            (0..=2, Wish::Claim | Wish::Cancel) => worker.claim(ready(job).unwrap_or(attempt)),
             (0..=2, Wish::Start) => worker.start(attempt),
             (0..=2, Wish::Finish) => worker.finish(attempt, Outcome::Succeeded),
             (0..=2, Wish::Return) => worker.give_back(attempt),
@@ -265,11 +265,16 @@ fn check_prefix(history: &History, end: usize) -> Result<(), TestCaseError> {
         if is_late {
             return in_vain(prefix, &met, &job);
         }
-        let claim = Worker::new("c").claim();
+        let claim = Worker::new("c").claim(ready(&job).unwrap_or(1));
         prop_assert_eq!((&met.phase, &met.spec, met.sequence), (&job.phase, &job.spec, job.sequence));
         prop_assert_eq!(decide(Some(&met), claim.clone()), decide(Some(&job), claim));
     }
     Ok(())
+}
+
+/// The number of the attempt that is ready.
+fn ready(job: &Job) -> Option<u32> {
+    job.ready_attempt().map(|attempt| attempt.0)
 }
 
 /// A late word on a ready subject that nothing stopped (our own programs' are stopped by their expected sequence): it changed nothing,
@@ -280,7 +285,7 @@ fn in_vain(prefix: &[Recorded], met: &Job, job: &Job) -> Result<(), TestCaseErro
         events: prefix.to_vec(),
     };
     let (deceived, honest) = (Worker::new("c"), Worker::new("d"));
-    let claimed = decide(Some(met), deceived.claim()).expect("it is queued, as far as that one knows");
+    let claimed = decide(Some(met), deceived.claim(ready(met).unwrap_or(1))).expect("it is queued, as far as that one knows");
     history.push(speaker(&deceived.actor(), &claimed), claimed);
     let believed = Job::evolve(Some(met.clone()), history.events.last().expect("its claim"));
     let attempt = believed.as_ref().and_then(Job::live_attempt).map_or(0, |live| live.number.0);
@@ -291,7 +296,7 @@ fn in_vain(prefix: &[Recorded], met: &Job, job: &Job) -> Result<(), TestCaseErro
         ..job.clone()
     };
     prop_assert_eq!(&history.job(), &unchanged);
-    prop_assert!(history.say(&honest.actor(), honest.claim()).is_ok());
+    prop_assert!(history.say(&honest.actor(), honest.claim(ready(job).unwrap_or(1))).is_ok());
     Ok(())
 }
 
@@ -301,7 +306,7 @@ fn who_believes_a_late_word_on_a_ready_subject_claims_in_vain() {
     let (mut history, worker) = (History::submitted(), Worker::new("a"));
     let mut late = None;
     for attempt in 1..=2 {
-        history.say(&worker.actor(), worker.claim()).expect("queued");
+        history.say(&worker.actor(), worker.claim(attempt)).expect("queued");
         let event = decide(Some(&history.job()), worker.give_up(attempt)).expect("live");
         late.get_or_insert(event.clone());
         history.push(None, event);
@@ -330,12 +335,12 @@ fn check_end(history: &History) -> Result<(), TestCaseError> {
         }
     }
     if let Phase::Queued { next } = lives.job().phase {
-        prop_assert!(lives.say(&worker.actor(), worker.claim()).is_ok());
+        prop_assert!(lives.say(&worker.actor(), worker.claim(next.0)).is_ok());
         prop_assert!(lives.say(&worker.actor(), worker.finish(next.0, Outcome::Succeeded)).is_ok());
     }
     while let Phase::Queued { next } = dies.job().phase {
         prop_assert!(dies.job().losses < MAX_LOSSES);
-        prop_assert!(dies.say(&worker.actor(), worker.claim()).is_ok());
+        prop_assert!(dies.say(&worker.actor(), worker.claim(next.0)).is_ok());
         prop_assert!(dies.say(&Actor::Watcher, worker.give_up(next.0)).is_ok());
     }
     prop_assert!(lives.state().is_end() && dies.state().is_end());

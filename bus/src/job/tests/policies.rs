@@ -37,7 +37,7 @@ fn ended(history: &mut History, worker: &Worker, outcome: Outcome) {
     let Phase::Queued { next } = history.job().phase else {
         panic!("not queued: {:?}", history.job().phase)
     };
-    history.say(&worker.actor(), worker.claim()).expect("queued");
+    history.say(&worker.actor(), worker.claim(next.0)).expect("queued");
     history.say(&worker.actor(), worker.finish(next.0, outcome)).expect("claimed");
 }
 
@@ -62,7 +62,7 @@ fn a_held_job_is_nobodys_until_it_is_released() {
     let until = job.submitted_at + TimeDelta::minutes(1);
     assert_eq!((job.state(), job.phase.clone()), (State::Held, Phase::Held { until: Some(until) }));
     assert_eq!(due(&job), Some((until, Command::Release)));
-    assert_eq!(decide(Some(&job), worker.claim()), Err(Rejection::NotQueued));
+    assert_eq!(decide(Some(&job), worker.claim(1)), Err(Rejection::NotQueued));
     assert_eq!(decide(Some(&job), worker.give_up(1)), Err(Rejection::Stale { attempt: Attempt(1) }));
     release(&mut history);
     assert_eq!(history.job().phase, Phase::Queued { next: Attempt::FIRST });
@@ -139,11 +139,11 @@ fn a_job_is_tried_again_as_often_as_asked_and_each_pause_is_the_events() {
         let (next, due_at) = (Attempt(failures + 1), last.envelope.time + pause);
         assert_eq!(
             (job.state(), job.phase.clone()),
-            (State::Retrying, Phase::Retrying { next, due: due_at })
+            (State::Retrying, Phase::Retrying { next, due: Some(due_at) })
         );
         assert_eq!((job.failures, due(&job)), (failures, Some((due_at, Command::Release))));
         assert!(job.finished().is_none(), "what it left behind does not count");
-        assert_eq!(decide(Some(&job), worker.claim()), Err(Rejection::NotQueued));
+        assert_eq!(decide(Some(&job), worker.claim(1)), Err(Rejection::NotQueued));
         release(&mut history);
         // A worker is told what it must know to decide on the next failure.
         let Some(JobEvent::Released(released)) = history.events.last().map(|last| &last.envelope.event) else {
@@ -183,7 +183,7 @@ fn what_is_not_to_be_tried_again_is_not() {
     assert_eq!(state(retrying(5), Outcome::Cancelled), State::Cancelled);
     // Whoever asked for its end does not want it again.
     let mut history = History::of(retrying(5));
-    history.say(&worker.actor(), worker.claim()).expect("queued");
+    history.say(&worker.actor(), worker.claim(1)).expect("queued");
     history.say(&Actor::Api, Command::Cancel { reason: None }).expect("claimed");
     history.say(&worker.actor(), worker.finish(1, FAILED)).expect("live");
     assert_eq!(history.state(), State::Failed);
@@ -204,20 +204,20 @@ fn losses_and_failures_are_counted_apart_and_orderly_losses_not_at_all() {
         },
     };
     for attempt in 1..=5 {
-        history.say(&worker.actor(), worker.claim()).expect("queued");
+        history.say(&worker.actor(), worker.claim(attempt)).expect("queued");
         history.say(&Actor::Watcher, lost(attempt, true)).expect("live");
     }
     assert_eq!((history.job().losses, history.state()), (0, State::Queued));
     ended(&mut history, &worker, FAILED);
     release(&mut history);
-    history.say(&worker.actor(), worker.claim()).expect("queued");
+    history.say(&worker.actor(), worker.claim(7)).expect("queued");
     history.say(&Actor::Watcher, lost(7, false)).expect("live");
     let job = history.job();
     assert_eq!((job.losses, job.failures, job.state()), (1, 1, State::Queued));
     // Its next worker learns of the failures from the event that it meets.
     let as_met = Job::from_ready(history.events.last().expect("an event")).expect("a ready event");
     assert_eq!(as_met.failures, 1);
-    history.say(&worker.actor(), worker.claim()).expect("queued");
+    history.say(&worker.actor(), worker.claim(8)).expect("queued");
     history.say(&Actor::Watcher, lost(8, false)).expect("live");
     assert_eq!(history.state(), State::Dead);
 }
@@ -242,9 +242,9 @@ fn each_clock_ends_what_it_is_for() {
         limit_ms: 1_000,
     };
     assert_eq!((in_queue.state(), in_queue.job().phase), (State::TimedOut, Phase::Ended(end)));
-    assert_eq!(decide(Some(&in_queue.job()), worker.claim()), Err(Rejection::Ended));
+    assert_eq!(decide(Some(&in_queue.job()), worker.claim(1)), Err(Rejection::Ended));
     // While a worker has it, the worker minds the clocks.
-    history.say(&worker.actor(), worker.claim()).expect("queued");
+    history.say(&worker.actor(), worker.claim(1)).expect("queued");
     assert_eq!(history.job().due(), None);
     for clock in [Clock::Queue, Clock::Total] {
         assert_eq!(decide(Some(&history.job()), expire(clock)), Err(Rejection::NotWaiting));
@@ -273,7 +273,7 @@ fn a_requeued_job_begins_anew_behind_what_it_was() {
     });
     ended(&mut history, &worker, FAILED);
     release(&mut history);
-    history.say(&worker.actor(), worker.claim()).expect("queued");
+    history.say(&worker.actor(), worker.claim(2)).expect("queued");
     history.say(&Actor::Watcher, worker.give_up(2)).expect("live");
     let before = history.job();
     assert_eq!((before.state(), before.failures, before.losses), (State::Dead, 1, 1));
@@ -336,7 +336,7 @@ fn a_word_that_comes_too_late_changes_nothing() {
     let (mut history, worker) = (History::of(delayed()), Worker::new("w"));
     let released = decide(Some(&history.job()), Command::Release).expect("held");
     release(&mut history);
-    history.say(&worker.actor(), worker.claim()).expect("queued");
+    history.say(&worker.actor(), worker.claim(1)).expect("queued");
     let before = history.job();
     history.push(None, released);
     let after = history.job();

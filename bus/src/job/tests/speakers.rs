@@ -80,7 +80,7 @@ fn stages(worker: &Worker) -> [History; 6] {
         events: Vec::new(),
     };
     let mut claimed = queued.clone();
-    claimed.say(&worker.actor(), worker.claim()).expect("queued");
+    claimed.say(&worker.actor(), worker.claim(1)).expect("queued");
     let mut running = claimed.clone();
     running.say(&worker.actor(), worker.start(1)).expect("claimed");
     let held = History::of(JobSpec {
@@ -91,7 +91,7 @@ fn stages(worker: &Worker) -> [History; 6] {
         max_losses: Some(1),
         ..spec()
     });
-    dead.say(&worker.actor(), worker.claim()).expect("queued");
+    dead.say(&worker.actor(), worker.claim(1)).expect("queued");
     dead.say(&Actor::Watcher, worker.give_up(1)).expect("live");
     [none, queued, claimed, running, held, dead]
 }

@@ -31,6 +31,7 @@ fn wish(who: usize, what: u8, session: SessionId, job: &Job) -> Wish {
     let attempt = job.attempts.last().map_or(Attempt::FIRST, |attempt| attempt.number);
     match what {
         0..3 => Wish::Claim {
+            attempt: job.ready_attempt().unwrap_or(attempt),
             worker: worker(NAMES[who]),
             session,
         },

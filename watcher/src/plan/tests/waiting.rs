@@ -225,6 +225,12 @@ fn a_wrong_word_stops_no_clock() {
     }
 }
 
+/// The attempt that waits for a worker; the first where none does.
+fn ready_attempt(grid: &Grid, id: JobId) -> Attempt {
+    let job = grid.job(id);
+    job.and_then(|job| job.ready_attempt()).unwrap_or(Attempt::FIRST)
+}
+
 /// One that ended as its worker says is not kept in mind until its clock would pass.
 #[test]
 fn what_ended_is_forgotten_at_once() {
@@ -237,7 +243,12 @@ fn what_ended_is_forgotten_at_once() {
     grid.read(9).expect("read");
     assert_eq!(grid.told.state.timers.all().count(), 1);
     let (a, session, worker) = (Actor::Worker(worker("a")), grid.session, worker("a"));
-    grid.wish(id, &a, Wish::Claim { worker, session });
+    let claim = Wish::Claim {
+        attempt: Attempt::FIRST,
+        worker,
+        session,
+    };
+    grid.wish(id, &a, claim);
     let wish = Wish::Finish {
         attempt: Attempt::FIRST,
         session,

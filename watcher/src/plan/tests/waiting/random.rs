@@ -68,7 +68,8 @@ fn apply(grid: &mut Grid, step: &Step) -> Result<(), TestCaseError> {
         Step::Claim(which) => {
             if let Some(id) = of(grid, *which) {
                 let worker = worker("a");
-                grid.wish(id, &a, Wish::Claim { worker, session });
+                let attempt = ready_attempt(grid, id);
+                grid.wish(id, &a, Wish::Claim { attempt, worker, session });
             }
         }
         Step::Finish(which, well) => {
