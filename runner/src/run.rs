@@ -200,7 +200,7 @@ pub async fn run(config: Config, stop: CancellationToken, restart: CancellationT
             log: Log::new(bus.js.clone(), PATIENCE),
             js: bus.js.clone(),
             gauge: Gauge::new(bus.js.clone()),
-            files: files.heeding(marks),
+            files: files.with_marks(marks),
             executors: Arc::clone(&executors),
             worker: config.worker.clone(),
             session,

@@ -11,7 +11,7 @@ use crate::{
     http::extract::{Path, Query, Whole, job_id},
 };
 
-/// `POST /v1/jobs/{id}/cancel`, with `{"reason":…}` or nothing: asked for 202, asked for before 200.
+/// `POST /v1/jobs/{id}/cancel`, with `{"reason":…}` or an empty body: 202, or 200 where the job was cancelled before.
 pub(crate) async fn cancel(
     State(app): State<Shared>,
     Path(id): Path<String>,
@@ -27,7 +27,7 @@ pub(crate) async fn cancel(
             Ok((StatusCode::OK, Json(JobView::from(&job))))
         }
         CommandOutcome::Rejected(job, _) => {
-            let detail = format!("job {id} ended already, as {}; there is nothing to cancel", job.state());
+            let detail = format!("job {id} has already ended as {}, and cannot be cancelled", job.state());
             Err(ApiError::new(Kind::Conflict, detail))
         }
     }

@@ -13,7 +13,7 @@ use model::{BatchState, BatchView, MemberView};
 use sqlx::{FromRow, QueryBuilder, types::Json};
 use uuid::Uuid;
 
-use super::{Tables, away, jobs::JobRow, small, unsigned};
+use super::{Tables, jobs::JobRow, small, unavailable, unsigned};
 use crate::error::ApiError;
 
 /// Which batches are asked for.
@@ -105,7 +105,7 @@ impl Tables {
             query.push(" AND b.submitted_sequence < ").push_bind(before);
         }
         query.push(" ORDER BY b.submitted_sequence DESC LIMIT ").push_bind(filter.limit);
-        let rows: Vec<BatchRow> = query.build_query_as().fetch_all(self.pool()?).await.map_err(away)?;
+        let rows: Vec<BatchRow> = query.build_query_as().fetch_all(self.pool()?).await.map_err(unavailable)?;
         let full = usize::try_from(filter.limit).is_ok_and(|limit| rows.len() >= limit);
         let next = rows.last().filter(|_| full).map(|row| row.submitted_sequence.to_string());
         Ok((rows.into_iter().filter_map(BatchRow::view).collect(), next))
@@ -123,7 +123,7 @@ impl Tables {
             query.push(" AND j.batch_index > ").push_bind(after);
         }
         query.push(" ORDER BY j.batch_index LIMIT ").push_bind(filter.limit);
-        let rows: Vec<MemberRow> = query.build_query_as().fetch_all(self.pool()?).await.map_err(away)?;
+        let rows: Vec<MemberRow> = query.build_query_as().fetch_all(self.pool()?).await.map_err(unavailable)?;
         let full = usize::try_from(filter.limit).is_ok_and(|limit| rows.len() >= limit);
         let members: Vec<MemberView> = rows.into_iter().filter_map(MemberRow::view).collect();
         let next = members.last().filter(|_| full).map(|member| member.index);
@@ -137,7 +137,7 @@ impl Tables {
         if failed_only {
             query.push(" AND state <> 'succeeded'");
         }
-        let count: i64 = query.build_query_scalar().fetch_one(self.pool()?).await.map_err(away)?;
+        let count: i64 = query.build_query_scalar().fetch_one(self.pool()?).await.map_err(unavailable)?;
         Ok(small(count))
     }
 
@@ -169,7 +169,7 @@ impl Tables {
             .push(") page) page WHERE so_far - bytes < ")
             .push_bind(i64::try_from(bytes).unwrap_or(i64::MAX));
         query.push(" ORDER BY batch_index");
-        let rows: Vec<MemberSpecRow> = query.build_query_as().fetch_all(self.pool()?).await.map_err(away)?;
+        let rows: Vec<MemberSpecRow> = query.build_query_as().fetch_all(self.pool()?).await.map_err(unavailable)?;
         let members = rows.into_iter().map(|row| MemberSpec {
             job: row.id,
             spec: row.spec.0,

@@ -4,7 +4,7 @@ use bus::{ids::JobId, job::LossCause};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::{Tables, away, unsigned};
+use super::{Tables, unavailable, unsigned};
 use crate::error::ApiError;
 
 /// Jobs that have not ended.
@@ -39,7 +39,7 @@ impl Tables {
     pub(crate) async fn live_jobs(&self) -> Result<Counts, ApiError> {
         const SQL: &str = "SELECT count(*) FILTER (WHERE state IN ('claimed', 'running')), \
              count(*) FILTER (WHERE state NOT IN ('claimed', 'running')) FROM jobs WHERE ended_at IS NULL";
-        let (running, waiting): (i64, i64) = sqlx::query_as(SQL).fetch_one(self.pool()?).await.map_err(away)?;
+        let (running, waiting): (i64, i64) = sqlx::query_as(SQL).fetch_one(self.pool()?).await.map_err(unavailable)?;
         Ok(Counts {
             running: unsigned(running),
             waiting: unsigned(waiting),
@@ -50,7 +50,7 @@ impl Tables {
     pub(crate) async fn queued(&self) -> Result<Vec<(String, u64, DateTime<Utc>)>, ApiError> {
         const SQL: &str = "SELECT queue, count(*), min(submitted_at) FROM jobs WHERE ended_at IS NULL AND state = 'queued' \
              GROUP BY queue ORDER BY queue LIMIT 100";
-        let rows: Vec<(String, i64, DateTime<Utc>)> = sqlx::query_as(SQL).fetch_all(self.pool()?).await.map_err(away)?;
+        let rows: Vec<(String, i64, DateTime<Utc>)> = sqlx::query_as(SQL).fetch_all(self.pool()?).await.map_err(unavailable)?;
         Ok(rows
             .into_iter()
             .map(|(queue, jobs, since)| (queue, unsigned(jobs), since))
@@ -63,11 +63,11 @@ impl Tables {
         let last = sqlx::query_as("SELECT sequence, subject, reason FROM projection_skipped ORDER BY sequence DESC LIMIT 1")
             .fetch_optional(pool)
             .await
-            .map_err(away)?;
+            .map_err(unavailable)?;
         let count: i64 = sqlx::query_scalar("SELECT count(*) FROM projection_skipped")
             .fetch_one(pool)
             .await
-            .map_err(away)?;
+            .map_err(unavailable)?;
         Ok(SetAside {
             count: unsigned(count),
             last,
@@ -78,7 +78,8 @@ impl Tables {
     pub(crate) async fn dead(&self) -> Result<Dead, ApiError> {
         const CAUSES: &str = "SELECT (outcome->'cause')::text, count(*), max(ended_at) FROM jobs WHERE failure = 'dead' \
              GROUP BY 1 ORDER BY 2 DESC";
-        let rows: Vec<(Option<String>, i64, Option<DateTime<Utc>>)> = sqlx::query_as(CAUSES).fetch_all(self.pool()?).await.map_err(away)?;
+        let rows: Vec<(Option<String>, i64, Option<DateTime<Utc>>)> =
+            sqlx::query_as(CAUSES).fetch_all(self.pool()?).await.map_err(unavailable)?;
         let cause = |(text, jobs, _): &(Option<String>, i64, _)| Some((serde_json::from_str(text.as_deref()?).ok()?, *jobs));
         Ok(Dead {
             count: rows.iter().map(|(_, jobs, _)| unsigned(*jobs)).sum(),
@@ -93,7 +94,7 @@ impl Tables {
              WHERE j.ended_at IS NULL AND j.attempt >= 2 AND a.outcome->>'kind' = 'lost' \
              AND coalesce(a.outcome->'cause'->>'orderly', 'false') <> 'true' \
              GROUP BY j.id, j.name HAVING count(*) >= 2 ORDER BY 3 DESC LIMIT 10";
-        let rows: Vec<(Uuid, String, i64)> = sqlx::query_as(SQL).fetch_all(self.pool()?).await.map_err(away)?;
+        let rows: Vec<(Uuid, String, i64)> = sqlx::query_as(SQL).fetch_all(self.pool()?).await.map_err(unavailable)?;
         Ok(rows
             .into_iter()
             .map(|(id, name, losses)| (id.into(), name, unsigned(losses)))

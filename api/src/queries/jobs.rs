@@ -12,7 +12,7 @@ use model::{AttemptOutcome, JobView};
 use sqlx::{FromRow, Postgres, QueryBuilder, types::Json};
 use uuid::Uuid;
 
-use super::{Tables, away, unsigned};
+use super::{Tables, unavailable, unsigned};
 use crate::error::ApiError;
 
 /// Which jobs are asked for.
@@ -75,7 +75,7 @@ impl Tables {
     /// Jobs, newest first.
     pub(crate) async fn jobs(&self, filter: &Filter) -> Result<Page, ApiError> {
         let mut query = select(filter);
-        let rows: Vec<JobRow> = query.build_query_as().fetch_all(self.pool()?).await.map_err(away)?;
+        let rows: Vec<JobRow> = query.build_query_as().fetch_all(self.pool()?).await.map_err(unavailable)?;
         let full = usize::try_from(filter.limit).is_ok_and(|limit| rows.len() > limit);
         let keep = rows.len() - usize::from(full);
         let next = rows
@@ -91,7 +91,7 @@ impl Tables {
         let mut query = QueryBuilder::new("SELECT id, submitted_sequence FROM jobs WHERE ended_at IS NULL AND namespace = ");
         narrow_living(&mut query, filter);
         query.push(" ORDER BY submitted_sequence DESC LIMIT ").push_bind(filter.limit);
-        let rows: Vec<(Uuid, i64)> = query.build_query_as().fetch_all(self.pool()?).await.map_err(away)?;
+        let rows: Vec<(Uuid, i64)> = query.build_query_as().fetch_all(self.pool()?).await.map_err(unavailable)?;
         let full = usize::try_from(filter.limit).is_ok_and(|limit| rows.len() >= limit);
         let next = rows.last().filter(|_| full).map(|(_, sequence)| *sequence);
         Ok((rows.into_iter().map(|(id, _)| id.into()).collect(), next))
@@ -101,7 +101,7 @@ impl Tables {
     pub(crate) async fn count_living(&self, filter: &Filter) -> Result<u64, ApiError> {
         let mut query = QueryBuilder::new("SELECT count(*) FROM jobs WHERE ended_at IS NULL AND namespace = ");
         narrow_living(&mut query, filter);
-        let count: i64 = query.build_query_scalar().fetch_one(self.pool()?).await.map_err(away)?;
+        let count: i64 = query.build_query_scalar().fetch_one(self.pool()?).await.map_err(unavailable)?;
         Ok(unsigned(count))
     }
 
@@ -110,7 +110,7 @@ impl Tables {
         let mut query = QueryBuilder::new("SELECT id, submitted_sequence FROM jobs WHERE namespace = ");
         narrow(&mut query, which);
         query.push(" ORDER BY submitted_sequence DESC LIMIT ").push_bind(which.limit);
-        let rows: Vec<(Uuid, i64)> = query.build_query_as().fetch_all(self.pool()?).await.map_err(away)?;
+        let rows: Vec<(Uuid, i64)> = query.build_query_as().fetch_all(self.pool()?).await.map_err(unavailable)?;
         let full = usize::try_from(which.limit).is_ok_and(|limit| rows.len() >= limit);
         let next = rows.last().filter(|_| full).map(|(_, sequence)| *sequence);
         Ok((rows.into_iter().map(|(id, _)| id.into()).collect(), next))
@@ -125,7 +125,7 @@ impl Tables {
         .bind(limit)
         .fetch_all(self.pool()?)
         .await
-        .map_err(away)?;
+        .map_err(unavailable)?;
         Ok(rows.into_iter().map(Into::into).collect())
     }
 
@@ -133,7 +133,7 @@ impl Tables {
     pub(crate) async fn count_revivable(&self, which: &Revivable) -> Result<u64, ApiError> {
         let mut query = QueryBuilder::new("SELECT count(*) FROM jobs WHERE namespace = ");
         narrow(&mut query, which);
-        let count: i64 = query.build_query_scalar().fetch_one(self.pool()?).await.map_err(away)?;
+        let count: i64 = query.build_query_scalar().fetch_one(self.pool()?).await.map_err(unavailable)?;
         Ok(unsigned(count))
     }
 }

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use sqlx::{FromRow, types::Json};
 use uuid::Uuid;
 
-use super::{Tables, away, small, unsigned};
+use super::{Tables, small, unavailable, unsigned};
 use crate::error::ApiError;
 
 #[derive(FromRow)]
@@ -88,13 +88,13 @@ impl EquipmentRow {
 impl Tables {
     /// What every live worker can run scripts by, by the worker's name.
     pub(crate) async fn equipment(&self) -> Result<Vec<RuntimesOfWorker>, ApiError> {
-        let rows: Vec<EquipmentRow> = sqlx::query_as(EQUIPMENT).fetch_all(self.pool()?).await.map_err(away)?;
+        let rows: Vec<EquipmentRow> = sqlx::query_as(EQUIPMENT).fetch_all(self.pool()?).await.map_err(unavailable)?;
         Ok(rows.into_iter().filter_map(EquipmentRow::view).collect())
     }
 
     /// Every worker, by name.
     pub(crate) async fn workers(&self) -> Result<Vec<WorkerView>, ApiError> {
-        let rows: Vec<WorkerRow> = sqlx::query_as(WORKERS).fetch_all(self.pool()?).await.map_err(away)?;
+        let rows: Vec<WorkerRow> = sqlx::query_as(WORKERS).fetch_all(self.pool()?).await.map_err(unavailable)?;
         Ok(rows.into_iter().filter_map(WorkerRow::view).collect())
     }
 }

@@ -1,9 +1,9 @@
-//! Who names which content, as the log tells it. Pure.
+//! The fold of the log for storage: which events name which contents. Pure.
 //!
-//! Names are taken from the events as they are written, wherever in them they stand: 64 hexadecimal digits. So a later version's job,
-//! an event that cannot be read, or another kind of event keeps its contents too; at worst something is kept that nobody needs.
+//! Digests are found anywhere in the text of an event: 64 hexadecimal digits. So jobs of later versions, events that cannot be decoded and
+//! events of other kinds keep their contents too; at worst an unused content is kept.
 //!
-//! It knows neither what time it is nor how long anything is kept, so that a later pass can go on from it.
+//! It does not depend on the time or on how long contents are kept, so that a later pass can continue from it.
 
 mod saved;
 mod standing;

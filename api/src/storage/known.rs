@@ -1,4 +1,4 @@
-//! What was found when the store was looked at last: it answers `rgrid storage` at once, however much there is.
+//! The last survey of the store, which answers `rgrid storage` at once.
 
 use chrono::{DateTime, Utc};
 use model::{GcReport, HeldBy, Kept, StorageView};
@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Error, Storing,
-    pass::{Grounds, millis},
+    pass::{StoragePass, millis},
     survey::Survey,
 };
 
-/// What is noted of a look.
+/// A saved survey.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Known {
     /// The last sequence of the log that was read.
@@ -19,14 +19,14 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// When the store was looked at.
+    /// When the store was surveyed.
     pub(super) const fn looked_at(&self) -> DateTime<Utc> {
         self.view.looked_at
     }
 }
 
-impl Grounds<'_> {
-    /// What was found last in this store.
+impl StoragePass<'_> {
+    /// The last survey of this store.
     ///
     /// # Errors
     /// The marks do not answer.
@@ -35,13 +35,13 @@ impl Grounds<'_> {
         Ok(known.filter(|known| known.view.store == self.files.url().to_string()))
     }
 
-    /// Notes what was found at a moment.
+    /// Saves a survey.
     ///
     /// # Errors
     /// The marks do not answer.
     pub(super) async fn note(&self, found: &Survey, looked_at: DateTime<Utc>) -> Result<Known, Error> {
         let limit = self.limit_at(found, looked_at);
-        let (going, _) = self.going(found, limit).await?;
+        let (removal, _) = self.removal_schedule(found, limit).await?;
         let known = Known {
             last: found.last,
             view: StorageView {
@@ -51,7 +51,7 @@ impl Grounds<'_> {
                 all: found.all,
                 uses: found.uses.clone(),
                 other: found.other,
-                going,
+                removal,
                 jobs: found.jobs.clone(),
                 batches: found.batches.clone(),
                 keeping: kept(&self.storing),
@@ -63,7 +63,7 @@ impl Grounds<'_> {
         Ok(known)
     }
 
-    /// What is known, with what is known of now: the log ends at this sequence.
+    /// The answer from a saved survey, with the current settings. `last` is the last sequence of the log.
     ///
     /// # Errors
     /// The marks do not answer.

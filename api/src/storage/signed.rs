@@ -1,5 +1,5 @@
-//! What the collector keeps in the store for itself, and what is later an input to deletion: it is used only if a holder of the grid's
-//! key signed it, for this purpose, and if this very program made it.
+//! The objects that storage passes save for the next pass. Deletion depends on them, so one is used only if it was signed with the grid's
+//! key, for this purpose, and written by this version of the program.
 
 use std::sync::LazyLock;
 
@@ -65,9 +65,9 @@ pub(super) enum Error {
     None,
     #[error("it is damaged: {0}")]
     Damaged(String),
-    #[error("it is not signed with this grid's key: the key was changed, or somebody else wrote it")]
+    #[error("it is not signed with this grid's key: the key was changed, or another program wrote it")]
     Unsigned,
-    #[error("another version of rgrid made it")]
+    #[error("another version of rgrid wrote it")]
     Program,
     #[error("it is too large ({0} bytes)")]
     TooLarge(u64),

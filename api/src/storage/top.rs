@@ -1,4 +1,4 @@
-//! Who left the most in the store.
+//! The jobs and batches with the largest outputs and logs.
 
 use std::{cmp::Reverse, collections::HashMap};
 

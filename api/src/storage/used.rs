@@ -1,4 +1,4 @@
-//! Which contents are used, and what for: a sorted list, as there are as many as jobs and more.
+//! Which contents are used, and what for: a sorted list, since there may be millions.
 
 use bus::ids::Digest;
 
@@ -32,7 +32,7 @@ impl Used {
         self.all.push((digest, kinds));
     }
 
-    /// Puts it in order, after which it can be asked.
+    /// Puts it in order, after which it can be request.
     pub(super) fn ordered(mut self) -> Ordered {
         self.order();
         self.all.shrink_to_fit();
