@@ -1,4 +1,4 @@
-//! What every request has at hand. None of it is state that would be missed: it is connections, and gauges of what is elsewhere.
+//! What all requests share: connections, and copies of state that is stored elsewhere. Losing it loses nothing.
 
 use std::sync::Arc;
 
@@ -18,63 +18,63 @@ use crate::{
     key::Key,
     logs::Tails,
     queries::Tables,
-    storage::Storing,
+    storage::StorageConfig,
 };
 
-/// What every request has at hand.
+/// What all requests share.
 #[derive(Debug)]
 pub(crate) struct App {
-    /// NATS, for the log.
+    /// The connection to NATS, for the log.
     pub(crate) bus: Bus,
-    /// How many servers keep the log.
+    /// How many servers store the log.
     pub(crate) replicas: u8,
     /// Decides on commands and appends their events.
     pub(crate) writer: Writer,
     /// The store of contents.
     pub(crate) files: Files,
-    /// Contents on their way to it.
+    /// Unfinished uploads.
     pub(crate) arrivals: Arc<Arrivals>,
-    /// What lets clients at the store themselves.
+    /// Presigned URLs for clients that transfer files to and from the store themselves.
     pub(crate) direct: Direct,
-    /// The marks on contents that nothing refers to.
+    /// The marks on contents that may be removed.
     pub(crate) marks: Marks,
-    /// How the store is kept.
-    pub(crate) storing: Storing,
-    /// Held by who looks at all of the store: each needs memory for all that there is.
+    /// When contents are removed from the store.
+    pub(crate) storage_config: StorageConfig,
+    /// Held during a survey of the store: each one needs memory for all contents.
     pub(crate) surveying: tokio::sync::Mutex<()>,
-    /// The read models.
+    /// The tables in Postgres.
     pub(crate) tables: Tables,
-    /// Who waits for what.
+    /// Requests that wait for events.
     pub(crate) waiters: Arc<Waiters>,
-    /// What attempts print, as it comes.
+    /// The live output of attempts.
     pub(crate) tails: Arc<Tails>,
-    /// How full the log is.
-    pub(crate) fill: Arc<Gauge>,
-    /// What the deployment says of runtimes.
+    /// How full the log is: admits new jobs.
+    pub(crate) admission: Arc<Gauge>,
+    /// The runtimes that the deployment defines.
     pub(crate) deployed: watch::Sender<Arc<RuntimesSet>>,
-    /// Which workers there are, for warnings.
+    /// The live workers, for warnings about jobs.
     pub(crate) advice: Arc<Advice>,
-    /// The key.
+    /// The API key.
     pub(crate) key: Key,
-    /// What secrets are sealed to, if the grid keeps any.
+    /// The public key that secrets are sealed to, if the grid stores secrets.
     pub(crate) secrets_key: Option<PublicKey>,
     /// The largest file that may be uploaded, in bytes.
     pub(crate) max_upload_bytes: u64,
-    /// Owns what outlives a handler: the producers of streamed answers.
+    /// The background tasks and the tasks that stream answers.
     pub(crate) tasks: TaskTracker,
-    /// Ends whatever waits.
+    /// Cancelled when the API stops.
     pub(crate) stop: CancellationToken,
 }
 
 impl App {
-    /// Puts what a submission's alias means in its place.
+    /// Replaces the runtime alias of a submission by what the alias stands for.
     ///
     /// # Errors
-    /// If that cannot be had with what else it asks for.
+    /// If the alias contradicts another field of the submission.
     pub(crate) fn resolve(&self, submission: &mut Submission) -> Result<(), Refusal> {
         self.deployed.borrow().resolve(submission)
     }
 }
 
-/// The one [`App`].
+/// The [`App`] that all requests share.
 pub(crate) type Shared = Arc<App>;

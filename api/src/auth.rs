@@ -1,4 +1,4 @@
-//! The key that every request but the one for health carries.
+//! Checks the API key, which every request but `GET /v1/health` must carry.
 
 use std::sync::Arc;
 
@@ -12,11 +12,15 @@ use model::Kind;
 
 use crate::{app::Shared, error::ApiError, http::connections::Connection, key::Key};
 
-/// Lets a request through that carries the key.
+/// Passes requests on that carry the API key.
 pub(crate) async fn require(State(app): State<Shared>, request: Request, next: Next) -> Response {
     let given = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
     match check(app.key, given) {
-        Ok(()) => match request.extensions().get::<Arc<Connection>>().map_or(Ok(()), |one| one.is_a_users()) {
+        Ok(()) => match request
+            .extensions()
+            .get::<Arc<Connection>>()
+            .map_or(Ok(()), |connection| connection.authenticate())
+        {
             Ok(()) => next.run(request).await,
             Err(full) => full.into_response(),
         },
@@ -33,7 +37,7 @@ pub(crate) async fn require(State(app): State<Shared>, request: Request, next: N
 fn check(key: Key, given: Option<&[u8]>) -> Result<(), &'static str> {
     let Some(given) = given else {
         return Err(
-            "the request carries no key; send the header `Authorization: Bearer <key>` with the key that the grid was started with",
+            "the request has no API key; send the header `Authorization: Bearer <key>` with the key that the grid was started with",
         );
     };
     let token = std::str::from_utf8(given).ok().and_then(|text| {
@@ -41,9 +45,9 @@ fn check(key: Key, given: Option<&[u8]>) -> Result<(), &'static str> {
         scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
     });
     match token {
-        None => Err("the header `Authorization` is not of the form `Bearer <key>`"),
+        None => Err("the header `Authorization` does not have the form `Bearer <key>`"),
         Some(token) if key.matches(token) => Ok(()),
-        Some(_) => Err("this is not the key of this grid; give the one that it was started with"),
+        Some(_) => Err("wrong API key; send the key that the grid was started with"),
     }
 }
 
@@ -52,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_key_opens() {
+    fn only_the_right_key_is_accepted() {
         let key = Key::new("s3cret");
         assert!(check(key, Some(b"Bearer s3cret")).is_ok());
         assert!(check(key, Some(b"bearer  s3cret ")).is_ok());

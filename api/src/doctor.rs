@@ -1,6 +1,6 @@
-//! `GET /v1/doctor`: what is wrong, since when, and what to do, in plain words.
+//! `GET /v1/doctor`: what is wrong, since when, and what to do.
 //!
-//! It looks at everything afresh, each part with its own patience, so that one that is away hides no other.
+//! Every part is checked at once and has a time limit of its own, so that one that does not answer does not hide the others.
 
 mod broker;
 mod inbox;
@@ -47,14 +47,14 @@ async fn diagnose(app: &App) -> Diagnosis {
         Ok(broker) => {
             summarize(&mut summary, app, &broker);
             findings.extend(broker.findings.iter().cloned());
-            findings.extend(broker::whole(app, &broker, known.sequence.unwrap_or(0)).await);
+            findings.extend(broker::missing_events(app, &broker, known.sequence.unwrap_or(0)).await);
             let (presence, inbox, undeliverable, lag) = tokio::join!(
                 presence::look(app, &broker, &known),
                 inbox::look(app, &broker),
                 undeliverable::look(app, &broker),
                 tables::lag(app, &known, broker.last_sequence()),
             );
-            // With how many workers there are, what waits for one says more.
+            // After the workers, which the findings on queues refer to.
             let queues = queues::look(app, &known).await;
             summary.workers = Some(presence.live);
             let single = lag.into_iter().chain(undeliverable).collect();
@@ -68,15 +68,15 @@ async fn diagnose(app: &App) -> Diagnosis {
     Diagnosis { findings, summary }
 }
 
-/// What so many copies of the log survive (see nats/).
+/// What the log survives with this many copies (see nats/).
 const fn durability(replicas: u8) -> &'static str {
     match replicas {
         0..=2 => {
-            "one nats-server keeps the log: it may be killed at any moment and loses nothing; a power cut can take what is younger than \
-             its sync_interval, and a lost disk takes all"
+            "one nats-server stores the log: if its process is killed, nothing is lost; a power cut can lose what is younger than its \
+             sync_interval, and a lost disk loses everything"
         }
-        3 | 4 => "three nats-servers keep the log: any one of them may be lost, disk and all",
-        5.. => "five nats-servers keep the log: any two of them may be lost, disks and all",
+        3 | 4 => "three nats-servers store the log: any one of them may be lost, with its disk",
+        5.. => "five nats-servers store the log: any two of them may be lost, with their disks",
     }
 }
 
@@ -88,7 +88,7 @@ fn summarize(summary: &mut Summary, app: &App, broker: &Broker) {
     }
 }
 
-/// Whether the store of files answers.
+/// Whether the file store answers.
 async fn store(app: &App) -> Vec<Finding> {
     let why = match tokio::time::timeout(PATIENCE, app.files.missing(&[Digest::of(b"")])).await {
         Ok(Ok(_)) => return Vec::new(),
@@ -97,8 +97,8 @@ async fn store(app: &App) -> Vec<Finding> {
     };
     vec![Finding::error(
         "store",
-        format!("the store of files cannot be reached: {why}"),
-        "start it, or check --store and its credentials; until then, jobs with files are not taken, and results wait on their workers",
+        format!("cannot reach the file store: {why}"),
+        "start it, or check --store and its credentials; until then, jobs with files are refused, and results wait on their workers",
     )]
 }
 
@@ -111,7 +111,7 @@ fn count(number: u64, one: &str) -> String {
     }
 }
 
-/// Some of many, in words.
+/// The first `most` names, and how many more there are.
 fn some(names: &[String], most: usize) -> String {
     let mut text = names.iter().take(most).cloned().collect::<Vec<_>>().join(", ");
     if names.len() > most {

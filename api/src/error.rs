@@ -1,4 +1,4 @@
-//! Why a request is answered with a problem document.
+//! Errors of requests, answered as problem documents.
 
 use axum::{
     Json,
@@ -18,7 +18,7 @@ use model::{Kind, PROBLEM_MEDIA_TYPE, Problem};
 use serde::Serialize;
 use tracing::warn;
 
-/// Why a request is refused, or could not be carried out: the problem document that answers it.
+/// Why a request was refused or could not be carried out: the problem document that answers it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub(crate) struct ApiError(pub(crate) Problem);
@@ -48,17 +48,17 @@ impl ApiError {
         Self(Problem::missing(missing))
     }
 
-    /// The log has no room for `bytes` more of new jobs.
+    /// The log does not admit `bytes` more of new jobs.
     pub(crate) fn full(Fill { used, max }: Fill, bytes: u64) -> Self {
         let percent = Addition::Jobs.hundredths();
         let detail = format!(
-            "the log {EVENTS} holds {used} of its {max} bytes, these are {bytes} more, and above {percent} % no new jobs are taken, so that \
-             those which run can end; raise its bound: `rgrid log --bound …`"
+            "the log {EVENTS} holds {used} of its {max} bytes, and this request adds {bytes}; above {percent} % no new jobs are accepted, so \
+             that running jobs can end; raise its bound: `rgrid log --bound …`"
         );
         Self::new(Kind::Full, detail)
     }
 
-    /// A part of the grid does not answer: said with the whole chain of causes, and logged.
+    /// A part of the grid does not answer. The detail holds the chain of causes; it is also logged.
     pub(crate) fn unavailable(tried: &str, error: &(dyn std::error::Error + 'static)) -> Self {
         let detail = format!("{tried}: {}; try again in a moment", chain(error));
         warn!("{detail}");
@@ -66,15 +66,15 @@ impl ApiError {
     }
 }
 
-/// An error and its causes as one sentence, none said twice.
+/// An error and its causes as one sentence, without repetitions.
 pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
-        let words = cause.to_string();
-        if !text.contains(&words) {
+        let text_of_cause = cause.to_string();
+        if !text.contains(&text_of_cause) {
             text.push_str(": ");
-            text.push_str(&words);
+            text.push_str(&text_of_cause);
         }
         next = cause.source();
     }
@@ -97,9 +97,9 @@ impl From<append::Error> for ApiError {
     fn from(error: append::Error) -> Self {
         match &error {
             append::Error::Full { .. } => Self::new(Kind::Full, chain(&error)),
-            append::Error::Conflict { .. } => Self::new(Kind::Conflict, "others keep changing the job at this moment; try again"),
+            append::Error::Conflict { .. } => Self::new(Kind::Conflict, "the job is being changed by other requests; try again"),
             append::Error::Unacknowledged { .. } | append::Error::Uncommitted { .. } => {
-                Self::unavailable("the event may be stored or not", &error)
+                Self::unavailable("it is not known whether the event was stored", &error)
             }
         }
     }
@@ -120,7 +120,7 @@ impl From<read::Error> for ApiError {
     fn from(error: read::Error) -> Self {
         match &error {
             read::Error::Read { .. } | read::Error::Stream { .. } | read::Error::Silent { .. } => {
-                Self::unavailable("the log cannot be read", &error)
+                Self::unavailable("cannot read the log", &error)
             }
             read::Error::Decode { .. } => Self::new(Kind::Unreadable, chain(&error)),
         }

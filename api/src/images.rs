@@ -1,4 +1,4 @@
-//! `/v1/images`: the catalogue of images that the grid keeps itself. It is read from the log and needs no tables.
+//! `/v1/images`: the images that the grid stores itself. They are read from the log, without Postgres.
 
 use axum::{Json, extract::State, http::StatusCode};
 use bus::{
@@ -10,10 +10,10 @@ use model::{ImageView, Images, Kind};
 use crate::{
     app::Shared,
     error::ApiError,
-    http::extract::{Path, Query, Whole, json, json_or_nothing},
+    http::extract::{Path, Query, WholeBody, json, json_or_nothing},
 };
 
-/// The longest text that an event takes from outside, in bytes.
+/// The longest text of an image, in bytes.
 const MAX_TEXT: usize = 256;
 
 fn name(text: &str) -> Result<ImageName, ApiError> {
@@ -40,38 +40,38 @@ pub(crate) async fn get(State(app): State<Shared>, Path(text): Path<String>, que
     }
 }
 
-/// `PUT /v1/images/{name}`: 201 for a new one, 200 where it was so already. Its archive must be in the store.
+/// `PUT /v1/images/{name}`: 201 for a change, 200 where nothing changes. The archive must be in the store.
 pub(crate) async fn put(
     State(app): State<Shared>,
     Path(text): Path<String>,
     query: Query,
-    Whole(body): Whole,
+    WholeBody(body): WholeBody,
 ) -> Result<(StatusCode, Json<ImageView>), ApiError> {
     query.none()?;
     let name = name(&text)?;
     let pushed: ImagePushed = json("the image", &body)?;
     check(&pushed)?;
     let there = app.files.has(&pushed.archive).await;
-    if !there.map_err(|error| ApiError::unavailable("the store cannot be asked", &error))? {
+    if !there.map_err(|error| ApiError::unavailable("cannot reach the store", &error))? {
         return Err(ApiError::new(
             Kind::Refused,
-            format!("the archive {} is not in the store; send it to /v1/files first", pushed.archive),
+            format!("the archive {} is not in the store; upload it to /v1/files first", pushed.archive),
         ));
     }
     let (entry, status) = match app.writer.write::<Entry>(&name, &Command::Push(pushed)).await? {
         Outcome::Appended(entry, _) => (entry, StatusCode::CREATED),
-        // Who says it again changes nothing.
+        // The image is the same already.
         Outcome::Rejected(entry, ..) => (entry, StatusCode::OK),
     };
     entry.map_or_else(|| Err(absent(&name)), |entry| Ok((status, Json(view(entry)))))
 }
 
-/// `DELETE /v1/images/{name}`: its archive stays in the store until nothing refers to it any more.
+/// `DELETE /v1/images/{name}`: its archive stays in the store until nothing refers to it.
 pub(crate) async fn remove(
     State(app): State<Shared>,
     Path(text): Path<String>,
     query: Query,
-    Whole(body): Whole,
+    WholeBody(body): WholeBody,
 ) -> Result<StatusCode, ApiError> {
     query.none()?;
     let name = name(&text)?;
@@ -94,7 +94,7 @@ fn check(pushed: &ImagePushed) -> Result<(), ApiError> {
     }
     if pushed.id.is_empty() || !pushed.platform.contains('/') {
         return Err(ApiError::malformed(
-            "`id` is Docker's own id of the image (`sha256:…`), and `platform` what it runs on (`linux/amd64`); give both",
+            "`id` must be Docker's id of the image (`sha256:…`), and `platform` its platform (`linux/amd64`)",
         ));
     }
     Ok(())
@@ -105,7 +105,7 @@ fn check_text(text: &str) -> Result<(), ApiError> {
         return Ok(());
     }
     let detail = format!(
-        "the texts of an image may have {MAX_TEXT} bytes, in one line; shorten `{}`",
+        "the texts of an image must be one line of at most {MAX_TEXT} bytes; shorten `{}`",
         text.escape_debug()
     );
     Err(ApiError::malformed(detail))
@@ -113,7 +113,7 @@ fn check_text(text: &str) -> Result<(), ApiError> {
 
 fn absent(name: &ImageName) -> ApiError {
     ApiError::not_found(format!(
-        "the grid keeps no image {name}; `rgrid image list` shows those it keeps, and `rgrid image push {name}` adds it"
+        "the grid does not store image {name}; `rgrid image list` shows its images, and `rgrid image push {name}` adds this one"
     ))
 }
 

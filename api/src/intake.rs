@@ -1,10 +1,10 @@
-//! The inbox: submissions that any service published on `rgrid.submit.<namespace>.<queue>`, taken one by one.
+//! The intake: submits the jobs that services publish to the inbox, on `rgrid.submit.<namespace>.<queue>`.
 //!
-//! A message is acknowledged when its job, or its refusal, is stored, and not before. Taken twice, it is the same job: its
-//! identity comes from its key, its `Nats-Msg-Id`, or its place in the inbox.
+//! A message is acknowledged once its job, or its refusal, is stored. A message that is delivered twice makes one job: the job's id is
+//! derived from its key, its `Nats-Msg-Id`, or its sequence in the inbox.
 
 mod answer;
-mod take;
+mod process;
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,31 +20,31 @@ use tracing::{debug, info, warn};
 
 use crate::app::Shared;
 
-/// Submissions that are being taken at once.
-const AT_ONCE: usize = 256;
-/// Submissions that are asked for at once.
-const ASK: usize = 64;
-/// How long an ask waits on the server.
-const EXPIRES: Duration = Duration::from_secs(30);
-/// For how long the inbox of a cluster may have no leader before its consumer is made again.
+/// Messages that are processed at the same time.
+const IN_FLIGHT: usize = 256;
+/// Messages in one pull request.
+const PULL_MAX: usize = 64;
+/// How long a pull request waits on the server.
+const PULL_EXPIRES: Duration = Duration::from_secs(30);
+/// How long the inbox of a cluster may be without a leader before its consumer is created again.
 const LEADERLESS_MAX: Duration = Duration::from_secs(30);
-/// The pause before a lost consumer is made again.
+/// The pause before a lost consumer is created again.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How long submissions under way may take when the API stops; after that, the server delivers them again.
+/// How long messages in progress may take when the API stops; after that, the server delivers them again.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// Takes submissions until the API stops.
+/// Processes the inbox until the API stops.
 pub(crate) async fn run(app: Shared) {
     let tasks = TaskTracker::new();
-    let room = Arc::new(Semaphore::new(AT_ONCE));
-    let mut told = false;
+    let room = Arc::new(Semaphore::new(IN_FLIGHT));
+    let mut warned = false;
     loop {
         tokio::select! {
             () = app.stop.cancelled() => break,
             ended = pull(&app, &room, &tasks) => {
-                // Logged once for an outage, which shows in many ways.
-                if !std::mem::replace(&mut told, true) {
-                    warn!("the inbox cannot be read: {ended}; trying again until it can");
+                // Logged once: an outage shows in many ways.
+                if !std::mem::replace(&mut warned, true) {
+                    warn!("cannot read the inbox: {ended}; trying again");
                 }
             }
         }
@@ -55,41 +55,41 @@ pub(crate) async fn run(app: Shared) {
     }
     tasks.close();
     if tokio::time::timeout(GRACE, tasks.wait()).await.is_err() {
-        info!("{} submissions are left for the next intake", tasks.len());
+        info!("{} submissions are left in the inbox for the next start", tasks.len());
     }
 }
 
-/// Pulls from the inbox until that fails.
+/// Pulls from the inbox until that fails, and returns why.
 async fn pull(app: &Shared, room: &Arc<Semaphore>, tasks: &TaskTracker) -> String {
     if let Err(error) = setup::intake_consumer(&app.bus.js).await {
         return crate::error::chain(&error);
     }
-    match pulling(app, room, tasks).await {
-        Ok(words) => words,
+    match pull_messages(app, room, tasks).await {
+        Ok(reason) => reason,
         Err(error) => crate::error::chain(&error),
     }
 }
 
-async fn pulling(app: &Shared, room: &Arc<Semaphore>, tasks: &TaskTracker) -> Result<String, Error> {
+async fn pull_messages(app: &Shared, room: &Arc<Semaphore>, tasks: &TaskTracker) -> Result<String, Error> {
     let mut puller = Puller::new(&app.bus.js, INBOX, vec![setup::INTAKE.to_owned()])
         .await?
         .waiting_for_leaders(LEADERLESS_MAX);
-    // Room is taken before a message is asked for.
+    // A permit is taken before a message is requested.
     let mut free: Vec<OwnedSemaphorePermit> = Vec::new();
-    debug!("taking submissions from {INBOX}");
+    debug!("pulling submissions from {INBOX}");
     loop {
         if puller.outstanding(0) == 0 {
             free.clear();
             let Ok(permit) = Arc::clone(room).acquire_owned().await else {
-                return Ok("there is no room".to_owned());
+                return Ok("the semaphore is closed".to_owned());
             };
             free.push(permit);
-            while free.len() < ASK
+            while free.len() < PULL_MAX
                 && let Ok(permit) = Arc::clone(room).try_acquire_owned()
             {
                 free.push(permit);
             }
-            puller.ask(0, free.len(), Patience::Expires(EXPIRES)).await?;
+            puller.ask(0, free.len(), Patience::Expires(PULL_EXPIRES)).await?;
         }
         match puller.next().await? {
             Pulled::Message(_, message) => {
@@ -101,14 +101,14 @@ async fn pulling(app: &Shared, room: &Arc<Semaphore>, tasks: &TaskTracker) -> Re
                 });
             }
             Pulled::Ended(..) => {}
-            Pulled::Gone(_, words) => return Ok(words),
+            Pulled::Gone(_, reason) => return Ok(reason),
         }
     }
 }
 
 async fn handle(app: &Shared, message: Message) {
     let subject = message.subject.clone();
-    if let Err(problem) = Box::pin(take::take(app, message)).await {
-        debug!("the submission on {subject} is left for later: {}", problem.detail);
+    if let Err(problem) = Box::pin(process::process(app, message)).await {
+        debug!("the submission on {subject} will be delivered again: {}", problem.detail);
     }
 }

@@ -1,6 +1,6 @@
-//! The way in and the way to look: HTTP and SSE over the log and the tables, and the intake of submissions on NATS.
+//! The API: HTTP and server-sent events over the log and the tables, and the intake of submissions over NATS.
 //!
-//! Submitting, single jobs, cancelling, logs, files and history need NATS alone; only lists need Postgres.
+//! Only lists need Postgres. Submissions, single jobs, cancellation, logs, files and histories need only NATS.
 
 mod admission;
 mod app;
@@ -26,4 +26,4 @@ mod workers;
 
 pub use self::http::connections::Limits;
 pub use service::{Bound, Config, Error, bind, run};
-pub use storage::{Keeping, Storing};
+pub use storage::{Retention, StorageConfig};

@@ -1,4 +1,4 @@
-//! All that is read from Postgres.
+//! All reads from Postgres.
 
 mod batches;
 mod doctor;
@@ -21,19 +21,19 @@ pub(crate) use self::{
 };
 use crate::error::{ApiError, chain};
 
-/// Connections that are kept for reading; none while nobody reads.
-const CONNECTIONS: u32 = 4;
-/// How long a reader waits for one.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// The most connections to Postgres. Unused ones are closed.
+const CONNECTIONS_MAX: u32 = 4;
+/// How long a query waits for a connection.
+const ACQUIRE_MAX: Duration = Duration::from_secs(2);
 /// How long a statement may take, in milliseconds.
 const STATEMENT_TIMEOUT_MS: &str = "10000";
 
-/// The read models; perhaps not there.
+/// The tables in Postgres, if the API was started with a database.
 #[derive(Debug, Clone)]
 pub(crate) struct Tables(Option<PgPool>);
 
 impl Tables {
-    /// The tables at this URL; connected to when they are first asked for.
+    /// The tables at this URL. The first query connects.
     pub(crate) fn at(url: Option<&str>) -> Result<Self, sqlx::Error> {
         let Some(url) = url else { return Ok(Self(None)) };
         if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
@@ -44,9 +44,9 @@ impl Tables {
             .application_name("rgrid api")
             .options([("statement_timeout", STATEMENT_TIMEOUT_MS)]);
         let pool = PgPoolOptions::new()
-            .max_connections(CONNECTIONS)
+            .max_connections(CONNECTIONS_MAX)
             .min_connections(0)
-            .acquire_timeout(PATIENCE)
+            .acquire_timeout(ACQUIRE_MAX)
             .idle_timeout(Duration::from_secs(60))
             .connect_lazy_with(options);
         Ok(Self(Some(pool)))
@@ -54,18 +54,18 @@ impl Tables {
 
     fn pool(&self) -> Result<&PgPool, ApiError> {
         self.0.as_ref().ok_or_else(|| {
-            let detail = "this API was started without Postgres, and cannot list; start it with --database-url";
+            let detail = "this API was started without Postgres, which lists need; start it with --database-url";
             ApiError::new(Kind::Unavailable, detail)
         })
     }
 
-    /// Whether there are tables to be asked.
-    pub(crate) const fn are_there(&self) -> bool {
+    /// Whether the API was started with a database.
+    pub(crate) const fn is_configured(&self) -> bool {
         self.0.is_some()
     }
 
     /// Whether Postgres answers.
-    pub(crate) async fn answer(&self) -> bool {
+    pub(crate) async fn is_available(&self) -> bool {
         let Some(pool) = &self.0 else { return false };
         let asked = sqlx::query("SELECT 1").execute(pool);
         matches!(tokio::time::timeout(Duration::from_millis(500), asked).await, Ok(Ok(_)))
@@ -76,20 +76,20 @@ impl Tables {
         let sequence: Option<i64> = sqlx::query_scalar("SELECT sequence FROM projection_checkpoint")
             .fetch_optional(self.pool()?)
             .await
-            .map_err(away)?;
+            .map_err(unavailable)?;
         Ok(unsigned(sequence.unwrap_or(0)))
     }
 }
 
-fn away(error: sqlx::Error) -> ApiError {
-    // An operator sees it in the projector's log too; here it is one request's trouble.
+fn unavailable(error: sqlx::Error) -> ApiError {
+    // Not a warning: the projector logs the outage.
     debug!("Postgres: {}", chain(&error));
     let detail = match error {
         sqlx::Error::PoolTimedOut | sqlx::Error::Io(_) | sqlx::Error::PoolClosed => {
-            "Postgres does not answer, so nothing can be listed; submitting, single jobs, logs and files go on without it".to_owned()
+            "Postgres does not answer, and lists need it; submissions, single jobs, logs and files work without it".to_owned()
         }
         other => format!(
-            "Postgres could not answer: {}; is the projector running, which makes the tables?",
+            "the query failed in Postgres: {}; check that the projector runs, which creates the tables",
             chain(&other)
         ),
     };

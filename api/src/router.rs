@@ -1,4 +1,4 @@
-//! Every address of the API.
+//! The endpoints of the API.
 
 use std::any::Any;
 
@@ -70,34 +70,37 @@ pub(crate) fn router(app: Shared) -> Router {
         .route("/v1/health", get(list::health))
         .method_not_allowed_fallback(wrong_method)
         .merge(with_key)
-        .fallback(no_such_page)
+        .fallback(no_such_endpoint)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(CatchPanicLayer::custom(panicked))
         .with_state(app)
 }
 
-async fn no_such_page(method: Method, OriginalUri(uri): OriginalUri) -> ApiError {
-    ApiError::not_found(format!("{method} {} is no address of this API", uri.path()))
+async fn no_such_endpoint(method: Method, OriginalUri(uri): OriginalUri) -> ApiError {
+    ApiError::not_found(format!("{method} {}: no such endpoint", uri.path()))
 }
 
 async fn wrong_method(method: Method, OriginalUri(uri): OriginalUri) -> ApiError {
     ApiError::new(
         Kind::Method,
-        format!("{method} cannot be used on {}; the header `Allow` says what can", uri.path()),
+        format!(
+            "{method} is not allowed on {}; the header `Allow` lists the allowed methods",
+            uri.path()
+        ),
     )
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "the layer's signature")]
 fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
-    let words = panic
+    let message = panic
         .downcast_ref::<String>()
         .map(String::as_str)
         .or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("no words");
-    error!("a request panicked: {words}");
+        .unwrap_or("no message");
+    error!("a request panicked: {message}");
     ApiError::new(
         Kind::Internal,
-        "a bug in rgrid ended this request; its log says more, please report it",
+        "the request failed because of a bug in rgrid; please report it with the log of the API",
     )
     .into_response()
 }

@@ -1,4 +1,4 @@
-//! Secrets over HTTP: set, listed, removed. They come sealed to the grid's key; nothing here can open one.
+//! Secrets over HTTP: set, list, remove. They arrive sealed to the grid's public key; the API cannot open them.
 
 use std::collections::HashSet;
 
@@ -16,18 +16,18 @@ use model::{Kind, PublicKey, SecretView, Secrets, SetSecret};
 use crate::{
     app::{App, Shared},
     error::ApiError,
-    http::extract::{Path, Query, Whole, json},
+    http::extract::{Path, Query, WholeBody, json},
 };
 
-/// The most that a sealed secret may have, in bytes: the longest value, escaped and in Base64.
+/// The longest sealed secret, in bytes: the longest value, escaped and in Base64.
 const MAX_SEALED: usize = 3 * secrets::MAX_BYTES;
-/// The longest word on who sets one, in bytes.
+/// The longest `by`, in bytes.
 const MAX_BY: usize = 256;
-/// Secrets that are looked for at once.
+/// Secrets that are looked up at the same time.
 const AT_ONCE: usize = 16;
 
-fn away(error: &log::secrets::Error) -> ApiError {
-    ApiError::unavailable("the secrets cannot be reached", error)
+fn unavailable(error: &log::secrets::Error) -> ApiError {
+    ApiError::unavailable("cannot reach the secrets", error)
 }
 
 fn name(text: &str) -> Result<Token, ApiError> {
@@ -35,22 +35,24 @@ fn name(text: &str) -> Result<Token, ApiError> {
         .map_err(|error: bus::ids::ParseError| ApiError::malformed(format!("the secret {error}")))
 }
 
-/// `GET /v1/secrets/key`: what secrets are to be sealed to.
+/// `GET /v1/secrets/key`: the public key that secrets must be sealed to.
 pub(crate) async fn key(State(app): State<Shared>, query: Query) -> Result<Json<PublicKey>, ApiError> {
     query.none()?;
     match &app.secrets_key {
         Some(key) => Ok(Json(PublicKey { key: key.to_string() })),
         None => Err(ApiError::new(
             Kind::NotFound,
-            "this grid keeps no secrets; make a key with `rgrid secret keygen FILE`, and start its api and runners with --secrets-key-file FILE",
+            "this grid has no key for secrets; make one with `rgrid secret keygen FILE`, and start the API and the runners with --secrets-key-file FILE",
         )),
     }
 }
 
-/// `GET /v1/secrets?namespace=…`: names, and who set each when.
+/// `GET /v1/secrets?namespace=…`: the names, and who set each one when.
 pub(crate) async fn list(State(app): State<Shared>, query: Query) -> Result<Json<Secrets>, ApiError> {
     let namespace = query.namespace_only()?;
-    let names = log::secrets::names(&app.bus.js, &namespace).await.map_err(|error| away(&error))?;
+    let names = log::secrets::names(&app.bus.js, &namespace)
+        .await
+        .map_err(|error| unavailable(&error))?;
     let get = |name: Token| async {
         let sealed = log::secrets::get(&app.bus.js, &namespace, &name).await?;
         Ok(sealed.map(|Sealed { set_at, set_by, .. }| SecretView { name, set_at, set_by }))
@@ -60,29 +62,29 @@ pub(crate) async fn list(State(app): State<Shared>, query: Query) -> Result<Json
         .try_filter_map(|found| std::future::ready(Ok(found)))
         .try_collect()
         .await
-        .map_err(|error| away(&error))?;
+        .map_err(|error| unavailable(&error))?;
     Ok(Json(Secrets { secrets }))
 }
 
-/// `PUT /v1/secrets/{name}?namespace=…`: 201 for a new one, 200 for another value.
+/// `PUT /v1/secrets/{name}?namespace=…`: 201 for a new secret, 200 for a new value.
 pub(crate) async fn set(
     State(app): State<Shared>,
     Path(text): Path<String>,
     query: Query,
-    Whole(body): Whole,
+    WholeBody(body): WholeBody,
 ) -> Result<(StatusCode, Json<SecretView>), ApiError> {
     let (namespace, name) = (query.namespace_only()?, name(&text)?);
     let SetSecret { sealed, by } = json("the secret", &body)?;
     if sealed.len() > MAX_SEALED || by.as_ref().is_some_and(|by| by.len() > MAX_BY) {
         let detail = format!(
-            "a secret's value may have {} bytes, and the word on who sets it {MAX_BY}",
+            "a secret's value may have at most {} bytes, and `by` at most {MAX_BY}",
             secrets::MAX_BYTES
         );
         return Err(ApiError::new(Kind::TooLarge, detail));
     }
     let before = log::secrets::get(&app.bus.js, &namespace, &name)
         .await
-        .map_err(|error| away(&error))?;
+        .map_err(|error| unavailable(&error))?;
     let sealed = Sealed {
         sealed,
         set_at: Utc::now(),
@@ -90,7 +92,7 @@ pub(crate) async fn set(
     };
     log::secrets::put(&app.bus.js, &namespace, &name, &sealed)
         .await
-        .map_err(|error| away(&error))?;
+        .map_err(|error| unavailable(&error))?;
     let Sealed { set_at, set_by, .. } = sealed;
     let status = if before.is_some() { StatusCode::OK } else { StatusCode::CREATED };
     Ok((status, Json(SecretView { name, set_at, set_by })))
@@ -102,20 +104,20 @@ pub(crate) async fn remove(State(app): State<Shared>, Path(text): Path<String>, 
     match log::secrets::remove(&app.bus.js, &namespace, &name).await {
         Ok(true) => Ok(StatusCode::NO_CONTENT),
         Ok(false) => Err(ApiError::not_found(format!(
-            "there is no secret `{name}` in namespace {namespace}; `rgrid secret list` shows those there are"
+            "secret `{name}` does not exist in namespace {namespace}; `rgrid secret list` shows the secrets"
         ))),
-        Err(error) => Err(away(&error)),
+        Err(error) => Err(unavailable(&error)),
     }
 }
 
-/// Secrets that are named, and that the namespace does not have.
+/// Secrets that jobs name, and that the namespace does not have.
 #[derive(Debug)]
 pub(crate) struct AbsentSecrets {
     namespace: Namespace,
     absent: HashSet<Token>,
 }
 
-/// Looks for every secret that these jobs name, each once.
+/// Looks up every secret that these jobs name, each once.
 pub(crate) async fn check_secrets<'a>(
     app: &App,
     namespace: &Namespace,
@@ -130,7 +132,7 @@ pub(crate) async fn check_secrets<'a>(
     let absent = absent.try_filter_map(|absent| std::future::ready(Ok(absent))).try_collect().await;
     Ok(AbsentSecrets {
         namespace: namespace.clone(),
-        absent: absent.map_err(|error| away(&error))?,
+        absent: absent.map_err(|error| unavailable(&error))?,
     })
 }
 
@@ -139,7 +141,7 @@ impl AbsentSecrets {
     pub(crate) fn first_of(&self, spec: &JobSpec) -> Option<ApiError> {
         let missing = spec.secrets.values().find(|name| self.absent.contains(name))?;
         let refusal = Refusal(format!(
-            "there is no secret `{missing}` in namespace {}; set it with `rgrid secret set {missing}`",
+            "secret `{missing}` does not exist in namespace {}; set it with `rgrid secret set {missing}`",
             self.namespace
         ));
         Some(refusal.into())

@@ -1,4 +1,4 @@
-//! The API as a service: started, served, stopped.
+//! The API as a service: starts, serves, drains.
 
 use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -34,15 +34,15 @@ use crate::{
     queries::Tables,
     router::router,
     runtimes,
-    storage::{Storing, keep_clean},
+    storage::{StorageConfig, run_passes},
 };
 
-/// How long an append is tried while nobody acknowledges it; then the caller is told. A broker that stood still for some seconds needs
-/// some more on a busy machine, until its clients are back and what they sent is on disk.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// How long requests under way may take when the API stops.
+/// How long an append without acknowledgement is retried before the caller gets an error. After nats-server stood still for some seconds,
+/// a busy machine needs some more until the clients are connected again and their messages are on disk.
+const APPEND_PATIENCE: Duration = Duration::from_secs(20);
+/// How long requests in progress may take when the API stops.
 const GRACE: Duration = Duration::from_secs(5);
-/// The pause before something that did not answer at the start is tried again.
+/// The pause between two attempts to reach a service at the start.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// What the API is started with.
@@ -50,30 +50,30 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub struct Config {
     /// NATS servers: `nats://user:password@host:4222`, several separated by commas.
     pub nats: String,
-    /// How many servers keep each stream, 1 to 5.
+    /// How many servers store each stream, 1 to 5.
     pub replicas: u8,
-    /// Where Postgres is; without it nothing can be listed, and everything else goes on.
+    /// The URL of Postgres. Without it, nothing can be listed, and everything else works.
     pub database_url: Option<String>,
-    /// Where files are kept: `nats://`, `s3://…` or `file:///…`.
+    /// Where files are stored: `nats://`, `s3://…` or `file:///…`.
     pub store: String,
-    /// Where to listen; port 0 takes a free one.
+    /// Where to listen; port 0 chooses a free port.
     pub listen: SocketAddr,
-    /// The key that every request must carry. It is never logged.
+    /// The API key that every request must carry. It is never logged.
     pub key: String,
-    /// What secrets are sealed to; without it, none can be set.
+    /// The public key that secrets are sealed to. Without it, no secret can be set.
     pub secrets_key: Option<PublicKey>,
     /// The largest file that may be uploaded, in bytes.
     pub max_upload_bytes: u64,
-    /// The deployment's `runtimes.toml`, if this API is to say what stands in it.
+    /// The deployment's `runtimes.toml`, if this API is to publish it.
     pub runtimes: Option<PathBuf>,
-    /// How the store is kept: what goes when.
-    pub storing: Storing,
-    /// What clients may take.
+    /// When contents are removed from the store.
+    pub storage_config: StorageConfig,
+    /// Limits on the connections of clients.
     pub limits: Limits,
 }
 
 impl Config {
-    /// The largest file that may be uploaded unless another size is given, in bytes: 1 TiB.
+    /// The default size of the largest file that may be uploaded, in bytes: 1 TiB.
     pub const MAX_UPLOAD_BYTES: u64 = 1 << 40;
 }
 
@@ -85,20 +85,20 @@ impl fmt::Debug for Config {
             .field("database", &self.database_url.is_some())
             .field("listen", &self.listen)
             .field("max_upload_bytes", &self.max_upload_bytes)
-            .field("storing", &self.storing)
+            .field("storage_config", &self.storage_config)
             .field("limits", &self.limits)
             .finish_non_exhaustive()
     }
 }
 
-/// How often unfinished uploads are looked for, and how old they must be: far older than any upload that lives.
+/// How often unfinished uploads are removed, and how old they must be: much older than any upload in progress.
 const SWEEP: (Duration, Duration) = (Duration::from_secs(3600), Duration::from_secs(24 * 3600));
 
 /// What an operator must change before the API can run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The key is empty.
-    #[error("the API needs a key that its callers send; give one with --key or RGRID_API_KEY")]
+    #[error("the API needs a key, which its clients must send; set one with --key or RGRID_API_KEY")]
     NoKey,
     /// The address cannot be listened on.
     #[error("cannot listen on {listen}: {source}; stop what uses that port, or choose another with --listen")]
@@ -108,35 +108,35 @@ pub enum Error {
         /// What happened.
         source: std::io::Error,
     },
-    /// NATS will not do.
+    /// NATS refuses the connection, or its version is too old.
     #[error(transparent)]
     Connect(#[from] connect::Error),
-    /// The streams are not as they must be.
+    /// A stream is configured differently.
     #[error(transparent)]
     Setup(#[from] setup::Error),
-    /// The store's URL is none.
+    /// The URL of the store is invalid.
     #[error(transparent)]
     StoreUrl(#[from] InvalidUrl),
     /// The store cannot be used.
     #[error("cannot use the file store")]
     Store(#[source] store::Error),
-    /// The deployment's runtimes cannot be meant.
+    /// The deployment's `runtimes.toml` is invalid.
     #[error(transparent)]
     Runtimes(#[from] runtimes::Wrong),
-    /// The database's URL is none.
-    #[error("the database URL cannot be read; write postgres://user:password@host:5432/database")]
+    /// The URL of the database is invalid.
+    #[error("the database URL is invalid; write postgres://user:password@host:5432/database")]
     DatabaseUrl(#[source] sqlx::Error),
 }
 
-/// Serves the API, and takes submissions from the inbox, until `stop`; then drains.
+/// Serves the API and processes the inbox until `stop`; then drains.
 ///
 /// # Errors
-/// What the operator must change. Outages are waited out.
+/// What the operator must change. The API waits through outages.
 pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
     bind(config).await?.serve(stop).await
 }
 
-/// An API that has its address, and serves nobody yet.
+/// An API that listens on its address, and does not serve yet.
 #[derive(Debug)]
 pub struct Bound {
     config: Config,
@@ -146,7 +146,7 @@ pub struct Bound {
     tables: Tables,
 }
 
-/// Checks the configuration, and takes the address: what can be wrong without the grid is found before the grid is waited for.
+/// Checks the configuration, and binds the address: finds what is wrong before the rest of the grid is needed.
 ///
 /// # Errors
 /// What the operator must change.
@@ -155,7 +155,7 @@ pub async fn bind(config: Config) -> Result<Bound, Error> {
         return Err(Error::NoKey);
     }
     let store = config.store.parse()?;
-    // Who starts it sees at once what is wrong there; the log is told later.
+    // Checked now, so that an operator sees errors at once; it is published later.
     config.runtimes.as_deref().map(runtimes::load).transpose()?;
     let tables = Tables::at(config.database_url.as_deref()).map_err(Error::DatabaseUrl)?;
     let listen = config.listen;
@@ -172,7 +172,7 @@ pub async fn bind(config: Config) -> Result<Bound, Error> {
 }
 
 impl Bound {
-    /// Where it listens, with the port that it got.
+    /// The address that it listens on.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
@@ -181,38 +181,38 @@ impl Bound {
     /// Serves until `stop`, then drains.
     ///
     /// # Errors
-    /// What the operator must change. Outages are waited out.
+    /// What the operator must change. The API waits through outages.
     pub async fn serve(self, stop: CancellationToken) -> Result<(), Error> {
         let app = tokio::select! {
             () = stop.cancelled() => return Ok(()),
             started = Box::pin(start(&self.config, &self.store, self.tables, stop.clone())) => started?,
         };
         info!("listening on http://{}", self.address);
-        answer(self.listener, app, self.config.limits, stop).await;
+        serve_until(self.listener, app, self.config.limits, stop).await;
         Ok(())
     }
 }
 
-/// Connects to everything, and starts what runs beside the requests.
+/// Connects to NATS and the store, and starts the background tasks.
 async fn start(config: &Config, store: &StoreUrl, tables: Tables, stop: CancellationToken) -> Result<Arc<App>, Error> {
     let bus = connect::patiently(&config.nats, "api").await?;
-    let begin = prepare(&bus, config.replicas).await?;
+    let begin = set_up_streams(&bus, config.replicas).await?;
     let marks = Marks::open(&bus.js).await.map_err(Error::Store)?;
-    let files = open(config, store).await?.heeding(marks.clone());
+    let files = open(config, store).await?.with_marks(marks.clone());
     let waiters = Waiters::new(begin);
     let facts = subscribe(&bus).await;
-    let (log, fill) = (Log::new(bus.js.clone(), PATIENCE), Gauge::new(bus.js.clone()));
+    let (log, admission) = (Log::new(bus.js.clone(), APPEND_PATIENCE), Gauge::new(bus.js.clone()));
     let (client, tasks) = (bus.client.clone(), TaskTracker::new());
     let app = Arc::new(App {
-        writer: Writer::new(log, Arc::clone(&fill), Actor::Api, Addition::Jobs),
-        fill,
+        writer: Writer::new(log, Arc::clone(&admission), Actor::Api, Addition::Jobs),
+        admission,
         bus,
         replicas: config.replicas,
         direct: Direct::new(&files),
         files,
         arrivals: Arc::default(),
         marks,
-        storing: config.storing,
+        storage_config: config.storage_config,
         surveying: tokio::sync::Mutex::default(),
         tables,
         waiters,
@@ -228,7 +228,7 @@ async fn start(config: &Config, store: &StoreUrl, tables: Tables, stop: Cancella
     let (waiters, client) = (Arc::clone(&app.waiters), app.bus.client.clone());
     app.tasks.spawn(waiters.listen(client, facts, stop.clone()));
     app.tasks
-        .spawn(admission::watch(Arc::clone(&app.fill), Arc::clone(&app.waiters), stop.clone()));
+        .spawn(admission::watch(Arc::clone(&app.admission), Arc::clone(&app.waiters), stop.clone()));
     if config.database_url.is_some() {
         app.tasks.spawn(advice::keep(
             Arc::clone(&app.advice),
@@ -241,21 +241,21 @@ async fn start(config: &Config, store: &StoreUrl, tables: Tables, stop: Cancella
     app.tasks.spawn(sweep(app.files.clone(), app.stop.clone()));
     app.tasks.spawn(Arc::clone(&app.arrivals).tidy(app.stop.clone()));
     app.tasks.spawn(app.direct.clone().learn(app.files.clone(), app.stop.clone()));
-    app.tasks.spawn(keep_clean(Arc::clone(&app)));
+    app.tasks.spawn(run_passes(Arc::clone(&app)));
     app.tasks.spawn(intake::run(Arc::clone(&app)));
     Ok(app)
 }
 
-/// Learns what the log says of runtimes before anybody is answered, and keeps knowing it; says what the deployment's file says.
+/// Reads the runtimes from the log before the first request is answered, and follows their changes; publishes the deployment's file.
 async fn start_runtimes(app: &Arc<App>, file: Option<PathBuf>) {
-    let mut told = false;
+    let mut warned = false;
     while !app.stop.is_cancelled() {
         match sys::runtimes(&app.bus.js).await {
             Ok((set, _)) => {
                 app.deployed.send_replace(Arc::new(set));
                 break;
             }
-            Err(error) if !std::mem::replace(&mut told, true) => warn!("{}; waiting for it", chain(&error)),
+            Err(error) if !std::mem::replace(&mut warned, true) => warn!("{}; waiting for it", chain(&error)),
             Err(_) => {}
         }
         tokio::time::sleep(PAUSE).await;
@@ -271,11 +271,11 @@ async fn start_runtimes(app: &Arc<App>, file: Option<PathBuf>) {
     }
 }
 
-/// Makes or checks the streams, and returns the last sequence of the log.
-async fn prepare(bus: &Bus, replicas: u8) -> Result<u64, Error> {
-    let mut told = false;
+/// Creates or checks the streams, and returns the last sequence of the log.
+async fn set_up_streams(bus: &Bus, replicas: u8) -> Result<u64, Error> {
+    let mut warned = false;
     loop {
-        let words = match setup::streams(&bus.js, replicas).await {
+        let reason = match setup::streams(&bus.js, replicas).await {
             Ok(()) => match bus.js.get_stream(EVENTS).await {
                 Ok(stream) => return Ok(stream.cached_info().state.last_sequence),
                 Err(error) => chain(&error),
@@ -283,25 +283,25 @@ async fn prepare(bus: &Bus, replicas: u8) -> Result<u64, Error> {
             Err(error @ setup::Error::Request { .. }) => chain(&error),
             Err(error) => return Err(error.into()),
         };
-        if !std::mem::replace(&mut told, true) {
-            warn!("{words}; waiting for it");
+        if !std::mem::replace(&mut warned, true) {
+            warn!("{reason}; waiting for it");
         }
         tokio::time::sleep(PAUSE).await;
     }
 }
 
-/// Opens the store. One in NATS gets a connection of its own, so that nothing waits behind a file.
+/// Opens the store. A store in NATS gets a connection of its own, so that no event waits behind a file.
 async fn open(config: &Config, store: &StoreUrl) -> Result<Files, Error> {
     let js = match store {
         StoreUrl::Nats { .. } => Some(connect::patiently(&config.nats, "api/files").await?.js),
         StoreUrl::S3 { .. } | StoreUrl::File { .. } => None,
     };
-    let mut told = false;
+    let mut warned = false;
     loop {
         match Files::open(store, js.clone()).await {
             Ok(files) => return Ok(files),
             Err(error) if error.is_transient() => {
-                if !std::mem::replace(&mut told, true) {
+                if !std::mem::replace(&mut warned, true) {
                     warn!("{}; waiting for it", chain(&error));
                 }
                 tokio::time::sleep(PAUSE).await;
@@ -311,13 +311,13 @@ async fn open(config: &Config, store: &StoreUrl) -> Result<Files, Error> {
     }
 }
 
-/// Removes, every hour, what uploads that died left in the store.
+/// Removes unfinished uploads from the store, every hour.
 async fn sweep(files: Files, stop: CancellationToken) {
     while stop.run_until_cancelled(tokio::time::sleep(SWEEP.0)).await.is_some() {
         match files.sweep(SWEEP.1).await {
             Ok(0) => {}
-            Ok(swept) => info!("removed {swept} pieces of uploads that were never finished"),
-            Err(error) => debug!("cannot look for unfinished uploads: {}", chain(&error)),
+            Ok(swept) => info!("removed {swept} unfinished uploads"),
+            Err(error) => debug!("cannot remove unfinished uploads: {}", chain(&error)),
         }
     }
 }
@@ -332,8 +332,8 @@ async fn subscribe(bus: &Bus) -> async_nats::Subscriber {
     }
 }
 
-/// Answers requests until `stop`, then for as long as those under way take, within bounds.
-async fn answer(listener: TcpListener, app: Arc<App>, limits: Limits, stop: CancellationToken) {
+/// Answers requests until `stop`, then waits for those in progress, within bounds.
+async fn serve_until(listener: TcpListener, app: Arc<App>, limits: Limits, stop: CancellationToken) {
     let (tasks, files, arrivals) = (app.tasks.clone(), app.files.clone(), Arc::clone(&app.arrivals));
     let serving = Box::pin(serve(listener, router(app), limits, stop.clone()));
     let overdue = async {
@@ -351,6 +351,6 @@ async fn answer(listener: TcpListener, app: Arc<App>, limits: Limits, stop: Canc
         debug!("{} tasks of the API did not end in time", tasks.len());
     }
     if tokio::time::timeout(GRACE, files.settled()).await.is_err() {
-        debug!("some uploads were not taken back in time; the store's sweep finds them");
+        debug!("some unfinished uploads were not removed in time; the hourly sweep removes them");
     }
 }

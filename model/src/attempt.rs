@@ -8,16 +8,16 @@ use bus::{
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-/// One try at a job.
+/// One attempt at a job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AttemptView {
-    /// Which try.
+    /// Its number, from 1.
     pub number: Attempt,
-    /// The worker that made it.
+    /// Its worker.
     pub worker: WorkerId,
     /// That worker's session.
     pub session: SessionId,
-    /// How it was executed.
+    /// The executor.
     #[serde(default)]
     pub executor: Option<ExecutorKind>,
     /// What it ran in.
@@ -28,46 +28,46 @@ pub struct AttemptView {
     /// When its command started.
     #[serde(default)]
     pub started_at: Option<DateTime<Utc>>,
-    /// When it ended or was given up.
+    /// When it ended or was lost.
     #[serde(default)]
     pub ended_at: Option<DateTime<Utc>>,
-    /// How; none while it goes on.
+    /// How it ended; none while it runs.
     #[serde(default)]
     pub outcome: Option<AttemptOutcome>,
-    /// What it used.
+    /// The resources that it used.
     #[serde(default)]
     pub usage: Option<Usage>,
-    /// What it left behind.
+    /// Its outputs and log.
     #[serde(default)]
     pub manifest: Option<ManifestRef>,
 }
 
-/// How an attempt ended: on its worker, or given back, or given up. Both are told apart by `kind`.
+/// How an attempt ended: on its worker, or without an end there. `kind` distinguishes them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum AttemptOutcome {
     /// On its worker.
     Finished(Outcome),
-    /// It was given back or up, or never came about.
+    /// It was returned or lost, or the job expired before it.
     Lost(LostAttempt),
 }
 
-/// An end that is not one on a worker.
+/// An end that was not reported by the attempt's worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum LostAttempt {
-    /// Its worker gave it back, unrun.
+    /// Its worker returned it without running it.
     Returned,
-    /// Its worker was being shut down, and gave it back.
+    /// Its worker was shut down, and returned it.
     Interrupted,
-    /// Nobody knows how it went on.
+    /// It is not known how it ended.
     Lost {
-        /// Why it was given up.
+        /// Why it was lost.
         cause: LossCause,
     },
     /// The job waited longer than it may.
     Expired {
-        /// Which of its clocks passed its limit.
+        /// Which of its timeouts passed.
         clock: Clock,
         /// The limit, in milliseconds.
         limit_ms: u64,

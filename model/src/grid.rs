@@ -1,4 +1,4 @@
-//! The workers, and how the grid is.
+//! Workers, and the state of the grid.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -9,7 +9,7 @@ use bus::{
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// What is known of every worker.
+/// All workers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Workers {
     /// By name.
@@ -25,7 +25,7 @@ pub struct WorkerView {
     pub session: SessionId,
     /// Whether its session goes on.
     pub state: WorkerState,
-    /// CPUs that it offers, in thousandths.
+    /// The CPUs that it offers, in thousandths.
     pub cpu_milli: u32,
     /// Memory that it offers, in bytes.
     pub memory_bytes: u64,
@@ -33,9 +33,9 @@ pub struct WorkerView {
     pub queues: Vec<Queue>,
     /// The executors that it has.
     pub executors: Vec<ExecutorKind>,
-    /// The operator's marks.
+    /// The operator's labels.
     pub labels: BTreeMap<String, String>,
-    /// Versions of what matters there.
+    /// Versions of its programs.
     pub versions: BTreeMap<String, String>,
     /// The machine's host name.
     pub host: String,
@@ -44,9 +44,9 @@ pub struct WorkerView {
     /// When its session was lost, or left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<DateTime<Utc>>,
-    /// When it last beat.
+    /// The time of its last heartbeat.
     pub last_beat: Option<DateTime<Utc>>,
-    /// What it is executing, by its last beat.
+    /// The attempts that it runs, according to its last heartbeat.
     pub running: Vec<Running>,
     /// The machine's load average over a minute.
     pub load: Option<f32>,
@@ -54,25 +54,25 @@ pub struct WorkerView {
     pub cpu_milli_free: Option<u32>,
     /// Memory that is free, in bytes.
     pub memory_bytes_free: Option<u64>,
-    /// Since when it is to take no new work.
+    /// When it was cordoned: it takes no new work.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cordoned_at: Option<DateTime<Utc>>,
-    /// What the operator said of that.
+    /// The operator's reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cordon_reason: Option<String>,
-    /// Whether what it executes is to leave it as well.
+    /// Whether its jobs are to leave it as well.
     #[serde(default, skip_serializing_if = "is_false")]
     pub drain: bool,
-    /// When what has not left it by then is ended.
+    /// When the jobs that still run are stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain_deadline: Option<DateTime<Utc>>,
-    /// Until when it may be silent, because its runner restarts.
+    /// Until when it may be silent, because its runner announced a restart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restarting_until: Option<DateTime<Utc>>,
 }
 
 impl WorkerView {
-    /// Whether it lives, and takes new work.
+    /// Whether it is live and takes new work.
     #[must_use]
     pub fn takes_work(&self) -> bool {
         self.state == WorkerState::Live && self.cordoned_at.is_none()
@@ -173,22 +173,22 @@ impl fmt::Display for WorkerStatus {
     }
 }
 
-/// What an operator's word on a worker came to.
+/// The result of a cordon, a drain or an uncordon.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cordon {
     /// Which worker.
     pub worker: WorkerId,
-    /// Whether it is to take no new work.
+    /// Whether it is cordoned: it takes no new work.
     pub cordoned: bool,
-    /// Whether what it executes is to leave it as well.
+    /// Whether its jobs are to leave it as well.
     pub drain: bool,
-    /// When what has not left it by then is ended.
+    /// When the jobs that still run are stopped.
     #[serde(default)]
     pub deadline: Option<DateTime<Utc>>,
-    /// What the operator said of it.
+    /// The operator's reason.
     #[serde(default)]
     pub reason: Option<String>,
-    /// Whether it stood otherwise before.
+    /// Whether the command changed anything.
     pub changed: bool,
     /// The worker's last event.
     pub sequence: u64,
@@ -200,16 +200,16 @@ const fn is_false(value: &bool) -> bool {
     !*value
 }
 
-/// An attempt under way.
+/// A running attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Running {
     /// The job.
     pub job: JobId,
-    /// Which try at it.
+    /// Its attempt.
     pub attempt: Attempt,
 }
 
-/// How the API is.
+/// The health of the API.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
     /// `ok`, or `nats is away`.
@@ -222,7 +222,7 @@ pub struct Health {
     pub version: String,
 }
 
-/// How far the tables are.
+/// How far the tables have caught up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Projection {
     /// The last event that the tables hold.

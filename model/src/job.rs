@@ -16,58 +16,58 @@ use serde::{Deserialize, Serialize};
 
 use super::{attempt::AttemptView, words::message};
 
-/// A job, as far as it got.
+/// The current state of a job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobView {
-    /// Its identity.
+    /// Its id.
     pub id: JobId,
-    /// Whose it is.
+    /// Its namespace.
     pub namespace: Namespace,
-    /// What to call it.
+    /// Its name.
     pub name: String,
-    /// Where it stands.
+    /// Its state.
     pub state: State,
     /// The program or script and its arguments.
     pub command: Vec<String>,
-    /// The interpreter that the command is handed to.
+    /// The runtime that interprets the command.
     #[serde(default)]
     pub runtime: Option<String>,
-    /// The container image it asked for.
+    /// The requested container image.
     #[serde(default)]
     pub image: Option<String>,
-    /// The lane it waits in.
+    /// Its queue.
     pub queue: Queue,
-    /// Which work goes first.
+    /// Its priority.
     pub priority: Priority,
-    /// The user's own marks.
+    /// The user's labels.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
     /// The job that it repeats, and why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,
-    /// What it asks of a worker.
+    /// The resources that it needs.
     pub resources: Resources,
     /// How long one attempt may run, in milliseconds.
     #[serde(default)]
     pub timeout_ms: Option<u64>,
-    /// How long it may wait for a worker, each time that it waits, in milliseconds.
+    /// How long it may wait for a worker each time, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue_timeout_ms: Option<u64>,
-    /// How long all of it may take, in milliseconds.
+    /// How long it may take in all, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total_timeout_ms: Option<u64>,
-    /// How it is tried again where it fails.
+    /// How it is retried if it fails.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
-    /// How often it failed and was to be tried again. 0 in a list.
+    /// How many of its attempts failed and were retried. 0 in a list.
     #[serde(default)]
     pub failures: u32,
-    /// The jobs that it waits for, while it does.
+    /// The jobs that it waits for, while it is held.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waits_for: Vec<Dependency>,
     /// When it was accepted.
     pub submitted_at: DateTime<Utc>,
-    /// When a held job may start, or one is tried again.
+    /// When a held job may start, or a failed one is retried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub due_at: Option<DateTime<Utc>>,
     /// When the command of its last attempt started.
@@ -76,25 +76,25 @@ pub struct JobView {
     /// When it ended.
     #[serde(default)]
     pub ended_at: Option<DateTime<Utc>>,
-    /// Whether a user asked for its end.
+    /// Whether a user has cancelled it.
     #[serde(default)]
     pub cancel_requested: bool,
-    /// Its last attempt, if a worker ever took it.
+    /// Its last attempt, if it has had one.
     #[serde(default)]
     pub attempt: Option<Attempt>,
     /// The worker of its last attempt.
     #[serde(default)]
     pub worker: Option<WorkerId>,
-    /// Every try at it, in order. Empty in a list.
+    /// All its attempts, in order. Empty in a list.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<AttemptView>,
-    /// The exit code that stands for its end in a shell (see [`Outcome::exit_code`]); none while it has not ended, or where no attempt of it did.
+    /// The exit code that represents its end in a shell (see [`Outcome::exit_code`]); none if it has not ended, or no attempt of it has.
     #[serde(default)]
     pub exit_code: Option<i32>,
-    /// What is to be said of its end, where its state alone does not say it.
+    /// A sentence about its end, if its state alone does not say enough.
     #[serde(default)]
     pub message: Option<String>,
-    /// Its batch, and its place there.
+    /// Its batch, and its index there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch: Option<BatchMember>,
     /// The sequence of its last event.

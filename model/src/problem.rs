@@ -172,7 +172,7 @@ impl Problem {
         }
     }
 
-    /// These contents are not in the store.
+    /// The problem of inputs that are not in the store.
     #[must_use]
     pub fn missing(missing: Vec<Digest>) -> Self {
         let detail = match missing.as_slice() {

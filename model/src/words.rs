@@ -1,4 +1,4 @@
-//! How jobs and attempts ended, in sentences.
+//! Sentences about how jobs and attempts ended.
 
 use bus::{
     job::{End, Job, LossCause, Outcome, Phase},
@@ -7,12 +7,12 @@ use bus::{
 
 use super::attempt::{AttemptOutcome, LostAttempt};
 
-/// What came of an attempt that its worker gave back.
-pub const RETURNED: &str = "given back, unrun: its worker had no room for it";
-/// What became of an attempt that its worker's shutdown ended.
-pub const INTERRUPTED: &str = "interrupted: its worker was being shut down; it does not count";
+/// The outcome of an attempt that its worker returned.
+pub const RETURNED: &str = "returned without running: its worker had no room for it";
+/// The outcome of an attempt that the shutdown of its worker ended.
+pub const INTERRUPTED: &str = "interrupted: its worker was shut down; this attempt does not count";
 
-/// What is to be said of a job's end, where its state alone does not say it.
+/// A sentence about a job's end, if its state alone does not say enough.
 pub(super) fn message(job: &Job) -> Option<String> {
     let Phase::Ended(end) = &job.phase else { return None };
     let outcome = match end {
@@ -28,7 +28,7 @@ pub(super) fn message(job: &Job) -> Option<String> {
     message_of(&outcome, reason)
 }
 
-/// The same, from what a table holds of it.
+/// The same, from the columns of a table.
 #[must_use]
 pub fn message_of(outcome: &AttemptOutcome, reason: Option<&str>) -> Option<String> {
     match outcome {
@@ -39,36 +39,38 @@ pub fn message_of(outcome: &AttemptOutcome, reason: Option<&str>) -> Option<Stri
         AttemptOutcome::Lost(LostAttempt::Returned) => Some(RETURNED.to_owned()),
         AttemptOutcome::Lost(LostAttempt::Interrupted) => Some(INTERRUPTED.to_owned()),
         AttemptOutcome::Lost(LostAttempt::Expired { clock, limit_ms }) => Some(describe_expiry(*clock, *limit_ms)),
-        AttemptOutcome::Lost(LostAttempt::Lost { cause }) => Some(format!("its attempts are used up: {}", describe_loss(cause))),
+        AttemptOutcome::Lost(LostAttempt::Lost { cause }) => {
+            Some(format!("all its attempts were lost; the last one: {}", describe_loss(cause)))
+        }
     }
 }
 
-/// An outcome as a sentence, where there is more to say than success or an exit code.
+/// A sentence about an outcome, if there is more to say than success or an exit code.
 #[must_use]
 pub fn describe(outcome: &Outcome) -> Option<String> {
     Some(match outcome {
         Outcome::Succeeded | Outcome::Failed { .. } => return None,
-        Outcome::Signalled { signal } => format!("signal {signal} ended it"),
+        Outcome::Signalled { signal } => format!("killed by signal {signal}"),
         Outcome::TimedOut {
             limit_ms,
             clock: Clock::Total,
         } => {
-            format!("it took longer than its total timeout of {} s, and was killed", seconds(*limit_ms))
+            format!("killed because it exceeded its total timeout of {} s", seconds(*limit_ms))
         }
-        Outcome::TimedOut { limit_ms, .. } => format!("it ran longer than its timeout of {} s, and was killed", seconds(*limit_ms)),
-        Outcome::OutOfMemory { limit_bytes: Some(limit) } => format!("it used more than its {limit} bytes of memory, and was killed"),
-        Outcome::OutOfMemory { limit_bytes: None } => "the machine ran out of memory, and it was killed".to_owned(),
+        Outcome::TimedOut { limit_ms, .. } => format!("killed because it exceeded its timeout of {} s", seconds(*limit_ms)),
+        Outcome::OutOfMemory { limit_bytes: Some(limit) } => format!("killed because it used more than its memory limit of {limit} bytes"),
+        Outcome::OutOfMemory { limit_bytes: None } => "killed because the machine ran out of memory".to_owned(),
         Outcome::Cancelled => "cancelled on request".to_owned(),
         Outcome::Error { message, .. } => message.clone(),
     })
 }
 
-/// The expiry of a job's clock, while no worker had it, as a sentence.
+/// A sentence about a timeout that passed while no worker had the job.
 #[must_use]
 pub fn describe_expiry(clock: Clock, limit_ms: u64) -> String {
     match clock {
-        Clock::Queue => format!("no worker took it within its queue timeout of {} s", seconds(limit_ms)),
-        Clock::Attempt | Clock::Total => format!("it was not done within its total timeout of {} s", seconds(limit_ms)),
+        Clock::Queue => format!("no worker claimed it within its queue timeout of {} s", seconds(limit_ms)),
+        Clock::Attempt | Clock::Total => format!("it did not end within its total timeout of {} s", seconds(limit_ms)),
     }
 }
 
@@ -77,13 +79,13 @@ fn seconds(ms: u64) -> f64 {
     ms as f64 / 1000.0
 }
 
-/// The loss of an attempt as a sentence.
+/// A sentence about the loss of an attempt.
 #[must_use]
 pub fn describe_loss(cause: &LossCause) -> String {
     match cause {
         LossCause::WorkerLost { worker } => format!("worker {worker} was lost"),
         LossCause::SessionEnded { worker, orderly: true } => format!("worker {worker} was drained or stopped"),
-        LossCause::SessionEnded { worker, orderly: false } => format!("worker {worker} was started anew"),
-        LossCause::Orphaned { worker } => format!("worker {worker} no longer knew of it"),
+        LossCause::SessionEnded { worker, orderly: false } => format!("worker {worker} was restarted"),
+        LossCause::Orphaned { worker } => format!("worker {worker} no longer had it"),
     }
 }

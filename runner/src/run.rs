@@ -207,7 +207,7 @@ pub async fn run(config: Config, stop: CancellationToken, restart: CancellationT
             ),
             js: bus.js.clone(),
             gauge,
-            files: files.heeding(marks),
+            files: files.with_marks(marks),
             executors: Arc::clone(&executors),
             worker: config.worker.clone(),
             session,

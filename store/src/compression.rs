@@ -1,4 +1,4 @@
-//! Contents that travel compressed (zstd, RFC 8878), where that pays: on the way to another machine, and where they shrink.
+//! Compression of contents in transit (zstd, RFC 8878), if it saves enough.
 
 use std::io;
 
@@ -15,23 +15,23 @@ use crate::ZSTD_WINDOW_LOG_MAX;
 
 /// The name of the coding in `Content-Encoding` and `Accept-Encoding` (RFC 9659).
 pub const ZSTD: &str = "zstd";
-/// The header that says how long a compressed body is when it is decompressed, in bytes.
+/// The header with the decompressed length of a compressed body, in bytes.
 pub const DECODED_LENGTH: &str = "rgrid-content-length";
-/// A content of fewer bytes travels as it is.
+/// A smaller content is not compressed, in bytes.
 pub const MIN_BYTES: u64 = 64 << 10;
-/// How much of its beginning tells whether a content shrinks, in bytes.
+/// How much of a content is tested for whether compression pays, in bytes.
 pub const SAMPLE: usize = 64 << 10;
-/// Bytes that are handed on at once.
+/// Bytes in one chunk.
 const CHUNK: usize = 64 << 10;
 
-/// Whether it pays to compress what begins so: a fifth or more must be saved.
+/// Whether compression pays for a content with this beginning: it must save at least a fifth.
 #[must_use]
 pub fn pays(beginning: &[u8]) -> bool {
     let sample = &beginning[..beginning.len().min(SAMPLE)];
     zstd::bulk::compress(sample, 1).is_ok_and(|small| small.len() * 5 <= sample.len() * 4)
 }
 
-/// A content, compressed as it comes.
+/// Compresses a content.
 pub fn encode<S>(content: S) -> impl Stream<Item = io::Result<Bytes>> + Send
 where
     S: Stream<Item = io::Result<Bytes>> + Send,
@@ -39,13 +39,13 @@ where
     ReaderStream::with_capacity(ZstdEncoder::with_quality(StreamReader::new(content), Level::Fastest), CHUNK)
 }
 
-/// The bound of a decompressor's window.
+/// The limit of a decompressor's window.
 #[must_use]
 pub fn window_log_max() -> DParameter {
     DParameter::window_log_max(ZSTD_WINDOW_LOG_MAX)
 }
 
-/// What was compressed, as it was before. What asks for a larger window is an error.
+/// Decompresses a content. A window above the limit is an error.
 pub fn decode<S>(content: S) -> impl Stream<Item = io::Result<Bytes>> + Send
 where
     S: Stream<Item = io::Result<Bytes>> + Send,
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn what_shrinks_is_told_by_its_beginning() {
+    fn the_beginning_of_a_content_shows_whether_compression_pays() {
         assert!(pays("a,b,c\n".repeat(10_000).as_bytes()));
         let mut state = 1_u64;
         let mut noise = || {

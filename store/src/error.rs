@@ -1,4 +1,4 @@
-//! What can go wrong with files.
+//! Errors of file operations.
 
 use std::path::PathBuf;
 
@@ -12,21 +12,21 @@ pub enum Error {
     /// Nothing is stored under this digest.
     #[error("content {digest} is not in the store")]
     Missing {
-        /// The content asked for.
+        /// The requested content.
         digest: Digest,
     },
     /// What is stored under this digest is something else.
     #[error("content {digest} is damaged in the store: {why}")]
     Corrupt {
-        /// The content asked for.
+        /// The requested content.
         digest: Digest,
         /// What was found instead.
         why: String,
     },
-    /// The content is more than the caller is ready to hold in memory.
-    #[error("content {digest} is {size} bytes, and at most {max} can be taken")]
+    /// The content is larger than the caller's limit.
+    #[error("content {digest} has {size} bytes, and at most {max} are allowed")]
     TooLarge {
-        /// The content asked for.
+        /// The requested content.
         digest: Digest,
         /// Its size in bytes.
         size: u64,
@@ -36,15 +36,15 @@ pub enum Error {
     /// A range that the content does not have.
     #[error("content {digest} has no bytes {start} to {end}")]
     Range {
-        /// The content asked for.
+        /// The requested content.
         digest: Digest,
-        /// The first byte asked for.
+        /// The first requested byte.
         start: u64,
-        /// The byte after the last one asked for.
+        /// The byte after the last requested one.
         end: u64,
     },
     /// What was sent is not what was announced. Nothing was stored.
-    #[error("what was sent as content {digest} is not it: {why}")]
+    #[error("the bytes that were sent are not content {digest}: {why}")]
     Mismatch {
         /// The content announced.
         digest: Digest,
@@ -52,10 +52,10 @@ pub enum Error {
         why: String,
     },
     /// The sender of a stream failed before its end. Nothing was stored.
-    #[error("the content stopped before its end")]
+    #[error("the content ended early")]
     Input(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A local file changed between the two times it was read. Nothing was stored.
-    #[error("{} changed while it was being sent; send it again when nothing writes to it", path.display())]
+    #[error("{} changed while it was being sent; send it again when no program writes to it", path.display())]
     Changed {
         /// The file.
         path: PathBuf,
@@ -80,19 +80,19 @@ pub enum Error {
         /// Why it failed.
         source: std::io::Error,
     },
-    /// The store did not do what it was asked to.
+    /// A request to the store failed.
     #[error("failed to {doing}")]
     Store {
         /// What was tried.
         doing: &'static str,
-        /// Whether it may work later: the store was out of reach, rather than against it.
+        /// Whether a retry may succeed: the store did not answer, rather than refused.
         transient: bool,
         /// Why it failed.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The content is on its way out: nothing referred to it. It can be put again when it is gone.
-    #[error("content {digest} is being removed just now, as nothing referred to it; it can be stored again in a moment")]
-    Going {
+    /// The content is being deleted, because it was unused. It can be stored again once that is done.
+    #[error("content {digest} is being deleted, because it was unused; try again in a moment")]
+    BeingDeleted {
         /// The content.
         digest: Digest,
     },
@@ -107,11 +107,11 @@ pub enum Error {
     /// The bucket in `JetStream` cannot be used.
     #[error(transparent)]
     Nats(#[from] nats::Error),
-    /// The store's URL names no store.
+    /// The store's URL is invalid.
     #[error(transparent)]
     Url(#[from] InvalidUrl),
     /// A `nats://` store without a connection to keep it in.
-    #[error("the files are to be kept in NATS ({url}), and there is no connection to it")]
+    #[error("the file store is in NATS ({url}), but there is no connection to NATS")]
     NotConnected {
         /// The store's URL.
         url: String,
@@ -119,12 +119,12 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether asking again later may help: the store was out of reach, rather than the content wrong.
+    /// Whether a retry may succeed: the store did not answer, rather than the content is wrong.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
         matches!(
             self,
-            Self::Store { transient: true, .. } | Self::Nats(nats::Error::Request { .. }) | Self::Going { .. } | Self::Marks { .. }
+            Self::Store { transient: true, .. } | Self::Nats(nats::Error::Request { .. }) | Self::BeingDeleted { .. } | Self::Marks { .. }
         )
     }
 

@@ -1,4 +1,4 @@
-//! Reading a file without reading its holes.
+//! Reads a file without reading its holes.
 
 use std::{
     fs::File,
@@ -15,8 +15,7 @@ use rustix::{
     io::Errno,
 };
 
-/// How many bytes of holes some files may have together: they cost no disk where they are, and are hashed and stored as zeros. Cheap to
-/// clone.
+/// How many bytes of holes several files may have together: holes take no disk space, and are hashed and stored as zeros. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Holes {
     pub(super) max: u64,
@@ -24,7 +23,7 @@ pub struct Holes {
 }
 
 impl Holes {
-    /// So many bytes.
+    /// A limit of `max` bytes.
     #[must_use]
     pub fn at_most(max: u64) -> Self {
         Self {
@@ -33,13 +32,13 @@ impl Holes {
         }
     }
 
-    /// Takes so many of them, if they are left.
+    /// Uses `length` bytes of the limit, if they are left.
     pub(super) fn take(&self, length: u64) -> bool {
         let take = |left: u64| left.checked_sub(length);
         self.max == u64::MAX || self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
     }
 
-    /// Gives back what was taken for a file that was not stored after all.
+    /// Returns bytes that were used for a file that was not stored.
     pub(super) fn give_back(&self, length: u64) {
         if self.max < u64::MAX {
             self.left.fetch_add(length, Ordering::Relaxed);
@@ -50,9 +49,9 @@ impl Holes {
 /// A piece of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Piece {
-    /// So many bytes, read.
+    /// This many bytes, read into the buffer.
     Data(usize),
-    /// So many zeros that stand nowhere.
+    /// A hole of this many bytes.
     Hole(u64),
 }
 
@@ -60,7 +59,7 @@ pub(super) enum Piece {
 pub(super) struct Extents<'a> {
     file: &'a File,
     at: u64,
-    /// Up to where there is data, as far as it is known.
+    /// The end of the current data.
     data_until: u64,
 }
 
@@ -73,10 +72,10 @@ impl<'a> Extents<'a> {
         }
     }
 
-    /// The next piece; nothing at the end. Data is read into the buffer, which it fills unless a hole or the end comes.
+    /// The next piece; `None` at the end. Data is read into the buffer, and fills it unless a hole or the end comes first.
     pub(super) fn next(&mut self, buffer: &mut [u8]) -> io::Result<Option<Piece>> {
         if self.at >= self.data_until
-            && let Some(hole) = self.look()?
+            && let Some(hole) = self.find_data()?
         {
             self.at += hole;
             return Ok(Some(Piece::Hole(hole)));
@@ -89,20 +88,20 @@ impl<'a> Extents<'a> {
         Ok((read > 0).then_some(Piece::Data(read)))
     }
 
-    /// Looks for data from here on; returns the length of the hole before it, if there is one.
-    fn look(&mut self) -> io::Result<Option<u64>> {
+    /// Finds the next data; returns the length of the hole before it, if there is one.
+    fn find_data(&mut self) -> io::Result<Option<u64>> {
         match seek(self.file, SeekFrom::Data(self.at)) {
             Ok(data) if data > self.at => Ok(Some(data - self.at)),
             Ok(_) => {
                 self.data_until = seek(self.file, SeekFrom::Hole(self.at)).unwrap_or(u64::MAX);
                 Ok(None)
             }
-            // Nothing but a hole, or nothing at all, is left.
+            // Only a hole, or nothing, is left.
             Err(Errno::NXIO) => {
                 let length = self.file.metadata()?.len();
                 Ok(length.checked_sub(self.at).filter(|&hole| hole > 0))
             }
-            // A file system that does not tell.
+            // The file system does not report holes.
             Err(Errno::INVAL | Errno::OPNOTSUPP) => {
                 self.data_until = u64::MAX;
                 Ok(None)

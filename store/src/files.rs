@@ -1,4 +1,4 @@
-//! The store: what is in it, under which name.
+//! The file store.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -16,26 +16,26 @@ use super::{
     presign::Presigner,
 };
 
-/// Files by content. Cheap to clone, and safe to use from many tasks and processes at once: the same content is stored once,
-/// and is not visible before it is whole and verified.
+/// The file store. Cheap to clone, and safe to use from many tasks and processes at once: a content is stored once, and is visible only when
+/// it is complete and verified.
 #[derive(Debug, Clone)]
 pub struct Files {
     pub(super) store: Arc<dyn ObjectStore>,
     /// The bytes of a part of an upload.
     pub(super) part_size: usize,
-    /// Takes back uploads that were dropped half-way.
+    /// Cleans up uploads that were dropped half-way.
     pub(super) cleanups: TaskTracker,
     /// The store, if it is in NATS.
     pub(super) nats: Option<Nats>,
-    /// The marks on what nothing refers to; nothing where nothing is ever removed.
+    /// The marks on unused contents; `None` if contents are never removed.
     pub(super) marks: Option<Marks>,
     presigner: Option<Presigner>,
     url: Arc<StoreUrl>,
 }
 
 impl Files {
-    /// Opens the store at `url`. A `nats://` store is kept on the server that `nats` is connected to; that connection should
-    /// carry nothing else, since heartbeats would wait behind the chunks.
+    /// Opens the store at `url`. A `nats://` store is kept on the server that `nats` is connected to; use a connection
+    /// of its own, since other messages would wait behind the chunks.
     ///
     /// # Errors
     /// The store cannot be reached or used, or `nats` is missing for a `nats://` store.
@@ -57,42 +57,41 @@ impl Files {
         })
     }
 
-    /// Heeds these marks: whoever is told that a content is there has it for a grace from then on. Every process must do so that
-    /// stores contents, or asks for them, where others remove what is not used.
+    /// Uses these marks: a content that is looked up is kept for the grace period from then on. Required in every process that stores or looks
+    /// up contents, if storage passes remove unused ones.
     #[must_use]
-    pub fn heeding(self, marks: Marks) -> Self {
+    pub fn with_marks(self, marks: Marks) -> Self {
         Self {
             marks: Some(marks),
             ..self
         }
     }
 
-    /// Where the files are.
+    /// The store's URL.
     #[must_use]
     pub fn url(&self) -> &StoreUrl {
         &self.url
     }
 
-    /// What signs requests to the store for those who have no credentials; nothing where there is nobody who would take them.
+    /// Signs requests to an S3 store for clients without credentials; `None` for other stores, or if clients may not use it.
     #[must_use]
     pub const fn presigner(&self) -> Option<&Presigner> {
         self.presigner.as_ref()
     }
 
-    /// What stands behind, for what goes beyond single contents: listing, deleting.
+    /// The object store, to list and to delete.
     #[must_use]
     pub fn object_store(&self) -> &Arc<dyn ObjectStore> {
         &self.store
     }
 
-    /// The name under which the content is in the store, the same in every kind of store.
+    /// The key of a content in the store, the same in every kind of store.
     #[must_use]
     pub fn key(digest: &Digest) -> Key {
         content_key(digest)
     }
 
-    /// Waits until every upload has ended, and those that were dropped half-way are taken back: to be called before the process
-    /// ends.
+    /// Waits until every upload has ended, and uploads that were dropped half-way are cleaned up. Call it before the process ends.
     pub async fn settled(&self) {
         self.cleanups.close();
         self.cleanups.wait().await;
@@ -102,8 +101,8 @@ impl Files {
         }
     }
 
-    /// Purges what uploads left behind whose process died, if the last of it is older than `age`, and returns how many uploads
-    /// that were. Only a store in NATS needs it: a bucket in S3 has rules of its own for incomplete uploads.
+    /// Removes incomplete uploads of processes that died, if their last chunk is older than `age`, and returns how many there were. Only a
+    /// store in NATS needs it: S3 has lifecycle rules for incomplete uploads.
     ///
     /// # Errors
     /// The store does not answer.

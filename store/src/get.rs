@@ -1,4 +1,4 @@
-//! Reading content back, checked against its digest.
+//! Reads contents, verified against their digests.
 
 use std::{
     fs::Permissions,
@@ -22,7 +22,7 @@ use super::{
     verify::{Meter, verified},
 };
 
-/// How many chunks wait to be written to a file.
+/// How many chunks may wait to be written to a file.
 const CHUNKS_AHEAD: usize = 4;
 
 impl Files {
@@ -42,7 +42,7 @@ impl Files {
         }
         let mut meter = Meter::default();
         let mut chunks = found.into_stream();
-        // At most `max`.
+        // A single chunk is returned without a copy.
         let (mut first, mut content) = (None, BytesMut::new());
         while let Some(chunk) = chunks.try_next().await.map_err(|source| Error::reading(*digest, source))? {
             meter.update(&chunk);
@@ -53,7 +53,7 @@ impl Files {
                 });
             }
             match first.take() {
-                // A small file is one chunk, and is passed on without a copy.
+                // The first chunk; a small file has no other.
                 None if content.is_empty() => first = Some(chunk),
                 before => {
                     content.reserve(size as usize - content.len().min(size as usize));
@@ -66,9 +66,8 @@ impl Files {
         Ok(first.unwrap_or_else(|| content.freeze()))
     }
 
-    /// Writes the content of `digest` to `path`, in constant memory, and returns its size in bytes. The file appears under
-    /// that name only when it is whole and verified; what was there is replaced. It may be read by everybody, and executed
-    /// if `executable`.
+    /// Writes the content of `digest` to `path`, in constant memory, and returns its size in bytes. The file appears
+    /// there only when it is complete and verified, and replaces an existing one. It is readable by all users, and executable if `executable`.
     ///
     /// # Errors
     /// [`Error::Missing`], [`Error::Corrupt`]; the file cannot be written; the store fails.
@@ -93,7 +92,7 @@ impl Files {
                 Ok(None) => break,
                 Err(source) => {
                     failure = Some(Error::reading(*digest, source));
-                    // The writer is told that this is not the end, and leaves nothing behind. If it is gone, so is the file.
+                    // The writer removes its temporary file. If the writer is gone, so is the file.
                     let _gone = queue.send(Err(())).await;
                     break;
                 }
@@ -108,8 +107,8 @@ impl Files {
         }
     }
 
-    /// The size of the content of `digest` in bytes, and the content. If it turns out to be damaged, the stream ends with an
-    /// error in the place of its last chunk.
+    /// The size of the content of `digest` in bytes, and the content. If it is damaged, the stream ends with an error
+    /// instead of its last chunk.
     ///
     /// # Errors
     /// [`Error::Missing`]; the store fails.
@@ -124,7 +123,7 @@ impl Files {
         Ok((size, stream))
     }
 
-    /// A part of the content of `digest`. Only that much is read, so it cannot be checked against the digest.
+    /// A part of the content of `digest`. Only this part is read, so that it cannot be verified.
     ///
     /// # Errors
     /// [`Error::Missing`], [`Error::Range`] if the content ends before; the store fails.
@@ -157,7 +156,7 @@ impl Files {
     }
 }
 
-/// Writes what comes to a file beside `path`, and renames it if it is what was expected; else says what it was.
+/// Writes chunks to a temporary file, and renames it to `path` if its digest is the expected one; otherwise returns what is wrong.
 fn write_file(
     path: &Path,
     executable: bool,

@@ -1,4 +1,4 @@
-//! Content of a claimed digest that comes in pieces.
+//! A content that arrives in chunks.
 
 use bus::ids::Digest;
 use bytes::Bytes;
@@ -10,9 +10,9 @@ use super::{
     verify::Meter,
 };
 
-/// Content on its way into the store, not visible before it is whole and found to be right: a small one is held in memory until
-/// its end, a larger one is sent on in parts. What was sent is taken back if this is dropped. A write or an end that is dropped
-/// half-way leaves it useless.
+/// A content that is being stored. It becomes visible once it is complete and verified: a small one is held in memory until its end, a larger
+/// one is sent to the store in parts, which are removed if this is dropped. After a `write` or `finish` that was dropped half-way, it
+/// cannot be used any more.
 pub struct Incoming {
     files: Files,
     digest: Digest,
@@ -35,10 +35,10 @@ impl std::fmt::Debug for Incoming {
 }
 
 impl Files {
-    /// Begins to store `digest`, of `size` bytes if that is known; nothing if it is there already.
+    /// Begins to store `digest`, of `size` bytes if that is known; `None` if the store has it.
     ///
     /// # Errors
-    /// The store, or where its marks are, does not answer.
+    /// The store or its marks do not answer.
     pub async fn begin(&self, digest: Digest, size: Option<u64>) -> Result<Option<Incoming>, Error> {
         let absent = self.absent(digest).await?;
         Ok(absent.map(|absent| Incoming {
@@ -54,7 +54,7 @@ impl Files {
 }
 
 impl Incoming {
-    /// How many bytes have come.
+    /// How many bytes have arrived.
     #[must_use]
     pub const fn taken(&self) -> u64 {
         self.meter.size()
@@ -66,15 +66,15 @@ impl Incoming {
         self.size
     }
 
-    /// Takes the next piece.
+    /// Adds the next chunk.
     ///
     /// # Errors
     /// [`Error::Mismatch`] at the first byte too many; the store fails. Nothing is stored then.
     pub async fn write(&mut self, piece: Bytes) -> Result<(), Error> {
         self.meter.update(&piece);
         if let Some(size) = self.size.filter(|size| self.meter.size() > *size) {
-            // Without waiting for the rest, which may have no end.
-            self.give_up().await;
+            // Do not wait for the rest, which may be endless.
+            self.cancel_upload().await;
             return Err(Error::Mismatch {
                 digest: self.digest,
                 why: format!("it is more than {size} bytes"),
@@ -93,10 +93,10 @@ impl Incoming {
         Ok(())
     }
 
-    /// Ends it: it is visible now.
+    /// Completes it: the content is visible now.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if it is not what was announced; the store fails. Nothing is stored then.
+    /// [`Error::Mismatch`] if it is not the announced content; the store fails. Nothing is stored then.
     pub async fn finish(mut self) -> Result<(), Error> {
         let (actual, size) = std::mem::take(&mut self.meter).finish();
         let why = match self.size {
@@ -105,7 +105,7 @@ impl Incoming {
             _ => None,
         };
         if let Some(why) = why {
-            self.give_up().await;
+            self.cancel_upload().await;
             return Err(Error::Mismatch { digest: self.digest, why });
         }
         match self.upload {
@@ -115,12 +115,12 @@ impl Incoming {
         self.files.stored(self.digest, &self.absent).await
     }
 
-    /// Takes back what was sent.
+    /// Removes what was sent.
     pub async fn abort(mut self) {
-        self.give_up().await;
+        self.cancel_upload().await;
     }
 
-    async fn give_up(&mut self) {
+    async fn cancel_upload(&mut self) {
         if let Some(upload) = self.upload.take() {
             upload.abort().await;
         }

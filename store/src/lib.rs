@@ -1,7 +1,7 @@
-//! Files by content: each object is stored once, under its SHA-256, and checked against it when it is read.
+//! The file store: each content is stored once, under its SHA-256, and verified when it is written and read.
 //!
-//! Behind [`Files`] stands any [`object_store::ObjectStore`], chosen by URL ([`StoreUrl`]): a bucket in `JetStream`
-//! ([`nats`]), S3 or `MinIO`, or a directory.
+//! [`Files`] uses any [`object_store::ObjectStore`], chosen by URL ([`StoreUrl`]): a bucket in `JetStream` ([`nats`]), S3 or `MinIO`, or a
+//! directory.
 
 pub mod compression;
 mod error;
@@ -27,11 +27,11 @@ pub use self::{
     extents::Holes,
     files::Files,
     incoming::Incoming,
-    packages::{NOTED, PACKAGES, PackagesEntry},
+    packages::{PACKAGES, PackagesEntry, RENEW_AFTER},
     remove::{Entry, Removed},
     url::{InvalidUrl, StoreUrl},
 };
 
-/// The largest window that who decompresses zstd keeps in memory, as a power of two in bytes: 8 MiB, the most that a sender may ask for in
-/// HTTP (RFC 9659). What we compress ourselves needs 2 MiB at most.
+/// The largest window of a zstd decompressor, as a power of two in bytes: 8 MiB, the most that HTTP allows (RFC 9659). What rgrid compresses
+/// needs 2 MiB at most.
 pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;

@@ -1,4 +1,4 @@
-//! Opening the store that a URL names.
+//! Opens the store at a URL.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -16,17 +16,17 @@ use super::{Error, StoreUrl, nats::Nats, presign::Presigner, url::Public};
 /// One MiB in bytes.
 pub(super) const MIB: usize = 1024 * 1024;
 
-/// How long a request to S3 is repeated that the server does not answer, or not well.
+/// How long a failed request to S3 is retried.
 const S3_PATIENCE: Duration = Duration::from_secs(20);
 
-/// A store, ready for use.
+/// An open store.
 pub(super) struct Opened {
     pub(super) store: Arc<dyn ObjectStore>,
     /// The bytes of a part of an upload.
     pub(super) part_size: usize,
     /// The same store again, if it is in NATS.
     pub(super) nats: Option<Nats>,
-    /// What signs requests to it for others, if it is in S3.
+    /// Signs requests for clients, if it is in S3.
     pub(super) presigner: Option<Presigner>,
 }
 
@@ -77,14 +77,14 @@ async fn s3(
     region: Option<&str>,
     credentials: Option<&(String, String)>,
 ) -> Result<(AmazonS3, Option<Presigner>), Error> {
-    // A large body may take its time, as long as it comes.
+    // A large body may take long, as long as it makes progress.
     let client = [(ClientConfigKey::Timeout, "1 day"), (ClientConfigKey::ReadTimeout, "30 seconds")];
     let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket).with_retry(RetryConfig {
         max_retries: 5,
         retry_timeout: S3_PATIENCE,
         ..RetryConfig::default()
     });
-    // MinIO answers a request to delete several with what names none of them (tried: JuiceFS's gateway), and some servers have no such thing.
+    // Some servers do not support bulk deletes, and the answers of others name no object (tested with JuiceFS's gateway).
     builder = builder.with_disable_bulk_delete(true);
     for (key, value) in client {
         builder = builder.with_config(AmazonS3ConfigKey::Client(key), value);
@@ -119,7 +119,7 @@ async fn s3(
         own,
         region,
     });
-    // A wrong key or an absent bucket should be said now, by a question that costs little: nothing has this prefix.
+    // A cheap request that finds a wrong key or a missing bucket now: no object has this prefix.
     let answer = store.list_with_delimiter(Some(&Key::from("sha256/none"))).await;
     answer
         .map(|_| (store, presigner))
@@ -135,6 +135,6 @@ async fn directory(dir: &Path) -> Result<LocalFileSystem, Error> {
     })?;
     let store = LocalFileSystem::new_with_prefix(dir);
     let store = store.map_err(|source| Error::store("open the directory of the files", source))?;
-    // Durable like the other stores: what is acknowledged survives a power cut.
+    // Durable like the other stores: acknowledged writes survive a power cut.
     Ok(store.with_fsync(true))
 }

@@ -1,7 +1,7 @@
-//! Which installed packages the store has: `packages/<key>`, each a small JSON that names its archive, which is stored by content.
+//! The index of installed packages in the store: `packages/<key>`, each a small JSON object that names its archive, which is stored by
+//! content.
 //!
-//! Such an entry is all that refers to its archive; an entry without its archive means nothing, and is written anew by the next who
-//! installs the same.
+//! Nothing else refers to the archive. An entry whose archive is missing is written again by the next worker that installs the same packages.
 
 use bus::ids::Digest;
 use bytes::Bytes;
@@ -11,12 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{Error, Files};
 
-/// Where entries stand in the store.
+/// The prefix of the entries in the store.
 pub const PACKAGES: &str = "packages";
 /// The largest entry, in bytes.
 const LARGEST: u64 = 4096;
-/// How old the note of the last use may become before it is renewed: the store is not written to for each job.
-pub const NOTED: TimeDelta = TimeDelta::hours(12);
+/// How old `used_at` may become before it is renewed, so that not every job writes to the store.
+pub const RENEW_AFTER: TimeDelta = TimeDelta::hours(12);
 
 /// Installed packages in the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,7 +34,7 @@ pub struct PackagesEntry {
 }
 
 impl PackagesEntry {
-    /// The entry that an object of the store is, by its name and its text; nothing where it is none.
+    /// Parses an object of the store, by its name and its text; `None` if it is not an entry.
     #[must_use]
     pub fn read(name: &str, text: &[u8]) -> Option<Self> {
         let key = name.strip_prefix(PACKAGES)?.strip_prefix('/')?;
@@ -48,7 +48,7 @@ fn path(key: &Digest) -> Path {
 }
 
 impl Files {
-    /// The packages of this key; nothing where there are none.
+    /// The packages of this key, if the store has them.
     ///
     /// # Errors
     /// If the store does not answer, or holds something else there.
@@ -69,7 +69,7 @@ impl Files {
         serde_json::from_slice(&json).map(Some).map_err(|error| wrong(error.to_string()))
     }
 
-    /// Says where the packages of this key are, whatever was said before.
+    /// Writes the entry of this key, replacing an existing one.
     ///
     /// # Errors
     /// If the store does not take it.
@@ -79,14 +79,14 @@ impl Files {
         put.map(drop).map_err(|source| Error::store("note stored packages", source))
     }
 
-    /// Notes that packages are still used, where that was last said long ago and their archive is there.
+    /// Renews `used_at` if it is old and the archive is in the store.
     ///
     /// # Errors
     /// If the store does not take it.
     pub async fn use_packages(&self, key: &Digest, entry: PackagesEntry) -> Result<(), Error> {
         let now = Utc::now();
         // To ask for the archive keeps it for its grace, so that no pass takes it before it sees the entry.
-        if now - entry.used_at < NOTED || !self.has(&entry.archive).await? {
+        if now - entry.used_at < RENEW_AFTER || !self.has(&entry.archive).await? {
             return Ok(());
         }
         self.put_packages(key, &PackagesEntry { used_at: now, ..entry }).await

@@ -1,4 +1,4 @@
-//! URLs by which somebody without credentials stores or reads one content in S3, for a while: AWS Signature Version 4 in the query.
+//! Presigned URLs: a client without credentials stores or reads one content in S3, for a limited time (AWS Signature Version 4 in the query).
 
 use std::{
     collections::BTreeMap,
@@ -21,36 +21,36 @@ use url::Url;
 
 use super::{Error, key::content_key};
 
-/// The most bytes that S3 takes in one request: 5 GiB.
+/// The largest request body of S3: 5 GiB.
 pub const PUT_MAX: u64 = 5 << 30;
 
-/// How an upload is bound to its content. Servers differ in what they check, so it is tried which they do.
+/// How an upload is bound to its content. Servers differ in what they check, which is tried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Binding {
     /// A signed `x-amz-checksum-sha256`: S3, and `MinIO` since 2022. Others ignore it.
     Checksum,
-    /// The content's hash is the payload's in the signature (`x-amz-content-sha256`): older `MinIO`.
+    /// The content's hash is signed as the payload's hash (`x-amz-content-sha256`): older `MinIO`.
     Payload,
 }
 
-/// A request that may be made until it expires.
+/// A signed request, which is valid until it expires.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signed {
     /// Where to.
     pub url: Url,
-    /// What it must carry, exactly so.
+    /// The headers that it must carry, unchanged.
     pub headers: BTreeMap<&'static str, String>,
     /// Until when.
     pub expires_at: DateTime<Utc>,
 }
 
-/// What signs requests to a bucket in S3.
+/// Signs requests to a bucket in S3.
 #[derive(Clone)]
 pub struct Presigner {
     pub(super) credentials: AwsCredentialProvider,
-    /// The bucket's URL, as those see it who get the requests; path style.
+    /// The bucket's URL for clients; path style.
     pub(super) bucket: Url,
-    /// The same, as the services see it.
+    /// The bucket's URL for the services.
     pub(super) own: Url,
     pub(super) region: String,
 }
@@ -64,9 +64,9 @@ impl fmt::Debug for Presigner {
 }
 
 impl Presigner {
-    /// The same for the services' own way to the server, which may have another address for clients.
+    /// The presigner with the services' address of the server, which may differ from the clients'.
     #[must_use]
-    pub fn here(&self) -> Self {
+    pub fn for_services(&self) -> Self {
         Self {
             bucket: self.own.clone(),
             ..self.clone()
@@ -82,12 +82,12 @@ impl Presigner {
     /// A request that stores this content of `size` bytes, at most [`PUT_MAX`], and nothing else.
     ///
     /// # Errors
-    /// The credentials cannot be had.
+    /// The credentials are not available.
     pub async fn put(&self, binding: Binding, digest: &Digest, size: u64, life: Duration) -> Result<Signed, Error> {
         self.put_at(binding, &content_key(digest), digest, size, life).await
     }
 
-    /// As [`Self::put`], under another name: to try what the server checks.
+    /// As [`Self::put`], with another key: to test what the server checks.
     ///
     /// # Errors
     /// As [`Self::put`].
@@ -110,7 +110,7 @@ impl Presigner {
     /// A request that reads this content, or a range of it.
     ///
     /// # Errors
-    /// The credentials cannot be had.
+    /// The credentials are not available.
     pub async fn get(&self, digest: &Digest, life: Duration) -> Result<Signed, Error> {
         let body = SignableBody::UnsignedPayload;
         self.sign("GET", &content_key(digest), BTreeMap::new(), body, life).await

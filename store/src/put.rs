@@ -1,4 +1,4 @@
-//! Storing content.
+//! Stores contents.
 
 use std::{fs::File, io, path::Path, sync::Arc};
 
@@ -16,25 +16,25 @@ use super::{
     verify::Meter,
 };
 
-/// How many blocks of a file are read ahead of the sending.
+/// How many blocks of a file are read ahead.
 const BLOCKS_AHEAD: usize = 2;
 
-/// A file as it was found when it was read the first time.
-enum Found {
+/// The result of reading a file for the first time.
+enum FirstRead {
     Small(Bytes),
     Large {
         digest: Digest,
         size: u64,
-        hollow: u64,
+        hole_bytes: u64,
     },
-    /// It has more holes than may be stored.
-    Hollow {
+    /// It has more holes than are allowed.
+    TooManyHoles {
         size: u64,
     },
 }
 
 impl Files {
-    /// Stores `content`, unless it is there already, and returns its digest.
+    /// Stores `content`, unless the store has it, and returns its digest.
     ///
     /// # Errors
     /// The store fails.
@@ -58,10 +58,10 @@ impl Files {
         Ok(digest)
     }
 
-    /// Stores the file at `path`, unless its content is there already, and returns its digest and its size in bytes.
+    /// Stores the file at `path`, unless the store has its content, and returns its digest and its size in bytes.
     ///
     /// # Errors
-    /// As of [`Self::put_opened`].
+    /// As for [`Self::put_opened`].
     pub async fn put_file(&self, path: &Path) -> Result<(Digest, u64), Error> {
         let first = path.to_owned();
         let file = spawn_blocking(move || File::open(first))
@@ -71,26 +71,26 @@ impl Files {
             .await
     }
 
-    /// Stores a file that is open and is called `path`, unless its content is there already, and returns its digest and its size in bytes.
+    /// Stores an open file with the name `path`, unless the store has its content, and returns its digest and its size in bytes.
     ///
-    /// The file is read twice, since its name in the store is what the first reading finds; the second is checked against it. Holes are
-    /// not read, and count as `holes`. Nothing is read any more once the future is dropped.
+    /// The file is read twice: first for its digest, which is its key in the store, then to send it, which is checked against the digest.
+    /// Holes are not read; they count against `holes`. Reading stops when the future is dropped.
     ///
     /// # Errors
-    /// The file cannot be read, or changes meanwhile; its holes are too many ([`Error::Holes`]); the store fails.
+    /// The file cannot be read, or changes meanwhile; it has too many holes ([`Error::Holes`]); the store fails.
     pub async fn put_opened(&self, file: File, path: &Path, holes: &Holes) -> Result<(Digest, u64), Error> {
         let stop = CancellationToken::new();
         let _stop_reading = stop.clone().drop_guard();
         let file = Arc::new(file);
         let (first, taken, stopped) = (Arc::clone(&file), holes.clone(), stop.clone());
-        let found = spawn_blocking(move || survey(&first, &taken, &stopped)).await;
+        let found = spawn_blocking(move || first_read(&first, &taken, &stopped)).await;
         let found = found.map_err(|error| reading(path, error.into()))?;
         match found.map_err(|error| reading(path, error))? {
-            Found::Small(content) => {
+            FirstRead::Small(content) => {
                 let size = content.len() as u64;
                 Ok((Box::pin(self.put_bytes(content)).await?, size))
             }
-            Found::Large { digest, size, hollow } => {
+            FirstRead::Large { digest, size, hole_bytes } => {
                 let sending = async {
                     if let Some(absent) = self.absent(digest).await? {
                         Box::pin(self.send_file(file, path, (digest, size), stop)).await?;
@@ -98,10 +98,10 @@ impl Files {
                     }
                     Ok((digest, size))
                 };
-                // It may be tried again.
-                sending.await.inspect_err(|_| holes.give_back(hollow))
+                // The caller may try again.
+                sending.await.inspect_err(|_| holes.give_back(hole_bytes))
             }
-            Found::Hollow { size } => Err(Error::Holes {
+            FirstRead::TooManyHoles { size } => Err(Error::Holes {
                 path: path.to_owned(),
                 size,
                 max: holes.max,
@@ -133,11 +133,11 @@ impl Files {
         }
     }
 
-    /// Stores what `content` yields as `digest`, unless that is there already (then `content` is not read). It is not
-    /// visible before its digest, and its size in bytes if one is given, are found to be right.
+    /// Stores a stream as `digest`, unless the store has that (then `content` is not read). It becomes visible once its digest is verified, and
+    /// its size in bytes if one is given.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if the content is another, [`Error::Input`] if `content` fails; the store fails. Nothing is stored then.
+    /// [`Error::Mismatch`] if the content does not match, [`Error::Input`] if `content` fails; the store fails. Nothing is stored then.
     pub async fn put_stream<S, E>(&self, digest: Digest, size: Option<u64>, content: S) -> Result<(), Error>
     where
         S: Stream<Item = Result<Bytes, E>> + Send,
@@ -168,33 +168,33 @@ fn reading(path: &Path, source: io::Error) -> Error {
     }
 }
 
-/// Hashes a whole file, and keeps its content if it is small.
-fn survey(file: &File, holes: &Holes, stop: &CancellationToken) -> io::Result<Found> {
+/// Reads a file for its digest, and keeps its content if it is small.
+fn first_read(file: &File, holes: &Holes, stop: &CancellationToken) -> io::Result<FirstRead> {
     if file.metadata()?.len() <= SINGLE_MAX as u64 {
         let mut content = vec![0; SINGLE_MAX + 1];
         let read = read_full(file, &mut content, 0)?;
-        // Else it grew: it is read as a large one, from its start.
+        // Otherwise it has grown: read it as a large file, from its start.
         if read <= SINGLE_MAX {
             content.truncate(read);
-            return Ok(Found::Small(content.into()));
+            return Ok(FirstRead::Small(content.into()));
         }
     }
     let (mut meter, mut extents) = (Meter::default(), Extents::new(file));
-    let (mut buffer, mut hollow) = (vec![0; 256 * 1024], 0);
+    let (mut buffer, mut hole_bytes) = (vec![0; 256 * 1024], 0);
     while let Some(piece) = extents.next(&mut buffer)? {
-        going_on(stop)?;
+        check_stopped(stop)?;
         match piece {
             Piece::Data(length) => meter.update(&buffer[..length]),
             Piece::Hole(length) if !holes.take(length) => {
-                holes.give_back(hollow);
-                return Ok(Found::Hollow {
+                holes.give_back(hole_bytes);
+                return Ok(FirstRead::TooManyHoles {
                     size: file.metadata()?.len(),
                 });
             }
             Piece::Hole(length) => {
-                hollow += length;
+                hole_bytes += length;
                 zeros(length, |zeros| {
-                    going_on(stop)?;
+                    check_stopped(stop)?;
                     meter.update(&zeros);
                     Ok(true)
                 })?;
@@ -202,17 +202,17 @@ fn survey(file: &File, holes: &Holes, stop: &CancellationToken) -> io::Result<Fo
         }
     }
     let (digest, size) = meter.finish();
-    Ok(Found::Large { digest, size, hollow })
+    Ok(FirstRead::Large { digest, size, hole_bytes })
 }
 
-/// Sends a file's blocks to `blocks`, and returns the digest and the size of what was sent. Stops early where the file has
-/// become longer than `size`, or nobody receives any more.
+/// Sends a file's blocks to `blocks`, and returns the digest and the size of what was sent. Stops early if the file is longer than `size`, or
+/// the receiver is gone.
 fn read_again(file: &File, size: u64, blocks: &mpsc::Sender<Bytes>, stop: &CancellationToken) -> io::Result<(Digest, u64)> {
     let (mut meter, mut extents) = (Meter::default(), Extents::new(file));
     while meter.size() <= size {
         let mut block = BytesMut::zeroed(MIB);
         let Some(piece) = extents.next(&mut block)? else { break };
-        going_on(stop)?;
+        check_stopped(stop)?;
         let mut send = |bytes: Bytes| {
             meter.update(&bytes);
             Ok(blocks.blocking_send(bytes).is_ok())
@@ -230,13 +230,13 @@ fn read_again(file: &File, size: u64, blocks: &mpsc::Sender<Bytes>, stop: &Cance
     Ok(meter.finish())
 }
 
-/// Hands so many zeros on, a block at a time, for as long as they are taken.
-fn zeros(length: u64, mut hand_on: impl FnMut(Bytes) -> io::Result<bool>) -> io::Result<()> {
+/// Passes `length` zeros on, a block at a time, until `pass_on` returns false.
+fn zeros(length: u64, mut pass_on: impl FnMut(Bytes) -> io::Result<bool>) -> io::Result<()> {
     static ZEROS: [u8; MIB] = [0; MIB];
     let mut left = length;
     while left > 0 {
         let block = usize::try_from(left).unwrap_or(MIB).min(MIB);
-        if !hand_on(Bytes::from_static(&ZEROS[..block]))? {
+        if !pass_on(Bytes::from_static(&ZEROS[..block]))? {
             break;
         }
         left -= block as u64;
@@ -244,10 +244,10 @@ fn zeros(length: u64, mut hand_on: impl FnMut(Bytes) -> io::Result<bool>) -> io:
     Ok(())
 }
 
-/// An error once nobody waits any more.
-fn going_on(stop: &CancellationToken) -> io::Result<()> {
+/// Fails if reading was stopped.
+fn check_stopped(stop: &CancellationToken) -> io::Result<()> {
     if stop.is_cancelled() {
-        return Err(io::Error::new(io::ErrorKind::Interrupted, "nobody waits for it any more"));
+        return Err(io::Error::new(io::ErrorKind::Interrupted, "reading was stopped"));
     }
     Ok(())
 }
@@ -296,7 +296,7 @@ mod tests {
         let content = std::fs::read(&path)?;
         assert_eq!((digest, size), (Digest::of(&content), content.len() as u64));
         assert_eq!(files.get_bytes(&digest, content.len()).await?, content);
-        // What it holds does not count, and what is refused is refused by what it is.
+        // Data does not count against the limit, and the error names the size of the file.
         let holes = Holes::at_most(25 * MIB as u64);
         files.put_opened(File::open(&path)?, &path, &holes).await?;
         let refused = files.put_opened(File::open(&path)?, &path, &holes).await;
@@ -305,14 +305,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn reading_ends_with_whoever_waits_for_it() -> Result<(), Box<dyn std::error::Error>> {
+    async fn reading_stops_when_it_is_no_longer_needed() -> Result<(), Box<dyn std::error::Error>> {
         let dir = TempDir::new()?;
         let file = File::create_new(dir.path().join("vast"))?;
         file.set_len(3 << 40)?;
         let file = File::open(dir.path().join("vast"))?;
         let stop = CancellationToken::new();
         let stopped = stop.clone();
-        let reading = spawn_blocking(move || survey(&file, &Holes::at_most(u64::MAX), &stopped).map(drop));
+        let reading = spawn_blocking(move || first_read(&file, &Holes::at_most(u64::MAX), &stopped).map(drop));
         stop.cancel();
         assert!(reading.await?.is_err(), "hours of zeros were not read");
         Ok(())

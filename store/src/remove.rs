@@ -1,4 +1,4 @@
-//! What is in a store, and taking contents out of it.
+//! Lists the store, and removes objects from it.
 
 use bus::ids::Digest;
 use bytes::Bytes;
@@ -12,20 +12,20 @@ use super::{Error, Files, key::content_key};
 pub struct Entry {
     /// Its name.
     pub name: String,
-    /// The content that it is; nothing for what is not kept by content.
+    /// Its digest, if it is a content.
     pub digest: Option<Digest>,
     /// Its size in bytes.
     pub size: u64,
-    /// Tells this version of it from another.
+    /// Identifies this version of it.
     pub tag: Option<String>,
 }
 
-/// What came of a removal.
+/// The result of a removal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Removed {
-    /// It is gone.
+    /// It was removed.
     Gone,
-    /// It was not there, or had been replaced since it was listed.
+    /// It did not exist, or was replaced after it was listed.
     NotThere,
 }
 
@@ -44,7 +44,7 @@ impl From<ObjectMeta> for Entry {
 }
 
 impl Files {
-    /// Everything in the store, also what is not kept by content.
+    /// All objects of the store, also those that are not contents.
     pub fn entries(&self) -> impl Stream<Item = Result<Entry, Error>> + Send + 'static {
         self.store
             .list(None)
@@ -52,7 +52,7 @@ impl Files {
             .map_err(|source| Error::store("list the store", source))
     }
 
-    /// An object that is not kept by content; nothing where there is none of that name. For small ones: it is held in memory.
+    /// Reads an object that is not a content into memory; `None` if it does not exist.
     ///
     /// # Errors
     /// The store does not answer.
@@ -65,7 +65,7 @@ impl Files {
         }
     }
 
-    /// Takes an object out of the store that is not kept by content; it need not be there.
+    /// Removes an object that is not a content, if it exists.
     ///
     /// # Errors
     /// The store does not answer.
@@ -76,10 +76,10 @@ impl Files {
         }
     }
 
-    /// Takes a content out of the store. In NATS it is done only to the version that was listed; elsewhere, to whatever is there.
+    /// Removes a content. In NATS, only the version that was listed is removed; in other stores, any version.
     ///
     /// # Errors
-    /// The store does not answer; the content may be gone then.
+    /// The store does not answer; the content may have been removed.
     pub async fn remove(&self, digest: &Digest, tag: Option<&str>) -> Result<Removed, Error> {
         let location = content_key(digest);
         if let (Some(nats), Some(tag)) = (&self.nats, tag) {

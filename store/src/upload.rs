@@ -1,4 +1,4 @@
-//! One object on its way into a store, not visible before its end.
+//! The upload of one object, which becomes visible at its end.
 
 use bus::ids::Digest;
 use bytes::Bytes;
@@ -8,19 +8,19 @@ use tracing::warn;
 
 use super::{Error, Files, key::content_key, nats::CallerVerifies, open::MIB};
 
-/// Content of at most so many bytes is stored with a single put.
+/// A content of at most this many bytes is stored with a single put.
 pub(super) const SINGLE_MAX: usize = MIB;
 
-/// How many parts of one upload are on their way.
+/// How many parts of one upload are in flight.
 const PARTS_IN_FLIGHT: usize = 4;
 
-/// S3 takes 10,000 parts; some room is left.
+/// S3 allows 10,000 parts; some are left in reserve.
 const PARTS_MAX: u64 = 9_000;
 
-/// An upload that takes back what it sent if it is dropped or aborted.
+/// An upload that removes what it sent if it is dropped or aborted.
 pub(super) struct ContentUpload {
     digest: Digest,
-    /// Where it is taken back, if it is dropped.
+    /// Runs the cleanup, if it is dropped.
     cleanups: TaskTracker,
     /// `None` once it has ended.
     parts: Option<WriteMultipart>,
@@ -60,7 +60,7 @@ impl ContentUpload {
         }
     }
 
-    /// Takes back what was sent.
+    /// Removes what was sent.
     pub(super) async fn abort(mut self) {
         if let Some(parts) = self.parts.take() {
             abort(self.digest, parts).await;
@@ -70,8 +70,8 @@ impl ContentUpload {
 
 impl Drop for ContentUpload {
     fn drop(&mut self) {
-        // A future that was cancelled. If the process ends before this is done, the sweep of NATS, or the S3 bucket's rule for
-        // incomplete uploads, finds what is left.
+        // A future that was cancelled. If the process ends before the cleanup, the sweep of NATS, or the S3 bucket's rule for incomplete
+        // uploads, removes the parts.
         if let (Some(parts), Ok(runtime)) = (self.parts.take(), tokio::runtime::Handle::try_current()) {
             self.cleanups.spawn_on(abort(self.digest, parts), &runtime);
         }
@@ -80,11 +80,11 @@ impl Drop for ContentUpload {
 
 async fn abort(digest: Digest, parts: WriteMultipart) {
     if let Err(error) = parts.abort().await {
-        warn!(%digest, "parts of the given up upload of {digest} may be left in the store: {error}");
+        warn!(%digest, "parts of the aborted upload of {digest} may be left in the store: {error}");
     }
 }
 
-/// Stores content that is in memory and is known to have the digest.
+/// Stores a content from memory. The caller has computed its digest.
 pub(super) async fn put_single(files: &Files, digest: Digest, content: PutPayload) -> Result<(), Error> {
     let mut options = PutOptions::default();
     options.extensions.insert(CallerVerifies(digest));

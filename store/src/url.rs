@@ -1,4 +1,4 @@
-//! Where files are stored, as a URL says it.
+//! The URL of a file store.
 
 use std::{borrow::Cow, fmt, path::PathBuf, str::FromStr};
 
@@ -6,14 +6,14 @@ use bus::ids::Token;
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-/// A store that files can be kept in, read from a URL. `Display` leaves the credentials out.
+/// The URL of a file store. `Display` leaves the credentials out.
 #[derive(Clone, PartialEq, Eq)]
 pub enum StoreUrl {
-    /// `nats://<bucket>?replicas=<n>`: a `JetStream` object store, made if it is absent.
+    /// `nats://<bucket>?replicas=<n>`: a `JetStream` object store, created if it does not exist.
     Nats {
-        /// The bucket; `rgrid-files` unless named.
+        /// The bucket; `rgrid-files` by default.
         bucket: Token,
-        /// How many servers keep a copy, 1 to 5; 1 unless given.
+        /// How many servers store a copy, 1 to 5; 1 by default.
         replicas: usize,
     },
     /// `s3://<bucket>?endpoint=<url>&region=<name>`: an existing bucket in S3 or `MinIO`.
@@ -24,22 +24,22 @@ pub enum StoreUrl {
         endpoint: Option<Url>,
         /// The region, unless the environment names it.
         region: Option<String>,
-        /// The access key and its secret, from the URL's user info; else the usual `AWS_…` variables count.
+        /// The access key and its secret, from the URL's user info; otherwise the usual `AWS_…` variables apply.
         credentials: Option<(String, String)>,
-        /// Whether clients send and fetch files there themselves, by presigned URLs.
+        /// Whether clients transfer files directly, by presigned URLs.
         public: Public,
     },
-    /// `file:///<dir>`: a directory, made if it is absent.
+    /// `file:///<dir>`: a directory, created if it does not exist.
     File {
         /// The directory, absolute.
         dir: PathBuf,
     },
 }
 
-/// Where clients find an S3 store, who have no credentials for it.
+/// Where clients, which have no credentials, reach an S3 store.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub enum Public {
-    /// Where the services do: at the endpoint.
+    /// At the endpoint, like the services.
     #[default]
     AsHere,
     /// At another address: `public=<url>`.
@@ -48,7 +48,7 @@ pub enum Public {
     None,
 }
 
-/// A URL that names no store.
+/// An invalid URL of a store.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{url}` is not a file store: {why}; use `nats://<bucket>`, `s3://<bucket>?endpoint=<url>` or `file:///<directory>`")]
 pub struct InvalidUrl {
@@ -58,10 +58,10 @@ pub struct InvalidUrl {
     pub why: Cow<'static, str>,
 }
 
-/// The bucket that `nats://` means.
+/// The bucket of `nats://`.
 const DEFAULT_BUCKET: &str = "rgrid-files";
 
-/// The most copies that `JetStream` keeps of a stream.
+/// The most replicas of a stream in `JetStream`.
 const REPLICAS_MAX: usize = 5;
 
 impl FromStr for StoreUrl {
@@ -80,14 +80,14 @@ fn parse(text: &str) -> Result<StoreUrl, Cow<'static, str>> {
         "file" => url
             .to_file_path()
             .map(|dir| StoreUrl::File { dir })
-            .map_err(|()| "a directory is named by its absolute path, after three slashes".into()),
-        other => Err(format!("nothing stores files at `{other}:`").into()),
+            .map_err(|()| "write the absolute path of the directory after three slashes".into()),
+        other => Err(format!("unknown scheme `{other}:`").into()),
     }
 }
 
 fn parse_nats(url: &Url) -> Result<StoreUrl, Cow<'static, str>> {
     if url.port().is_some() || !url.username().is_empty() || !matches!(url.path(), "" | "/") {
-        return Err("after `nats://` comes a bucket; the server is the one that the grid is connected to".into());
+        return Err("write only a bucket after `nats://`; the server is the one that the grid is connected to".into());
     }
     let bucket = url.host_str().filter(|host| !host.is_empty()).unwrap_or(DEFAULT_BUCKET);
     let mut replicas = 1;
@@ -100,7 +100,7 @@ fn parse_nats(url: &Url) -> Result<StoreUrl, Cow<'static, str>> {
                     .filter(|n| (1..=REPLICAS_MAX).contains(n))
                     .ok_or_else(|| format!("`replicas={value}` is not 1 to {REPLICAS_MAX}"))?;
             }
-            other => return Err(format!("`nats://` knows no option `{other}`").into()),
+            other => return Err(format!("`nats://` has no option `{other}`").into()),
         }
     }
     let bucket = bucket.parse().map_err(|error: bus::ids::ParseError| error.to_string())?;
@@ -111,10 +111,10 @@ fn parse_s3(url: &Url) -> Result<StoreUrl, Cow<'static, str>> {
     let bucket = url
         .host_str()
         .filter(|host| !host.is_empty())
-        .ok_or("it names no bucket")?
+        .ok_or("the bucket is missing")?
         .to_owned();
     if url.port().is_some() || !matches!(url.path(), "" | "/") {
-        return Err("after `s3://` comes a bucket and nothing more; the server goes into `?endpoint=`".into());
+        return Err("write only a bucket after `s3://`; name the server in `?endpoint=`".into());
     }
     let (mut endpoint, mut region, mut public) = (None, None, Public::AsHere);
     for (key, value) in url.query_pairs() {
@@ -123,7 +123,7 @@ fn parse_s3(url: &Url) -> Result<StoreUrl, Cow<'static, str>> {
             "public" if value == "none" => public = Public::None,
             "public" => public = Public::At(Box::new(endpoint_of(&value)?)),
             "region" => region = Some(value.into_owned()),
-            other => return Err(format!("`s3://` knows no option `{other}`").into()),
+            other => return Err(format!("`s3://` has no option `{other}`").into()),
         }
     }
     let plain = |text| {
@@ -135,7 +135,7 @@ fn parse_s3(url: &Url) -> Result<StoreUrl, Cow<'static, str>> {
     let credentials = match (url.username(), url.password()) {
         ("", None) => None,
         (key, Some(secret)) if !key.is_empty() => Some((plain(key)?, plain(secret)?)),
-        _ => return Err("credentials are `<access key>:<secret>@`, with `/`, `@` and `+` percent-encoded".into()),
+        _ => return Err("write credentials as `<access key>:<secret>@`, with `/`, `@` and `+` percent-encoded".into()),
     };
     Ok(StoreUrl::S3 {
         bucket,
@@ -147,15 +147,15 @@ fn parse_s3(url: &Url) -> Result<StoreUrl, Cow<'static, str>> {
 }
 
 fn endpoint_of(text: &str) -> Result<Url, Cow<'static, str>> {
-    let endpoint = Url::parse(text).map_err(|error| format!("its endpoint `{text}` is no URL ({error})"))?;
+    let endpoint = Url::parse(text).map_err(|error| format!("the endpoint `{text}` is not a URL ({error})"))?;
     if matches!(endpoint.scheme(), "http" | "https") {
         Ok(endpoint)
     } else {
-        Err(format!("its endpoint `{text}` is neither `http://` nor `https://`").into())
+        Err(format!("the endpoint `{text}` is neither `http://` nor `https://`").into())
     }
 }
 
-/// The text without what stands before an `@`, so that a secret gets into no log.
+/// The text without what is before an `@`, so that no secret is logged.
 fn redacted(text: &str) -> String {
     match (text.find("://"), text.rfind('@')) {
         (Some(scheme), Some(at)) if scheme < at => format!("{}://…{}", &text[..scheme], &text[at..]),
@@ -233,17 +233,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_store_is_refused_with_a_reason() {
+    fn an_invalid_url_is_refused_with_a_reason() {
         for (text, why) in [
-            ("ftp://x", "nothing stores files at `ftp:`"),
+            ("ftp://x", "unknown scheme `ftp:`"),
             ("/tmp/x", "relative URL without a base"),
-            ("nats://127.0.0.1:4222", "comes a bucket"),
+            ("nats://127.0.0.1:4222", "only a bucket"),
             ("nats://b?replicas=9", "not 1 to 5"),
             ("nats://b?replica=3", "no option `replica`"),
-            ("s3://", "names no bucket"),
-            ("s3://b/prefix", "nothing more"),
+            ("s3://", "the bucket is missing"),
+            ("s3://b/prefix", "only a bucket"),
             ("s3://b?endpoint=minio:9000", "neither `http://`"),
-            ("s3://key@b", "credentials are"),
+            ("s3://key@b", "write credentials as"),
             ("s3://b?public=minio:9000", "neither `http://`"),
         ] {
             let error = text.parse::<StoreUrl>().expect_err("refused").to_string();

@@ -14,21 +14,21 @@ use super::{batch_id, command::apply_command};
 use crate::{
     app::{App, Shared},
     error::ApiError,
-    http::extract::{Path, Query, Whole},
+    http::extract::{Path, Query, WholeBody},
     jobs::{self, reason},
 };
 
-/// Members that are cancelled at once.
+/// Members that are cancelled at the same time.
 const AT_ONCE: usize = 64;
 
-/// `POST /v1/batches/{id}/cancel`, with `{"reason":…}` or nothing: asked for 202, asked for before 200.
+/// `POST /v1/batches/{id}/cancel`, with `{"reason":…}` or an empty body: 202, or 200 where the batch was cancelled before.
 ///
-/// Where a watcher minds the batch, it is the one that ends the members; otherwise that is done here, before the answer.
+/// If a watcher manages the batch, the watcher cancels the members; otherwise they are cancelled here, before the answer.
 pub(crate) async fn cancel(
     State(app): State<Shared>,
     Path(id): Path<String>,
     query: Query,
-    Whole(body): Whole,
+    WholeBody(body): WholeBody,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
     query.none()?;
     let id = batch_id(&id)?;
@@ -45,9 +45,9 @@ pub(crate) async fn cancel(
     Ok((status, Json(json!({ "id": id, "sequence": batch.sequence }))))
 }
 
-/// Ends every member that has not ended. One that is not in the log, because the batch was cut off half-way, is passed over.
+/// Cancels every member that has not ended. A member that is not in the log, because the submission was interrupted, is skipped.
 pub(super) async fn cancel_members(app: &App, batch: &Batch, reason: Option<String>) -> Result<(), ApiError> {
-    let words = reason.map_or_else(
+    let member_reason = reason.map_or_else(
         || "its batch was cancelled".to_owned(),
         |reason| format!("its batch was cancelled: {reason}"),
     );
@@ -57,7 +57,7 @@ pub(super) async fn cancel_members(app: &App, batch: &Batch, reason: Option<Stri
             return Ok(());
         }
         let command = job::Command::Cancel {
-            reason: Some(words.clone()),
+            reason: Some(member_reason.clone()),
         };
         Box::pin(jobs::apply_command(app, id, &command)).await.map(|_| ())
     };

@@ -10,15 +10,15 @@ use super::submit;
 use crate::{
     app::Shared,
     error::ApiError,
-    http::extract::{Query, Whole, json},
+    http::extract::{Query, WholeBody, json},
     jobs::earlier,
 };
 
-/// Members that are looked for at once.
+/// Members that are looked up at the same time.
 const AT_ONCE: usize = 8;
 
-/// `POST /v1/batches/earlier?namespace=`: for each member that a batch would have, the job whose result it would have. Submits nothing.
-pub(crate) async fn of_batch(State(app): State<Shared>, query: Query, Whole(body): Whole) -> Result<Json<Earlier>, ApiError> {
+/// `POST /v1/batches/earlier?namespace=`: for each member of a batch, the earlier job whose result can be reused. Submits nothing.
+pub(crate) async fn of_batch(State(app): State<Shared>, query: Query, WholeBody(body): WholeBody) -> Result<Json<Earlier>, ApiError> {
     let namespace = query.namespace_only()?;
     let submission: BatchSubmission = json("the batch", &body)?;
     let members = Box::pin(submit::members(&app, submission)).await?;

@@ -17,7 +17,7 @@ const MAX_LIMIT: i64 = 1_000;
 
 /// `GET /v1/batches?namespace=&limit=50&before=<cursor>&min_sequence=`
 pub(crate) async fn list(State(app): State<Shared>, query: Query) -> Result<Json<BatchList>, ApiError> {
-    let (filter, min_sequence) = read(query)?;
+    let (filter, min_sequence) = parse(query)?;
     caught_up(&app, min_sequence).await?;
     let (batches, next) = app.tables.batches(&filter).await?;
     Ok(Json(BatchList { batches, next }))
@@ -26,8 +26,8 @@ pub(crate) async fn list(State(app): State<Shared>, query: Query) -> Result<Json
 /// `GET /v1/batches/{id}?namespace=&min_sequence=`
 pub(crate) async fn get(State(app): State<Shared>, Path(id): Path<String>, query: Query) -> Result<Json<BatchView>, ApiError> {
     let id = batch_id(&id)?;
-    let (mut filter, min_sequence) = read(query)?;
-    // The log knows it before the tables do.
+    let (mut filter, min_sequence) = parse(query)?;
+    // The log has the batch before the tables do.
     let batch = super::find(&app, id).await?;
     filter.namespace = batch.namespace;
     filter.id = Some(id);
@@ -64,7 +64,7 @@ pub(crate) async fn members(State(app): State<Shared>, Path(id): Path<String>, q
     Ok(Json(Members { members, next }))
 }
 
-fn read(query: Query) -> Result<(BatchFilter, u64), ApiError> {
+fn parse(query: Query) -> Result<(BatchFilter, u64), ApiError> {
     let mut filter = BatchFilter {
         namespace: bus::ids::default_token(),
         id: None,
@@ -90,6 +90,6 @@ fn limit(value: &str) -> Result<i64, ApiError> {
     if (1..=MAX_LIMIT).contains(&limit) {
         Ok(limit)
     } else {
-        Err(ApiError::malformed(format!("the parameter `limit` is 1 to {MAX_LIMIT}")))
+        Err(ApiError::malformed(format!("the parameter `limit` must be 1 to {MAX_LIMIT}")))
     }
 }

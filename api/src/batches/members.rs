@@ -1,4 +1,4 @@
-//! The members of a batch, made a page at a time: what they share is kept once, and never once for each.
+//! The members of a batch, built one page at a time, so that what they share is in memory once.
 
 use std::sync::Arc;
 
@@ -14,17 +14,17 @@ use crate::{error::ApiError, queries::Tables};
 
 /// The most members of a page.
 const PAGE: usize = 1_024;
-/// With so many bytes, as JSON, a page is full: so much is under way into the log at once.
+/// The size of a page, in bytes of JSON: one page is being appended at a time.
 pub(super) const PAGE_BYTES: u64 = 4 << 20;
-/// Members that are made before other requests have a turn, and bytes of them.
-const TURN: (usize, u64) = (256, 1 << 20);
+/// How many members, and how many bytes of them, are built before other requests may make progress.
+const YIELD_AFTER: (usize, u64) = (256, 1 << 20);
 
 /// Where the members of a batch come from.
 pub(super) enum Members {
     /// From a request.
     New(Box<NewMembers>),
-    /// From the tables, which hold them as members of an earlier batch.
-    Again(MembersAgain),
+    /// From an earlier batch, whose members are in the tables.
+    Retried(RetriedMembers),
 }
 
 /// Members as a request describes them.
@@ -33,31 +33,31 @@ pub(super) struct NewMembers {
     /// What all of them share.
     pub(super) shared: Submission,
     pub(super) own: Vec<MemberSubmission>,
-    /// One table for all of them, whatever is edited meanwhile.
+    /// The runtimes when the request came: the same for all members, even if they are changed meanwhile.
     pub(super) deployed: Arc<RuntimesSet>,
     /// Whether each waits for a slot of the batch's window.
     pub(super) window: bool,
 }
 
-/// Members of an earlier batch, to be tried again in a new one.
-pub(super) struct MembersAgain {
+/// Members of an earlier batch that a new batch retries.
+pub(super) struct RetriedMembers {
     pub(super) batch: BatchId,
     pub(super) of: BatchId,
     pub(super) failed_only: bool,
     pub(super) tables: Tables,
 }
 
-/// Reads members in their order.
+/// Reads the members in their order.
 pub(super) struct Reader<'a> {
     members: &'a Members,
-    /// The place of the next one.
+    /// The index of the next member.
     next: u32,
-    /// The place that the last one had in the earlier batch.
+    /// The index that the last member had in the earlier batch.
     last: Option<i32>,
 }
 
 impl Members {
-    /// From the first on.
+    /// Reads from the first member on.
     pub(super) const fn read(&self) -> Reader<'_> {
         Reader {
             members: self,
@@ -68,11 +68,11 @@ impl Members {
 }
 
 impl Reader<'_> {
-    /// The next members, or none behind the last one, and how many bytes they have together as JSON.
+    /// The next page of members, and its size in bytes of JSON. Empty after the last member.
     pub(super) async fn page(&mut self) -> Result<(Vec<JobSpec>, u64), ApiError> {
         let (specs, bytes) = match self.members {
             Members::New(members) => members.page(self.next).await?,
-            Members::Again(members) => {
+            Members::Retried(members) => {
                 let (specs, bytes, last) = members.page(self.next, self.last).await?;
                 self.last = last;
                 (specs, bytes)
@@ -94,7 +94,7 @@ impl NewMembers {
             if bytes >= PAGE_BYTES {
                 break;
             }
-            if specs.len() % TURN.0 == 0 || bytes - turn >= TURN.1 {
+            if specs.len() % YIELD_AFTER.0 == 0 || bytes - turn >= YIELD_AFTER.1 {
                 turn = bytes;
                 tokio::task::yield_now().await;
             }
@@ -103,7 +103,7 @@ impl NewMembers {
         Ok((specs, bytes))
     }
 
-    /// The job that a member is, and how many bytes it has as JSON.
+    /// The job of a member, and its size in bytes of JSON.
     fn spec(&self, member: &MemberSubmission, index: u32) -> Result<(JobSpec, u64), ApiError> {
         let mut one = self.shared.clone();
         if !member.command.is_empty() {
@@ -137,7 +137,7 @@ impl NewMembers {
     }
 }
 
-impl MembersAgain {
+impl RetriedMembers {
     async fn page(&self, from: u32, after: Option<i32>) -> Result<(Vec<JobSpec>, u64, Option<i32>), ApiError> {
         let page = self
             .tables
@@ -160,15 +160,15 @@ impl MembersAgain {
     }
 }
 
-/// Refuses a batch whose jobs would be too much together.
+/// Refuses a batch whose jobs are too large together.
 pub(super) fn check_bytes(bytes: u64, members: u32) -> Result<(), ApiError> {
     if bytes <= MAX_BATCH_BYTES {
         return Ok(());
     }
     let detail = format!(
-        "each member is a job of its own, with all that they share, and the {members} jobs of this batch would have {bytes} bytes or more; a \
-         batch may have {MAX_BATCH_BYTES}: put what they share (variables, arguments, names of inputs) into a file that is an input, or \
-         make several batches of it"
+        "each member is stored as a complete job, and the {members} jobs of this batch have {bytes} bytes or more; a batch may have \
+         {MAX_BATCH_BYTES} bytes: put what the members share (variables, arguments, names of inputs) into an input file, or submit several \
+         batches"
     );
     Err(ApiError::new(Kind::TooLarge, detail))
 }

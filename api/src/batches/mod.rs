@@ -1,4 +1,4 @@
-//! Batches over HTTP: handing them in, looking at them, ending them, trying them again.
+//! Batches over HTTP: submit, read, list, cancel, retry.
 
 mod cancel;
 mod command;
@@ -20,15 +20,15 @@ pub(crate) use self::{
 };
 use crate::{app::App, error::ApiError};
 
-/// A batch as the log tells it.
+/// Reads a batch from the log.
 pub(crate) async fn find(app: &App, id: BatchId) -> Result<Batch, ApiError> {
     read::batch(&app.bus.js, id).await?.ok_or_else(|| unknown(id))
 }
 
-/// The problem of asking for a batch that is not there.
+/// The problem of a batch that does not exist.
 fn unknown(id: BatchId) -> ApiError {
     ApiError::not_found(format!(
-        "there is no batch {id}; `rgrid list --batches` shows the batches, and `rgrid run -d --batch …` prints the id of a new one"
+        "batch {id} does not exist; `rgrid list --batches` shows the batches, and `rgrid run -d --batch …` prints the id of a new one"
     ))
 }
 

@@ -1,4 +1,4 @@
-//! `POST /v1/batches/{id}/retry`: the members of a batch again, as a new batch that is linked to it.
+//! `POST /v1/batches/{id}/retry`: runs the members of a batch again, as a new batch that is linked to it.
 
 use axum::{Json, extract::State, http::StatusCode};
 use bus::{
@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::{
     batch_id, find,
-    members::{Members, MembersAgain},
+    members::{Members, RetriedMembers},
     store::{NewBatch, store},
     submit::check_members,
 };
@@ -18,7 +18,7 @@ use crate::{
     admission::admit,
     app::Shared,
     error::ApiError,
-    http::extract::{Path, Query, Whole, json},
+    http::extract::{Path, Query, WholeBody, json},
     jobs::caught_up,
     queries::BatchFilter,
 };
@@ -26,23 +26,23 @@ use crate::{
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RetryRequest {
-    /// The new batch's identity: under the same one it is submitted once.
+    /// The new batch's id. The same request with the same id makes one batch.
     id: BatchId,
-    /// Only those members that did not end well.
+    /// Only the members that did not succeed.
     #[serde(default)]
     failed_only: bool,
-    /// Look at tables that hold at least this event.
+    /// Wait until the tables hold at least this event.
     #[serde(default)]
     min_sequence: u64,
 }
 
-/// `POST /v1/batches/{id}/retry`, with `{"id":…,"failed_only":true}`: new 201, there before 200. Only of a batch that has ended,
-/// so that the same request always means the same members.
+/// `POST /v1/batches/{id}/retry`, with `{"id":…,"failed_only":true}`: 201 for a new batch, 200 for one that exists. The old batch
+/// must have ended, so that the same request always selects the same members.
 pub(crate) async fn retry(
     State(app): State<Shared>,
     Path(id): Path<String>,
     query: Query,
-    Whole(body): Whole,
+    WholeBody(body): WholeBody,
 ) -> Result<(StatusCode, Json<BatchAnswer>), ApiError> {
     query.none()?;
     let of = batch_id(&id)?;
@@ -59,27 +59,27 @@ pub(crate) async fn retry(
     let view = views.first().ok_or_else(|| super::unknown(of))?;
     if !view.state.is_end() {
         let detail = format!(
-            "batch {of} is {}, with {} of {} members ended; it can be tried again once it has ended",
+            "batch {of} is {}: {} of {} members have ended; it can be retried once all have ended",
             view.state.as_str(),
             view.ended(),
             view.total
         );
         return Err(ApiError::new(Kind::Conflict, detail));
     }
-    let members = Members::Again(MembersAgain {
+    let members = Members::Retried(RetriedMembers {
         batch: asked.id,
         of,
         failed_only: asked.failed_only,
         tables: app.tables.clone(),
     });
-    // The batch has ended, so that they are the same ones whenever they are counted.
+    // The batch has ended, so that the count does not change.
     let total = app.tables.count_members(of, asked.failed_only).await?;
     if total == 0 {
-        let detail = format!("all {} members of batch {of} succeeded; there is nothing to try again", view.total);
+        let detail = format!("all {} members of batch {of} succeeded; there is nothing to retry", view.total);
         return Err(ApiError::new(Kind::Conflict, detail));
     }
     let (bytes, _) = Box::pin(check_members(&app, &members, total)).await?;
-    let room = admit(&app.fill, u64::from(total), bytes).await?;
+    let room = admit(&app.admission, u64::from(total), bytes).await?;
     let new = NewBatch {
         id: asked.id,
         namespace: old.namespace,

@@ -1,4 +1,4 @@
-//! A batch into the log: its beginning, its members, and the word that they are all there. Each step may be taken again.
+//! Stores a batch: `batch.submitted`, its members, `batch.sealed`. Each step may be repeated.
 
 use bus::{
     batch::{Batch, BatchSubmitted, Command, Phase, Recorded, Rejection, decide},
@@ -11,21 +11,21 @@ use super::{cancel::cancel_members, command::apply_command, members::Members};
 use crate::{
     app::App,
     error::ApiError,
-    jobs::{NewJob, store_all},
+    jobs::{NewJob, submit_all},
 };
 
-/// A batch that is checked, and whose inputs are in the store.
+/// A batch that has been checked, and whose inputs are in the store.
 pub(super) struct NewBatch {
     pub(super) id: BatchId,
     pub(super) namespace: Namespace,
     pub(super) submitted: BatchSubmitted,
-    /// The members, checked.
+    /// Its members, which have been checked.
     pub(super) members: Members,
-    /// Room for them in the log.
+    /// The room for them in the log.
     pub(super) room: Admitted,
 }
 
-/// Puts a batch into the log, or completes one that was cut off half-way.
+/// Stores a batch, or completes one whose submission was interrupted.
 pub(super) async fn store(app: &App, new: NewBatch) -> Result<BatchAnswer, ApiError> {
     let NewBatch {
         id,
@@ -42,7 +42,7 @@ pub(super) async fn store(app: &App, new: NewBatch) -> Result<BatchAnswer, ApiEr
         existed,
         warning,
     };
-    not_another_s(app, &namespace, id).await?;
+    check_namespace(app, &namespace, id).await?;
     let batch = begin(app, &namespace, id, &submitted).await?;
     if batch.phase != Phase::Submitting {
         return Ok(answer(batch.sequence, true, None));
@@ -60,8 +60,8 @@ pub(super) async fn store(app: &App, new: NewBatch) -> Result<BatchAnswer, ApiEr
             Ok(job)
         };
         let page = specs.into_iter().map(new).collect();
-        for came in Box::pin(store_all(app, page, live.as_deref())).await {
-            match came {
+        for answer in Box::pin(submit_all(app, page, live.as_deref())).await {
+            match answer {
                 SubmittedOne::Job(job) => warning = warning.or(job.warning),
                 SubmittedOne::Refused { problem } => return Err(problem.into()),
             }
@@ -71,19 +71,19 @@ pub(super) async fn store(app: &App, new: NewBatch) -> Result<BatchAnswer, ApiEr
     Ok(answer(sequence, false, warning))
 }
 
-/// Refuses an id that a batch of another namespace has. Its members would be jobs of the same ids as that one's, and the log's own
-/// check covers one namespace.
-async fn not_another_s(app: &App, namespace: &Namespace, id: BatchId) -> Result<(), ApiError> {
+/// Refuses an id that a batch of another namespace has: the members of both would have the same job ids, and the log's own check covers
+/// one namespace.
+async fn check_namespace(app: &App, namespace: &Namespace, id: BatchId) -> Result<(), ApiError> {
     match read::batch(&app.bus.js, id).await? {
         Some(batch) if batch.namespace != *namespace => {
-            let detail = format!("the id {id} belongs to a batch that is not the same; choose a new UUIDv7 for this one");
+            let detail = format!("the id {id} belongs to a different batch; choose a new UUIDv7 for this one");
             Err(ApiError::new(Kind::Conflict, detail))
         }
         _ => Ok(()),
     }
 }
 
-/// The batch, begun now or before.
+/// Stores `batch.submitted`, unless the batch exists; returns the batch.
 async fn begin(app: &App, namespace: &Namespace, id: BatchId, submitted: &BatchSubmitted) -> Result<Batch, ApiError> {
     let command = || Command::Submit(submitted.clone());
     let created = app.writer.create::<Batch>(namespace, &id, command()).await;
@@ -110,11 +110,11 @@ async fn begin(app: &App, namespace: &Namespace, id: BatchId, submitted: &BatchS
     }
 }
 
-/// Says that all members are in the log, unless it was said before.
+/// Stores `batch.sealed`, unless it is in the log.
 async fn seal(app: &App, id: BatchId) -> Result<u64, ApiError> {
     match apply_command(app, id, &Command::Seal).await? {
         (batch, None | Some(Rejection::Sealed)) => Ok(batch.sequence),
-        // It was cancelled while its members were being submitted: those that came after that are not to run either.
+        // The batch was cancelled while its members were being submitted: cancel the members that were submitted after that.
         (batch, Some(_)) => {
             cancel_members(app, &batch, None).await?;
             let detail = format!("batch {id} was cancelled while it was being submitted");

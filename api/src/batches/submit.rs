@@ -18,18 +18,18 @@ use crate::{
     admission::admit,
     app::{App, Shared},
     error::ApiError,
-    http::extract::{Query, Whole, json},
-    jobs::{InputCheck, check_alone, store_inline},
+    http::extract::{Query, WholeBody, json},
+    jobs::{InputCheck, check_references, store_inline},
 };
 
 /// The longest name of a batch or of a member, in bytes.
 const MAX_NAME_BYTES: usize = 4_096;
 
-/// `POST /v1/batches?namespace=`: new 201, there before 200.
+/// `POST /v1/batches?namespace=`: 201 for a new batch, 200 for one that exists.
 pub(crate) async fn submit(
     State(app): State<Shared>,
     query: Query,
-    Whole(body): Whole,
+    WholeBody(body): WholeBody,
 ) -> Result<(StatusCode, Json<BatchAnswer>), ApiError> {
     let namespace = query.namespace_only()?;
     let submission: BatchSubmission = json("the batch", &body)?;
@@ -39,7 +39,7 @@ pub(crate) async fn submit(
     Ok((status, Json(answer)))
 }
 
-/// Checks a batch, and that all which its members name is in the store.
+/// Checks a batch, and that the inputs of its members are in the store.
 async fn accept(app: &App, namespace: Namespace, submission: BatchSubmission, body: &[u8]) -> Result<NewBatch, ApiError> {
     check(&submission)?;
     let submitted = BatchSubmitted {
@@ -55,9 +55,9 @@ async fn accept(app: &App, namespace: Namespace, submission: BatchSubmission, bo
     let members = members_of(app, submission).await?;
     let (bytes, first) = check_members(app, &members, submitted.total).await?;
     if let Some(first) = first {
-        check_alone(app, &namespace, &first).await?;
+        check_references(app, &namespace, &first).await?;
     }
-    let room = admit(&app.fill, u64::from(submitted.total), bytes).await?;
+    let room = admit(&app.admission, u64::from(submitted.total), bytes).await?;
     Ok(NewBatch {
         id,
         namespace,
@@ -67,8 +67,7 @@ async fn accept(app: &App, namespace: Namespace, submission: BatchSubmission, bo
     })
 }
 
-/// Checks every member, one page of them at a time, and that all of them together are not too much; returns how many bytes they have,
-/// and the first of them.
+/// Checks every member, one page at a time, and the size of all of them; returns that size in bytes, and the first member.
 pub(super) async fn check_members(app: &App, members: &Members, total: u32) -> Result<(u64, Option<JobSpec>), ApiError> {
     let (mut reader, mut inputs) = (members.read(), InputCheck::new(&app.files, HashSet::new()));
     let (mut sum, mut first) = (0, None);
@@ -79,7 +78,7 @@ pub(super) async fn check_members(app: &App, members: &Members, total: u32) -> R
         }
         sum += bytes;
         check_bytes(sum, total)?;
-        inputs.look(&specs).await?;
+        inputs.add(&specs).await?;
         if let Some(problem) = specs.iter().find_map(|spec| inputs.found().first_of(spec)) {
             return Err(problem);
         }
@@ -87,7 +86,7 @@ pub(super) async fn check_members(app: &App, members: &Members, total: u32) -> R
     }
 }
 
-/// The members that a batch would have.
+/// The members that a batch with this submission has.
 pub(super) async fn members(app: &App, submission: BatchSubmission) -> Result<Members, ApiError> {
     check(&submission)?;
     members_of(app, submission).await
@@ -95,8 +94,8 @@ pub(super) async fn members(app: &App, submission: BatchSubmission) -> Result<Me
 
 async fn members_of(app: &App, submission: BatchSubmission) -> Result<Members, ApiError> {
     let total = total(&submission);
-    let shared = share(app, submission.job, submission.members.first()).await?;
-    // What is too much by what they share alone is not made at all.
+    let shared = store_shared_files(app, submission.job, submission.members.first()).await?;
+    // If what they share is already too large, no member is built.
     let each = serde_json::to_vec(&shared).map_or(0, |bytes| bytes.len() as u64);
     check_bytes(each * u64::from(total), total)?;
     Ok(Members::New(Box::new(NewMembers {
@@ -112,8 +111,8 @@ fn total(submission: &BatchSubmission) -> u32 {
     u32::try_from(submission.members.len()).unwrap_or(u32::MAX)
 }
 
-/// What all members share, with the files that came with it in the store.
-async fn share(app: &App, mut job: Submission, first: Option<&MemberSubmission>) -> Result<Submission, ApiError> {
+/// What all members share, after its inline files were stored.
+async fn store_shared_files(app: &App, mut job: Submission, first: Option<&MemberSubmission>) -> Result<Submission, ApiError> {
     let files = std::mem::take(&mut job.files);
     if files.is_empty() {
         return Ok(job);
@@ -134,35 +133,39 @@ fn check(batch: &BatchSubmission) -> Result<(), ApiError> {
     let refuse = |why: String| Err(ApiError::from(Refusal(why)));
     let members = batch.members.len();
     if members == 0 {
-        return refuse("`members` is empty; a batch has at least one".to_owned());
+        return refuse("`members` is empty; a batch needs at least one member".to_owned());
     }
     if members > MAX_MEMBERS as usize {
-        let detail = format!("a batch may have {MAX_MEMBERS} members, and this one has more: make several of it");
+        let detail = format!("this batch has more than {MAX_MEMBERS} members; split it into several batches");
         return Err(ApiError::new(Kind::TooLarge, detail));
     }
     if batch.parallel == Some(0) {
-        return refuse("`parallel` is 0, and nothing would ever run; leave it out, or let at least 1 run at once".to_owned());
+        return refuse("`parallel` is 0, so that no member would ever run; set it to at least 1, or leave it out".to_owned());
     }
     if batch.max_failures == Some(0) {
-        return refuse("`max_failures` is 0; with 1, the first failure stops the batch".to_owned());
+        return refuse("`max_failures` is 0; set it to at least 1 (1: the first failure stops the batch)".to_owned());
     }
     if batch.fail_fast && batch.max_failures.is_none() {
-        return refuse("`fail_fast` says what happens at `max_failures`, which is absent; give it too".to_owned());
+        return refuse("`fail_fast` needs `max_failures`; add it".to_owned());
     }
     if batch.job.key.is_some() {
-        return refuse("`job.key` would make all members the same job; the batch's `id` makes it idempotent".to_owned());
+        return refuse(
+            "`job.key` would make all members the same job; leave it out: the batch's `id` makes the submission idempotent".to_owned(),
+        );
     }
     if batch.job.id.is_some() {
-        return refuse("`job.id` would make all members the same job; the ids of members follow from the batch's `id`".to_owned());
+        return refuse(
+            "`job.id` would make all members the same job; leave it out: the ids of members are derived from the batch's `id`".to_owned(),
+        );
     }
     if batch.parallel.is_some() && batch.job.start.as_ref().is_some_and(|start| !start.is_empty()) {
-        return refuse("`parallel` and `job.start` (a delay, a time, other jobs) cannot be had together; leave one of them out".to_owned());
+        return refuse("`parallel` and `job.start` (a delay, a time, other jobs) cannot be combined; leave out one of them".to_owned());
     }
     let names = std::iter::once(&batch.name).chain(batch.members.iter().map(|member| &member.item));
     for name in names {
         if name.len() > MAX_NAME_BYTES || name.contains('\0') {
             return refuse(format!(
-                "a name has {} bytes, or holds a NUL; it may have {MAX_NAME_BYTES} and hold none",
+                "a name has {} bytes, or contains a NUL; it may have at most {MAX_NAME_BYTES} bytes and no NUL",
                 name.len()
             ));
         }

@@ -1,4 +1,4 @@
-//! NATS and its streams.
+//! Checks NATS and its streams.
 
 use async_nats::connection::State as Connection;
 use bus::log::{
@@ -13,10 +13,10 @@ use serde_json::Value;
 use super::PATIENCE;
 use crate::{app::App, error::chain};
 
-/// Above how many hundredths of its bound a stream is said to fill up, and to be full.
-const FILLING: (u64, u64) = (80, 90);
+/// Above how many percent of its bound a stream is a warning, and an error.
+const FULL_PERCENT: (u64, u64) = (80, 90);
 
-/// A NATS that answers.
+/// What NATS says about itself.
 pub(super) struct Broker {
     streams: Vec<Inspected>,
     pub(super) findings: Vec<Finding>,
@@ -28,7 +28,7 @@ impl Broker {
         self.stream(EVENTS)
     }
 
-    /// One of the streams.
+    /// A stream by its name.
     pub(super) fn stream(&self, name: &str) -> Option<&Inspected> {
         self.streams.iter().find(|stream| stream.stream == name)
     }
@@ -38,22 +38,22 @@ impl Broker {
         self.log().map_or(0, |log| log.number("/state/last_seq"))
     }
 
-    /// The server's clock, by which messages are stored.
+    /// The time by the server's clock, which also stamps the messages.
     pub(super) fn now(&self) -> DateTime<Utc> {
-        let told = self
+        let reported = self
             .streams
             .iter()
             .find_map(|stream| stream.info.as_ref()?["ts"].as_str()?.parse().ok());
-        told.unwrap_or_else(Utc::now)
+        reported.unwrap_or_else(Utc::now)
     }
 }
 
 /// Asks NATS about itself and its streams.
 pub(super) async fn look(app: &App) -> Result<Broker, Finding> {
-    const OTHERS: &str = "what runs goes on and waits for it with its results; nothing that was acknowledged is lost";
+    const MEANWHILE: &str = "running jobs go on, and their results wait for NATS; nothing that was acknowledged is lost";
     if app.bus.client.connection_state() != Connection::Connected {
         let what = "the API has no connection to NATS";
-        let advice = format!("start nats-server, and look at its log; check --nats and its credentials; {OTHERS}");
+        let advice = format!("start nats-server, and read its log; check --nats and its credentials; {MEANWHILE}");
         return Err(Finding::error("nats", what, advice));
     }
     let why = match tokio::time::timeout(PATIENCE, inspect(&app.bus.js)).await {
@@ -65,15 +65,15 @@ pub(super) async fn look(app: &App) -> Result<Broker, Finding> {
         Ok(Err(error)) => chain(&error),
         Err(_) => format!("no answer within {} s", PATIENCE.as_secs()),
     };
-    let what = format!("NATS is connected, and its JetStream does not answer: {why}");
-    let advice = format!("see whether nats-server hangs (its disk, its memory), and whether a cluster has enough servers; {OTHERS}");
+    let what = format!("NATS is connected, but JetStream does not answer: {why}");
+    let advice = format!("check whether nats-server hangs (disk, memory), and whether enough servers of a cluster run; {MEANWHILE}");
     Err(Finding::error("nats", what, advice))
 }
 
-/// Whether the log has every event that was ever stored in it, as far as anybody has seen; `tables`: the last one that they hold.
-pub(super) async fn whole(app: &App, broker: &Broker, tables: u64) -> Option<Finding> {
+/// Events that were stored once, and are missing from the log. `tables` is the last event that the tables hold.
+pub(super) async fn missing_events(app: &App, broker: &Broker, tables: u64) -> Option<Finding> {
     let log = broker.log().filter(|log| log.info.is_some())?;
-    // Where the marks do not answer, another finding says why.
+    // If the marks do not answer, another finding says why.
     let marks = tokio::time::timeout(PATIENCE, app.marks.log_seen()).await;
     let seen = marks.ok().and_then(Result::ok).unwrap_or(0).max(tables);
     let gap = log.extent().check(seen).err()?;
@@ -81,8 +81,8 @@ pub(super) async fn whole(app: &App, broker: &Broker, tables: u64) -> Option<Fin
         "log",
         gap.to_string(),
         format!(
-            "what the missing events said is not known, so nothing is removed from the store until they are back: restore them from a \
-             backup (`nats stream restore {EVENTS}`); jobs go on meanwhile"
+            "restore the missing events from a backup (`nats stream restore {EVENTS}`); until then, nothing is removed from the store, and \
+             jobs go on"
         ),
     ))
 }
@@ -93,7 +93,7 @@ fn too_old(found: &str) -> Option<Finding> {
         Finding::error(
             "nats",
             format!("nats-server is version {found}, and rgrid needs {major}.{minor}.{patch} or newer"),
-            "get one at https://github.com/nats-io/nats-server/releases",
+            "install a newer one from https://github.com/nats-io/nats-server/releases",
         )
     })
 }
@@ -102,32 +102,32 @@ fn of_stream(stream: &Inspected, replicas: u8) -> Vec<Finding> {
     let name = &stream.stream;
     let Some(info) = &stream.info else {
         let advice =
-            format!("restart the API, which makes it; if it was deleted, restore it from a backup first: `nats stream restore {name}`");
-        return vec![Finding::error("streams", format!("stream {name} is not there"), advice)];
+            format!("restart the API, which creates it; if it was deleted, restore it from a backup first: `nats stream restore {name}`");
+        return vec![Finding::error("streams", format!("stream {name} does not exist"), advice)];
     };
     let mut findings = Vec::new();
     if let Some((field, found, wanted)) = &stream.mismatch {
         findings.push(Finding::error(
             "streams",
-            format!("stream {name} is not as rgrid needs it: `{field}` is {found} and must be {wanted}"),
+            format!("stream {name} has the wrong configuration: `{field}` is {found}, and must be {wanted}"),
             format!("change it with `nats stream edit {name}`"),
         ));
     }
-    // The others drop what is oldest, and are meant to be full.
+    // The other streams drop their oldest messages when they are full.
     if let Some(percent) = stream.percent_full().filter(|_| [EVENTS, INBOX].contains(&name.as_str())) {
-        let what = format!("stream {name} holds {percent} % of the bytes that it may");
+        let what = format!("stream {name} is {percent} % full");
         let advice = if name == EVENTS {
-            "see how it grows (`rgrid log`), and raise its bound: `rgrid log --bound …`".to_owned()
+            "see how fast it grows (`rgrid log`), and raise its bound: `rgrid log --bound …`".to_owned()
         } else {
             format!("raise its bound: `nats stream edit {name} --max-bytes=…`")
         };
-        if percent >= FILLING.1 {
+        if percent >= FULL_PERCENT.1 {
             let advice = format!(
-                "{advice}; above {} %, no new jobs are taken, so that those which run can end",
-                FILLING.1
+                "{advice}; above {} %, no new jobs are accepted, so that running jobs can end",
+                FULL_PERCENT.1
             );
             findings.push(Finding::error("streams", what, advice));
-        } else if percent >= FILLING.0 {
+        } else if percent >= FULL_PERCENT.0 {
             findings.push(Finding::warning("streams", what, advice));
         }
     }
@@ -135,7 +135,7 @@ fn of_stream(stream: &Inspected, replicas: u8) -> Vec<Finding> {
     if kept < u64::from(replicas) {
         findings.push(Finding::warning(
             "streams",
-            format!("stream {name} is kept by {kept} of the {replicas} servers that it is to be kept by"),
+            format!("stream {name} is stored by {kept} servers, and should be stored by {replicas}"),
             format!("`nats stream edit {name} --replicas={replicas}`"),
         ));
     }
@@ -143,7 +143,7 @@ fn of_stream(stream: &Inspected, replicas: u8) -> Vec<Finding> {
     findings
 }
 
-/// Replicas that do not follow.
+/// Replicas that are offline or lag behind.
 fn behind(stream: &str, cluster: &Value) -> Option<Finding> {
     let lost: Vec<String> = cluster["replicas"]
         .as_array()?
@@ -154,12 +154,8 @@ fn behind(stream: &str, cluster: &Value) -> Option<Finding> {
     (!lost.is_empty()).then(|| {
         Finding::warning(
             "streams",
-            format!(
-                "{} of the servers that keep stream {stream} is away or behind: {}",
-                lost.len(),
-                lost.join(", ")
-            ),
-            "start it again; one more that is lost now stops the log",
+            format!("replicas of stream {stream} are offline or behind: {}", lost.join(", ")),
+            "start them again; if one more server is lost now, the log stops",
         )
     })
 }

@@ -1,4 +1,4 @@
-//! Submissions over NATS: those that wait, and those that were refused.
+//! Checks submissions over NATS: those that wait, and those that were refused.
 
 use async_nats::jetstream::{consumer, stream::DirectGetErrorKind};
 use bus::{
@@ -14,8 +14,8 @@ use crate::app::App;
 
 /// How long a submission may wait in the inbox.
 const SLOW: TimeDelta = TimeDelta::seconds(10);
-/// How far back refusals are told of.
-const BACK: TimeDelta = TimeDelta::days(1);
+/// How old a refusal may be to be reported.
+const RECENT: TimeDelta = TimeDelta::days(1);
 
 pub(super) async fn look(app: &App, broker: &Broker) -> Vec<Finding> {
     let refused = tokio::time::timeout(PATIENCE, refused(app, broker.now())).await;
@@ -31,10 +31,10 @@ fn waiting(broker: &Broker) -> Option<Finding> {
         Finding::warning(
             "inbox",
             format!(
-                "{} {wait} in the inbox ({INBOX}), and nobody takes them into the log",
+                "{} {wait} in the inbox ({INBOX}) without being processed",
                 count(messages, "submission")
             ),
-            "see the API's log: it takes none while the store of files is away, or the log is full",
+            "read the API's log: submissions wait while the file store does not answer, or the log is full",
         )
         .since(Some(oldest))
     })
@@ -45,7 +45,7 @@ struct Refused {
     reason: String,
 }
 
-/// What was refused of late, with the last reason.
+/// How many submissions were refused recently, and why the last one was.
 async fn refused(app: &App, now: DateTime<Utc>) -> Option<Finding> {
     let stream = app.bus.js.get_stream_no_info(REFUSED).await.ok()?;
     let last = match stream.direct_get_last_for_subject(subjects::REFUSALS).await {
@@ -54,10 +54,10 @@ async fn refused(app: &App, now: DateTime<Utc>) -> Option<Finding> {
         Err(_) => return None,
     };
     let at = DateTime::from_timestamp(last.time.unix_timestamp(), last.time.nanosecond())?;
-    if now - at > BACK {
+    if now - at > RECENT {
         return None;
     }
-    let start_time = last.time - std::time::Duration::from_secs(BACK.num_seconds().unsigned_abs());
+    let start_time = last.time - std::time::Duration::from_secs(RECENT.num_seconds().unsigned_abs());
     let counting = consumer::pull::Config {
         deliver_policy: consumer::DeliverPolicy::ByStartTime { start_time },
         ack_policy: consumer::AckPolicy::None,
@@ -68,16 +68,16 @@ async fn refused(app: &App, now: DateTime<Utc>) -> Option<Finding> {
     };
     let made = app.bus.js.create_consumer_on_stream(counting, REFUSED).await.ok()?;
     let number = made.cached_info().num_pending;
-    let reason = serde_json::from_slice::<Refused>(&last.payload).map_or_else(|_| "not known".to_owned(), |refused| refused.reason);
+    let reason = serde_json::from_slice::<Refused>(&last.payload).map_or_else(|_| "unknown".to_owned(), |refused| refused.reason);
     let were = if number == 1 { "was" } else { "were" };
     Some(
         Finding::warning(
             "refused",
             format!(
-                "{} {were} refused within a day; the last one: {reason}",
+                "{} {were} refused in the last 24 hours; the reason of the last one: {reason}",
                 count(number, "submission")
             ),
-            format!("tell whoever submits; each is kept with its reason: `nats stream view {REFUSED}`"),
+            format!("correct the program that submits; `nats stream view {REFUSED}` shows each refusal with its reason"),
         )
         .since(Some(at)),
     )

@@ -1,4 +1,4 @@
-//! Who lives: watchers and workers, by their heartbeats; and how their clocks go.
+//! Checks which watchers and workers are live, by their heartbeats, and how far their clocks are off.
 
 use std::collections::BTreeMap;
 
@@ -15,44 +15,44 @@ use serde_json::{Value, json};
 use super::{PATIENCE, broker::Broker, count, some, tables::Known};
 use crate::app::App;
 
-/// How old the last beat of one who lives may be: watchers beat twice a second, workers once.
-const FRESH: (TimeDelta, TimeDelta) = (TimeDelta::seconds(3), TimeDelta::seconds(5));
+/// How old the last heartbeat of a live watcher and of a live worker may be: watchers send two a second, workers one.
+const FRESH_FOR: (TimeDelta, TimeDelta) = (TimeDelta::seconds(3), TimeDelta::seconds(5));
 /// How far a worker's clock may be off.
-const SKEW: TimeDelta = TimeDelta::seconds(2);
-/// Beats that are read at once.
+const SKEW_MAX: TimeDelta = TimeDelta::seconds(2);
+/// Heartbeats that are read at the same time.
 const AT_ONCE: usize = 16;
 
-/// Who lives.
+/// Which workers are live, and what is wrong with them and the watchers.
 #[derive(Debug, Default)]
 pub(super) struct Presence {
     pub(super) live: usize,
     pub(super) findings: Vec<Finding>,
 }
 
-/// A beat that the broker has.
-struct Seen {
+/// The last heartbeat of a worker or a watcher.
+struct LastBeat {
     token: String,
     stored_at: DateTime<Utc>,
     beat: Beat,
-    /// Whether it says that it hears no advisories.
-    deaf: bool,
+    /// Whether the sender receives no advisories of the server.
+    without_advisories: bool,
 }
 
 pub(super) async fn look(app: &App, broker: &Broker, known: &Known) -> Presence {
     let Ok(Some(beats)) = tokio::time::timeout(PATIENCE, beats(app)).await else {
-        let what = "the heartbeats cannot be read, so nobody can say who lives";
-        let advice = format!("see whether stream {PRESENCE} answers: `nats stream info {PRESENCE}`");
+        let what = "cannot read the heartbeats, so it is not known which workers are live";
+        let advice = format!("check whether stream {PRESENCE} answers: `nats stream info {PRESENCE}`");
         return Presence {
             live: 0,
             findings: vec![Finding::error("nats", what, advice)],
         };
     };
     let now = broker.now();
-    let (watchers, workers): (Vec<&Seen>, Vec<&Seen>) = beats.iter().partition(|seen| subjects::is_watcher(&seen.token));
+    let (watchers, workers): (Vec<&LastBeat>, Vec<&LastBeat>) = beats.iter().partition(|seen| subjects::is_watcher(&seen.token));
     let mut presence = Presence {
         live: match &known.workers {
             Some(workers) => workers.iter().filter(|worker| worker.state == WorkerState::Live).count(),
-            None => workers.iter().filter(|seen| now - seen.stored_at < FRESH.1).count(),
+            None => workers.iter().filter(|seen| now - seen.stored_at < FRESH_FOR.1).count(),
         },
         findings: of_watchers(&watchers, now),
     };
@@ -62,8 +62,8 @@ pub(super) async fn look(app: &App, broker: &Broker, known: &Known) -> Presence 
     presence
 }
 
-/// The last beat of each who beats.
-async fn beats(app: &App) -> Option<Vec<Seen>> {
+/// The last heartbeat of every worker and watcher.
+async fn beats(app: &App) -> Option<Vec<LastBeat>> {
     let asked = json!({ "subjects_filter": subjects::BEATS });
     let info: Value = app.bus.js.request(format!("STREAM.INFO.{PRESENCE}"), &asked).await.ok()?;
     let held: BTreeMap<String, u64> = serde_json::from_value(info["state"]["subjects"].clone()).unwrap_or_default();
@@ -72,13 +72,13 @@ async fn beats(app: &App) -> Option<Vec<Seen>> {
         let presence = &presence;
         async move {
             let message = presence.direct_get_last_for_subject(subject.as_str()).await.ok()?;
-            let deaf = message.headers.get(ADVISORIES).is_some_and(|value| value.as_str() == "no");
-            Some(Seen {
+            let without_advisories = message.headers.get(ADVISORIES).is_some_and(|value| value.as_str() == "no");
+            Some(LastBeat {
                 token: subjects::parse_beat(&subject)?.to_owned(),
                 stored_at: DateTime::from_timestamp(message.time.unix_timestamp(), message.time.nanosecond())?,
-                // A marker of a beat that expired is none.
+                // The marker of an expired heartbeat is not a heartbeat.
                 beat: serde_json::from_slice(&message.payload).ok()?,
-                deaf,
+                without_advisories,
             })
         }
     };
@@ -86,41 +86,42 @@ async fn beats(app: &App) -> Option<Vec<Seen>> {
     Some(seen.filter_map(std::future::ready).collect().await)
 }
 
-fn of_watchers(watchers: &[&Seen], now: DateTime<Utc>) -> Vec<Finding> {
-    let live: Vec<&&Seen> = watchers.iter().filter(|seen| now - seen.stored_at < FRESH.0).collect();
+fn of_watchers(watchers: &[&LastBeat], now: DateTime<Utc>) -> Vec<Finding> {
+    let live: Vec<&&LastBeat> = watchers.iter().filter(|seen| now - seen.stored_at < FRESH_FOR.0).collect();
     if live.is_empty() {
-        let what = "no watcher runs: nobody notices a lost worker, releases held jobs, or tries failed ones again";
+        let what = "no watcher runs: lost workers are not noticed, held jobs are not released, and failed jobs are not retried";
         let last = watchers.iter().map(|seen| seen.stored_at).max();
         return vec![Finding::error("watcher", what, "start one: `rgrid watcher`; two may run").since(last)];
     }
-    if live.iter().all(|seen| seen.deaf) {
-        let what = "no watcher has credentials of NATS's system account: a dead worker is noticed after 5 s, and not within 1 s";
+    if live.iter().all(|seen| seen.without_advisories) {
+        let what = "no watcher has credentials of NATS's system account: a lost worker is noticed after 5 s instead of within 1 s";
         return vec![Finding::notice(
             "watcher",
             what,
-            "give them to `rgrid watcher --nats-system`, where that second matters",
+            "if the difference matters, pass them to `rgrid watcher --nats-system`",
         )];
     }
     Vec::new()
 }
 
-/// Whether a worker's containers may reach the credentials of its machine.
+/// Whether containers of a worker may reach the credentials of its machine.
 fn metadata(worker: &WorkerView) -> Option<Finding> {
     let why = worker.versions.get(METADATA_OPEN).filter(|_| worker.state == WorkerState::Live)?;
     let what = format!(
         "containers of worker {} may reach its cloud's metadata service (169.254.169.254), because {why}",
         worker.id
     );
-    let advice = "run it as root beside Docker, with iptables; or give the machine no role, or have its service ask for a token at one hop";
+    let advice =
+        "run the worker as root on Docker's host, with iptables; or give the machine no role; or limit its metadata service to one hop";
     Some(Finding::notice("workers", what, advice))
 }
 
 fn of_workers(live: usize, known: &Known) -> Vec<Finding> {
     let mut findings = Vec::new();
     if live == 0 {
-        let what = "no worker is live: jobs are taken, and none runs";
+        let what = "no worker is live: jobs are accepted, but none runs";
         let last = known.workers.iter().flatten().filter_map(|worker| worker.ended_at).max();
-        let advice = "start one with `rgrid runner`; `rgrid workers --all` shows those that were there";
+        let advice = "start one with `rgrid runner`; `rgrid workers --all` shows earlier workers";
         findings.push(Finding::error("workers", what, advice).since(last));
     }
     let lost = known.workers.iter().flatten().filter(|worker| {
@@ -130,8 +131,8 @@ fn of_workers(live: usize, known: &Known) -> Vec<Finding> {
         findings.push(
             Finding::warning(
                 "workers",
-                format!("worker {} ({}) was lost; its jobs were given to others", worker.id, worker.host),
-                "see whether the machine and its network are up, and start `rgrid runner` there again",
+                format!("worker {} ({}) was lost; its jobs were rescheduled", worker.id, worker.host),
+                "check the machine and its network, and start `rgrid runner` there again",
             )
             .since(worker.ended_at),
         );
@@ -148,37 +149,37 @@ fn of_workers(live: usize, known: &Known) -> Vec<Finding> {
             .as_ref()
             .map(|reason| format!(": {reason}"))
             .unwrap_or_default();
-        let what = format!("worker {} is {}, and takes no work{reason}", worker.id, worker.status());
-        let advice = format!("`rgrid uncordon {}`, when it may take work again", worker.id);
+        let what = format!("worker {} is {} and takes no new work{reason}", worker.id, worker.status());
+        let advice = format!("`rgrid uncordon {}` lets it take work again", worker.id);
         findings.push(Finding::notice("workers", what, advice).since(worker.cordoned_at));
     }
     findings
 }
 
-/// What a worker that lives cannot remove of earlier attempts.
-fn leftovers(seen: &Seen, now: DateTime<Utc>) -> Option<Finding> {
-    let left = Some(&seen.beat.leftovers).filter(|left| !left.is_empty() && now - seen.stored_at < FRESH.1)?;
-    let what = format!("worker {} cannot remove what attempts left there: {}", seen.token, left.join("; "));
-    let advice = "on that machine, unmount what is mounted there (`umount`), or remove by hand what the runner may not remove;                   it tries again every minute, and jobs run meanwhile";
+/// Files of earlier attempts that a live worker cannot remove.
+fn leftovers(seen: &LastBeat, now: DateTime<Utc>) -> Option<Finding> {
+    let left = Some(&seen.beat.leftovers).filter(|left| !left.is_empty() && now - seen.stored_at < FRESH_FOR.1)?;
+    let what = format!("worker {} cannot remove files of earlier attempts: {}", seen.token, left.join("; "));
+    let advice = "on that machine, unmount what is mounted there (`umount`), or remove the files by hand; the worker retries every minute, and runs jobs meanwhile";
     Some(Finding::warning("leftovers", what, advice))
 }
 
-fn clocks(workers: &[&Seen], now: DateTime<Utc>) -> Option<Finding> {
+fn clocks(workers: &[&LastBeat], now: DateTime<Utc>) -> Option<Finding> {
     let off: Vec<String> = workers
         .iter()
-        .filter(|seen| now - seen.stored_at < FRESH.1)
+        .filter(|seen| now - seen.stored_at < FRESH_FOR.1)
         .filter_map(|seen| {
             let skew = seen.beat.time - seen.stored_at;
             let seconds = format!("{:.1} s", skew.abs().as_seconds_f64());
             let which = if skew > TimeDelta::zero() { "ahead" } else { "behind" };
-            (skew.abs() > SKEW).then(|| format!("{} {seconds} {which}", seen.token))
+            (skew.abs() > SKEW_MAX).then(|| format!("{} {seconds} {which}", seen.token))
         })
         .collect();
     (!off.is_empty()).then(|| {
         Finding::warning(
             "clocks",
             format!(
-                "{} off NATS's: {}",
+                "{} different from NATS's: {}",
                 if off.len() == 1 {
                     "a worker's clock is".to_owned()
                 } else {
@@ -186,7 +187,7 @@ fn clocks(workers: &[&Seen], now: DateTime<Utc>) -> Option<Finding> {
                 },
                 some(&off, 5)
             ),
-            "set them by NTP (chrony, systemd-timesyncd); times in histories are wrong until then, and nothing else is",
+            "synchronise them by NTP (chrony, systemd-timesyncd); until then, only the times in histories are wrong",
         )
     })
 }

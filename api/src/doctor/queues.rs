@@ -1,4 +1,4 @@
-//! Work that waits where nobody takes it.
+//! Checks for jobs that wait although they could run.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -14,8 +14,8 @@ use serde_json::json;
 use super::{PATIENCE, count, tables::Known};
 use crate::app::App;
 
-/// The pause before a second look: between two asks, a runner that is well asks for nothing for a moment.
-const AGAIN: Duration = Duration::from_millis(700);
+/// The pause before a second look: between two pull requests, a healthy runner has none waiting for a moment.
+const RECHECK_AFTER: Duration = Duration::from_millis(700);
 
 #[derive(Deserialize)]
 struct Page {
@@ -36,14 +36,14 @@ struct Consumer {
 
 pub(super) async fn look(app: &App, known: &Known) -> Vec<Finding> {
     let mut findings: Vec<Finding> = known.queued.iter().filter_map(|queued| unserved(queued, known)).collect();
-    let first = unasked(app).await;
+    let first = without_pull_requests(app).await;
     if first.is_empty() {
         return findings;
     }
-    tokio::time::sleep(AGAIN).await;
-    let second = unasked(app).await;
+    tokio::time::sleep(RECHECK_AFTER).await;
+    let second = without_pull_requests(app).await;
     for (queue, waiting) in second.into_iter().filter(|(queue, _)| first.contains_key(queue)) {
-        findings.extend(unattended(&queue, waiting, known));
+        findings.extend(not_pulled(&queue, waiting, known));
     }
     findings
 }
@@ -60,7 +60,7 @@ fn unserved((queue, jobs, oldest): &(String, u64, chrono::DateTime<chrono::Utc>)
     }
     let uncordon = serving
         .first()
-        .map(|worker| format!(", or let one take work again: `rgrid uncordon {}`", worker.id));
+        .map(|worker| format!(", or uncordon one: `rgrid uncordon {}`", worker.id));
     let wait = if *jobs == 1 { "waits" } else { "wait" };
     Some(
         Finding::warning(
@@ -75,15 +75,15 @@ fn unserved((queue, jobs, oldest): &(String, u64, chrono::DateTime<chrono::Utc>)
     )
 }
 
-/// Jobs that nobody asks for, although a worker of their queue is free; or that nobody asks for, where no more is known.
-fn unattended(queue: &Queue, waiting: u64, known: &Known) -> Option<Finding> {
+/// Jobs that no worker pulls although a worker of their queue is idle; or, if the workers are not known, that no worker pulls.
+fn not_pulled(queue: &Queue, waiting: u64, known: &Known) -> Option<Finding> {
     let wait = if waiting == 1 { "waits" } else { "wait" };
     let jobs = format!("{} {wait} in queue {queue}", count(waiting, "job"));
     let Some(workers) = known.workers.as_deref() else {
-        let advice = format!("see whether a worker serves it, and has room: `rgrid runner --queue {queue}`");
+        let advice = format!("check whether a worker serves the queue and has room: `rgrid runner --queue {queue}`");
         return Some(Finding::warning(
             "queues",
-            format!("{jobs}, and at this moment nobody asks for work there"),
+            format!("{jobs}, and no worker pulls from it at this moment"),
             advice,
         ));
     };
@@ -92,7 +92,7 @@ fn unattended(queue: &Queue, waiting: u64, known: &Known) -> Option<Finding> {
         .filter(|worker| worker.takes_work() && worker.queues.contains(queue))
         .peekable();
     serving.peek()?;
-    // A worker that is full asks for nothing, and rightly so.
+    // A worker that is full does not pull.
     let idle: Vec<String> = serving
         .filter(|worker| worker.running.is_empty())
         .map(|worker| worker.id.to_string())
@@ -100,14 +100,17 @@ fn unattended(queue: &Queue, waiting: u64, known: &Known) -> Option<Finding> {
     (!idle.is_empty()).then(|| {
         Finding::error(
             "queues",
-            format!("{jobs}; {} runs nothing, and asks for nothing", idle.join(", ")),
-            "see whether what they ask for fits that worker (`rgrid workers`); if so, look at its runner's log, and restart it",
+            format!(
+                "{jobs}, although the queue is served by workers that are idle and do not pull: {}",
+                idle.join(", ")
+            ),
+            "check whether the jobs fit these workers (`rgrid workers`); if so, read the log of the runner, and restart it",
         )
     })
 }
 
-/// The queues with work that waits in a class for which nobody asks, and how much of it.
-async fn unasked(app: &App) -> BTreeMap<Queue, u64> {
+/// The queues with a class in which jobs wait and no pull request does, and how many jobs.
+async fn without_pull_requests(app: &App) -> BTreeMap<Queue, u64> {
     let mut queues = BTreeMap::new();
     let mut seen = 0;
     loop {
@@ -133,7 +136,7 @@ async fn unasked(app: &App) -> BTreeMap<Queue, u64> {
     }
 }
 
-/// The queue whose work a consumer hands out.
+/// The queue of a work queue's consumer.
 fn queue_of(name: &str) -> Option<Queue> {
     let of = |class: Class| {
         let queue = name.strip_prefix("work-")?.strip_suffix(class.token())?.strip_suffix('-')?;

@@ -1,4 +1,4 @@
-//! Messages that could not be delivered to anybody, and were set aside.
+//! Checks for messages that no client can receive.
 
 use bus::{
     log::{UNDELIVERABLE, relay::Undeliverable},
@@ -9,7 +9,7 @@ use model::Finding;
 use super::{PATIENCE, broker::Broker, count};
 use crate::app::App;
 
-/// What is recorded of them, with the last one.
+/// How many such messages were recorded, and which was the last one.
 pub(super) async fn look(app: &App, broker: &Broker) -> Option<Finding> {
     let number = broker.stream(UNDELIVERABLE)?.number("/state/messages");
     if number == 0 {
@@ -20,7 +20,7 @@ pub(super) async fn look(app: &App, broker: &Broker) -> Option<Finding> {
     let which = last.as_ref().map_or_else(String::new, |last| {
         let (sequence, stream) = (last.sequence, last.stream.escape_debug());
         format!(
-            "; the last one is {sequence} of {stream}, on {}: {}",
+            "; the last one: sequence {sequence} of {stream}, on {}: {}",
             last.subject.escape_debug(),
             last.reason
         )
@@ -32,12 +32,12 @@ pub(super) async fn look(app: &App, broker: &Broker) -> Option<Finding> {
         Finding::warning(
             "undeliverable",
             format!(
-                "{} cannot be delivered to anybody, and {were} set aside{which}",
+                "{} cannot be delivered to any client, and {were} skipped{which}",
                 count(number, "message")
             ),
             format!(
-                "find out who publishes them{example}, and have the header put right; the grid steps over them; \
-                 when that is done: `nats stream purge {UNDELIVERABLE}`"
+                "find the program that publishes them{example}, and correct its headers; the grid skips these messages; \
+                 afterwards, clear the record: `nats stream purge {UNDELIVERABLE}`"
             ),
         )
         .since(last.map(|last| last.time)),

@@ -1,4 +1,4 @@
-//! `GET /v1/facts`: everything that happens, as it is stored.
+//! `GET /v1/facts`: streams events as they are stored.
 
 use std::{
     borrow::Cow,
@@ -24,46 +24,49 @@ use crate::{
     app::Shared,
     batches::find,
     error::ApiError,
-    events::waiters::{Waiters, Woken},
+    events::waiters::{Waiters, WakeUp},
     http::{
         extract::{Query, header, namespace, parameter},
         sse::{self, Events},
-        stream_task::produce,
+        stream_task::spawn_stream_task,
     },
 };
 
-/// Facts that are read from the log at once, and bytes of them that are sent as one piece, at most.
-const CHUNK: (usize, usize) = (256, 64 << 10);
-/// How long facts gather while they keep coming; the first one after a rest goes out at once. Each piece wakes the connection
-/// and its reader, which costs more than what is in it.
+/// The most facts in one read of the log.
+const READ_MAX: usize = 256;
+/// The size at which a chunk of the answer is sent, in bytes.
+const CHUNK_BYTES: usize = 64 << 10;
+/// How long facts are collected into one chunk; the first fact after a pause is sent at once. Each chunk wakes the connection and its
+/// reader, which costs more than its content.
 const LINGER: Duration = Duration::from_millis(5);
 
-/// The pause before the log is read again that could not be, and before a replica is asked again that is behind.
+/// The pause after a read of the log failed.
 const PAUSE: Duration = Duration::from_millis(500);
-const BEHIND: Duration = Duration::from_millis(50);
+/// The pause before a replica that lags behind is read again.
+const LAG_PAUSE: Duration = Duration::from_millis(50);
 
-/// What is told from now on, and a sequence behind which all of that stands.
-type Live = (broadcast::Receiver<Woken>, u64);
+/// The facts from now on, and a sequence that all of them come after.
+type Live = (broadcast::Receiver<WakeUp>, u64);
 
-/// Which facts are asked for.
+/// Which facts the client wants.
 #[derive(Debug, Default)]
-struct Wanted {
+struct FactFilter {
     namespace: Option<Namespace>,
-    batch: Option<OfBatch>,
-    /// With or without their version; empty: all.
+    batch: Option<BatchMembers>,
+    /// Event types, with or without their version; empty: all.
     types: HashSet<String>,
 }
 
-/// The members of a batch, and the place of each.
+/// The members of a batch, each with its index.
 #[derive(Debug)]
-struct OfBatch {
+struct BatchMembers {
     id: BatchId,
     members: HashMap<JobId, u32>,
 }
 
-/// `GET /v1/facts?after=<sequence>&types=job.finished,…&namespace=&batch=`; those of a batch from its beginning on, unless `after` says otherwise
+/// `GET /v1/facts?after=<sequence>&types=job.finished,…&namespace=&batch=`; the facts of a batch start at its submission, unless `after` is given
 pub(crate) async fn facts(State(app): State<Shared>, query: Query, headers: HeaderMap) -> Result<Response, ApiError> {
-    let (mut after, mut wanted, mut batch) = (None, Wanted::default(), None);
+    let (mut after, mut wanted, mut batch) = (None, FactFilter::default(), None);
     query.each(|name, value| {
         match name {
             "after" => after = Some(parameter(name, &value)?),
@@ -86,23 +89,28 @@ pub(crate) async fn facts(State(app): State<Shared>, query: Query, headers: Head
         let members = (0..batch.submitted.total)
             .map(|index| (JobId::of_member(id, index), index))
             .collect();
-        wanted.batch = Some(OfBatch { id, members });
+        wanted.batch = Some(BatchMembers { id, members });
     }
-    // Subscribed to here, so that whatever is stored after the answer has begun is in it.
+    // Subscribed before the answer begins, so that it holds everything that is stored from then on.
     let live = after.is_none().then(|| app.waiters.everything());
     let log = LogReader {
         client: app.bus.client.clone(),
         waiters: Arc::clone(&app.waiters),
         clustered: app.replicas > 1,
     };
-    let chunks = produce(&app, move |chunks| async move {
-        let _unread = tell_all(&log, after.unwrap_or(0), live, &wanted, &chunks).await;
+    let chunks = spawn_stream_task(&app, move |chunks| async move {
+        let _unread = send_all(&log, after.unwrap_or(0), live, &wanted, &chunks).await;
     });
     Ok(sse::respond(chunks))
 }
 
-/// Hands on what is told, until something was missed; returns the sequence to read on from, or nothing where nobody reads any more.
-async fn listen(mut facts: broadcast::Receiver<Woken>, mut last: u64, wanted: &Wanted, chunks: &mpsc::Sender<Events>) -> Option<u64> {
+/// Sends live facts until one was missed; returns the sequence to continue from, or `None` when the client is gone.
+async fn send_live(
+    mut facts: broadcast::Receiver<WakeUp>,
+    mut last: u64,
+    wanted: &FactFilter,
+    chunks: &mpsc::Sender<Events>,
+) -> Option<u64> {
     let mut earliest = Instant::now();
     loop {
         let mut next = facts.recv().await.ok();
@@ -111,19 +119,19 @@ async fn listen(mut facts: broadcast::Receiver<Woken>, mut last: u64, wanted: &W
         let mut missed = false;
         loop {
             match next {
-                // It was read from the log before.
-                Some(Woken::Fact(fact)) if fact.sequence <= last => {}
-                Some(Woken::Fact(fact)) => {
+                // Already read from the log.
+                Some(WakeUp::Fact(fact)) if fact.sequence <= last => {}
+                Some(WakeUp::Fact(fact)) => {
                     last = fact.sequence;
-                    wanted.tell(&mut chunk, &fact.subject, fact.sequence, &fact.payload);
+                    wanted.push(&mut chunk, &fact.subject, fact.sequence, &fact.payload);
                 }
-                Some(Woken::Reset) | None => missed = true,
+                Some(WakeUp::Reset) | None => missed = true,
             }
-            if missed || chunk.len() >= CHUNK.1 {
+            if missed || chunk.len() >= CHUNK_BYTES {
                 break;
             }
             next = match facts.try_recv() {
-                Ok(woken) => Some(woken),
+                Ok(wake_up) => Some(wake_up),
                 Err(broadcast::error::TryRecvError::Empty) => break,
                 Err(broadcast::error::TryRecvError::Lagged(_) | broadcast::error::TryRecvError::Closed) => None,
             };
@@ -133,47 +141,47 @@ async fn listen(mut facts: broadcast::Receiver<Woken>, mut last: u64, wanted: &W
             earliest = Instant::now() + LINGER;
         }
         if missed {
-            debug!("a follower of all facts missed some behind {last}; it reads on from the log");
+            debug!("a client that follows facts missed some after {last}; continuing from the log");
             return Some(last);
         }
     }
 }
 
-/// Hands on what stands in the log behind a sequence, then what is told, and what stands in the log where something was missed.
-async fn tell_all(log: &LogReader, after: u64, live: Option<Live>, wanted: &Wanted, chunks: &mpsc::Sender<Events>) -> Option<()> {
+/// Sends the facts after a sequence from the log, then the live facts; goes back to the log when a live fact was missed.
+async fn send_all(log: &LogReader, after: u64, live: Option<Live>, wanted: &FactFilter, chunks: &mpsc::Sender<Events>) -> Option<()> {
     let (mut after, mut live) = (after, live);
     loop {
         let (facts, last) = match live.take() {
             Some(live) => live,
             None => log.replay(after, wanted, chunks).await?,
         };
-        after = listen(facts, last, wanted, chunks).await?;
+        after = send_live(facts, last, wanted, chunks).await?;
     }
 }
 
-/// Reads the log by direct reads, of which the server keeps nothing: there may be thousands of followers.
+/// Reads the log by direct gets, for which the server keeps no state: there may be thousands of followers.
 struct LogReader {
     client: async_nats::Client,
     waiters: Arc<Waiters>,
-    /// Whether a replica may answer that does not know of everything yet.
+    /// Whether a replica that lags behind may answer.
     clustered: bool,
 }
 
 impl LogReader {
-    /// Hands on what stands behind a sequence, until what is told follows on it without a gap; nothing where nobody reads any more.
-    async fn replay(&self, after: u64, wanted: &Wanted, chunks: &mpsc::Sender<Events>) -> Option<Live> {
-        // A replica tells how far it is only by what it has: without a filter, that is everything.
+    /// Sends the facts after a sequence until the live facts continue without a gap; `None` when the client is gone.
+    async fn replay(&self, after: u64, wanted: &FactFilter, chunks: &mpsc::Sender<Events>) -> Option<Live> {
+        // With a filter, a replica's answer does not show how far behind it is, so a cluster is read without one.
         let narrowed = wanted.namespace.as_ref().filter(|_| !self.clustered);
         let filter = narrowed.map_or_else(|| subjects::EVENTS.to_owned(), subjects::events_of);
         let mut after = after;
         loop {
-            // What is stored from now on is told, so that reading up to here is enough.
+            // Later facts arrive live, so that reading up to here is enough.
             let (facts, head) = self.waiters.everything();
             loop {
-                let piece = match replay::piece(&self.client, EVENTS, &filter, after, CHUNK.0).await {
+                let piece = match replay::piece(&self.client, EVENTS, &filter, after, READ_MAX).await {
                     Ok(piece) => piece,
                     Err(error) => {
-                        debug!("a follower of the log reads again: {error}");
+                        debug!("cannot read the log for a client that follows facts: {error}; trying again");
                         sleep(PAUSE).await;
                         continue;
                     }
@@ -181,7 +189,7 @@ impl LogReader {
                 after = piece.messages.last().map_or(after, |last| last.sequence);
                 let mut chunk = Events::default();
                 for fact in piece.messages {
-                    wanted.tell(&mut chunk, &fact.subject, fact.sequence, &fact.payload);
+                    wanted.push(&mut chunk, &fact.subject, fact.sequence, &fact.payload);
                 }
                 if !chunk.is_empty() {
                     chunks.send(chunk).await.ok()?;
@@ -193,14 +201,14 @@ impl LogReader {
             if after >= head || !self.clustered {
                 return Some((facts, after.max(head)));
             }
-            sleep(BEHIND).await;
+            sleep(LAG_PAUSE).await;
         }
     }
 }
 
-impl Wanted {
-    /// Adds the fact, if it is wanted: the envelope as it is stored, with its sequence and what it is about.
-    fn tell(&self, events: &mut Events, subject: &str, sequence: u64, payload: &[u8]) -> Option<()> {
+impl FactFilter {
+    /// Adds a fact that passes the filter: the stored envelope, with its sequence and its subject's parts.
+    fn push(&self, events: &mut Events, subject: &str, sequence: u64, payload: &[u8]) -> Option<()> {
         #[derive(Deserialize)]
         struct Head<'a> {
             #[serde(borrow)]
@@ -238,7 +246,7 @@ impl Wanted {
             return None;
         }
         let stored = std::str::from_utf8(payload).ok()?.trim_start().strip_prefix('{')?;
-        // Ours has no line breaks, and SSE could not carry them; between JSON's tokens they mean nothing.
+        // SSE cannot carry line breaks. Events of rgrid have none, and between JSON tokens a space is the same.
         let stored = if stored.contains(['\r', '\n']) {
             Cow::from(stored.replace(['\r', '\n'], " "))
         } else {
@@ -259,7 +267,7 @@ mod tests {
 
     #[test]
     fn a_type_is_wanted_with_and_without_its_version() {
-        let wanted = |types: &[&str]| Wanted {
+        let wanted = |types: &[&str]| FactFilter {
             namespace: None,
             batch: None,
             types: types.iter().map(ToString::to_string).collect(),

@@ -1,4 +1,4 @@
-//! `GET /v1/log`, `POST /v1/log/bound`: what the log of all events takes, how it grows, and what it may take.
+//! `GET /v1/log`, `POST /v1/log/bound`: the size of the log, its growth and its bound.
 
 use axum::{Json, extract::State};
 use bus::log::{
@@ -14,13 +14,13 @@ use tracing::info;
 use crate::{
     app::{App, Shared},
     error::{ApiError, chain},
-    http::extract::{Query, Whole, json},
+    http::extract::{Query, WholeBody, json},
 };
 
 /// The largest bound, in bytes: the server counts in signed numbers.
-const MOST_BYTES: u64 = i64::MAX as u64;
+const BOUND_MAX: u64 = i64::MAX as u64;
 
-/// The streams that keep what came last, and what that is.
+/// The streams that keep only recent messages, and what they hold.
 const WINDOWS: [(&str, &str); 2] = [(HEARTBEATS, "heartbeats"), (LOGS, "output")];
 
 /// `GET /v1/log`
@@ -29,20 +29,22 @@ pub(crate) async fn show(State(app): State<Shared>, query: Query) -> Result<Json
     Ok(Json(view(&app).await?))
 }
 
-/// `POST /v1/log/bound`, with `{"bytes":…}`: the log as it is then.
-pub(crate) async fn set_bound(State(app): State<Shared>, query: Query, Whole(body): Whole) -> Result<Json<EventLogView>, ApiError> {
+/// `POST /v1/log/bound`, with `{"bytes":…}`: answers with the log after the change.
+pub(crate) async fn set_bound(State(app): State<Shared>, query: Query, WholeBody(body): WholeBody) -> Result<Json<EventLogView>, ApiError> {
     query.none()?;
     let NewBound { bytes } = json("the bound", &body)?;
     let usage = usage::usage(&app.bus.js).await?;
     check(&usage, bytes)?;
     if bytes != usage.fill.max {
-        usage::set_bound(&app.bus.js, bytes).await.map_err(|error| not_set(bytes, error))?;
-        info!("the bound of the log {EVENTS} is {bytes} bytes now, and was {}", usage.fill.max);
-        // What waits for room need not wait for the next look.
-        app.fill
+        usage::set_bound(&app.bus.js, bytes)
+            .await
+            .map_err(|error| bound_refused(bytes, error))?;
+        info!("changed the bound of the log {EVENTS} to {bytes} bytes, from {}", usage.fill.max);
+        // New jobs are admitted at once, and not only after the next regular look.
+        app.admission
             .look()
             .await
-            .map_err(|error| ApiError::unavailable("cannot look at the log", &error))?;
+            .map_err(|error| ApiError::unavailable("cannot read the size of the log", &error))?;
     }
     Ok(Json(view(&app).await?))
 }
@@ -51,26 +53,26 @@ fn check(usage: &Usage, bytes: u64) -> Result<(), ApiError> {
     let least = usage.least_bound();
     if bytes < least {
         let detail = format!(
-            "the log {EVENTS} holds {} bytes, and a bound of {bytes} would leave no room for new jobs and for the ends of those that run; \
-             give it {least} bytes at least (a tenth of a bound is kept for what runs, and {} is the least)",
+            "the log {EVENTS} holds {} bytes, and a bound of {bytes} would leave no room for new jobs and for the ends of running jobs; set \
+             it to at least {least} bytes (a tenth of the bound is reserved for running jobs, and {} is the minimum)",
             usage.fill.used,
             usage::LEAST_BOUND
         );
         return Err(ApiError::new(Kind::Refused, detail));
     }
-    if bytes > MOST_BYTES {
-        let detail = format!("a bound of {bytes} bytes is more than nats-server counts; give it {MOST_BYTES} at most");
+    if bytes > BOUND_MAX {
+        let detail = format!("a bound of {bytes} bytes is more than nats-server supports; set it to at most {BOUND_MAX}");
         return Err(ApiError::new(Kind::Refused, detail));
     }
     Ok(())
 }
 
-fn not_set(bytes: u64, error: setup::Error) -> ApiError {
+fn bound_refused(bytes: u64, error: setup::Error) -> ApiError {
     match error {
         setup::Error::Refused { reason, .. } => {
             let detail = format!(
-                "nats-server does not give the log {EVENTS} a bound of {bytes} bytes: {reason}; give a smaller one, or make room: what the \
-                 bounds of all its streams add up to must fit on its disk, and below its max_file_store"
+                "nats-server refuses a bound of {bytes} bytes for the log {EVENTS}: {reason}; set a smaller one, or make room: the sum of the \
+                 bounds of all its streams must fit on its disk, and below its max_file_store"
             );
             ApiError::new(Kind::Refused, detail)
         }
@@ -82,7 +84,7 @@ impl From<setup::Error> for ApiError {
     fn from(error: setup::Error) -> Self {
         match &error {
             setup::Error::Refused { .. } => Self::new(Kind::Conflict, chain(&error)),
-            _ => Self::unavailable("the log cannot be looked at", &error),
+            _ => Self::unavailable("cannot read the state of the log", &error),
         }
     }
 }
@@ -94,7 +96,7 @@ async fn view(app: &App) -> Result<EventLogView, ApiError> {
     for (growth, span) in growths.iter_mut().zip([TimeDelta::hours(1), TimeDelta::days(1)]) {
         if let Some(first_at) = usage.first_at {
             let since = first_at.max(now - span);
-            // The first event itself came in the span of a log that is younger than it.
+            // If the log is younger than the span, its first event counts as well.
             let events = match first_at {
                 first_at if first_at >= since => usage.events,
                 _ => usage::events_after(js, &usage, since).await?,
@@ -106,7 +108,7 @@ async fn view(app: &App) -> Result<EventLogView, ApiError> {
     for (stream, keeps) in WINDOWS {
         let usage = match usage::of(js, stream).await {
             Ok(usage) => usage,
-            // A grid that has no room for it does without.
+            // This stream is optional.
             Err(setup::Error::Refused { .. }) => continue,
             Err(error) => return Err(error.into()),
         };

@@ -1,7 +1,7 @@
-//! One subscription to all stored facts, which wakes whoever waits for a job, and feeds whoever follows everything.
+//! One subscription to all stored facts, which wakes the requests that wait for a job or follow all facts.
 //!
-//! Facts come by plain NATS: at once, and without a promise. A missing one shows as a gap in the sequences, a broken
-//! connection as a new one; both make every waiter read again. So the log stays what counts, and this only saves asking.
+//! Facts arrive over plain NATS, which may lose messages. A gap in the sequences or a new connection makes every waiter read the log again:
+//! the log is authoritative, and the subscription only saves polling it.
 
 use std::{
     collections::HashMap,
@@ -25,13 +25,13 @@ use tokio::sync::{Notify, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-/// Facts that one follower of everything may be behind before it reads from the log instead.
+/// How many facts a follower of all facts may lag behind before it reads from the log instead.
 const ALL_CAPACITY: usize = 4_096;
-/// Facts of one job that a waiter may be behind before it reads the job again.
+/// How many facts of one job a waiter may lag behind before it reads the job again.
 const JOB_CAPACITY: usize = 8;
-/// How often it is checked whether the connection is still the same.
-const CHECK: Duration = Duration::from_millis(250);
-/// The pause before the facts are subscribed to again.
+/// How often the connection is checked for a reconnect.
+const RECONNECT_CHECK: Duration = Duration::from_millis(250);
+/// The pause before subscribing again.
 const PAUSE: Duration = Duration::from_millis(500);
 /// The sequence that a stored event's writer expected to be the job's last one.
 const EXPECTED: &str = "Nats-Expected-Last-Subject-Sequence";
@@ -39,51 +39,52 @@ const EXPECTED: &str = "Nats-Expected-Last-Subject-Sequence";
 /// An event that was stored just now.
 #[derive(Debug)]
 pub(crate) struct Fact {
-    /// The subject that it is told on.
+    /// The subject that it was republished on.
     pub(crate) subject: String,
-    /// Where it stands in the log.
+    /// Its sequence in the log.
     pub(crate) sequence: u64,
-    /// Where the event before it, of the same job, stands.
+    /// The sequence of the job's event before it.
     pub(crate) previous: u64,
     /// The event.
     pub(crate) payload: Bytes,
 }
 
-/// What wakes a waiter.
+/// Why a waiter wakes.
 #[derive(Debug, Clone)]
-pub(crate) enum Woken {
-    /// Something happened.
+pub(crate) enum WakeUp {
+    /// An event was stored.
     Fact(Arc<Fact>),
-    /// Something may have happened: read again.
+    /// Events may have been missed: read the log again.
     Reset,
 }
 
+/// The requests that wait for events.
 #[derive(Debug)]
 pub(crate) struct Waiters {
-    jobs: Mutex<HashMap<JobId, broadcast::Sender<Woken>>>,
-    all: broadcast::Sender<Woken>,
+    jobs: Mutex<HashMap<JobId, broadcast::Sender<WakeUp>>>,
+    all: broadcast::Sender<WakeUp>,
     /// The sequence of the last fact.
     last: AtomicU64,
-    /// What the log held when this began.
+    /// The last sequence of the log at the start.
     begin: u64,
-    /// What the log held when it was last looked at.
+    /// The last sequence of the log at the last look.
     stored: AtomicU64,
-    /// Counted up whenever something may have been missed.
+    /// Counted up whenever facts may have been missed.
     resets: watch::Sender<u64>,
-    /// Something happened to a worker.
+    /// Notified by every event of a worker.
     pub(crate) workers: Notify,
 }
 
-/// A registered interest in one job.
+/// A subscription to the facts of one job.
 #[derive(Debug)]
 pub(crate) struct Waiter {
     id: JobId,
-    facts: broadcast::Receiver<Woken>,
+    facts: broadcast::Receiver<WakeUp>,
     waiters: Arc<Waiters>,
 }
 
 impl Waiters {
-    /// Nobody waits yet; the log holds events up to sequence `begin`.
+    /// No waiters yet. `begin` is the last sequence of the log.
     pub(crate) fn new(begin: u64) -> Arc<Self> {
         Arc::new(Self {
             jobs: Mutex::new(HashMap::new()),
@@ -96,7 +97,7 @@ impl Waiters {
         })
     }
 
-    /// Registers an interest in a job. Whatever is stored from now on wakes it; so register first, then read.
+    /// Registers a waiter for a job, which every event from now on wakes: register first, then read the job.
     pub(crate) fn register(self: &Arc<Self>, id: JobId) -> Waiter {
         let mut jobs = self.jobs.lock();
         let facts = jobs.entry(id).or_insert_with(|| broadcast::Sender::new(JOB_CAPACITY)).subscribe();
@@ -108,37 +109,37 @@ impl Waiters {
         }
     }
 
-    /// Everything that is stored from now on, and a sequence behind which all of that stands.
-    pub(crate) fn everything(&self) -> (broadcast::Receiver<Woken>, u64) {
+    /// All facts from now on, and a sequence that all of them come after.
+    pub(crate) fn everything(&self) -> (broadcast::Receiver<WakeUp>, u64) {
         let facts = self.all.subscribe();
         (facts, self.last.load(Ordering::Acquire).max(self.begin))
     }
 
-    /// Changes whenever something that was published may have been missed.
+    /// Changes whenever facts may have been missed.
     pub(crate) fn resets(&self) -> watch::Receiver<u64> {
         self.resets.subscribe()
     }
 
-    /// The log holds events up to this sequence: one look for everybody who waits. What stood in it at the look before and was not told
-    /// since is missing, and makes every waiter read again.
+    /// Takes the last sequence of the log, from one look for all waiters. If facts up to the previous look have not arrived since, they were
+    /// lost, and every waiter reads again.
     pub(crate) fn looked(&self, stored: u64) {
         let before = self.stored.swap(stored, Ordering::AcqRel);
-        let told = self.last.load(Ordering::Acquire).max(self.begin);
-        if before > told {
-            debug!("the log holds {before}, and {told} is the last that was told; waking everybody");
+        let received = self.last.load(Ordering::Acquire).max(self.begin);
+        if before > received {
+            debug!("the log holds event {before}, and the last fact received is {received}; waking all waiters");
             self.last.fetch_max(before, Ordering::AcqRel);
             self.reset();
         }
     }
 
-    /// Listens until `stop`, first to a subscription that is there already.
+    /// Receives facts until `stop`, at first from a subscription that exists already.
     pub(crate) async fn listen(self: Arc<Self>, client: Client, first: Subscriber, stop: CancellationToken) {
         let mut facts = Some(first);
         while !stop.is_cancelled() {
             if let Some(facts) = facts.take() {
                 tokio::select! {
                     () = stop.cancelled() => return,
-                    () = self.hear(&client, facts) => {}
+                    () = self.receive(&client, facts) => {}
                 }
                 tokio::time::sleep(PAUSE).await;
             }
@@ -152,16 +153,16 @@ impl Waiters {
         }
     }
 
-    /// Hands on what comes, until the subscription ends.
-    async fn hear(&self, client: &Client, mut facts: Subscriber) {
+    /// Dispatches facts until the subscription ends.
+    async fn receive(&self, client: &Client, mut facts: Subscriber) {
         let mut connects = client.statistics().connects.load(Ordering::Acquire);
         self.reset();
-        let mut check = tokio::time::interval(CHECK);
+        let mut check = tokio::time::interval(RECONNECT_CHECK);
         loop {
             tokio::select! {
                 biased;
                 message = facts.next() => match message {
-                    Some(message) => self.tell(&message),
+                    Some(message) => self.dispatch(&message),
                     None => return,
                 },
                 _ = check.tick() => {
@@ -175,28 +176,29 @@ impl Waiters {
         }
     }
 
-    fn tell(&self, message: &async_nats::Message) {
+    /// Wakes the waiters that a fact concerns.
+    fn dispatch(&self, message: &async_nats::Message) {
         let number = |name| header(message, name).and_then(|text| text.parse::<u64>().ok());
-        // Whoever publishes here without being the stream says nothing.
+        // Only the stream's republished messages have this header.
         let Some(sequence) = number("Nats-Sequence") else { return };
         let last = self.last.swap(sequence, Ordering::AcqRel);
         if last != 0 && sequence != last + 1 {
-            debug!("the facts between {last} and {sequence} were missed; waking everybody");
+            debug!("the facts between {last} and {sequence} were missed; waking all waiters");
             self.reset();
         }
         let subject = message.subject.as_str();
-        let waited_for = job_of(subject).and_then(|id| self.jobs.lock().get(&id).cloned());
-        if waited_for.is_some() || self.all.receiver_count() > 0 {
-            let fact = Woken::Fact(Arc::new(Fact {
+        let waiters_of_job = job_of(subject).and_then(|id| self.jobs.lock().get(&id).cloned());
+        if waiters_of_job.is_some() || self.all.receiver_count() > 0 {
+            let fact = WakeUp::Fact(Arc::new(Fact {
                 subject: subject.to_owned(),
                 sequence,
                 previous: number(EXPECTED).unwrap_or(0),
                 payload: message.payload.clone(),
             }));
-            if let Some(waiters) = waited_for {
-                let _nobody_left = waiters.send(fact.clone());
+            if let Some(waiters) = waiters_of_job {
+                let _no_receiver = waiters.send(fact.clone());
             }
-            let _nobody_follows = self.all.send(fact);
+            let _no_receiver = self.all.send(fact);
         }
         if matches!(EventSubject::parse(subject), Some(EventSubject::Worker(_))) {
             self.workers.notify_one();
@@ -206,14 +208,14 @@ impl Waiters {
     fn reset(&self) {
         self.resets.send_modify(|resets| *resets += 1);
         for waiters in self.jobs.lock().values() {
-            let _nobody_left = waiters.send(Woken::Reset);
+            let _no_receiver = waiters.send(WakeUp::Reset);
         }
-        let _nobody_follows = self.all.send(Woken::Reset);
+        let _no_receiver = self.all.send(WakeUp::Reset);
         self.workers.notify_one();
     }
 }
 
-/// The job that a fact's subject names. Read without the rest of the subject, since every fact passes here.
+/// The job in the subject of a fact. The rest of the subject is not parsed: every fact passes here.
 fn job_of(subject: &str) -> Option<JobId> {
     let mut tokens = subject.split('.').skip(3);
     (tokens.next()? == "job").then_some(())?;
@@ -221,12 +223,12 @@ fn job_of(subject: &str) -> Option<JobId> {
 }
 
 impl Waiter {
-    /// Waits for what happens next. Loses nothing when dropped half-way.
-    pub(crate) async fn woken(&mut self) -> Woken {
+    /// Waits for the next wake-up. May be dropped half-way without losing one.
+    pub(crate) async fn next(&mut self) -> WakeUp {
         match self.facts.recv().await {
-            Ok(woken) => woken,
-            // The sender lives as long as this waiter; being behind means to read again.
-            Err(broadcast::error::RecvError::Lagged(_) | broadcast::error::RecvError::Closed) => Woken::Reset,
+            Ok(wake_up) => wake_up,
+            // The sender lives as long as this waiter. A waiter that lags behind reads again.
+            Err(broadcast::error::RecvError::Lagged(_) | broadcast::error::RecvError::Closed) => WakeUp::Reset,
         }
     }
 }
@@ -234,7 +236,7 @@ impl Waiter {
 impl Drop for Waiter {
     fn drop(&mut self) {
         let mut jobs = self.waiters.jobs.lock();
-        // This one still counts.
+        // The receiver of this waiter is still counted.
         if jobs.get(&self.id).is_some_and(|waiters| waiters.receiver_count() <= 1) {
             jobs.remove(&self.id);
         }
@@ -255,21 +257,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_the_log_and_was_not_told_wakes_everybody_once() {
+    fn an_event_whose_fact_was_lost_wakes_all_waiters_once() {
         let waiters = Waiters::new(5);
         let mut facts = waiters.everything().0;
         waiters.looked(5);
         waiters.looked(7);
         assert!(facts.try_recv().is_err(), "they may be on their way");
         waiters.looked(7);
-        assert!(matches!(facts.try_recv(), Ok(Woken::Reset)));
+        assert!(matches!(facts.try_recv(), Ok(WakeUp::Reset)));
         waiters.looked(7);
         assert!(facts.try_recv().is_err(), "they have been read");
         assert_eq!(waiters.everything().1, 7);
     }
 
     #[test]
-    fn the_last_waiter_takes_its_entry_along() {
+    fn the_last_waiter_removes_its_entry() {
         let (waiters, id) = (Waiters::new(0), JobId::new());
         let (first, second) = (waiters.register(id), waiters.register(id));
         drop(first);

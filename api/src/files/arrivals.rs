@@ -1,8 +1,7 @@
-//! Contents that are on their way to us. What came of one whose sender was cut off waits for the rest, so that a file of
-//! gigabytes need not begin again.
+//! Uploads in progress. An upload that breaks off can be resumed, so that a file of gigabytes need not start again.
 //!
-//! It is no state that would be missed (docs/decisions/0005-uploads-that-break-off.md): after a restart of the API, such a file is
-//! sent from its beginning.
+//! The state is in memory only (docs/decisions/0005-uploads-that-break-off.md): after a restart of the API, a file is sent from its
+//! beginning.
 
 use std::{
     collections::HashMap,
@@ -20,119 +19,125 @@ use tokio::{sync::mpsc, task::JoinError};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::debug;
 
-/// What is smaller begins again, in bytes.
-pub(crate) const WORTH_KEEPING: u64 = 4 << 20;
-/// For how long a beginning waits for the rest.
-const KEPT: Duration = Duration::from_secs(3600);
-/// How many wait at once. Each holds up to one part of an upload in memory: 8 MiB, and more where a file has more than 70 GiB
+/// The smallest content that can be resumed, in bytes.
+pub(crate) const RESUMABLE_MIN: u64 = 4 << 20;
+/// How long a partial upload is kept.
+const KEPT_FOR: Duration = Duration::from_secs(3600);
+/// How many partial uploads are kept. Each holds up to one part in memory: 8 MiB, and more for a file above 70 GiB
 /// (`store/src/upload.rs`).
-const MOST: usize = 16;
-/// How often it is looked whether one waited for long enough.
-const LOOK: Duration = Duration::from_secs(60);
-/// A sender of whom nothing came for so long, although we would take more, is cut off when somebody asks for the same content: a
-/// cable that was pulled says nothing.
-const SILENT: Duration = Duration::from_secs(3);
-/// Pieces on their way from a body to the store.
-const PIECES: usize = 2;
+const PARTIAL_MAX: usize = 16;
+/// How often old partial uploads are removed.
+const TIDY_EVERY: Duration = Duration::from_secs(60);
+/// A sender that sent nothing for this long, while the API waited for it, is cut off when another request asks for the same content: its
+/// connection may be dead.
+const SILENT_AFTER: Duration = Duration::from_secs(3);
+/// Chunks between the body and the store.
+const QUEUE_LEN: usize = 2;
 
-/// Why a content did not arrive.
+/// Why an upload was not completed.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Broke {
-    /// It, or the store.
+pub(crate) enum UploadError {
+    /// The content or the store failed.
     #[error(transparent)]
-    Files(#[from] Error),
-    /// Nothing came for a while, and the same content was asked for; or the API stops.
-    #[error("the sender was cut off; what had come waits for the rest")]
+    Store(#[from] Error),
+    /// The sender was silent, and another request asked for the same content; or the API stops.
+    #[error("the sender was cut off; the upload can be resumed")]
     Cut,
     /// A bug.
-    #[error("the upload broke off here")]
+    #[error("the task that writes the upload failed")]
     Writer(#[source] JoinError),
 }
 
-/// How far a content has come that is not there.
+/// The state of an upload that is not complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Begun {
-    /// So many bytes wait for the rest.
-    Waits(u64),
-    /// It is arriving, or is about to wait.
-    Arrives,
+pub(crate) enum UploadState {
+    /// It broke off after this many bytes, and can be resumed.
+    Partial(u64),
+    /// It is arriving, or was cut off just now.
+    Arriving,
 }
 
-/// A content and its size as its sender said it: who says another meant another.
-type Named = (Digest, u64);
+/// A content, and its size according to the sender.
+type UploadKey = (Digest, u64);
 
-/// The contents that are on their way.
+/// The uploads in progress, and the partial ones.
 #[derive(Debug, Default)]
 pub(crate) struct Arrivals(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
     next: u64,
-    coming: HashMap<u64, Coming>,
-    waiting: HashMap<Named, Waiting>,
-    /// The API stops: nothing waits any more.
+    arriving: HashMap<u64, Arriving>,
+    partial: HashMap<UploadKey, Partial>,
+    /// The API stops: no partial upload is kept any more.
     closed: bool,
 }
 
 #[derive(Debug)]
-struct Coming {
-    named: Named,
-    /// Since when we wait for its next piece; nothing while the store has us wait.
+struct Arriving {
+    key: UploadKey,
+    /// Since when the API waits for the next chunk; `None` while it waits for the store.
     quiet_since: Option<Instant>,
     cut: CancellationToken,
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct Partial {
     incoming: Incoming,
     since: Instant,
 }
 
 impl Arrivals {
-    /// How far a content has come. One whose sender has fallen silent is cut off, and waits a moment later.
-    pub(crate) fn begun(&self, digest: Digest, size: u64) -> Option<Begun> {
+    /// The state of an upload. A silent sender is cut off, so that its upload can be resumed a moment later.
+    pub(crate) fn state(&self, digest: Digest, size: u64) -> Option<UploadState> {
         let state = self.0.lock();
-        let waits = state.waiting.get(&(digest, size)).map(|waiting| waiting.incoming.taken());
-        let coming = || state.coming.values().filter(|coming| coming.named == (digest, size));
-        let silent = |coming: &&Coming| coming.quiet_since.is_some_and(|since| since.elapsed() >= SILENT);
-        if let Some(taken) = waits {
-            return Some(Begun::Waits(taken));
+        let taken = state.partial.get(&(digest, size)).map(|partial| partial.incoming.taken());
+        let arriving = || state.arriving.values().filter(|arriving| arriving.key == (digest, size));
+        let silent = |arriving: &&Arriving| arriving.quiet_since.is_some_and(|since| since.elapsed() >= SILENT_AFTER);
+        if let Some(taken) = taken {
+            return Some(UploadState::Partial(taken));
         }
-        coming().filter(silent).for_each(|coming| coming.cut.cancel());
-        coming().next().map(|_| Begun::Arrives)
+        arriving().filter(silent).for_each(|arriving| arriving.cut.cancel());
+        arriving().next().map(|_| UploadState::Arriving)
     }
 
-    /// The beginning of a content of which `taken` bytes came; nothing where that does not wait here.
+    /// Takes the partial upload of a content of which `taken` bytes have arrived, if there is one.
     pub(crate) fn resume(&self, digest: Digest, size: u64, taken: u64) -> Option<Incoming> {
-        let waiting = &mut self.0.lock().waiting;
-        let waits = waiting
+        let partial = &mut self.0.lock().partial;
+        let matches = partial
             .get(&(digest, size))
-            .is_some_and(|waiting| waiting.incoming.taken() == taken);
-        waits
-            .then(|| waiting.remove(&(digest, size)).map(|waiting| waiting.incoming))
+            .is_some_and(|partial| partial.incoming.taken() == taken);
+        matches
+            .then(|| partial.remove(&(digest, size)).map(|partial| partial.incoming))
             .flatten()
     }
 
-    /// Takes the rest of a content. Where it breaks off, also by being dropped, what came of it waits.
-    pub(crate) async fn take<S>(self: &Arc<Self>, tasks: &TaskTracker, named: Named, incoming: Incoming, content: S) -> Result<(), Broke>
+    /// Receives the rest of a content. If it breaks off, or this future is dropped, the partial upload is kept.
+    pub(crate) async fn receive<S>(
+        self: &Arc<Self>,
+        tasks: &TaskTracker,
+        key: UploadKey,
+        incoming: Incoming,
+        content: S,
+    ) -> Result<(), UploadError>
     where
         S: Stream<Item = io::Result<Bytes>> + Send,
     {
         let cut = CancellationToken::new();
-        let (pieces, next) = mpsc::channel(PIECES);
-        let arriving = Arriving::new(Arc::clone(self), named, cut.clone());
-        let writing = tasks.spawn(write(arriving, incoming, next));
+        let (pieces, next) = mpsc::channel(QUEUE_LEN);
+        let guard = ArrivingGuard::new(Arc::clone(self), key, cut.clone());
+        let writing = tasks.spawn(write(guard, incoming, next));
         tokio::pin!(content);
         loop {
             let piece = tokio::select! {
                 piece = content.next() => piece,
-                () = cut.cancelled() => return Err(Broke::Cut),
+                () = cut.cancelled() => return Err(UploadError::Cut),
             };
             let taken = match piece {
                 Some(Ok(bytes)) => pieces.send(Piece::Bytes(bytes)).await,
                 Some(Err(error)) => return Err(Error::Input(error.into()).into()),
                 None => {
-                    // Where the writer is gone, it says why.
+                    // If the writer is gone, its result says why.
                     let _gone = pieces.send(Piece::End).await;
                     break;
                 }
@@ -141,42 +146,38 @@ impl Arrivals {
                 break;
             }
         }
-        Ok(writing.await.map_err(Broke::Writer)??)
+        Ok(writing.await.map_err(UploadError::Writer)??)
     }
 
-    fn keep(&self, named: Named, incoming: Incoming) {
+    fn keep(&self, key: UploadKey, incoming: Incoming) {
         let mut state = self.0.lock();
-        let waiting = &state.waiting;
-        let longest = waiting.get(&named).is_none_or(|other| other.incoming.taken() <= incoming.taken());
-        if state.closed || incoming.taken() < WORTH_KEEPING || !longest {
+        let partial = &state.partial;
+        let longest = partial.get(&key).is_none_or(|other| other.incoming.taken() <= incoming.taken());
+        if state.closed || incoming.taken() < RESUMABLE_MIN || !longest {
             return;
         }
-        debug!("{} of {} bytes of {} wait for the rest", incoming.taken(), named.1, named.0);
+        debug!("keeping a partial upload: {} of {} bytes of {}", incoming.taken(), key.1, key.0);
         let since = Instant::now();
-        state.waiting.insert(named, Waiting { incoming, since });
-        let oldest = state
-            .waiting
-            .iter()
-            .min_by_key(|(_, waiting)| waiting.since)
-            .map(|(named, _)| *named);
-        if let Some(oldest) = oldest.filter(|_| state.waiting.len() > MOST) {
-            state.waiting.remove(&oldest);
+        state.partial.insert(key, Partial { incoming, since });
+        let oldest = state.partial.iter().min_by_key(|(_, partial)| partial.since).map(|(key, _)| *key);
+        if let Some(oldest) = oldest.filter(|_| state.partial.len() > PARTIAL_MAX) {
+            state.partial.remove(&oldest);
         }
     }
 
-    /// Gives up what waited for long enough; at `stop`, all of it, and whatever would wait from then on.
+    /// Removes old partial uploads; at `stop`, all of them, and every later one.
     pub(crate) async fn tidy(self: Arc<Self>, stop: CancellationToken) {
-        while stop.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_some() {
-            self.0.lock().waiting.retain(|_, waiting| waiting.since.elapsed() < KEPT);
+        while stop.run_until_cancelled(tokio::time::sleep(TIDY_EVERY)).await.is_some() {
+            self.0.lock().partial.retain(|_, partial| partial.since.elapsed() < KEPT_FOR);
         }
         let mut state = self.0.lock();
         state.closed = true;
-        state.waiting.clear();
+        state.partial.clear();
     }
 
     /// Cuts off every sender.
     pub(crate) fn cut_all(&self) {
-        self.0.lock().coming.values().for_each(|coming| coming.cut.cancel());
+        self.0.lock().arriving.values().for_each(|arriving| arriving.cut.cancel());
     }
 }
 
@@ -185,61 +186,62 @@ enum Piece {
     End,
 }
 
-/// Writes the pieces of a content. Its own task: who sends may be gone at any moment, and a write must not be dropped half-way.
-async fn write(arriving: Arriving, mut incoming: Incoming, mut pieces: mpsc::Receiver<Piece>) -> Result<(), Error> {
+/// Writes the chunks of a content to the store. A task of its own: the sender may disconnect at any moment, and a write must not be dropped
+/// half-way.
+async fn write(guard: ArrivingGuard, mut incoming: Incoming, mut pieces: mpsc::Receiver<Piece>) -> Result<(), Error> {
     loop {
-        arriving.quiet_since(Some(Instant::now()));
+        guard.quiet_since(Some(Instant::now()));
         let piece = pieces.recv().await;
-        arriving.quiet_since(None);
+        guard.quiet_since(None);
         match piece {
             Some(Piece::Bytes(bytes)) => incoming.write(bytes).await?,
             Some(Piece::End) => {
                 incoming.finish().await?;
-                // Another beginning of it is of no use now.
-                arriving.arrivals.0.lock().waiting.remove(&arriving.named);
+                // A partial upload of the same content is no longer needed.
+                guard.arrivals.0.lock().partial.remove(&guard.key);
                 return Ok(());
             }
             None => {
-                arriving.arrivals.keep(arriving.named, incoming);
+                guard.arrivals.keep(guard.key, incoming);
                 return Ok(());
             }
         }
     }
 }
 
-/// A content that arrives now; no more, once it is dropped.
-struct Arriving {
+/// Registers an upload as arriving until it is dropped.
+struct ArrivingGuard {
     arrivals: Arc<Arrivals>,
-    named: Named,
+    key: UploadKey,
     id: u64,
 }
 
-impl Arriving {
-    fn new(arrivals: Arc<Arrivals>, named: Named, cut: CancellationToken) -> Self {
+impl ArrivingGuard {
+    fn new(arrivals: Arc<Arrivals>, key: UploadKey, cut: CancellationToken) -> Self {
         let id = {
             let mut state = arrivals.0.lock();
             state.next += 1;
-            let coming = Coming {
-                named,
+            let arriving = Arriving {
+                key,
                 quiet_since: None,
                 cut,
             };
             let id = state.next;
-            state.coming.insert(id, coming);
+            state.arriving.insert(id, arriving);
             id
         };
-        Self { arrivals, named, id }
+        Self { arrivals, key, id }
     }
 
     fn quiet_since(&self, since: Option<Instant>) {
-        if let Some(coming) = self.arrivals.0.lock().coming.get_mut(&self.id) {
-            coming.quiet_since = since;
+        if let Some(arriving) = self.arrivals.0.lock().arriving.get_mut(&self.id) {
+            arriving.quiet_since = since;
         }
     }
 }
 
-impl Drop for Arriving {
+impl Drop for ArrivingGuard {
     fn drop(&mut self) {
-        self.arrivals.0.lock().coming.remove(&self.id);
+        self.arrivals.0.lock().arriving.remove(&self.id);
     }
 }

@@ -1,4 +1,4 @@
-//! The output files of a job, as its finished event committed them.
+//! The output files of a job, as its `job.finished` event committed them.
 
 use axum::{Json, extract::State, http::HeaderMap, response::Response};
 use bus::{
@@ -53,7 +53,7 @@ pub(crate) async fn get(
         let so_far = if job.state().is_end() {
             ""
         } else {
-            "; it has not ended, and outputs are there when it has"
+            "; it has not ended, and its outputs are available after it has"
         };
         let detail = format!("job {} has no output `{}`{so_far}", job.id, path.escape_debug());
         return Err(ApiError::not_found(detail));
@@ -64,21 +64,21 @@ pub(crate) async fn get(
     content::serve(&app.files, file.sha256, &headers, Some(&path)).await
 }
 
-/// When the outputs of a job expire that has ended; nothing: never.
+/// When the outputs of an ended job expire; `None`: never.
 pub(crate) fn expiry(app: &App, job: &Job) -> Option<DateTime<Utc>> {
-    app.storing.keeping.outputs_until(job.ended_at?, job.spec.keep_outputs_ms)
+    app.storage_config.retention.outputs_until(job.ended_at?, job.spec.keep_outputs_ms)
 }
 
 fn expired(job: &Job, until: DateTime<Utc>) -> ApiError {
     let until = until.to_rfc3339_opts(SecondsFormat::Secs, true);
     let detail = format!(
-        "the outputs of job {} expired at {until}, and are no longer kept; its log and its history are, and `rgrid rerun {}` makes them again",
+        "the outputs of job {} expired at {until} and were removed; its log and its history are kept, and `rgrid rerun {}` runs it again",
         job.id, job.id
     );
     ApiError::new(Kind::Gone, detail)
 }
 
-/// A job, and what its last attempt left behind, if it did.
+/// A job, and the manifest of its last attempt, if that has finished.
 async fn committed(app: &App, id: JobId) -> Result<(Job, Option<(Attempt, Manifest)>), ApiError> {
     let job = read_job(app, id).await?.ok_or_else(|| unknown(id))?;
     let Some(finished) = job.finished() else { return Ok((job, None)) };
@@ -97,5 +97,5 @@ pub(crate) async fn manifest(app: &App, sha256: &bus::ids::Digest) -> Result<Man
         .get_bytes(sha256, MAX_MANIFEST_BYTES)
         .await
         .map_err(|error| read_problem(&error))?;
-    serde_json::from_slice(&bytes).map_err(|error| ApiError::new(Kind::Internal, format!("content {sha256} is no manifest: {error}")))
+    serde_json::from_slice(&bytes).map_err(|error| ApiError::new(Kind::Internal, format!("content {sha256} is not a manifest: {error}")))
 }

@@ -1,4 +1,4 @@
-//! Answering with a stored content: whole or a range of it, in constant memory.
+//! Answers with a stored content or a range of it, in constant memory.
 
 use std::{io, ops::Range};
 
@@ -15,15 +15,15 @@ use store::{Error, Files, compression};
 
 use crate::error::ApiError;
 
-/// How much of a range is read at once, in bytes.
+/// How much of a range is read in one request to the store, in bytes.
 const STEP: u64 = 4 << 20;
 
-/// What was asked for of a content.
+/// The part of a content that a request wants.
 #[derive(Debug, PartialEq, Eq)]
 enum RequestedRange {
-    Whole,
+    WholeBody,
     Part(Range<u64>),
-    /// No byte of it.
+    /// A range outside of the content.
     Outside,
 }
 
@@ -39,13 +39,15 @@ pub(crate) async fn serve(files: &Files, digest: Digest, request: &HeaderMap, na
     }
     let (size, content) = files.get_stream(&digest).await.map_err(|error| read_problem(&error))?;
     let range = request.get(header::RANGE).and_then(|value| value.to_str().ok());
-    let asked = match range {
+    let requested = match range {
         Some(range) if matches(header::IF_RANGE) != Some(false) => parse(range, size),
-        Some(_) | None => RequestedRange::Whole,
+        Some(_) | None => RequestedRange::WholeBody,
     };
-    let mut response = match asked {
-        RequestedRange::Whole if range.is_none() && size >= compression::MIN_BYTES && accepts_zstd(request) => whole(size, content).await?,
-        RequestedRange::Whole => respond(StatusCode::OK, size, Body::from_stream(content)),
+    let mut response = match requested {
+        RequestedRange::WholeBody if range.is_none() && size >= compression::MIN_BYTES && accepts_zstd(request) => {
+            whole(size, content).await?
+        }
+        RequestedRange::WholeBody => respond(StatusCode::OK, size, Body::from_stream(content)),
         RequestedRange::Part(range) => {
             drop(content);
             let length = range.end - range.start;
@@ -60,7 +62,7 @@ pub(crate) async fn serve(files: &Files, digest: Digest, request: &HeaderMap, na
         }
         RequestedRange::Outside => {
             let mut response =
-                ApiError::new(Kind::Range, format!("the content has {size} bytes, and the range lies outside")).into_response();
+                ApiError::new(Kind::Range, format!("the content has {size} bytes, and the range is outside of it")).into_response();
             set(response.headers_mut(), header::CONTENT_RANGE, &format!("bytes */{size}"));
             return Ok(response);
         }
@@ -72,14 +74,14 @@ pub(crate) async fn serve(files: &Files, digest: Digest, request: &HeaderMap, na
         HeaderValue::from_static("private, max-age=31536000, immutable"),
     );
     if let Some(name) = name {
-        // What this name stands for may be another content tomorrow.
+        // The same name may stand for another content later.
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         set(headers, header::CONTENT_DISPOSITION, &disposition(name));
     }
     Ok(response)
 }
 
-/// Whether who asks names zstd, with a weight that is not 0 (RFC 9110, 12.5.3).
+/// Whether the client accepts zstd, with a weight that is not 0 (RFC 9110, 12.5.3).
 fn accepts_zstd(request: &HeaderMap) -> bool {
     let lists = request.get_all(header::ACCEPT_ENCODING);
     let lists = lists.into_iter().filter_map(|value| value.to_str().ok());
@@ -91,7 +93,7 @@ fn accepts_zstd(request: &HeaderMap) -> bool {
     lists.flat_map(|list| list.split(',')).any(is_it)
 }
 
-/// A whole content, compressed if its beginning shrinks.
+/// A whole content, compressed if its beginning compresses well.
 async fn whole(size: u64, content: impl Stream<Item = Result<Bytes, Error>> + Send + 'static) -> Result<Response, ApiError> {
     let mut content = Box::pin(content);
     let first = content.try_next().await.map_err(|error| read_problem(&error))?.unwrap_or_default();
@@ -123,7 +125,7 @@ fn respond(status: StatusCode, length: u64, body: Body) -> Response {
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    // A job's output is never a page of ours.
+    // Browsers must not treat a job's output as a page of the API.
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
@@ -153,19 +155,19 @@ fn part(files: Files, digest: Digest, range: Range<u64>) -> impl Stream<Item = R
 /// Reads `bytes=a-b`, `bytes=a-` or `bytes=-n`. Anything else, several ranges too, asks for the whole (RFC 9110, 14.2).
 fn parse(text: &str, size: u64) -> RequestedRange {
     let Some((first, last)) = text.strip_prefix("bytes=").and_then(|spec| spec.split_once('-')) else {
-        return RequestedRange::Whole;
+        return RequestedRange::WholeBody;
     };
     let (first, last) = (first.trim(), last.trim());
     let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     if !digits(first) || !digits(last) || (first.is_empty() && last.is_empty()) {
-        return RequestedRange::Whole;
+        return RequestedRange::WholeBody;
     }
     // A number too large for 64 bits lies behind every end.
     let number = |text: &str| text.parse().unwrap_or(u64::MAX);
     let range = match (first, last) {
         ("", last) => size.saturating_sub(number(last))..size,
         (first, "") => number(first)..size,
-        (first, last) if number(first) > number(last) => return RequestedRange::Whole,
+        (first, last) if number(first) > number(last) => return RequestedRange::WholeBody,
         (first, last) => number(first)..number(last).saturating_add(1).min(size),
     };
     if range.is_empty() {
@@ -202,12 +204,12 @@ fn disposition(path: &str) -> String {
 /// The problem of a content that cannot be read.
 pub(crate) fn read_problem(error: &Error) -> ApiError {
     match error {
-        Error::Missing { digest } => ApiError::not_found(format!("there is no content {digest} in the store")),
+        Error::Missing { digest } => ApiError::not_found(format!("content {digest} is not in the store")),
         Error::Corrupt { .. } => {
             tracing::error!("{error}");
             ApiError::new(Kind::Internal, error.to_string())
         }
-        other => ApiError::unavailable("the store cannot be read", other),
+        other => ApiError::unavailable("cannot read from the store", other),
     }
 }
 
@@ -226,11 +228,11 @@ mod tests {
             ("bytes=100-", RequestedRange::Outside),
             ("bytes=-0", RequestedRange::Outside),
             ("bytes=99999999999999999999-", RequestedRange::Outside),
-            ("bytes=5-2", RequestedRange::Whole),
-            ("bytes=0-1,5-6", RequestedRange::Whole),
-            ("lines=1-2", RequestedRange::Whole),
-            ("bytes=-", RequestedRange::Whole),
-            ("bytes=+1-2", RequestedRange::Whole),
+            ("bytes=5-2", RequestedRange::WholeBody),
+            ("bytes=0-1,5-6", RequestedRange::WholeBody),
+            ("lines=1-2", RequestedRange::WholeBody),
+            ("bytes=-", RequestedRange::WholeBody),
+            ("bytes=+1-2", RequestedRange::WholeBody),
         ] {
             assert_eq!(parse(text, 100), asked, "{text}");
         }

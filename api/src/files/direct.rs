@@ -1,7 +1,7 @@
-//! Files that go between clients and an S3 store without passing through here: by presigned URLs.
+//! Presigned URLs: clients upload to and download from an S3 store without passing the files through the API.
 //!
-//! A URL that stores a content is bound to its length and its hash, if the server checks them; which of them it checks, and how it
-//! is told, is tried when the API starts. A server that checks nothing gets none: anybody with a key could put other bytes under a hash.
+//! A URL for an upload is bound to the content's length and hash, if the server checks them. What it checks is tried out when the API
+//! starts. For a server that checks nothing, no URLs are made: a client could store other bytes under a hash.
 
 use std::{
     sync::{Arc, OnceLock},
@@ -20,16 +20,17 @@ use tracing::{debug, info, warn};
 
 use crate::error::chain;
 
-/// How long a URL may be used.
+/// How long a URL is valid.
 const LIFE: Duration = Duration::from_secs(3600);
-/// How long a question to the store may take, and the pause before it is asked again.
+/// How long a request to the store may take.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// The pause after a failed request.
 const PAUSE: Duration = Duration::from_secs(5);
-/// What a server is tried with: other bytes of the same length must be refused.
+/// The test contents: the server must refuse the wrong bytes, which have the same length.
 const RIGHT: &[u8] = b"the bytes that were announced.";
 const WRONG: &[u8] = b"other bytes of the same length";
 
-/// What makes URLs for clients. Makes none until it is known how, and none where there is nobody to go to.
+/// Makes URLs for clients. Makes none until the server's checks are known, and none for other kinds of stores.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Direct {
     presigner: Option<Presigner>,
@@ -44,7 +45,7 @@ impl Direct {
         }
     }
 
-    /// By what a client stores a content itself; nothing where it is to send it here.
+    /// The request with which a client stores a content itself; `None` where it must upload through the API.
     pub(crate) async fn upload(&self, digest: &Digest, size: u64) -> Option<SignedUpload> {
         let binding = (*self.binding.get()?)?;
         let presigner = self.presigner.as_ref().filter(|_| size <= PUT_MAX)?;
@@ -61,38 +62,38 @@ impl Direct {
         }
     }
 
-    /// By what a client reads a content itself.
+    /// The URL at which a client reads a content itself.
     pub(crate) async fn download(&self, digest: &Digest) -> Option<String> {
-        // A store that can be tried can be reached.
+        // Known only once the store has been reached.
         (*self.binding.get()?)?;
         let signed = self.presigner.as_ref()?.get(digest, LIFE).await;
         signed.ok().map(|signed| signed.url.into())
     }
 
-    /// Finds out how the server is told what it must check. Until it answers, or `stop`.
+    /// Finds out what the server checks, retrying until it answers, or until `stop`.
     pub(crate) async fn learn(self, files: Files, stop: CancellationToken) {
         let Some(presigner) = &self.presigner else { return };
-        let mut told = false;
+        let mut warned = false;
         loop {
-            match stop.run_until_cancelled(find(&presigner.here(), &files)).await {
+            match stop.run_until_cancelled(find(&presigner.for_services(), &files)).await {
                 None => return,
                 Some(Ok(binding)) => {
                     match binding {
                         Some(binding) => info!(
-                            "clients send and fetch files at {} themselves ({binding:?} is checked)",
+                            "clients upload to and download from {} directly ({binding:?} is checked)",
                             presigner.host()
                         ),
                         None => info!(
-                            "the store at {} does not check what is put there by a signed URL: all files pass through the API",
+                            "the store at {} does not check uploads by signed URLs: all files pass through the API",
                             presigner.host()
                         ),
                     }
-                    // It is set here alone.
+                    // Set only here.
                     let _set_before = self.binding.set(binding);
                     return;
                 }
-                Some(Err(why)) if !std::mem::replace(&mut told, true) => {
-                    warn!("cannot try signed URLs at the store yet, and files pass through the API: {why}");
+                Some(Err(why)) if !std::mem::replace(&mut warned, true) => {
+                    warn!("cannot test signed URLs at the store, so files pass through the API: {why}; trying again");
                 }
                 Some(Err(_)) => {}
             }
@@ -103,9 +104,9 @@ impl Direct {
     }
 }
 
-/// The first binding by which the server takes what was announced, and refuses anything else.
+/// The first binding with which the server accepts the right bytes and refuses the wrong ones.
 async fn find(presigner: &Presigner, files: &Files) -> Result<Option<Binding>, String> {
-    // A provider that is installed already is the same one.
+    // If a provider is installed already, it is the same one.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = Client::builder().timeout(PATIENCE).no_proxy().build();
     let client = client.map_err(|error| chain(&error))?;
@@ -118,7 +119,7 @@ async fn find(presigner: &Presigner, files: &Files) -> Result<Option<Binding>, S
             found = Some(binding);
             break;
         }
-        debug!("{binding:?}: other bytes were answered {wrong}, the right ones {right}");
+        debug!("{binding:?}: the answer to wrong bytes was {wrong}, to the right ones {right}");
         if wrong.is_server_error() || right.is_server_error() {
             return Err(format!("the store answered {wrong} and {right}"));
         }

@@ -1,4 +1,4 @@
-//! Contents over HTTP: asked for, stored, read, each by its SHA-256.
+//! Contents over HTTP: which are missing, upload, download, each by its SHA-256.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -22,43 +22,43 @@ use crate::{
     app::{App, Shared},
     error::{ApiError, chain},
     files::{
-        arrivals::{Begun, Broke, WORTH_KEEPING},
+        arrivals::{RESUMABLE_MIN, UploadError, UploadState},
         content,
     },
-    http::extract::{Path, Query, Whole, flag, json},
+    http::extract::{Path, Query, WholeBody, flag, json},
 };
 
-/// A body, as it comes.
+/// The chunks of a body.
 trait Pieces: Stream<Item = io::Result<Bytes>> + Send {}
 impl<S: Stream<Item = io::Result<Bytes>> + Send> Pieces for S {}
 
-/// How much of a body is taken that is refused, in bytes.
-const DRAINED: usize = 16 << 20;
-/// The most hashes in one question.
+/// How much of a refused body is read, in bytes.
+const DRAIN_MAX: usize = 16 << 20;
+/// The most hashes in one request.
 const MAX_HASHES: usize = 10_000;
 
 /// `POST /v1/files/missing`
-pub(crate) async fn missing(State(app): State<Shared>, query: Query, Whole(body): Whole) -> Result<Json<Missing>, ApiError> {
+pub(crate) async fn missing(State(app): State<Shared>, query: Query, WholeBody(body): WholeBody) -> Result<Json<Missing>, ApiError> {
     query.none()?;
-    let mut asked: Hashes = json("the list of hashes", &body)?;
-    if asked.sha256.len() > MAX_HASHES {
+    let mut request: Hashes = json("the list of hashes", &body)?;
+    if request.sha256.len() > MAX_HASHES {
         let detail = format!(
-            "{} hashes are too many for one question; ask for {MAX_HASHES} at a time",
-            asked.sha256.len()
+            "{} hashes are too many for one request; send at most {MAX_HASHES}",
+            request.sha256.len()
         );
         return Err(ApiError::new(Kind::TooLarge, detail));
     }
-    let sizes = sizes(&asked)?;
-    asked.sha256.sort_unstable();
-    asked.sha256.dedup();
-    let missing = app.files.missing(&asked.sha256).await;
-    let missing = missing.map_err(|error| ApiError::unavailable("the store cannot be asked", &error))?;
-    let uploads = uploads(&app, &missing, &sizes).await?;
+    let sizes = sizes(&request)?;
+    request.sha256.sort_unstable();
+    request.sha256.dedup();
+    let missing = app.files.missing(&request.sha256).await;
+    let missing = missing.map_err(|error| ApiError::unavailable("cannot reach the store", &error))?;
+    let uploads = signed_uploads(&app, &missing, &sizes).await?;
     let (mut begun, mut arriving) = (BTreeMap::new(), Vec::new());
     for digest in &missing {
-        match sizes.get(digest).and_then(|size| app.arrivals.begun(*digest, *size)) {
-            Some(Begun::Waits(taken)) => drop(begun.insert(*digest, taken)),
-            Some(Begun::Arrives) => arriving.push(*digest),
+        match sizes.get(digest).and_then(|size| app.arrivals.state(*digest, *size)) {
+            Some(UploadState::Partial(taken)) => drop(begun.insert(*digest, taken)),
+            Some(UploadState::Arriving) => arriving.push(*digest),
             None => {}
         }
     }
@@ -70,26 +70,26 @@ pub(crate) async fn missing(State(app): State<Shared>, query: Query, Whole(body)
     }))
 }
 
-/// The size of each content, where they are told.
-fn sizes(asked: &Hashes) -> Result<HashMap<Digest, u64>, ApiError> {
-    let (hashes, sizes) = (asked.sha256.len(), asked.sizes.len());
+/// The size of each content, if the request gives sizes.
+fn sizes(request: &Hashes) -> Result<HashMap<Digest, u64>, ApiError> {
+    let (hashes, sizes) = (request.sha256.len(), request.sizes.len());
     if sizes > 0 && sizes != hashes {
-        let detail = format!("`sizes` has {sizes} entries, and `sha256` {hashes}; give one for each, or leave `sizes` out");
+        let detail = format!("`sizes` has {sizes} entries, and `sha256` has {hashes}; give one size for each hash, or leave out `sizes`");
         return Err(ApiError::malformed(detail));
     }
-    Ok(asked.sha256.iter().copied().zip(asked.sizes.iter().copied()).collect())
+    Ok(request.sha256.iter().copied().zip(request.sizes.iter().copied()).collect())
 }
 
-/// How those of known sizes can be stored without us.
-async fn uploads(app: &App, missing: &[Digest], sizes: &HashMap<Digest, u64>) -> Result<BTreeMap<Digest, SignedUpload>, ApiError> {
+/// The presigned uploads of the contents whose sizes are known.
+async fn signed_uploads(app: &App, missing: &[Digest], sizes: &HashMap<Digest, u64>) -> Result<BTreeMap<Digest, SignedUpload>, ApiError> {
     let mut uploads = BTreeMap::new();
     if sizes.is_empty() || missing.is_empty() {
         return Ok(uploads);
     }
-    // What is just being removed is put by us, who wait until that is over.
-    let going = app.files.going(missing).await;
-    let going = going.map_err(|error| ApiError::unavailable("the store cannot be asked", &error))?;
-    for digest in missing.iter().filter(|digest| !going.contains(digest)) {
+    // A content that is being deleted is uploaded through the API, which waits until the deletion is done.
+    let being_deleted = app.files.being_deleted(missing).await;
+    let being_deleted = being_deleted.map_err(|error| ApiError::unavailable("cannot reach the store", &error))?;
+    for digest in missing.iter().filter(|digest| !being_deleted.contains(digest)) {
         let Some(size) = sizes.get(digest).filter(|size| **size <= app.max_upload_bytes) else {
             continue;
         };
@@ -101,7 +101,7 @@ async fn uploads(app: &App, missing: &[Digest], sizes: &HashMap<Digest, u64>) ->
     Ok(uploads)
 }
 
-/// `PUT /v1/files/{sha256}`: 201 when it is stored, 200 when it was.
+/// `PUT /v1/files/{sha256}`: 201 when it was stored, 200 if the store has it.
 pub(crate) async fn put(
     State(app): State<Shared>,
     Path(sha256): Path<String>,
@@ -117,41 +117,41 @@ pub(crate) async fn put(
             drain(&mut body, usize::MAX).await;
             Ok(stored)
         }
-        // Of who was cut off, nothing more comes.
+        // A sender that was cut off sends nothing more.
         Err(Refused::Cut) => Err(ApiError::new(
             Kind::Conflict,
-            "nothing came for a while, and somebody asked for the same file; ask how much of it waits, and send the rest",
+            "the upload made no progress, and another request asked for the same file; ask `POST /v1/files/missing` how much has arrived, and send the rest",
         )),
-        Err(Refused::Said(problem)) => {
-            // An answer before its end would reach many a client as a broken connection.
-            drain(&mut body, DRAINED).await;
+        Err(Refused::Problem(problem)) => {
+            // Many clients see an answer before the end of their body as a broken connection.
+            drain(&mut body, DRAIN_MAX).await;
             Err(problem)
         }
     }
 }
 
-/// Why a body is not stored.
+/// Why a body was not stored.
 enum Refused {
-    /// With these words.
-    Said(ApiError),
+    /// The problem to answer with.
+    Problem(ApiError),
     /// Its sender was cut off.
     Cut,
 }
 
 impl From<ApiError> for Refused {
     fn from(problem: ApiError) -> Self {
-        Self::Said(problem)
+        Self::Problem(problem)
     }
 }
 
-/// Stores what comes, as far as it must be read for that.
+/// Stores the body, reading no more of it than needed.
 async fn store(app: &App, sha256: Digest, headers: &HeaderMap, body: &mut (impl Pieces + Unpin)) -> Result<StatusCode, Refused> {
     let (length, is_compressed) = length(headers)?;
     let taken = offset(headers)?;
     let size = taken.saturating_add(length);
     if size > app.max_upload_bytes {
         let detail = format!(
-            "the file has {size} bytes, and this grid takes files of at most {} bytes",
+            "the file has {size} bytes, and this grid accepts files of at most {} bytes",
             app.max_upload_bytes
         );
         return Err(ApiError::new(Kind::TooLarge, detail).into());
@@ -164,35 +164,37 @@ async fn store(app: &App, sha256: Digest, headers: &HeaderMap, body: &mut (impl 
     } else {
         body.boxed()
     };
-    let stored = if size < WORTH_KEEPING {
-        all(incoming, content).await.map_err(Broke::Files)
+    let stored = if size < RESUMABLE_MIN {
+        store_all(incoming, content).await.map_err(UploadError::Store)
     } else {
-        app.arrivals.take(&app.tasks, (sha256, size), incoming, content).await
+        app.arrivals.receive(&app.tasks, (sha256, size), incoming, content).await
     };
     let error = match stored {
         Ok(()) => return Ok(StatusCode::CREATED),
-        Err(Broke::Cut) => return Err(Refused::Cut),
+        Err(UploadError::Cut) => return Err(Refused::Cut),
         Err(error) => error,
     };
-    let kept = if size < WORTH_KEEPING {
+    let kept = if size < RESUMABLE_MIN {
         "nothing was stored"
     } else {
-        "what came waits for the rest"
+        "what arrived can be resumed"
     };
     let problem = match error {
-        // Who sent the rest need not be who sent the beginning.
-        Broke::Files(error @ Error::Mismatch { .. }) if taken > 0 => ApiError::new(
+        // The beginning may have been sent by another client.
+        UploadError::Store(error @ Error::Mismatch { .. }) if taken > 0 => ApiError::new(
             Kind::Conflict,
-            format!("{error}, together with the {taken} bytes that had come before; send it from its beginning, nothing was stored"),
+            format!(
+                "{error}, together with the {taken} bytes that had arrived before; nothing was stored, send the file from its beginning"
+            ),
         ),
-        Broke::Files(error @ Error::Mismatch { .. }) => ApiError::new(
+        UploadError::Store(error @ Error::Mismatch { .. }) => ApiError::new(
             Kind::Refused,
-            format!("{error}; send the bytes that the hash was made of, nothing was stored"),
+            format!("{error}; nothing was stored, send the bytes that the hash was computed from"),
         ),
-        Broke::Files(error @ Error::Input(_)) => ApiError::malformed(format!("{}; {kept}", chain(&error))),
-        Broke::Files(error) if error.is_transient() => ApiError::unavailable("the file cannot be stored", &error),
+        UploadError::Store(error @ Error::Input(_)) => ApiError::malformed(format!("{}; {kept}", chain(&error))),
+        UploadError::Store(error) if error.is_transient() => ApiError::unavailable("cannot store the file", &error),
         error => {
-            let detail = format!("the file cannot be stored: {}", chain(&error));
+            let detail = format!("cannot store the file: {}", chain(&error));
             tracing::error!("{detail}");
             ApiError::new(Kind::Internal, detail)
         }
@@ -200,7 +202,7 @@ async fn store(app: &App, sha256: Digest, headers: &HeaderMap, body: &mut (impl 
     Err(problem.into())
 }
 
-/// Begins a content, or takes up one of which so many bytes came before; nothing if it is there.
+/// Begins an upload, or resumes one of which `taken` bytes have arrived; `None` if the store has the content.
 async fn begin(app: &App, sha256: Digest, size: u64, taken: u64) -> Result<Option<Incoming>, ApiError> {
     if taken > 0
         && let Some(incoming) = app.arrivals.resume(sha256, size, taken)
@@ -208,20 +210,20 @@ async fn begin(app: &App, sha256: Digest, size: u64, taken: u64) -> Result<Optio
         return Ok(Some(incoming));
     }
     let begun = app.files.begin(sha256, Some(size)).await;
-    match begun.map_err(|error| ApiError::unavailable("the store cannot be asked", &error))? {
+    match begun.map_err(|error| ApiError::unavailable("cannot reach the store", &error))? {
         Some(_) if taken > 0 => Err(ApiError::new(
             Kind::Conflict,
             format!(
-                "no {taken} bytes of {sha256} wait here for the rest of its {size}; ask POST /v1/files/missing how many do, \
-                 or send it from its beginning, without `Upload-Offset`"
+                "no upload of {sha256} ({size} bytes) can be resumed at byte {taken}; ask POST /v1/files/missing where it can, or send the \
+                 file from its beginning, without `Upload-Offset`"
             ),
         )),
         begun => Ok(begun),
     }
 }
 
-/// Stores a content that is not worth going on with.
-async fn all(mut incoming: Incoming, mut content: impl Pieces + Unpin) -> Result<(), Error> {
+/// Stores a content that is too small to be resumed.
+async fn store_all(mut incoming: Incoming, mut content: impl Pieces + Unpin) -> Result<(), Error> {
     while let Some(piece) = content.next().await {
         match piece {
             Ok(bytes) => incoming.write(bytes).await?,
@@ -234,17 +236,15 @@ async fn all(mut incoming: Incoming, mut content: impl Pieces + Unpin) -> Result
     incoming.finish().await
 }
 
-/// How many of a content's bytes came before the body.
+/// How many bytes of the content arrived before this body.
 fn offset(headers: &HeaderMap) -> Result<u64, ApiError> {
     let Some(value) = headers.get(UPLOAD_OFFSET) else { return Ok(0) };
     value.to_str().ok().and_then(|value| value.parse().ok()).ok_or_else(|| {
-        ApiError::malformed(
-            "the header `Upload-Offset` is no number of bytes; say how many of the file came before, as `POST /v1/files/missing` says",
-        )
+        ApiError::malformed("the header `Upload-Offset` is not a number of bytes; send the one that `POST /v1/files/missing` returned")
     })
 }
 
-/// How long a content is that is about to come, and whether it comes compressed.
+/// The length of the content in the body, and whether it is compressed.
 fn length(headers: &HeaderMap) -> Result<(u64, bool), ApiError> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let (name, is_compressed) = match text("content-encoding") {
@@ -252,7 +252,7 @@ fn length(headers: &HeaderMap) -> Result<(u64, bool), ApiError> {
         Some(compression::ZSTD) => (compression::DECODED_LENGTH, true),
         Some(other) => {
             let detail = format!(
-                "the body is `{}`, which is not understood here; send it as it is, or as `zstd`",
+                "the content encoding `{}` is not supported; send the body without one, or as `zstd`",
                 other.escape_debug()
             );
             return Err(ApiError::malformed(detail));
@@ -262,25 +262,25 @@ fn length(headers: &HeaderMap) -> Result<(u64, bool), ApiError> {
         Some(length) => Ok((length, is_compressed)),
         None if is_compressed => Err(ApiError::new(
             Kind::LengthRequired,
-            "the header `Rgrid-Content-Length` is missing; say how long the file is when it is decompressed",
+            "the header `Rgrid-Content-Length` is missing; set it to the length of the decompressed file",
         )),
         None => Err(ApiError::new(
             Kind::LengthRequired,
-            "the header `Content-Length` is missing; say how long the file is",
+            "the header `Content-Length` is missing; set it to the length of the file",
         )),
     }
 }
 
-/// Takes what is left of a body that is not needed, up to so many bytes.
-async fn drain(body: &mut (impl Pieces + Unpin), most: usize) {
-    let mut left = most;
+/// Reads and drops the rest of a body, up to `max` bytes.
+async fn drain(body: &mut (impl Pieces + Unpin), max: usize) {
+    let mut left = max;
     while let Some(Ok(chunk)) = body.next().await {
         let Some(less) = left.checked_sub(chunk.len()) else { return };
         left = less;
     }
 }
 
-/// `GET` and `HEAD /v1/files/{sha256}?direct=`: with `direct`, the answer may lead to the store itself (307).
+/// `GET` and `HEAD /v1/files/{sha256}?direct=`: with `direct`, the answer may redirect to the store (307).
 pub(crate) async fn get(
     State(app): State<Shared>,
     Path(sha256): Path<String>,
@@ -297,7 +297,7 @@ pub(crate) async fn get(
     let digest = digest(&sha256)?;
     if direct && let Some(url) = app.direct.download(&digest).await {
         let there = app.files.has(&digest).await;
-        if there.map_err(|error| ApiError::unavailable("the store cannot be asked", &error))? {
+        if there.map_err(|error| ApiError::unavailable("cannot reach the store", &error))? {
             return Ok(Redirect::temporary(&url).into_response());
         }
     }

@@ -1,7 +1,7 @@
-//! Who is connected: users, who have shown the key, and strangers, who have not yet.
+//! The connections of clients: authenticated ones, and those that have not sent the API key yet.
 //!
-//! Each has a bound of its own, so that strangers cannot lock users out: one stranger more takes the place of the one that has been
-//! there longest. A user among them shows the key with the first request, within milliseconds.
+//! Each kind has a limit of its own, so that unauthenticated clients cannot lock out others: above the limit, a new connection closes the
+//! oldest unauthenticated one. A client with the key authenticates with its first request, within milliseconds.
 
 use std::{
     collections::BTreeMap,
@@ -20,29 +20,28 @@ use tracing::{debug, warn};
 
 use crate::error::ApiError;
 
-/// Strangers at once, at most.
-const STRANGERS: usize = 1_024;
-/// Descriptors for everything that is not a client's connection: NATS, Postgres, the store, files on their way to it.
-const OTHERS: usize = 256;
+/// The most unauthenticated connections.
+const UNAUTHENTICATED_MAX: usize = 1_024;
+/// Descriptors for everything that is not a client's connection: NATS, Postgres, the store, unfinished uploads.
+const RESERVED: usize = 256;
 
-/// What clients may take.
+/// Limits on the connections of clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// How many connections with the key there may be at once.
+    /// The most authenticated connections.
     pub connections: usize,
-    /// For how long a client may stand still where it is its turn: before it shows the key, in the midst of a body, and while an answer
-    /// waits to be read.
+    /// How long the API waits for a client: for the API key, for the rest of a body, and for an answer to be read.
     pub patience: Duration,
 }
 
 impl Limits {
-    /// How many connections with the key there may be unless another number is given.
+    /// The default of `connections`.
     pub const CONNECTIONS: usize = 16_384;
-    /// For how long a client may stand still unless another time is given.
+    /// The default of `patience`.
     pub const PATIENCE: Duration = Duration::from_secs(30);
 
-    /// For how long a connection of a user may be without a request, or in the midst of a head. By default longer than the 90 s after
-    /// which `reqwest` closes a connection that it has no use for, so that no request meets one that is about to be closed.
+    /// How long an authenticated connection may be idle, or send the head of a request. The default is longer than the 90 s after which
+    /// `reqwest` closes an idle connection, so that no request is sent over a connection that is being closed.
     pub(crate) const fn idle(self) -> Duration {
         self.patience.saturating_mul(4)
     }
@@ -57,7 +56,7 @@ impl Default for Limits {
     }
 }
 
-/// Allows this process as many descriptors as it may allow itself, and returns how many.
+/// Raises this process's limit of descriptors to its maximum, and returns it.
 pub(crate) fn raise_descriptors() -> usize {
     let limit = getrlimit(Resource::Nofile);
     let most = limit.maximum.unwrap_or(1 << 20);
@@ -75,21 +74,21 @@ pub(crate) fn raise_descriptors() -> usize {
     usize::try_from(current).unwrap_or(usize::MAX)
 }
 
-/// Every connection there is.
+/// All connections.
 #[derive(Debug)]
 pub(crate) struct Connections {
-    users_max: usize,
-    strangers_max: usize,
-    there: Mutex<There>,
+    authenticated_max: usize,
+    unauthenticated_max: usize,
+    open: Mutex<OpenConnections>,
 }
 
 #[derive(Debug, Default)]
-struct There {
-    /// How many came so far.
-    came: u64,
-    /// Those without the key, in the order in which they came, and what ends each.
-    strangers: BTreeMap<u64, CancellationToken>,
-    users: usize,
+struct OpenConnections {
+    /// How many connections were accepted so far.
+    accepted: u64,
+    /// The unauthenticated connections in their order, and what closes each.
+    unauthenticated: BTreeMap<u64, CancellationToken>,
+    authenticated: usize,
 }
 
 /// A connection that is counted until it is dropped.
@@ -97,76 +96,78 @@ struct There {
 pub(crate) struct Connection {
     number: u64,
     evicted: CancellationToken,
-    is_user: AtomicBool,
+    is_authenticated: AtomicBool,
     of: Arc<Connections>,
 }
 
 impl Connections {
-    /// Nobody is connected; of so many descriptors there are, the rest is for clients.
+    /// No connections yet. `descriptors` is the process's limit; what is not reserved is for clients.
     pub(crate) fn new(limits: Limits, descriptors: usize) -> Arc<Self> {
-        let free = descriptors.saturating_sub(OTHERS).max(8);
-        let strangers_max = STRANGERS.min(free / 4);
-        let users_max = limits.connections.min(free - strangers_max);
-        if users_max < limits.connections {
-            debug!("with {descriptors} open files, there is room for {users_max} connections and {strangers_max} strangers");
+        let free = descriptors.saturating_sub(RESERVED).max(8);
+        let unauthenticated_max = UNAUTHENTICATED_MAX.min(free / 4);
+        let authenticated_max = limits.connections.min(free - unauthenticated_max);
+        if authenticated_max < limits.connections {
+            debug!(
+                "with {descriptors} descriptors, there is room for {authenticated_max} authenticated and {unauthenticated_max} other connections"
+            );
         }
         Arc::new(Self {
-            users_max,
-            strangers_max,
-            there: Mutex::default(),
+            authenticated_max,
+            unauthenticated_max,
+            open: Mutex::default(),
         })
     }
 
-    /// Counts one more stranger, and ends the one that has been there longest where there are too many.
+    /// Adds an unauthenticated connection, and closes the oldest one where there are too many.
     pub(crate) fn admit(self: &Arc<Self>) -> Connection {
         let evicted = CancellationToken::new();
-        let mut there = self.there.lock();
-        there.came += 1;
-        let number = there.came;
-        if there.strangers.len() >= self.strangers_max
-            && let Some((_, oldest)) = there.strangers.pop_first()
+        let mut open = self.open.lock();
+        open.accepted += 1;
+        let number = open.accepted;
+        if open.unauthenticated.len() >= self.unauthenticated_max
+            && let Some((_, oldest)) = open.unauthenticated.pop_first()
         {
             oldest.cancel();
         }
-        there.strangers.insert(number, evicted.clone());
-        drop(there);
+        open.unauthenticated.insert(number, evicted.clone());
+        drop(open);
         Connection {
             number,
             evicted,
-            is_user: AtomicBool::new(false),
+            is_authenticated: AtomicBool::new(false),
             of: Arc::clone(self),
         }
     }
 }
 
 impl Connection {
-    /// The key came over it: from now on it counts as a user's.
+    /// The client has sent the API key: counts the connection as authenticated.
     ///
     /// # Errors
-    /// If there are too many of those.
-    pub(crate) fn is_a_users(&self) -> Result<(), ApiError> {
-        if self.is_user.load(Ordering::Acquire) {
+    /// If there are too many authenticated connections.
+    pub(crate) fn authenticate(&self) -> Result<(), ApiError> {
+        if self.is_authenticated.load(Ordering::Acquire) {
             return Ok(());
         }
-        let mut there = self.of.there.lock();
-        if there.users >= self.of.users_max {
+        let mut open = self.of.open.lock();
+        if open.authenticated >= self.of.authenticated_max {
             let detail = format!(
-                "{} connections are in use, which is as many as this API takes; close some, or start it with a larger --max-connections \
-                 (and more open files, `ulimit -n`)",
-                there.users
+                "{} connections are in use, which is the limit of this API; close some, or start it with a larger --max-connections (and more \
+                 open files, `ulimit -n`)",
+                open.authenticated
             );
             return Err(ApiError::new(Kind::Unavailable, detail));
         }
-        there.strangers.remove(&self.number);
-        there.users += 1;
-        self.is_user.store(true, Ordering::Release);
+        open.unauthenticated.remove(&self.number);
+        open.authenticated += 1;
+        self.is_authenticated.store(true, Ordering::Release);
         Ok(())
     }
 
-    /// Waits until it must give way, as a stranger's: another one takes its place, or this long has passed.
-    pub(crate) async fn gives_way(&self, patience: Duration) {
+    /// Waits until the connection must be closed because it is unauthenticated: after `patience`, or to make room for another one.
+    pub(crate) async fn must_close(&self, patience: Duration) {
         let _in_time = tokio::time::timeout(patience, self.evicted.cancelled()).await;
-        if self.is_user.load(Ordering::Acquire) {
+        if self.is_authenticated.load(Ordering::Acquire) {
             std::future::pending::<()>().await;
         }
     }
@@ -174,11 +175,11 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        let mut there = self.of.there.lock();
-        if self.is_user.load(Ordering::Acquire) {
-            there.users -= 1;
+        let mut open = self.of.open.lock();
+        if self.is_authenticated.load(Ordering::Acquire) {
+            open.authenticated -= 1;
         } else {
-            there.strangers.remove(&self.number);
+            open.unauthenticated.remove(&self.number);
         }
     }
 }
@@ -195,40 +196,40 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_stranger_who_came_first_gives_way_and_no_user_does() {
-        let connections = Connections::new(limits(2), OTHERS + 16);
-        let user = connections.admit();
-        user.is_a_users().expect("room");
-        let strangers: Vec<_> = (0..4).map(|_| connections.admit()).collect();
-        assert!(strangers.iter().all(|stranger| !stranger.evicted.is_cancelled()));
+    async fn the_oldest_unauthenticated_connection_is_closed_and_no_other() {
+        let connections = Connections::new(limits(2), RESERVED + 16);
+        let authenticated = connections.admit();
+        authenticated.authenticate().expect("room");
+        let unauthenticated: Vec<_> = (0..4).map(|_| connections.admit()).collect();
+        assert!(unauthenticated.iter().all(|connection| !connection.evicted.is_cancelled()));
         let fifth = connections.admit();
-        assert!(strangers[0].evicted.is_cancelled() && !strangers[1].evicted.is_cancelled());
-        strangers[0].gives_way(Duration::MAX).await;
+        assert!(unauthenticated[0].evicted.is_cancelled() && !unauthenticated[1].evicted.is_cancelled());
+        unauthenticated[0].must_close(Duration::MAX).await;
         let (before, patience) = (tokio::time::Instant::now(), Duration::from_secs(30));
-        fifth.gives_way(patience).await;
+        fifth.must_close(patience).await;
         assert_eq!(before.elapsed(), patience);
-        let stays = tokio::time::timeout(Duration::from_secs(3600), user.gives_way(patience)).await;
+        let stays = tokio::time::timeout(Duration::from_secs(3600), authenticated.must_close(patience)).await;
         assert!(stays.is_err());
     }
 
     #[test]
-    fn users_have_a_bound_and_give_their_places_back() {
+    fn authenticated_connections_are_limited_and_counted_until_they_close() {
         let connections = Connections::new(limits(1), 1 << 20);
         let (first, second) = (connections.admit(), connections.admit());
-        first.is_a_users().expect("room");
-        first.is_a_users().expect("it is counted once");
-        assert_eq!(second.is_a_users().expect_err("full").status, 503);
+        first.authenticate().expect("room");
+        first.authenticate().expect("it is counted once");
+        assert_eq!(second.authenticate().expect_err("full").kind, Kind::Unavailable);
         drop(first);
-        second.is_a_users().expect("room again");
+        second.authenticate().expect("room again");
         drop(second);
-        let there = connections.there.lock();
-        assert_eq!((there.users, there.strangers.len()), (0, 0));
+        let open = connections.open.lock();
+        assert_eq!((open.authenticated, open.unauthenticated.len()), (0, 0));
     }
 
     #[test]
     fn few_descriptors_are_shared_out() {
         let connections = Connections::new(Limits::default(), 1_024);
-        assert!(connections.users_max + connections.strangers_max + OTHERS <= 1_024);
-        assert!(connections.strangers_max >= 64, "{connections:?}");
+        assert!(connections.authenticated_max + connections.unauthenticated_max + RESERVED <= 1_024);
+        assert!(connections.unauthenticated_max >= 64, "{connections:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! How requests are read and answered, whatever they ask for.
+//! HTTP: connections, request parsing, streamed answers.
 
 pub(crate) mod connections;
 pub(crate) mod extract;

@@ -1,4 +1,4 @@
-//! Bodies that must go on coming: bound by how they progress, and not by how long they take, so that a slow line can send a large file.
+//! A limit on how slowly a body may arrive. It is not a limit on the whole time, so that a slow line can send a large file.
 
 use std::time::Duration;
 
@@ -7,37 +7,37 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt as _, stream};
 use tokio::time::{Instant, timeout};
 
-/// The least that a body must come at, in bytes a second, once the patience is used up: a modem of 1995 is four times as fast.
-const RATE: u64 = 1_024;
+/// The slowest allowed rate once the patience is used up, in bytes a second: a modem of 1995 is four times as fast.
+const MIN_RATE: u64 = 1_024;
 
-/// How a body has come so far.
+/// How much of a body has arrived.
 #[derive(Debug)]
 struct Progress {
     patience: Duration,
-    /// How long it was waited for.
+    /// How long the API has waited for it.
     waited: Duration,
     bytes: u64,
 }
 
-/// A body came too slowly.
+/// A body arrived too slowly.
 #[derive(Debug, thiserror::Error)]
-#[error("the client sent {bytes} bytes within {} s, and then too few", waited.as_secs())]
+#[error("the client sent only {bytes} bytes in {} s", waited.as_secs())]
 struct TooSlow {
     bytes: u64,
     waited: Duration,
 }
 
 impl Progress {
-    /// For how long the next piece may be waited for.
+    /// How long to wait for the next piece.
     fn allowance(&self) -> Duration {
-        let earned = Duration::from_millis(self.bytes.saturating_mul(1_000) / RATE);
+        let earned = Duration::from_millis(self.bytes.saturating_mul(1_000) / MIN_RATE);
         let left = (self.patience + earned).saturating_sub(self.waited);
         left.min(self.patience)
     }
 }
 
-/// The body, which breaks off where nothing of it comes for as long as `patience`, or where it comes more slowly than anybody sends. Only
-/// the time in which we wait for the client counts.
+/// A body that fails if nothing of it arrives for `patience`, or if it arrives more slowly than [`MIN_RATE`]. Only the time that the API
+/// waits for the client counts.
 pub(crate) fn bounded(body: Body, patience: Duration) -> Body {
     Body::from_stream(pieces(body.into_data_stream(), patience))
 }
@@ -75,7 +75,7 @@ fn pieces<E: std::error::Error + Send + Sync + 'static>(
 mod tests {
     use super::*;
 
-    /// How long a body lasts of which so many bytes come every so often, for an hour at most.
+    /// How long a body lasts if this many bytes arrive at this interval, up to an hour.
     async fn lasts(bytes: usize, every: Duration) -> Duration {
         let body = stream::unfold((), move |()| async move {
             tokio::time::sleep(every).await;

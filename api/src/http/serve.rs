@@ -1,4 +1,4 @@
-//! The listener's loop, and what becomes of each connection.
+//! Accepts connections, and serves each of them.
 
 use std::{convert::Infallible, os::fd::AsFd, pin::pin, sync::Arc, time::Duration};
 
@@ -22,29 +22,28 @@ use crate::http::{
     progress,
 };
 
-/// After how long a connection of which nothing comes is asked whether its other end is still there, how often it is asked again, and
-/// how often in all.
+/// TCP keep-alive: the idle time before the first probe, the time between two probes, and how many there are.
 const KEEP_ALIVE: (Duration, Duration, u32) = (Duration::from_secs(60), Duration::from_secs(15), 4);
-/// The pause after a connection could not be taken for want of something.
-const PAUSE: Duration = Duration::from_secs(1);
+/// The pause after a connection could not be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
-/// Has a connection asked whether its other end is there, so that one whose cable was pulled is not kept for ever.
-fn keep_alive(stream: impl AsFd) -> Result<(), Errno> {
+/// Turns on TCP keep-alive, so that a connection whose client vanished is closed.
+fn enable_keep_alive(stream: impl AsFd) -> Result<(), Errno> {
     set_tcp_keepidle(&stream, KEEP_ALIVE.0)?;
     set_tcp_keepintvl(&stream, KEEP_ALIVE.1)?;
     set_tcp_keepcnt(&stream, KEEP_ALIVE.2)?;
     set_socket_keepalive(&stream, true)
 }
 
-/// Takes connections, and answers what comes over them, until `stop`; then ends once those requests are answered that are under way.
+/// Accepts connections and serves them until `stop`; then returns once the requests in progress are answered.
 pub(crate) async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: CancellationToken) {
     let connections = Connections::new(limits, raise_descriptors());
     let tasks = TaskTracker::new();
-    // Whoever drops this ends what is still under way.
+    // Dropping the future of this function cuts all connections.
     let cut = CancellationToken::new();
     let _cut_when_dropped = cut.clone().drop_guard();
     while let Some(stream) = stop.run_until_cancelled(accept(&listener)).await {
-        let serving = one(stream, connections.admit(), router.clone(), limits, stop.clone());
+        let serving = serve_connection(stream, connections.admit(), router.clone(), limits, stop.clone());
         tasks.spawn(cut.clone().run_until_cancelled_owned(serving));
     }
     drop(listener);
@@ -56,30 +55,30 @@ async fn accept(listener: &TcpListener) -> TcpStream {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => return stream,
-            // The other end was quicker to close than we to accept.
+            // The client closed the connection before it was accepted.
             Err(error)
                 if matches!(
                     error.kind(),
                     std::io::ErrorKind::ConnectionAborted | std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::ConnectionRefused
                 ) => {}
             Err(error) => {
-                error!("cannot take a connection: {error}; trying again in {} s", PAUSE.as_secs());
-                tokio::time::sleep(PAUSE).await;
+                error!("cannot accept a connection: {error}; trying again in {} s", ACCEPT_PAUSE.as_secs());
+                tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
 }
 
-/// Answers the requests of one connection.
-async fn one(stream: TcpStream, connection: Connection, router: Router, limits: Limits, stop: CancellationToken) {
-    // Answers are small, and somebody waits for each.
+/// Serves the requests of one connection.
+async fn serve_connection(stream: TcpStream, connection: Connection, router: Router, limits: Limits, stop: CancellationToken) {
+    // Answers are small, and a client waits for each.
     if let Err(error) = stream.set_nodelay(true) {
-        debug!("a connection keeps Nagle's delay: {error}");
+        debug!("cannot turn off Nagle's algorithm: {error}");
     }
-    if let Err(error) = keep_alive(&stream) {
-        debug!("a connection whose other end vanishes is kept for hours: {error}");
+    if let Err(error) = enable_keep_alive(&stream) {
+        debug!("cannot turn on TCP keep-alive: {error}");
     }
-    // Who does not read what was asked for is not waited for; what follows the log would be held back for it.
+    // A client that does not read its answer is disconnected: it would hold up what follows the log.
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(limits.patience));
     let (connection, router) = (Arc::new(connection), TowerToHyperService::new(router));
@@ -101,16 +100,16 @@ async fn one(stream: TcpStream, connection: Connection, router: Router, limits: 
     let mut serving = pin!(serving);
     let ended = tokio::select! {
         ended = serving.as_mut() => ended,
-        () = connection.gives_way(limits.patience) => return,
+        () = connection.must_close(limits.patience) => return,
         () = stop.cancelled() => {
             serving.as_mut().graceful_shutdown();
             tokio::select! {
                 ended = serving.as_mut() => ended,
-                () = connection.gives_way(Duration::ZERO) => return,
+                () = connection.must_close(Duration::ZERO) => return,
             }
         }
     };
     if let Err(error) = ended {
-        debug!("a connection broke off: {error}");
+        debug!("a connection broke: {error}");
     }
 }

@@ -1,7 +1,7 @@
 //! Server-sent events.
 //!
-//! Written here and not by axum's `Event`, which makes a piece of the answer of each one and looks for line breaks in each
-//! scrap of JSON: a chatty log came at 7 MB/s, and comes at more than ten times that.
+//! Not axum's `Event`, which makes every event a chunk of its own and searches its JSON for line breaks: a verbose log was sent at 7 MB/s
+//! with it, and is sent at more than ten times that rate here.
 
 use std::{fmt::Display, io::Write as _, pin::pin, time::Duration};
 
@@ -14,30 +14,30 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt as _, stream};
 use serde::Serialize;
 
-/// How long nothing is sent before a comment is, so that nobody on the way takes the connection for dead.
+/// After how long without an event a comment is sent, so that no proxy closes the connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// Events that are sent as one piece.
+/// Events that are sent as one chunk.
 #[derive(Debug, Default)]
 pub(crate) struct Events(Vec<u8>);
 
 impl Events {
-    /// An event of a kind, with where a reader is behind it, and JSON for data: that has no line breaks.
+    /// Adds an event of a kind. `id` is the reader's position after it; the data is JSON, which has no line breaks.
     pub(crate) fn push(&mut self, kind: &str, id: Option<&dyn Display>, data: &impl Serialize) {
         let before = self.0.len();
         let written = self
             .head(Some(kind), id)
             .and_then(|()| Ok(serde_json::to_writer(&mut self.0, data)?));
         self.0.extend_from_slice(b"\n\n");
-        // Views hold only what JSON can carry, and memory takes every write.
+        // Cannot fail: the views can be serialized, and the buffer grows.
         if written.is_err() {
             self.0.truncate(before);
         }
     }
 
-    /// An event without a kind, of data in pieces that together are one line.
+    /// Adds an event without a kind. The pieces together are one line of data.
     pub(crate) fn push_line(&mut self, id: impl Display, pieces: &[&str]) {
-        // Memory takes every write.
+        // Cannot fail: the buffer grows.
         let _infallible = self.head(None, Some(&id));
         for piece in pieces {
             self.0.extend_from_slice(piece.as_bytes());
@@ -60,18 +60,18 @@ impl Events {
         self.0
     }
 
-    /// How many bytes they have.
+    /// Their length in bytes.
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no events.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
-/// The answer that carries events, kept alive by comments.
+/// An answer that streams events, with comments as keep-alive.
 pub(crate) fn respond(events: impl Stream<Item = Events> + Send + 'static) -> Response {
     let pieces = stream::unfold(Box::pin(events), |mut events| async {
         let next = {
@@ -88,7 +88,7 @@ pub(crate) fn respond(events: impl Stream<Item = Events> + Send + 'static) -> Re
     let headers = [
         (header::CONTENT_TYPE.as_str(), "text/event-stream"),
         (header::CACHE_CONTROL.as_str(), "no-cache"),
-        // nginx holds answers back otherwise.
+        // Otherwise nginx buffers the answer.
         ("x-accel-buffering", "no"),
     ];
     (headers, body).into_response()

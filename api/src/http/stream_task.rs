@@ -1,15 +1,15 @@
-//! Answers that are made while they are sent: by a task with an owner, which waits for whoever reads slowly.
+//! Streamed answers: a stream task produces the items while the client reads them.
 
 use futures::Stream;
 use tokio::sync::mpsc;
 
 use crate::app::App;
 
-/// Pieces that are ready before the reader asks for them.
+/// Items that are produced ahead of the client.
 const AHEAD: usize = 4;
 
-/// Runs a producer, and returns what it produces. It ends when it is done, when nobody reads any more, or with the API.
-pub(crate) fn produce<T, P, F>(app: &App, producer: P) -> impl Stream<Item = T> + use<T, P, F>
+/// Starts a stream task, and returns the stream of its items. The task ends when it is done, when the client is gone, or when the API stops.
+pub(crate) fn spawn_stream_task<T, P, F>(app: &App, producer: P) -> impl Stream<Item = T> + use<T, P, F>
 where
     T: Send + 'static,
     P: FnOnce(mpsc::Sender<T>) -> F,

@@ -1,4 +1,4 @@
-//! What the sender of a submission is told, and what is kept of one that was refused.
+//! The answer to the sender of a submission, and the record of a refused one.
 
 use async_nats::{
     Client,
@@ -11,22 +11,22 @@ use tracing::{info, warn};
 
 use crate::error::ApiError;
 
-/// Names the subject that the answer goes to: the reply subject of a `JetStream` publish belongs to its acknowledgement.
+/// The header that names the subject for the answer: the reply subject of a `JetStream` publish is for its acknowledgement.
 pub(super) const REPLY_TO: &str = "Rgrid-Reply-To";
-/// Where refusals go that no namespace can be named for.
-const SYSTEM: &str = subjects::REFUSED_NOWHERE;
-/// How much of a refused body is kept, in bytes.
-const KEPT: usize = 16 << 10;
+/// The subject of refusals whose namespace is not known.
+const NO_NAMESPACE: &str = subjects::REFUSED_NOWHERE;
+/// How much of a refused body is recorded, in bytes.
+const BODY_MAX: usize = 16 << 10;
 
-/// What is kept of a submission that was refused, on `rgrid.refused.<namespace>`.
+/// The record of a refused submission, on `rgrid.refused.<namespace>`.
 #[derive(Debug, Serialize)]
 pub(super) struct Refused<'a> {
     time: DateTime<Utc>,
     subject: &'a str,
-    /// Where it stood in the inbox.
+    /// Its sequence in the inbox.
     sequence: u64,
     reason: &'a str,
-    /// The body as text, cut.
+    /// The beginning of the body, as text.
     body: String,
     /// The whole body's length in bytes.
     body_bytes: usize,
@@ -39,36 +39,36 @@ impl<'a> Refused<'a> {
             subject,
             sequence,
             reason: &problem.detail,
-            body: String::from_utf8_lossy(&body[..body.len().min(KEPT)]).into_owned(),
+            body: String::from_utf8_lossy(&body[..body.len().min(BODY_MAX)]).into_owned(),
             body_bytes: body.len(),
         }
     }
 }
 
-/// Keeps a refusal. One that no namespace can be named for is kept among the grid's own.
+/// Records a refusal.
 pub(super) async fn record(js: &jetstream::Context, namespace: Option<&Namespace>, refused: &Refused<'_>) -> Result<(), ApiError> {
     info!(
-        "refused the submission at {} of the inbox, on {}: {}",
+        "refused the submission at sequence {} of the inbox, on {}: {}",
         refused.sequence, refused.subject, refused.reason
     );
-    let subject = namespace.map_or_else(|| SYSTEM.to_owned(), subjects::refused);
-    let unkept =
-        |error: &(dyn std::error::Error + 'static)| ApiError::unavailable(&format!("the refusal cannot be kept in {REFUSED}"), error);
-    let payload = serde_json::to_vec(refused).map_err(|error| unkept(&error))?;
-    // Delivered again within two minutes, it is kept once.
+    let subject = namespace.map_or_else(|| NO_NAMESPACE.to_owned(), subjects::refused);
+    let failed =
+        |error: &(dyn std::error::Error + 'static)| ApiError::unavailable(&format!("cannot record the refusal in {REFUSED}"), error);
+    let payload = serde_json::to_vec(refused).map_err(|error| failed(&error))?;
+    // If the message is delivered again within two minutes, the refusal is recorded once.
     let message = PublishMessage::build()
         .message_id(format!("inbox:{}", refused.sequence))
         .payload(payload.into());
-    let sent = js.send_publish(subject, message).await.map_err(|error| unkept(&error))?;
-    sent.await.map(|_| ()).map_err(|error| unkept(&error))
+    let sent = js.send_publish(subject, message).await.map_err(|error| failed(&error))?;
+    sent.await.map(|_| ()).map_err(|error| failed(&error))
 }
 
-/// Answers, if the sender named where to.
+/// Sends the answer, if the sender named a subject for it.
 pub(super) async fn send(client: &Client, to: Option<&str>, answer: &impl Serialize) {
     let Some(to) = to else { return };
-    if !may_answer_on(to) {
+    if !is_allowed_reply(to) {
         warn!(
-            "a submission asks for its answer on `{}`, which is no subject for that",
+            "a submission asks for its answer on `{}`, which is not an allowed subject",
             to.escape_debug()
         );
         return;
@@ -76,16 +76,16 @@ pub(super) async fn send(client: &Client, to: Option<&str>, answer: &impl Serial
     match serde_json::to_vec(answer) {
         Ok(payload) => {
             if let Err(error) = client.publish(to.to_owned(), payload.into()).await {
-                warn!("an answer to {to} could not be sent: {error}");
+                warn!("cannot send an answer to {to}: {error}");
             }
         }
-        Err(error) => warn!("an answer to {to} could not be written: {error}"),
+        Err(error) => warn!("cannot serialize an answer to {to}: {error}"),
     }
 }
 
-/// Whether this is a subject that a sender may have us publish to: ours and the server's own are not, since we may say there
-/// what the sender may not.
-fn may_answer_on(subject: &str) -> bool {
+/// Whether a sender may have the API publish to this subject. The subjects of rgrid and of the server are not allowed, since the API has
+/// permissions there that the sender does not have.
+fn is_allowed_reply(subject: &str) -> bool {
     let token_fits =
         |token: &str| !token.is_empty() && !token.contains(['*', '>']) && !token.chars().any(|c| c.is_whitespace() || c.is_control());
     let first = subject.split('.').next().unwrap_or_default();
@@ -97,9 +97,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_never_goes_where_the_sender_could_not_speak() {
-        assert!(may_answer_on("_INBOX.abc.1"));
-        assert!(may_answer_on("my.service.answers"));
+    fn an_answer_never_goes_to_a_subject_of_rgrid_or_of_the_server() {
+        assert!(is_allowed_reply("_INBOX.abc.1"));
+        assert!(is_allowed_reply("my.service.answers"));
         for bad in [
             "",
             "rgrid.evt.default.job.x.by.api",
@@ -110,7 +110,7 @@ mod tests {
             "a b",
             "a\r\nPUB x",
         ] {
-            assert!(!may_answer_on(bad), "{bad}");
+            assert!(!is_allowed_reply(bad), "{bad}");
         }
     }
 }

@@ -1,6 +1,6 @@
-//! What a user should know of a job that was accepted: that nobody serves its queue, or that it fits no worker.
+//! Warnings about accepted jobs: no worker serves the queue, or no worker is large enough.
 //!
-//! From a copy of the workers' table that is a few seconds old at most. No submission ever waits for it.
+//! They come from a copy of the workers' table that is a few seconds old at most. No submission waits for it.
 
 use std::{
     sync::Arc,
@@ -16,11 +16,12 @@ use tracing::debug;
 
 use crate::{events::waiters::Waiters, queries::Tables};
 
-/// How old the copy may be before a submission has it renewed.
-const FRESH: Duration = Duration::from_secs(5);
-/// The pause after an event of a worker, for the projector to write it down, and between two readings.
+/// How old the copy may be before a submission causes a refresh.
+const FRESH_FOR: Duration = Duration::from_secs(5);
+/// The pause after an event of a worker, for the projector to write it to the table, and between two reads.
 const PAUSE: Duration = Duration::from_millis(300);
 
+/// The copy of the workers' table.
 #[derive(Debug, Default)]
 pub(crate) struct Advice {
     known: RwLock<Option<Known>>,
@@ -34,10 +35,10 @@ struct Known {
 }
 
 impl Advice {
-    /// The workers that live and take work; nothing while they are not known.
+    /// The live workers that take work; `None` while they are not known.
     pub(crate) fn live(&self) -> Option<Arc<[WorkerView]>> {
         let known = self.known.read();
-        if known.as_ref().is_none_or(|known| known.read.elapsed() > FRESH) {
+        if known.as_ref().is_none_or(|known| known.read.elapsed() > FRESH_FOR) {
             self.wanted.notify_one();
         }
         known.as_ref().map(|known| Arc::clone(&known.live))
@@ -45,7 +46,7 @@ impl Advice {
 }
 
 impl Advice {
-    /// Takes a reading of the workers' table for the copy.
+    /// Replaces the copy by what was read from the table.
     pub(crate) fn note(&self, workers: &[WorkerView]) {
         let live = workers.iter().filter(|worker| worker.takes_work()).cloned().collect();
         *self.known.write() = Some(Known {
@@ -55,13 +56,13 @@ impl Advice {
     }
 }
 
-/// What is to be said of this job, with these workers.
+/// A warning about this job, given these workers.
 pub(crate) fn warning(spec: &JobSpec, live: &[WorkerView]) -> Option<String> {
     let queue = &spec.queue;
     let mut serving = live.iter().filter(|worker| worker.queues.contains(queue)).peekable();
     if serving.peek().is_none() {
         return Some(format!(
-            "no worker serves queue {queue}; the job waits until one does: start it with `rgrid runner --queue {queue}`"
+            "no worker serves queue {queue}; the job waits until one does: start one with `rgrid runner --queue {queue}`"
         ));
     }
     let needed = match (&spec.image, spec.executor) {
@@ -70,7 +71,7 @@ pub(crate) fn warning(spec: &JobSpec, live: &[WorkerView]) -> Option<String> {
     };
     let (cpu, memory) = (spec.resources.cpu_milli, spec.resources.memory_bytes.unwrap_or(0));
     let fits = |worker: &WorkerView| {
-        // No worker lists `noop`; every one can do nothing.
+        // Every worker can run `noop` jobs, and none lists that executor.
         let can = needed.is_none_or(|kind| kind == ExecutorKind::Noop || worker.executors.contains(&kind));
         can && worker.cpu_milli >= cpu && worker.memory_bytes >= memory
     };
@@ -86,23 +87,23 @@ pub(crate) fn warning(spec: &JobSpec, live: &[WorkerView]) -> Option<String> {
     })
 }
 
-/// Keeps the copy, until `stop`: read at the start, when something happens to a worker, and when a submission finds it old.
+/// Refreshes the copy until `stop`: at the start, after an event of a worker, and when a submission finds it too old.
 pub(crate) async fn keep(advice: Arc<Advice>, tables: Tables, waiters: Arc<Waiters>, stop: CancellationToken) {
     loop {
-        let mut nobody = false;
+        let mut none_live = false;
         match tables.workers().await {
             Ok(workers) => {
                 advice.note(&workers);
-                nobody = !workers.iter().any(|worker| worker.state == WorkerState::Live);
+                none_live = !workers.iter().any(|worker| worker.state == WorkerState::Live);
             }
-            Err(problem) => debug!("the workers are not known: {}", problem.detail),
+            Err(problem) => debug!("cannot read the workers: {}", problem.detail),
         }
         tokio::select! {
             () = stop.cancelled() => return,
             () = advice.wanted.notified() => {}
             () = waiters.workers.notified() => tokio::time::sleep(PAUSE).await,
-            // A grid that has just started: the first worker's row may be written later than its event is heard of.
-            () = tokio::time::sleep(PAUSE), if nobody => {}
+            // In a grid that has just started, the first worker's row may be written after its event arrived here.
+            () = tokio::time::sleep(PAUSE), if none_live => {}
         }
         tokio::select! {
             () = stop.cancelled() => return,

@@ -8,15 +8,15 @@ use super::command::{CommandOutcome, apply_command, reason};
 use crate::{
     app::Shared,
     error::ApiError,
-    http::extract::{Path, Query, Whole, job_id},
+    http::extract::{Path, Query, WholeBody, job_id},
 };
 
-/// `POST /v1/jobs/{id}/cancel`, with `{"reason":…}` or nothing: asked for 202, asked for before 200.
+/// `POST /v1/jobs/{id}/cancel`, with `{"reason":…}` or an empty body: 202, or 200 where the job was cancelled before.
 pub(crate) async fn cancel(
     State(app): State<Shared>,
     Path(id): Path<String>,
     query: Query,
-    Whole(body): Whole,
+    WholeBody(body): WholeBody,
 ) -> Result<(StatusCode, Json<JobView>), ApiError> {
     query.none()?;
     let id = job_id(&id)?;
@@ -27,7 +27,7 @@ pub(crate) async fn cancel(
             Ok((StatusCode::OK, Json(JobView::from(&job))))
         }
         CommandOutcome::Rejected(job, _) => {
-            let detail = format!("job {id} ended already, as {}; there is nothing to cancel", job.state());
+            let detail = format!("job {id} has already ended as {}, and cannot be cancelled", job.state());
             Err(ApiError::new(Kind::Conflict, detail))
         }
     }

@@ -1,4 +1,4 @@
-//! `POST /v1/cancel`: the jobs that a filter finds, ended a page at a time.
+//! `POST /v1/cancel`: cancels the jobs that match a filter, one page at a time.
 
 use axum::{Json, extract::State};
 use bus::{
@@ -17,76 +17,80 @@ use super::{
 use crate::{
     app::{App, Shared},
     error::ApiError,
-    http::extract::{Query, Whole, json_or_nothing},
+    http::extract::{Query, WholeBody, json_or_nothing},
 };
 
-/// Jobs that are cancelled at once.
+/// Jobs that are cancelled at the same time.
 const AT_ONCE: usize = 64;
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 struct CancelManyRequest {
     reason: Option<String>,
-    /// Count them, and cancel none.
+    /// Count the matching jobs, and cancel none.
     dry_run: bool,
 }
 
-/// What came of one job.
-enum Came {
-    /// It has ended by this.
+/// What happened to one job.
+enum JobCancellation {
+    /// The request ended it.
     Cancelled,
-    /// Its worker is asked to end it, now or before.
+    /// Its worker has been asked to end it, by this request or an earlier one.
     Cancelling,
-    /// It had ended before.
+    /// It had ended already.
     Ended,
-    /// It could not be asked for.
-    Left(String),
+    /// It could not be cancelled, and why.
+    Failed(String),
 }
 
-/// `POST /v1/cancel?` with the parameters of `GET /v1/jobs`, and `{"reason":…,"dry_run":true}` or nothing: one page of those that have not
-/// ended, the newest first; `next` says how to ask for those that follow. Asking again changes nothing.
-pub(crate) async fn cancel_many(State(app): State<Shared>, query: Query, Whole(body): Whole) -> Result<Json<CancelledMany>, ApiError> {
-    let (filter, min_sequence) = list::read(query)?;
-    let asked: CancelManyRequest = json_or_nothing(&body)?;
-    check_reason(asked.reason.as_deref())?;
+/// `POST /v1/cancel?` with the parameters of `GET /v1/jobs`, and `{"reason":…,"dry_run":true}` or an empty body: cancels
+/// one page of the jobs that have not ended, the newest first; `next` is the cursor of the next page. The request is idempotent.
+pub(crate) async fn cancel_many(
+    State(app): State<Shared>,
+    query: Query,
+    WholeBody(body): WholeBody,
+) -> Result<Json<CancelledMany>, ApiError> {
+    let (filter, min_sequence) = list::parse(query)?;
+    let request: CancelManyRequest = json_or_nothing(&body)?;
+    check_reason(request.reason.as_deref())?;
     if let Some(state) = filter.states.iter().find(|state| state.is_end()) {
         return Err(ApiError::malformed(format!(
-            "the parameter `state` is {state}; only a job that has not ended can be cancelled"
+            "the parameter `state` is {state}; only jobs that have not ended can be cancelled"
         )));
     }
     caught_up(&app, min_sequence).await?;
-    if asked.dry_run {
+    if request.dry_run {
         return Ok(Json(CancelledMany {
-            matching: Some(app.tables.count_living(&filter).await?),
+            matching: Some(app.tables.count_not_ended(&filter).await?),
             ..CancelledMany::default()
         }));
     }
-    let (ids, next) = app.tables.living(&filter).await?;
-    let command = Command::Cancel { reason: asked.reason };
-    let mut all = stream::iter(ids).map(|id| one(&app, id, &command)).buffered(AT_ONCE);
+    let (ids, next) = app.tables.not_ended(&filter).await?;
+    let command = Command::Cancel { reason: request.reason };
+    let mut all = stream::iter(ids).map(|id| cancel_one(&app, id, &command)).buffered(AT_ONCE);
     let mut answer = CancelledMany {
         next,
         ..CancelledMany::default()
     };
-    while let Some((id, came)) = all.next().await {
-        match came {
-            Came::Cancelled => answer.cancelled.push(id),
-            Came::Cancelling => answer.cancelling.push(id),
-            Came::Ended => {}
-            Came::Left(why) => answer.left.push(NotCancelled { job: id, why }),
+    while let Some((id, cancellation)) = all.next().await {
+        match cancellation {
+            JobCancellation::Cancelled => answer.cancelled.push(id),
+            JobCancellation::Cancelling => answer.cancelling.push(id),
+            JobCancellation::Ended => {}
+            JobCancellation::Failed(why) => answer.left.push(NotCancelled { job: id, why }),
         }
     }
     Ok(Json(answer))
 }
 
-async fn one(app: &App, id: JobId, command: &Command) -> (JobId, Came) {
-    let came = match Box::pin(apply_command(app, id, command)).await {
-        Ok(CommandOutcome::Appended(job)) if job.state().is_end() => Came::Cancelled,
-        Ok(CommandOutcome::Appended(_)) => Came::Cancelling,
-        Ok(CommandOutcome::Rejected(_, Rejection::AlreadyCancelling)) => Came::Cancelling,
-        Ok(CommandOutcome::Rejected(job, _)) if job.state() == JobState::Cancelled => Came::Cancelled,
-        Ok(CommandOutcome::Rejected(..)) => Came::Ended,
-        Err(problem) => Came::Left(problem.0.detail),
+async fn cancel_one(app: &App, id: JobId, command: &Command) -> (JobId, JobCancellation) {
+    let cancellation = match Box::pin(apply_command(app, id, command)).await {
+        Ok(CommandOutcome::Appended(job)) if job.state().is_end() => JobCancellation::Cancelled,
+        Ok(CommandOutcome::Appended(_)) => JobCancellation::Cancelling,
+        Ok(CommandOutcome::Rejected(_, Rejection::AlreadyCancelling)) => JobCancellation::Cancelling,
+        Ok(CommandOutcome::Rejected(job, _)) if job.state() == JobState::Cancelled => JobCancellation::Cancelled,
+        Ok(CommandOutcome::Rejected(..)) => JobCancellation::Ended,
+        Err(problem) => JobCancellation::Failed(problem.0.detail),
     };
-    (id, came)
+    (id, cancellation)
 }

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::inputs::check_inputs;
 use crate::{app::App, error::ApiError, http::extract::json_or_nothing, jobs::watch::unknown};
 
-/// The longest reason, in bytes: it stands in the event.
+/// The longest reason, in bytes: it becomes a part of the event.
 const MAX_REASON_BYTES: usize = 4_096;
 
 /// How a command ended.
@@ -57,7 +57,7 @@ pub(crate) fn reason(body: &[u8]) -> Result<Option<String>, ApiError> {
 /// Checks that a reason is short enough for an event.
 pub(crate) fn check_reason(reason: Option<&str>) -> Result<(), ApiError> {
     if reason.is_some_and(|reason| reason.len() > MAX_REASON_BYTES) {
-        let detail = format!("the reason may have {MAX_REASON_BYTES} bytes; make it shorter");
+        let detail = format!("the reason is longer than {MAX_REASON_BYTES} bytes; shorten it");
         return Err(ApiError::new(Kind::Refused, detail));
     }
     Ok(())

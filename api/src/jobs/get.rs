@@ -1,4 +1,4 @@
-//! `GET /v1/jobs/{id}` and its history: read from the log itself, so that everybody reads their own writes.
+//! `GET /v1/jobs/{id}` and its history: read from the log, so that clients read their own writes.
 
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ use crate::{
     jobs::watch::{Watch, unknown},
 };
 
-/// How much is shown of what is no event, in bytes.
-const SHOWN: usize = 1_024;
+/// How much of a payload that is not an event is shown, in bytes.
+const SHOWN_MAX: usize = 1_024;
 /// The longest wait for a job.
 const MAX_WAIT: Duration = Duration::from_secs(300);
 
@@ -36,7 +36,7 @@ pub(crate) async fn get(State(app): State<Shared>, Path(id): Path<String>, query
                 until = match value.as_str() {
                     "end" => Until::End,
                     "started" => Until::Started,
-                    _ => return Err(ApiError::malformed("the parameter `until` is `end` or `started`")),
+                    _ => return Err(ApiError::malformed("the parameter `until` must be `end` or `started`")),
                 }
             }
             _ => return Ok(false),
@@ -45,7 +45,7 @@ pub(crate) async fn get(State(app): State<Shared>, Path(id): Path<String>, query
     })?;
     let mut watch = Watch::open(&app, id).await?;
     if let Some(wait) = wait {
-        let reached = Box::pin(reach(&app, &mut watch, until));
+        let reached = Box::pin(wait_until(&app, &mut watch, until));
         tokio::select! {
             reached = tokio::time::timeout(wait, reached) => reached.unwrap_or(Ok(()))?,
             () = app.stop.cancelled() => {}
@@ -54,9 +54,9 @@ pub(crate) async fn get(State(app): State<Shared>, Path(id): Path<String>, query
     Ok(Json(JobView::from(watch.job())))
 }
 
-async fn reach(app: &App, watch: &mut Watch, until: Until) -> Result<(), ApiError> {
-    let there = |state: JobState| state.is_end() || (until == Until::Started && state == JobState::Running);
-    while !there(watch.job().state()) {
+async fn wait_until(app: &App, watch: &mut Watch, until: Until) -> Result<(), ApiError> {
+    let is_reached = |state: JobState| state.is_end() || (until == Until::Started && state == JobState::Running);
+    while !is_reached(watch.job().state()) {
         watch.changed(app).await?;
     }
     Ok(())
@@ -89,7 +89,7 @@ pub(crate) async fn history(State(app): State<Shared>, Path(id): Path<String>, q
     Ok(Json(History { events }))
 }
 
-/// The event as it is stored, also one of a type that this program does not know, and what is no event at all.
+/// The event as it is stored, even if this program does not know its type, or it is not an event.
 fn event(entry: &read::Stored) -> HistoryEvent {
     #[derive(Deserialize)]
     struct Stored {
@@ -124,7 +124,7 @@ fn event(entry: &read::Stored) -> HistoryEvent {
             actor: entry.subject.rsplit_once(".by.").map_or("", |(_, actor)| actor).to_owned(),
             causation_id: None,
             correlation_id: None,
-            data: String::from_utf8_lossy(&entry.payload[..entry.payload.len().min(SHOWN)]).into(),
+            data: String::from_utf8_lossy(&entry.payload[..entry.payload.len().min(SHOWN_MAX)]).into(),
             unreadable,
         },
     }

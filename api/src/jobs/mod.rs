@@ -1,11 +1,11 @@
-//! Jobs over HTTP: handing them in, looking at them, ending them.
+//! Jobs over HTTP: submit, read, list, cancel, requeue, rerun.
 
 pub(crate) mod advice;
 mod cancel;
 mod cancel_many;
-mod chosen;
+mod chosen_id;
 mod command;
-mod follows;
+mod dependencies;
 mod get;
 mod inputs;
 mod list;
@@ -25,5 +25,5 @@ pub(crate) use self::{
     requeue::{requeue, requeue_many},
     rerun::rerun,
     reuse::earlier,
-    submit::{NewJob, check_alone, store_all, store_inline, submit},
+    submit::{NewJob, check_references, store_inline, submit, submit_all},
 };

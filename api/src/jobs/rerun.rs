@@ -1,4 +1,4 @@
-//! `POST /v1/jobs/{id}/rerun`: the same once more, in what it ran in.
+//! `POST /v1/jobs/{id}/rerun`: runs a job again as a new job, in the same environment.
 
 use std::collections::HashSet;
 
@@ -12,57 +12,56 @@ use model::Submitted;
 use serde::Deserialize;
 
 use super::{
-    chosen,
+    chosen_id,
     inputs::check_inputs,
-    submit::{NewJob, check_alone},
+    submit::{NewJob, check_references},
 };
 use crate::{
     admission::admit,
     app::Shared,
     error::ApiError,
-    http::extract::{Path, Query, Whole, job_id, json_or_nothing},
+    http::extract::{Path, Query, WholeBody, job_id, json_or_nothing},
     jobs::watch::{read_job, unknown},
 };
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 struct RerunRequest {
-    /// The new job's id: under the same one it is made once.
+    /// The new job's id. The same request with the same id makes one job.
     id: Option<JobId>,
 }
 
-/// `POST /v1/jobs/{id}/rerun`, with `{"id":…}` or nothing: new 201, there before 200.
+/// `POST /v1/jobs/{id}/rerun`, with `{"id":…}` or an empty body: 201 for a new job, 200 for one that exists.
 pub(crate) async fn rerun(
     State(app): State<Shared>,
     Path(id): Path<String>,
     query: Query,
-    Whole(body): Whole,
+    WholeBody(body): WholeBody,
 ) -> Result<(StatusCode, Json<Submitted>), ApiError> {
     query.none()?;
     let id = job_id(&id)?;
     let asked: RerunRequest = json_or_nothing(&body)?;
     check_id(asked.id, None)?;
     let job = read_job(&app, id).await?.ok_or_else(|| unknown(id))?;
-    let spec = again(&job);
+    let spec = rerun_spec(&job);
     if let Some(chosen) = asked.id
-        && let Some(submitted) = chosen::answered(&app, &job.namespace, chosen, &spec).await?
+        && let Some(submitted) = chosen_id::first_answer(&app, &job.namespace, chosen, &spec).await?
     {
         return Ok((StatusCode::OK, Json(submitted)));
     }
     let bytes = serde_json::to_vec(&spec).map_or(0, |bytes| bytes.len() as u64);
-    let _room = admit(&app.fill, 1, bytes).await?;
+    let _room = admit(&app.admission, 1, bytes).await?;
     if let Some(missing) = check_inputs(&app.files, [&spec], &HashSet::new()).await?.first_of(&spec) {
         return Err(missing);
     }
-    check_alone(&app, &job.namespace, &spec).await?;
-    let submitted = Box::pin(NewJob::new(job.namespace, asked.id, spec).store(&app)).await?;
+    check_references(&app, &job.namespace, &spec).await?;
+    let submitted = Box::pin(NewJob::new(job.namespace, asked.id, spec).submit(&app)).await?;
     let status = if submitted.existed { StatusCode::OK } else { StatusCode::CREATED };
     Ok((status, Json(submitted)))
 }
 
-/// What repeats a job exactly: at once, as a job of its own, by the executor and in the image (by its digest) that its last attempt
-/// ran in.
-fn again(job: &Job) -> JobSpec {
+/// The spec of a job that repeats another one: it starts at once, with the executor and in the image (by its digest) of the last attempt.
+fn rerun_spec(job: &Job) -> JobSpec {
     let ran = job.attempts.iter().rev().find(|attempt| attempt.environment.is_some());
     let executor = ran.and_then(|attempt| attempt.executor);
     let image = ran.and_then(|attempt| attempt.environment.clone());

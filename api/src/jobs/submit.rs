@@ -1,4 +1,4 @@
-//! `POST /v1/jobs`: one submission or many. Nothing here asks Postgres, and nothing waits for one append before the next.
+//! `POST /v1/jobs`: one submission or an array of them. No submission needs Postgres, and the appends of an array are under way together.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -32,27 +32,32 @@ use model::{Kind, Submitted, SubmittedMany, SubmittedOne, WorkerView};
 use serde_json::value::RawValue;
 use store::Files;
 
-use super::{chosen, follows::check_follows, inputs::check_inputs, reuse};
+use super::{chosen_id, dependencies::check_dependencies, inputs::check_inputs, reuse};
 use crate::{
     admission::admit,
     app::{App, Shared},
     error::ApiError,
-    http::extract::{self, Query, Whole, header as text_of, json},
+    http::extract::{self, Query, WholeBody, header as text_of, json},
     jobs::advice,
     secrets::check_secrets,
 };
 
 /// The most jobs in one request.
 const MAX_JOBS: usize = 10_000;
-/// Appends of one request that are under way at once.
-const IN_FLIGHT: usize = 1_024;
-/// Inline files that are stored at once.
-const PUTS: usize = 8;
-/// How often, and with what pause, a job that must be there is looked for: a replica may be behind.
-const LOOKS: (u32, std::time::Duration) = (40, std::time::Duration::from_millis(50));
+/// Appends of one request that are under way at the same time.
+const APPENDS_IN_FLIGHT: usize = 1_024;
+/// Inline files that are stored at the same time.
+const PUTS_IN_FLIGHT: usize = 8;
+/// How many times, and with what pause, a job that exists is read: a replica may lag behind.
+const READS: (u32, std::time::Duration) = (40, std::time::Duration::from_millis(50));
 
 /// `POST /v1/jobs`
-pub(crate) async fn submit(State(app): State<Shared>, query: Query, headers: HeaderMap, Whole(body): Whole) -> Result<Response, ApiError> {
+pub(crate) async fn submit(
+    State(app): State<Shared>,
+    query: Query,
+    headers: HeaderMap,
+    WholeBody(body): WholeBody,
+) -> Result<Response, ApiError> {
     let (mut namespace, mut reuse) = (bus::ids::default_token(), false);
     query.each(|name, value| {
         match name {
@@ -63,39 +68,39 @@ pub(crate) async fn submit(State(app): State<Shared>, query: Query, headers: Hea
         Ok(true)
     })?;
     let key = text_of(&headers, "idempotency-key")?;
-    let many = body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
-    if !many {
+    let is_array = body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
+    if !is_array {
         return Box::pin(submit_one(&app, namespace, key, reuse, &body)).await;
     }
     if reuse {
         return Err(ApiError::malformed(
-            "`reuse` is for a single job; submit the jobs of an array one by one, or leave it out",
+            "`reuse` is not allowed with an array of jobs; submit the jobs one by one, or leave out `reuse`",
         ));
     }
     if key.is_some() {
         return Err(ApiError::malformed(
-            "the header `Idempotency-Key` is for a single job; in an array, give each job a `key`",
+            "the header `Idempotency-Key` is not allowed with an array of jobs; give each job a `key` instead",
         ));
     }
     let raw: Vec<&RawValue> = json("the array of jobs", &body)?;
     if raw.is_empty() || raw.len() > MAX_JOBS {
         let detail = format!(
-            "an array holds 1 to {MAX_JOBS} jobs, and this one {}; send several arrays",
+            "an array may hold 1 to {MAX_JOBS} jobs, and this one holds {}; send several arrays",
             raw.len()
         );
         return Err(ApiError::new(if raw.is_empty() { Kind::Malformed } else { Kind::TooLarge }, detail));
     }
-    let _room = admit(&app.fill, raw.len() as u64, body.len() as u64).await?;
+    let _room = admit(&app.admission, raw.len() as u64, body.len() as u64).await?;
     let accepted = accept_all(&app, &namespace, &raw).await?;
     let live = app.advice.live();
     let new = |(id, spec)| NewJob::new(namespace.clone(), id, spec);
     let accepted = accepted.into_iter().map(|job| job.map(new)).collect();
-    let jobs = Box::pin(store_all(&app, accepted, live.as_deref())).await;
+    let jobs = Box::pin(submit_all(&app, accepted, live.as_deref())).await;
     Ok(Json(SubmittedMany { jobs }).into_response())
 }
 
-/// Puts jobs into the log, in their order, many under way at once.
-pub(crate) async fn store_all(app: &App, accepted: Vec<Result<NewJob, ApiError>>, live: Option<&[WorkerView]>) -> Vec<SubmittedOne> {
+/// Appends the submissions of jobs in their order, many of them under way at the same time.
+pub(crate) async fn submit_all(app: &App, accepted: Vec<Result<NewJob, ApiError>>, live: Option<&[WorkerView]>) -> Vec<SubmittedOne> {
     let mut answers = Vec::with_capacity(accepted.len());
     let mut under_way = FuturesOrdered::new();
     for job in accepted {
@@ -106,8 +111,8 @@ pub(crate) async fn store_all(app: &App, accepted: Vec<Result<NewJob, ApiError>>
             }
         };
         let mut sending = pin!(sending);
-        // One is sent after the other, so that they are stored in their order. Meanwhile the others are driven: each holds a
-        // place in the connection's window of unacknowledged publishes, and this one may be waiting for such a place.
+        // The events are sent one after the other, so that they are stored in their order. Meanwhile the earlier appends are polled:
+        // each takes up room in the connection's window of unacknowledged publishes, and this one may be waiting for such room.
         let sent = loop {
             tokio::select! {
                 biased;
@@ -122,7 +127,7 @@ pub(crate) async fn store_all(app: &App, accepted: Vec<Result<NewJob, ApiError>>
             };
             stored.map_or_else(|problem| SubmittedOne::Refused { problem: problem.0 }, SubmittedOne::Job)
         });
-        if under_way.len() >= IN_FLIGHT {
+        if under_way.len() >= APPENDS_IN_FLIGHT {
             answers.extend(under_way.next().await);
         }
     }
@@ -136,7 +141,7 @@ async fn submit_one(app: &App, namespace: Namespace, key: Option<&str>, reuse: b
     let mut submission: Submission = json("the job", body)?;
     match (&submission.key, key) {
         (Some(inside), Some(header)) if inside != header => {
-            let detail = "the header `Idempotency-Key` and the job's `key` differ; give one of them, or the same twice";
+            let detail = "the header `Idempotency-Key` and the job's `key` differ; send only one of them, or the same value in both";
             return Err(ApiError::malformed(detail));
         }
         (None, Some(header)) => submission.key = Some(header.to_owned()),
@@ -145,16 +150,16 @@ async fn submit_one(app: &App, namespace: Namespace, key: Option<&str>, reuse: b
     app.resolve(&mut submission)?;
     let accepted = submission.accept()?;
     if let Some(id) = accepted.id
-        && let Some(submitted) = Box::pin(chosen::answered(app, &namespace, id, &accepted.spec)).await?
+        && let Some(submitted) = Box::pin(chosen_id::first_answer(app, &namespace, id, &accepted.spec)).await?
     {
         return Ok(answer(submitted));
     }
-    let _room = admit(&app.fill, 1, body.len() as u64).await?;
-    let own = store_inline(&app.files, &accepted.to_store).await?;
-    if let Some(missing) = check_inputs(&app.files, [&accepted.spec], &own).await?.first_of(&accepted.spec) {
+    let _room = admit(&app.admission, 1, body.len() as u64).await?;
+    let inline = store_inline(&app.files, &accepted.to_store).await?;
+    if let Some(missing) = check_inputs(&app.files, [&accepted.spec], &inline).await?.first_of(&accepted.spec) {
         return Err(missing);
     }
-    check_alone(app, &namespace, &accepted.spec).await?;
+    check_references(app, &namespace, &accepted.spec).await?;
     if reuse && let Some(job) = Box::pin(reuse::earlier(app, &namespace, &accepted.spec)).await? {
         let submitted = Submitted {
             id: job.id,
@@ -166,22 +171,22 @@ async fn submit_one(app: &App, namespace: Namespace, key: Option<&str>, reuse: b
         };
         return Ok((StatusCode::OK, Json(submitted)).into_response());
     }
-    let submitted = NewJob::new(namespace, accepted.id, accepted.spec).store(app).await?;
+    let submitted = NewJob::new(namespace, accepted.id, accepted.spec).submit(app).await?;
     Ok(answer(submitted))
 }
 
-/// The answer to a single submission: new 201, there before 200.
+/// The answer to a single submission: 201 for a new job, 200 for one that exists.
 fn answer(submitted: Submitted) -> Response {
     let status = if submitted.existed { StatusCode::OK } else { StatusCode::CREATED };
     let location = format!("/v1/jobs/{}", submitted.id);
     (status, [(header::LOCATION, location)], Json(submitted)).into_response()
 }
 
-/// A job of an array, and the id that was chosen for it.
-type Identified = (Option<JobId>, JobSpec);
+/// The id that the client chose for a job of an array, and the job.
+type ChosenIdAndSpec = (Option<JobId>, JobSpec);
 
-/// Reads and checks every job of an array, stores what comes with them, and looks for what they name.
-async fn accept_all(app: &App, namespace: &Namespace, raw: &[&RawValue]) -> Result<Vec<Result<Identified, ApiError>>, ApiError> {
+/// Parses and checks every job of an array, stores their inline files, and checks that what they refer to exists.
+async fn accept_all(app: &App, namespace: &Namespace, raw: &[&RawValue]) -> Result<Vec<Result<ChosenIdAndSpec, ApiError>>, ApiError> {
     let mut accepted: Vec<Result<Accepted, ApiError>> = Vec::with_capacity(raw.len());
     for (place, one) in raw.iter().enumerate() {
         let submission: Result<Submission, _> = json(&format!("job {place} of the array"), one.get().as_bytes());
@@ -190,34 +195,34 @@ async fn accept_all(app: &App, namespace: &Namespace, raw: &[&RawValue]) -> Resu
             Ok(submission.accept()?)
         }));
         if place % 256 == 255 {
-            // Others have requests too.
+            // Let other requests make progress.
             tokio::task::yield_now().await;
         }
     }
     let files: Vec<Bytes> = accepted.iter().flatten().flat_map(|job| job.to_store.iter().cloned()).collect();
-    let own = store_inline(&app.files, &files).await?;
-    let missing = check_inputs(&app.files, accepted.iter().flatten().map(|job| &job.spec), &own).await?;
-    let absent = check_follows(app, namespace, accepted.iter().flatten().map(|job| &job.spec)).await?;
-    let closed = check_secrets(app, namespace, accepted.iter().flatten().map(|job| &job.spec)).await?;
-    let mut taken: HashMap<usize, ApiError> = {
+    let inline = store_inline(&app.files, &files).await?;
+    let missing = check_inputs(&app.files, accepted.iter().flatten().map(|job| &job.spec), &inline).await?;
+    let absent_jobs = check_dependencies(app, namespace, accepted.iter().flatten().map(|job| &job.spec)).await?;
+    let absent_secrets = check_secrets(app, namespace, accepted.iter().flatten().map(|job| &job.spec)).await?;
+    let mut conflicts: HashMap<usize, ApiError> = {
         let chosen = accepted.iter().enumerate().filter_map(|(place, job)| {
             let job = job.as_ref().ok()?;
             Some((place, job.id?, &job.spec))
         });
         let chosen: Vec<_> = chosen.collect();
-        chosen::taken_of(app, namespace, &chosen).await?.into_iter().collect()
+        chosen_id::conflicts(app, namespace, &chosen).await?.into_iter().collect()
     };
-    // Those with a key or an id can be named by those that come after them.
+    // Later jobs of the array may depend on earlier ones that have a key or an id.
     let mut earlier = HashSet::new();
     let checked = accepted.into_iter().enumerate().map(|(place, job)| {
         let Accepted { id, spec, .. } = job?;
-        if let Some(problem) = taken.remove(&place) {
+        if let Some(problem) = conflicts.remove(&place) {
             return Err(problem);
         }
         if let Some(problem) = missing
             .first_of(&spec)
-            .or_else(|| closed.first_of(&spec))
-            .or_else(|| absent.first_of(&spec, &earlier))
+            .or_else(|| absent_secrets.first_of(&spec))
+            .or_else(|| absent_jobs.first_of(&spec, &earlier))
         {
             return Err(problem);
         }
@@ -227,8 +232,8 @@ async fn accept_all(app: &App, namespace: &Namespace, raw: &[&RawValue]) -> Resu
     Ok(checked.collect())
 }
 
-/// Refuses a job that comes alone, and names a secret or is to follow a job that is not there.
-pub(crate) async fn check_alone(app: &App, namespace: &Namespace, spec: &JobSpec) -> Result<(), ApiError> {
+/// Refuses a single job that refers to a secret or a job that does not exist.
+pub(crate) async fn check_references(app: &App, namespace: &Namespace, spec: &JobSpec) -> Result<(), ApiError> {
     if !spec.secrets.is_empty()
         && let Some(problem) = check_secrets(app, namespace, [spec]).await?.first_of(spec)
     {
@@ -237,24 +242,24 @@ pub(crate) async fn check_alone(app: &App, namespace: &Namespace, spec: &JobSpec
     if spec.start.is_none() {
         return Ok(());
     }
-    let absent = check_follows(app, namespace, [spec]).await?;
+    let absent = check_dependencies(app, namespace, [spec]).await?;
     absent.first_of(spec, &HashSet::new()).map_or(Ok(()), Err)
 }
 
-/// Stores what comes with submissions, each content once.
+/// Stores the inline files of submissions, each content once, and returns their digests.
 pub(crate) async fn store_inline(files: &Files, contents: &[Bytes]) -> Result<HashSet<Digest>, ApiError> {
     let mut seen = HashSet::new();
     let mut new = contents.to_vec();
     new.retain(|content| seen.insert(content.clone()));
     stream::iter(new)
         .map(|content| files.put_bytes(content))
-        .buffer_unordered(PUTS)
+        .buffer_unordered(PUTS_IN_FLIGHT)
         .try_collect()
         .await
-        .map_err(|error| ApiError::unavailable("the files that come with the job cannot be stored", &error))
+        .map_err(|error| ApiError::unavailable("cannot store the inline files of the job", &error))
 }
 
-/// A job that is not in the log yet.
+/// A job that is to be appended to the log.
 #[derive(Debug)]
 pub(crate) struct NewJob {
     namespace: Namespace,
@@ -263,37 +268,37 @@ pub(crate) struct NewJob {
 }
 
 impl NewJob {
-    /// A job, with the identity that was chosen for it, that of its key, or one of its own.
+    /// A job with the id that the client chose, or that its key leads to, or else with a new one.
     pub(crate) fn new(namespace: Namespace, chosen: Option<JobId>, spec: JobSpec) -> Self {
         let of_key = || spec.key.as_deref().map(|key| JobId::of_key(&namespace, key));
         let id = chosen.or_else(of_key).unwrap_or_else(JobId::new);
         Self { namespace, id, spec }
     }
 
-    /// A job with the identity of this key, which is not the user's own.
-    pub(crate) fn known_as(namespace: Namespace, spec: JobSpec, key: &str) -> Self {
+    /// A job whose id is derived from this key, which is not a key that the user gave.
+    pub(crate) fn with_derived_key(namespace: Namespace, spec: JobSpec, key: &str) -> Self {
         let id = JobId::of_key(&namespace, key);
         Self { namespace, id, spec }
     }
 
-    /// A job that is the member of a batch.
+    /// A member of a batch.
     pub(crate) const fn member(namespace: Namespace, id: JobId, spec: JobSpec) -> Self {
         Self { namespace, id, spec }
     }
 
-    /// Puts the job into the log, unless it is there.
-    pub(crate) async fn store(self, app: &App) -> Result<Submitted, ApiError> {
+    /// Appends the job's submission, unless the job exists.
+    pub(crate) async fn submit(self, app: &App) -> Result<Submitted, ApiError> {
         let live = app.advice.live();
         self.send(app, live.as_deref()).await?.stored(app).await
     }
 
-    /// Sends the job on its way into the log. Those that are sent one after the other are stored in that order.
-    async fn send(self, app: &App, live: Option<&[WorkerView]>) -> Result<Sent, ApiError> {
+    /// Sends the job's submission to the log. Submissions that are sent one after the other are stored in that order.
+    async fn send(self, app: &App, live: Option<&[WorkerView]>) -> Result<PendingSubmission, ApiError> {
         let warning = live.and_then(|live| advice::warning(&self.spec, live));
         let command = Command::Submit { spec: Box::new(self.spec) };
         let created = app.writer.create::<Job>(&self.namespace, &self.id, command).await;
         let (envelope, pending) = created.map_err(|rejection| ApiError::new(Kind::Internal, rejection.to_string()))?;
-        Ok(Sent {
+        Ok(PendingSubmission {
             namespace: self.namespace,
             id: self.id,
             event: envelope.event,
@@ -303,8 +308,8 @@ impl NewJob {
     }
 }
 
-/// A job on its way into the log.
-struct Sent {
+/// A submission that the log has not acknowledged yet.
+struct PendingSubmission {
     namespace: Namespace,
     id: JobId,
     event: JobEvent,
@@ -312,12 +317,12 @@ struct Sent {
     pending: Pending,
 }
 
-impl Sent {
-    /// Waits until the job is stored, or was there before.
+impl PendingSubmission {
+    /// Waits until the submission is stored, or the job turns out to exist.
     async fn stored(self, app: &App) -> Result<Submitted, ApiError> {
         let (sequence, existed) = match self.pending.stored().await {
             Ok(sequence) => (sequence, false),
-            Err(append::Error::Conflict { .. }) => (Box::pin(existing(app, self.id, self.event)).await?, true),
+            Err(append::Error::Conflict { .. }) => (Box::pin(sequence_of_existing(app, self.id, self.event)).await?, true),
             Err(error) => return Err(error.into()),
         };
         Ok(Submitted {
@@ -331,15 +336,18 @@ impl Sent {
     }
 }
 
-/// The sequence of the submission that was there first, if it was the same.
-async fn existing(app: &App, id: JobId, event: JobEvent) -> Result<u64, ApiError> {
+/// The sequence of the earlier submission of the same job.
+///
+/// # Errors
+/// If the earlier submission was not the same.
+async fn sequence_of_existing(app: &App, id: JobId, event: JobEvent) -> Result<u64, ApiError> {
     let JobEvent::Submitted(submitted) = event else {
-        return Err(ApiError::new(Kind::Internal, "a submission made another event"));
+        return Err(ApiError::new(Kind::Internal, "the event of a submission is not `job.submitted`"));
     };
     let spec = submitted.spec;
-    for _ in 0..LOOKS.0 {
+    for _ in 0..READS.0 {
         let Some(job) = read::job(&app.bus.js, id).await? else {
-            tokio::time::sleep(LOOKS.1).await;
+            tokio::time::sleep(READS.1).await;
             continue;
         };
         return match decide(Some(&job), Command::Submit { spec: Box::new(spec) }) {
@@ -347,13 +355,13 @@ async fn existing(app: &App, id: JobId, event: JobEvent) -> Result<u64, ApiError
                 let entries = read::everything(&app.bus.js, id).await?;
                 Ok(entries.first().map_or(job.sequence, |first| first.sequence))
             }
-            Err(Rejection::KeyConflict) if id.is_chosen() => Err(chosen::taken(id)),
+            Err(Rejection::KeyConflict) if id.is_chosen() => Err(chosen_id::id_conflict(id)),
             Err(rejection) => Err(ApiError::new(Kind::Conflict, format!("job {id}: {rejection}"))),
             Ok(_) => Err(ApiError::new(Kind::Internal, format!("job {id} was submitted twice"))),
         };
     }
     Err(ApiError::new(
         Kind::Conflict,
-        format!("the events of job {id} do not begin with its submission"),
+        format!("the first event of job {id} in the log is not its submission"),
     ))
 }

@@ -1,4 +1,4 @@
-//! A job as it is now, and as it becomes.
+//! Reads a job from the log, and follows its changes.
 
 use std::time::Duration;
 
@@ -17,23 +17,23 @@ use tracing::debug;
 use crate::{
     app::App,
     error::ApiError,
-    events::waiters::{Waiter, Woken},
+    events::waiters::{Waiter, WakeUp},
 };
 
 /// The pause before a read that failed is tried again.
 const PAUSE: Duration = Duration::from_millis(500);
-/// How often, and with what pause, a follower of the log is asked for what its leader has.
-const BEHIND: (u32, Duration) = (40, Duration::from_millis(50));
+/// How many times, and with what pause, a replica of the log is asked for a job that its leader has.
+const REPLICA_READS: (u32, Duration) = (40, Duration::from_millis(50));
 
-/// Reads a job back from the log; nothing where there is no such job.
+/// Reads a job from the log; `None` where it does not exist.
 pub(crate) async fn read_job(app: &App, id: JobId) -> Result<Option<Job>, read::Error> {
-    for _ in 0..BEHIND.0 {
+    for _ in 0..REPLICA_READS.0 {
         let job = read::job(&app.bus.js, id).await?;
-        // With replicas, the one that answers may be behind; its leader is not.
+        // The replica that answers may lag behind the leader.
         if job.is_some() || app.replicas < 2 || !leader_has(&app.bus.js, id).await {
             return Ok(job);
         }
-        tokio::time::sleep(BEHIND.1).await;
+        tokio::time::sleep(REPLICA_READS.1).await;
     }
     Ok(None)
 }
@@ -53,12 +53,12 @@ async fn leader_has(js: &jetstream::Context, id: JobId) -> bool {
     }
 }
 
-/// A job that is kept current.
+/// A job that is kept up to date.
 #[derive(Debug)]
 pub(crate) struct Watch {
     waiter: Waiter,
     job: Job,
-    /// Whether the job must be read again: kept here, so that a change which was waited for half-way is not lost.
+    /// Whether the job must be read again. A field, so that `changed` may be dropped half-way without losing a change.
     stale: bool,
 }
 
@@ -70,15 +70,15 @@ impl Watch {
         Ok(Self { waiter, job, stale: false })
     }
 
-    /// The job, as far as is known.
+    /// The job as last read.
     pub(crate) const fn job(&self) -> &Job {
         &self.job
     }
 
-    /// Waits until something happens to the job, over every outage. Loses nothing when dropped half-way.
+    /// Waits until the job changes, through every outage. May be dropped half-way without losing a change.
     ///
     /// # Errors
-    /// If something happened that this program cannot read.
+    /// If an event of the job cannot be decoded.
     pub(crate) async fn changed(&mut self, app: &App) -> Result<(), ApiError> {
         loop {
             if self.stale {
@@ -99,22 +99,22 @@ impl Watch {
                     }
                 }
             }
-            // That nothing is missed is checked once for everybody: see `Waiters::looked`.
-            match self.waiter.woken().await {
-                Woken::Fact(fact) if fact.sequence <= self.job.sequence => {}
-                Woken::Fact(fact) => {
-                    if self.follows(&fact) {
+            // `Waiters::looked` checks for all waiters that no event was missed.
+            match self.waiter.next().await {
+                WakeUp::Fact(fact) if fact.sequence <= self.job.sequence => {}
+                WakeUp::Fact(fact) => {
+                    if self.apply(&fact) {
                         return Ok(());
                     }
                     self.stale = true;
                 }
-                Woken::Reset => self.stale = true,
+                WakeUp::Reset => self.stale = true,
             }
         }
     }
 
-    /// Takes a fact for the job's next event, if it is that.
-    fn follows(&mut self, fact: &crate::events::waiters::Fact) -> bool {
+    /// Applies a fact, if it is the job's next event.
+    fn apply(&mut self, fact: &crate::events::waiters::Fact) -> bool {
         if fact.previous != self.job.sequence {
             return false;
         }
@@ -128,9 +128,9 @@ impl Watch {
     }
 }
 
-/// The problem of asking for a job that is not there.
+/// The problem of a job that does not exist.
 pub(crate) fn unknown(id: JobId) -> ApiError {
     ApiError::not_found(format!(
-        "there is no job {id}; `rgrid list` shows the jobs, and `rgrid run -d` prints the id of a new one"
+        "job {id} does not exist; `rgrid list` shows the jobs, and `rgrid run -d` prints the id of a new one"
     ))
 }

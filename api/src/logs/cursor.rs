@@ -1,4 +1,4 @@
-//! Where a reader of a log is: the `id:` of the last event that it got.
+//! The position of a reader in a log: the `id:` of the last event that it received.
 
 use std::fmt;
 
@@ -6,13 +6,13 @@ use bus::{ids::Attempt, output::frame::Stream};
 
 use crate::error::ApiError;
 
-/// How many frames' bytes of which attempt were read, and what of them is still held back: the beginnings of characters.
+/// The attempt, the offset in its framed log, and the bytes of incomplete characters that were held back.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Cursor {
     pub(crate) attempt: Option<Attempt>,
     /// Bytes of the framed log.
     pub(crate) offset: u64,
-    /// Of stdout and of stderr, each up to 3 bytes.
+    /// For stdout and stderr, up to 3 bytes each.
     pub(crate) held: [Vec<u8>; 2],
 }
 
@@ -24,8 +24,8 @@ impl Cursor {
         }
     }
 
-    /// Reads what [`fmt::Display`] writes.
-    pub(crate) fn read(text: &str) -> Result<Self, ApiError> {
+    /// Parses what [`fmt::Display`] writes.
+    pub(crate) fn parse(text: &str) -> Result<Self, ApiError> {
         let parse = || {
             let mut parts = text.split(':');
             let attempt = Attempt(parts.next()?.parse().ok()?);
@@ -42,8 +42,9 @@ impl Cursor {
                 held,
             })
         };
-        parse()
-            .ok_or_else(|| ApiError::malformed("the header `Last-Event-ID` is no id of a log's event; leave it out to read from the start"))
+        parse().ok_or_else(|| {
+            ApiError::malformed("the header `Last-Event-ID` is not the id of an event of a log; leave it out to read from the start")
+        })
     }
 }
 
@@ -69,10 +70,10 @@ mod tests {
                 offset: 77,
                 held,
             };
-            assert_eq!(Cursor::read(&cursor.to_string()), Ok(cursor));
+            assert_eq!(Cursor::parse(&cursor.to_string()), Ok(cursor));
         }
         for bad in ["", "1", "x:1", "1:x", "1:1:zz:", "1:1:00:00:00", "1:-1", "1:1:00000000:"] {
-            assert!(Cursor::read(bad).is_err(), "{bad}");
+            assert!(Cursor::parse(bad).is_err(), "{bad}");
         }
     }
 }

@@ -1,9 +1,9 @@
-//! Cutting a stream of stored bytes at the ends of frames.
+//! Splits a stream of stored bytes at the ends of frames.
 
 use bus::output::frame::HEADER_LEN;
 use bytes::{Bytes, BytesMut};
 
-/// How many of these bytes are whole frames.
+/// The length of the complete frames at the beginning of these bytes.
 pub(super) fn whole(bytes: &[u8]) -> usize {
     let mut end = 0;
     while let Some(&[a, b, c, d]) = bytes.get(end + HEADER_LEN - 4..end + HEADER_LEN) {
@@ -16,12 +16,12 @@ pub(super) fn whole(bytes: &[u8]) -> usize {
     end
 }
 
-/// Keeps what is cut off until the rest of it comes.
+/// Joins frames that are split over several chunks.
 #[derive(Debug, Default)]
 pub(super) struct Joiner(BytesMut);
 
 impl Joiner {
-    /// The whole frames that there are with these bytes.
+    /// Adds bytes, and returns the frames that are complete now.
     pub(super) fn push(&mut self, bytes: &Bytes) -> Bytes {
         if self.0.is_empty() {
             let end = whole(bytes);
@@ -33,7 +33,7 @@ impl Joiner {
         self.0.split_to(end).freeze()
     }
 
-    /// Whether nothing is cut off.
+    /// Whether no incomplete frame is left.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

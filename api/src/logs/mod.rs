@@ -1,7 +1,7 @@
-//! `GET /v1/jobs/{id}/logs`: what a job prints, live and from the start, as SSE or as plain bytes.
+//! `GET /v1/jobs/{id}/logs`: the output of a job, live and from the start, as SSE or as plain bytes.
 //!
-//! [`source`] reads an attempt's frames, from the stream while it runs and from the store when it has ended;
-//! [`sse`] and [`plain`] write them down.
+//! [`source`] reads an attempt's frames, from the stream while it runs and from the store after it has ended;
+//! [`sse`] and [`plain`] render them.
 
 mod cursor;
 mod frames;
@@ -25,17 +25,17 @@ use crate::{
     http::{
         extract::{Path, Query, flag, header, job_id, parameter},
         sse::respond,
-        stream_task::produce,
+        stream_task::spawn_stream_task,
     },
     jobs::watch::Watch,
 };
 
-/// What of a log is asked for.
+/// Which part of a log the client wants.
 #[derive(Debug, Default)]
 struct LogQuery {
-    /// Only this attempt; else the last one, and those that follow it.
+    /// Only this attempt; otherwise the last one and the attempts after it.
     attempt: Option<Attempt>,
-    /// Not the last attempt, but this one, and those that follow it.
+    /// Start with this attempt instead of the last one.
     from: Option<Attempt>,
     follow: bool,
     /// Only this stream.
@@ -50,74 +50,74 @@ pub(crate) async fn logs(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let id = job_id(&id)?;
-    let asked = read(query)?;
+    let wanted = parse(query)?;
     let events = headers
         .get_all(ACCEPT)
         .iter()
         .any(|accept| accept.to_str().is_ok_and(|accept| accept.contains("text/event-stream")));
     let cursor = match header(&headers, "last-event-id")? {
-        Some(text) if events => Cursor::read(text)?,
+        Some(text) if events => Cursor::parse(text)?,
         _ => Cursor::default(),
     };
     let watch = Watch::open(&app, id).await?;
-    check(&watch, &asked)?;
+    check(&watch, &wanted)?;
     let source = Source {
         app: app.clone(),
         watch,
-        attempt: asked.attempt,
-        from: asked.from,
-        follow: asked.follow,
-        // One file of bytes holds one attempt: nobody could tell where the next begins.
-        all: events && asked.attempt.is_none(),
+        attempt: wanted.attempt,
+        from: wanted.from,
+        follow: wanted.follow,
+        // Plain bytes hold one attempt: the client could not tell where the next one begins.
+        all: events && wanted.attempt.is_none(),
     };
     Ok(if events {
         let from = cursor.clone();
-        let items = produce(&app, move |items| Box::pin(source.run(from, items)));
-        respond(sse::render(items, cursor, asked.only))
+        let items = spawn_stream_task(&app, move |items| Box::pin(source.run(from, items)));
+        respond(sse::render(items, cursor, wanted.only))
     } else {
-        let items = produce(&app, move |items| Box::pin(source.run(cursor, items)));
-        plain::respond(items, asked.only)
+        let items = spawn_stream_task(&app, move |items| Box::pin(source.run(cursor, items)));
+        plain::respond(items, wanted.only)
     })
 }
 
-fn read(query: Query) -> Result<LogQuery, ApiError> {
-    let mut asked = LogQuery::default();
+fn parse(query: Query) -> Result<LogQuery, ApiError> {
+    let mut wanted = LogQuery::default();
     query.each(|name, value| {
         match name {
             "attempt" => match parameter(name, &value)? {
                 0 => return Err(ApiError::malformed("attempts are numbered from 1")),
-                number => asked.attempt = Some(Attempt(number)),
+                number => wanted.attempt = Some(Attempt(number)),
             },
             "from" => match parameter(name, &value)? {
                 0 => return Err(ApiError::malformed("attempts are numbered from 1")),
-                number => asked.from = Some(Attempt(number)),
+                number => wanted.from = Some(Attempt(number)),
             },
-            "follow" => asked.follow = flag(name, &value)?,
+            "follow" => wanted.follow = flag(name, &value)?,
             "stream" => {
-                asked.only = Some(match value.as_str() {
+                wanted.only = Some(match value.as_str() {
                     "stdout" => Stream::Stdout,
                     "stderr" => Stream::Stderr,
-                    _ => return Err(ApiError::malformed("the parameter `stream` is `stdout` or `stderr`")),
+                    _ => return Err(ApiError::malformed("the parameter `stream` must be `stdout` or `stderr`")),
                 });
             }
             _ => return Ok(false),
         }
         Ok(true)
     })?;
-    Ok(asked)
+    Ok(wanted)
 }
 
-/// An attempt that was not made, and that nobody waits for, has no log.
-fn check(watch: &Watch, asked: &LogQuery) -> Result<(), ApiError> {
+/// Checks that the attempt exists, or that the client waits for it.
+fn check(watch: &Watch, wanted: &LogQuery) -> Result<(), ApiError> {
     let job = watch.job();
-    let Some(number) = asked.attempt else { return Ok(()) };
+    let Some(number) = wanted.attempt else { return Ok(()) };
     let made = job.attempts.iter().any(|attempt| attempt.number == number);
-    if made || (asked.follow && !job.state().is_end()) {
+    if made || (wanted.follow && !job.state().is_end()) {
         return Ok(());
     }
     let last = job.attempts.len();
     Err(ApiError::not_found(format!(
-        "job {} has no attempt {number}; so far there were {last}",
+        "job {} has no attempt {number}; it has had {last} so far",
         job.id
     )))
 }

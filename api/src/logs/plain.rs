@@ -1,4 +1,4 @@
-//! A log as the bytes that the job wrote, both streams as they came, or one of them.
+//! A log as the bytes that the job wrote: both streams in their order, or one of them.
 
 use std::io;
 
@@ -13,7 +13,7 @@ use futures::{Stream, StreamExt as _};
 
 use super::source::Item;
 
-/// The answer that carries a log's bytes.
+/// The answer with the bytes of a log.
 pub(super) fn respond(items: impl Stream<Item = Item> + Send + 'static, only: Option<Which>) -> Response {
     let bytes = items.filter_map(move |item| std::future::ready(bytes(item, only)));
     let mut response = Body::from_stream(bytes).into_response();
@@ -23,7 +23,7 @@ pub(super) fn respond(items: impl Stream<Item = Item> + Send + 'static, only: Op
     response
 }
 
-/// What a piece of the log comes to. An error breaks the connection off, so that nobody takes half a log for a whole one.
+/// The bytes of an item. An error breaks the connection, so that the client does not take an incomplete log for a complete one.
 fn bytes(item: Item, only: Option<Which>) -> Option<io::Result<Bytes>> {
     match item {
         Item::Frames(frames) => match Frame::read_all(frames) {

@@ -1,7 +1,7 @@
-//! An attempt's frames: from the stream while it runs, from the store when it has ended.
+//! Reads an attempt's frames: from the stream while it runs, from the store after it has ended.
 //!
-//! Both hold the same frames, cut alike, so that a byte count of the framed log says everywhere where one is: each
-//! message carries the count of what stands before it, and each stored segment has a size.
+//! Both hold the same frames, so that an offset in the framed log is valid in both: each message carries its offset, and each stored
+//! segment has a size.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -26,41 +26,41 @@ use crate::{
     jobs::watch::Watch,
 };
 
-/// The frame bytes before a message in its attempt's log.
+/// The header with a message's offset in its attempt's log.
 const OFFSET: &str = "Rgrid-Offset";
-/// Marks the last message of an attempt.
+/// The header that marks the last message of an attempt.
 const MARK: &str = "Rgrid-Log";
-/// How long a message may be on its way that is stored already.
-const MOMENT: Duration = Duration::from_millis(20);
-/// The pause before the stream is read again that could not be.
+/// How long to wait for the last message after the attempt's end is known.
+const LAST_MESSAGE_MAX: Duration = Duration::from_millis(20);
+/// The pause after a read of the stream failed.
 const PAUSE: Duration = Duration::from_millis(500);
-/// How long it may take until every server of a cluster knows that somebody follows; what was published before may not have come.
-const SETTLED: Duration = Duration::from_secs(1);
-/// Messages that are read at once: each may have a MiB.
-const WINDOW: usize = 32;
+/// How long it may take until every server of a cluster knows of the subscription; messages before that may be lost.
+const SUBSCRIBED_AFTER: Duration = Duration::from_secs(1);
+/// Messages in one read of the stream: each may have a MiB.
+const READ_MAX: usize = 32;
 
-/// What stands in a log.
+/// A part of a log.
 #[derive(Debug)]
 pub(super) enum Item {
-    /// What follows is of this attempt, from this byte of its framed log.
+    /// The next items belong to this attempt, from this offset in its framed log.
     Attempt(Attempt, u64),
-    /// Whole frames.
+    /// Complete frames.
     Frames(Bytes),
-    /// So many bytes are not there any more.
+    /// This many bytes are no longer available.
     Gap(u64),
-    /// Nothing comes until the job, which waits for a time or for other jobs, is ready.
+    /// The job is held or waits to be retried; no output comes until then.
     Waiting(Box<JobView>),
-    /// That was all.
+    /// The end of the log.
     End(Box<JobView>),
-    /// It cannot be read further.
+    /// The rest cannot be read.
     Failed(ApiError),
 }
 
-/// Why reading ends early.
+/// Why progress stops early.
 enum Stopped {
-    /// Nobody reads any more.
-    Unread,
-    /// It cannot go on.
+    /// The client is gone.
+    ClientGone,
+    /// The log cannot be read further.
     Failed(ApiError),
 }
 
@@ -76,65 +76,65 @@ pub(super) struct Source {
     pub(super) watch: Watch,
     /// Only this attempt.
     pub(super) attempt: Option<Attempt>,
-    /// The attempt to begin with; else the last.
+    /// The first attempt; the last one by default.
     pub(super) from: Option<Attempt>,
     pub(super) follow: bool,
-    /// Whether to go on with the attempts that follow the first one.
+    /// Whether to continue with the attempts after the first one.
     pub(super) all: bool,
 }
 
-/// Where in an attempt's log reading is, and who reads.
-struct Reading<'a> {
+/// The progress in an attempt's log, and where its items go.
+struct Progress<'a> {
     items: &'a mpsc::Sender<Item>,
     offset: u64,
-    /// Whether the message was seen that is marked as the last.
+    /// Whether the last message was read.
     complete: bool,
 }
 
 impl Source {
-    /// Reads from a cursor on, until the end of what was asked for.
+    /// Reads from a cursor to the end of what the client wants.
     pub(super) async fn run(mut self, cursor: Cursor, items: mpsc::Sender<Item>) {
         let end = match self.attempts(&cursor, &items).await {
             Ok(()) => Item::End(Box::new(JobView::from(self.watch.job()))),
             Err(Stopped::Failed(problem)) => Item::Failed(problem),
-            Err(Stopped::Unread) => return,
+            Err(Stopped::ClientGone) => return,
         };
         let _unread = items.send(end).await;
     }
 
     async fn attempts(&mut self, cursor: &Cursor, items: &mpsc::Sender<Item>) -> Result<(), Stopped> {
         let job = self.watch.job();
-        // What was given back has no log; another one is to come where that is waited for.
+        // An attempt that was returned has no log. A client that follows waits for the next attempt.
         let waits = self.follow && !job.state().is_end();
         let has_log = |attempt: &&AttemptRecord| waits || attempt.end != Some(AttemptEnd::Returned);
         let last = job.attempts.iter().rev().find(has_log).or(job.attempts.last());
         let last = last.map_or(Attempt::FIRST, |attempt| attempt.number);
         let mut number = self.attempt.or(cursor.attempt).or(self.from).unwrap_or(last);
         loop {
-            if !self.made(number, items).await? {
+            if !self.wait_for_attempt(number, items).await? {
                 return Ok(());
             }
-            // The cursor counts where it stands, and nowhere else.
+            // The cursor is valid only for its own attempt.
             let offset = if cursor.attempt == Some(number) { cursor.offset } else { 0 };
             send(items, Item::Attempt(number, offset)).await?;
-            let mut reading = Reading {
+            let mut progress = Progress {
                 items,
                 offset,
                 complete: false,
             };
-            self.one(number, &mut reading).await?;
-            // What was given back has no log to be the one that was asked for.
-            let given_back =
+            self.read_attempt(number, &mut progress).await?;
+            // An attempt that was returned has no log: continue with the next one.
+            let was_returned =
                 self.follow && self.attempt.is_none() && matches!(self.end(number), Some(AttemptEnd::Returned | AttemptEnd::Interrupted));
-            if !self.all && !given_back {
+            if !self.all && !was_returned {
                 return Ok(());
             }
             number = number.next();
         }
     }
 
-    /// Whether the attempt was made; waits for it where that is wanted.
-    async fn made(&mut self, number: Attempt, items: &mpsc::Sender<Item>) -> Result<bool, Stopped> {
+    /// Whether the attempt exists; waits for it if the client follows.
+    async fn wait_for_attempt(&mut self, number: Attempt, items: &mpsc::Sender<Item>) -> Result<bool, Stopped> {
         loop {
             let job = self.watch.job();
             if job.attempts.iter().any(|attempt| attempt.number == number) {
@@ -150,47 +150,47 @@ impl Source {
         }
     }
 
-    /// How the attempt ended: nothing while it goes on.
+    /// How the attempt ended; `None` while it runs.
     fn end(&self, number: Attempt) -> Option<&AttemptEnd> {
         let attempts = &self.watch.job().attempts;
         attempts.iter().find(|attempt| attempt.number == number)?.end.as_ref()
     }
 
-    /// One attempt's log, from where reading is to its end; as far as it is there, unless it is to be followed.
-    async fn one(&mut self, number: Attempt, reading: &mut Reading<'_>) -> Result<(), Stopped> {
+    /// Reads the rest of an attempt's log: to its end if the client follows, otherwise as far as it exists.
+    async fn read_attempt(&mut self, number: Attempt, progress: &mut Progress<'_>) -> Result<(), Stopped> {
         if self.end(number).is_none() && self.follow {
-            self.live(number, reading).await?;
+            self.follow_live(number, progress).await?;
         }
         match self.end(number) {
             Some(AttemptEnd::Finished(finished)) => match finished.manifest.clone() {
-                Some(manifest) if !reading.complete => self.stored(&manifest, reading).await,
+                Some(manifest) if !progress.complete => self.read_stored(&manifest, progress).await,
                 Some(_) | None => Ok(()),
             },
             Some(AttemptEnd::Returned) => Ok(()),
             Some(AttemptEnd::Lost(_) | AttemptEnd::Interrupted | AttemptEnd::Cancelled) | None => {
-                self.window(&self.subject(number), 0, reading).await?;
+                self.read_stream(&self.subject(number), 0, progress).await?;
                 Ok(())
             }
         }
     }
 
-    /// What an attempt prints to.
+    /// The subject that an attempt's log is published on.
     fn subject(&self, number: Attempt) -> String {
         let job = self.watch.job();
         subjects::log(&job.namespace, job.id, number)
     }
 
-    /// Follows the attempt until it has ended.
-    async fn live(&mut self, number: Attempt, reading: &mut Reading<'_>) -> Result<(), Stopped> {
+    /// Follows an attempt until it has ended.
+    async fn follow_live(&mut self, number: Attempt, progress: &mut Progress<'_>) -> Result<(), Stopped> {
         let subject = self.subject(number);
         let mut resets = self.app.waiters.resets();
-        let unreadable = |error: async_nats::SubscribeError| ApiError::unavailable("the log cannot be followed", &error);
+        let unreadable = |error: async_nats::SubscribeError| ApiError::unavailable("cannot follow the log", &error);
         let mut tail = self.app.tails.follow(subject.clone()).await.map_err(unreadable)?;
-        let mut settled = pin!(tokio::time::sleep(SETTLED));
-        let (mut is_settled, mut after) = (self.app.replicas < 2, self.window_at_last(&subject, 0, reading).await?);
+        let mut settled = pin!(tokio::time::sleep(SUBSCRIBED_AFTER));
+        let (mut is_settled, mut after) = (self.app.replicas < 2, self.read_stream_retrying(&subject, 0, progress).await?);
         while self.end(number).is_none() {
             let came = tokio::select! {
-                came = tail.next(), if !reading.complete => came,
+                came = tail.next(), if !progress.complete => came,
                 changed = self.watch.changed(&self.app) => {
                     changed?;
                     continue;
@@ -201,40 +201,46 @@ impl Source {
                     Err(Missed)
                 }
             };
-            after = self.take(&subject, after, came, reading).await?;
+            after = self.take(&subject, after, came, progress).await?;
         }
-        // The last message was published before the end was, and is about to come: it saves asking the store.
+        // The last message was published before the end of the attempt, and arrives soon: waiting for it saves a read from the store.
         let finished = matches!(self.end(number), Some(AttemptEnd::Finished(finished)) if finished.manifest.is_some());
-        while finished && !reading.complete {
-            let Ok(came) = tokio::time::timeout(MOMENT, tail.next()).await else {
+        while finished && !progress.complete {
+            let Ok(came) = tokio::time::timeout(LAST_MESSAGE_MAX, tail.next()).await else {
                 break;
             };
-            after = self.take(&subject, after, came, reading).await?;
+            after = self.take(&subject, after, came, progress).await?;
         }
         Ok(())
     }
 
-    /// Takes a message that was published, and before it what was missed; returns the sequence up to which the stream was read.
-    async fn take(&self, subject: &str, after: u64, came: Result<Arc<Message>, Missed>, reading: &mut Reading<'_>) -> Result<u64, Stopped> {
+    /// Reads a published message, after the ones that were missed before it; returns the sequence up to which the stream was read.
+    async fn take(
+        &self,
+        subject: &str,
+        after: u64,
+        came: Result<Arc<Message>, Missed>,
+        progress: &mut Progress<'_>,
+    ) -> Result<u64, Stopped> {
         let mut after = after;
         let missed = match &came {
-            Ok(message) => place(header(message, OFFSET)).is_some_and(|at| at > reading.offset),
+            Ok(message) => offset_of(header(message, OFFSET)).is_some_and(|at| at > progress.offset),
             Err(Missed) => true,
         };
         if missed {
-            after = self.window_at_last(subject, after, reading).await?;
+            after = self.read_stream_retrying(subject, after, progress).await?;
         }
         if let Ok(message) = came {
-            let (at, is_last) = (place(header(&message, OFFSET)), header(&message, MARK) == Some("end"));
-            reading.message(at, is_last, &message.payload).await?;
+            let (at, is_last) = (offset_of(header(&message, OFFSET)), header(&message, MARK) == Some("end"));
+            progress.message(at, is_last, &message.payload).await?;
         }
         Ok(after)
     }
 
-    /// What the stream holds, over every outage.
-    async fn window_at_last(&self, subject: &str, after: u64, reading: &mut Reading<'_>) -> Result<u64, Stopped> {
+    /// Reads the stream, retrying through every outage.
+    async fn read_stream_retrying(&self, subject: &str, after: u64, progress: &mut Progress<'_>) -> Result<u64, Stopped> {
         loop {
-            match self.window(subject, after, reading).await {
+            match self.read_stream(subject, after, progress).await {
                 Err(Stopped::Failed(problem)) => {
                     debug!("{}; trying again", problem.detail);
                     tokio::time::sleep(PAUSE).await;
@@ -244,15 +250,15 @@ impl Source {
         }
     }
 
-    /// What the stream holds of the attempt behind a sequence at this moment; returns the sequence up to which that goes.
-    async fn window(&self, subject: &str, after: u64, reading: &mut Reading<'_>) -> Result<u64, Stopped> {
+    /// Reads the messages of an attempt after a sequence that the stream holds now; returns the last one's sequence.
+    async fn read_stream(&self, subject: &str, after: u64, progress: &mut Progress<'_>) -> Result<u64, Stopped> {
         let mut after = after;
         loop {
-            let piece = replay::piece(&self.app.bus.client, LOGS, subject, after, WINDOW).await;
-            let piece = piece.map_err(|error| ApiError::unavailable("the stream of logs cannot be read", &error))?;
+            let piece = replay::piece(&self.app.bus.client, LOGS, subject, after, READ_MAX).await;
+            let piece = piece.map_err(|error| ApiError::unavailable("cannot read the stream of logs", &error))?;
             for message in &piece.messages {
-                let (at, is_last) = (place(message.header(OFFSET)), message.header(MARK) == Some("end"));
-                reading.message(at, is_last, &message.payload).await?;
+                let (at, is_last) = (offset_of(message.header(OFFSET)), message.header(MARK) == Some("end"));
+                progress.message(at, is_last, &message.payload).await?;
                 after = message.sequence;
             }
             if piece.is_last {
@@ -261,12 +267,12 @@ impl Source {
         }
     }
 
-    /// The log as it was committed.
-    async fn stored(&self, reference: &ManifestRef, reading: &mut Reading<'_>) -> Result<(), Stopped> {
+    /// Reads the committed log from the store.
+    async fn read_stored(&self, reference: &ManifestRef, progress: &mut Progress<'_>) -> Result<(), Stopped> {
         let manifest = artifacts::manifest(&self.app, &reference.sha256).await?;
         let mut start = 0;
         for segment in &manifest.log {
-            let skip = reading.offset.saturating_sub(start);
+            let skip = progress.offset.saturating_sub(start);
             start += segment.size;
             if skip >= segment.size {
                 continue;
@@ -282,10 +288,10 @@ impl Source {
                 let ahead = skip.min(chunk.len() as u64);
                 skip -= ahead;
                 let whole = joiner.push(&chunk.split_off(usize::try_from(ahead).unwrap_or(chunk.len())));
-                reading.frames(whole).await?;
+                progress.frames(whole).await?;
             }
             if !joiner.is_empty() {
-                let detail = format!("segment {} of the log does not end with a frame", segment.sha256);
+                let detail = format!("segment {} of the log does not end with a complete frame", segment.sha256);
                 return Err(ApiError::new(model::Kind::Internal, detail).into());
             }
         }
@@ -293,8 +299,8 @@ impl Source {
     }
 }
 
-impl Reading<'_> {
-    /// A message of the log, which says where it stands: passed on, but for what was read before.
+impl Progress<'_> {
+    /// Sends the frames of a message, without those that were sent before.
     async fn message(&mut self, at: Option<u64>, is_last: bool, frames: &Bytes) -> Result<(), Stopped> {
         let at = at.unwrap_or(self.offset);
         if at > self.offset {
@@ -318,11 +324,11 @@ impl Reading<'_> {
     }
 }
 
-/// The byte of its attempt's log that a message begins at, by its header.
-fn place(header: Option<&str>) -> Option<u64> {
+/// Parses a message's offset in its attempt's log.
+fn offset_of(header: Option<&str>) -> Option<u64> {
     header?.parse().ok()
 }
 
 async fn send(items: &mpsc::Sender<Item>, item: Item) -> Result<(), Stopped> {
-    items.send(item).await.map_err(|_| Stopped::Unread)
+    items.send(item).await.map_err(|_| Stopped::ClientGone)
 }

@@ -1,4 +1,4 @@
-//! A log as events: text where it is text, base64 where it is not, so that every byte can be had back.
+//! A log as server-sent events: text as text, other bytes as base64, so that no byte is lost.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bus::output::frame::{Frame, HEADER_LEN, Stream as Which};
@@ -10,33 +10,33 @@ use serde::Serialize;
 use super::{cursor::Cursor, source::Item};
 use crate::{error::ApiError, http::sse::Events};
 
-/// Writes a log down, with the cursor behind each event for its `id:`.
-struct Writer {
+/// Renders a log. The `id:` of each event is the cursor after it.
+struct Renderer {
     cursor: Cursor,
     only: Option<Which>,
-    /// Whether the first attempt was told of.
+    /// Whether the first attempt was announced.
     begun: bool,
-    /// When the last frame was read.
+    /// The time of the last frame.
     time_us: u64,
 }
 
-/// The events of a log; `cursor` is where reading goes on.
+/// The events of a log, from `cursor` on.
 pub(super) fn render(
     items: impl Stream<Item = Item> + Send + 'static,
     cursor: Cursor,
     only: Option<Which>,
 ) -> impl Stream<Item = Events> + Send + 'static {
-    let mut writer = Writer {
+    let mut renderer = Renderer {
         cursor,
         only,
         begun: false,
         time_us: 0,
     };
-    items.map(move |item| writer.write(item))
+    items.map(move |item| renderer.render(item))
 }
 
-impl Writer {
-    fn write(&mut self, item: Item) -> Events {
+impl Renderer {
+    fn render(&mut self, item: Item) -> Events {
         let mut events = Events::default();
         match item {
             Item::Attempt(attempt, offset) => {
@@ -44,7 +44,7 @@ impl Writer {
                     self.flush(&mut events);
                 }
                 self.begun = true;
-                // What a reader who comes back had held back goes on here, if this is where it was.
+                // A reader that reconnects at this position continues with the bytes that were held back.
                 if (self.cursor.attempt, self.cursor.offset) != (Some(attempt), offset) {
                     self.cursor = Cursor {
                         attempt: Some(attempt),
@@ -75,7 +75,7 @@ impl Writer {
 
     fn frames(&mut self, bytes: Bytes, events: &mut Events) {
         let Ok(frames) = Frame::read_all(bytes) else {
-            events.push("error", None, &ApiError::new(Kind::Internal, "the log is not made of frames"));
+            events.push("error", None, &ApiError::new(Kind::Internal, "the log does not consist of frames"));
             return;
         };
         for frame in frames {
@@ -90,8 +90,7 @@ impl Writer {
         }
     }
 
-    /// The bytes that can be told with a frame: a character that is cut off at its end is held back until the next one of
-    /// its stream.
+    /// The bytes to send with a frame: an incomplete character at its end is held back until the next frame of its stream.
     fn joined(&mut self, frame: &Frame) -> Bytes {
         let held = self.cursor.held(frame.stream);
         let mut bytes = if held.is_empty() {
@@ -107,7 +106,7 @@ impl Writer {
         bytes
     }
 
-    /// Tells what is held back: no more of it comes.
+    /// Sends the bytes that were held back: the rest will not come.
     fn flush(&mut self, events: &mut Events) {
         for stream in [Which::Stdout, Which::Stderr] {
             let held = std::mem::take(self.cursor.held(stream));
@@ -135,7 +134,7 @@ struct Piece<'a> {
     base64: Option<String>,
 }
 
-/// Adds the event that tells of these bytes of a frame's stream.
+/// Adds the event of these bytes.
 fn piece(events: &mut Events, cursor: &Cursor, frame: &Frame, bytes: &[u8]) {
     let text = std::str::from_utf8(bytes).ok();
     let piece = Piece {
@@ -165,15 +164,15 @@ mod tests {
         Item::Frames(buffer.freeze())
     }
 
-    /// What a writer tells of an item.
-    fn told(writer: &mut Writer, item: Item) -> String {
-        let events = writer.write(item);
+    /// The events of an item.
+    fn rendered(renderer: &mut Renderer, item: Item) -> String {
+        let events = renderer.render(item);
         String::from_utf8(events.bytes()).expect("text")
     }
 
     #[test]
     fn a_character_that_is_cut_between_frames_comes_whole_and_binary_comes_exact() {
-        let mut writer = Writer {
+        let mut renderer = Renderer {
             cursor: Cursor {
                 attempt: Some(Attempt(1)),
                 ..Cursor::default()
@@ -184,16 +183,16 @@ mod tests {
         };
         let euro = "€".as_bytes();
         assert_eq!(
-            told(&mut writer, frame(Which::Stdout, &[b"a\n", &euro[..2]].concat())),
+            rendered(&mut renderer, frame(Which::Stdout, &[b"a\n", &euro[..2]].concat())),
             "event: log\nid: 1:17:e282:\ndata: {\"stream\":\"stdout\",\"time_us\":5,\"text\":\"a\\n\"}\n\n"
         );
-        // The other stream does not come between.
-        assert!(told(&mut writer, frame(Which::Stderr, b"e")).contains("id: 1:31:e282:\n"));
-        assert!(told(&mut writer, frame(Which::Stdout, &[&euro[2..], b"b"].concat())).contains(r#""text":"€b""#));
-        let binary = told(&mut writer, frame(Which::Stdout, b"\xff\xfe"));
+        // Frames of the other stream do not interfere.
+        assert!(rendered(&mut renderer, frame(Which::Stderr, b"e")).contains("id: 1:31:e282:\n"));
+        assert!(rendered(&mut renderer, frame(Which::Stdout, &[&euro[2..], b"b"].concat())).contains(r#""text":"€b""#));
+        let binary = rendered(&mut renderer, frame(Which::Stdout, b"\xff\xfe"));
         assert!(binary.contains(r#""base64":"//4=""#) && !binary.contains("text"), "{binary}");
-        // What is held back comes at the latest with the end.
-        assert_eq!(told(&mut writer, frame(Which::Stdout, &euro[..1])), "");
-        assert!(told(&mut writer, Item::Gap(5)).contains(r#""base64":"4g==""#));
+        // Held back bytes are sent with the end at the latest.
+        assert_eq!(rendered(&mut renderer, frame(Which::Stdout, &euro[..1])), "");
+        assert!(rendered(&mut renderer, Item::Gap(5)).contains(r#""base64":"4g==""#));
     }
 }

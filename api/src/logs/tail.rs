@@ -1,7 +1,6 @@
-//! What attempts print, as it is published: one subscription for all who follow the same attempt, and no consumer for any of them.
+//! The live output of attempts: one plain NATS subscription for all clients that follow the same attempt.
 //!
-//! Plain NATS promises nothing. A message says where it stands in its attempt's log, so that a missing one shows, and is read from the
-//! stream.
+//! Plain NATS may lose messages. A message carries its offset in the attempt's log, so that a gap shows, and is read from the stream.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -11,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::broadcast;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// Messages, of a MiB at most each, that a follower may be behind before it reads from the stream instead.
+/// How many messages, of a MiB at most, a follower may lag behind before it reads from the stream instead.
 const CAPACITY: usize = 32;
 
 /// The attempts that are followed.
@@ -33,7 +32,7 @@ struct Followed {
     over: CancellationToken,
 }
 
-/// What one attempt prints from now on.
+/// The output of one attempt from now on.
 #[derive(Debug)]
 pub(super) struct Tail {
     subject: String,
@@ -41,7 +40,7 @@ pub(super) struct Tail {
     of: Arc<Tails>,
 }
 
-/// Some messages were missed: read from the stream.
+/// Messages were missed: read them from the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Missed;
 
@@ -55,17 +54,17 @@ impl Tails {
         }
     }
 
-    /// Follows a subject. Whatever is stored from now on is told, or missed; so follow first, then read.
+    /// Follows a subject: follow first, then read the stream.
     ///
     /// # Errors
-    /// If the connection is closed for good.
+    /// If the connection is closed permanently.
     pub(super) async fn follow(self: &Arc<Self>, subject: String) -> Result<Tail, SubscribeError> {
         if let Some(followed) = self.followed.lock().get(&subject) {
             return Ok(self.tail(&subject, followed.messages.subscribe()));
         }
         let mut subscription = self.client.subscribe(subject.clone()).await?;
         let mut tails = self.followed.lock();
-        // Somebody else may have been quicker; theirs does then.
+        // Another request may have subscribed in the meantime.
         if let Some(followed) = tails.get(&subject) {
             return Ok(self.tail(&subject, followed.messages.subscribe()));
         }
@@ -74,7 +73,7 @@ impl Tails {
         let (sender, ended) = (messages.clone(), over.clone());
         self.tasks.spawn(ended.run_until_cancelled_owned(async move {
             while let Some(message) = subscription.next().await {
-                let _nobody_left = sender.send(Arc::new(message));
+                let _no_receiver = sender.send(Arc::new(message));
             }
         }));
         tails.insert(subject.clone(), Followed { messages, over });
@@ -92,12 +91,12 @@ impl Tails {
 }
 
 impl Tail {
-    /// The next message. Loses nothing when dropped half-way.
+    /// The next message. May be dropped half-way without losing one.
     pub(super) async fn next(&mut self) -> Result<Arc<Message>, Missed> {
         match self.messages.recv().await {
             Ok(message) => Ok(message),
             Err(broadcast::error::RecvError::Lagged(_)) => Err(Missed),
-            // The connection is closed for good, as the API is.
+            // The connection is closed permanently: the API stops.
             Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
         }
     }
@@ -106,7 +105,7 @@ impl Tail {
 impl Drop for Tail {
     fn drop(&mut self) {
         let mut tails = self.of.followed.lock();
-        // This one still counts.
+        // The receiver of this tail is still counted.
         if tails
             .get(&self.subject)
             .is_some_and(|followed| followed.messages.receiver_count() <= 1)

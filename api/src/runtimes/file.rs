@@ -1,4 +1,4 @@
-//! `runtimes.toml`, read: pure, and strict, because one edit serves the whole grid.
+//! Parses `runtimes.toml`. Pure, and strict, because one edit affects the whole grid.
 
 use std::{collections::BTreeMap, ops::Range, path::Path, str::FromStr};
 
@@ -12,14 +12,14 @@ use toml::{
     de::{DeString, DeTable, DeValue},
 };
 
-/// What a new grid's file says: nothing, with examples.
+/// The file of a new grid: only comments, with examples.
 pub const TEMPLATE: &str = "\
-# The runtimes of this grid. An edit counts at once, on every worker and for every client; `rgrid runtimes` shows what came of it.
-# Built in: python, node, bash, sh, perl, ruby, php, R, julia. What is left out of an entry stays as it is built in.
+# The runtimes of this grid. An edit takes effect at once, for all workers and clients; `rgrid runtimes` shows the result.
+# Built in: python, node, bash, sh, perl, ruby, php, R, julia. A field that is left out of an entry keeps its built-in value.
 
 # [runtimes.racket]
 # interpreter = \"racket -W error\"             # the program on the workers' PATH, and its own arguments
-# images = [\"lab/racket:8\", \"racket/racket:8\"]  # the first that a worker has is used, and the last is pulled
+# images = [\"lab/racket:8\", \"racket/racket:8\"]  # the first one that a worker has is used; if it has none, the last is pulled
 # extensions = [\"rkt\"]                        # rgrid run x.rkt
 
 # [aliases]
@@ -27,15 +27,15 @@ pub const TEMPLATE: &str = "\
 # science = \"image:lab/science:2\"
 ";
 
-/// Why a file cannot be meant: with its line, and with what to write.
+/// Why a file is invalid: with its line, and with what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Wrong(pub(super) String);
 
-/// Reads the text of a `runtimes.toml`; messages name it as `path`.
+/// Parses the text of a `runtimes.toml`; errors name it as `path`.
 ///
 /// # Errors
-/// [`Wrong`] at the first thing that cannot be meant.
+/// [`Wrong`] at the first error.
 pub fn read(path: &Path, text: &str) -> Result<RuntimesSet, Wrong> {
     let reader = Reader { path, text };
     let table = DeTable::parse(text).map_err(|error| reader.wrong(&error.span().unwrap_or_default(), error.message().trim()))?;
@@ -46,13 +46,13 @@ pub fn read(path: &Path, text: &str) -> Result<RuntimesSet, Wrong> {
             ("aliases", DeValue::Table(_)) => {}
             (name, _) => {
                 let sentence = format!(
-                    "`{name}` cannot stand here; there are tables `[runtimes.NAME]` and `[aliases]`, as in `py311 = \"python:3.11\"`"
+                    "`{name}` is not allowed here; write tables `[runtimes.NAME]` and `[aliases]`, as in `py311 = \"python:3.11\"`"
                 );
                 return Err(reader.wrong(&key.span(), &sentence));
             }
         }
     }
-    // Behind the runtimes, wherever they stand: an alias may not have the name of one.
+    // After the runtimes, in whatever order the tables are: an alias may not have the name of a runtime.
     if let Some(DeValue::Table(aliases)) = table.get_ref().get("aliases").map(Spanned::get_ref) {
         set.aliases = reader.aliases(aliases, &set.runtimes)?;
     }
@@ -76,7 +76,7 @@ impl Reader<'_> {
     fn name(&self, what: &str, key: &Key<'_>) -> Result<Token, Wrong> {
         Token::from_str(key.get_ref()).map_err(|_| {
             let sentence = format!(
-                "`{}` cannot be {what}'s name; take 1 to 64 letters, digits, `_` and `-`",
+                "`{}` cannot be {what}'s name; use 1 to 64 letters, digits, `_` and `-`",
                 key.get_ref().escape_debug()
             );
             self.wrong(&key.span(), &sentence)
@@ -88,13 +88,12 @@ impl Reader<'_> {
         for (key, value) in table {
             let name = self.name("a runtime", key)?;
             let DeValue::Table(fields) = value.get_ref() else {
-                let sentence = format!("`{name}` is a table: `[runtimes.{name}]`, and below it `interpreter = \"…\"`");
+                let sentence = format!("`{name}` must be a table: `[runtimes.{name}]`, and below it `interpreter = \"…\"`");
                 return Err(self.wrong(&key.span(), &sentence));
             };
             let meaning = self.meaning(&name, fields, &runtimes)?;
             if meaning.interpreter.is_empty() && !runtime::is_built_in(name.as_str()) {
-                let sentence =
-                    format!("the runtime `{name}` needs an interpreter, on workers and in images alike: `interpreter = \"{name}\"`");
+                let sentence = format!("the runtime `{name}` needs an interpreter for workers and images: `interpreter = \"{name}\"`");
                 return Err(self.wrong(&key.span(), &sentence));
             }
             runtimes.insert(name, meaning);
@@ -137,7 +136,7 @@ impl Reader<'_> {
                 }
                 other => {
                     let sentence =
-                        format!("`{other}` cannot stand in `[runtimes.{name}]`; there are `interpreter`, `images` and `extensions`");
+                        format!("`{other}` is not allowed in `[runtimes.{name}]`; write `interpreter`, `images` or `extensions`");
                     return Err(self.wrong(&key.span(), &sentence));
                 }
             }
@@ -160,9 +159,7 @@ impl Reader<'_> {
             .map(|(name, _)| name.as_str());
         match runtime::of_extension(&extension).or(ours) {
             Some(other) if other != name.as_str() => {
-                let sentence = format!(
-                    "`.{extension}` files are run by `{other}` already; leave the extension out, or give `{other}` another meaning"
-                );
+                let sentence = format!("`.{extension}` files are already run by `{other}`; leave the extension out, or change `{other}`");
                 Err(self.wrong(&key.span(), &sentence))
             }
             _ => Ok(extension),
@@ -182,7 +179,7 @@ impl Reader<'_> {
             let name = key.get_ref();
             self.wrong(
                 &key.span(),
-                &format!("`{name}` is a text, or a list of texts: `{name} = [\"…\", \"…\"]`"),
+                &format!("`{name}` must be a string, or a list of strings: `{name} = [\"…\", \"…\"]`"),
             )
         })
     }
@@ -193,7 +190,7 @@ impl Reader<'_> {
             let name = self.name("an alias", key)?;
             if runtimes.contains_key(&name) || runtime::is_built_in(name.as_str()) {
                 let sentence =
-                    format!("`{name}` is a runtime, and cannot be an alias as well; give the alias another name, as in `my-{name}`");
+                    format!("`{name}` is a runtime, and cannot also be an alias; give the alias another name, as in `my-{name}`");
                 return Err(self.wrong(&key.span(), &sentence));
             }
             let alias = match value.get_ref() {
@@ -203,7 +200,7 @@ impl Reader<'_> {
                 _ => {
                     return Err(self.wrong(
                         &key.span(),
-                        &format!("`{name}` is a text: `{name} = \"python:3.11\"`, or `\"image:NAME:TAG\"`"),
+                        &format!("`{name}` must be a string: `{name} = \"python:3.11\"`, or `\"image:NAME:TAG\"`"),
                     ));
                 }
             };
@@ -212,7 +209,7 @@ impl Reader<'_> {
                 && !runtime::is_built_in(target.name.as_str())
             {
                 let sentence = format!(
-                    "`{name}` stands for `{target}`, and there is no runtime `{}`; name one that is built in, or add `[runtimes.{}]`",
+                    "`{name}` stands for `{target}`, but the runtime `{}` does not exist; use one that is built in, or add `[runtimes.{}]`",
                     target.name, target.name
                 );
                 return Err(self.wrong(&value.span(), &sentence));
@@ -248,15 +245,15 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_meant_is_said_with_its_line_and_what_to_write() {
+    fn an_error_names_its_line_and_what_to_write() {
         for (text, words) in [
-            ("\nrkt = 1\n", "line 2: `rkt` cannot stand here; there are tables"),
+            ("\nrkt = 1\n", "line 2: `rkt` is not allowed here; write tables"),
             ("[runtimes.racket\n", "line 1: "),
             (
                 "[runtimes]\nracket = \"racket\"\n",
-                "line 2: `racket` is a table: `[runtimes.racket]`",
+                "line 2: `racket` must be a table: `[runtimes.racket]`",
             ),
-            ("[runtimes.\"a b\"]\n", "line 1: `a b` cannot be a runtime's name; take"),
+            ("[runtimes.\"a b\"]\n", "line 1: `a b` cannot be a runtime's name; use"),
             (
                 "[runtimes.racket]\nimages = [\"x\"]\n",
                 "line 1: the runtime `racket` needs an interpreter",
@@ -269,14 +266,14 @@ mod tests {
                 "[runtimes.python]\nimages = [\"a b\"]\n",
                 "line 2: `a b` is not an image's name; write",
             ),
-            ("[runtimes.python]\nimages = [1]\n", "line 2: `images` is a text, or a list"),
+            ("[runtimes.python]\nimages = [1]\n", "line 2: `images` must be a string, or a list"),
             (
                 "[runtimes.python]\nversion = \"3\"\n",
-                "line 2: `version` cannot stand in `[runtimes.python]`; there are",
+                "line 2: `version` is not allowed in `[runtimes.python]`; write",
             ),
             (
                 "[runtimes.python]\nextensions = [\"rb\"]\n",
-                "line 2: `.rb` files are run by `ruby` already; leave",
+                "line 2: `.rb` files are already run by `ruby`; leave",
             ),
             (
                 "[runtimes.node]\nextensions = [\"a.b\"]\n",
@@ -284,15 +281,15 @@ mod tests {
             ),
             (
                 "[aliases]\n\npython = \"node\"\n",
-                "line 3: `python` is a runtime, and cannot be an alias as well; give",
+                "line 3: `python` is a runtime, and cannot also be an alias; give",
             ),
             (
                 "[aliases]\npy = \"cobol\"\n",
-                "line 2: `py` stands for `cobol`, and there is no runtime `cobol`; name",
+                "line 2: `py` stands for `cobol`, but the runtime `cobol` does not exist; use",
             ),
             ("[aliases]\npy = \"python:\"\n", "line 2: `python:` is not a runtime"),
             ("[aliases]\npy = \"image:\"\n", "line 2: `image:` is not an image"),
-            ("[aliases]\npy = 3\n", "line 2: `py` is a text: `py = "),
+            ("[aliases]\npy = 3\n", "line 2: `py` must be a string: `py = "),
         ] {
             let error = read(Path::new("runtimes.toml"), text).expect_err(text).to_string();
             assert!(error.starts_with("runtimes.toml, ") && error.contains(words), "{text}: {error}");

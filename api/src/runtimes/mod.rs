@@ -1,4 +1,4 @@
-//! `GET /v1/runtimes`: what the deployment says of runtimes, and what its workers have of them.
+//! `GET /v1/runtimes`: the runtimes that the deployment defines, and those that its workers have.
 
 use axum::{Json, extract::State};
 use model::{Runtimes, RuntimesOfWorkers};
@@ -11,7 +11,7 @@ mod publish;
 pub use self::file::{TEMPLATE, Wrong, read};
 pub(crate) use self::publish::{follow, load};
 
-/// `GET /v1/runtimes`: without the tables.
+/// `GET /v1/runtimes`: does not need Postgres.
 pub(crate) async fn deployed(State(app): State<Shared>, query: Query) -> Result<Json<Runtimes>, ApiError> {
     query.none()?;
     let set = app.deployed.borrow().as_ref().clone();

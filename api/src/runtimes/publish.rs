@@ -1,4 +1,4 @@
-//! The way of `runtimes.toml` into the log: read at the start, and again whenever it was edited.
+//! Publishes `runtimes.toml` to the log: at the start, and after every edit.
 
 use std::{
     io,
@@ -19,12 +19,12 @@ use tracing::{debug, error, info};
 use super::file::{self, Wrong};
 use crate::error::chain;
 
-/// How often the file is looked at. Half-written ones are not read: it must have stood still from one look to the next.
-const LOOK: Duration = Duration::from_millis(500);
+/// How often the file is checked. It is read once it has not changed between two checks, so that no half-written file is read.
+const CHECK_EVERY: Duration = Duration::from_millis(500);
 /// The largest such file, in bytes: it becomes one event.
 const MAX_BYTES: u64 = 256 << 10;
 
-/// What tells one state of a file from another.
+/// Identifies a state of the file: inode, modification time, length.
 type Stamp = (u64, i64, i64, u64);
 
 fn stamp(path: &Path) -> io::Result<Stamp> {
@@ -35,7 +35,7 @@ fn stamp(path: &Path) -> io::Result<Stamp> {
 /// Reads a file.
 ///
 /// # Errors
-/// [`Wrong`] if it cannot be read, or meant.
+/// [`Wrong`] if it cannot be read, or is invalid.
 pub(crate) fn load(path: &Path) -> Result<RuntimesSet, Wrong> {
     let shown = path.display();
     let cannot = |error: io::Error| {
@@ -51,37 +51,37 @@ pub(crate) fn load(path: &Path) -> Result<RuntimesSet, Wrong> {
     file::read(path, &std::fs::read_to_string(path).map_err(cannot)?)
 }
 
-/// Says what a file says, at once and after each edit, for ever. What cannot be meant is told once, and what was said before goes on.
+/// Publishes a file, at once and after each edit. An invalid file is logged once, and the runtimes stay as they were.
 pub(crate) async fn follow(path: PathBuf, writer: Writer) {
-    // The file's state that was said, or complained of; and the one that was seen last.
+    // The state that was published or rejected, and the state at the last check.
     let (mut settled, mut seen) = (None, None);
     loop {
         let now = stamp(&path).ok();
         if now != settled && (now == seen || settled.is_none()) {
             match load(&path) {
-                Ok(set) => match say(&writer, &set).await {
-                    Ok(said) => {
-                        if let Some(sequence) = said {
-                            info!("the grid's runtimes are as {} has them now (event {sequence})", path.display());
+                Ok(set) => match publish(&writer, &set).await {
+                    Ok(published) => {
+                        if let Some(sequence) = published {
+                            info!("published the runtimes of {} (event {sequence})", path.display());
                         }
                         settled = now;
                     }
-                    // At the next look.
-                    Err(why) => debug!("cannot say yet what {} says: {why}", path.display()),
+                    // Retried at the next check.
+                    Err(why) => debug!("cannot publish {}: {why}; trying again", path.display()),
                 },
                 Err(wrong) => {
-                    error!("{wrong}; the grid's runtimes stay as they were");
+                    error!("{wrong}; the runtimes stay as they were");
                     settled = now;
                 }
             }
         }
         seen = now;
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(CHECK_EVERY).await;
     }
 }
 
-/// Appends what the log does not say already; nothing where it does.
-async fn say(writer: &Writer, set: &RuntimesSet) -> Result<Option<u64>, String> {
+/// Appends the runtimes, and returns the event's sequence; `None` if the log has the same ones.
+async fn publish(writer: &Writer, set: &RuntimesSet) -> Result<Option<u64>, String> {
     match writer.write::<RuntimesSet>(&Grid, set).await {
         Ok(Outcome::Appended(_, sequence)) => Ok(Some(sequence)),
         Ok(Outcome::Rejected(..)) => Ok(None),

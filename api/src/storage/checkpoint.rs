@@ -1,6 +1,6 @@
-//! The fold of the log as a pass left it, kept in the store, so that the next one reads only what came after it.
+//! The checkpoint of a storage pass: the fold of the log, saved in the store, so that the next pass reads only the events after it.
 //!
-//! It is an input to deletion: what it lacks is removed. So it is used only if it is signed, and of this program ([`super::signed`]), and if
+//! Deletion depends on it: a content that it lacks is removed. So it is used only if it is signed, and of this program ([`super::signed`]), and if
 //! the log that is read is the one that it was made of; and the log must be whole, as without it ([`bus::log::whole`]). In every other
 //! case the log is read from its beginning.
 
@@ -16,38 +16,38 @@ use store::Files;
 
 use super::{
     fold::Fold,
-    keeping::Moment,
+    retention::Moment,
     signed::{self, Signed},
 };
 use crate::key::Key;
 
-/// Where it stands in the store. There is one: each takes the place of the last.
+/// Its name in the store. There is one, which each pass replaces.
 const NAME: &str = "collector/checkpoint";
 
-/// What a checkpoint says of itself.
+/// The head of a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct CheckpointHead {
     /// When it was made; for people.
     at: DateTime<Utc>,
     /// When the log was made, in nanoseconds since 1970.
     log_made: String,
-    /// The last event that it is the fold of, and what stands there.
+    /// The last event that it is the fold of, and that message's fingerprint.
     sequence: u64,
     event: Digest,
 }
 
-/// Why a checkpoint is not used, or not kept.
+/// Why a checkpoint is not used, or cannot be saved.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
     #[error(transparent)]
     Signed(#[from] signed::Error),
-    #[error("it is of another log, or of what was lost of this one: another event, or none, stands at sequence {0}")]
+    #[error("it is of another log: the event at sequence {0} is another one, or missing")]
     OtherLog(u64),
-    #[error("it has forgotten inputs that are to be kept still")]
+    #[error("it lacks inputs that are to be kept")]
     Forgotten,
-    #[error("the log does not say what stands there")]
+    #[error("cannot read the event at its sequence")]
     Log(#[source] bus::log::setup::Error),
-    #[error("it could not be worked on to its end")]
+    #[error("the task failed")]
     Cancelled,
 }
 

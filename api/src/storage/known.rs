@@ -1,16 +1,16 @@
-//! What was found when the store was looked at last: it answers `rgrid storage` at once, however much there is.
+//! The last survey of the store, which answers `rgrid storage` at once.
 
 use chrono::{DateTime, Utc};
-use model::{GcReport, HeldBy, Kept, StorageView};
+use model::{GcReport, HeldBy, RetentionView, StorageView};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Error, Storing,
-    pass::{Grounds, millis},
+    Error, StorageConfig,
+    pass::{StoragePass, millis},
     survey::Survey,
 };
 
-/// What is noted of a look.
+/// A saved survey.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Known {
     /// The last sequence of the log that was read.
@@ -19,14 +19,14 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// When the store was looked at.
+    /// When the store was surveyed.
     pub(super) const fn looked_at(&self) -> DateTime<Utc> {
         self.view.looked_at
     }
 }
 
-impl Grounds<'_> {
-    /// What was found last in this store.
+impl StoragePass<'_> {
+    /// The last survey of this store.
     ///
     /// # Errors
     /// The marks do not answer.
@@ -35,13 +35,13 @@ impl Grounds<'_> {
         Ok(known.filter(|known| known.view.store == self.files.url().to_string()))
     }
 
-    /// Notes what was found at a moment.
+    /// Saves a survey.
     ///
     /// # Errors
     /// The marks do not answer.
     pub(super) async fn note(&self, found: &Survey, looked_at: DateTime<Utc>) -> Result<Known, Error> {
         let limit = self.limit_at(found, looked_at);
-        let (going, _) = self.going(found, limit).await?;
+        let (removal, _) = self.removal_schedule(found, limit).await?;
         let known = Known {
             last: found.last,
             view: StorageView {
@@ -51,10 +51,10 @@ impl Grounds<'_> {
                 all: found.all,
                 uses: found.uses.clone(),
                 other: found.other,
-                going,
+                removal,
                 jobs: found.jobs.clone(),
                 batches: found.batches.clone(),
-                keeping: kept(&self.storing),
+                keeping: kept(&self.storage_config),
                 held_by: found.oldest_claim.map(|(job, claimed_at)| HeldBy { job, claimed_at }),
                 last_pass: None,
             },
@@ -63,7 +63,7 @@ impl Grounds<'_> {
         Ok(known)
     }
 
-    /// What is known, with what is known of now: the log ends at this sequence.
+    /// The answer from a saved survey, with the current settings. `last` is the last sequence of the log.
     ///
     /// # Errors
     /// The marks do not answer.
@@ -71,19 +71,19 @@ impl Grounds<'_> {
         let pass = self.marks.last_pass::<GcReport>().await?;
         Ok(StorageView {
             events_since: last.saturating_sub(known.last),
-            keeping: kept(&self.storing),
+            keeping: kept(&self.storage_config),
             last_pass: pass.map(|(report, _)| report),
             ..known.view
         })
     }
 }
 
-fn kept(storing: &Storing) -> Kept {
-    Kept {
-        grace_ms: millis(storing.grace),
-        inputs_ms: millis(storing.keeping.inputs),
-        outputs_ms: storing.keeping.outputs.map(millis),
-        packages_ms: millis(storing.keeping.packages),
-        every_ms: storing.every.map(millis),
+fn kept(storage_config: &StorageConfig) -> RetentionView {
+    RetentionView {
+        grace_ms: millis(storage_config.grace),
+        inputs_ms: millis(storage_config.retention.inputs),
+        outputs_ms: storage_config.retention.outputs.map(millis),
+        packages_ms: millis(storage_config.retention.packages),
+        every_ms: storage_config.every.map(millis),
     }
 }

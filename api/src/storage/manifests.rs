@@ -1,4 +1,4 @@
-//! What attempts left behind: each list of outputs is read once, and small ones are known from then on.
+//! The manifests of attempts: each is read once, and small ones are cached in the store.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,41 +12,41 @@ use store::Files;
 use tracing::warn;
 
 use super::{
-    Error, aside,
+    Error, blocking,
     fold::{Fold, Left},
-    keeping::Moment,
     lists::{self, Lines, Listed, Text, Wanted},
     reading::Source,
+    retention::Moment,
     signed::{self, Nothing, Signed},
     used::{Used, kind},
 };
 use crate::error::chain;
 
-/// Lists that are read at once.
+/// Manifests that are read at the same time.
 const AT_ONCE: usize = 16;
-/// The largest list of outputs that is read, in bytes.
+/// The largest manifest that is read, in bytes.
 const MAX_BYTES: usize = 64 << 20;
-/// How long the store may take to give, or to take, what is known of lists; then each is read instead, or again in the next pass.
+/// How long the store may take to load or save the cache; after that, every manifest is read, now or in the next pass.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// What is known is written anew once so many hundredths of it are new: writing costs as much as all of it.
+/// The cache is written again once this many percent of it are new.
 const NEW_HUNDREDTHS: usize = 1;
 
-/// Notes what attempts left behind; returns whose lists are lost, where it goes on despite that.
+/// Adds the contents of all manifests; returns the jobs whose manifests are lost, if `despite_lost`.
 pub(super) async fn walk_manifests(source: &Source<'_>, fold: &Arc<Fold>, used: Used) -> Result<(Used, Vec<JobId>), Error> {
-    let despite_lost = source.at.keeping.despite_lost;
+    let despite_lost = source.at.retention.despite_lost;
     let kept = Signed {
         files: source.files,
         key: source.key,
         name: lists::NAME,
     };
-    // Who gives up what lost lists named must find out which are lost.
+    // With `despite_lost`, every manifest is read, to find out which are lost.
     let before = if despite_lost { None } else { load(&kept).await };
     let (at, fold, text) = (source.at, Arc::clone(fold), before.clone());
-    let (mut used, all, unknown) = aside(move || note_known(&fold, &at, used, text.as_ref())).await?;
+    let (mut used, all, unknown) = blocking(move || note_known(&fold, &at, used, text.as_ref())).await?;
     let (mut new, mut lost) = (0, Vec::new());
     let mut text = Text::begin().map_err(|error| broken(error.into()))?;
     let files = source.files;
-    // In order, as they are written.
+    // In the order in which they are written.
     let mut read = stream::iter(unknown)
         .map(|(list, keeps, job)| async move {
             let manifest = read_manifest(files, list, job, despite_lost).await?;
@@ -71,7 +71,7 @@ pub(super) async fn walk_manifests(source: &Source<'_>, fold: &Arc<Fold>, used: 
     Ok((used, lost))
 }
 
-/// Notes what known lists name; returns how many lists there are, and those that are not known.
+/// Adds the contents of cached manifests; returns how many manifests there are, and those that are not cached.
 fn note_known(fold: &Fold, at: &Moment, mut used: Used, text: Option<&Bytes>) -> (Used, usize, Vec<Wanted>) {
     let wanted = wanted(fold, at);
     let all = wanted.len();
@@ -80,13 +80,13 @@ fn note_known(fold: &Fold, at: &Moment, mut used: Used, text: Option<&Bytes>) ->
     match lines.and_then(|lines| lists::known(&wanted, lines, |listed, keeps| note(&mut used, &listed, keeps))) {
         Ok(unknown) => (used, all, unknown),
         Err(error) => {
-            warn!("what is known of lists of outputs cannot be read to its end ({error}); each list is read");
+            warn!("cannot read the cache of manifests ({error}); reading every manifest");
             (used, all, wanted)
         }
     }
 }
 
-/// Each list once, in order.
+/// Each manifest once, in order.
 fn wanted(fold: &Fold, at: &Moment) -> Vec<Wanted> {
     let mut order: Vec<&Left> = fold.left.iter().collect();
     order.sort_unstable_by_key(|left| left.manifest);
@@ -103,11 +103,10 @@ fn note(used: &mut Used, listed: &Listed, keeps: bool) {
     }
 }
 
-/// A list of what an attempt left behind; nothing of one that is lost, where it goes on despite that: nobody can learn any more what it
-/// named, nor fetch that.
+/// Reads a manifest; `None` if it is lost and `despite_lost`: its outputs can no longer be fetched.
 async fn read_manifest(files: &Files, digest: Digest, job: JobId, despite_lost: bool) -> Result<Option<Manifest>, Error> {
     let unread = |source| Error::List {
-        what: format!("content {digest}, which lists what job {job} left behind,"),
+        what: format!("content {digest}, the manifest of job {job}"),
         source,
     };
     let text = match files.get_bytes(&digest, MAX_BYTES).await {
@@ -117,21 +116,18 @@ async fn read_manifest(files: &Files, digest: Digest, job: JobId, despite_lost: 
     serde_json::from_slice(&text).map(Some).map_err(|error| unread(error.into()))
 }
 
-/// What is known of lists; nothing where there is nothing that may be used.
+/// The cache, if there is one that may be used.
 async fn load(kept: &Signed<'_>) -> Option<Bytes> {
     match tokio::time::timeout(PATIENCE, kept.load::<Nothing>()).await {
         Ok(Ok((Nothing {}, text))) => return Some(text),
         Ok(Err(signed::Error::None | signed::Error::Program)) => {}
-        Ok(Err(error)) => warn!(
-            "what is known of lists of outputs is not used: {}; each list is read",
-            chain(&error)
-        ),
-        Err(_) => warn!("what is known of lists of outputs is not used: the store does not answer; each list is read"),
+        Ok(Err(error)) => warn!("the cache of manifests is not used: {}; reading every manifest", chain(&error)),
+        Err(_) => warn!("the cache of manifests is not used: the store does not answer; reading every manifest"),
     }
     None
 }
 
-/// Keeps what is known of lists, if that can be: without it, the next pass reads more of them.
+/// Saves the cache. If that fails, the next pass reads more manifests.
 async fn keep(kept: &Signed<'_>, before: Option<Bytes>, text: Vec<u8>) {
     let merged = tokio::task::spawn_blocking(move || match before {
         Some(before) => lists::merged(&before, &text),
@@ -145,16 +141,16 @@ async fn keep(kept: &Signed<'_>, before: Option<Bytes>, text: Vec<u8>) {
     match tokio::time::timeout(PATIENCE, saved).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => warn!(
-            "what is known of lists of outputs is not kept: {}; the next pass reads them again",
+            "the cache of manifests cannot be saved: {}; the next pass reads them again",
             chain(&error)
         ),
-        Err(_) => warn!("what is known of lists of outputs is not kept: the store does not answer; the next pass reads them again"),
+        Err(_) => warn!("the cache of manifests cannot be saved: the store does not answer; the next pass reads them again"),
     }
 }
 
 fn broken(source: Box<dyn std::error::Error + Send + Sync>) -> Error {
     Error::List {
-        what: "what is known of lists of outputs".to_owned(),
+        what: "the cache of manifests".to_owned(),
         source,
     }
 }

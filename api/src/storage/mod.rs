@@ -1,14 +1,14 @@
-//! What is in the store, what uses it, and the removal of what nothing does.
+//! Storage: what is in the store, what uses it, and the passes that remove unused contents.
 
 mod checkpoint;
 mod fold;
 mod http;
-mod keeping;
 mod known;
 mod lists;
 mod manifests;
 mod pass;
 mod reading;
+mod retention;
 mod signed;
 mod survey;
 mod task;
@@ -19,63 +19,63 @@ use std::time::Duration;
 
 use bus::log::whole::Gap;
 
-pub use self::keeping::Keeping;
+pub use self::retention::Retention;
 pub(crate) use self::{
     http::{gc, storage},
-    task::keep_clean,
+    task::run_passes,
 };
 
-/// How the store is kept.
+/// When contents are removed from the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Storing {
-    /// How often a pass removes what nothing refers to; nothing: only when it is asked for.
+pub struct StorageConfig {
+    /// How often a storage pass runs; `None`: only on request.
     pub every: Option<Duration>,
-    /// How long a content stays that nothing refers to, from when that is found.
+    /// The grace period: how long a content is kept after it was found unused.
     pub grace: Duration,
-    /// How long what jobs name is kept after they have ended.
-    pub keeping: Keeping,
+    /// How long contents are kept after the jobs that name them have ended.
+    pub retention: Retention,
 }
 
-impl Default for Storing {
-    /// Every six hours, with a grace of seven days.
+impl Default for StorageConfig {
+    /// Every six hours, with a grace period of seven days.
     fn default() -> Self {
         Self {
             every: Some(Self::EVERY),
             grace: Self::GRACE,
-            keeping: Keeping {
-                inputs: Keeping::INPUTS,
+            retention: Retention {
+                inputs: Retention::INPUTS,
                 outputs: None,
-                packages: Keeping::PACKAGES,
+                packages: Retention::PACKAGES,
                 despite_lost: false,
             },
         }
     }
 }
 
-impl Storing {
-    /// How often a pass is made unless it is said otherwise.
+impl StorageConfig {
+    /// The default of `every`.
     pub const EVERY: Duration = Duration::from_secs(6 * 3600);
-    /// The grace unless another is given: longer than any transfer, and than a long weekend.
+    /// The default grace period: longer than any transfer, and than a long weekend.
     pub const GRACE: Duration = Duration::from_secs(7 * 24 * 3600);
 }
 
-/// Why it is not known what is used, and nothing is removed.
+/// Why a survey or a pass failed. Nothing is removed then.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// The log cannot be read to its end.
-    #[error("the log cannot be read to its end")]
+    #[error("cannot read the whole log")]
     Log(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// What was read is not all that was ever said.
+    /// Events are missing from the log.
     #[error(
-        "the log is not whole, and without what is missing nobody knows what is used: nothing is removed (restore the log from a backup: `nats stream restore RGRID_EVENTS`)"
+        "events are missing from the log, and they may name contents that are used, so nothing is removed; restore the log from a backup: `nats stream restore RGRID_EVENTS`"
     )]
     Gap(#[from] Gap),
     /// A list of contents cannot be read.
     #[error(
-        "{what} cannot be read, and without it nobody knows what is used: nothing is removed before it is there again (one that is lost for good: `rgrid storage gc --despite-lost`)"
+        "cannot read {what}, which may name contents that are used, so nothing is removed until it can be read; if it is lost permanently, run `rgrid storage gc --despite-lost`"
     )]
     List {
-        /// Which list, and what it says.
+        /// Which list.
         what: String,
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
@@ -83,18 +83,18 @@ pub(crate) enum Error {
     /// The store or the marks do not answer.
     #[error(transparent)]
     Files(#[from] store::Error),
-    /// Another pass is under way.
-    #[error("another pass is under way, and gave its last sign of life at {0}; wait for its end")]
+    /// Another pass is running.
+    #[error("another storage pass is running, and was last active at {0}; wait until it ends")]
     Busy(chrono::DateTime<chrono::Utc>),
-    /// What was worked out did not come to its end.
-    #[error("what is used could not be worked out to its end")]
+    /// A task of the survey failed.
+    #[error("a task of the survey failed")]
     Cut(#[source] tokio::task::JoinError),
-    /// It was taken for dead.
-    #[error("the pass stood still for so long that another may have begun; it stopped where it was")]
+    /// The pass lost its lease.
+    #[error("the storage pass made no progress for so long that another may have begun, and stopped")]
     Overtaken,
 }
 
-/// Works something out where that delays no request: at a million jobs it takes a second.
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+/// Runs a computation on a blocking thread, so that it delays no request: with a million jobs it takes a second.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
     tokio::task::spawn_blocking(work).await.map_err(Error::Cut)
 }

@@ -1,4 +1,4 @@
-//! One pass: everything that nothing refers to is marked, and what was marked long enough is removed.
+//! A storage pass: marks unused contents, and removes those that were marked for long enough.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -8,7 +8,7 @@ use std::{
 use bus::ids::Digest;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use model::{GcReport, Going, HeldBy};
+use model::{GcReport, HeldBy, RemovalSchedule};
 use store::{
     Files, Removed,
     marks::{LIFE, Lease, MARGIN, Marks, REMOVING, due},
@@ -16,72 +16,73 @@ use store::{
 use tracing::{info, warn};
 
 use super::{
-    Error, Storing,
-    keeping::Moment,
+    Error, StorageConfig,
     reading::Source,
+    retention::Moment,
     survey::{Survey, Unused, survey},
 };
 use crate::{error::chain, key::Key, queries::Tables};
 
-/// Contents that are taken out of use together, and removed at once.
-const TOGETHER: usize = 64;
+/// Contents that are marked as being deleted together.
+const BATCH: usize = 64;
+/// Contents that are removed at the same time.
 const AT_ONCE: usize = 8;
-/// How often a pass gives a sign of life.
-const SIGN: Duration = Duration::from_secs(30);
-/// Shards that are read at once.
-const SHARDS: usize = 16;
-/// How long Postgres may take to say how much of the log it has seen.
-const TABLES: Duration = Duration::from_secs(3);
-/// Removed contents that a report names.
-const NAMED: usize = 100;
+/// How often a pass renews its lease.
+const RENEW_EVERY: Duration = Duration::from_secs(30);
+/// Shards that are read at the same time.
+const SHARDS_IN_FLIGHT: usize = 16;
+/// How long Postgres may take to answer.
+const TABLES_MAX: Duration = Duration::from_secs(3);
+/// The most removed contents that a report names.
+const NAMED_MAX: usize = 100;
 
-/// What a pass works on.
+/// What a storage pass or a survey needs.
 #[derive(Clone, Copy)]
-pub(super) struct Grounds<'a> {
+pub(super) struct StoragePass<'a> {
     pub(super) js: &'a async_nats::jetstream::Context,
     pub(super) files: &'a Files,
     pub(super) marks: &'a Marks,
     pub(super) tables: &'a Tables,
     pub(super) key: Key,
-    /// Held by who looks at everything.
+    /// Held during a survey.
     pub(super) surveying: &'a tokio::sync::Mutex<()>,
-    pub(super) storing: Storing,
-    /// What it is unless something else is asked for.
-    pub(super) usual: Storing,
+    pub(super) storage_config: StorageConfig,
+    /// The configured settings, from which a request may differ.
+    pub(super) usual: StorageConfig,
 }
 
-impl Grounds<'_> {
-    /// Makes a pass, and says what it came to; also of one that stopped on its way, which the report tells then.
+impl StoragePass<'_> {
+    /// Runs a pass, and returns its report, also if it stopped early.
     ///
     /// # Errors
-    /// Another pass is under way, or nobody can know.
-    pub(super) async fn pass(&self) -> Result<GcReport, Error> {
+    /// Another pass is running, or the marks do not answer.
+    pub(super) async fn run(&self) -> Result<GcReport, Error> {
         let clock = Instant::now();
         let mut lease = self.marks.begin().await?.map_err(Error::Busy)?;
-        let mut report = blank(&self.storing, lease.started);
+        let mut report = blank(&self.storage_config, lease.started);
         report.pass = Some(lease.pass);
         if let Err(error) = self.remove(&mut lease, &mut report).await {
             report.stopped = Some(chain(&error));
         }
         report.took_ms = millis(clock.elapsed());
         lease.end(&report).await?;
-        tell(&report);
+        log_report(&report);
         Ok(report)
     }
 
-    /// Looks what a pass would do.
+    /// Reports what a pass would do.
     ///
     /// # Errors
     /// The log, a list, the store or the marks cannot be read.
-    pub(super) async fn rehearse(&self) -> Result<GcReport, Error> {
+    pub(super) async fn dry_run(&self) -> Result<GcReport, Error> {
         let clock = Instant::now();
-        let mut report = blank(&self.storing, Utc::now());
+        let mut report = blank(&self.storage_config, Utc::now());
         report.dry_run = true;
         let seen = self.seen().await?;
         let found = self.survey(report.started_at, seen).await?;
         let limit = self.limit(&found, &mut report);
-        let (going, contents) = self.going(&found, limit).await?;
-        (report.removed, report.found, report.next) = (going.due, going.found_next, going.first);
+        let (removal, contents) = self.removal_schedule(&found, limit).await?;
+        (report.removed, report.found, report.next) = (removal.due, removal.found_next, removal.first);
         report.contents = contents;
         report.took_ms = millis(clock.elapsed());
         Ok(report)
@@ -91,32 +92,32 @@ impl Grounds<'_> {
         let seen = lease.seen.max(self.tables_seen().await);
         let mut found = self.survey(lease.started, seen).await?;
         lease.seen = found.last;
-        if !lease.keep().await? {
+        if !lease.renew().await? {
             return Err(Error::Overtaken);
         }
         let limit = self.limit(&found, report);
         for name in &found.forgotten {
             self.files.discard(name).await?;
         }
-        let mut signed = Instant::now();
+        let mut renewed = Instant::now();
         for shard in 0..=u8::MAX {
             let mut unused = found.unused.remove(&shard).unwrap_or_default();
             let (marked, _) = self.marks.read(shard).await?;
             if unused.is_empty() && marked.is_empty() {
                 continue;
             }
-            for (_, one) in unused.iter().filter(|(digest, _)| !marked.names(digest)) {
+            for (_, one) in unused.iter().filter(|(digest, _)| !marked.contains(digest)) {
                 report.found.add(one.size);
             }
             let digests: HashSet<Digest> = unused.keys().copied().collect();
             loop {
-                if signed.elapsed() > SIGN {
-                    if !lease.keep().await? {
+                if renewed.elapsed() > RENEW_EVERY {
+                    if !lease.renew().await? {
                         return Err(Error::Overtaken);
                     }
-                    signed = Instant::now();
+                    renewed = Instant::now();
                 }
-                if !self.some(lease, (shard, &digests), limit, &mut unused, report).await? {
+                if !self.remove_batch(lease, (shard, &digests), limit, &mut unused, report).await? {
                     break;
                 }
             }
@@ -125,10 +126,10 @@ impl Grounds<'_> {
         }
         found.all = found.all.less(report.removed);
         found.uses.unused = found.uses.unused.less(report.removed);
-        // Who asks what there is goes by what is kept usually.
-        if self.storing.keeping == self.usual.keeping {
+        // `GET /v1/storage` shows the survey with the configured settings.
+        if self.storage_config.retention == self.usual.retention {
             let usual = Self {
-                storing: self.usual,
+                storage_config: self.usual,
                 ..*self
             };
             usual.note(&found, lease.started).await?;
@@ -136,42 +137,42 @@ impl Grounds<'_> {
         Ok(())
     }
 
-    /// Looks at everything, one at a time.
+    /// Surveys the store, one survey at a time.
     async fn survey(&self, now: DateTime<Utc>, seen: u64) -> Result<Survey, Error> {
         let _alone = self.surveying.lock().await;
         self.survey_alone(now, seen).await
     }
 
-    /// The same, for who holds the right to do so.
+    /// The same, for a caller that holds `surveying`.
     pub(super) async fn survey_alone(&self, now: DateTime<Utc>, seen: u64) -> Result<Survey, Error> {
-        let keeping = self.storing.keeping;
+        let retention = self.storage_config.retention;
         let source = Source {
             js: self.js,
             files: self.files,
             key: self.key,
-            at: Moment { keeping, now },
+            at: Moment { retention, now },
             seen,
-            remembered: keeping.inputs.max(self.usual.keeping.inputs),
+            remembered: retention.inputs.max(self.usual.retention.inputs),
         };
         survey(&source).await
     }
 
-    /// The last sequence of the log that is known to have been there: a log that ends before it is not whole.
+    /// The last sequence of the log that was ever seen: events are missing from a log that ends before it.
     pub(super) async fn seen(&self) -> Result<u64, Error> {
         Ok(self.marks.log_seen().await?.max(self.tables_seen().await))
     }
 
-    /// The same, as the tables know it; 0 where they are away.
+    /// The same, according to the tables; 0 where Postgres does not answer.
     async fn tables_seen(&self) -> u64 {
-        if !self.tables.are_there() {
+        if !self.tables.is_configured() {
             return 0;
         }
-        let sequence = tokio::time::timeout(TABLES, self.tables.sequence()).await;
+        let sequence = tokio::time::timeout(TABLES_MAX, self.tables.sequence()).await;
         sequence.ok().and_then(Result::ok).unwrap_or(0)
     }
 
-    /// Removes some contents of a shard that are due; says whether there were any.
-    async fn some(
+    /// Removes a batch of a shard's contents that are due; returns whether there were any.
+    async fn remove_batch(
         &self,
         lease: &Lease,
         (shard, digests): (u8, &HashSet<Digest>),
@@ -182,7 +183,7 @@ impl Grounds<'_> {
         let (clock, time) = (Instant::now(), Utc::now());
         let taken = self.marks.amend(shard, |marks| {
             marks.align(digests);
-            marks.take(lease.pass, limit, time - LIFE, TOGETHER)
+            marks.take(lease.pass, limit, time - LIFE, BATCH)
         });
         let taken = taken.await?;
         if taken.is_empty() {
@@ -192,7 +193,7 @@ impl Grounds<'_> {
         let of = &*unused;
         let removed: Vec<Digest> = stream::iter(taken.clone())
             .map(|digest| async move {
-                // By both clocks: one stands still while the machine sleeps.
+                // By both clocks: the monotonic one stands still while the machine sleeps.
                 if clock.elapsed() >= REMOVING || Utc::now() - time >= patience {
                     return Err(Error::Overtaken);
                 }
@@ -206,15 +207,15 @@ impl Grounds<'_> {
             .await?;
         for digest in &removed {
             report.removed.add(unused.remove(digest).map_or(0, |unused| unused.size));
-            if report.contents.len() < NAMED {
+            if report.contents.len() < NAMED_MAX {
                 report.contents.push(*digest);
             }
         }
-        self.marks.amend(shard, |marks| marks.gone(lease.pass, &taken)).await?;
+        self.marks.amend(shard, |marks| marks.deleted(lease.pass, &taken)).await?;
         Ok(true)
     }
 
-    /// Notes when the next content of a shard may go.
+    /// Adds to the report when the next content of a shard may be removed.
     async fn note_next(&self, shard: u8, limit: DateTime<Utc>, report: &mut GcReport) -> Result<(), Error> {
         let (marks, _) = self.marks.read(shard).await?;
         let first = marks.unused().map(|(_, since)| since).filter(|since| *since > limit).min();
@@ -224,39 +225,39 @@ impl Grounds<'_> {
         Ok(())
     }
 
-    /// What is due, what waits, and what is not marked yet; and the first contents of those that are due.
-    pub(super) async fn going(&self, found: &Survey, limit: DateTime<Utc>) -> Result<(Going, Vec<Digest>), Error> {
-        let (mut going, mut contents) = (Going::default(), Vec::new());
+    /// How much is due, waits, or is not marked yet; and the first contents that are due.
+    pub(super) async fn removal_schedule(&self, found: &Survey, limit: DateTime<Utc>) -> Result<(RemovalSchedule, Vec<Digest>), Error> {
+        let (mut removal, mut contents) = (RemovalSchedule::default(), Vec::new());
         let numbers: Vec<u8> = found.unused.keys().copied().collect();
         let mut shards = stream::iter(numbers)
             .map(|shard| async move { Ok::<_, Error>((self.marks.read(shard).await?.0, shard)) })
-            .buffered(SHARDS);
+            .buffered(SHARDS_IN_FLIGHT);
         while let Some((marks, shard)) = shards.try_next().await? {
             let Some(unused) = found.unused.get(&shard) else { continue };
             let since: HashMap<Digest, DateTime<Utc>> = marks.unused().collect();
             for (digest, one) in unused {
                 let Some(since) = since.get(digest) else {
-                    going.found_next.add(one.size);
+                    removal.found_next.add(one.size);
                     continue;
                 };
                 if *since <= limit {
-                    going.due.add(one.size);
-                    if contents.len() < NAMED {
+                    removal.due.add(one.size);
+                    if contents.len() < NAMED_MAX {
                         contents.push(*digest);
                     }
                     continue;
                 }
-                going.waiting.add(one.size);
+                removal.waiting.add(one.size);
                 if let Some(goes) = since.checked_add_signed(self.span()) {
-                    going.first = Some(going.first.map_or(goes, |first| first.min(goes)));
-                    going.last = Some(going.last.map_or(goes, |last| last.max(goes)));
+                    removal.first = Some(removal.first.map_or(goes, |first| first.min(goes)));
+                    removal.last = Some(removal.last.map_or(goes, |last| last.max(goes)));
                 }
             }
         }
-        Ok((going, contents))
+        Ok((removal, contents))
     }
 
-    /// What was marked before this may go.
+    /// Contents that were marked before the returned time may be removed.
     fn limit(&self, found: &Survey, report: &mut GcReport) -> DateTime<Utc> {
         (report.events, report.read) = (found.events, found.read);
         (report.all, report.unused) = (found.all, found.uses.unused);
@@ -267,21 +268,21 @@ impl Grounds<'_> {
     }
 
     pub(super) fn limit_at(&self, found: &Survey, started: DateTime<Utc>) -> DateTime<Utc> {
-        due(started, found.oldest_claim.map(|(_, claimed)| claimed), self.storing.grace)
+        due(started, found.oldest_claim.map(|(_, claimed)| claimed), self.storage_config.grace)
     }
 
     fn span(&self) -> TimeDelta {
-        TimeDelta::from_std(self.storing.grace.saturating_add(MARGIN)).unwrap_or(TimeDelta::MAX)
+        TimeDelta::from_std(self.storage_config.grace.saturating_add(MARGIN)).unwrap_or(TimeDelta::MAX)
     }
 }
 
-fn blank(storing: &Storing, started_at: DateTime<Utc>) -> GcReport {
+fn blank(storage_config: &StorageConfig, started_at: DateTime<Utc>) -> GcReport {
     GcReport {
         pass: None,
         started_at,
         took_ms: 0,
         dry_run: false,
-        grace_ms: millis(storing.grace),
+        grace_ms: millis(storage_config.grace),
         events: 0,
         read: 0,
         all: Default::default(),
@@ -297,10 +298,10 @@ fn blank(storing: &Storing, started_at: DateTime<Utc>) -> GcReport {
     }
 }
 
-fn tell(report: &GcReport) {
+fn log_report(report: &GcReport) {
     let (files, bytes) = (report.removed.files, report.removed.bytes);
     if let Some(why) = &report.stopped {
-        warn!("the collection of unused files stopped after {files} files: {why}");
+        warn!("the storage pass stopped after removing {files} files: {why}");
         return;
     }
     info!(
@@ -314,12 +315,12 @@ fn tell(report: &GcReport) {
         storage.removed_files = files,
         storage.removed_bytes = bytes,
         storage.took_ms = report.took_ms,
-        "removed {files} files ({bytes} bytes) that nothing referred to; {} more are unused",
+        "removed {files} unused files ({bytes} bytes); {} more are unused",
         report.unused.files.saturating_sub(files)
     );
 }
 
-/// Whole milliseconds.
+/// WholeBody milliseconds.
 pub(super) fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,4 +1,4 @@
-//! Reading the log: all of it, or what came after the last checkpoint. Where anything is missing, nothing can be concluded.
+//! Reads the log: all of it, or what came after the last checkpoint. Fails if any event is missing.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,48 +15,48 @@ use super::{
     Error,
     checkpoint::{self, Checkpoints},
     fold::Fold,
-    keeping::{Moment, horizon},
+    retention::{Moment, horizon},
     signed,
 };
 use crate::{error::chain, key::Key};
 
-/// How long the log may stand still while it is read.
-const STILL: Duration = Duration::from_secs(30);
-/// How long the store may take to give a checkpoint; then the log is read instead. And how long it may take to store one.
+/// How long a read of the log may make no progress.
+const STUCK_AFTER: Duration = Duration::from_secs(30);
+/// How long the store may take to load a checkpoint, and to save one; after that, the whole log is read.
 const LOAD_PATIENCE: Duration = Duration::from_secs(60);
 const SAVE_PATIENCE: Duration = Duration::from_secs(120);
-/// Messages that are taken at once.
+/// Messages in one chunk.
 const CHUNK: usize = 512;
-/// A checkpoint is written anew once so many hundredths of what it is the fold of are new: writing costs as much as all of it.
+/// A checkpoint is written once this many percent of its events are new.
 const NEW_HUNDREDTHS: u64 = 1;
 
-/// What a look at the store works on.
+/// What a survey needs.
 #[derive(Clone, Copy)]
 pub(super) struct Source<'a> {
     pub(super) js: &'a async_nats::jetstream::Context,
     pub(super) files: &'a Files,
     pub(super) key: Key,
     pub(super) at: Moment,
-    /// The last sequence of the log that was seen before: a log that ends before it is not whole.
+    /// The last sequence of the log that was ever seen: events are missing from a log that ends before it.
     pub(super) seen: u64,
-    /// For how long a checkpoint remembers the inputs of jobs that ended: at least as long as they are kept.
+    /// How long a checkpoint remembers the inputs of ended jobs: at least as long as they are kept.
     pub(super) remembered: Duration,
 }
 
-/// The log as it was read.
+/// The result of reading the log.
 #[derive(Debug)]
 pub(super) struct LogRead {
     pub(super) fold: Arc<Fold>,
     /// Its last sequence.
     pub(super) last: u64,
-    /// Events that were read, behind what a checkpoint knew.
+    /// How many events were read after the checkpoint.
     pub(super) read: u64,
 }
 
-/// Whether the log is whole as far as the server and those know who have seen it before, and where it ends.
+/// Checks that no event is missing, by the server's counts and the last sequence ever seen; returns the log's extent, and when it was created.
 ///
 /// # Errors
-/// The server does not answer, or something is missing.
+/// The server does not answer, or events are missing.
 pub(super) async fn extent(js: &async_nats::jetstream::Context, seen: u64) -> Result<(Extent, i128), Error> {
     let stream = js.get_stream(EVENTS).await.map_err(|error| Error::Log(error.into()))?;
     let info = stream.cached_info();
@@ -69,12 +69,12 @@ pub(super) async fn extent(js: &async_nats::jetstream::Context, seen: u64) -> Re
     Ok((extent, info.created.unix_timestamp_nanos()))
 }
 
-/// Reads the log up to what is its end now. What cannot be delivered is read as it is stored.
+/// Reads the log up to its current end. Messages that cannot be delivered are read in another way.
 ///
 /// # Errors
-/// It cannot be read, or is not whole.
+/// It cannot be read, or events are missing.
 pub(super) async fn read_log(source: &Source<'_>) -> Result<LogRead, Error> {
-    // Also what stands before the checkpoint must be there still: who took it away may have put something else in its place.
+    // Events before the checkpoint must not be missing either: the log may have been replaced.
     let (extent, log_made) = extent(source.js, source.seen).await?;
     let checkpoints = Checkpoints {
         js: source.js,
@@ -87,7 +87,7 @@ pub(super) async fn read_log(source: &Source<'_>) -> Result<LogRead, Error> {
     let mut reading = Reading::after(begin);
     let before = fold.events;
     while reading.last() < extent.last {
-        let chunk = tokio::time::timeout(STILL, follower.chunk(CHUNK)).await;
+        let chunk = tokio::time::timeout(STUCK_AFTER, follower.chunk(CHUNK)).await;
         for message in chunk.map_err(|error| Error::Log(error.into()))? {
             for unread in reading.take(message.sequence) {
                 let payload = payload_at(source.js, unread).await.map_err(|error| Error::Log(error.into()))?;
@@ -109,34 +109,31 @@ pub(super) async fn read_log(source: &Source<'_>) -> Result<LogRead, Error> {
     Ok(LogRead { fold, last, read })
 }
 
-/// What the last checkpoint knows, and up to which sequence; where there is none that may be used, nothing.
+/// The fold of the last checkpoint and its sequence; an empty fold if there is none that may be used.
 async fn known(checkpoints: &Checkpoints<'_>, source: &Source<'_>, last: u64) -> (Fold, u64) {
     match tokio::time::timeout(LOAD_PATIENCE, checkpoints.load(&source.at, last)).await {
         Ok(Ok((fold, sequence))) => {
-            debug!("goes on from the checkpoint at sequence {sequence}");
+            debug!("continuing from the checkpoint at sequence {sequence}");
             return (fold, sequence);
         }
         Ok(Err(checkpoint::Error::Signed(signed::Error::None))) => debug!("there is no checkpoint yet; reading the whole log"),
         Ok(Err(error @ (checkpoint::Error::Signed(signed::Error::Program) | checkpoint::Error::Forgotten))) => {
-            info!("the last checkpoint of the storage is not used: {error}; reading the whole log");
+            info!("the storage checkpoint is not used: {error}; reading the whole log");
         }
-        Ok(Err(error)) => warn!(
-            "the last checkpoint of the storage is not used: {}; reading the whole log",
-            chain(&error)
-        ),
-        Err(_) => warn!("the last checkpoint of the storage is not used: the store does not answer; reading the whole log"),
+        Ok(Err(error)) => warn!("the storage checkpoint is not used: {}; reading the whole log", chain(&error)),
+        Err(_) => warn!("the storage checkpoint is not used: the store does not answer; reading the whole log"),
     }
     (Fold::default(), 0)
 }
 
-/// Keeps a checkpoint, if that can be: without it, the next pass reads more.
+/// Saves a checkpoint. If that fails, the next pass reads more of the log.
 async fn keep(checkpoints: &Checkpoints<'_>, fold: &Arc<Fold>, last: u64) {
     match tokio::time::timeout(SAVE_PATIENCE, checkpoints.save(Arc::clone(fold), last)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => warn!(
-            "no checkpoint of the storage is kept: {}; the next pass reads more of the log",
+            "the storage checkpoint cannot be saved: {}; the next pass reads more of the log",
             chain(&error)
         ),
-        Err(_) => warn!("no checkpoint of the storage is kept: the store does not answer; the next pass reads more of the log"),
+        Err(_) => warn!("the storage checkpoint cannot be saved: the store does not answer; the next pass reads more of the log"),
     }
 }

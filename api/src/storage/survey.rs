@@ -1,4 +1,4 @@
-//! Looking at everything: the log, the lists that it names, the store.
+//! A survey: reads the log, the lists that it names, and the store, and finds the unused contents.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -16,20 +16,20 @@ use model::{Amount, BatchUse, JobUse, Uses};
 use store::{Entry, Files, PackagesEntry, marks::Shard};
 
 use super::{
-    Error, aside,
+    Error, blocking,
     fold::{Fold, digests_in},
-    keeping::Moment,
     manifests::walk_manifests,
     reading::{LogRead, Source, read_log},
+    retention::Moment,
     top::top,
     used::{Ordered, Used, kind},
 };
 
-/// Lists that are read at once.
-const LISTS: usize = 16;
-/// An object that is not kept by content, and is at most so large, is an index: what it names is used.
+/// Lists that are read at the same time.
+const LISTS_IN_FLIGHT: usize = 16;
+/// An object that is not a content, and is not larger than this, is an index: the contents that it names are used.
 const MAX_INDEX_BYTES: u64 = 1 << 20;
-/// Except what stands below these: the watcher's snapshot names jobs, and the collector's own objects whatever they are made of.
+/// Except below these prefixes: the watcher's snapshot, and the objects of storage passes.
 const NO_INDEX: [&str; 2] = ["watcher/", "collector/"];
 
 /// A content that nothing refers to.
@@ -39,20 +39,20 @@ pub(super) struct Unused {
     pub(super) tag: Option<String>,
 }
 
-/// What there is, and what of it is used.
+/// The result of a survey.
 #[derive(Debug)]
 pub(super) struct Survey {
     pub(super) all: Amount,
     pub(super) uses: Uses,
     pub(super) other: Amount,
-    /// What nothing refers to, by shard.
+    /// The unused contents, by shard.
     pub(super) unused: HashMap<u8, HashMap<Digest, Unused>>,
     pub(super) oldest_claim: Option<(JobId, DateTime<Utc>)>,
-    /// Jobs whose lists of outputs are lost.
+    /// Jobs whose manifests are lost.
     pub(super) lost: Vec<JobId>,
-    /// Indices of packages that nobody has used for long: what they name counts as unused.
+    /// Indices of packages that were not used for long: the contents that they name count as unused.
     pub(super) forgotten: Vec<String>,
-    /// The jobs that left the most.
+    /// The jobs with the largest outputs and logs.
     pub(super) jobs: Vec<JobUse>,
     /// The batches, likewise.
     pub(super) batches: Vec<BatchUse>,
@@ -64,16 +64,16 @@ pub(super) struct Survey {
     pub(super) last: u64,
 }
 
-/// Looks at everything. What is stored, or named, while this goes on may be seen or not. The log must be whole.
+/// Surveys the store. Contents that are stored or named meanwhile may or may not be seen. No event of the log may be missing.
 pub(super) async fn survey(source: &Source<'_>) -> Result<Survey, Error> {
     let LogRead { fold, last, read } = read_log(source).await?;
     let (files, at) = (source.files, &source.at);
     let (all, then) = (Arc::clone(&fold), *at);
-    let mut used = aside(move || named(&all, &then)).await?;
+    let mut used = blocking(move || named(&all, &then)).await?;
     walk_trees(files, &fold, at, &mut used).await?;
     let (used, lost) = walk_manifests(source, &fold, used).await?;
     let (all, then) = (Arc::clone(&fold), *at);
-    let ((jobs, batches), used) = aside(move || (top(&all, &then), used.ordered())).await?;
+    let ((jobs, batches), used) = blocking(move || (top(&all, &then), used.ordered())).await?;
     let mut survey = Survey {
         all: Amount::default(),
         uses: Uses::default(),
@@ -93,7 +93,7 @@ pub(super) async fn survey(source: &Source<'_>) -> Result<Survey, Error> {
     Ok(survey)
 }
 
-/// What the log names itself.
+/// The contents that the log itself names.
 fn named(fold: &Fold, at: &Moment) -> Used {
     let mut used = Used::default();
     for inputs in fold.live() {
@@ -107,7 +107,7 @@ fn named(fold: &Fold, at: &Moment) -> Used {
     used
 }
 
-/// Notes what lists of inputs name, each list once.
+/// Adds the contents of input trees, each tree once.
 async fn walk_trees(files: &Files, fold: &Fold, at: &Moment, used: &mut Used) -> Result<(), Error> {
     let mut trees = Used::default();
     for digest in fold.live().flat_map(|inputs| inputs.trees.iter()) {
@@ -116,13 +116,13 @@ async fn walk_trees(files: &Files, fold: &Fold, at: &Moment, used: &mut Used) ->
     for (digest, _) in fold.ended(at).filter(|(_, tree)| *tree) {
         trees.note(digest, kind::ENDED);
     }
-    // What an event names that cannot be read may be a list, or anything else.
+    // The contents that an undecodable event names may be trees.
     for digest in &fold.odd {
         trees.note(*digest, kind::CACHE);
     }
     let mut read = stream::iter(trees.ordered())
         .map(|(digest, kinds)| async move { Ok::<_, Error>((kinds, read_tree(files, digest, kinds).await?)) })
-        .buffer_unordered(LISTS);
+        .buffer_unordered(LISTS_IN_FLIGHT);
     while let Some((kinds, named)) = read.try_next().await? {
         for digest in named {
             used.note(digest, kinds);
@@ -131,20 +131,20 @@ async fn walk_trees(files: &Files, fold: &Fold, at: &Moment, used: &mut Used) ->
     Ok(())
 }
 
-/// What a list names, as it is written, so that a later version's keeps its contents too.
+/// The contents that a tree names. It is searched as text, so that a tree of a later version works too.
 async fn read_tree(files: &Files, digest: Digest, kinds: u8) -> Result<HashSet<Digest>, Error> {
     match files.get_bytes(&digest, MAX_TREE_BYTES).await {
         Ok(text) => Ok(digests_in(&text).collect()),
-        // Nothing that runs, or is to run, needs it: there is nothing left to keep.
+        // No job that has not ended needs it.
         Err(store::Error::Missing { .. } | store::Error::TooLarge { .. }) if kinds & kind::LIVE == 0 => Ok(HashSet::new()),
         Err(source) => Err(Error::List {
-            what: format!("content {digest}, which lists the inputs of a job,"),
+            what: format!("content {digest}, the list of inputs of a job"),
             source: source.into(),
         }),
     }
 }
 
-/// Goes through the store, and tells what is used from what is not.
+/// Lists the store, and separates used from unused contents.
 async fn list(files: &Files, used: &Ordered, survey: &mut Survey, forgets: impl Fn(DateTime<Utc>) -> bool) -> Result<(), Error> {
     let mut entries = std::pin::pin!(files.entries());
     let mut indices = Vec::new();
@@ -185,7 +185,7 @@ async fn list(files: &Files, used: &Ordered, survey: &mut Survey, forgets: impl 
     Ok(())
 }
 
-/// What stands in an index. In one that went meanwhile stands nothing.
+/// Reads an index; empty if it was removed meanwhile.
 async fn read_index(files: &Files, name: &str) -> Result<Bytes, Error> {
     let found = files.object(name).await.map_err(|source| Error::List {
         what: format!("the index {name}"),

@@ -1,4 +1,4 @@
-//! The pass that is made by itself.
+//! The storage pass that runs automatically.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,28 +6,28 @@ use chrono::Utc;
 use model::GcReport;
 use tracing::{debug, warn};
 
-use super::{Error, http::grounds};
+use super::{Error, http::storage_pass};
 use crate::{app::App, error::chain};
 
-/// How often it is looked whether a pass is to be made, at most.
-const LOOK: Duration = Duration::from_secs(600);
+/// The longest pause between two checks for whether a pass is due.
+const CHECK_MAX: Duration = Duration::from_secs(600);
 
-/// Makes a pass whenever the last one, of any API, is long enough ago; until the API stops.
-pub(crate) async fn keep_clean(app: Arc<App>) {
-    let Some(every) = app.storing.every else { return };
+/// Runs a pass whenever the last one, of any API, is long enough ago; until the API stops.
+pub(crate) async fn run_passes(app: Arc<App>) {
+    let Some(every) = app.storage_config.every else { return };
     let stop = app.stop.clone();
-    while stop.run_until_cancelled(tokio::time::sleep(every.min(LOOK))).await.is_some() {
+    while stop.run_until_cancelled(tokio::time::sleep(every.min(CHECK_MAX))).await.is_some() {
         let pass = Box::pin(async {
             if recently(&app, every).await? {
                 return Ok(());
             }
-            grounds(&app, app.storing).pass().await.map(drop)
+            storage_pass(&app, app.storage_config).run().await.map(drop)
         });
         match stop.run_until_cancelled(pass).await {
             None => return,
             Some(Ok(())) => {}
             Some(Err(error @ Error::Busy(_))) => debug!("{error}"),
-            Some(Err(error)) => warn!("unused files cannot be collected: {}; trying again later", chain(&error)),
+            Some(Err(error)) => warn!("the storage pass failed: {}; trying again later", chain(&error)),
         }
     }
 }

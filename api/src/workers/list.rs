@@ -1,4 +1,4 @@
-//! `GET /v1/workers`, `GET /v1/projection`, `GET /v1/health`: how the grid is.
+//! `GET /v1/workers`, `GET /v1/projection`, `GET /v1/health`: the state of the grid.
 
 use async_nats::connection::State as Connection;
 use axum::{Json, extract::State, http::StatusCode};
@@ -19,9 +19,9 @@ pub(crate) async fn list(State(app): State<Shared>, query: Query) -> Result<Json
 pub(crate) async fn projection(State(app): State<Shared>, query: Query) -> Result<Json<Projection>, ApiError> {
     query.none()?;
     let stream = app.bus.js.get_stream(EVENTS).await;
-    let stream = stream.map_err(|error| ApiError::unavailable("the log cannot be asked for its end", &error))?;
+    let stream = stream.map_err(|error| ApiError::unavailable("cannot read the end of the log", &error))?;
     let last = stream.cached_info().state.last_sequence;
-    // Read after the log, so that a reader who waits for both to be equal is never told so too early.
+    // Read after the log, so that both are not equal before the tables have caught up.
     let sequence = app.tables.sequence().await?;
     Ok(Json(Projection { sequence, last }))
 }
@@ -32,7 +32,7 @@ pub(crate) async fn health(State(app): State<Shared>) -> (StatusCode, Json<Healt
     let health = Health {
         status: if nats { "ok" } else { "nats is away" }.to_owned(),
         nats,
-        postgres: app.tables.answer().await,
+        postgres: app.tables.is_available().await,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     let status = if nats { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

@@ -1,6 +1,6 @@
-//! `POST /v1/workers/{id}/cordon`, `…/drain` and `…/uncordon`: an operator's word on who takes work.
+//! `POST /v1/workers/{id}/cordon`, `…/drain` and `…/uncordon`: an operator decides whether a worker takes work.
 //!
-//! It is an event behind the worker's last one, and needs NATS alone; the runner hears of it as everybody does.
+//! Each appends an event of the worker, which its runner receives. Only NATS is needed.
 
 use axum::{Json, extract::State};
 use bus::{
@@ -15,45 +15,45 @@ use serde::Deserialize;
 use crate::{
     app::{App, Shared},
     error::ApiError,
-    http::extract::{Path, Query, Whole, json_or_nothing},
+    http::extract::{Path, Query, WholeBody, json_or_nothing},
     jobs::{check_reason, reason},
 };
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
-struct AskedDrain {
+struct DrainRequest {
     reason: Option<String>,
-    /// When what has not ended is ended, in milliseconds from now.
+    /// When the jobs that still run are stopped, in milliseconds from now.
     deadline_ms: Option<u64>,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
-struct AskedNothing {}
+struct UncordonRequest {}
 
-/// `POST /v1/workers/{id}/cordon`: it takes no new work. A worker that drains goes on draining.
+/// `POST /v1/workers/{id}/cordon`: the worker takes no new work. A worker that is draining continues to drain.
 pub(crate) async fn cordon(
     State(app): State<Shared>,
     Path(id): Path<String>,
     query: Query,
-    Whole(body): Whole,
+    WholeBody(body): WholeBody,
 ) -> Result<Json<Cordon>, ApiError> {
     query.none()?;
     let reason = reason(&body)?;
-    change(&app, worker_id(&id)?, &Command::Cordon { reason }).await
+    apply_command(&app, worker_id(&id)?, &Command::Cordon { reason }).await
 }
 
-/// `POST /v1/workers/{id}/drain`: it takes no new work, and what it has leaves it, by the deadline if there is one.
+/// `POST /v1/workers/{id}/drain`: the worker takes no new work, and its jobs leave it, by the deadline if there is one.
 pub(crate) async fn drain(
     State(app): State<Shared>,
     Path(id): Path<String>,
     query: Query,
-    Whole(body): Whole,
+    WholeBody(body): WholeBody,
 ) -> Result<Json<Cordon>, ApiError> {
     query.none()?;
-    let asked: AskedDrain = json_or_nothing(&body)?;
-    check_reason(asked.reason.as_deref())?;
-    let delay = asked
+    let request: DrainRequest = json_or_nothing(&body)?;
+    check_reason(request.reason.as_deref())?;
+    let delay = request
         .deadline_ms
         .map(|ms| i64::try_from(ms).ok().and_then(TimeDelta::try_milliseconds));
     let deadline = match delay {
@@ -61,23 +61,23 @@ pub(crate) async fn drain(
         Some(delay) => Some(
             delay
                 .and_then(|delay| Utc::now().checked_add_signed(delay))
-                .ok_or_else(|| ApiError::malformed("`deadline_ms` lies beyond the calendar; leave it out for no deadline"))?,
+                .ok_or_else(|| ApiError::malformed("`deadline_ms` is too large; leave it out for no deadline"))?,
         ),
     };
-    let reason = asked.reason;
-    change(&app, worker_id(&id)?, &Command::Drain { deadline, reason }).await
+    let reason = request.reason;
+    apply_command(&app, worker_id(&id)?, &Command::Drain { deadline, reason }).await
 }
 
-/// `POST /v1/workers/{id}/uncordon`: it takes work again.
+/// `POST /v1/workers/{id}/uncordon`: the worker takes work again.
 pub(crate) async fn uncordon(
     State(app): State<Shared>,
     Path(id): Path<String>,
     query: Query,
-    Whole(body): Whole,
+    WholeBody(body): WholeBody,
 ) -> Result<Json<Cordon>, ApiError> {
     query.none()?;
-    let AskedNothing {} = json_or_nothing(&body)?;
-    change(&app, worker_id(&id)?, &Command::Uncordon).await
+    let UncordonRequest {} = json_or_nothing(&body)?;
+    apply_command(&app, worker_id(&id)?, &Command::Uncordon).await
 }
 
 fn worker_id(text: &str) -> Result<WorkerId, ApiError> {
@@ -85,8 +85,8 @@ fn worker_id(text: &str) -> Result<WorkerId, ApiError> {
         .map_err(|error: bus::ids::ParseError| ApiError::malformed(format!("the worker {error}")))
 }
 
-/// Decides on a worker as it stands, and appends what that comes to.
-async fn change(app: &App, id: WorkerId, command: &Command) -> Result<Json<Cordon>, ApiError> {
+/// Decides on a command, and appends its event.
+async fn apply_command(app: &App, id: WorkerId, command: &Command) -> Result<Json<Cordon>, ApiError> {
     let (worker, changed, sequence) = match app.writer.write::<Worker>(&id, command).await? {
         Outcome::Appended(worker, sequence) => (worker, true, sequence),
         Outcome::Rejected(_, _, Rejection::Absent) => return Err(unknown(&id)),
@@ -98,7 +98,7 @@ async fn change(app: &App, id: WorkerId, command: &Command) -> Result<Json<Cordo
 
 fn unknown(id: &WorkerId) -> ApiError {
     ApiError::not_found(format!(
-        "there is no worker {id}; `rgrid workers --all` shows those that there are or were"
+        "worker {id} does not exist; `rgrid workers --all` shows all workers, also those that left"
     ))
 }
 

@@ -226,25 +226,25 @@ fn age(view: &StorageView, now: DateTime<Utc>) -> Option<String> {
 
 /// Of what nothing refers to, what goes when.
 fn unused(view: &StorageView, now: DateTime<Utc>) -> String {
-    let going = &view.going;
+    let removal = &view.removal;
     let mut lines = Vec::new();
-    if going.due.files > 0 {
-        lines.push(format!("{} may go now: `rgrid storage gc`", files(going.due)));
+    if removal.due.files > 0 {
+        lines.push(format!("{} may go now: `rgrid storage gc`", files(removal.due)));
     }
-    if going.waiting.files > 0 {
+    if removal.waiting.files > 0 {
         let left = |time: Option<DateTime<Utc>>| {
             let left = time.and_then(|time| time.signed_duration_since(now).to_std().ok());
             duration(left.unwrap_or_default())
         };
         lines.push(format!(
             "{} may go in {} to {}",
-            files(going.waiting),
-            left(going.first),
-            left(going.last)
+            files(removal.waiting),
+            left(removal.first),
+            left(removal.last)
         ));
     }
-    if going.found_next.files > 0 {
-        lines.push(format!("{} will be found unused by the next pass", files(going.found_next)));
+    if removal.found_next.files > 0 {
+        lines.push(format!("{} will be found unused by the next pass", files(removal.found_next)));
     }
     if let Some(held) = view.held_by.filter(|_| view.uses.unused.files > 0) {
         lines.push(format!(

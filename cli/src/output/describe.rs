@@ -238,7 +238,7 @@ mod tests {
         });
         assert_eq!(
             describe_job_event(&history[2].envelope.event),
-            "attempt 1 given back, unrun: its worker had no room for it"
+            "attempt 1 returned without running: its worker had no room for it"
         );
         let job = JobView::from(&Job::replay(&history).expect("it was submitted"));
         let words = describe_wait(&job, Utc::now());

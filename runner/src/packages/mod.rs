@@ -28,7 +28,7 @@ use bus::spec::{
 };
 use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
-use store::{Files, NOTED};
+use store::{Files, RENEW_AFTER};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
@@ -228,7 +228,7 @@ impl Packages {
     fn note_use(&self, files: &Files, key: Key) {
         let now = Utc::now();
         match self.0.noted.lock().entry(key) {
-            Entry::Occupied(noted) if now - noted.get() < NOTED => return,
+            Entry::Occupied(noted) if now - noted.get() < RENEW_AFTER => return,
             noted => drop(noted.insert_entry(now)),
         }
         let files = files.clone();

@@ -1,4 +1,4 @@
-//! One pass at a time: who collects, since when, and what the last pass came to.
+//! The lease of the storage pass: one pass at a time, and the report of the last one.
 
 use bus::{ids::PassId, subjects};
 use bytes::Bytes;
@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use super::{Marks, failed, last, write};
 use crate::Error;
 
-/// After so long without a sign of life a pass counts as dead.
+/// A pass whose lease was not renewed for this long counts as dead.
 pub const LIFE: TimeDelta = TimeDelta::minutes(5);
-/// The right to collect.
+/// The right to run a pass.
 #[derive(Debug)]
 pub struct Lease {
     marks: Marks,
@@ -18,27 +18,27 @@ pub struct Lease {
     pub pass: PassId,
     /// When it began, by the server's clock, as the marks are.
     pub started: DateTime<Utc>,
-    /// The last sequence of the log that any pass has seen; 0: none has.
+    /// The last sequence of the log that any pass has seen; 0: none.
     pub seen: u64,
     sequence: u64,
 }
 
-/// What is said of the last pass.
+/// The record of the last pass.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Leased<R> {
     /// Which pass.
     pub pass: PassId,
     /// When it began.
     pub started: Option<DateTime<Utc>>,
-    /// What it came to; nothing while it is under way.
+    /// Its report; `None` while it runs.
     pub report: Option<R>,
-    /// The last sequence of the log that any pass has seen; 0: none has.
+    /// The last sequence of the log that any pass has seen; 0: none.
     #[serde(default)]
     pub seen: u64,
 }
 
 impl Marks {
-    /// Begins a pass, unless another one is under way: then nothing, but when that gave its last sign of life.
+    /// Begins a pass, unless another one runs: then returns when that one last renewed its lease.
     ///
     /// # Errors
     /// The server does not answer.
@@ -74,7 +74,7 @@ impl Marks {
         }
     }
 
-    /// What the last pass that ended came to, and when it did; nothing before the first, and while one is under way.
+    /// The report of the last pass, and when it ended; `None` before the first pass, and while one runs.
     ///
     /// # Errors
     /// The server does not answer.
@@ -83,7 +83,7 @@ impl Marks {
         Ok(lease.and_then(|(leased, _, stored)| Some((leased.report?, stored))))
     }
 
-    /// The last sequence of the log that any pass has seen; 0: none has.
+    /// The last sequence of the log that any pass has seen; 0: none.
     ///
     /// # Errors
     /// The server does not answer.
@@ -96,7 +96,7 @@ impl Marks {
         let Some((payload, sequence, stored)) = last(&self.js, &self.stream, subjects::COLLECTOR).await? else {
             return Ok(None);
         };
-        let leased = serde_json::from_slice(&payload).map_err(|error| failed("understand who collects", error))?;
+        let leased = serde_json::from_slice(&payload).map_err(|error| failed("parse the lease", error))?;
         Ok(Some((leased, sequence, stored)))
     }
 }
@@ -108,12 +108,12 @@ impl Lease {
         &self.marks
     }
 
-    /// Gives a sign of life. Says whether this is still the pass that collects: nobody took it for dead.
+    /// Renews the lease. Returns whether this pass still holds it: no other pass took it for dead.
     ///
     /// # Errors
     /// The server does not answer.
-    pub async fn keep(&mut self) -> Result<bool, Error> {
-        self.say(&Leased::<()> {
+    pub async fn renew(&mut self) -> Result<bool, Error> {
+        self.write(&Leased::<()> {
             pass: self.pass,
             started: Some(self.started),
             report: None,
@@ -122,12 +122,12 @@ impl Lease {
         .await
     }
 
-    /// Ends the pass, with what it came to. Says whether it was still the one that collects.
+    /// Ends the pass with its report. Returns whether it still held the lease.
     ///
     /// # Errors
     /// The server does not answer.
     pub async fn end<R: Serialize>(mut self, report: &R) -> Result<bool, Error> {
-        self.say(&Leased {
+        self.write(&Leased {
             pass: self.pass,
             started: Some(self.started),
             report: Some(report),
@@ -136,7 +136,7 @@ impl Lease {
         .await
     }
 
-    async fn say<R: Serialize>(&mut self, leased: &Leased<R>) -> Result<bool, Error> {
+    async fn write<R: Serialize>(&mut self, leased: &Leased<R>) -> Result<bool, Error> {
         let written = write(&self.marks.js, subjects::COLLECTOR.to_owned(), to_json(leased)?, self.sequence).await?;
         if let Some(sequence) = written {
             self.sequence = sequence;
@@ -148,5 +148,5 @@ impl Lease {
 fn to_json<T: Serialize>(value: &T) -> Result<Bytes, Error> {
     serde_json::to_vec(value)
         .map(Bytes::from)
-        .map_err(|error| failed("write who collects", error))
+        .map_err(|error| failed("serialize the lease", error))
 }

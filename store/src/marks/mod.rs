@@ -1,15 +1,15 @@
-//! Marks on contents that nothing refers to: what lets them be removed without ever removing what somebody is about to use.
+//! Marks on unused contents: they allow to remove them without removing a content that a client is about to use.
 //!
 //! ```text
-//!            a pass finds it unused          unused still, and its grace is over          it is removed
-//!   free ───────────────────────────▶ unused ──────────────────────────────▶ going ─────────────────────▶ free
-//!     ▲  somebody asks for it, or it is in use   │
+//!            a pass finds it unused          still unused after the grace period                  removed
+//!   free ───────────────────────────▶ unused ──────────────────────────────▶ being deleted ─────────────▶ free
+//!     ▲   a client looks it up, or it is used    │
 //!     └──────────────────────────────────────────┘
 //! ```
 //!
-//! Each step is a write of the content's shard that expects the shard's last sequence, so that of a renewal and a removal one is
-//! first and the other sees it. Whoever is told that a content is there has it for a grace from then on, in which to name it in the
-//! log; what is on its way out is told to be absent, and is put again when it is gone.
+//! Each step writes the content's shard and expects the shard's last sequence, so that a renewal and a removal cannot overlap. A content that
+//! a client was told to be in the store stays for the grace period from then on, in which the client names it in the log. A content that is
+//! being deleted counts as missing, and is stored again once it has been deleted.
 
 mod lease;
 mod noted;
@@ -40,16 +40,16 @@ pub use self::{
 };
 use super::Error;
 
-/// For how long what was read of the marks is as good as new.
-const FRESH: Duration = Duration::from_secs(1);
-/// For how long it is enough to have looked before something is stored; behind that, it is looked again.
-const GUARD: Duration = Duration::from_secs(2);
-/// So much longer than its grace a mark stands, at least, before its content may go: longer than any of the above.
+/// How long marks that were read are used without checking for changes.
+const FRESH_FOR: Duration = Duration::from_secs(1);
+/// How long a look-up is valid when the upload ends; after that, the marks are checked again.
+const LOOKUP_VALID: Duration = Duration::from_secs(2);
+/// How much longer than the grace period a mark must exist before its content may be removed: longer than any of the above.
 pub const MARGIN: Duration = Duration::from_secs(3);
-/// For how long after it was taken out of use a content may be removed by the pass that took it: far shorter than [`LIFE`], after which
-/// another pass may take it, so that a pass that stood still never removes what was put again meanwhile.
+/// How long a pass may remove a content after it marked it as being deleted: much shorter than [`LIFE`], after which another pass may take
+/// over, so that a pass that stood still never removes a content that was stored again meanwhile.
 pub const REMOVING: Duration = Duration::from_secs(60);
-/// How often a shard that others keep changing is read and written again.
+/// How many times a change of a shard is retried after a conflict.
 const TRIES: u32 = 200;
 
 /// The marks, on `JetStream`. Cheap to clone.
@@ -60,27 +60,27 @@ pub struct Marks {
     view: Arc<Mutex<View>>,
 }
 
-/// What was read of the marks, and may be used again while nothing has changed.
+/// A copy of the marks, which is valid while the stream has not changed.
 #[derive(Debug, Default)]
 struct View {
-    /// When it was last asked whether something has changed, and the stream's last sequence then.
+    /// When the stream was last checked for changes, and its last sequence then.
     checked: Option<(Instant, u64)>,
     shards: HashMap<u8, Arc<Shard>>,
 }
 
-/// What came of asking for contents.
+/// The result of looking up contents.
 #[derive(Debug)]
 pub(super) struct Held {
-    /// Those that are on their way out.
-    pub(super) going: HashSet<Digest>,
-    /// The others have no mark that is older than this.
+    /// Those that are being deleted.
+    pub(super) being_deleted: HashSet<Digest>,
+    /// The others have no mark older than this.
     pub(super) since: Instant,
 }
 
 impl Held {
-    /// Whether it is certain that none of them went meanwhile.
-    pub(super) fn still(&self) -> bool {
-        self.since.elapsed() < GUARD
+    /// Whether it is certain that none of them has been removed since.
+    pub(super) fn is_valid(&self) -> bool {
+        self.since.elapsed() < LOOKUP_VALID
     }
 }
 
@@ -88,7 +88,7 @@ impl Marks {
     /// The marks on the server that `js` is connected to. The stream must be there when they are used ([`bus::log::setup`]).
     ///
     /// # Errors
-    /// None, but for a context that cannot name streams.
+    /// The context cannot name streams.
     pub async fn open(js: &jetstream::Context) -> Result<Self, Error> {
         let stream = js.get_stream_no_info(MARKS).await;
         Ok(Self {
@@ -98,26 +98,26 @@ impl Marks {
         })
     }
 
-    /// Takes the marks off contents, for somebody who is about to say whether they are there.
+    /// Removes the marks from contents, for a caller that is about to report whether they are in the store.
     pub(super) async fn hold(&self, digests: &[Digest]) -> Result<Held, Error> {
         let since = self.check().await?;
         let mut marked: HashMap<u8, Vec<Digest>> = HashMap::new();
         for digest in digests {
-            if self.seen(Shard::of(digest)).await?.names(digest) {
+            if self.shard(Shard::of(digest)).await?.contains(digest) {
                 marked.entry(Shard::of(digest)).or_default().push(*digest);
             }
         }
-        let mut going = HashSet::new();
+        let mut being_deleted = HashSet::new();
         for (shard, digests) in marked {
-            going.extend(self.amend(shard, |marks| marks.renew(&digests)).await?);
+            being_deleted.extend(self.amend(shard, |marks| marks.renew(&digests)).await?);
         }
-        Ok(Held { going, since })
+        Ok(Held { being_deleted, since })
     }
 
-    /// Makes sure that the view is fresh; returns the moment for which it holds.
+    /// Makes sure that the copy is fresh; returns the time for which it is valid.
     async fn check(&self) -> Result<Instant, Error> {
         if let Some((checked, _)) = self.view.lock().checked
-            && checked.elapsed() < FRESH
+            && checked.elapsed() < FRESH_FOR
         {
             return Ok(checked);
         }
@@ -132,8 +132,8 @@ impl Marks {
         Ok(now)
     }
 
-    /// A shard as it was at the last check, or later.
-    async fn seen(&self, shard: u8) -> Result<Arc<Shard>, Error> {
+    /// A shard as of the last check, or later.
+    async fn shard(&self, shard: u8) -> Result<Arc<Shard>, Error> {
         let (seen, checked) = {
             let view = self.view.lock();
             (view.shards.get(&shard).cloned(), view.checked)
@@ -153,7 +153,7 @@ impl Marks {
     /// A shard and the sequence of its last write, 0 if there was none.
     ///
     /// # Errors
-    /// The server does not answer, or what is written there is not a shard.
+    /// The server does not answer, or the message is not a shard.
     pub async fn read(&self, shard: u8) -> Result<(Shard, u64), Error> {
         let Some((payload, sequence, stored)) = last(&self.js, &self.stream, &subjects::marks(shard)).await? else {
             return Ok((Shard::default(), 0));
@@ -162,10 +162,10 @@ impl Marks {
         Ok((marks.stored_at(stored), sequence))
     }
 
-    /// Changes a shard, on what it is at that moment.
+    /// Changes the current state of a shard.
     ///
     /// # Errors
-    /// The server does not answer, or others keep changing it.
+    /// The server does not answer, or every try met a conflict.
     pub async fn amend<T>(&self, shard: u8, mut change: impl FnMut(&mut Shard) -> T) -> Result<T, Error> {
         for _ in 0..TRIES {
             let (before, sequence) = self.read(shard).await?;
@@ -182,14 +182,14 @@ impl Marks {
         }
         Err(failed(
             "change the marks",
-            std::io::Error::other("others change them at this moment"),
+            std::io::Error::other("other writers keep changing them"),
         ))
     }
 }
 
-/// What was marked before this may go, in a pass that began at `started`: its grace was over by then, and it was marked before any
-/// attempt that still runs was claimed. So whatever such an attempt stored, or found stored, stays until it ends; and what somebody
-/// found there, and named in the log within the grace, the pass has read.
+/// A pass that began at `started` may remove contents that were marked before the returned time: their grace period was over by then, and
+/// they were marked before any attempt that still runs was claimed. So a content that such an attempt stored, or found in the store, stays
+/// until the attempt ends; and the pass has read every event that names a content within its grace period.
 #[must_use]
 pub fn due(started: DateTime<Utc>, oldest_claim: Option<DateTime<Utc>>, grace: Duration) -> DateTime<Utc> {
     let horizon = oldest_claim.map_or(started, |claimed| claimed.min(started));
@@ -197,7 +197,7 @@ pub fn due(started: DateTime<Utc>, oldest_claim: Option<DateTime<Utc>>, grace: D
     horizon.checked_sub_signed(span).unwrap_or(DateTime::<Utc>::MIN_UTC)
 }
 
-/// The last message of a subject. With replicas the stream's leader is asked: another may not have heard of it.
+/// The last message of a subject. With replicas, the stream's leader is asked: another server may lag behind.
 async fn last(js: &jetstream::Context, stream: &Stream<()>, subject: &str) -> Result<Option<(Bytes, u64, DateTime<Utc>)>, Error> {
     let read = |error: Box<dyn std::error::Error + Send + Sync>| Error::Marks {
         doing: "read the marks",
@@ -218,19 +218,19 @@ async fn last(js: &jetstream::Context, stream: &Stream<()>, subject: &str) -> Re
     Ok(Some((message.payload, message.sequence, stored)))
 }
 
-/// Writes a subject, if its last sequence is the expected one; returns the new one. A write that was not answered counts as none:
-/// whoever reads again finds out.
+/// Writes to a subject, if its last sequence is the expected one; returns the new one. A write without an answer is an error; reading again
+/// shows whether it was stored.
 async fn write(js: &jetstream::Context, subject: String, payload: Bytes, expected: u64) -> Result<Option<u64>, Error> {
     let message = PublishMessage::build()
         .payload(payload)
         .expected_stream(MARKS)
         .expected_last_subject_sequence(expected);
-    let unwritten = |error| failed("write the marks", error);
-    let sent = js.send_publish(subject, message).await.map_err(unwritten)?;
+    let failed_to_write = |error| failed("write the marks", error);
+    let sent = js.send_publish(subject, message).await.map_err(failed_to_write)?;
     match sent.await {
         Ok(ack) => Ok(Some(ack.sequence)),
         Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => Ok(None),
-        Err(error) => Err(unwritten(error)),
+        Err(error) => Err(failed_to_write(error)),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What was found when the store was looked at last, for those who ask and need not know it to the moment.
+//! The result of the last survey of the store, for requests that do not need the current state.
 
 use bus::subjects;
 use serde::{Serialize, de::DeserializeOwned};
@@ -7,18 +7,18 @@ use super::{Marks, failed, last, write};
 use crate::Error;
 
 impl Marks {
-    /// Notes what was found. Of two who do so at once one is enough.
+    /// Saves the result of a survey. If two are saved at once, one of them is kept.
     ///
     /// # Errors
     /// The server does not answer.
     pub async fn note_survey<T: Serialize>(&self, found: &T) -> Result<(), Error> {
         let before = last(&self.js, &self.stream, subjects::SURVEY).await?;
-        let json = serde_json::to_vec(found).map_err(|error| failed("write what was found", error))?;
+        let json = serde_json::to_vec(found).map_err(|error| failed("serialize the survey", error))?;
         let expected = before.map_or(0, |(_, sequence, _)| sequence);
         write(&self.js, subjects::SURVEY.to_owned(), json.into(), expected).await.map(drop)
     }
 
-    /// What was found last; nothing where nobody has looked, or another version of rgrid did, whose words cannot be read.
+    /// The last result; `None` if there is none, or another version of rgrid wrote it in another format.
     ///
     /// # Errors
     /// The server does not answer.

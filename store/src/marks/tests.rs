@@ -75,7 +75,7 @@ impl World {
         let then = self.now - age;
         // The view of that moment is what stood before the first change after it.
         let view = self.before.iter().find(|(changed, _)| *changed > then).map(|(_, shard)| shard);
-        if !view.unwrap_or(&self.shard).names(&digest) {
+        if !view.unwrap_or(&self.shard).contains(&digest) {
             return false;
         }
         !self.amend(|shard| shard.renew([&digest])).is_empty()
@@ -105,7 +105,7 @@ impl World {
                 if let Some(place) = self.putting.iter().rposition(|(putting, _)| *putting == digest) {
                     let (_, since) = self.putting.remove(place);
                     self.store.insert(digest);
-                    if self.now - since < GUARD.as_secs().cast_signed() {
+                    if self.now - since < LOOKUP_VALID.as_secs().cast_signed() {
                         self.promised.insert(digest, self.now + GRACE);
                     } else {
                         self.ask(digest, 0);
@@ -160,7 +160,7 @@ impl World {
             3 => return false,
             _ => {
                 let (id, taken) = (pass.id, pass.taken.0.clone());
-                self.amend(|shard| shard.gone(id, &taken));
+                self.amend(|shard| shard.deleted(id, &taken));
                 return false;
             }
         }
@@ -219,7 +219,7 @@ fn what_nobody_needs_goes_after_its_grace_and_can_be_put_again() {
     world.take(&Step::BeginPut(0));
     world.take(&Step::EndPut(0));
     pass(&mut world);
-    assert!(world.shard.names(&content(0)) && world.store.contains(&content(0)));
+    assert!(world.shard.contains(&content(0)) && world.store.contains(&content(0)));
     world.take(&Step::Wait(GRACE));
     pass(&mut world);
     assert!(world.store.contains(&content(0)), "its grace and the margin are not over");
@@ -279,10 +279,10 @@ fn an_attempt_that_runs_keeps_what_was_not_marked_before_it_was_claimed() {
 
 #[test]
 fn a_shard_takes_no_more_marks_than_fit_a_message() {
-    let unused: HashSet<Digest> = (0..2 * shard::MOST).map(|n| Digest::of(&n.to_be_bytes())).collect();
+    let unused: HashSet<Digest> = (0..2 * shard::MARKS_MAX).map(|n| Digest::of(&n.to_be_bytes())).collect();
     let mut marks = Shard::default();
     marks.align(&unused);
-    assert_eq!(marks.len(), shard::MOST);
+    assert_eq!(marks.len(), shard::MARKS_MAX);
     let marks = marks.stored_at(Utc::now());
     assert!(serde_json::to_vec(&marks).expect("JSON").len() < 1 << 20);
 }

@@ -1,12 +1,12 @@
-//! What can go wrong with a bucket.
+//! Errors of a bucket.
 
 type Source = Box<dyn std::error::Error + Send + Sync>;
 
 /// An operation on a bucket that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// An existing stream cannot be the bucket.
-    #[error("the stream {stream} cannot keep files: its `{field}` is {found}, and must be {needed}; change it, or name another bucket")]
+    /// An existing stream has another configuration than the bucket needs.
+    #[error("the stream {stream} cannot store files: its `{field}` is {found}, and must be {needed}; change it, or use another bucket")]
     Unfit {
         /// The stream.
         stream: String,
@@ -17,20 +17,20 @@ pub enum Error {
         /// What it should be.
         needed: String,
     },
-    /// There is no such object.
-    #[error("no object {name}")]
+    /// The object does not exist.
+    #[error("the object {name} does not exist")]
     NotFound {
         /// The object's name.
         name: String,
     },
-    /// There is one already.
+    /// The object exists already.
     #[error("the object {name} exists")]
     Exists {
         /// The object's name.
         name: String,
     },
-    /// The object is not in the version that was to be replaced.
-    #[error("the object {name} is in another version")]
+    /// The object does not have the version that was to be replaced.
+    #[error("the object {name} has another version")]
     Stale {
         /// The object's name.
         name: String,
@@ -43,7 +43,7 @@ pub enum Error {
         /// What was found.
         why: String,
     },
-    /// The server did not do what it was asked to.
+    /// A request to the server failed.
     #[error("failed to {doing}")]
     Request {
         /// What was tried.

@@ -76,7 +76,7 @@ async fn a_rerun_repeats_exactly_and_verify_says_what_differs() -> Result<()> {
         came.err()
     );
     let came = here.rgrid(&["rerun", "00000000-0000-7000-8000-000000000000"])?;
-    ensure!(came.code == 1 && came.err().contains("there is no job"), "{}", came.err());
+    ensure!(came.code == 1 && came.err().contains("does not exist"), "{}", came.err());
     Ok(())
 }
 

@@ -111,9 +111,9 @@ async fn a_grid_that_is_well_is_said_to_be_and_who_is_missing_is_missed() -> Res
     );
     found(&api, "watcher", "notice", "within 1 s").await?;
     api.post("/v1/workers/w/cordon", &json!({ "reason": "a new disk" })).await?;
-    let cordoned = found(&api, "workers", "notice", "w is cordoned, and takes no work: a new disk").await?;
+    let cordoned = found(&api, "workers", "notice", "w is cordoned and takes no new work: a new disk").await?;
     assert!(
-        cordoned["since"].is_string() && cordoned["do"] == "`rgrid uncordon w`, when it may take work again",
+        cordoned["since"].is_string() && cordoned["do"] == "`rgrid uncordon w` lets it take work again",
         "{cordoned}"
     );
     drop(watching);
@@ -150,7 +150,7 @@ async fn work_that_nobody_takes_and_clocks_that_go_wrong_are_seen() -> Result<()
         &api,
         "queues",
         "error",
-        "1 job waits in queue default; w runs nothing, and asks for nothing",
+        "1 job waits in queue default, although the queue is served by workers that are idle and do not pull: w",
     )
     .await?;
     let late = api.worker("late").await?;
@@ -196,7 +196,7 @@ async fn jobs_that_went_wrong_are_counted_with_their_causes() -> Result<()> {
         &api,
         "jobs",
         "warning",
-        "1 job is dead, all attempts lost: worker w was started anew (1)",
+        "1 job is dead, with all attempts lost: worker w was restarted (1)",
     )
     .await?;
     assert!(found_dead["do"].as_str().is_some_and(|advice| advice.contains("rgrid requeue")) && found_dead["since"].is_string());
@@ -215,7 +215,7 @@ async fn jobs_that_went_wrong_are_counted_with_their_causes() -> Result<()> {
         .publish("rgrid.submit.default.default", "{}".into())
         .await?
         .await?;
-    let refused = found(&api, "refused", "warning", "2 submissions were refused within a day").await?;
+    let refused = found(&api, "refused", "warning", "2 submissions were refused in the last 24 hours").await?;
     assert!(
         refused["what"]
             .as_str()
@@ -230,7 +230,7 @@ async fn tables_that_are_away_or_stand_still_are_told_of() -> Result<()> {
     let mut cluster = Cluster::start().await?;
     let postgres = cluster.database().await?;
     let api = Served::start_with_tables(&postgres).await?;
-    found(&api, "postgres", "error", "is the projector running").await?;
+    found(&api, "postgres", "error", "check that the projector runs").await?;
     let projector = api.projector(postgres.url());
     let job = api.submit_any().await?;
     super::served::eventually(async || Ok(api.get("/v1/jobs?min_sequence=1").await?.status() == 200)).await?;
@@ -249,7 +249,7 @@ async fn tables_that_are_away_or_stand_still_are_told_of() -> Result<()> {
     let standing = tokio::time::timeout(LONG, standing).await??;
     assert!(standing["severity"] == "error" && standing["since"].is_string(), "{standing}");
     assert!(
-        standing["what"].as_str().is_some_and(|what| what.contains("stands still")),
+        standing["what"].as_str().is_some_and(|what| what.contains("makes no progress")),
         "{standing}"
     );
     cluster.kill()?;
@@ -271,9 +271,9 @@ async fn a_broker_that_is_away_or_hangs_and_streams_that_are_not_right_are_told_
     let mut config = js.get_stream(INBOX).await?.cached_info().config.clone();
     config.discard = async_nats::jetstream::stream::DiscardPolicy::Old;
     js.update_stream(config).await?;
-    found(&api, "streams", "error", "RGRID_INBOX is not as rgrid needs it: `discard`").await?;
+    found(&api, "streams", "error", "RGRID_INBOX has the wrong configuration: `discard`").await?;
     js.delete_stream(REFUSED).await?;
-    found(&api, "streams", "error", "RGRID_REFUSED is not there").await?;
+    found(&api, "streams", "error", "RGRID_REFUSED does not exist").await?;
     let filler = json!({ "command": ["x", "y".repeat(500_000)] });
     for _ in 0..8 {
         api.submit(&filler).await?;
@@ -283,7 +283,7 @@ async fn a_broker_that_is_away_or_hangs_and_streams_that_are_not_right_are_told_
         let mut config = info.config.clone();
         config.max_bytes = i64::try_from(info.state.bytes * 100 / percent)?;
         js.update_stream(config).await?;
-        found(&api, "streams", severity, &format!("RGRID_EVENTS holds {} %", percent)).await?;
+        found(&api, "streams", severity, &format!("RGRID_EVENTS is {} % full", percent)).await?;
     }
     api.nats.freeze()?;
     // That it does not answer; or, where the machine is so slow that the connection has been given up by then, that there is none.
@@ -301,10 +301,10 @@ async fn a_store_that_is_away_holds_submissions_up_and_both_are_told_of() -> Res
     let store = api.dir().join("store");
     std::fs::rename(&store, api.dir().join("away"))?;
     std::fs::write(&store, "a file in the way")?;
-    found(&api, "store", "error", "the store of files cannot be reached").await?;
+    found(&api, "store", "error", "cannot reach the file store").await?;
     let job = json!({ "command": ["a.py"], "key": "k", "files": [{ "path": "a.py", "content": "print(1)" }] });
     let detail = super::served::problem(api.post("/v1/jobs", &job).await?, reqwest::StatusCode::SERVICE_UNAVAILABLE).await?;
-    assert!(detail.contains("cannot be stored") && detail.contains("try again"), "{detail}");
+    assert!(detail.contains("cannot store") && detail.contains("try again"), "{detail}");
     api.writer
         .bus
         .js

@@ -176,7 +176,7 @@ async fn the_projector_sets_aside_what_it_cannot_read_and_doctor_says_so() -> Re
         .find(|finding| finding["topic"] == "log");
     let what = found.and_then(|finding| finding["what"].as_str()).expect("a finding");
     assert!(
-        what.starts_with("3 messages of the log cannot be read") && what.contains(&format!("sequence {}", nowhere.sequence)),
+        what.starts_with("3 messages of the log cannot be decoded") && what.contains(&format!("sequence {}", nowhere.sequence)),
         "{what}"
     );
     assert!(found.is_some_and(|finding| finding["do"].as_str().is_some_and(|advice| advice.contains("projector rebuild"))));

@@ -83,28 +83,28 @@ async fn every_bad_request_is_a_problem_that_says_what_to_change() -> Result<()>
             "/v1/jobs?namespace=sys".to_owned(),
             r#"{"command": ["x"]}"#,
             400,
-            "grid's own",
+            "reserved for the grid",
         ),
         (
             &post,
             "/v1/jobs?nmspace=x".to_owned(),
             r#"{"command": ["x"]}"#,
             400,
-            "no parameter `nmspace`",
+            "unknown parameter `nmspace`",
         ),
         (&get, "/v1/jobs/17".to_owned(), "", 400, "not a job id"),
         (&get, "/v1/jobs/%FF".to_owned(), "", 400, "path"),
-        (&get, job("/v1/jobs/{}"), "", 404, "there is no job"),
+        (&get, job("/v1/jobs/{}"), "", 404, "does not exist"),
         (&get, job("/v1/jobs/{}?wait=soon"), "", 400, "30s"),
         (&get, job("/v1/jobs/{}?until=tomorrow"), "", 400, "`end` or `started`"),
-        (&get, job("/v1/jobs/{}/history"), "", 404, "there is no job"),
-        (&get, job("/v1/jobs/{}/logs"), "", 404, "there is no job"),
+        (&get, job("/v1/jobs/{}/history"), "", 404, "does not exist"),
+        (&get, job("/v1/jobs/{}/logs"), "", 404, "does not exist"),
         (&get, job("/v1/jobs/{}/logs?attempt=0"), "", 400, "from 1"),
         (&get, job("/v1/jobs/{}/logs?stream=stdin"), "", 400, "`stdout` or `stderr`"),
-        (&get, job("/v1/jobs/{}/artifacts"), "", 404, "there is no job"),
+        (&get, job("/v1/jobs/{}/artifacts"), "", 404, "does not exist"),
         (&post, job("/v1/jobs/{}/cancel"), r#"{"because": 1}"#, 400, "because"),
         (&get, "/v1/files/xyz".to_owned(), "", 400, "64 hexadecimal"),
-        (&get, format!("/v1/files/{}", "0".repeat(64)), "", 404, "no content"),
+        (&get, format!("/v1/files/{}", "0".repeat(64)), "", 404, "is not in the store"),
         (&put, format!("/v1/files/{}", "0".repeat(64)), "not it", 422, "nothing was stored"),
         (&post, "/v1/files/missing".to_owned(), r#"{"sha256": ["zz"]}"#, 400, "`sha256[0]`"),
         (&get, "/v1/facts?after=x".to_owned(), "", 400, "`after`"),
@@ -112,7 +112,7 @@ async fn every_bad_request_is_a_problem_that_says_what_to_change() -> Result<()>
         (&get, "/v1/jobs?state=happy".to_owned(), "", 400, "`state`"),
         (&get, "/v1/jobs?label=x".to_owned(), "", 400, "name=value"),
         (&get, "/v1/jobs?before=x".to_owned(), "", 400, "`before`"),
-        (&get, "/v2/everything".to_owned(), "", 404, "no address"),
+        (&get, "/v2/everything".to_owned(), "", 404, "no such endpoint"),
         (&Method::DELETE, "/v1/jobs".to_owned(), "", 405, "DELETE"),
         (&put, "/v1/health".to_owned(), "", 405, "PUT"),
     ];
@@ -136,7 +136,7 @@ async fn a_wrong_key_opens_nothing_but_health() -> Result<()> {
         assert_eq!(without.headers()["www-authenticate"], "Bearer");
         assert!(problem(without, StatusCode::UNAUTHORIZED).await?.contains("Bearer <key>"));
         let wrong = api.http.get(api.url(path)).bearer_auth("guess").send().await?;
-        assert!(problem(wrong, StatusCode::UNAUTHORIZED).await?.contains("not the key"));
+        assert!(problem(wrong, StatusCode::UNAUTHORIZED).await?.contains("wrong API key"));
     }
     let health = body(api.http.get(api.url("/v1/health")).send().await?, StatusCode::OK).await?;
     assert_eq!(

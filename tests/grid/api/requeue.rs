@@ -35,7 +35,10 @@ async fn a_dead_job_is_revived_once_and_others_are_not() -> Result<()> {
     let view = api.read(&format!("/v1/jobs/{id}")).await?;
     assert_eq!(
         (&view["state"], &view["message"]),
-        (&json!("dead"), &json!("its attempts are used up: worker w was lost"))
+        (
+            &json!("dead"),
+            &json!("all its attempts were lost; the last one: worker w was lost")
+        )
     );
     let requeue = async |id: JobId| {
         api.post(&format!("/v1/jobs/{id}/requeue"), &json!({ "reason": "a new disk" }))
@@ -56,7 +59,7 @@ async fn a_dead_job_is_revived_once_and_others_are_not() -> Result<()> {
     assert_eq!(history["events"][3]["type"], "job.requeued.v1");
     assert_eq!(history["events"][3]["data"]["reason"], "a new disk");
     assert_eq!(history["events"][3]["correlation_id"], history["events"][0]["id"]);
-    for (job, words) in [(id, "submit it anew"), (api.submit_any().await?, "has not ended")] {
+    for (job, words) in [(id, "submit it again"), (api.submit_any().await?, "has not ended")] {
         let detail = problem(requeue(job).await?, StatusCode::CONFLICT).await?;
         assert!(detail.contains(words), "{detail}");
     }

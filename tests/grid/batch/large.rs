@@ -44,7 +44,7 @@ async fn a_small_request_for_gigabytes_of_jobs_is_refused_and_costs_nothing() ->
         ensure!(
             refused["detail"]
                 .as_str()
-                .is_some_and(|words| words.contains("make several batches")),
+                .is_some_and(|words| words.contains("submit several batches")),
             "{refused}"
         );
     }
@@ -58,7 +58,7 @@ async fn a_small_request_for_gigabytes_of_jobs_is_refused_and_costs_nothing() ->
     ensure!(
         refused["detail"]
             .as_str()
-            .is_some_and(|words| words.contains("make several batches")),
+            .is_some_and(|words| words.contains("submit several batches")),
         "{refused}"
     );
     Ok(())

@@ -102,9 +102,7 @@ async fn what_failed_is_tried_again_as_a_batch_that_is_linked_to_it() -> Result<
     let nothing = json!({ "id": bus::ids::BatchId::new(), "failed_only": true });
     let refused = post(&grid, &format!("batches/{}/retry", id(&asked)?), &nothing, 409).await?;
     ensure!(
-        refused["detail"]
-            .as_str()
-            .is_some_and(|words| words.contains("nothing to try again")),
+        refused["detail"].as_str().is_some_and(|words| words.contains("nothing to retry")),
         "{refused}"
     );
     Ok(())
@@ -126,9 +124,9 @@ async fn what_can_never_be_meant_is_refused_with_a_sentence() -> Result<()> {
         (with("members", json!([])), "`members` is empty"),
         (with("parallel", json!(0)), "`parallel` is 0"),
         (with("max_failures", json!(0)), "`max_failures` is 0"),
-        (with("fail_fast", json!(true)), "give it too"),
-        (with("job", keyed), "the batch's `id` makes it idempotent"),
-        (late_window, "cannot be had together"),
+        (with("fail_fast", json!(true)), "add it"),
+        (with("job", keyed), "the batch's `id` makes the submission idempotent"),
+        (late_window, "cannot be combined"),
         (
             with("members", json!([{ "item": "x" }])),
             "member 0 of the batch (x): `command` is empty",

@@ -183,7 +183,9 @@ fn begin(grid: &Grid, digest: Digest, size: usize, beginning: &[u8]) -> Result<T
 async fn broken_off(grid: &Grid, digest: Digest, size: usize, beginning: &[u8]) -> Result<usize> {
     drop(begin(grid, digest, size, beginning)?);
     let waits = grid
-        .eventually("what came waits", async || begun(grid, digest, size).await.ok().flatten())
+        .eventually("what arrived can be resumed", async || {
+            begun(grid, digest, size).await.ok().flatten()
+        })
         .await?;
     ensure!(waits <= beginning.len() as u64 && waits >= 4 * MIB, "{waits} bytes");
     Ok(usize::try_from(waits)?)
@@ -198,7 +200,7 @@ async fn is_begun_and_ended(grid: &Grid) -> Result<()> {
         ("many", 400, "Upload-Offset"),
         ("-1", 400, "Upload-Offset"),
         ("99999999999999999999999", 400, "Upload-Offset"),
-        ("18446744073709551615", 413, "takes files of at most"),
+        ("18446744073709551615", 413, "accepts files of at most"),
         ("7", 409, "ask POST /v1/files/missing"),
     ] {
         let answer = put(grid, digest, Some(offset), rest).await?;
@@ -250,7 +252,7 @@ async fn a_beginning_and_a_rest_that_do_not_fit_are_refused_and_nothing_is_store
         let waits = broken_off(&grid, digest, size, &other[..size / 2]).await?;
         let answer = put(&grid, digest, Some(&waits.to_string()), &other[waits..]).await?;
         let (came, text) = (answer.status().as_u16(), answer.text().await?);
-        ensure!(came == 409 && text.contains("send it from its beginning"), "{came} {text}");
+        ensure!(came == 409 && text.contains("send the file from its beginning"), "{came} {text}");
         ensure!(begun(&grid, digest, size).await?.is_none());
         let answer = put(&grid, digest, Some(&waits.to_string()), &content[waits..]).await?;
         ensure!(answer.status().as_u16() == 409, "{}", answer.status());
@@ -283,7 +285,9 @@ async fn a_sender_that_fell_silent_is_cut_off_for_who_goes_on() -> Result<()> {
     .await?;
     // Nobody says that its cable was pulled: it is known by its silence.
     let waits = grid
-        .eventually("what came waits", async || begun(&grid, digest, size).await.ok().flatten())
+        .eventually("what arrived can be resumed", async || {
+            begun(&grid, digest, size).await.ok().flatten()
+        })
         .await?;
     ensure!(waits == half as u64, "{waits} bytes");
     let ended = put(&grid, digest, Some(&waits.to_string()), &second[half..]).await?;

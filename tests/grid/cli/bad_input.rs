@@ -83,7 +83,7 @@ const BAD: [Case<'static>; 33] = [
     (&["requeue", "--state", "failed", "--all"], 2, &["failed cannot be requeued"]),
     (&["run", "--key", "wrong", "s.py"], 1, &["key"]),
     (&["status", "nothing"], 2, &["`nothing` is not a job"]),
-    (&["logs", "00000000-0000-7000-8000-000000000000"], 1, &["there is no job"]),
+    (&["logs", "00000000-0000-7000-8000-000000000000"], 1, &["does not exist"]),
 ];
 
 fn check(came: &Came, case: &Case<'_>) -> Result<()> {
@@ -166,7 +166,7 @@ async fn limits_are_told_apart_from_failures() -> Result<()> {
     here.write("slow.py", "import time\nprint('begun', flush=True)\ntime.sleep(600)\n")?;
     let came = here.rgrid(&["run", "--timeout", "1s", "slow.py"])?;
     assert_eq!((came.code, came.out()), (124, "begun\n".to_owned()), "{}", came.err());
-    assert!(came.err().contains("longer than its timeout of 1 s"), "{}", came.err());
+    assert!(came.err().contains("exceeded its timeout of 1 s"), "{}", came.err());
 
     here.write("fat.py", "data = []\nwhile True:\n    data.append(bytearray(10_000_000))\n")?;
     let came = here.rgrid(&["run", "--memory", "100MB", "fat.py"])?;

@@ -127,7 +127,7 @@ async fn each_clock_ends_a_job_that_takes_too_long() -> Result<()> {
     let queue = here.rgrid(&["run", "--queue", "nobody", "--queue-timeout", "1s", "slow.py"])?;
     assert_eq!(queue.code, 124, "{}", queue.err());
     assert!(
-        queue.err().contains("no worker took it within its queue timeout of 1 s"),
+        queue.err().contains("no worker claimed it within its queue timeout of 1 s"),
         "{}",
         queue.err()
     );
@@ -137,9 +137,7 @@ async fn each_clock_ends_a_job_that_takes_too_long() -> Result<()> {
     let attempt = here.rgrid(&["run", "--timeout", "500ms", "--retries", "1", "--backoff", "50ms", "slow.py"])?;
     assert_eq!(attempt.code, 124, "{}", attempt.err());
     assert!(
-        attempt
-            .err()
-            .contains("longer than its timeout of 0.5 s, and was killed; trying again in"),
+        attempt.err().contains("exceeded its timeout of 0.5 s; trying again in"),
         "{}",
         attempt.err()
     );
@@ -192,7 +190,7 @@ async fn several_jobs_are_cancelled_wherever_they_stand() -> Result<()> {
     let expected = format!("{held} is cancelled\n{waiting} is cancelled\n{running} is cancelled; it ran on worker-1\n");
     assert_eq!((came.code, came.out()), (1, expected), "{}", came.err());
     assert!(
-        came.err().contains(&format!("cannot cancel {done}")) && came.err().contains("ended already, as succeeded"),
+        came.err().contains(&format!("cannot cancel {done}")) && came.err().contains("has already ended as succeeded"),
         "{}",
         came.err()
     );

@@ -35,7 +35,7 @@ async fn a_grid_that_is_well_is_said_to_be_and_one_that_is_not_is_explained() ->
             (came.code == 1 && came.out().contains("ERROR    watcher") && came.out().contains("ERROR    projector")).then(|| came.out())
         })
         .await?;
-    for words in ["no watcher runs", "stands still", "(since ", "to do: start it", "2 errors"] {
+    for words in ["no watcher runs", "makes no progress", "(since ", "to do: start it", "2 errors"] {
         assert!(ill.contains(words), "{words}: {ill}");
     }
     let findings = here.rgrid(&["doctor", "--json"])?;

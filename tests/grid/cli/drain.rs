@@ -38,7 +38,7 @@ async fn a_cordoned_worker_takes_nothing_new_over_its_restarts_until_it_is_free_
     let unknown = here.rgrid(&["cordon", "nobody", "../worker-1"])?;
     assert_eq!((unknown.code, unknown.out()), (1, String::new()));
     assert!(
-        unknown.err().contains("there is no worker nobody") && unknown.err().contains("letters, digits"),
+        unknown.err().contains("worker nobody does not exist") && unknown.err().contains("letters, digits"),
         "{}",
         unknown.err()
     );

@@ -42,12 +42,12 @@ async fn the_log_says_how_full_it_is_and_keeps_the_bound_that_it_is_given() -> R
 
     let little = here.rgrid(&["log", "--bound", "1MiB"])?;
     ensure!(
-        little.code != 0 && little.err().contains("give it 16777216 bytes at least"),
+        little.code != 0 && little.err().contains("set it to at least 16777216 bytes"),
         "{}",
         little.err()
     );
     let much = here.rgrid(&["log", "--bound", "1000000TiB"])?;
-    ensure!(much.code != 0 && much.err().contains("give a smaller one"), "{}", much.err());
+    ensure!(much.code != 0 && much.err().contains("set a smaller one"), "{}", much.err());
     let set = here.rgrid(&["log", "--bound", "20MiB", "--json"])?.json()?;
     assert_eq!(
         (number(&set, "bound")?, number(&set, "no_jobs_above")?),

@@ -50,7 +50,12 @@ async fn the_dead_are_listed_with_their_cause_and_revived_one_by_one_or_by_a_fil
     let ids = dead(&grid, &jobs).await?;
     let list = here.rgrid(&["list", "--state", "dead"])?.line()?;
     assert!(list.lines().next().is_some_and(|heading| heading.ends_with("WHY")), "{list}");
-    assert_eq!(list.matches("its attempts are used up: worker ghost was lost").count(), 4, "{list}");
+    assert_eq!(
+        list.matches("all its attempts were lost; the last one: worker ghost was lost")
+            .count(),
+        4,
+        "{list}"
+    );
     // Which ones is to be said.
     let none = here.rgrid(&["requeue"])?;
     assert!(none.code == 2 && none.err().contains("--all is for every one"), "{}", none.err());
@@ -68,7 +73,7 @@ async fn the_dead_are_listed_with_their_cause_and_revived_one_by_one_or_by_a_fil
     );
     let again = here.rgrid(&["requeue", &ids[0]])?;
     assert!(
-        again.code == 1 && again.err().contains("is queued; only one that is dead"),
+        again.code == 1 && again.err().contains("is queued; only a job that is dead"),
         "{}",
         again.err()
     );

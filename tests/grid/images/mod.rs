@@ -143,10 +143,10 @@ async fn a_grid_without_a_registry_runs_what_was_pushed_to_it() -> Result<()> {
     here.rgrid(&["image", "remove", name])?.line()?;
     assert_eq!(
         here.rgrid(&["image", "list"])?.line()?,
-        "the grid keeps no images; `rgrid image push IMAGE` adds one"
+        "the grid does not store images; `rgrid image push IMAGE` adds one"
     );
     let gone = here.rgrid(&["image", "remove", name])?;
-    assert!(gone.code == 1 && gone.err().contains("keeps no image"), "{}", gone.err());
+    assert!(gone.code == 1 && gone.err().contains("does not store image"), "{}", gone.err());
     Ok(())
 }
 

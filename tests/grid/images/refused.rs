@@ -107,7 +107,7 @@ async fn what_nobody_has_is_refused_with_what_to_do() -> Result<()> {
             "this machine's Docker has no image rgrid/none:such",
         ),
         (vec!["push", "a b"], 2, "is not the name of an image"),
-        (vec!["load", "rgrid/none:such"], 1, "the grid keeps no image rgrid/none:such"),
+        (vec!["load", "rgrid/none:such"], 1, "the grid does not store image rgrid/none:such"),
     ] {
         let came = here.rgrid(&[vec!["image"], arguments].concat())?;
         assert!(came.code == code && came.err().contains(words), "{}", came.err());
@@ -120,7 +120,7 @@ async fn what_nobody_has_is_refused_with_what_to_do() -> Result<()> {
     let body = json!({ "archive": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08", "archive_bytes": 1, "id": "sha256:0", "size": 1, "platform": "linux/amd64" });
     let answer = grid.request(Method::PUT, "images/x:1").json(&body).send().await?;
     assert_eq!(answer.status(), 422);
-    assert!(answer.text().await?.contains("is not in the store; send it to /v1/files first"));
+    assert!(answer.text().await?.contains("is not in the store; upload it to /v1/files first"));
     let answer = grid.request(Method::PUT, "images/x@y").json(&body).send().await?;
     assert_eq!(answer.status(), 400);
     Ok(())

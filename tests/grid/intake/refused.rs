@@ -40,7 +40,7 @@ async fn garbage_is_kept_with_its_reason_and_stops_nobody() -> Result<()> {
             SUBJECT,
             br#"{"command": ["x"], "queue": "other"}"#.to_vec(),
             "default",
-            "leave the body's `queue` out",
+            "leave `queue` out of the body",
         ),
         (SUBJECT, vec![b'x'; 1_000_000], "default", "line 1"),
         ("rgrid.submit.team.q", input.into_bytes(), "team", "not in the store"),
@@ -50,7 +50,12 @@ async fn garbage_is_kept_with_its_reason_and_stops_nobody() -> Result<()> {
             "sys",
             "letters, digits",
         ),
-        ("rgrid.submit.sys.default", br#"{"command": ["x"]}"#.to_vec(), "sys", "grid's own"),
+        (
+            "rgrid.submit.sys.default",
+            br#"{"command": ["x"]}"#.to_vec(),
+            "sys",
+            "reserved for the grid",
+        ),
     ];
     for (number, (subject, body, namespace, words)) in cases.into_iter().enumerate() {
         api.writer.bus.js.publish(subject.to_owned(), body.clone().into()).await?.await?;

@@ -108,7 +108,7 @@ async fn a_bad_edit_changes_nothing_and_is_told_with_its_line() -> Result<()> {
     let (mut grid, _dir, file) = grid(FIRST).await?;
     until(&grid, "the file is said", |table| table["aliases"]["snake"] == "python").await?;
     fs::write(&file, "[aliases]\n\nsnake = \"cobol\"\n")?;
-    let told = "line 3: `snake` stands for `cobol`, and there is no runtime `cobol`";
+    let told = "line 3: `snake` stands for `cobol`, but the runtime `cobol` does not exist";
     grid.eventually("the mistake is told", async || grid.log(Part::Api).contains(told).then_some(()))
         .await?;
     assert_eq!(grid.get("runtimes").await?["aliases"]["snake"], "python");

@@ -205,13 +205,13 @@ async fn secrets_are_listed_without_values_and_missed_where_they_are_not() -> Re
     assert_eq!(other, "there are no secrets in namespace other");
     let came = here.rgrid(&["run", "--namespace", "other", "--secret", "TOKEN", "s.py"])?;
     ensure!(
-        came.code == 2 && came.err().contains("there is no secret `TOKEN` in namespace other; set it with"),
+        came.code == 2 && came.err().contains("secret `TOKEN` does not exist in namespace other; set it with"),
         "{}",
         came.err()
     );
     let came = here.rgrid(&["run", "--secret", "TOKEN=ABSENT", "s.py"])?;
     ensure!(
-        came.code == 2 && came.err().contains("there is no secret `ABSENT` in namespace default"),
+        came.code == 2 && came.err().contains("secret `ABSENT` does not exist in namespace default"),
         "{}",
         came.err()
     );
@@ -230,7 +230,7 @@ async fn secrets_are_listed_without_values_and_missed_where_they_are_not() -> Re
         "{view}"
     );
     for (arguments, value, words) in [
-        (&["secret", "rm", "TOKEN"][..], "", "there is no secret `TOKEN`"),
+        (&["secret", "rm", "TOKEN"][..], "", "secret `TOKEN` does not exist"),
         (&["secret", "set", "a.b"], "", "1 to 64 letters"),
         (&["secret", "set", "SHORT"], "abc", "text of 4 to 65536 bytes"),
         (&["secret", "set", "NAME", "value"], "", "unexpected argument"),

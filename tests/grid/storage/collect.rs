@@ -112,7 +112,10 @@ async fn asking_takes_the_mark_off() -> Result<()> {
     let marks = Marks::open(&api.writer.bus.js).await?;
     for asking in ["ask", "put", "submit"] {
         gc(&api, &json!({})).await?;
-        ensure!(marks.read(Shard::of(&loose)).await?.0.names(&loose), "{asking}: it is not marked");
+        ensure!(
+            marks.read(Shard::of(&loose)).await?.0.contains(&loose),
+            "{asking}: it is not marked"
+        );
         match asking {
             // As a client does before it sends files.
             "ask" => drop(
@@ -124,7 +127,7 @@ async fn asking_takes_the_mark_off() -> Result<()> {
             _ => drop(job_of(&api, &[loose]).await?),
         }
         ensure!(
-            !marks.read(Shard::of(&loose)).await?.0.names(&loose),
+            !marks.read(Shard::of(&loose)).await?.0.contains(&loose),
             "{asking}: it is marked still"
         );
     }
@@ -160,12 +163,12 @@ async fn what_is_on_its_way_out_is_absent_and_is_refused_to_a_submission() -> Re
     let detail = problem(refused, StatusCode::UNPROCESSABLE_ENTITY).await?;
     ensure!(detail.contains(&loose.to_string()), "{detail}");
     let busy = problem(api.post("/v1/storage/gc", &json!({})).await?, StatusCode::CONFLICT).await?;
-    ensure!(busy.contains("another pass"), "{busy}");
+    ensure!(busy.contains("another storage pass"), "{busy}");
     // Who puts it waits until it is gone.
     let putting = put(&api, "loose");
     let removing = async {
         api.files().await?.remove(&loose, None).await?;
-        marks.amend(Shard::of(&loose), |marks| marks.gone(lease.pass, &taken)).await?;
+        marks.amend(Shard::of(&loose), |marks| marks.deleted(lease.pass, &taken)).await?;
         Ok::<_, anyhow::Error>(())
     };
     let ((_, status), ()) = tokio::try_join!(putting, removing)?;

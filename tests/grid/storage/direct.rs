@@ -117,7 +117,7 @@ async fn where_there_is_no_such_store_there_are_no_urls() -> Result<()> {
             .post("/v1/files/missing", &json!({ "sha256": [digest], "sizes": [1, 2] }))
             .await?;
         let detail = problem(unequal, StatusCode::BAD_REQUEST).await?;
-        ensure!(detail.contains("one for each"), "{detail}");
+        ensure!(detail.contains("one size for each"), "{detail}");
         super::put(&api, "x").await?;
         assert_eq!(api.get(&format!("/v1/files/{digest}?direct=true")).await?.status(), StatusCode::OK);
     }
@@ -131,7 +131,7 @@ async fn grid(store: String) -> Result<(Grid, Here)> {
     grid.run(Part::Runner(1))?;
     grid.worker_is("worker-1", "live").await?;
     grid.eventually("the API has tried the store", async || {
-        grid.log(Part::Api).contains("send and fetch files at").then_some(())
+        grid.log(Part::Api).contains("upload to and download from").then_some(())
     })
     .await?;
     let here = Here::of(&grid)?;

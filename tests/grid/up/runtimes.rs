@@ -13,7 +13,7 @@ fn the_data_directory_s_runtimes_toml_is_the_grid_s() -> Result<()> {
     let file = place.path().join("runtimes.toml");
     fs::write(&file, "[aliases]\n\npy = 1\n")?;
     let refused = said(&place.run("up", &["--detach"])?, 1)?;
-    assert!(refused.contains("runtimes.toml, line 3: `py` is a text"), "{refused}");
+    assert!(refused.contains("runtimes.toml, line 3: `py` must be a string"), "{refused}");
 
     fs::remove_file(&file)?;
     place.up()?;

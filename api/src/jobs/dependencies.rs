@@ -1,4 +1,4 @@
-//! The jobs that others are to follow: each must be there, or come earlier in the same array. Nobody waits for a typing error.
+//! The jobs that new jobs depend on (`start.after`): each must exist, or come earlier in the same array.
 
 use std::collections::HashSet;
 
@@ -12,18 +12,18 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use crate::{app::App, error::ApiError};
 
-/// Jobs that are looked for at once.
+/// Jobs that are looked up at the same time.
 const AT_ONCE: usize = 64;
 
-/// Jobs that are named, and that the log does not hold.
+/// Jobs that others depend on, and that are not in the log.
 #[derive(Debug)]
 pub(crate) struct AbsentJobs {
     namespace: Namespace,
     absent: HashSet<JobId>,
 }
 
-/// Looks in the log for every job that these are to follow, each once.
-pub(crate) async fn check_follows<'a>(
+/// Looks up every job that these depend on, each once.
+pub(crate) async fn check_dependencies<'a>(
     app: &App,
     namespace: &Namespace,
     specs: impl IntoIterator<Item = &'a JobSpec>,
@@ -47,14 +47,14 @@ pub(crate) async fn check_follows<'a>(
 }
 
 impl AbsentJobs {
-    /// The problem of a job that is to follow one of them, where those of `earlier` are about to be submitted before it.
+    /// The problem of a job that depends on one of them. Jobs in `earlier` are submitted before it, and count as existing.
     pub(crate) fn first_of(&self, spec: &JobSpec, earlier: &HashSet<JobId>) -> Option<ApiError> {
         let after = spec.start.as_ref().map_or(&[][..], |start| &start.after);
         let missing = after
             .iter()
             .find(|dependency| self.absent.contains(&dependency.job) && !earlier.contains(&dependency.job))?;
         let refusal = Refusal(format!(
-            "job {}, which this one is to follow, does not exist in namespace {}; submit it first, or leave it out of `start.after`",
+            "`start.after` names job {}, which does not exist in namespace {}; submit it first, or leave it out",
             missing.job, self.namespace
         ));
         Some(refusal.into())
