@@ -1,4 +1,4 @@
-//! What happens to batches, as changes of their rows. There are few of them beside the jobs', and each is a statement.
+//! Changes of the rows of batches. They are few compared with those of jobs, so each is a statement.
 
 use bus::{
     batch::{BatchEvent, BatchSubmitted, Recorded},
@@ -16,7 +16,7 @@ const SEAL: &str = "UPDATE batches SET sealed_at = $3 WHERE id = $1 AND namespac
 const STOP: &str = "UPDATE batches SET stopped_at = $3 WHERE id = $1 AND namespace = $2 AND stopped_at IS NULL AND cancelled_at IS NULL";
 const CANCEL: &str = "UPDATE batches SET cancelled_at = $3, cancel_reason = $4 WHERE id = $1 AND namespace = $2 AND cancelled_at IS NULL";
 
-/// Something that happened to a batch and shows in its row. Of how its window moves only that it does: its members' rows tell the rest.
+/// A change of a batch's row. How its window moves is not in it: the rows of its members show that.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct BatchChange {
     id: BatchId,
@@ -38,7 +38,7 @@ impl BatchChange {
     pub(crate) fn of(recorded: &Recorded) -> Self {
         let kind = match &recorded.envelope.event {
             BatchEvent::Submitted(submitted) => Kind::New(submitted.clone(), recorded.sequence),
-            // A window moves only where all is submitted.
+            // A window moves only once the batch is sealed.
             BatchEvent::Sealed(_) | BatchEvent::Advanced(_) => Kind::Sealed,
             BatchEvent::Stopped(_) => Kind::Stopped,
             BatchEvent::Cancelled(event) => Kind::Cancelled(event.reason.as_deref().map(text)),
@@ -51,7 +51,7 @@ impl BatchChange {
         }
     }
 
-    /// Whether it only says again what was said last of its batch: that all is submitted, as every move of a window does.
+    /// Whether it repeats the last change of its batch: every move of a window shows that the batch is sealed.
     pub(crate) fn repeats(&self, before: &[Self]) -> bool {
         let last = before.iter().rfind(|before| before.id == self.id);
         self.kind == Kind::Sealed && last.is_some_and(|last| last.kind == Kind::Sealed && last.namespace == self.namespace)

@@ -1,4 +1,4 @@
-//! What the projector is told at its start.
+//! The configuration of a projector.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ pub struct Config {
     pub nats: String,
     /// How many servers keep a copy of each stream.
     pub replicas: u8,
-    /// The database of the read models: `postgres://user:password@host:port/name`. Its tables are made at the start.
+    /// The database of the tables: `postgres://user:password@host:port/name`. They are created at the start.
     pub database_url: String,
     /// Where files are stored: `nats://`, `s3://…`, `file://…`.
     pub store: String,

@@ -1,4 +1,4 @@
-//! What the projector cannot mend or wait out.
+//! Why a projector cannot run.
 
 use async_nats::jetstream::context::GetStreamError;
 use bus::log;
@@ -11,24 +11,24 @@ pub enum Error {
     /// There is no connection to NATS, and waiting would not help.
     #[error(transparent)]
     Connect(#[from] log::connect::Error),
-    /// The streams are not as they must be.
+    /// The streams do not have the required configuration.
     #[error(transparent)]
     Streams(#[from] log::setup::Error),
-    /// The log does not say how long it is.
+    /// The state of the log cannot be read.
     #[error("cannot read the state of the log")]
     Log(#[source] GetStreamError),
-    /// The file store's URL names none.
+    /// The file store's URL is invalid.
     #[error(transparent)]
     Store(#[from] InvalidUrl),
-    /// The database's URL names none.
+    /// The database's URL is invalid.
     #[error("the database's URL cannot be read; write postgres://user:password@host:5432/name")]
     DatabaseUrl(#[source] sqlx::Error),
-    /// The database does not let us in.
+    /// The database denies access.
     #[error("Postgres does not let the projector into database {database}; are user, password and database right?")]
     Denied {
         /// The database, without its password.
         database: String,
-        /// What Postgres said.
+        /// What Postgres answered.
         #[source]
         source: sqlx::Error,
     },
@@ -41,7 +41,7 @@ pub enum Error {
         #[source]
         source: Box<MigrateError>,
     },
-    /// The database knows more of the log than there is.
+    /// The tables are ahead of the log.
     #[error(
         "the tables are at event {checkpoint} and the log ends at {last}: they belong to another log; \
          use another database, or make them anew with `rgrid projector rebuild`"
@@ -52,7 +52,7 @@ pub enum Error {
         /// The last event in the log.
         last: u64,
     },
-    /// The log lacks its beginning, so that nothing can be rebuilt from it.
+    /// The log lacks its first events, so that nothing can be rebuilt from it.
     #[error("the log begins at event {first}, and what stood before was purged: a rebuild would lose it; restore the log first")]
     Beheaded {
         /// The first event in the log.

@@ -1,4 +1,4 @@
-//! Each worker's last beat: a cache for those who look at workers. Nothing depends on it, so nothing waits for it.
+//! The table of each worker's last heartbeat: a cache for lists of workers. Nothing depends on it, so nothing waits for it.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -18,10 +18,10 @@ use tracing::debug;
 
 use crate::{project::chain, rows::bigint, store::Store};
 
-/// How often beats are written; the last of each worker.
+/// How often the last heartbeats are written.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// A beat of an unknown worker (one of the watcher's own, or of a worker whose registration is still to be folded) is skipped.
+/// A heartbeat of an unknown worker (a watcher's own, or of a worker whose registration is not folded yet) is skipped.
 const UPSERT: &str = "
     INSERT INTO worker_heartbeats (worker, session, last_beat, cpu_milli_free, memory_bytes_free, load, attempts)
     SELECT u.worker, u.session, u.last_beat, u.cpu_milli_free, u.memory_bytes_free, u.load, u.attempts::json
@@ -32,9 +32,9 @@ const UPSERT: &str = "
         session = EXCLUDED.session, last_beat = EXCLUDED.last_beat, cpu_milli_free = EXCLUDED.cpu_milli_free,
         memory_bytes_free = EXCLUDED.memory_bytes_free, load = EXCLUDED.load, attempts = EXCLUDED.attempts";
 
-/// Keeps the last beats in the table until it is told to stop.
+/// Keeps the last heartbeats in the table until it is stopped.
 pub(crate) async fn keep(js: jetstream::Context, store: Store, stop: CancellationToken) {
-    // The stream holds the last beat of each worker and no other, so it is read from its start.
+    // The stream holds only the last heartbeat of each worker, so it is read from its start.
     let mut follower = Follower::new(&js, PRESENCE, Vec::new(), 0);
     let mut beats = HashMap::new();
     let mut ticks = interval(EVERY);
@@ -50,7 +50,7 @@ pub(crate) async fn keep(js: jetstream::Context, store: Store, stop: Cancellatio
             _ = ticks.tick(), if !beats.is_empty() => {
                 let Some(written) = stop.run_until_cancelled(write(&store, &beats)).await else { return };
                 if let Err(error) = written {
-                    debug!("the last beats are not in the tables: {}; the next ones will be", chain(&error));
+                    debug!("cannot write the last heartbeats: {}; trying again with the next ones", chain(&error));
                 }
                 beats.clear();
             }
@@ -58,14 +58,14 @@ pub(crate) async fn keep(js: jetstream::Context, store: Store, stop: Cancellatio
     }
 }
 
-/// A delete marker is no beat, and neither is what cannot be read.
+/// A heartbeat and its worker; nothing for a delete marker, and for what cannot be read.
 fn read(message: &Followed) -> Option<(String, Beat)> {
     let worker = subjects::parse_beat(&message.subject)?.to_owned();
     Some((worker, serde_json::from_slice(&message.payload).ok()?))
 }
 
 async fn write(store: &Store, beats: &HashMap<String, (DateTime<Utc>, Beat)>) -> Result<(), sqlx::Error> {
-    // In one order, so that two projectors do not wait for one another crosswise.
+    // In one order, so that two projectors do not deadlock.
     let mut beats: Vec<_> = beats.iter().collect();
     beats.sort_unstable_by_key(|(worker, _)| worker.as_str());
     let attempts: Vec<String> = beats.iter().map(|(_, (_, beat))| attempts(beat)).collect();

@@ -1,17 +1,17 @@
 //! The projector: folds the log into the read models in Postgres.
 //!
-//! The way of an event: [`run`] gathers what has come into a batch; [`project`] folds it, purely, into row changes; [`store`]
-//! writes all of them and the checkpoint in one transaction. So the tables are at every moment the fold of the log up to the
-//! checkpoint, whatever is killed when. [`rebuild`](rebuild()) makes them again beside the live ones, compares, and swaps.
+//! The path of an event: `source` reads a batch of events; `project` (pure) folds it into row changes; `store` writes the changes and the
+//! checkpoint in one transaction; `run` is the loop around them. So at every moment the tables are the fold of the log up to the
+//! checkpoint, whatever is killed when. [`rebuild`](rebuild()) makes new tables beside the live ones, compares them, and swaps them in.
 //!
-//! What the projector remembers of live jobs is a cache of the tables; whenever a transaction fails, it forgets all of it and
-//! goes on from the checkpoint.
+//! The projector's memory of live jobs is a cache of the tables. When a transaction fails, the projector drops this memory and continues
+//! from the checkpoint.
 
 mod batches;
 mod config;
-mod equipment;
 mod error;
 mod heartbeats;
+mod inventory;
 mod manifests;
 mod project;
 mod rebuild;

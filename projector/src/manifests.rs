@@ -15,12 +15,12 @@ use crate::{
     source::pauses,
 };
 
-/// Manifests that are read at once.
+/// How many manifests are read at once.
 const AT_ONCE: usize = 16;
 /// The largest manifest that is read, in bytes: some 300,000 files.
 const MANIFEST_MAX: usize = 64 << 20;
 
-/// Reads manifests from the file store, which is opened when the first one is asked for.
+/// Reads manifests from the file store, which is opened for the first one.
 #[derive(Debug)]
 pub(crate) struct Manifests {
     url: StoreUrl,
@@ -37,8 +37,8 @@ impl Manifests {
         }
     }
 
-    /// The rows of all these manifests, and those manifests that will never be read. Waits while the store is away, for
-    /// without its rows a batch would not be the fold of the log.
+    /// The rows of these manifests, and the manifests that cannot be read. Waits out an outage of the store: without these rows, the tables
+    /// would not be the fold of the log.
     pub(crate) async fn rows(&self, committed: &[Committed]) -> (Vec<ArtifactRow>, Vec<Skipped>) {
         // Collected first: a closure inside the stream would keep the whole future from being `Send` (rust-lang/rust#102211).
         let reads: Vec<_> = committed.iter().map(|committed| self.one(committed)).collect();
@@ -83,7 +83,7 @@ impl Manifests {
         Ok(rows(committed, manifest))
     }
 
-    /// The manifest, or why what is stored is none.
+    /// The manifest, or why the content is not one.
     async fn manifest(&self, committed: &Committed) -> Result<serde_json::Result<Manifest>, store::Error> {
         let files = self.files.get_or_try_init(|| Files::open(&self.url, Some(self.js.clone()))).await?;
         let bytes = files.get_bytes(&committed.manifest.sha256, MANIFEST_MAX).await?;

@@ -1,7 +1,7 @@
-//! The fold: events in, row changes out. No clock and no I/O stand in here.
+//! The fold: events in, row changes out. Pure: no clock and no I/O.
 //!
-//! What happened to a job is [`Job::evolve`]'s to say, here as everywhere; this module only works out which rows that changes.
-//! A batch changes each row once, whatever happened to it meanwhile.
+//! [`Job::evolve`] folds a job's events, here as everywhere; this module only works out which rows that changes. A batch of events
+//! changes each row once.
 
 use std::collections::{HashMap, hash_map::Entry};
 
@@ -20,10 +20,10 @@ use crate::{
     rows::{AttemptRow, JobState, NewJob, Skipped, WorkerRow, touches_attempt},
 };
 
-/// Live jobs that are remembered between batches, at about 1 KB each; of others, the tables are asked.
+/// How many live jobs are remembered between batches, at about 1 KB each; others are read from the tables.
 pub(crate) const REMEMBERED: usize = 16_384;
 
-/// A message of the log, read.
+/// A message of the log, decoded.
 #[derive(Debug, Clone)]
 pub(crate) struct Item {
     pub(crate) sequence: u64,
@@ -31,18 +31,18 @@ pub(crate) struct Item {
     pub(crate) what: What,
 }
 
-/// What a message says.
+/// What a message holds.
 #[derive(Debug, Clone)]
 pub(crate) enum What {
-    /// Something about a job.
+    /// An event of a job.
     Job(Box<Recorded>),
-    /// Something about a batch.
+    /// An event of a batch.
     Batch(Box<batch::Recorded>),
-    /// Something about a worker.
+    /// An event of a worker.
     Worker(Box<worker::Recorded>),
-    /// Something that is not in the tables.
-    Elsewhere,
-    /// Nothing that this program can read, and why.
+    /// An event that is not in the tables.
+    NotInTables,
+    /// A message that this program cannot read, and why.
     Unreadable(String),
 }
 
@@ -52,8 +52,8 @@ impl Item {
             Ok(Some(Fact::Job(recorded))) => What::Job(recorded),
             Ok(Some(Fact::Batch(recorded))) => What::Batch(recorded),
             Ok(Some(Fact::Worker(recorded))) => What::Worker(recorded),
-            // Few and small: whoever asks reads them from the log.
-            Ok(Some(Fact::Runtimes(_) | Fact::Image(_))) => What::Elsewhere,
+            // Few and small: the API reads them from the log.
+            Ok(Some(Fact::Runtimes(_) | Fact::Image(_))) => What::NotInTables,
             Ok(None) => What::Unreadable("its subject is of a kind that this rgrid does not know".to_owned()),
             Err(error) => What::Unreadable(chain(&error)),
         };
@@ -66,7 +66,7 @@ impl Item {
         Self { sequence, subject, what }
     }
 
-    /// How many output files it announces.
+    /// How many output files its manifest lists.
     pub(crate) fn files(&self) -> u64 {
         let What::Job(recorded) = &self.what else { return 0 };
         let JobEvent::Finished(finished) = &recorded.envelope.event else {
@@ -82,26 +82,26 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
-/// The row changes that a batch of events comes to.
+/// The row changes of a batch of events.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Changes {
-    /// The sequence that the tables stand at with them.
+    /// The checkpoint after them.
     pub(crate) to: u64,
-    /// Jobs that were not there before.
+    /// Jobs to insert.
     pub(crate) new_jobs: Vec<NewJob>,
-    /// Jobs that were.
+    /// Jobs to update.
     pub(crate) jobs: Vec<JobState>,
-    /// Attempts that were not there before.
+    /// Attempts to insert.
     pub(crate) new_attempts: Vec<AttemptRow>,
-    /// Attempts that were.
+    /// Attempts to update.
     pub(crate) attempts: Vec<AttemptRow>,
-    /// What happened to batches, in order.
+    /// Changes of batches, in order.
     pub(crate) batches: Vec<BatchChange>,
-    /// Workers, whether they were there or not.
+    /// Workers to insert or update.
     pub(crate) workers: Vec<WorkerRow>,
-    /// Manifests that were committed, whose files become rows too.
+    /// Committed manifests, whose files become rows too.
     pub(crate) manifests: Vec<Committed>,
-    /// What was set aside.
+    /// Messages that were set aside.
     pub(crate) skipped: Vec<Skipped>,
 }
 
@@ -115,18 +115,18 @@ pub(crate) struct Committed {
     pub(crate) manifest: ManifestRef,
 }
 
-/// The memory of the fold: the jobs that still live, and every worker.
+/// The memory of the fold: jobs that have not ended, and every worker.
 #[derive(Debug)]
 pub(crate) struct Fold {
     jobs: LruCache<JobId, Job>,
     workers: HashMap<WorkerId, WorkerRow>,
 }
 
-/// A job that a batch touches.
+/// A job that a batch of events touches.
 struct Touched {
-    /// The job; nothing where there is none.
+    /// The job; nothing if it does not exist.
     job: Option<Job>,
-    /// Where it was submitted in this batch: what is to be run, and the sequence.
+    /// If it was submitted in this batch: its specification, and the sequence.
     submitted: Option<(JobSpec, u64)>,
     /// The last attempt that the tables hold.
     stored: u32,
@@ -135,7 +135,7 @@ struct Touched {
 }
 
 impl Fold {
-    /// A fold that goes on from tables with these workers, and remembers so many live jobs.
+    /// A fold that continues from tables with these workers, and remembers this many live jobs.
     pub(crate) fn new(workers: impl IntoIterator<Item = WorkerRow>, remembered: usize) -> Self {
         Self {
             jobs: LruCache::new(remembered),
@@ -143,10 +143,10 @@ impl Fold {
         }
     }
 
-    /// The jobs that this batch is about and that are not remembered, to be looked up before it is applied.
+    /// The jobs of this batch that are not remembered. They are to be looked up in the tables before the batch is applied.
     ///
-    /// A job that the batch itself submits is taken for new, since looking each up would cost as much as writing it. Where
-    /// it is not new after all, the tables refuse the second row, and the batch is folded again, `careful`ly.
+    /// A job that the batch itself submits counts as new, since looking it up would cost as much as writing it. If it is not new, the
+    /// tables reject the second row, and the batch is folded again with `careful`.
     pub(crate) fn unknown(&self, items: &[Item], careful: bool) -> Vec<JobId> {
         let mut seen = std::collections::HashSet::new();
         let mut unknown = Vec::new();
@@ -188,7 +188,7 @@ impl Fold {
                         workers.push(&recorded.worker);
                     }
                 }
-                What::Elsewhere => {}
+                What::NotInTables => {}
                 What::Unreadable(reason) => changes.skipped.push(Skipped::new(item.sequence, &item.subject, reason)),
             }
         }
@@ -222,7 +222,7 @@ impl Touched {
         let live = before.as_ref().and_then(Job::live_attempt).map(|live| live.number);
         let mut after = Job::evolve(before, recorded)?;
         if absent {
-            self.submitted = Some((std::mem::replace(&mut after.spec, hollow()), recorded.sequence));
+            self.submitted = Some((std::mem::replace(&mut after.spec, empty_spec()), recorded.sequence));
         }
         let changed = if after.attempts.len() > attempts {
             after.attempts.last().map(|last| last.number)
@@ -237,7 +237,7 @@ impl Touched {
         committed
     }
 
-    /// Says which rows changed, and returns the job where it is worth remembering.
+    /// Adds the rows that changed, and returns the job if it is to be remembered.
     fn emit(self, changes: &mut Changes) -> Option<Job> {
         let mut job = self.job?;
         if let Some((spec, sequence)) = &self.submitted {
@@ -258,7 +258,7 @@ impl Touched {
         if job.state().is_end() {
             return None;
         }
-        // Nothing that can still happen asks for more than the last attempt.
+        // Later events need only the last attempt.
         let earlier = job.attempts.len().saturating_sub(1);
         job.attempts.drain(..earlier);
         Some(job)
@@ -284,8 +284,8 @@ fn committed(job: &Job, recorded: &Recorded, subject: &str) -> Option<Committed>
     })
 }
 
-/// Stands in a remembered job for what is to be run, which is in the tables and never changes.
-pub(crate) fn hollow() -> JobSpec {
+/// The specification of a remembered job: left empty, since the real one is in the tables and never changes.
+pub(crate) fn empty_spec() -> JobSpec {
     JobSpec::new(Vec::new())
 }
 

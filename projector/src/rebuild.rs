@@ -1,13 +1,13 @@
-//! The tables made again from the log, beside the live ones; compared with them; and swapped in. Decision 0013 says why so.
+//! Makes new tables from the log beside the live ones, compares them, and swaps them in. Decision 0013 gives the reasons.
 //!
-//! 1. A schema of its own gets the same tables, without the readers' indexes, and the log is folded into them in large batches, up to
-//!    where the live ones are.
-//! 2. A snapshot of the live tables says which event they show. The new ones are folded up to the very same, and each row is compared.
-//! 3. The indexes are made, and statistics gathered. What is no fold of the log, but a cache, is filled from where it comes from.
-//! 4. What happened meanwhile is folded, and the rows that it touched are compared with another snapshot, until little is left.
-//! 5. The live checkpoint is locked: a running projector waits. The rest is folded and compared; the old tables go, the new ones take
-//!    their place, and the checkpoint's generation is counted up, in one transaction. A running projector notices, forgets what it
-//!    remembers, and goes on. Where somebody reads the old tables for too long, the lock is given back, and all of this step tried again.
+//! 1. A separate schema gets the same tables, without the readers' indexes. The log is folded into them in large batches, up to the
+//!    checkpoint of the live tables.
+//! 2. A snapshot of the live tables is read. The new tables are folded up to its checkpoint, and every row is compared.
+//! 3. The indexes are created, and statistics gathered. The tables that are not a fold of the log, but caches, are filled.
+//! 4. Events since then are folded, and the rows that they touched are compared with another snapshot, until few events are left.
+//! 5. The live checkpoint is locked, so that a running projector waits. The last events are folded and compared, the new tables replace the
+//!    old ones, and the checkpoint's generation is increased, in one transaction. A running projector notices that, drops its memory, and
+//!    continues. If other sessions read the old tables for too long, the lock is released, and this step is tried again.
 
 mod compare;
 mod connection;
@@ -25,52 +25,52 @@ use self::{
     connection::{connect, lock},
 };
 use crate::{
-    Config, Error, equipment,
+    Config, Error, inventory,
     manifests::Manifests,
     project::Item,
-    run::{Projector, lasting},
+    run::{Projector, permanent},
     source::{self, Mode},
     store::Store,
 };
 
-/// Where the new tables are made.
+/// The schema of the new tables.
 const SCHEMA: &str = "rgrid_rebuild";
-/// While more events than this are to be folded, the running projector is not made to wait for them.
+/// At most this many events are folded while a running projector waits.
 const SHORT: u64 = 4_000;
-/// How long the live tables are waited for at first and at most: less than the second after which Postgres would end somebody's query
-/// as deadlocked. Whoever comes meanwhile waits as well, so twice as long is left to them in between.
+/// How long a swap waits for the live tables, at first and at most: less than the second after which Postgres would end another query as
+/// deadlocked. Queries that come meanwhile wait as well, so the pause before the next try is twice as long.
 const SWAP_PATIENCE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
-/// After how long it is given up.
+/// After how long the swap is given up.
 const SWAP_MAX: Duration = Duration::from_secs(60);
 
-/// What a rebuild came to.
+/// The result of a rebuild.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
-    /// The sequence that the tables were swapped at: where the old ones were, or the end of the log where no projector moved them on.
+    /// The checkpoint at the swap: that of the old tables, or the end of the log if no projector was running.
     pub sequence: u64,
     /// How many events were folded.
     pub events: u64,
     /// How long it took, in seconds.
     pub seconds: f64,
-    /// How long the live tables stood still for it, in seconds: the longest time that a running projector was made to wait.
+    /// For how long the live tables could not change, in seconds: the longest time that a running projector waited.
     pub held_seconds: f64,
     /// The tables.
     pub tables: Vec<Table>,
 }
 
-/// What a rebuild came to, for one table.
+/// The result of a rebuild for one table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
     /// Its name.
     pub name: String,
     /// How many rows it has now.
     pub rows: u64,
-    /// How many rows were otherwise before; absent where the old tables could not be compared, because they were of another log.
+    /// How many rows differed; absent if the old tables could not be compared, because they were of another log.
     pub differing: Option<u64>,
 }
 
 impl Report {
-    /// Whether the tables were exactly what the log says; nothing where they could not be compared.
+    /// Whether the old tables were exactly the fold of the log; nothing if they could not be compared.
     #[must_use]
     pub fn identical(&self) -> Option<bool> {
         self.tables
@@ -80,11 +80,11 @@ impl Report {
     }
 }
 
-/// Makes all tables again from the log, and says how the old ones differed. Then projects what is left of the log. A projector may run
-/// meanwhile, or not.
+/// Rebuilds all tables from the log, and reports how the old ones differed. Then projects the rest of the log. A projector may run
+/// meanwhile.
 ///
 /// # Errors
-/// Where NATS or the database cannot be reached, and see [`Error`]. The live tables are then as they were.
+/// If NATS or the database cannot be reached; see also [`Error`]. The live tables are unchanged then.
 pub async fn rebuild(config: Config) -> Result<Report, Error> {
     let begun = Instant::now();
     let (files, database) = (config.files()?, config.database()?);
@@ -104,10 +104,10 @@ pub async fn rebuild(config: Config) -> Result<Report, Error> {
     };
     let mut connection = connect(&database).await?;
     lock(&mut connection).await?;
-    let fresh = fresh(&database, &mut connection).await?;
+    let empty_tables = empty_tables(&database, &mut connection).await?;
     let mut rebuild = Rebuild {
-        front: Front {
-            projector: projector(fresh, Mode::Bulk),
+        fresh: NewTables {
+            projector: projector(empty_tables, Mode::Bulk),
             at: 0,
             touched: None,
         },
@@ -115,7 +115,7 @@ pub async fn rebuild(config: Config) -> Result<Report, Error> {
         live: connection,
         differences: Differences::default(),
         comparing: Comparing::Everything,
-        held: Duration::ZERO,
+        stalled: Duration::ZERO,
     };
     let replaced = Box::pin(rebuild.replace()).await;
     let mut connection = rebuild.live;
@@ -138,15 +138,15 @@ fn failed(doing: &'static str) -> impl Fn(sqlx::Error) -> Error {
 async fn migrate(store: &Store, database: &PgConnectOptions) -> Result<(), Error> {
     match store.migrate().await {
         Ok(()) => Ok(()),
-        Err(error) => match lasting(error, database)? {
+        Err(error) => match permanent(error, database)? {
             sqlx::migrate::MigrateError::Execute(source) => Err(failed("reach the database")(source)),
             other => Err(failed("make the tables")(sqlx::Error::Migrate(Box::new(other)))),
         },
     }
 }
 
-/// The same tables, empty, in their own schema; what an earlier rebuild left there is gone.
-async fn fresh(database: &PgConnectOptions, connection: &mut PgConnection) -> Result<Store, Error> {
+/// Creates empty tables in the schema of rebuilds, after removing what an earlier rebuild left there.
+async fn empty_tables(database: &PgConnectOptions, connection: &mut PgConnection) -> Result<Store, Error> {
     tables::clear(connection)
         .await
         .map_err(failed("remove what an earlier rebuild left"))?;
@@ -168,22 +168,22 @@ enum Comparing {
     Touched,
     /// None: the old tables are of another log.
     Never,
-    /// No more: they were compared, and stayed behind what was folded since.
+    /// No more: they were compared, and the new tables are ahead of them since.
     Over,
 }
 
-/// The new tables, which are folded into.
+/// The new tables.
 #[derive(Debug)]
-struct Front {
+struct NewTables {
     projector: Projector,
-    /// How far they are.
+    /// Their checkpoint.
     at: u64,
-    /// What was touched since the last comparison, where that is to be known.
+    /// The rows that were touched since the last comparison, if they are to be compared.
     touched: Option<Touched>,
 }
 
-impl Front {
-    /// Folds up to this event, where they are not there.
+impl NewTables {
+    /// Folds up to this event.
     async fn fold(&mut self, target: u64) -> Result<(), Error> {
         if target <= self.at {
             return Ok(());
@@ -199,7 +199,7 @@ impl Front {
         Ok(())
     }
 
-    /// Where the log ends.
+    /// The last sequence of the log.
     async fn last(&self) -> Result<u64, Error> {
         Ok(source::bounds(&self.projector.js).await?.1)
     }
@@ -208,24 +208,24 @@ impl Front {
 /// A rebuild under way.
 #[derive(Debug)]
 struct Rebuild {
-    front: Front,
-    /// Reads the live tables, and swaps. It holds the lock of rebuilds.
+    fresh: NewTables,
+    /// Reads the live tables, and swaps them. It holds the lock of rebuilds.
     live: PgConnection,
     /// Reads the new tables, and makes their indexes.
     new: PgConnection,
     differences: Differences,
     comparing: Comparing,
-    /// The longest time that the live tables stood still.
-    held: Duration,
+    /// The longest time for which the live tables could not change.
+    stalled: Duration,
 }
 
-/// What became of a try to swap.
+/// The result of a try to swap.
 enum Swap {
     /// It is done.
     Done,
-    /// Too much was to be folded.
+    /// Too many events were left to fold.
     Behind,
-    /// Somebody read the live tables all the time.
+    /// Other sessions used the live tables all the time.
     InUse,
 }
 
@@ -233,14 +233,14 @@ impl Rebuild {
     /// Folds, compares and swaps.
     async fn replace(&mut self) -> Result<Report, Error> {
         let indexes = tables::without_indexes(&mut self.new).await.map_err(failed("make the tables"))?;
-        self.follow().await?;
+        self.catch_up().await?;
         self.compare().await?;
-        self.go_beyond().await?;
+        self.fold_to_the_end().await?;
         tables::finish(&mut self.new, indexes).await.map_err(failed("make the indexes"))?;
-        let Projector { js, store, .. } = &self.front.projector;
-        equipment::fill(js, store).await;
-        self.insist().await?;
-        info!("swapped the rebuilt tables in at sequence {}", self.front.at);
+        let Projector { js, store, .. } = &self.fresh.projector;
+        inventory::fill(js, store).await;
+        self.swap_with_retries().await?;
+        info!("swapped the rebuilt tables in at sequence {}", self.fresh.at);
         let comparable = self.comparing != Comparing::Never;
         let counted = self.differences.counts().map(|(name, differing)| Table {
             name: name.to_owned(),
@@ -248,63 +248,63 @@ impl Rebuild {
             differing: comparable.then_some(differing),
         });
         Ok(Report {
-            sequence: self.front.at,
+            sequence: self.fresh.at,
             events: 0,
             seconds: 0.0,
-            held_seconds: self.held.as_secs_f64(),
+            held_seconds: self.stalled.as_secs_f64(),
             tables: counted.collect(),
         })
     }
 
-    /// Folds on until the live tables are little ahead, if at all.
-    async fn follow(&mut self) -> Result<(), Error> {
+    /// Folds until the live tables are at most a few events ahead.
+    async fn catch_up(&mut self) -> Result<(), Error> {
         loop {
-            // In this order: what the live tables hold was in the log before.
-            let there = position(&mut self.live, "").await?;
-            let last = self.front.last().await?;
-            if there > last {
+            // In this order: the events of the live tables were in the log before.
+            let live_at = position(&mut self.live, "").await?;
+            let last = self.fresh.last().await?;
+            if live_at > last {
                 self.comparing = Comparing::Never;
-                return self.front.fold(last).await;
+                return self.fresh.fold(last).await;
             }
-            if there <= self.front.at + SHORT {
+            if live_at <= self.fresh.at + SHORT {
                 return Ok(());
             }
-            self.front.fold(there).await?;
+            self.fresh.fold(live_at).await?;
         }
     }
 
-    /// Compares what is to be compared, with a snapshot of the live tables: nobody is held up.
+    /// Compares with a snapshot of the live tables, which blocks no other session.
     async fn compare(&mut self) -> Result<(), Error> {
         if matches!(self.comparing, Comparing::Never | Comparing::Over) {
             return Ok(());
         }
         let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
         let mut snapshot = self.live.begin_with(begin).await.map_err(failed("read the live tables"))?;
-        let there = position(&mut snapshot, "").await?;
-        self.front.fold(there).await?;
-        compare(&mut self.differences, &mut snapshot, &mut self.new, &mut self.front).await?;
+        let live_at = position(&mut snapshot, "").await?;
+        self.fresh.fold(live_at).await?;
+        compare(&mut self.differences, &mut snapshot, &mut self.new, &mut self.fresh).await?;
         self.comparing = Comparing::Touched;
         snapshot.commit().await.map_err(failed("read the live tables"))
     }
 
-    /// Folds the log up to its end, where no projector moves the live tables on.
-    async fn go_beyond(&mut self) -> Result<(), Error> {
-        let last = self.front.last().await?;
-        let there = position(&mut self.live, "").await?;
-        if there == self.front.at && last > there + SHORT {
+    /// Folds the log up to its end, if no projector is running.
+    async fn fold_to_the_end(&mut self) -> Result<(), Error> {
+        let last = self.fresh.last().await?;
+        let live_at = position(&mut self.live, "").await?;
+        if live_at == self.fresh.at && last > live_at + SHORT {
             self.comparing = Comparing::Over;
-            self.front.touched = None;
-            self.front.fold(last).await?;
+            self.fresh.touched = None;
+            self.fresh.fold(last).await?;
         }
         Ok(())
     }
 
-    /// Tries to swap until it is done.
-    async fn insist(&mut self) -> Result<(), Error> {
+    /// Tries to swap until it succeeds.
+    async fn swap_with_retries(&mut self) -> Result<(), Error> {
         let begun = Instant::now();
         let mut patience = SWAP_PATIENCE.0;
         loop {
-            self.follow().await?;
+            self.catch_up().await?;
             self.compare().await?;
             match self.swap(patience).await? {
                 Swap::Done => return Ok(()),
@@ -322,24 +322,24 @@ impl Rebuild {
         }
     }
 
-    /// Holds the live tables still, folds and compares the rest, and swaps.
+    /// Locks the live tables, folds and compares the last events, and swaps.
     async fn swap(&mut self, patience: Duration) -> Result<Swap, Error> {
         let mut transaction = self.live.begin().await.map_err(failed("begin the swap"))?;
         if !tables::calm(&mut transaction).await.map_err(failed("lock the tables"))? {
             transaction.rollback().await.map_err(failed("lock the tables"))?;
             return Ok(Swap::InUse);
         }
-        let there = position(&mut transaction, "FOR UPDATE").await?;
+        let live_at = position(&mut transaction, "FOR UPDATE").await?;
         let since = Instant::now();
-        let last = self.front.last().await?;
-        let swap = if there.min(last) > self.front.at + SHORT {
+        let last = self.fresh.last().await?;
+        let swap = if live_at.min(last) > self.fresh.at + SHORT {
             Swap::Behind
         } else {
-            self.front.fold(there.min(last)).await?;
-            if there == self.front.at && self.comparing == Comparing::Touched {
-                compare(&mut self.differences, &mut transaction, &mut self.new, &mut self.front).await?;
+            self.fresh.fold(live_at.min(last)).await?;
+            if live_at == self.fresh.at && self.comparing == Comparing::Touched {
+                compare(&mut self.differences, &mut transaction, &mut self.new, &mut self.fresh).await?;
             }
-            if tables::swap(&mut transaction, patience, self.front.at).await? {
+            if tables::swap(&mut transaction, patience, self.fresh.at).await? {
                 Swap::Done
             } else {
                 Swap::InUse
@@ -349,23 +349,28 @@ impl Rebuild {
             Swap::Done => transaction.commit().await,
             Swap::Behind | Swap::InUse => transaction.rollback().await,
         };
-        self.held = self.held.max(since.elapsed());
+        self.stalled = self.stalled.max(since.elapsed());
         ended.map_err(failed("swap the tables"))?;
         Ok(swap)
     }
 }
 
-/// Compares the live tables with the new ones, which are the fold of the same events; what is touched from now on is noted.
-async fn compare(differences: &mut Differences, live: &mut PgConnection, new: &mut PgConnection, front: &mut Front) -> Result<(), Error> {
+/// Compares the live tables with the new ones, which are the fold of the same events. Rows that are touched from now on are noted.
+async fn compare(
+    differences: &mut Differences,
+    live: &mut PgConnection,
+    new: &mut PgConnection,
+    fresh: &mut NewTables,
+) -> Result<(), Error> {
     differences
-        .compare(live, new, front.touched.as_ref())
+        .compare(live, new, fresh.touched.as_ref())
         .await
         .map_err(failed("compare the tables"))?;
-    front.touched = Some(Touched::default());
+    fresh.touched = Some(Touched::default());
     Ok(())
 }
 
-/// How far the live tables are.
+/// The checkpoint of the live tables.
 async fn position(live: &mut PgConnection, locking: &str) -> Result<u64, Error> {
     let statement = format!("SELECT sequence FROM projection_checkpoint {locking}");
     let sequence: i64 = sqlx::query_scalar(AssertSqlSafe(statement))

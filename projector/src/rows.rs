@@ -1,7 +1,7 @@
-//! The rows of the read models, and how they follow from a folded job or worker.
+//! The rows of the tables, and how they follow from a folded job or worker.
 //!
-//! Postgres refuses some values that the log may hold (a NUL in a text, a time before 4713 BC, more than 2^63), and one of
-//! them must not stop the fold: here each becomes the nearest value that it takes.
+//! Postgres rejects some values that the log may hold (a NUL in a text, a time before 4713 BC, a number above 2^63). They must not stop
+//! the fold: each becomes the nearest value that Postgres accepts.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -15,10 +15,10 @@ use bus::{
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-/// The earliest time that Postgres takes, in seconds from 1970: the Julian day 0.
+/// The earliest time that Postgres accepts, in seconds from 1970: the Julian day 0.
 const EARLIEST: i64 = -210_866_803_200;
 
-/// What of a job never changes.
+/// The part of a job's row that never changes.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct NewJob {
     pub(crate) submitted_sequence: u64,
@@ -27,15 +27,15 @@ pub(crate) struct NewJob {
     pub(crate) name: String,
     pub(crate) labels: Option<String>,
     pub(crate) spec: String,
-    /// Its batch, and its place there.
+    /// Its batch, and its number there.
     pub(crate) batch: Option<(BatchId, u32)>,
-    /// What it is made of.
+    /// The key under which its result may be reused.
     pub(crate) reuse_key: Option<Digest>,
     pub(crate) submitted_at: DateTime<Utc>,
     pub(crate) state: JobState,
 }
 
-/// What of a job does.
+/// The part of a job's row that changes.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct JobState {
     pub(crate) id: JobId,
@@ -52,7 +52,7 @@ pub(crate) struct JobState {
     pub(crate) outcome: Option<String>,
 }
 
-/// A try at a job.
+/// An attempt.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct AttemptRow {
     pub(crate) job: JobId,
@@ -69,7 +69,7 @@ pub(crate) struct AttemptRow {
     pub(crate) manifest: Option<ManifestRef>,
 }
 
-/// A worker as its last session left it.
+/// A worker, by its last session.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct WorkerRow {
     pub(crate) id: WorkerId,
@@ -88,12 +88,12 @@ pub(crate) struct WorkerRow {
     /// Until when its session may be silent, because its runner restarts.
     pub(crate) restarting_until: Option<DateTime<Utc>>,
     pub(crate) cordon: Option<Cordon>,
-    /// What its session can run scripts by, where its runner says that in the log, as earlier versions did.
+    /// The inventory of its session, if its runner published it in the log, as earlier versions did.
     pub(crate) equipment: Option<String>,
     pub(crate) sequence: u64,
 }
 
-/// That a worker is to take no new work.
+/// A cordoned worker takes no new work.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Cordon {
     pub(crate) at: DateTime<Utc>,
@@ -136,7 +136,7 @@ impl Skipped {
 }
 
 impl NewJob {
-    /// The row of a job that was submitted in this batch, and of what became of it since.
+    /// The row of a job that was submitted in this batch of events, as it is after it.
     pub(crate) fn new(job: &Job, spec: &JobSpec, submitted_sequence: u64) -> Self {
         Self {
             submitted_sequence,
@@ -190,7 +190,7 @@ impl JobState {
         }
     }
 
-    /// The state, where the job ended other than well.
+    /// The state, if the job ended without success.
     pub(crate) const fn failure(&self) -> Option<&'static str> {
         match self.state {
             State::Held | State::Queued | State::Claimed | State::Running | State::Retrying | State::Succeeded => None,
@@ -199,15 +199,15 @@ impl JobState {
     }
 }
 
-/// An end that is not one on a worker, written as the outcomes of workers are.
+/// An end without a worker's outcome, in the format of the workers' outcomes.
 #[derive(Debug, Clone, Serialize, serde::Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub(crate) enum LostOutcome {
-    /// Its worker gave it back, unrun.
+    /// Its worker gave it back before it ran.
     Returned,
     /// Its worker was being shut down, and gave it back.
     Interrupted,
-    /// Nobody knows how it went on.
+    /// Its worker was lost.
     Lost {
         /// Why it was given up.
         cause: bus::job::LossCause,
@@ -255,7 +255,7 @@ impl WorkerRow {
 
     /// Folds an event into a worker; nothing before its first registration.
     ///
-    /// What speaks of a session that is not the last one changes nothing but the sequence.
+    /// An event of a session that is not the last one changes only the sequence.
     pub(crate) fn evolve(worker: Option<&Self>, recorded: &Recorded) -> Option<Self> {
         let Envelope { time: at, event, .. } = &recorded.envelope;
         let ended = |state, session: SessionId| {
@@ -321,12 +321,12 @@ impl WorkerRow {
     }
 }
 
-/// Whether an event of this kind may change the attempt that a worker has.
+/// Whether an event of this kind may change the live attempt.
 pub(crate) const fn touches_attempt(event: &JobEvent) -> bool {
     !matches!(event, JobEvent::Submitted(_) | JobEvent::CancelRequested(_))
 }
 
-/// A text that Postgres takes: without NUL.
+/// A text that Postgres accepts: without NUL.
 pub(crate) fn text(text: &str) -> String {
     if text.contains('\0') {
         text.replace('\0', "\u{fffd}")
@@ -335,22 +335,22 @@ pub(crate) fn text(text: &str) -> String {
     }
 }
 
-/// A time that Postgres takes.
+/// A time that Postgres accepts.
 pub(crate) fn time(time: DateTime<Utc>) -> DateTime<Utc> {
     DateTime::from_timestamp(EARLIEST, 0).map_or(time, |earliest| time.max(earliest))
 }
 
-/// A number that Postgres takes.
+/// A number that Postgres accepts.
 pub(crate) fn bigint(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// A number that Postgres takes.
+/// A number that Postgres accepts.
 pub(crate) fn integer(number: u32) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
 }
 
-/// What a worker has, as `jsonb` takes it: without NUL, and without the session, which is the row's.
+/// A worker's inventory as JSON that `jsonb` accepts: without NUL, and without the session, which is a column.
 pub(crate) fn equipment(event: &Equipped) -> String {
     let cleaned = |texts: &[String]| texts.iter().map(|one| text(one)).collect::<Vec<_>>();
     let runtimes: BTreeMap<_, _> = event
@@ -366,12 +366,12 @@ pub(crate) fn equipment(event: &Equipped) -> String {
     json(&serde_json::json!({ "runtimes": runtimes, "images": clean(&event.images), "platform": event.platform.as_deref().map(text) }))
 }
 
-/// Marks that `jsonb` takes: without NUL.
-fn clean(marks: &BTreeMap<String, String>) -> Cow<'_, BTreeMap<String, String>> {
-    if marks.iter().any(|(key, value)| key.contains('\0') || value.contains('\0')) {
-        Cow::Owned(marks.iter().map(|(key, value)| (text(key), text(value))).collect())
+/// Labels that `jsonb` accepts: without NUL.
+fn clean(labels: &BTreeMap<String, String>) -> Cow<'_, BTreeMap<String, String>> {
+    if labels.iter().any(|(key, value)| key.contains('\0') || value.contains('\0')) {
+        Cow::Owned(labels.iter().map(|(key, value)| (text(key), text(value))).collect())
     } else {
-        Cow::Borrowed(marks)
+        Cow::Borrowed(labels)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The projector's loop: gather, fold, write; and go on from the checkpoint after whatever went wrong.
+//! The projector's loop: read, fold, write; and continue from the checkpoint after a failure.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info, warn};
 
 use crate::{
-    Config, Error, equipment, heartbeats,
+    Config, Error, heartbeats, inventory,
     manifests::Manifests,
     project::{Changes, Fold, Item, REMEMBERED, chain},
     rows::Skipped,
@@ -16,15 +16,15 @@ use crate::{
     store::{self, Checkpoint, Store},
 };
 
-/// How long a transaction that is under way may take when the projector is to stop.
+/// How long a transaction under way may take when the projector stops.
 const GRACE: Duration = Duration::from_secs(3);
-/// Live jobs that a rebuild remembers between batches, instead of asking the tables.
+/// How many live jobs a rebuild remembers between batches; others are read from the tables.
 const REMEMBERED_IN_BULK: usize = 131_072;
 
-/// Projects until it is told to stop. Outages of NATS, Postgres and the file store are waited out.
+/// Runs a projector until it is stopped. It waits out every outage of NATS, Postgres and the file store.
 ///
 /// # Errors
-/// What the operator must change: see [`Error`].
+/// Only if an operator must change something; see [`Error`].
 pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
     let (files, database) = (config.files()?, config.database()?);
     let Some(bus) = source::connect(&config, &stop).await? else {
@@ -37,7 +37,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
     let tasks = TaskTracker::new();
     let stop_caches = stop.child_token();
     tasks.spawn(heartbeats::keep(bus.js.clone(), store.clone(), stop_caches.clone()));
-    tasks.spawn(equipment::keep(bus.js.clone(), store.clone(), stop_caches.clone()));
+    tasks.spawn(inventory::keep(bus.js.clone(), store.clone(), stop_caches.clone()));
     let projector = Projector {
         store,
         manifests: Manifests::new(files, bus.js.clone()),
@@ -52,19 +52,19 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
     result
 }
 
-/// Makes the tables, however long Postgres takes to be there; false where the projector is to stop meanwhile.
+/// Creates the tables, and waits until Postgres is up; returns false if the projector is stopped meanwhile.
 async fn prepare(store: &Store, database: &PgConnectOptions, stop: &CancellationToken) -> Result<bool, Error> {
-    let (mut pauses, mut told) = (pauses(), false);
+    let (mut pauses, mut warned) = (pauses(), false);
     loop {
         let Some(migrated) = stop.run_until_cancelled(store.migrate()).await else {
             return Ok(false);
         };
         match migrated {
             Ok(()) => return Ok(true),
-            Err(error) => match lasting(error, database) {
+            Err(error) => match permanent(error, database) {
                 Err(error) => return Err(error),
                 Ok(passing) => {
-                    if !std::mem::replace(&mut told, true) {
+                    if !std::mem::replace(&mut warned, true) {
                         warn!("waiting for Postgres: {}", chain(&passing));
                     }
                 }
@@ -76,8 +76,8 @@ async fn prepare(store: &Store, database: &PgConnectOptions, stop: &Cancellation
     }
 }
 
-/// Tells what the operator must change, as an error, from what passes.
-pub(crate) fn lasting(error: MigrateError, database: &PgConnectOptions) -> Result<MigrateError, Error> {
+/// Distinguishes errors that an operator must resolve, which are returned as an error, from those that may pass.
+pub(crate) fn permanent(error: MigrateError, database: &PgConnectOptions) -> Result<MigrateError, Error> {
     let shown = format!(
         "{} at {}:{}",
         database.get_database().unwrap_or("(the user's own)"),
@@ -86,7 +86,7 @@ pub(crate) fn lasting(error: MigrateError, database: &PgConnectOptions) -> Resul
     );
     let source = match error {
         MigrateError::Execute(source) => source,
-        // The connection broke half-way, and with it the migration's transaction.
+        // The connection broke during the migration, whose transaction is rolled back.
         MigrateError::ExecuteMigration(source, _) if source.as_database_error().is_none() => source,
         other => {
             let source = Box::new(other);
@@ -111,19 +111,19 @@ pub(crate) struct Projector {
     pub(crate) stop: CancellationToken,
 }
 
-/// Is shown each batch before it is folded, and again where that failed.
-pub(crate) type Seen<'a> = dyn FnMut(&[Item]) + Send + 'a;
+/// Receives each batch before it is folded, and again if that failed.
+pub(crate) type Observer<'a> = dyn FnMut(&[Item]) + Send + 'a;
 
 impl Projector {
-    /// Projects until it is told to stop, or until the tables hold the event at `until`, where one is given.
-    pub(crate) async fn until(&self, until: Option<u64>, seen: &mut Seen<'_>) -> Result<(), Error> {
-        let (mut pauses, mut told) = (pauses(), None);
-        self.of_this_log().await?;
+    /// Runs until it is stopped, or until the tables hold the event at `until`, if given.
+    pub(crate) async fn until(&self, until: Option<u64>, observer: &mut Observer<'_>) -> Result<(), Error> {
+        let (mut pauses, mut waiting_since) = (pauses(), None);
+        self.check_log().await?;
         loop {
             let mut wrote = 0;
-            let grace = if told.is_none() { GRACE } else { Duration::ZERO };
+            let grace = if waiting_since.is_none() { GRACE } else { Duration::ZERO };
             let ended = tokio::select! {
-                ended = self.session(until, seen, &mut wrote, &mut told) => ended,
+                ended = self.until_failure(until, observer, &mut wrote, &mut waiting_since) => ended,
                 () = self.stopped_for(grace) => return Ok(()),
             };
             if wrote > 0 {
@@ -131,11 +131,11 @@ impl Projector {
             }
             match ended {
                 Ok(()) => return Ok(()),
-                Err(error @ store::Error::Overtaken { .. }) => info!("{error}: another projector, or a rebuild; going on from there"),
+                Err(error @ store::Error::Overtaken { .. }) => info!("{error}: another projector, or a rebuild; continuing from there"),
                 Err(error) => {
-                    if told.is_none() {
+                    if waiting_since.is_none() {
                         warn!("projection waits: {}", chain(&error));
-                        told = Some(Instant::now());
+                        waiting_since = Some(Instant::now());
                     }
                 }
             }
@@ -145,8 +145,8 @@ impl Projector {
         }
     }
 
-    /// That the tables belong to this log. What cannot be asked now is asked again by the first batch.
-    async fn of_this_log(&self) -> Result<(), Error> {
+    /// Checks that the tables belong to this log. If that cannot be known now, the first batch shows it.
+    async fn check_log(&self) -> Result<(), Error> {
         let (Ok(at), Ok((_, last))) = (self.store.checkpoint().await, source::bounds(&self.js).await) else {
             return Ok(());
         };
@@ -159,18 +159,18 @@ impl Projector {
         Ok(())
     }
 
-    /// Projects from the checkpoint on, until something fails; then nothing of what is remembered counts any more.
-    async fn session(
+    /// Projects from the checkpoint on, until a failure; the fold's memory is dropped then.
+    async fn until_failure(
         &self,
         until: Option<u64>,
-        seen: &mut Seen<'_>,
+        observer: &mut Observer<'_>,
         wrote: &mut u64,
-        told: &mut Option<Instant>,
+        waiting_since: &mut Option<Instant>,
     ) -> Result<(), store::Error> {
         let mut at = self.store.checkpoint().await?;
         let mut source = Source::new(&self.js, at.sequence, until, self.mode);
         if let (Mode::Bulk, Some(until)) = (self.mode, until) {
-            return self.bulk(&mut source, at, until, seen).await;
+            return self.bulk(&mut source, at, until, observer).await;
         }
         let mut fold = self.fold().await?;
         while until.is_none_or(|until| at.sequence < until) {
@@ -180,22 +180,22 @@ impl Projector {
             if items.is_empty() {
                 return Ok(());
             }
-            seen(&items);
+            observer(&items);
             let begun = Instant::now();
             at = self.project(&mut fold, at, &items).await?;
             let took = begun.elapsed();
             source.written(took);
             *wrote += 1;
-            if let Some(since) = told.take() {
-                info!("projection goes on after {:.1} s", since.elapsed().as_secs_f32());
+            if let Some(since) = waiting_since.take() {
+                info!("projection continues after {:.1} s", since.elapsed().as_secs_f32());
             }
             debug!("projected {} events to sequence {} in {took:?}", items.len(), at.sequence);
         }
         Ok(())
     }
 
-    /// The same for a log that is there up to `until`: the next batch is read while one is written.
-    async fn bulk(&self, source: &mut Source, mut at: Checkpoint, until: u64, seen: &mut Seen<'_>) -> Result<(), store::Error> {
+    /// The same for events that are in the log already, up to `until`: the next batch is read while one is written.
+    async fn bulk(&self, source: &mut Source, mut at: Checkpoint, until: u64, observer: &mut Observer<'_>) -> Result<(), store::Error> {
         let mut fold = self.fold().await?;
         let mut next = Vec::new();
         while at.sequence < until {
@@ -203,11 +203,11 @@ impl Projector {
                 next = source.bulk(until).await;
             }
             let items = std::mem::take(&mut next);
-            // The log holds nothing more up to there.
+            // The log holds no more events up to there.
             if items.is_empty() {
                 return Ok(());
             }
-            seen(&items);
+            observer(&items);
             let reads_on = items.last().is_some_and(|last| last.sequence < until);
             let ahead = async { Ok(if reads_on { source.bulk(until).await } else { Vec::new() }) };
             (at, next) = tokio::try_join!(self.project(&mut fold, at, &items), ahead)?;
@@ -229,17 +229,17 @@ impl Projector {
         Ok(Fold::new(self.store.workers().await?, remembered))
     }
 
-    /// Folds a batch and writes it. Where the database refuses that, event by event, leaving out what it will never take.
+    /// Folds a batch and writes it. If the database rejects it, folds and writes event by event, and leaves out what it rejects.
     async fn project(&self, fold: &mut Fold, at: Checkpoint, items: &[Item]) -> Result<Checkpoint, store::Error> {
         match self.write(fold, at, items, false).await {
             Err(store::Error::Exists(_)) => {
                 *fold = self.fold().await?;
                 match self.write(fold, at, items, true).await {
-                    Err(store::Error::Exists(_) | store::Error::Refused(_)) => self.one_by_one(fold, at, items).await,
+                    Err(store::Error::Exists(_) | store::Error::Rejected(_)) => self.one_by_one(fold, at, items).await,
                     written => written,
                 }
             }
-            Err(store::Error::Refused(_)) => self.one_by_one(fold, at, items).await,
+            Err(store::Error::Rejected(_)) => self.one_by_one(fold, at, items).await,
             written => written,
         }
     }
@@ -248,7 +248,7 @@ impl Projector {
         *fold = self.fold().await?;
         for item in items {
             at = match self.write(fold, at, std::slice::from_ref(item), true).await {
-                Err(error @ (store::Error::Exists(_) | store::Error::Refused(_))) => {
+                Err(error @ (store::Error::Exists(_) | store::Error::Rejected(_))) => {
                     *fold = self.fold().await?;
                     let changes = Changes {
                         to: item.sequence,
@@ -275,7 +275,7 @@ impl Projector {
     }
 }
 
-/// Says what was set aside; the rest is in the table.
+/// Logs that messages were set aside; the table holds all of them.
 fn report(skipped: &[Skipped]) {
     if let Some(first) = skipped.first() {
         warn!(

@@ -1,4 +1,4 @@
-//! The log as the projector reads it: connected to with patience, and gathered into batches.
+//! The projector's input: connects to the log, and reads it in batches.
 
 use std::time::Duration;
 
@@ -18,19 +18,19 @@ use crate::{Config, Error, project::Item};
 
 /// The most events in one transaction.
 const BATCH_MAX: usize = 4_000;
-/// The same in a rebuild, where what happens to a job within a batch is one row: the most events, and the most bytes of them.
+/// The same in a rebuild, where all changes of a job within a batch are one row: the most events, and the most bytes of them.
 const BULK: (usize, usize) = (20_000, 32 << 20);
-/// The most output files of a batch of a rebuild, as their manifests announce them: each is a row.
+/// The most output files of a batch in a rebuild, as listed by the manifests: each is a row.
 const BULK_FILES: u64 = 100_000;
-/// The time from one transaction to the next while events keep coming: at least, and at most. In between, twice what the last
-/// one took, so that the projector never takes more than a third of a busy machine. The first event after a rest is not held up.
+/// The least and the most time between two transactions while events keep coming: in between, twice as long as the last transaction took,
+/// so that the projector never uses more than a third of a busy machine. The first event after a pause is not delayed.
 const PACE: (Duration, Duration) = (Duration::from_millis(40), Duration::from_millis(250));
-/// How long events gather while they keep coming, so that each does not wake server and projector by itself.
+/// How long events are gathered while more arrive, so that not every event wakes the server and the projector.
 const LINGER: Duration = Duration::from_millis(20);
-/// How long a batch waits for events that are known to be on their way.
+/// How long a batch waits for events that the server has announced.
 const ON_THEIR_WAY: Duration = Duration::from_millis(200);
 
-/// The pauses between tries while something is away.
+/// The pauses between tries during an outage.
 pub(crate) fn pauses() -> impl Iterator<Item = Duration> {
     ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(50))
@@ -40,22 +40,22 @@ pub(crate) fn pauses() -> impl Iterator<Item = Duration> {
         .build()
 }
 
-/// Pauses; false where the projector is to stop meanwhile.
+/// Pauses; returns false if the projector is stopped meanwhile.
 pub(crate) async fn pause(pauses: &mut impl Iterator<Item = Duration>, stop: &CancellationToken) -> bool {
     let pause = pauses.next().unwrap_or(PACE.1);
     stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some()
 }
 
-/// Connects, and makes or checks the streams, however long NATS takes to be there; nothing where the projector is to stop meanwhile.
+/// Connects, and creates or checks the streams. Waits until NATS is up; returns nothing if the projector is stopped meanwhile.
 pub(crate) async fn connect(config: &Config, stop: &CancellationToken) -> Result<Option<Bus>, Error> {
-    let (mut pauses, mut told) = (pauses(), false);
+    let (mut pauses, mut warned) = (pauses(), false);
     loop {
         let error = match reach(config).await {
             Ok(bus) => return Ok(Some(bus)),
             Err(error @ (Error::Connect(connect::Error::Connect { .. }) | Error::Streams(setup::Error::Request { .. }))) => error,
             Err(error) => return Err(error),
         };
-        if !std::mem::replace(&mut told, true) {
+        if !std::mem::replace(&mut warned, true) {
             warn!("waiting for NATS: {}", crate::project::chain(&error));
         }
         if !pause(&mut pauses, stop).await {
@@ -71,7 +71,7 @@ pub(crate) async fn reach(config: &Config) -> Result<Bus, Error> {
     Ok(bus)
 }
 
-/// The first and the last sequence that stand in the log.
+/// The first and the last sequence of the log.
 pub(crate) async fn bounds(js: &jetstream::Context) -> Result<(u64, u64), Error> {
     let stream = js.get_stream(EVENTS).await.map_err(Error::Log)?;
     let state = &stream.cached_info().state;
@@ -81,9 +81,9 @@ pub(crate) async fn bounds(js: &jetstream::Context) -> Result<(u64, u64), Error>
 /// How the log is read and folded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// As it grows, with a bounded share of the machine.
+    /// New events as they come, with a bounded share of the machine.
     Live,
-    /// What is there already, as fast as it goes: in large batches, one being read while another is written.
+    /// Events that are in the log already, as fast as possible: in large batches, one being read while another is written.
     Bulk,
 }
 
@@ -92,12 +92,12 @@ pub(crate) enum Mode {
 pub(crate) struct Source {
     follower: Follower,
     until: Option<u64>,
-    /// Not to be asked to write before.
+    /// When the next batch may be written.
     earliest: Instant,
 }
 
 impl Source {
-    /// What stands behind sequence `after`, and up to sequence `until`, where one is given.
+    /// The events after sequence `after`, up to sequence `until`, if given.
     pub(crate) fn new(js: &jetstream::Context, after: u64, until: Option<u64>, mode: Mode) -> Self {
         let follower = Follower::new(js, EVENTS, Vec::new(), after);
         Self {
@@ -110,12 +110,12 @@ impl Source {
         }
     }
 
-    /// A batch was written, and that took so long.
+    /// Notes that a batch was written, and how long that took.
     pub(crate) fn written(&mut self, took: Duration) {
         self.earliest = Instant::now() + (took * 2).clamp(PACE.0, PACE.1);
     }
 
-    /// What comes next: at least one event, unless none is left. Loses events when dropped half-way.
+    /// The next batch: at least one event, unless none is left. Loses events when dropped half-way.
     pub(crate) async fn batch(&mut self) -> Vec<Item> {
         let first = self.follower.chunk(BATCH_MAX).await;
         let latest = self.earliest.max(Instant::now()) + ON_THEIR_WAY;
@@ -131,7 +131,7 @@ impl Source {
         items
     }
 
-    /// What comes next, up to the end that was given: as much as is folded at once in a rebuild. Loses events when dropped half-way.
+    /// The next batch of a rebuild, up to sequence `until`. Loses events when dropped half-way.
     pub(crate) async fn bulk(&mut self, until: u64) -> Vec<Item> {
         let (mut items, mut bytes, mut files, mut last) = (Vec::new(), 0, 0, 0);
         while items.len() < BULK.0 && bytes < BULK.1 && files < BULK_FILES && last < until {
@@ -144,7 +144,7 @@ impl Source {
         items
     }
 
-    /// Reads messages, and says whether more are on their way, and what was the last.
+    /// Decodes messages; returns whether the server has announced more, and the last sequence.
     fn read(&self, chunk: Vec<Followed>, items: &mut Vec<Item>) -> (bool, u64) {
         let (mut pending, mut last) = (false, 0);
         for message in chunk {

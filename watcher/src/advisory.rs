@@ -1,4 +1,4 @@
-//! Listening to the broker's own account of who is connected. Only its system account hears that.
+//! Follows the broker's reports of connections. Only the broker's system account receives them.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -18,34 +18,35 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use crate::{connections::Connection, error::chain, seen::SessionKey};
+use crate::{connections::Connection, error::chain, observation::SessionKey};
 
-/// How often the listener looks whether its own connection is still the same.
-const LOOK: Duration = Duration::from_millis(100);
-/// How often every server is asked whether it is there.
-const ASK: Duration = Duration::from_millis(500);
-/// Questions whose answers count; older ones come from a server that was frozen.
-const ASKED: usize = 8;
+/// How often the listener checks whether its own client has reconnected.
+const CHECK_PERIOD: Duration = Duration::from_millis(100);
+/// How often every server is pinged.
+const PING_PERIOD: Duration = Duration::from_millis(500);
+/// The last pings, whose answers count. An answer to an older one comes from a server that was frozen.
+const PINGS: usize = 8;
 /// How long the servers may take to list their connections.
 const LISTING: Duration = Duration::from_millis(500);
-/// The most connections that a server lists.
+/// The most connections that a server is to list.
 const LISTED: usize = 16_384;
-/// Before the next try at what failed.
+/// The pause before the next try after a failure.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Why a connection ends when its client does. Others are the server's doing: it stops, or finds its client too slow.
-const TELLING: [&str; 3] = ["Client Closed", "Read Error", "Write Error"];
+/// The reasons for which a connection ends when its client ends. For other reasons, the server ended it: it stops, or its client is too
+/// slow.
+const CLIENT_REASONS: [&str; 3] = ["Client Closed", "Read Error", "Write Error"];
 
-/// What the broker says.
+/// What the broker reports.
 #[derive(Debug)]
-pub(crate) enum Advice {
-    /// From now on it is heard, over this connection. What happened before that was not.
+pub(crate) enum ConnectionNews {
+    /// From now on its reports are received, over this client's connection. Earlier ones were missed.
     Listening(Client),
-    /// A session has a connection, since then by its server's clock.
-    Made(SessionKey, Connection, DateTime<Utc>),
-    /// This server answered what it was asked at that moment.
-    Answered(String, std::time::Instant),
-    /// A session's connection ended, for a reason that may be its runner's death.
-    Ended(SessionKey, Connection, bool),
+    /// A session is connected, since then by its server's clock.
+    Connected(SessionKey, Connection, DateTime<Utc>),
+    /// This server answered a ping that was sent at that moment.
+    ServerAnswered(String, std::time::Instant),
+    /// A session's connection ended, and whether for a reason that may be its runner's death.
+    Disconnected(SessionKey, Connection, bool),
 }
 
 #[derive(Deserialize)]
@@ -76,7 +77,7 @@ struct Listed {
 #[derive(Deserialize)]
 struct Advisory {
     server: Server,
-    client: Described,
+    client: ClientInfo,
     #[serde(default)]
     reason: Option<String>,
 }
@@ -87,24 +88,27 @@ struct Server {
 }
 
 #[derive(Deserialize)]
-struct Described {
+struct ClientInfo {
     id: u64,
     start: DateTime<Utc>,
     #[serde(default)]
     name: String,
 }
 
-/// Listens for as long as it lives; waits for a broker that does not answer, or does not know these credentials.
-pub(crate) async fn listen(bus: Bus, urls: String, advice: mpsc::Sender<Advice>) {
+/// Listens until the receiver of `news` is closed. Waits for a broker that does not answer, or does not accept the credentials.
+pub(crate) async fn listen(bus: Bus, urls: String, news: mpsc::Sender<ConnectionNews>) {
     let account = account_of(&bus).await;
     let client = match connect::patiently(&urls, "watcher/system").await {
         Ok(system) => system.client,
         Err(error) => {
-            warn!("cannot listen for dead runners: {}; heartbeats alone tell of them", chain(&error));
+            warn!(
+                "cannot listen for disconnected runners: {}; dead runners are noticed by their heartbeats alone",
+                chain(&error)
+            );
             return;
         }
     };
-    // One subscription for both kinds: they are heard in the order in which they happened.
+    // One subscription for connects and disconnects, so that they come in their order.
     let subject = format!("$SYS.ACCOUNT.{account}.*");
     loop {
         let inbox = client.new_inbox();
@@ -116,14 +120,14 @@ pub(crate) async fn listen(bus: Bus, urls: String, advice: mpsc::Sender<Advice>)
                 let listener = Listener {
                     client: &client,
                     account: &account,
-                    asking: Asking::new(inbox),
-                    advice: &advice,
+                    pings: Pings::new(inbox),
+                    news: &news,
                 };
                 if listener.follow(advisories, answers).await.is_none() {
                     return;
                 }
             }
-            (Err(error), _) | (_, Err(error)) => debug!("cannot listen for dead runners yet: {error}"),
+            (Err(error), _) | (_, Err(error)) => debug!("cannot listen for disconnected runners yet: {error}"),
         }
         tokio::time::sleep(PAUSE).await;
     }
@@ -132,59 +136,59 @@ pub(crate) async fn listen(bus: Bus, urls: String, advice: mpsc::Sender<Advice>)
 struct Listener<'a> {
     client: &'a Client,
     account: &'a str,
-    asking: Asking,
-    advice: &'a mpsc::Sender<Advice>,
+    pings: Pings,
+    news: &'a mpsc::Sender<ConnectionNews>,
 }
 
 impl Listener<'_> {
-    /// Nothing, when nobody wants to know any more.
+    /// Returns nothing once the receiver is closed, and something to subscribe again.
     async fn follow(mut self, mut advisories: Subscriber, mut answers: Subscriber) -> Option<()> {
-        let (mut looks, mut asks) = (tokio::time::interval(LOOK), tokio::time::interval(ASK));
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        asks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut heard_since = None;
+        let (mut checks, mut ping_times) = (tokio::time::interval(CHECK_PERIOD), tokio::time::interval(PING_PERIOD));
+        checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ping_times.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut listed_for = None;
         loop {
-            let said = tokio::select! {
+            let reported = tokio::select! {
                 message = advisories.next() => match message {
                     Some(message) => read(&message),
                     None => return Some(()),
                 },
                 message = answers.next() => match message {
-                    Some(message) => self.asking.answered(&message),
+                    Some(message) => self.pings.answered(&message),
                     None => return Some(()),
                 },
-                _ = asks.tick() => {
-                    let reply = self.asking.next();
-                    // What cannot be asked is not answered.
-                    let _unasked = self.client.publish_with_reply("$SYS.REQ.SERVER.PING.IDZ", reply, Bytes::new()).await;
+                _ = ping_times.tick() => {
+                    let reply = self.pings.next();
+                    // A ping that cannot be sent counts as one without an answer.
+                    let _unsent = self.client.publish_with_reply("$SYS.REQ.SERVER.PING.IDZ", reply, Bytes::new()).await;
                     None
                 }
-                _ = looks.tick() => {
-                    self.list_again(&mut heard_since).await?;
+                _ = checks.tick() => {
+                    self.list_again(&mut listed_for).await?;
                     None
                 }
             };
-            if let Some(said) = said {
-                self.advice.send(said).await.ok()?;
+            if let Some(reported) = reported {
+                self.news.send(reported).await.ok()?;
             }
         }
     }
 
-    /// Begins anew where the connection is another one than it was: what happened meanwhile was not heard.
-    async fn list_again(&self, heard_since: &mut Option<u64>) -> Option<()> {
-        let connects = made(self.client);
-        if connects.is_none() || connects == *heard_since {
+    /// Lists all connections again after a reconnect: reports were missed meanwhile.
+    async fn list_again(&self, listed_for: &mut Option<u64>) -> Option<()> {
+        let connects = connects(self.client);
+        if connects.is_none() || connects == *listed_for {
             return Some(());
         }
         match list(self.client, self.account).await {
             Ok(listed) => {
-                if heard_since.is_none() {
-                    info!("listening to the broker for dead runners: their jobs run elsewhere within 1 s");
+                if listed_for.is_none() {
+                    info!("listening for disconnected runners: the jobs of a dead runner run elsewhere within 1 s");
                 }
-                *heard_since = connects;
-                self.advice.send(Advice::Listening(self.client.clone())).await.ok()?;
+                *listed_for = connects;
+                self.news.send(ConnectionNews::Listening(self.client.clone())).await.ok()?;
                 for one in listed {
-                    self.advice.send(one).await.ok()?;
+                    self.news.send(one).await.ok()?;
                 }
             }
             Err(error) => debug!("the broker does not list its connections yet: {error}"),
@@ -193,15 +197,15 @@ impl Listener<'_> {
     }
 }
 
-/// What all servers are asked, again and again, each time with another subject for the answers.
-struct Asking {
+/// The pings of all servers, each with its own subject for the answers.
+struct Pings {
     inbox: String,
     count: u64,
-    /// When the last questions were sent.
+    /// When the last ones were sent, by their numbers.
     sent: VecDeque<(u64, std::time::Instant)>,
 }
 
-impl Asking {
+impl Pings {
     const fn new(inbox: String) -> Self {
         Self {
             inbox,
@@ -213,42 +217,42 @@ impl Asking {
     fn next(&mut self) -> String {
         self.count += 1;
         self.sent.push_back((self.count, std::time::Instant::now()));
-        if self.sent.len() > ASKED {
+        if self.sent.len() > PINGS {
             self.sent.pop_front();
         }
         format!("{}.{}", self.inbox, self.count)
     }
 
-    fn answered(&self, message: &Message) -> Option<Advice> {
+    fn answered(&self, message: &Message) -> Option<ConnectionNews> {
         let number = message.subject.rsplit('.').next()?.parse::<u64>().ok()?;
         let (_, sent) = self.sent.iter().find(|(count, _)| *count == number)?;
         let server = parsed::<Server>(message).ok()?;
-        Some(Advice::Answered(server.id, *sent))
+        Some(ConnectionNews::ServerAnswered(server.id, *sent))
     }
 }
 
-/// How often this client was connected, if it is now.
-pub(crate) fn made(client: &Client) -> Option<u64> {
+/// How often this client has connected, if it is connected now.
+pub(crate) fn connects(client: &Client) -> Option<u64> {
     let connects = client.statistics().connects.load(std::sync::atomic::Ordering::Relaxed);
     (client.connection_state() == State::Connected).then_some(connects)
 }
 
-/// The account that the grid is in: connections of others, whatever they are called, are none of its workers'.
+/// The account of the grid. Connections of other accounts are not its workers', whatever their names.
 async fn account_of(bus: &Bus) -> String {
     loop {
         match bus.client.request("$SYS.REQ.USER.INFO", Bytes::new()).await {
             Ok(message) => match serde_json::from_slice::<Answer<UserInfo>>(&message.payload) {
                 Ok(answer) => return answer.data.account,
-                Err(error) => warn!("the broker does not say which account this is: {error}"),
+                Err(error) => warn!("the broker does not name the account: {error}"),
             },
-            Err(error) => debug!("the broker does not say yet which account this is: {error}"),
+            Err(error) => debug!("the broker does not name the account yet: {error}"),
         }
         tokio::time::sleep(PAUSE).await;
     }
 }
 
 /// The connections of every session on every server.
-async fn list(client: &Client, account: &str) -> Result<Vec<Advice>, Box<dyn std::error::Error + Send + Sync>> {
+async fn list(client: &Client, account: &str) -> Result<Vec<ConnectionNews>, Box<dyn std::error::Error + Send + Sync>> {
     let inbox = client.new_inbox();
     let mut answers = client.subscribe(inbox.clone()).await?;
     let ask = json!({ "acc": account, "limit": LISTED }).to_string();
@@ -261,13 +265,13 @@ async fn list(client: &Client, account: &str) -> Result<Vec<Advice>, Box<dyn std
         for one in listing.connections {
             let server = listing.server_id.clone();
             let connection = Connection { server, client: one.cid };
-            listed.extend(session_of(&one.name).map(|key| Advice::Made(key, connection, one.start)));
+            listed.extend(session_of(&one.name).map(|key| ConnectionNews::Connected(key, connection, one.start)));
         }
     }
     Ok(listed)
 }
 
-fn read(message: &Message) -> Option<Advice> {
+fn read(message: &Message) -> Option<ConnectionNews> {
     let ended = match message.subject.rsplit('.').next()? {
         "CONNECT" => false,
         "DISCONNECT" => true,
@@ -286,10 +290,10 @@ fn read(message: &Message) -> Option<Advice> {
         client: advisory.client.id,
     };
     Some(if ended {
-        let telling = advisory.reason.is_none_or(|reason| TELLING.contains(&&*reason));
-        Advice::Ended(key, connection, telling)
+        let by_client = advisory.reason.is_none_or(|reason| CLIENT_REASONS.contains(&&*reason));
+        ConnectionNews::Disconnected(key, connection, by_client)
     } else {
-        Advice::Made(key, connection, advisory.client.start)
+        ConnectionNews::Connected(key, connection, advisory.client.start)
     })
 }
 
@@ -297,7 +301,7 @@ fn parsed<T: DeserializeOwned>(message: &Message) -> serde_json::Result<T> {
     serde_json::from_slice(&message.payload)
 }
 
-/// Whose connection it is: a runner calls it `worker/<id>/<session>`. What has more parts carries its files.
+/// The session of a connection: a runner names its connection `worker/<id>/<session>`. A name with more parts is a connection for files.
 fn session_of(name: &str) -> Option<SessionKey> {
     let mut parts = name.split('/');
     let (kind, worker, session) = (parts.next()?, parts.next()?, parts.next()?);
@@ -312,8 +316,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_counts_from_its_question_and_an_old_one_does_not() {
-        let mut asking = Asking::new("inbox".to_owned());
+    fn an_answer_counts_from_its_ping_and_an_old_one_does_not() {
+        let mut pings = Pings::new("inbox".to_owned());
         let message = |subject: String| Message {
             subject: subject.into(),
             reply: None,
@@ -323,14 +327,14 @@ mod tests {
             description: None,
             length: 0,
         };
-        let first = asking.next();
-        let answered = |asking: &Asking, reply: &str| asking.answered(&message(reply.to_owned())).is_some();
-        assert!(answered(&asking, &first) && !answered(&asking, "inbox.7") && !answered(&asking, "inbox.x"));
-        for _ in 0..ASKED {
-            asking.next();
+        let first = pings.next();
+        let answered = |pings: &Pings, reply: &str| pings.answered(&message(reply.to_owned())).is_some();
+        assert!(answered(&pings, &first) && !answered(&pings, "inbox.7") && !answered(&pings, "inbox.x"));
+        for _ in 0..PINGS {
+            pings.next();
         }
         assert!(
-            !answered(&asking, &first),
+            !answered(&pings, &first),
             "a server that went on after a freeze answers everything at once"
         );
     }
@@ -376,16 +380,16 @@ mod tests {
                 length: 0,
             }
         };
-        let telling = |reason| match read(&message("DISCONNECT", reason)) {
-            Some(Advice::Ended(key, connection, telling)) => {
+        let by_client = |reason| match read(&message("DISCONNECT", reason)) {
+            Some(ConnectionNews::Disconnected(key, connection, by_client)) => {
                 assert_eq!((key.1, connection.server.as_str(), connection.client), (session, "NBS7", 7));
-                telling
+                by_client
             }
             other => panic!("{other:?}"),
         };
-        assert!(telling("Client Closed") && telling("Read Error") && telling("Write Error"));
-        assert!(!telling("Server Shutdown") && !telling("Stale Connection"));
-        assert!(matches!(read(&message("CONNECT", "")), Some(Advice::Made(..))));
+        assert!(by_client("Client Closed") && by_client("Read Error") && by_client("Write Error"));
+        assert!(!by_client("Server Shutdown") && !by_client("Stale Connection"));
+        assert!(matches!(read(&message("CONNECT", "")), Some(ConnectionNews::Connected(..))));
         assert!(read(&message("CLAIMS", "")).is_none());
     }
 }

@@ -1,8 +1,8 @@
-//! The watcher's own heartbeat, by which it tells the silence of a worker from that of the broker.
+//! The watcher's own heartbeats, by which it distinguishes the silence of a worker from an outage of the broker.
 //!
-//! A nats-server that was frozen for 6 s announces the expiry of every healthy worker's heartbeat before it delivers the
-//! ones that piled up meanwhile (measured). So the watcher beats into the same stream, and believes in a silence only
-//! while its own heartbeats are acknowledged and come back.
+//! A nats-server that was frozen for 6 s announces the expiry of every healthy worker's heartbeat before it delivers those that were
+//! sent meanwhile (measured). So the watcher sends heartbeats into the same stream, and a silence counts only while the watcher's own
+//! heartbeats are acknowledged and come back.
 
 use std::{
     collections::VecDeque,
@@ -23,22 +23,22 @@ use tokio::{
 };
 use tracing::debug;
 
-/// How often the watcher beats.
+/// How often the watcher sends one.
 const PERIOD: Duration = Duration::from_millis(500);
-/// How long it waits for an acknowledgement before it beats again.
+/// How long it waits for an acknowledgement before it sends the next.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How long the broker keeps its heartbeat.
+/// How long the broker keeps one.
 const TTL: Duration = Duration::from_secs(5);
 
-/// A heartbeat of ours that the broker has stored.
+/// One of the watcher's own heartbeats that the broker has stored.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Stored {
     pub(crate) sequence: u64,
     pub(crate) sent: Instant,
 }
 
-/// Beats until nobody wants to know of it any more; at once where that is asked for. Each beat tells whether this watcher
-/// `hears` of dead connections by the broker's advisories.
+/// Sends heartbeats until the receiver of `stored` is closed; an extra one at each notification of `now`. Each says whether this
+/// watcher `hears` the broker's advisories of disconnects.
 pub(crate) async fn beat(bus: Bus, id: SessionId, hears: bool, now: Arc<Notify>, stored: mpsc::Sender<Stored>) {
     let subject = bus::subjects::watcher_beat(id);
     let mut ticks = tokio::time::interval(PERIOD);
@@ -80,32 +80,32 @@ fn message(id: SessionId, hears: bool) -> PublishMessage {
     PublishMessage::build().header(ADVISORIES, hears).payload(payload.into()).ttl(TTL)
 }
 
-/// Matches what was acknowledged with what came back.
+/// Matches the heartbeats that were acknowledged with those that came back.
 #[derive(Debug, Default)]
 pub(crate) struct Canary {
     stored: VecDeque<Stored>,
-    told: u64,
+    received: u64,
 }
 
 impl Canary {
-    /// A heartbeat of ours was acknowledged.
+    /// A heartbeat was acknowledged.
     pub(crate) fn acknowledged(&mut self, stored: Stored) {
         self.stored.push_back(stored);
-        // They come two a second; a follower that is minutes behind needs no more than the last ones.
+        // Two are sent each second; a follower that is minutes behind needs only the last ones.
         if self.stored.len() > 100 {
             self.stored.pop_front();
         }
     }
 
-    /// The heartbeats up to this sequence came in.
-    pub(crate) fn told(&mut self, sequence: u64) {
-        self.told = self.told.max(sequence);
+    /// All heartbeats up to this sequence came in.
+    pub(crate) fn received(&mut self, sequence: u64) {
+        self.received = self.received.max(sequence);
     }
 
-    /// When the last heartbeat was sent that was acknowledged and came back.
+    /// When the last heartbeat was sent that was acknowledged and has come back since the last call.
     pub(crate) fn last(&mut self) -> Option<Instant> {
         let mut last = None;
-        while self.stored.front().is_some_and(|stored| stored.sequence <= self.told) {
+        while self.stored.front().is_some_and(|stored| stored.sequence <= self.received) {
             last = self.stored.pop_front().map(|stored| stored.sent);
         }
         last

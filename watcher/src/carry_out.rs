@@ -1,4 +1,4 @@
-//! Carries out what is planned. Each command is decided once more on what the log says now, and its event is appended behind that.
+//! Carries out commands. Each is decided once more on the events that the log holds now, and its event is appended behind them.
 
 mod batch;
 mod waiting;
@@ -20,15 +20,15 @@ use tracing::{debug, info, warn};
 pub(crate) use self::waiting::{Due, due};
 use crate::{
     error::chain,
+    observation::Observation,
     plan::{Command, Sign},
-    seen::Seen,
 };
 
 /// What a command changed.
 #[derive(Debug)]
-pub(crate) enum Done {
+pub(crate) enum Effect {
     /// The session is over, by an event of this watcher at this sequence.
-    Lost(u64, Seen),
+    Lost(u64, Observation),
     /// The attempt is not live any more, by an event of this or another writer, up to this sequence.
     Released(u64),
     /// What was due was appended, at this sequence.
@@ -51,7 +51,7 @@ pub(crate) enum Done {
     Failed,
 }
 
-impl Done {
+impl Effect {
     /// Up to which sequence the log is known by this.
     pub(crate) const fn sequence(&self) -> u64 {
         match self {
@@ -70,27 +70,27 @@ pub(crate) struct Handler {
 }
 
 impl Handler {
-    pub(crate) async fn carry_out(self, command: Command) -> Done {
+    pub(crate) async fn carry_out(self, command: Command) -> Effect {
         match command {
-            Command::Lose { .. } => self.lose(command).await,
+            Command::DeclareLost { .. } => self.declare_lost(command).await,
             Command::GiveUp {
                 job,
                 attempt,
                 claimed,
                 cause,
-                because,
+                session_end,
                 ..
-            } => self.give_up(job, attempt, claimed, cause, because).await,
-            Command::Advance { batch, after, members } => self.advance(batch, after, members).await,
-            Command::Stop { batch, after, failures } => self.stop(batch, after, failures).await,
-            Command::End { job, reason, running } => self.end(job, reason, running).await,
-            Command::Look { job, known, met } => self.look(job, known, met).await,
-            Command::Ask { job, known, of } => self.ask(job, known, of).await,
+            } => self.give_up(job, attempt, claimed, cause, session_end).await,
+            Command::AdvanceWindow { batch, after, members } => self.advance_window(batch, after, members).await,
+            Command::StopBatch { batch, after, failures } => self.stop_batch(batch, after, failures).await,
+            Command::EndMember { job, reason, running } => self.end_member(job, reason, running).await,
+            Command::CheckJob { job, known, met } => self.check_job(job, known, met).await,
+            Command::CheckDependencies { job, known, of } => self.check_dependencies(job, known, of).await,
         }
     }
 
-    async fn lose(&self, command: Command) -> Done {
-        let Command::Lose {
+    async fn declare_lost(&self, command: Command) -> Effect {
+        let Command::DeclareLost {
             worker,
             session,
             after,
@@ -99,7 +99,7 @@ impl Handler {
             last_beat,
         } = command
         else {
-            return Done::Overtaken;
+            return Effect::Overtaken;
         };
         let lost = WorkerEvent::Lost(Lost { session, last_beat });
         match self.writer.record::<Worker>(&worker, after, lost).await {
@@ -110,9 +110,9 @@ impl Handler {
                 };
                 warn!(worker.id = %worker, "worker {worker} is lost: {why} for {:.1} s (session {session})", silent.as_secs_f32());
                 let lost = true;
-                Done::Lost(
+                Effect::Lost(
                     sequence,
-                    Seen::Ended {
+                    Observation::SessionEnded {
                         worker,
                         session,
                         lost,
@@ -124,20 +124,20 @@ impl Handler {
         }
     }
 
-    async fn give_up(&self, id: JobId, attempt: Attempt, claimed: u64, cause: LossCause, because: Option<EventId>) -> Done {
+    async fn give_up(&self, id: JobId, attempt: Attempt, claimed: u64, cause: LossCause, session_end: Option<EventId>) -> Effect {
         let Some(history) = self.history(id, claimed).await else {
-            return Done::Failed;
+            return Effect::Failed;
         };
         let why = why(&cause);
         let command = job::Command::GiveUp { attempt, cause };
-        match self.writer.write_once(&id, loaded(&history), &command, because).await {
+        match self.writer.write_once(&id, loaded(&history), &command, session_end).await {
             Ok(Outcome::Appended(job, sequence)) => {
-                info!(job.id = %id, "{} job {id}: {why} during attempt {attempt}", effect(job.as_ref()));
-                Done::Released(sequence)
+                info!(job.id = %id, "{} job {id}: {why} during attempt {attempt}", verb(job.as_ref()));
+                Effect::Released(sequence)
             }
             Ok(Outcome::Rejected(_, last, rejection)) => {
                 debug!(job.id = %id, "attempt {attempt} of job {id} need not be given up: {rejection}");
-                Done::Released(last)
+                Effect::Released(last)
             }
             Err(error) => not_appended(&format!("that attempt {attempt} of job {id} is given up"), &error),
         }
@@ -166,25 +166,30 @@ fn loaded(history: &[job::Recorded]) -> Loaded<Job> {
     loaded
 }
 
-fn not_appended(what: &str, error: &writer::Error) -> Done {
+/// The event that causes the next one.
+fn last_event(history: &[job::Recorded]) -> Option<EventId> {
+    history.last().map(|last| last.envelope.id)
+}
+
+fn not_appended(what: &str, error: &writer::Error) -> Effect {
     if error.is_conflict() {
         debug!("another writer was first, where {what} was to be appended");
-        return Done::Overtaken;
+        return Effect::Overtaken;
     }
     if error.is_full() {
         // The gauge warns once for all of them.
         debug!("cannot append {what} yet: {}", chain(error));
-        return Done::Failed;
+        return Effect::Failed;
     }
     warn!("cannot append {what}: {}", chain(error));
-    Done::Failed
+    Effect::Failed
 }
 
-/// What an event of the watcher did to a job, from the job's state after it.
-fn effect(job: Option<&Job>) -> &'static str {
+/// What an event of the watcher did to a job, by the job's state after it.
+fn verb(job: Option<&Job>) -> &'static str {
     match job.map(|job| &job.phase) {
         Some(Phase::Ended(End::Dead(_))) => "gave up",
-        Some(Phase::Ended(End::Cancelled { .. })) => "cancelled",
+        Some(Phase::Ended(End::Cancelled)) => "cancelled",
         Some(Phase::Ended(End::Expired { .. })) => "timed out",
         _ => "rescheduled",
     }

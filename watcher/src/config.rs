@@ -1,23 +1,23 @@
-//! What a watcher is told at its start.
+//! The configuration of a watcher.
 
 use std::time::Duration;
 
 use store::StoreUrl;
 
-/// How a watcher is run.
+/// The configuration of a watcher.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The NATS servers: URLs, separated by commas.
     pub nats: String,
-    /// The same servers, with credentials of their system account, which hears of disconnected clients at once. Without them a
-    /// dead runner is noticed when its heartbeats lapse.
+    /// The same servers, with credentials of their system account, which is notified of disconnected clients at once. Without them, a
+    /// dead runner is noticed when its heartbeats stop.
     pub nats_system: Option<String>,
-    /// The replicas that streams are made with, where they are not there yet.
+    /// The replicas that missing streams are created with.
     pub replicas: u8,
-    /// For how long a worker that beats each second may be silent before it is lost. One that waits for work beats less often, and
-    /// has as much longer.
+    /// How long a worker that sends a heartbeat each second may be silent before it is lost. A worker that waits for work sends fewer,
+    /// and may be silent for that much longer.
     pub lapse: Duration,
-    /// Where it keeps snapshots of what it knows, to start from sooner; nowhere: it reads the whole log at each start.
+    /// Where it keeps snapshots of its state, to start faster. Without them, it reads the whole log at each start.
     pub snapshots: Option<SnapshotConfig>,
 }
 
@@ -26,14 +26,14 @@ pub struct Config {
 pub struct SnapshotConfig {
     /// The store.
     pub store: StoreUrl,
-    /// Events from one snapshot to the next.
+    /// How many events are between two snapshots, at the least.
     pub every: u64,
-    /// The least time from one to the next.
+    /// How long the pause between two snapshots is, at the least.
     pub pause: Duration,
 }
 
 impl SnapshotConfig {
-    /// As often as is useful: 10,000 events are read in a moment.
+    /// The default intervals: 10,000 events are read in a moment.
     #[must_use]
     pub const fn new(store: StoreUrl) -> Self {
         Self {
@@ -45,10 +45,10 @@ impl SnapshotConfig {
 }
 
 impl Config {
-    /// A worker that was silent for so long is lost; with the watcher's own tick, within 5 s of its last heartbeat.
+    /// The default of [`Self::lapse`]: with the watcher's own tick, a worker is lost within 5 s of its last heartbeat.
     pub const LAPSE: Duration = Duration::from_secs(4);
 
-    /// A watcher over these servers, as most are run.
+    /// The default configuration for these servers.
     #[must_use]
     pub fn new(nats: impl Into<String>) -> Self {
         Self {

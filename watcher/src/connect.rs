@@ -1,4 +1,4 @@
-//! Getting to a broker that may not be there yet.
+//! Connects to a broker that may not be up yet.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::error::Error;
 /// The first pause between two tries, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
-/// Connects, and makes or checks the streams; waits for a broker that is not there. Nothing, if it is stopped before.
+/// Connects, and creates or checks the streams. Waits for a broker that is not up; returns nothing if it is stopped before.
 ///
 /// # Errors
 /// See [`Error`].
@@ -22,7 +22,7 @@ pub(crate) async fn connect(urls: &str, name: &str, replicas: u8, stop: &Cancell
         let error = match attempt(urls, name, replicas).await {
             Ok(bus) => {
                 if waited {
-                    info!("NATS is there");
+                    info!("NATS is up");
                 }
                 return Ok(Some(bus));
             }

@@ -6,16 +6,16 @@ use bus::log::{connect, setup};
 /// What an operator must change before the watcher can run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The server will not do, or its URL is none.
+    /// The server cannot be used, or its URL is invalid.
     #[error(transparent)]
     Connect(#[from] connect::Error),
-    /// The streams are not as they must be.
+    /// The streams do not have the required configuration.
     #[error(transparent)]
     Streams(#[from] setup::Error),
 }
 
 impl Error {
-    /// Whether it may pass by itself: nobody answers yet.
+    /// Whether it may pass by itself: no server answers yet.
     pub(crate) fn passes(&self) -> bool {
         use jetstream::context::RequestErrorKind::{NoResponders, TimedOut};
         match self {

@@ -1,4 +1,4 @@
-//! What comes in: the log's events and the workers' heartbeats, decoded.
+//! The watcher's input: the events of the log and the workers' heartbeats, decoded.
 
 use std::{
     collections::VecDeque,
@@ -23,62 +23,67 @@ use tracing::{error, warn};
 
 use crate::{
     error::chain,
-    seen::{self, Seen},
+    observation::{self, Observation},
     snapshot::Place,
 };
 
-/// Messages that are taken together.
+/// The most messages of one chunk.
 const CHUNK: usize = 1_000;
-/// How long events gather while they keep coming: a moment, beside the seconds that a silence takes to be one.
+/// How long events are gathered while more arrive. This is short compared with the seconds after which a silence counts.
 const LINGER: Duration = Duration::from_millis(20);
 
-/// And how long while slots of a batch may become free, for which somebody waits.
-const HURRIED: Duration = Duration::from_millis(1);
+/// How long while slots of a batch may become free, for which members wait.
+const LINGER_LOW_LATENCY: Duration = Duration::from_millis(1);
 
-/// Some of what came, in order.
+/// A chunk of input, in order.
 #[derive(Debug)]
 pub(crate) enum Feed {
     /// Events.
     Events(Events),
-    /// Heartbeats, and the sequence up to which they are told.
+    /// Heartbeats, and the sequence of the last one.
     Beats(Vec<(WorkerId, Beat)>, u64),
 }
 
 /// Some events.
 #[derive(Debug)]
 pub(crate) struct Events {
-    /// Those that mean something.
-    pub(crate) seen: Vec<(u64, Seen)>,
-    /// The last one, whatever it means.
+    /// What those change that matter to the watcher, by sequence.
+    pub(crate) observations: Vec<(u64, Observation)>,
+    /// The last one, whether it matters or not.
     pub(crate) last: Place,
     /// Whether some could not be read.
     pub(crate) skipped: bool,
-    /// How many came.
+    /// How many there were.
     pub(crate) count: u64,
-    /// How many more stood behind them.
+    /// How many more follow them in the log.
     pub(crate) pending: u64,
 }
 
-/// Follows the log from behind this sequence.
-pub(crate) async fn events(bus: Bus, after: u64, hurry: Arc<AtomicBool>, feed: mpsc::Sender<Feed>) {
-    // All of it. A consumer with two filters that hold wildcards gets 200 messages a second out of 2.15.1 once there are many
-    // subjects, and 30,000 with one or none (measured over 50,000 subjects); and the order between jobs and workers matters.
+/// Follows the log after this sequence.
+pub(crate) async fn events(bus: Bus, after: u64, low_latency: Arc<AtomicBool>, feed: mpsc::Sender<Feed>) {
+    // The whole log, without a filter. Over many subjects, a consumer with two filters that hold wildcards gets 200 messages a second
+    // from nats-server 2.15.1, and 30,000 with one filter or none (measured over 50,000 subjects). The order between jobs and workers
+    // matters too.
     let mut follower = Follower::new(&bus.js, EVENTS, Vec::new(), after).linger(LINGER);
     let mut unreadable = 0_u64;
     loop {
-        follower.set_linger(if hurry.load(Ordering::Relaxed) { HURRIED } else { LINGER });
+        follower.set_linger(if low_latency.load(Ordering::Relaxed) {
+            LINGER_LOW_LATENCY
+        } else {
+            LINGER
+        });
         let chunk = follower.chunk(CHUNK).await;
         let Some(last) = chunk.last() else { continue };
         let (last, pending, count) = (place(last), last.pending, chunk.len() as u64);
-        let (mut events, mut skipped) = (Vec::new(), false);
+        let (mut observations, mut skipped) = (Vec::new(), false);
         for message in chunk {
-            match seen::read(&message.subject, &message.payload) {
-                Ok(Some(seen)) => events.push((message.sequence, seen)),
+            match observation::observe(&message.subject, &message.payload) {
+                Ok(Some(observation)) => observations.push((message.sequence, observation)),
                 Ok(None) => {}
                 Err(error) => {
                     unreadable += 1;
                     skipped = true;
-                    events.extend(seen::unreadable(&message.subject).map(|seen| (message.sequence, seen)));
+                    observations.extend(observation::unreadable(&message.subject).map(|changed| (message.sequence, changed)));
                     error!(
                         unreadable,
                         "skipped the event at sequence {}, on {}: {}; if a newer rgrid wrote it, this watcher must be as new",
@@ -89,9 +94,8 @@ pub(crate) async fn events(bus: Bus, after: u64, hurry: Arc<AtomicBool>, feed: m
                 }
             }
         }
-        let seen = events;
         let events = Events {
-            seen,
+            observations,
             last,
             skipped,
             count,
@@ -114,10 +118,10 @@ fn place(message: &Followed) -> Place {
     }
 }
 
-/// Follows the heartbeats, from those that are still there.
+/// Follows the heartbeats, from the oldest that the stream keeps.
 pub(crate) async fn beats(bus: Bus, feed: mpsc::Sender<Feed>) {
     let mut follower = Follower::new(&bus.js, PRESENCE, Vec::new(), 0);
-    let mut complaints = Complaints::default();
+    let mut warned = Warned::default();
     loop {
         let chunk = follower.chunk(CHUNK).await;
         let last = chunk.last().map_or(0, |message| message.sequence);
@@ -126,13 +130,14 @@ pub(crate) async fn beats(bus: Bus, feed: mpsc::Sender<Feed>) {
             let Some(worker) = bus::subjects::parse_beat(&message.subject).filter(|token| !bus::subjects::is_watcher(token)) else {
                 continue;
             };
-            // A marker that the broker left where a heartbeat expired. We count silence ourselves: it may be the broker's own.
+            // The broker leaves an empty marker where a heartbeat expired. The watcher measures silence itself, since the broker may
+            // have been the silent one.
             if message.payload.is_empty() {
                 continue;
             }
             match (worker.parse::<WorkerId>(), serde_json::from_slice::<Beat>(&message.payload)) {
                 (Ok(worker), Ok(beat)) => beats.push((worker, beat)),
-                (Ok(_), Err(error)) if complaints.is_new(worker) => {
+                (Ok(_), Err(error)) if warned.is_new(worker) => {
                     warn!("the heartbeats of worker {worker} cannot be read, so it counts as silent: {error}");
                 }
                 (Ok(_), Err(_)) | (Err(_), _) => {}
@@ -144,15 +149,15 @@ pub(crate) async fn beats(bus: Bus, feed: mpsc::Sender<Feed>) {
     }
 }
 
-/// About whom it was complained: the last ones, so that who keeps speaking what nobody understands is named once.
+/// The workers whose heartbeats cannot be read and that were logged: each is logged once.
 #[derive(Debug, Default)]
-struct Complaints(VecDeque<String>);
+struct Warned(VecDeque<String>);
 
-impl Complaints {
+impl Warned {
     /// Workers that are remembered.
     const MOST: usize = 1_000;
 
-    /// Whether it is to be complained about this one: it was not before, or so many others ago that it is forgotten.
+    /// Whether to log this worker: it was not logged before, or so many others ago that it is forgotten.
     fn is_new(&mut self, worker: &str) -> bool {
         if self.0.iter().any(|other| other == worker) {
             return false;
@@ -171,10 +176,10 @@ mod tests {
 
     #[test]
     fn the_last_ones_are_remembered_and_the_oldest_forgotten() {
-        let mut complaints = Complaints::default();
-        let names: Vec<String> = (0..=Complaints::MOST).map(|number| format!("w{number}")).collect();
-        assert!(names.iter().all(|name| complaints.is_new(name)));
-        assert!(names[1..].iter().all(|name| !complaints.is_new(name)), "the newest are known");
-        assert!(complaints.is_new(&names[0]), "the oldest was forgotten");
+        let mut warned = Warned::default();
+        let names: Vec<String> = (0..=Warned::MOST).map(|number| format!("w{number}")).collect();
+        assert!(names.iter().all(|name| warned.is_new(name)));
+        assert!(names[1..].iter().all(|name| !warned.is_new(name)), "the newest are known");
+        assert!(warned.is_new(&names[0]), "the oldest was forgotten");
     }
 }

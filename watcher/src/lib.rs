@@ -1,9 +1,12 @@
-//! The process manager: notices what did not happen, and says so as an event.
+//! The watcher: notices what did not happen (a heartbeat, a deadline, the end of another job), and appends an event for it.
 //!
-//! [`plan()`] is pure: from a [`State`] and the time it says what should be done. [`run()`] folds the log and the
-//! heartbeats into the state, and carries the plan out. Nothing is remembered that the log does not tell again, every
-//! step is safe to take twice, and the log arbitrates between watchers: each event is appended behind the one it was
-//! decided on.
+//! The path of an event through this crate: `feed` reads it and `observation` decodes what the watcher needs of it; `state`,
+//! with `timers` and `windows`, folds it; [`plan()`] (pure) says which commands follow from the state and the time;
+//! `schedule` orders them; `carry_out` decides each command once more on the log and appends its event. `watch` is the loop
+//! around all of them.
+//!
+//! The state holds only what can be folded from the log again, and every command may be carried out twice. Several watchers may run:
+//! each event is appended behind the event that it was decided on, so the log rejects the later of two.
 
 mod advisory;
 mod canary;
@@ -13,24 +16,24 @@ mod connect;
 mod connections;
 mod error;
 mod feed;
-mod keeper;
+mod observation;
 mod plan;
 mod run;
 mod schedule;
-mod seen;
 mod snapshot;
+mod snapshotter;
 mod state;
 mod timers;
+mod unattended;
 mod watch;
-mod watchdog;
 mod windows;
 
 pub use self::{
     config::{Config, SnapshotConfig},
     connections::Connection,
     error::Error,
+    observation::{Ending, HeldAttempt, Observation, WaitingJob, observe},
     plan::{Command, Sign, plan},
     run::run,
-    seen::{Ending, Seen, Try, Waits, read},
     state::State,
 };

@@ -1,4 +1,4 @@
-//! What should be done, from what is known and what time it is.
+//! Which commands follow from the state and the time. Pure.
 
 mod command;
 #[cfg(test)]
@@ -15,25 +15,26 @@ use chrono::{DateTime, Utc};
 pub(crate) use self::command::Topic;
 pub use self::command::{Command, Sign};
 use crate::{
-    seen::SessionKey,
+    observation::SessionKey,
     state::{Absence, Session, State},
-    windows::Want,
+    windows::BatchAction,
 };
 
-/// A live session's heartbeats must leave an attempt out for so long before it is an orphan. At one a second, that is four; two
-/// where it waits for work.
+/// For how long a live session's heartbeats must leave out an attempt before it counts as orphaned. At one heartbeat a second, that
+/// is four heartbeats; two while the session waits for work.
 pub(crate) const ORPHAN_AFTER: Duration = Duration::from_millis(2_500);
 
-/// How much longer than it needs to fence itself a session may be silent: its processes have to be killed.
+/// How much longer than its self-fence time a session may be silent: it needs time to kill its processes.
 pub(crate) const FENCE_MARGIN: Duration = Duration::from_secs(2);
 
-/// Says what should be done now, dead workers first. It takes no account of what is being done already: to do it twice does no harm.
+/// Returns the commands that are due now, those about lost sessions first. It does not know which commands are under way already:
+/// carrying one out twice does no harm.
 #[must_use]
 pub fn plan(state: &State, now: Instant, lapse: Duration) -> Vec<Command> {
     let (mut lost, mut attempts) = (Vec::new(), Vec::new());
     for (key, session) in state.open() {
         let silent = state.silence(key, session, now);
-        // Who fences itself must have had the time for it, and who restarts the time that it asked for.
+        // A session that fences itself gets the time to do so; one that restarts, the time that it announced.
         let lapse = session
             .self_fence
             .map_or(lapse, |fence| lapse.max(fence.saturating_add(FENCE_MARGIN)))
@@ -44,7 +45,7 @@ pub fn plan(state: &State, now: Instant, lapse: Duration) -> Vec<Command> {
         let worker = key.0.clone();
         match &session.ended {
             Some(ended) => attempts.extend(give_up(key, session, &ended.cause, Some(ended.event), |_| true)),
-            None if session.registered && (lapsed || dead) => lost.push(Command::Lose {
+            None if session.registered && (lapsed || dead) => lost.push(Command::DeclareLost {
                 after: state.worker(&worker).map_or(0, |worker| worker.sequence),
                 worker,
                 session: key.1,
@@ -63,19 +64,23 @@ pub fn plan(state: &State, now: Instant, lapse: Duration) -> Vec<Command> {
             }
         }
     }
-    // A session that is lost holds up many jobs, and its jobs wait for nothing else; batches and timers may be many.
-    let waiting = state.wall(now).into_iter().flat_map(|wall| due(state, wall));
-    lost.into_iter().chain(attempts).chain(of_batches(state)).chain(waiting).collect()
+    // A lost session delays many jobs, so it comes first; there may be many batches and timers.
+    let waiting = state.wall(now).into_iter().flat_map(|wall| waiting_commands(state, wall));
+    lost.into_iter()
+        .chain(attempts)
+        .chain(batch_commands(state))
+        .chain(waiting)
+        .collect()
 }
 
-fn of_batches(state: &State) -> impl Iterator<Item = Command> {
-    state.windows.wants().flat_map(|(batch, window, want)| {
+fn batch_commands(state: &State) -> impl Iterator<Item = Command> {
+    state.windows.actions().flat_map(|(batch, window, action)| {
         let after = window.sequence;
-        match want {
-            Want::Advance(members) => vec![Command::Advance { batch, after, members }],
-            Want::Stop(failures) => vec![Command::Stop { batch, after, failures }],
-            Want::End(members, reason, running) => {
-                let end = |index| Command::End {
+        match action {
+            BatchAction::Advance(members) => vec![Command::AdvanceWindow { batch, after, members }],
+            BatchAction::Stop(failures) => vec![Command::StopBatch { batch, after, failures }],
+            BatchAction::End(members, reason, running) => {
+                let end = |index| Command::EndMember {
                     job: JobId::of_member(batch, index),
                     reason: reason.clone(),
                     running,
@@ -86,17 +91,23 @@ fn of_batches(state: &State) -> impl Iterator<Item = Command> {
     })
 }
 
-fn due(state: &State, wall: DateTime<Utc>) -> impl Iterator<Item = Command> {
-    let looks = state.timers.due(wall).map(|(job, known, met)| Command::Look { job, known, met });
-    let asks = state.timers.asking().map(|(job, known, of)| Command::Ask { job, known, of });
-    looks.chain(asks)
+fn waiting_commands(state: &State, wall: DateTime<Utc>) -> impl Iterator<Item = Command> {
+    let jobs = state
+        .timers
+        .due(wall)
+        .map(|(job, known, met)| Command::CheckJob { job, known, met });
+    let dependencies = state
+        .timers
+        .to_check()
+        .map(|(job, known, of)| Command::CheckDependencies { job, known, of });
+    jobs.chain(dependencies)
 }
 
 fn give_up(
     (worker, id): &SessionKey,
     session: &Session,
     cause: &LossCause,
-    because: Option<EventId>,
+    session_end: Option<EventId>,
     which: impl Fn(Option<Absence>) -> bool,
 ) -> impl Iterator<Item = Command> {
     session
@@ -110,7 +121,7 @@ fn give_up(
             session: *id,
             claimed: held.claimed,
             cause: cause.clone(),
-            because,
+            session_end,
         })
 }
 

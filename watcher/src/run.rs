@@ -1,4 +1,4 @@
-//! What a watcher is made of, started and ended together.
+//! Starts the tasks of a watcher, and stops them together.
 
 use std::{
     collections::BTreeSet,
@@ -23,36 +23,36 @@ use crate::{
     connect,
     error::Error,
     feed,
-    keeper::{self, Keeper},
     snapshot::Snapshots,
+    snapshotter::{self, Snapshotter},
     state::State,
-    watch::{Begin, Incoming, Watcher},
-    watchdog,
+    unattended,
+    watch::{Incoming, Start, Watcher},
 };
 
-/// Between two questions that the broker does not answer.
+/// The pause between two requests for the log's length.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Watches until it is stopped. Waits out every outage of the broker.
+/// Runs a watcher until it is stopped. It waits out every outage of the broker.
 ///
 /// # Errors
-/// Only where an operator must change something; see [`Error`].
+/// Only if an operator must change something; see [`Error`].
 pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
     let Some(bus) = connect::connect(&config.nats, "watcher", config.replicas, &stop).await? else {
         return Ok(());
     };
     info!("watching; a worker that is silent for {:.1} s is lost", config.lapse.as_secs_f32());
-    let Some(begin) = stop.run_until_cancelled(Box::pin(begin(&bus, &config))).await else {
+    let Some(start) = stop.run_until_cancelled(Box::pin(start(&bus, &config))).await else {
         return Ok(());
     };
     let (feed, feeds) = mpsc::channel(4);
     let (stored, canaries) = mpsc::channel(16);
-    let (advice, advices) = mpsc::channel(1_024);
-    let (queues, looked_after) = watch::channel(BTreeSet::<Queue>::new());
-    let hurry = Arc::new(AtomicBool::new(false));
+    let (news, connection_news) = mpsc::channel(1_024);
+    let (queues, served) = watch::channel(BTreeSet::<Queue>::new());
+    let low_latency = Arc::new(AtomicBool::new(false));
     let beat_now = Arc::new(Notify::new());
     let mut services = JoinSet::new();
-    services.spawn(feed::events(bus.clone(), begin.sequence, Arc::clone(&hurry), feed.clone()));
+    services.spawn(feed::events(bus.clone(), start.sequence, Arc::clone(&low_latency), feed.clone()));
     services.spawn(feed::beats(bus.clone(), feed));
     services.spawn(canary::beat(
         bus.clone(),
@@ -61,24 +61,28 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
         Arc::clone(&beat_now),
         stored,
     ));
-    services.spawn(watchdog::look(bus.clone(), looked_after));
-    let gauge = Arc::clone(&begin.gauge);
+    services.spawn(unattended::watch(bus.clone(), served));
+    let gauge = Arc::clone(&start.gauge);
     services.spawn(async move { gauge.keep().await });
     match &config.nats_system {
         Some(urls) => {
-            services.spawn(advisory::listen(bus.clone(), urls.clone(), advice));
+            services.spawn(advisory::listen(bus.clone(), urls.clone(), news));
         }
         None => info!(
-            "no credentials of the broker's system account (--nats-system): a dead runner is noticed when its heartbeats lapse, \
+            "no credentials of the broker's system account (--nats-system): a dead runner is noticed when its heartbeats stop, \
              so its jobs run elsewhere within 5 s, not within 1 s"
         ),
     }
-    let mut watcher = Watcher::new(&bus, &config, beat_now, hurry, begin);
-    let incoming = Incoming { feeds, canaries, advices };
+    let mut watcher = Watcher::new(&bus, &config, beat_now, low_latency, start);
+    let incoming = Incoming {
+        feeds,
+        canaries,
+        connection_news,
+    };
     tokio::select! {
         () = watcher.watch(incoming, &queues, &stop) => {}
-        // None of them but the listener for advice ends by itself. Deaf on one ear, the watcher would be worse than none: whoever
-        // started it starts another.
+        // Only the listener for connections ends by itself. If another task panics, the watcher must not run on without its input:
+        // it ends, and its supervisor starts another.
         Some(Err(ended)) = services.join_next() => if let Ok(panic) = ended.try_into_panic() { std::panic::resume_unwind(panic) },
     }
     services.shutdown().await;
@@ -87,14 +91,14 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
     Ok(())
 }
 
-/// What is known without the log, and how long that is by now.
-async fn begin(bus: &Bus, config: &Config) -> Begin {
-    let (state, sequence, skipped, keeper) = match &config.snapshots {
+/// Loads the last snapshot, and asks for the log's length.
+async fn start(bus: &Bus, config: &Config) -> Start {
+    let (state, sequence, skipped, snapshotter) = match &config.snapshots {
         Some(wanted) => {
             let snapshots = Snapshots::new(bus, &config.nats, wanted.store.clone());
-            let (state, sequence, skipped) = keeper::begin(&snapshots).await;
-            let keeper = Keeper::new(snapshots, wanted, sequence, Instant::now());
-            (state, sequence, skipped, Some(keeper))
+            let (state, sequence, skipped) = snapshotter::start(&snapshots).await;
+            let snapshotter = Snapshotter::new(snapshots, wanted, sequence, Instant::now());
+            (state, sequence, skipped, Some(snapshotter))
         }
         None => (State::new(Instant::now()), 0, false, None),
     };
@@ -105,12 +109,12 @@ async fn begin(bus: &Bus, config: &Config) -> Begin {
         }
         tokio::time::sleep(PAUSE).await;
     };
-    Begin {
+    Start {
         state,
         sequence,
         skipped,
         last,
-        keeper,
+        snapshotter,
         gauge: Gauge::new(bus.js.clone()),
     }
 }

@@ -1,7 +1,7 @@
 //! Which planned command is carried out next, and how many at once. Pure.
 //!
-//! Dead workers come first: the commands that give them up may use all the capacity, and every other kind of command leaves
-//! a part of it free. The other kinds share what is left evenly, so that no backlog of one of them holds up another.
+//! Commands about lost sessions come first and may use all the capacity; every other kind leaves a part of it free. The other kinds
+//! share the rest evenly, so that a backlog of one kind does not delay another.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -9,49 +9,49 @@ use crate::plan::{Command, Topic};
 
 /// Commands that are carried out at once.
 const CAPACITY: usize = 32;
-/// Of these, those that only a rescue may use: a history is read and an event is appended in a few milliseconds, so that this
-/// few give up some hundred attempts in a second.
+/// Of these, those that only [`Kind::Rescue`] may use. A history is read and an event is appended in a few milliseconds, so that
+/// these few give up some hundred attempts in a second.
 const FOR_RESCUES: usize = 8;
 
-/// The kinds of commands that wait for one another.
+/// The kinds of commands that share the capacity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Lane {
+pub(crate) enum Kind {
     /// Sessions that are lost, and the attempts that they held.
     Rescue,
     /// Windows of batches.
     Windows,
     /// Jobs that wait for other jobs.
     Dependencies,
-    /// Jobs for which a time has come.
+    /// Jobs whose timer is due.
     Timers,
 }
 
-impl Lane {
+impl Kind {
     const ORDINARY: [Self; 3] = [Self::Windows, Self::Dependencies, Self::Timers];
 
     const fn of(command: &Command) -> Self {
         match command {
-            Command::Lose { .. } | Command::GiveUp { .. } => Self::Rescue,
-            Command::Advance { .. } | Command::Stop { .. } | Command::End { .. } => Self::Windows,
-            Command::Ask { .. } => Self::Dependencies,
-            Command::Look { .. } => Self::Timers,
+            Command::DeclareLost { .. } | Command::GiveUp { .. } => Self::Rescue,
+            Command::AdvanceWindow { .. } | Command::StopBatch { .. } | Command::EndMember { .. } => Self::Windows,
+            Command::CheckDependencies { .. } => Self::Dependencies,
+            Command::CheckJob { .. } => Self::Timers,
         }
     }
 }
 
-/// What is planned, and what is being done.
+/// The commands of the last plan that are left, and the topics of those under way.
 #[derive(Debug, Default)]
-pub(crate) struct Lanes {
+pub(crate) struct Schedule {
     planned: [VecDeque<Command>; 4],
-    busy: HashMap<Topic, Lane>,
+    busy: HashMap<Topic, Kind>,
 }
 
-impl Lanes {
-    /// Takes a new plan in place of what is left of the last one.
+impl Schedule {
+    /// Replaces what is left of the last plan.
     pub(crate) fn plan(&mut self, commands: Vec<Command>) {
         self.planned = Default::default();
         for command in commands {
-            self.planned[Lane::of(&command) as usize].push_back(command);
+            self.planned[Kind::of(&command) as usize].push_back(command);
         }
     }
 
@@ -60,41 +60,41 @@ impl Lanes {
         self.planned.iter().all(VecDeque::is_empty)
     }
 
-    /// Whether the plan has nothing more for a lane.
-    pub(crate) fn is_idle(&self, lane: Lane) -> bool {
-        self.planned[lane as usize].is_empty()
+    /// Whether no command of this kind is left of the plan.
+    pub(crate) fn is_idle(&self, kind: Kind) -> bool {
+        self.planned[kind as usize].is_empty()
     }
 
-    /// The next command that there is capacity for; its topic is busy until it is [`Self::done`]. A command is dropped whose
-    /// topic is busy, or rests: the next plan has it again.
-    pub(crate) fn next(&mut self, rests: impl Fn(&Topic) -> bool) -> Option<(Topic, Command)> {
+    /// The next command, if there is capacity; its topic is busy until it is [`Self::done`]. A command whose topic is busy, or
+    /// backs off after a failure, is dropped: the next plan contains it again.
+    pub(crate) fn next(&mut self, backs_off: impl Fn(&Topic) -> bool) -> Option<(Topic, Command)> {
         loop {
-            let command = self.planned[self.turn()? as usize].pop_front()?;
+            let command = self.planned[self.next_kind()? as usize].pop_front()?;
             let topic = command.topic();
-            if !rests(&topic) && !self.busy.contains_key(&topic) {
-                self.busy.insert(topic.clone(), Lane::of(&command));
+            if !backs_off(&topic) && !self.busy.contains_key(&topic) {
+                self.busy.insert(topic.clone(), Kind::of(&command));
                 return Some((topic, command));
             }
         }
     }
 
-    /// The lane whose turn it is: rescues first, then the one with the fewest commands under way.
-    fn turn(&self) -> Option<Lane> {
-        let under_way = |lane: Lane| self.busy.values().filter(|busy| **busy == lane).count();
+    /// The kind of the next command: rescues first, then the kind with the fewest commands under way.
+    fn next_kind(&self) -> Option<Kind> {
+        let under_way = |kind: Kind| self.busy.values().filter(|busy| **busy == kind).count();
         if self.busy.len() >= CAPACITY {
             return None;
         }
-        if !self.is_idle(Lane::Rescue) {
-            return Some(Lane::Rescue);
+        if !self.is_idle(Kind::Rescue) {
+            return Some(Kind::Rescue);
         }
-        let ordinary = self.busy.len() - under_way(Lane::Rescue);
-        let waiting = Lane::ORDINARY.into_iter().filter(|lane| !self.is_idle(*lane));
+        let ordinary = self.busy.len() - under_way(Kind::Rescue);
+        let waiting = Kind::ORDINARY.into_iter().filter(|kind| !self.is_idle(*kind));
         (ordinary < CAPACITY - FOR_RESCUES)
-            .then(|| waiting.min_by_key(|lane| under_way(*lane)))
+            .then(|| waiting.min_by_key(|kind| under_way(*kind)))
             .flatten()
     }
 
-    /// A command was carried out, or failed.
+    /// A command about this topic was carried out, or failed.
     pub(crate) fn done(&mut self, topic: &Topic) {
         self.busy.remove(topic);
     }
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     fn look() -> Command {
-        Command::Look {
+        Command::CheckJob {
             job: JobId::new(),
             known: 1,
             met: false,
@@ -118,7 +118,7 @@ mod tests {
     }
 
     fn ask() -> Command {
-        Command::Ask {
+        Command::CheckDependencies {
             job: JobId::new(),
             known: 1,
             of: Vec::new(),
@@ -126,7 +126,7 @@ mod tests {
     }
 
     fn advance() -> Command {
-        Command::Advance {
+        Command::AdvanceWindow {
             batch: BatchId::new(),
             after: 1,
             members: vec![0],
@@ -142,7 +142,7 @@ mod tests {
             session: SessionId::new(),
             claimed: 1,
             cause: LossCause::WorkerLost { worker },
-            because: None,
+            session_end: None,
         }
     }
 
@@ -150,63 +150,63 @@ mod tests {
         std::iter::repeat_with(one).take(number).collect()
     }
 
-    /// Takes as many as there is capacity for, and counts them by their lanes.
-    fn take(lanes: &mut Lanes) -> HashMap<Lane, usize> {
+    /// Takes as many commands as there is capacity for, and counts them by kind.
+    fn take(schedule: &mut Schedule) -> HashMap<Kind, usize> {
         let mut taken = HashMap::new();
-        while let Some((_, command)) = lanes.next(|_| false) {
-            *taken.entry(Lane::of(&command)).or_default() += 1;
+        while let Some((_, command)) = schedule.next(|_| false) {
+            *taken.entry(Kind::of(&command)).or_default() += 1;
         }
         taken
     }
 
     #[test]
-    fn no_backlog_takes_the_capacity_of_a_rescue() {
+    fn a_backlog_leaves_capacity_for_rescues() {
         for one in [look, ask, advance] {
-            let mut lanes = Lanes::default();
-            lanes.plan(many(50_000, one));
-            assert_eq!(take(&mut lanes).values().sum::<usize>(), CAPACITY - FOR_RESCUES);
-            lanes.plan([many(100, one), many(100, give_up)].concat());
+            let mut schedule = Schedule::default();
+            schedule.plan(many(50_000, one));
+            assert_eq!(take(&mut schedule).values().sum::<usize>(), CAPACITY - FOR_RESCUES);
+            schedule.plan([many(100, one), many(100, give_up)].concat());
             assert_eq!(
-                take(&mut lanes),
-                HashMap::from([(Lane::Rescue, FOR_RESCUES)]),
-                "at once, whatever is under way"
+                take(&mut schedule),
+                HashMap::from([(Kind::Rescue, FOR_RESCUES)]),
+                "at once, whatever else is under way"
             );
         }
     }
 
     #[test]
     fn a_rescue_comes_first_and_may_take_everything() {
-        let mut lanes = Lanes::default();
-        lanes.plan([many(50, look), many(50, advance), many(CAPACITY, give_up)].concat());
-        assert_eq!(take(&mut lanes), HashMap::from([(Lane::Rescue, CAPACITY)]));
+        let mut schedule = Schedule::default();
+        schedule.plan([many(50, look), many(50, advance), many(CAPACITY, give_up)].concat());
+        assert_eq!(take(&mut schedule), HashMap::from([(Kind::Rescue, CAPACITY)]));
     }
 
     #[test]
-    fn no_backlog_holds_up_another_kind() {
-        let mut lanes = Lanes::default();
-        lanes.plan([many(5_000, look), many(5_000, ask), many(5_000, advance)].concat());
-        let each = (CAPACITY - FOR_RESCUES) / Lane::ORDINARY.len();
-        assert_eq!(take(&mut lanes), Lane::ORDINARY.map(|lane| (lane, each)).into());
+    fn a_backlog_of_one_kind_does_not_delay_another() {
+        let mut schedule = Schedule::default();
+        schedule.plan([many(5_000, look), many(5_000, ask), many(5_000, advance)].concat());
+        let each = (CAPACITY - FOR_RESCUES) / Kind::ORDINARY.len();
+        assert_eq!(take(&mut schedule), Kind::ORDINARY.map(|kind| (kind, each)).into());
         // Also where one of them has all of it: what is free next is for the others.
-        let mut lanes = Lanes::default();
-        lanes.plan(many(5_000, look));
-        let first = lanes.next(|_| false).expect("there is room").0;
-        take(&mut lanes);
-        lanes.plan([many(5_000, look), many(1, ask)].concat());
-        lanes.done(&first);
-        assert_eq!(take(&mut lanes), HashMap::from([(Lane::Dependencies, 1)]));
+        let mut schedule = Schedule::default();
+        schedule.plan(many(5_000, look));
+        let first = schedule.next(|_| false).expect("there is room").0;
+        take(&mut schedule);
+        schedule.plan([many(5_000, look), many(1, ask)].concat());
+        schedule.done(&first);
+        assert_eq!(take(&mut schedule), HashMap::from([(Kind::Dependencies, 1)]));
     }
 
     #[test]
-    fn one_command_is_done_at_a_time_about_a_topic_and_none_while_it_rests() {
-        let mut lanes = Lanes::default();
+    fn a_topic_has_one_command_at_a_time_and_none_while_it_backs_off() {
+        let mut schedule = Schedule::default();
         let one = look();
-        lanes.plan(vec![one.clone(), one.clone()]);
-        let (topic, _) = lanes.next(|_| false).expect("there is room");
-        assert_eq!(lanes.next(|_| false), None, "it is busy");
-        lanes.done(&topic);
-        lanes.plan(vec![one]);
-        assert_eq!(lanes.next(|resting| *resting == topic), None, "it rests");
-        assert!(lanes.is_empty());
+        schedule.plan(vec![one.clone(), one.clone()]);
+        let (topic, _) = schedule.next(|_| false).expect("there is room");
+        assert_eq!(schedule.next(|_| false), None, "it is busy");
+        schedule.done(&topic);
+        schedule.plan(vec![one]);
+        assert_eq!(schedule.next(|backing_off| *backing_off == topic), None, "it backs off");
+        assert!(schedule.is_empty());
     }
 }

@@ -1,8 +1,8 @@
-//! The fold of the log, kept in the store, so that a watcher need not read a long log from its beginning.
+//! Snapshots: the fold of the log, saved in the store, so that a watcher need not read a long log from its beginning.
 //!
-//! There is one, under one name, and each new one takes the place of the last: so none pile up, and of two watchers the later
-//! one wins, which does no harm, as each is the fold of the same log. It is a short cut and nothing more: one that is missing,
-//! damaged, of another format, or of another log is not used.
+//! There is one snapshot, under one name, and each new one replaces the last. Of two watchers, the later one wins; that does no harm,
+//! since each snapshot is the fold of the same log. A snapshot that is missing, damaged, of another format, or of another log is not
+//! used: the whole log is read instead.
 
 use std::{borrow::Cow, sync::LazyLock, time::Instant};
 
@@ -30,14 +30,15 @@ use crate::{
 
 /// Its name in the store.
 const NAME: &str = "watcher/snapshot";
-/// The version of the fold and of how it is written. Raise it with every change of what is written, and of what an event that
-/// older programs read as well means to the fold: a snapshot of another format is not used, and the whole log is read.
-/// `fixtures/` holds a log and its snapshot in this format; the test that compares them fails where this is forgotten.
+/// The version of the fold and of the format. Raise it with every change of the format, and of what an event that older programs also
+/// read changes in the fold: a snapshot of another format is not used, and the whole log is read. `fixtures/` holds a log and its
+/// snapshot in this format; the test that compares them fails if the number is not raised.
 const FORMAT: u32 = 1;
-/// What the fold is made by. It matters only where the fold skipped what it could not read: another program may be able to.
+/// A digest of the sources of the fold. It matters only if the fold skipped events that it could not read: another program may read
+/// them.
 static PROGRAM: LazyLock<Digest> = LazyLock::new(|| {
     let sources = [
-        include_str!("seen.rs"),
+        include_str!("observation.rs"),
         include_str!("state.rs"),
         include_str!("state/saved.rs"),
         include_str!("timers.rs"),
@@ -51,44 +52,44 @@ static PROGRAM: LazyLock<Digest> = LazyLock::new(|| {
     Digest::of(sources.concat().as_bytes())
 });
 
-/// A place in the log: a sequence, and what stands there.
+/// A place in the log: a sequence, and the message there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Place {
     pub(crate) sequence: u64,
     /// The subject of the message there.
     pub(crate) subject: String,
-    /// The id that it was published with.
+    /// The message id.
     pub(crate) id: Option<String>,
 }
 
 /// The first line of a snapshot; the state follows.
 #[derive(Debug, Serialize, Deserialize)]
 struct Header<'a> {
-    /// 0: of a program before there was this field.
+    /// 0: written by a program before this field existed.
     #[serde(default)]
     format: u32,
-    /// The program, if it could not read all that there was.
+    /// The program, if it skipped events that it could not read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     skipped_by: Option<Digest>,
     at: DateTime<Utc>,
     #[serde(flatten)]
     place: Cow<'a, Place>,
-    /// Of what follows.
+    /// The digest of the rest.
     sha256: Digest,
 }
 
-/// A state, and what it is the fold of.
+/// A loaded state, and the part of the log that it is the fold of.
 #[derive(Debug)]
 pub(crate) struct Loaded {
     pub(crate) state: State,
     pub(crate) sequence: u64,
     pub(crate) at: DateTime<Utc>,
     pub(crate) bytes: usize,
-    /// Whether something was skipped that could not be read.
+    /// Whether events were skipped that could not be read.
     pub(crate) skipped: bool,
 }
 
-/// Why a snapshot is not used, or not kept.
+/// Why a snapshot is not used, or not saved.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error("there is none")]
@@ -113,7 +114,7 @@ pub(crate) enum Error {
     Store(#[source] object_store::Error),
 }
 
-/// Where snapshots are kept.
+/// The snapshots in a store.
 #[derive(Debug)]
 pub(crate) struct Snapshots {
     bus: Bus,
@@ -132,7 +133,7 @@ impl Snapshots {
         }
     }
 
-    /// The last snapshot, if it is one of this log and of this program.
+    /// The last snapshot, if this program can use it and it is of this log.
     pub(crate) async fn load(&self) -> Result<Loaded, Error> {
         let store = self.files().await?.object_store();
         let bytes = match store.get(&Path::from(NAME)).await {
@@ -151,8 +152,8 @@ impl Snapshots {
         })
     }
 
-    /// Keeps a state that is the fold of the log up to this place, but for events that were `skipped` as unreadable if any were,
-    /// and returns its size in bytes.
+    /// Saves a state that is the fold of the log up to this place, and returns its size in bytes. `skipped`: events were skipped that
+    /// could not be read.
     pub(crate) async fn save(&self, saved: &Saved, place: &Place, skipped: bool) -> Result<usize, Error> {
         let bytes = written(saved, place, skipped, Utc::now())?;
         let size = bytes.len();
@@ -163,11 +164,12 @@ impl Snapshots {
 
     async fn files(&self) -> Result<&Files, Error> {
         let open = async || {
-            // A connection of its own: our heartbeats must not wait behind a snapshot.
+            // A connection of its own: the watcher's heartbeats must not wait behind a snapshot.
             let context = match &self.url {
                 StoreUrl::Nats { bucket, .. } => {
                     let js = Bus::connect(&self.nats, "watcher/files").await?.js;
-                    // Who makes it decides how many copies there are of every user's files, which is none of the watcher's business.
+                    // The program that creates the bucket decides how many copies of every user's files there are. The watcher must
+                    // not create it.
                     match js.get_stream(format!("OBJ_{bucket}")).await {
                         Ok(_) => Some(js),
                         Err(error) => return Err(Error::NoStore(error)),
@@ -180,7 +182,7 @@ impl Snapshots {
         self.files.get_or_try_init(open).await
     }
 
-    /// Whether the log still has what stood at this place.
+    /// Checks that the log still has the same message at this place.
     async fn is_there(&self, place: &Place) -> Result<(), Error> {
         let log = |error: &dyn std::error::Error| Error::Log(chain(error));
         let stream: Stream<()> = self.bus.js.get_stream_no_info(EVENTS).await.map_err(|error| log(&error))?;

@@ -1,4 +1,4 @@
-//! What the watcher knows: which sessions live, and which attempts they hold.
+//! What the watcher knows: which sessions live, which attempts they hold, and which jobs and batches wait for what.
 
 mod remember;
 mod saved;
@@ -19,68 +19,68 @@ use chrono::{DateTime, Utc};
 pub(crate) use self::saved::Saved;
 use crate::{
     connections::Connections,
-    seen::{Seen, SessionKey, Try},
+    observation::{HeldAttempt, Observation, SessionKey},
     timers::Timers,
     windows::Windows,
 };
 
 /// The fold of the log and of the heartbeats.
 ///
-/// Every attempt that is live by the log is held in here; the reverse need not be so. An attempt in here that is not live
-/// (given up by another watcher, or claimed by one who may not) is found out when it is to be given up, because that is
-/// decided on the job's own history. So no wrong word of anybody can hide a live attempt from the watcher.
+/// Every attempt that is live in the log is in here. The reverse need not be so: an attempt in here may have been given up by another
+/// watcher, or its claim may be invalid. That shows when it is to be given up, which is decided on the job's own history. So no
+/// invalid event can hide a live attempt from the watcher.
 #[derive(Debug, Clone)]
 pub struct State {
     workers: HashMap<WorkerId, Worker>,
     sessions: HashMap<SessionKey, Session>,
-    /// Who holds attempts at each job.
+    /// The sessions that hold attempts of each job.
     holders: HashMap<JobId, BTreeSet<(Attempt, SessionKey)>>,
-    /// The sessions that may ask for something: those that live, and those that are over and still hold attempts.
+    /// The sessions to plan for: those that live, and those that ended and still hold attempts.
     open: BTreeSet<SessionKey>,
-    /// The sessions that are over and hold nothing, by where they ended: those that ended last.
+    /// The sessions that ended and hold no attempt, by the sequence of their end: the last ones.
     over: BTreeSet<(u64, SessionKey)>,
-    /// No silence counts from before this.
+    /// Silence before this moment does not count.
     trusted_since: Instant,
-    /// When the last heartbeat of the watcher itself was sent that came back to it.
+    /// When the last of the watcher's own heartbeats was sent that came back.
     canary: Option<Instant>,
-    /// When it was last looked whether the watcher hears itself.
+    /// When the watcher last checked whether its own heartbeats come back.
     listened: Instant,
     connections: Connections,
-    /// No connection's end counts from before this.
+    /// The end of a connection before this moment does not count.
     connections_since: Instant,
     pub(crate) timers: Timers,
     pub(crate) windows: Windows,
-    /// What the wall clock showed at a moment; without it, nothing is ever due.
+    /// What the wall clock showed at a moment. Without it, no timer is due.
     clock: Option<(Instant, DateTime<Utc>)>,
 }
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Worker {
-    /// Its last event, behind which the next one must be appended.
+    /// The sequence of its last event, behind which the next one must be appended.
     pub(crate) sequence: u64,
-    /// Its sessions that are not over: one, unless registrations were not read.
+    /// Its sessions that have not ended: one, unless a registration could not be read.
     live: BTreeSet<SessionId>,
     queues: Vec<Queue>,
-    /// How many of its sessions are known, whether they are over or not.
+    /// How many of its sessions are known, live or ended.
     sessions: usize,
 }
 
 #[derive(Debug, Clone)]
 pub(crate) struct Session {
-    /// Whether its registration was read. One that was not is that of a newer program, or of none.
+    /// Whether its registration was read. If not, a newer program wrote it, or there is none.
     pub(crate) registered: bool,
     pub(crate) ended: Option<Ended>,
-    /// When it was last heard, or first heard of.
+    /// When its last heartbeat came in, or when it was first known.
     heard: Instant,
-    /// In how long its last heartbeat says that the next one comes.
+    /// How long after its last heartbeat the next one is to come, as that heartbeat says.
     next: Duration,
-    /// When it was last seen to take up work while it had none: from then on, it beats each second.
+    /// When it last claimed a job while it held none: from then on, it sends a heartbeat each second.
     busy_since: Option<Instant>,
-    /// When it last beat, by its own clock.
+    /// When its last heartbeat was sent, by the worker's clock.
     pub(crate) last_beat: Option<DateTime<Utc>>,
-    /// After how long without an acknowledged heartbeat it ends its attempts by itself.
+    /// After how long without an acknowledged heartbeat its runner ends its attempts by itself.
     pub(crate) self_fence: Option<Duration>,
-    /// Until when its silence is that of a restart.
+    /// Until when its silence is excused by an announced restart.
     away_until: Option<DateTime<Utc>>,
     pub(crate) held: BTreeMap<(JobId, Attempt), Held>,
 }
@@ -89,18 +89,18 @@ pub(crate) struct Session {
 pub(crate) struct Ended {
     pub(crate) cause: LossCause,
     pub(crate) event: EventId,
-    /// Where that event stands in the log.
+    /// The sequence of that event.
     pub(crate) sequence: u64,
 }
 
 impl Session {
-    /// When it last showed that it lives: by a heartbeat, or by taking up work while it had none.
-    pub(super) fn told_of_at(&self) -> Instant {
+    /// When it last showed that it lives: by a heartbeat, or by a claim while it held no attempt.
+    pub(super) fn last_sign_of_life(&self) -> Instant {
         self.busy_since.map_or(self.heard, |since| since.max(self.heard))
     }
 
-    /// How much longer than one that beats each second it may be silent. One that has work beats each second, and so does one that
-    /// fences itself.
+    /// How much longer it may be silent than a session that sends a heartbeat each second, as those do that hold attempts or fence
+    /// themselves.
     pub(crate) fn allowance(&self) -> Duration {
         if self.held.is_empty() && self.self_fence.is_none() {
             self.next - Beat::PERIOD
@@ -110,15 +110,15 @@ impl Session {
     }
 }
 
-/// An attempt that a session claimed, and did not finish.
+/// An attempt that a session claimed and did not finish.
 #[derive(Debug, Clone)]
 pub(crate) struct Held {
-    /// Where the claim stands in the log.
+    /// The sequence of the claim.
     pub(crate) claimed: u64,
     pub(crate) absence: Option<Absence>,
 }
 
-/// Heartbeats, one after the other, that do not list an attempt which they should.
+/// Consecutive heartbeats that do not list an attempt which the session claimed before they were sent.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Absence {
     pub(crate) first: Instant,
@@ -126,7 +126,7 @@ pub(crate) struct Absence {
 }
 
 impl State {
-    /// Knows nothing yet; every silence is counted from now.
+    /// An empty state. Every silence counts from now.
     #[must_use]
     pub fn new(now: Instant) -> Self {
         Self {
@@ -146,39 +146,39 @@ impl State {
         }
     }
 
-    /// Folds an event that stands at this sequence.
-    pub fn see(&mut self, sequence: u64, seen: &Seen, now: Instant) {
-        match seen {
-            Seen::Claimed(claim) => {
+    /// Folds an event at this sequence.
+    pub fn fold(&mut self, sequence: u64, observation: &Observation, now: Instant) {
+        match observation {
+            Observation::Claimed(claim) => {
                 self.claimed(sequence, claim, now);
                 self.timers.claimed(sequence, claim);
                 self.windows.claimed(claim);
             }
-            Seen::Finished(end, ending) => {
+            Observation::Finished(end, ending) => {
                 self.release(end.job, end.attempt, &end.key());
                 self.timers.finished(end);
                 self.windows.finished(end, *ending);
             }
-            Seen::Failed(end) => {
+            Observation::Failed(end) => {
                 self.release(end.job, end.attempt, &end.key());
                 self.timers.failed(sequence, end.job);
                 self.windows.failed(end);
             }
-            Seen::Returned { job } => self.timers.failed(sequence, *job),
-            Seen::Waits(waits) => {
+            Observation::Returned { job } => self.timers.failed(sequence, *job),
+            Observation::Waits(waits) => {
                 if let Some(next) = waits.next {
                     self.close(waits.job, |attempt| attempt.next() == next);
                 }
                 self.timers.waits(sequence, waits);
                 self.windows.waits(waits);
             }
-            Seen::Closed { job, attempt, failed } => {
+            Observation::Closed { job, attempt, failed } => {
                 self.windows.closed(*job, *attempt, *failed);
                 self.close(*job, |held| attempt.is_none_or(|attempt| attempt == held));
                 self.timers.forget(*job);
             }
-            Seen::Batch { namespace, batch, event } => self.windows.batch(sequence, namespace, *batch, event),
-            Seen::Registered {
+            Observation::Batch { namespace, batch, event } => self.windows.batch(sequence, namespace, *batch, event),
+            Observation::Registered {
                 worker,
                 session,
                 queues,
@@ -191,20 +191,20 @@ impl State {
                 self.registered(worker, *session, (*event, sequence), now);
                 let session = self.session(&(worker.clone(), *session), now);
                 session.self_fence = *self_fence;
-                // After a restart, it counts as heard.
+                // A registration after an announced restart counts as a heartbeat.
                 if session.away_until.take().is_some() {
                     session.heard = now;
                 }
             }
-            Seen::Restarting { worker, session, until } => {
-                self.said(worker, sequence);
+            Observation::Restarting { worker, session, until } => {
+                self.worker_changed(worker, sequence);
                 if let Some(session) = self.sessions.get_mut(&(worker.clone(), *session)) {
                     session.away_until = Some(*until);
                 }
             }
-            Seen::Said { worker } => self.said(worker, sequence),
-            Seen::SaidOfBatch { batch } => self.windows.said(sequence, *batch),
-            Seen::Ended {
+            Observation::WorkerChanged { worker } => self.worker_changed(worker, sequence),
+            Observation::BatchChanged { batch } => self.windows.batch_changed(sequence, *batch),
+            Observation::SessionEnded {
                 worker,
                 session,
                 lost,
@@ -223,12 +223,12 @@ impl State {
                 self.end(&key, Ended { cause, event, sequence });
             }
         }
-        if let Some(job) = seen.may_end() {
-            self.timers.news(job, sequence);
+        if let Some(job) = observation.ended_job() {
+            self.timers.job_may_have_ended(job, sequence);
         }
     }
 
-    fn claimed(&mut self, sequence: u64, claim: &Try, now: Instant) {
+    fn claimed(&mut self, sequence: u64, claim: &HeldAttempt, now: Instant) {
         let key = (claim.worker.clone(), claim.session);
         let session = self.session(&key, now);
         let ended_at = session.ended.as_ref().map(|ended| ended.sequence);
@@ -253,13 +253,13 @@ impl State {
         }
     }
 
-    /// The log says that a member of a batch waits for its turn, and that its attempts up to this one are over.
-    pub(crate) fn turn(&mut self, job: JobId, over: Option<Attempt>) {
+    /// By the log, a member of a batch waits for a slot, and its attempts up to this one are over.
+    pub(crate) fn waits_for_slot(&mut self, job: JobId, over: Option<Attempt>) {
         self.close(job, |attempt| over.is_some_and(|over| attempt <= over));
-        self.windows.turn(job, over);
+        self.windows.waits_for_slot(job, over);
     }
 
-    /// A session begins, and every other one of its worker is over.
+    /// A session begins, and every other session of its worker ends.
     fn registered(&mut self, worker: &WorkerId, session: SessionId, (event, sequence): (EventId, u64), now: Instant) {
         let live = self.workers.get(worker).map(|known| known.live.clone()).unwrap_or_default();
         for other in live.into_iter().filter(|other| *other != session) {
@@ -272,7 +272,7 @@ impl State {
         self.session(&(worker.clone(), session), now).registered = true;
     }
 
-    /// A session, as it is known or as a new one.
+    /// A known session, or a new one.
     fn session(&mut self, key: &SessionKey, now: Instant) -> &mut Session {
         self.sessions.entry(key.clone()).or_insert_with(|| {
             self.open.insert(key.clone());
@@ -283,7 +283,7 @@ impl State {
                 registered: false,
                 ended: None,
                 heard: now,
-                // Its last heartbeat may not have been read yet.
+                // Its last heartbeat may not be folded yet.
                 next: Beat::IDLE_PERIOD,
                 busy_since: None,
                 last_beat: None,
@@ -297,7 +297,7 @@ impl State {
     fn end(&mut self, key: &SessionKey, ended: Ended) {
         if let Some(session) = self.sessions.get_mut(key) {
             session.ended.get_or_insert(ended);
-            self.connections.over(key);
+            self.connections.forget(key);
             self.not_live(key);
             self.settle(key);
         }
@@ -309,7 +309,7 @@ impl State {
         }
     }
 
-    /// Lets an attempt go that is not, or no longer, its session's to hold.
+    /// Removes an attempt that its session does not hold, or no longer.
     pub(crate) fn release(&mut self, job: JobId, attempt: Attempt, key: &SessionKey) {
         if let Entry::Occupied(mut holders) = self.holders.entry(job) {
             holders.get_mut().remove(&(attempt, key.clone()));
@@ -323,8 +323,8 @@ impl State {
         }
     }
 
-    /// A session that is over is remembered for a while, so that a late claim of it is known for what it is; but it need not be
-    /// looked at.
+    /// An ended session that holds no attempt is remembered for a while, so that a late claim by it is recognised; it is not planned
+    /// for.
     fn settle(&mut self, key: &SessionKey) {
         let Some(session) = self.sessions.get(key) else { return };
         if let (true, Some(ended)) = (session.held.is_empty(), &session.ended) {
@@ -338,8 +338,8 @@ impl State {
         }
     }
 
-    /// Folds a heartbeat; one of a session that is unknown, or over, says nothing.
-    pub fn hear(&mut self, worker: &WorkerId, beat: &Beat, now: Instant) {
+    /// Folds a heartbeat. One of an unknown or an ended session changes nothing.
+    pub fn fold_heartbeat(&mut self, worker: &WorkerId, beat: &Beat, now: Instant) {
         let key = (worker.clone(), beat.session);
         let Some(session) = self.sessions.get_mut(&key).filter(|session| session.ended.is_none()) else {
             return;
@@ -360,6 +360,7 @@ impl State {
         }
     }
 
+    /// The sessions to plan for.
     pub(crate) fn open(&self) -> impl Iterator<Item = (&SessionKey, &Session)> {
         self.open.iter().filter_map(|key| Some((key, self.sessions.get(key)?)))
     }
@@ -368,7 +369,7 @@ impl State {
         self.workers.get(worker)
     }
 
-    /// The queues that a live worker serves.
+    /// The queues that live workers serve.
     #[must_use]
     pub fn queues(&self) -> BTreeSet<Queue> {
         self.workers

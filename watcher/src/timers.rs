@@ -1,64 +1,64 @@
 //! Jobs that wait for a time, or for the end of other jobs.
 //!
-//! What is kept of a job is a hint: look at it then. Whether something is due is decided on what the log says at that moment
-//! ([`bus::job::Job::due`]), so that a hint too many costs a look, and no hint is trusted. Only one too few would be wrong:
-//! so a hint is dropped on the word of the API, of a watcher, or of the very attempt that was claimed as it may be.
+//! A timer is only a hint to check a job at some time. Whether something is due is decided on the job's events in the log at that
+//! moment ([`bus::job::Job::due`]). So a timer too many costs one read, and only a missing timer would be wrong: a timer is dropped
+//! only for an event of the API, of a watcher, or of the attempt that was claimed validly.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bus::ids::{Attempt, JobId};
 use chrono::{DateTime, Utc};
 
-use crate::seen::{SessionKey, Try, Waits};
+use crate::observation::{HeldAttempt, SessionKey, WaitingJob};
 
-/// Looks that are planned at once; the rest follow when these are done.
+/// How many checks are planned at once; the rest follow when these are done.
 const AT_ONCE: usize = 10_000;
 
-/// A time that has come already.
+/// A time in the past.
 const NOW: DateTime<Utc> = DateTime::UNIX_EPOCH;
-/// The year 10,000 never comes, and not everybody can write it down. In seconds since 1970.
+/// Times from the year 10,000 on count as never: not every format can represent them. In seconds since 1970.
 const NEVER: i64 = 253_402_300_800;
 
-/// What is waited for, in its order.
+/// The timers of all waiting jobs, by time.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Timers {
     jobs: HashMap<JobId, Timer>,
     due: BTreeSet<(DateTime<Utc>, JobId)>,
-    /// Who waits for the end of each job.
+    /// The jobs that depend on each job.
     followers: HashMap<JobId, BTreeSet<JobId>>,
-    /// Those who wait for a job of which there is news.
-    asking: BTreeSet<JobId>,
+    /// The jobs whose dependencies are to be checked, because one of them may have ended.
+    to_check: BTreeSet<JobId>,
 }
 
 /// A job that waits.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Timer {
-    /// Its last event that is known.
+    /// The sequence of its last known event.
     pub(crate) sequence: u64,
-    /// When it is to be looked at.
+    /// When to check it.
     pub(crate) at: Option<DateTime<Utc>>,
     /// The attempt that a worker may claim.
     pub(crate) next: Option<Attempt>,
-    /// Who claimed it.
+    /// The attempt that was claimed, and by which session.
     pub(crate) holder: Option<Box<(Attempt, SessionKey)>>,
     pub(crate) conditions: Option<Box<Conditions>>,
 }
 
-/// The jobs that another one waits for.
+/// The jobs that a job depends on.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Conditions {
-    /// Those that have not ended as they must, as far as is known.
+    /// Those that are not known to have ended as the job requires.
     pub(crate) open: BTreeMap<JobId, News>,
-    /// When it may start once they have.
+    /// When the job may start once they have.
     pub(crate) not_before: Option<DateTime<Utc>>,
 }
 
-/// What is known of a job that another one waits for.
+/// What is known of a job that another one depends on.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct News {
-    /// Its last event that was seen since it is waited for; 0: none.
+    /// The sequence of the last event that may have ended it; 0: none.
     pub(crate) sequence: u64,
-    /// Whether the log is to be asked about it.
+    /// Whether it is to be read from the log.
     pub(crate) fresh: bool,
 }
 
@@ -73,8 +73,8 @@ impl Conditions {
 }
 
 impl Timers {
-    /// A job waits for a worker, a time or others; what it waited for before is past.
-    pub(crate) fn waits(&mut self, sequence: u64, waits: &Waits) {
+    /// A job waits for a worker, a time or other jobs; what it waited for before does not matter any more.
+    pub(crate) fn waits(&mut self, sequence: u64, waits: &WaitingJob) {
         let conditions = (!waits.after.is_empty()).then(|| Box::new(Conditions::new(waits.after.iter().copied(), waits.not_before)));
         self.set(
             waits.job,
@@ -88,7 +88,7 @@ impl Timers {
         );
     }
 
-    /// Keeps a job in mind, or forgets it, where it waits for nothing.
+    /// Sets the timer of a job, or removes it if the job waits for nothing.
     pub(crate) fn set(&mut self, job: JobId, mut timer: Timer) {
         self.forget(job);
         timer.at = timer.at.filter(|at| at.timestamp() < NEVER);
@@ -101,14 +101,14 @@ impl Timers {
                 self.followers.entry(*dependency).or_default().insert(job);
             }
             if conditions.open.values().any(|news| news.fresh) {
-                self.asking.insert(job);
+                self.to_check.insert(job);
             }
         }
         self.jobs.insert(job, timer);
     }
 
-    /// A worker took it: its end is that one's to say.
-    pub(crate) fn claimed(&mut self, sequence: u64, claim: &Try) {
+    /// A session claimed it: only that session reports the end of the attempt.
+    pub(crate) fn claimed(&mut self, sequence: u64, claim: &HeldAttempt) {
         if let Some(timer) = self.jobs.get_mut(&claim.job) {
             timer.sequence = sequence;
             if timer.next == Some(claim.attempt) {
@@ -118,15 +118,15 @@ impl Timers {
         }
     }
 
-    /// A worker says that it ended.
-    pub(crate) fn finished(&mut self, end: &Try) {
+    /// A session reports that an attempt ended, and with it the job.
+    pub(crate) fn finished(&mut self, end: &HeldAttempt) {
         let by_its_holder = |timer: &Timer| timer.holder.as_deref().is_some_and(|holder| *holder == (end.attempt, end.key()));
         if self.jobs.get(&end.job).is_some_and(by_its_holder) {
             self.forget(end.job);
         }
     }
 
-    /// A worker says that it failed, and is to be tried again. When, the log says better: of all its clocks the next.
+    /// An attempt failed and is to be tried again, or was given back: the job is checked at once, to learn its next time from the log.
     pub(crate) fn failed(&mut self, sequence: u64, job: JobId) {
         let mut timer = self.jobs.get(&job).cloned().unwrap_or_default();
         timer.sequence = sequence;
@@ -140,7 +140,7 @@ impl Timers {
         if let Some(at) = timer.at {
             self.due.remove(&(at, job));
         }
-        self.asking.remove(&job);
+        self.to_check.remove(&job);
         for dependency in timer.conditions.iter().flat_map(|conditions| conditions.open.keys()) {
             self.unfollow(*dependency, job);
         }
@@ -155,20 +155,20 @@ impl Timers {
         }
     }
 
-    /// A job may have ended: those that wait for it are to ask.
-    pub(crate) fn news(&mut self, of: JobId, sequence: u64) {
+    /// A job may have ended: the jobs that depend on it are to check.
+    pub(crate) fn job_may_have_ended(&mut self, of: JobId, sequence: u64) {
         let Some(followers) = self.followers.get(&of) else { return };
         for job in followers {
             let conditions = self.jobs.get_mut(job).and_then(|timer| timer.conditions.as_mut());
             if let Some(news) = conditions.and_then(|conditions| conditions.open.get_mut(&of)) {
                 *news = News { sequence, fresh: true };
-                self.asking.insert(*job);
+                self.to_check.insert(*job);
             }
         }
     }
 
-    /// The log was looked at: the job stands at this sequence, and is to be looked at again then, or never.
-    pub(crate) fn looked(&mut self, job: JobId, sequence: u64, again: Option<DateTime<Utc>>) {
+    /// The job was checked: this is its last sequence, and when to check it again, if ever.
+    pub(crate) fn checked(&mut self, job: JobId, sequence: u64, again: Option<DateTime<Utc>>) {
         let Some(mut timer) = self.jobs.get(&job).filter(|timer| timer.sequence <= sequence).cloned() else {
             return;
         };
@@ -180,23 +180,23 @@ impl Timers {
         }
     }
 
-    /// We said in the log what was due, at this sequence. What the job waits for after that, that event tells.
-    pub(crate) fn said(&mut self, job: JobId, sequence: u64) {
+    /// What was due was appended at this sequence. What the job waits for after that follows from that event.
+    pub(crate) fn appended(&mut self, job: JobId, sequence: u64) {
         if self.jobs.get(&job).is_some_and(|timer| timer.sequence < sequence) {
             self.forget(job);
         }
     }
 
-    /// The log was asked about the jobs that this one waits for: which, up to what sequence, and whether they ended as they
-    /// must. Once all have, it is to be looked at as soon as it may start.
-    pub(crate) fn asked(&mut self, job: JobId, answers: &[(JobId, u64, bool)]) {
+    /// Dependencies of a job were read: which, the last sequence that was known of each, and whether each ended as the job requires. Once
+    /// all have, the job is to be checked as soon as it may start.
+    pub(crate) fn dependencies_checked(&mut self, job: JobId, answers: &[(JobId, u64, bool)]) {
         let Some(mut timer) = self.jobs.get(&job).cloned() else { return };
         let Some(conditions) = timer.conditions.as_mut() else { return };
         for (dependency, known, met) in answers {
             if *met {
                 conditions.open.remove(dependency);
             } else if let Some(news) = conditions.open.get_mut(dependency) {
-                // What came while it was asked is to be asked about as well.
+                // An event came in while it was read, so that it is to be read again.
                 news.fresh = news.sequence != *known;
             }
         }
@@ -207,8 +207,7 @@ impl Timers {
         self.set(job, timer);
     }
 
-    /// Those that are to be looked at by now: up to where the log must be known for that, and whether all that they wait for
-    /// has ended as it must.
+    /// The jobs to check by now: each with the sequence of its last known event, and whether all that it depends on ended as it requires.
     pub(crate) fn due(&self, now: DateTime<Utc>) -> impl Iterator<Item = (JobId, u64, bool)> {
         let due = self.due.iter().take_while(move |(at, _)| *at <= now).take(AT_ONCE);
         due.filter_map(|(_, job)| {
@@ -218,9 +217,10 @@ impl Timers {
         })
     }
 
-    /// Those who are to ask about others: which, and up to where the log must be known of them.
-    pub(crate) fn asking(&self) -> impl Iterator<Item = (JobId, u64, Vec<(JobId, u64)>)> {
-        self.asking.iter().take(AT_ONCE).filter_map(|job| {
+    /// The jobs whose dependencies are to be read: each with the sequence of its last known event, and with those dependencies and
+    /// theirs.
+    pub(crate) fn to_check(&self) -> impl Iterator<Item = (JobId, u64, Vec<(JobId, u64)>)> {
+        self.to_check.iter().take(AT_ONCE).filter_map(|job| {
             let timer = self.jobs.get(job)?;
             let open = timer.conditions.as_ref()?.open.iter();
             let fresh = open
@@ -230,18 +230,19 @@ impl Timers {
         })
     }
 
-    /// When the next look is due after this time.
+    /// When the next check is due after this time.
     pub(crate) fn next_due(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
         use std::ops::Bound::{Excluded, Unbounded};
         let last = JobId::from(uuid::Uuid::max());
         self.due.range((Excluded((after, last)), Unbounded)).next().map(|(at, _)| *at)
     }
 
-    /// Whether anything is to be done now.
+    /// Whether a check is due now.
     pub(crate) fn is_due(&self, now: DateTime<Utc>) -> bool {
-        !self.asking.is_empty() || self.due.first().is_some_and(|(at, _)| *at <= now)
+        !self.to_check.is_empty() || self.due.first().is_some_and(|(at, _)| *at <= now)
     }
 
+    /// Every waiting job.
     pub(crate) fn all(&self) -> impl Iterator<Item = (&JobId, &Timer)> {
         self.jobs.iter()
     }

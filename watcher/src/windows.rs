@@ -1,9 +1,9 @@
 //! Batches that limit how many of their members run at once, or how many may fail.
 //!
-//! A member holds a slot from the moment that it is given one until its attempt ends: while it is ready, claimed, running, or
-//! rescheduled. One that failed and pauses, or was given back, holds none, and waits for its turn again. Slots are only ever taken by
-//! `batch.advanced`, which is appended behind the batch's last event: who knows less than the log sees too few free slots, or is
-//! refused. So the limit holds whatever is believed in here; a slot that is wrongly believed to be held is only lost time.
+//! A member holds a slot from its release until its attempt ends: while it is ready, claimed, running, or rescheduled. A member that
+//! failed and pauses, or whose attempt was given back, holds none, and waits for a slot again. Only `batch.advanced` gives slots, and it
+//! is appended behind the batch's last event: a watcher that is behind the log sees too few free slots, or its append is rejected. So
+//! the limit holds even if this state is wrong; a slot that wrongly counts as held only costs time.
 
 #[cfg(test)]
 mod tests;
@@ -17,20 +17,20 @@ use bus::{
 };
 use tracing::error;
 
-pub(crate) use self::window::{Slot, Want, Window};
-use crate::seen::{Ending, Try, Waits};
+pub(crate) use self::window::{BatchAction, Slot, Window};
+use crate::observation::{Ending, HeldAttempt, WaitingJob};
 
-/// Every batch that is minded, until all of its members have ended.
+/// Every tracked batch, until all of its members have ended.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Windows {
     batches: HashMap<BatchId, Window>,
     members: HashMap<JobId, (BatchId, u32)>,
-    /// Those for which something is to be done.
-    restless: BTreeSet<BatchId>,
+    /// The batches with an action.
+    with_actions: BTreeSet<BatchId>,
 }
 
 impl Windows {
-    /// Folds an event of a batch that stands at this sequence; one that is known already changes nothing.
+    /// Folds an event of a batch at this sequence. An event that is folded already changes nothing.
     pub(crate) fn batch(&mut self, sequence: u64, namespace: &Namespace, id: BatchId, event: &BatchEvent) {
         if let BatchEvent::Submitted(submitted) = event {
             self.submitted(sequence, namespace, id, submitted);
@@ -53,12 +53,12 @@ impl Windows {
                 };
             }
         }
-        window.doom();
+        window.mark_all_to_end();
         self.settle(id);
     }
 
-    /// Notes that what stands at this sequence is the last that was said of a batch, whatever it means.
-    pub(crate) fn said(&mut self, sequence: u64, id: BatchId) {
+    /// Notes the sequence of a batch's last event.
+    pub(crate) fn batch_changed(&mut self, sequence: u64, id: BatchId) {
         if let Some(window) = self.batches.get_mut(&id) {
             window.sequence = window.sequence.max(sequence);
         }
@@ -70,7 +70,7 @@ impl Windows {
         }
         if submitted.total > MAX_MEMBERS {
             error!(
-                "batch {id} says that it has {} members, and may have {MAX_MEMBERS}; it is not minded",
+                "batch {id} says that it has {} members, and may have {MAX_MEMBERS}; it is ignored",
                 submitted.total
             );
             return;
@@ -78,29 +78,29 @@ impl Windows {
         self.insert(id, Window::new(namespace.clone(), sequence, submitted));
     }
 
-    /// Minds a batch from now on.
+    /// Tracks a batch from now on.
     pub(crate) fn insert(&mut self, id: BatchId, mut window: Window) {
-        window.doom();
+        window.mark_all_to_end();
         self.members
             .extend(window.open().map(|index| (JobId::of_member(id, index), (id, index))));
         self.batches.insert(id, window);
         self.settle(id);
     }
 
-    /// Forgets a batch of which nothing more can come, and notes whether something is to be done for it.
+    /// Forgets a batch if all its members have ended, and otherwise notes whether it has an action.
     fn settle(&mut self, id: BatchId) {
         let Some(window) = self.batches.get(&id) else { return };
         if window.is_done() && window.phase != Phase::Submitting {
             self.batches.remove(&id);
-            self.restless.remove(&id);
-        } else if window.want().is_some() {
-            self.restless.insert(id);
+            self.with_actions.remove(&id);
+        } else if window.action().is_some() {
+            self.with_actions.insert(id);
         } else {
-            self.restless.remove(&id);
+            self.with_actions.remove(&id);
         }
     }
 
-    /// Changes the window that a job is a member of, if it is one of one.
+    /// Changes the window that a job is a member of, if it is a member.
     fn change(&mut self, job: JobId, change: impl FnOnce(&mut Window, u32)) {
         let Some((id, index)) = self.members.get(&job).copied() else {
             return;
@@ -111,8 +111,8 @@ impl Windows {
         }
     }
 
-    /// A job waits for a worker: it holds a slot, as whoever made it ready must have given it one.
-    pub(crate) fn waits(&mut self, waits: &Waits) {
+    /// A job waits for a worker. A member holds a slot then: it was given one when it was released.
+    pub(crate) fn waits(&mut self, waits: &WaitingJob) {
         let Some(next) = waits.next else { return };
         self.change(waits.job, |window, index| {
             if index < window.next {
@@ -120,13 +120,13 @@ impl Windows {
                 window.again.remove(&index);
                 window.pausing.remove(&index);
                 window.slots.insert(index, Slot { next: Some(next), holder });
-                window.doom_one(index);
+                window.mark_to_end(index);
             }
         });
     }
 
-    /// A worker took it.
-    pub(crate) fn claimed(&mut self, claim: &Try) {
+    /// A session claimed it.
+    pub(crate) fn claimed(&mut self, claim: &HeldAttempt) {
         self.change(claim.job, |window, index| {
             let spares = !window.ends_running();
             if let Some(slot) = window.slots.get_mut(&index)
@@ -137,22 +137,22 @@ impl Windows {
                     holder: Some((claim.attempt, claim.key())),
                 };
                 if spares {
-                    window.doomed.remove(&index);
+                    window.to_end.remove(&index);
                 }
             }
         });
     }
 
-    /// Its worker says that it ended.
-    pub(crate) fn finished(&mut self, end: &Try, ending: Ending) {
+    /// A session reports that an attempt ended, and with it the job.
+    pub(crate) fn finished(&mut self, end: &HeldAttempt, ending: Ending) {
         if self.is_held_by(end) {
-            self.change(end.job, |window, index| window.end(index, ending == Ending::Badly));
+            self.change(end.job, |window, index| window.end(index, ending == Ending::Failed));
             self.members.remove(&end.job);
         }
     }
 
-    /// Its worker says that it failed, and is to be tried again.
-    pub(crate) fn failed(&mut self, end: &Try) {
+    /// An attempt failed, and the job is to be tried again.
+    pub(crate) fn failed(&mut self, end: &HeldAttempt) {
         if !self.is_held_by(end) {
             return;
         }
@@ -163,11 +163,11 @@ impl Windows {
             } else {
                 window.slots.insert(index, Slot::default());
             }
-            window.doom_one(index);
+            window.mark_to_end(index);
         });
     }
 
-    /// It ended without its worker, or this attempt was its last.
+    /// It ended without its worker, or this attempt was its last one.
     pub(crate) fn closed(&mut self, job: JobId, attempt: Option<Attempt>, failed: bool) {
         let live = || self.slot(job).and_then(|slot| slot.holder.as_ref()).map(|holder| holder.0);
         if attempt.is_none_or(|attempt| live() == Some(attempt)) {
@@ -181,13 +181,13 @@ impl Windows {
         self.batches.get(id)?.slots.get(index)
     }
 
-    fn is_held_by(&self, end: &Try) -> bool {
+    fn is_held_by(&self, end: &HeldAttempt) -> bool {
         let holder = self.slot(end.job).and_then(|slot| slot.holder.as_ref());
         holder.is_some_and(|(attempt, key)| *attempt == end.attempt && *key == end.key())
     }
 
-    /// Its pause is over, or its worker gave it back, by what the log says of this attempt: it is its turn as soon as there is a slot.
-    pub(crate) fn turn(&mut self, job: JobId, over: Option<Attempt>) {
+    /// By the log, its pause is over, or its worker gave this attempt back: it waits for a slot.
+    pub(crate) fn waits_for_slot(&mut self, job: JobId, over: Option<Attempt>) {
         self.change(job, |window, index| {
             let holder = window
                 .slots
@@ -197,13 +197,13 @@ impl Windows {
             let given_back = holder.is_some() && holder == over && window.slots.remove(&index).is_some();
             if window.pausing.remove(&index) || given_back {
                 window.again.insert(index);
-                window.doom_one(index);
+                window.mark_to_end(index);
             }
         });
     }
 
-    /// By our word at this sequence, these members have a slot for this attempt.
-    pub(crate) fn given(&mut self, id: BatchId, sequence: u64, members: &[(u32, Attempt)]) {
+    /// This watcher gave slots to these members, each for this attempt, by an event at this sequence.
+    pub(crate) fn slots_given(&mut self, id: BatchId, sequence: u64, members: &[(u32, Attempt)]) {
         let Some(window) = self.batches.get_mut(&id).filter(|window| window.sequence < sequence) else {
             return;
         };
@@ -216,7 +216,7 @@ impl Windows {
         self.settle(id);
     }
 
-    /// By our word at this sequence, a batch is stopped.
+    /// This watcher stopped a batch, by an event at this sequence.
     pub(crate) fn stopped(&mut self, id: BatchId, sequence: u64, failures: u32) {
         let event = BatchEvent::Stopped(BatchStopped { failures });
         if let Some(namespace) = self.batches.get(&id).map(|window| window.namespace.clone()) {
@@ -224,39 +224,40 @@ impl Windows {
         }
     }
 
-    /// It was seen to that a doomed member ends, or there is nothing to end.
-    pub(crate) fn seen_to(&mut self, job: JobId, absent: bool) {
+    /// A member that was to be ended is cancelled, or had ended, or is to go on; or it is absent from the log.
+    pub(crate) fn member_ended(&mut self, job: JobId, absent: bool) {
         self.change(job, |window, index| {
-            window.doomed.remove(&index);
+            window.to_end.remove(&index);
             if absent {
                 window.end(index, false);
             }
         });
     }
 
-    /// What is to be done.
-    pub(crate) fn wants(&self) -> impl Iterator<Item = (BatchId, &Window, Want)> {
-        self.restless.iter().filter_map(|id| {
+    /// The batches with an action.
+    pub(crate) fn actions(&self) -> impl Iterator<Item = (BatchId, &Window, BatchAction)> {
+        self.with_actions.iter().filter_map(|id| {
             let window = self.batches.get(id)?;
-            Some((*id, window, window.want()?))
+            Some((*id, window, window.action()?))
         })
     }
 
-    /// Whether something is to be done.
-    pub(crate) fn is_restless(&self) -> bool {
-        !self.restless.is_empty()
+    /// Whether a batch has an action.
+    pub(crate) fn has_actions(&self) -> bool {
+        !self.with_actions.is_empty()
     }
 
-    /// Whether somebody waits for slots to become free.
+    /// Whether no batch is tracked.
     pub(crate) fn is_empty(&self) -> bool {
         self.batches.is_empty()
     }
 
+    /// Every tracked batch.
     pub(crate) fn all(&self) -> impl Iterator<Item = (&BatchId, &Window)> {
         self.batches.iter()
     }
 
-    /// A batch as it was saved.
+    /// The window of a batch whose slots are not known yet.
     pub(crate) fn blank(namespace: Namespace, sequence: u64, submitted: &BatchSubmitted) -> Window {
         Window {
             slots: BTreeMap::new(),

@@ -6,15 +6,15 @@ use bus::{
 
 use super::*;
 
-/// A story of one job, told item by item.
-struct Story {
+/// The events of one job, item by item.
+struct History {
     job: JobId,
     worker: WorkerId,
     session: SessionId,
     sequence: u64,
 }
 
-impl Story {
+impl History {
     fn new() -> Self {
         Self {
             job: JobId::new(),
@@ -38,7 +38,7 @@ impl Story {
     }
 
     fn submitted(&mut self) -> Item {
-        let spec = hollow();
+        let spec = empty_spec();
         self.item(None, JobEvent::Submitted(Box::new(Submitted { spec })))
     }
 
@@ -69,7 +69,7 @@ impl Story {
             cause: LossCause::WorkerLost {
                 worker: self.worker.clone(),
             },
-            spec: hollow(),
+            spec: empty_spec(),
             failures: 0,
             deadline: None,
         };
@@ -88,22 +88,22 @@ fn rows(changes: &Changes) -> [usize; 4] {
 
 #[test]
 fn a_batch_changes_each_row_once() {
-    let (mut story, mut fold) = (Story::new(), Fold::new([], REMEMBERED));
-    let whole = [story.submitted(), story.claimed(1), story.finished(1)];
+    let (mut history, mut fold) = (History::new(), Fold::new([], REMEMBERED));
+    let whole = [history.submitted(), history.claimed(1), history.finished(1)];
     assert_eq!(fold.unknown(&whole, false), []);
     let changes = fold.apply(&whole, Vec::new());
     assert_eq!((rows(&changes), changes.to), ([1, 0, 1, 0], 3));
     assert_eq!(changes.new_jobs[0].state.state, State::Succeeded);
-    // It ended, so it is not remembered; what is still said of it asks for the tables.
-    let late = [story.finished(1)];
-    assert_eq!(fold.unknown(&late, false), [story.job]);
+    // It ended, so it is not remembered; later events of it need the tables.
+    let late = [history.finished(1)];
+    assert_eq!(fold.unknown(&late, false), [history.job]);
 }
 
 #[test]
 fn a_batch_goes_on_where_the_last_one_ended() {
-    let (mut story, mut fold) = (Story::new(), Fold::new([], REMEMBERED));
-    fold.apply(&[story.submitted(), story.claimed(1)], Vec::new());
-    let next = [story.rescheduled(1), story.claimed(2)];
+    let (mut history, mut fold) = (History::new(), Fold::new([], REMEMBERED));
+    fold.apply(&[history.submitted(), history.claimed(1)], Vec::new());
+    let next = [history.rescheduled(1), history.claimed(2)];
     assert_eq!(fold.unknown(&next, true), []);
     let changes = fold.apply(&next, Vec::new());
     assert_eq!(rows(&changes), [0, 1, 1, 1]);
@@ -111,38 +111,38 @@ fn a_batch_goes_on_where_the_last_one_ended() {
         (changes.attempts[0].number, changes.new_attempts[0].number, changes.jobs[0].attempt),
         (1, 2, 2)
     );
-    let changes = fold.apply(&[story.finished(1)], Vec::new());
+    let changes = fold.apply(&[history.finished(1)], Vec::new());
     assert_eq!((changes.jobs[0].state, changes.jobs[0].sequence), (State::Claimed, 5));
-    let changes = fold.apply(&[story.finished(2)], Vec::new());
+    let changes = fold.apply(&[history.finished(2)], Vec::new());
     assert_eq!(rows(&changes), [0, 1, 0, 1]);
 }
 
 #[test]
-fn what_is_said_of_a_job_and_not_of_its_attempt_leaves_that_alone() {
-    let (mut story, mut fold) = (Story::new(), Fold::new([], REMEMBERED));
-    fold.apply(&[story.submitted(), story.claimed(1)], Vec::new());
-    let asked = story.item(Some(Actor::Api), JobEvent::CancelRequested(CancelRequested { reason: None }));
+fn an_event_of_a_job_and_not_of_its_attempt_leaves_the_attempt_alone() {
+    let (mut history, mut fold) = (History::new(), Fold::new([], REMEMBERED));
+    fold.apply(&[history.submitted(), history.claimed(1)], Vec::new());
+    let asked = history.item(Some(Actor::Api), JobEvent::CancelRequested(CancelRequested { reason: None }));
     assert_eq!(rows(&fold.apply(&[asked], Vec::new())), [0, 1, 0, 0]);
 }
 
 #[test]
-fn a_submission_is_taken_for_new_unless_one_is_careful() {
-    let (mut story, fold) = (Story::new(), Fold::new([], REMEMBERED));
-    let items = [story.submitted()];
+fn a_submission_counts_as_new_unless_the_fold_is_careful() {
+    let (mut history, fold) = (History::new(), Fold::new([], REMEMBERED));
+    let items = [history.submitted()];
     assert_eq!(fold.unknown(&items, false), []);
-    assert_eq!(fold.unknown(&items, true), [story.job]);
-    // One that nobody may say begins no job, so the job may be an old one.
-    let Story { job, .. } = story;
-    let spec = hollow();
-    let items = [story.item(Some(Actor::Api), JobEvent::Submitted(Box::new(Submitted { spec })))];
+    assert_eq!(fold.unknown(&items, true), [history.job]);
+    // A submission by an actor that may not submit begins no job, so the job may be an old one.
+    let History { job, .. } = history;
+    let spec = empty_spec();
+    let items = [history.item(Some(Actor::Api), JobEvent::Submitted(Box::new(Submitted { spec })))];
     assert_eq!(fold.unknown(&items, false), [job]);
 }
 
 #[test]
 fn what_precedes_a_job_makes_no_row() {
-    let (mut story, mut fold) = (Story::new(), Fold::new([], REMEMBERED));
-    let cancelled = story.item(Some(Actor::Api), JobEvent::Cancelled(Cancelled { reason: None }));
+    let (mut history, mut fold) = (History::new(), Fold::new([], REMEMBERED));
+    let cancelled = history.item(Some(Actor::Api), JobEvent::Cancelled(Cancelled { reason: None }));
     let changes = fold.apply(&[cancelled], Vec::new());
     assert_eq!((rows(&changes), changes.to), ([0; 4], 1));
-    assert_eq!(rows(&fold.apply(&[story.submitted()], Vec::new())), [1, 0, 0, 0]);
+    assert_eq!(rows(&fold.apply(&[history.submitted()], Vec::new())), [1, 0, 0, 0]);
 }

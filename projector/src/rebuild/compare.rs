@@ -1,4 +1,4 @@
-//! The old tables and the new ones, compared row by row; only hashes of them are fetched.
+//! Compares the old and the new tables row by row. Only hashes are fetched.
 
 use std::collections::HashSet;
 
@@ -9,20 +9,20 @@ use uuid::Uuid;
 use super::SCHEMA;
 use crate::project::{Item, What};
 
-/// How the rows of a table are found that an event touched.
+/// How to find the rows of a table that events touched.
 #[derive(Debug, Clone, Copy)]
 enum Found {
-    /// By the job, which this column names.
+    /// By the job's id, which is in this column.
     ByJob(&'static str),
     /// By the batch.
     ByBatch,
-    /// They are few: all of them.
+    /// All rows: they are few.
     All,
     /// By the sequence of the event.
     BySequence,
 }
 
-/// A table that is compared: its name, its key, and how what was touched is found.
+/// A table to compare: its name, its key, and how to find the rows that were touched.
 type Compared = (&'static str, &'static str, Found);
 
 const COMPARED: [Compared; super::tables::TABLES.len()] = [
@@ -34,7 +34,7 @@ const COMPARED: [Compared; super::tables::TABLES.len()] = [
     ("projection_skipped", "t.sequence", Found::BySequence),
 ];
 
-/// What events touched: the rows of these and no others may have changed by them.
+/// What events touched: they can have changed only the rows of these jobs and batches, of workers, and of skipped messages.
 #[derive(Debug, Default)]
 pub(super) struct Touched {
     jobs: HashSet<Uuid>,
@@ -50,7 +50,7 @@ impl Touched {
             match &item.what {
                 What::Job(recorded) => drop(self.jobs.insert(recorded.job.uuid())),
                 What::Batch(recorded) => drop(self.batches.insert(recorded.batch.uuid())),
-                What::Worker(_) | What::Elsewhere | What::Unreadable(_) => {}
+                What::Worker(_) | What::NotInTables | What::Unreadable(_) => {}
             }
         }
         self.from = self.from.or_else(|| items.first().map(|item| item.sequence));
@@ -70,7 +70,7 @@ impl Differences {
         COMPARED.iter().zip(&self.keys).map(|((name, ..), keys)| (*name, keys.len() as u64))
     }
 
-    /// Compares the tables, or what was touched of them. Both sides must be the fold of the same events. A table that is not there, or has
+    /// Compares the tables, or the rows that were touched. Both sides must be the fold of the same events. A missing table, or one with
     /// other columns, differs in every row.
     pub(super) async fn compare(
         &mut self,
@@ -92,7 +92,7 @@ impl Differences {
     }
 }
 
-/// Whether the live table has the columns that it must have.
+/// Whether the live table has the same columns as the new one.
 async fn has_columns(live: &mut PgConnection, table: &str) -> Result<bool, sqlx::Error> {
     const COLUMNS: &str = "
         SELECT (SELECT array_agg((attname, atttypid)::text ORDER BY attnum) FROM pg_attribute
@@ -107,8 +107,8 @@ async fn has_columns(live: &mut PgConnection, table: &str) -> Result<bool, sqlx:
     Ok(same.unwrap_or(false))
 }
 
-/// Whether all rows together are the same: as many, and of the same sum of hashes. Each is hashed as text, since not every type can be
-/// compared. That needs no order, so it is much faster than to look at each.
+/// Whether both tables have the same number of rows and the same sum of the rows' hashes. Each row is hashed as text, since not every type
+/// can be compared. This needs no order, so it is much faster than comparing each row.
 async fn sums(live: &mut PgConnection, new: &mut PgConnection, table: &str) -> Result<bool, sqlx::Error> {
     let sum = |schema: &str| {
         AssertSqlSafe(format!(

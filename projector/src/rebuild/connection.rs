@@ -11,11 +11,11 @@ use crate::Error;
 
 /// The key of the lock that only one rebuild has: "rgrid" in ASCII.
 const LOCK: i64 = 0x7267_7269_6400;
-/// How long, and how often, that lock is waited for: the database notices within a second that a killed rebuild is gone.
+/// How long, and how often, to try to take that lock: the database notices within a second that a killed rebuild is gone.
 const LOCK_PATIENCE: Duration = Duration::from_secs(3);
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
-/// A connection for what is not folding. What it does in the database ends soon after this program is gone (Postgres 14 and later).
+/// A connection for everything except folding. Its statements end soon after this program has ended (Postgres 14 and later).
 pub(super) async fn connect(database: &PgConnectOptions) -> Result<PgConnection, Error> {
     const CHECKED: &str = "
         SELECT set_config(name, '1s', false) FROM pg_settings WHERE name = 'client_connection_check_interval'";

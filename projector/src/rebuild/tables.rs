@@ -1,4 +1,4 @@
-//! The new tables: made, indexed, and put in the place of the old ones.
+//! Creates and indexes the new tables, and swaps them with the old ones.
 
 use std::time::Duration;
 
@@ -8,37 +8,37 @@ use tracing::warn;
 use super::{SCHEMA, Table, failed};
 use crate::Error;
 
-/// Swapped, and not compared: caches.
+/// The tables that are swapped and not compared: caches.
 const HEARTBEATS: &str = "worker_heartbeats";
 const EQUIPMENT: &str = "worker_equipment";
-/// What is swapped and compared. The checkpoint stays.
+/// The tables that are swapped and compared. The checkpoint's table stays.
 pub(super) const TABLES: [&str; 6] = ["jobs", "batches", "attempts", "artifacts", "workers", "projection_skipped"];
-/// Where the old tables go, until they are dropped.
+/// The schema to which the old tables are moved, until they are dropped.
 const REPLACED: &str = "rgrid_replaced";
-/// How long a vacuum is waited for, in milliseconds: Postgres ends one of its own after a second that somebody waits for it.
+/// How long to wait for a vacuum, in milliseconds: Postgres ends an automatic one after another session has waited for it for a second.
 const CALM_MS: u32 = 3_000;
 
-/// All that is swapped. The heartbeats first: they refer to the workers, and readers of both do not meet us crosswise.
+/// All tables to swap. The heartbeats come first: they refer to the workers, and this order avoids a deadlock with readers of both.
 fn swapped() -> impl Iterator<Item = &'static str> {
     [HEARTBEATS, EQUIPMENT].into_iter().chain(TABLES)
 }
 
-/// Removes what a rebuild made and no longer needs, or an earlier one left behind.
+/// Drops what a rebuild no longer needs, or an earlier one left.
 pub(super) async fn clear(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     let statements = format!("DROP SCHEMA IF EXISTS {SCHEMA} CASCADE; DROP SCHEMA IF EXISTS {REPLACED} CASCADE");
     sqlx::raw_sql(AssertSqlSafe(statements)).execute(connection).await?;
     Ok(())
 }
 
-/// The same, where nothing depends on it: the next rebuild would do it too.
+/// The same, ignoring errors: the next rebuild tries again.
 pub(super) async fn clear_up(connection: &mut PgConnection) {
     if let Err(error) = clear(connection).await {
         warn!("the schemas {SCHEMA} and {REPLACED} are left until the next rebuild, and may be dropped: {error}");
     }
 }
 
-/// Takes the indexes off the new tables that are there for readers, and returns the statements that make them again. Rows are written
-/// twice as fast without, and an index over rows that are there is made faster than with each row.
+/// Drops the readers' indexes of the new tables, and returns the statements that create them again. Without indexes, rows are written
+/// twice as fast, and creating an index once over all rows is faster than updating it with each row.
 pub(super) async fn without_indexes(connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
     let found: Vec<(String, String)> = sqlx::query_as(
         "SELECT i.indexrelid::regclass::text, pg_get_indexdef(i.indexrelid)
@@ -59,7 +59,7 @@ pub(super) async fn without_indexes(connection: &mut PgConnection) -> Result<Vec
     Ok(definitions)
 }
 
-/// Makes the indexes, and has the planner look at the rows.
+/// Creates the indexes, and gathers statistics for the planner.
 pub(super) async fn finish(connection: &mut PgConnection, indexes: Vec<String>) -> Result<(), sqlx::Error> {
     sqlx::raw_sql("SET maintenance_work_mem = '256MB'")
         .execute(&mut *connection)
@@ -84,7 +84,8 @@ pub(super) async fn count(connection: &mut PgConnection, tables: &mut [Table]) -
     Ok(())
 }
 
-/// Keeps vacuums off the old and the new tables for this transaction; false where one does not end. Who reads and writes goes on meanwhile.
+/// Keeps vacuums from the old and the new tables for this transaction; returns false if a vacuum does not end. Readers and writers are not
+/// blocked.
 pub(super) async fn calm(transaction: &mut PgTransaction<'_>) -> Result<bool, sqlx::Error> {
     let present = present(transaction).await?;
     let new = swapped().map(|name| format!("{SCHEMA}.{name}"));
@@ -96,8 +97,8 @@ pub(super) async fn calm(transaction: &mut PgTransaction<'_>) -> Result<bool, sq
     locked(transaction, statement).await
 }
 
-/// Puts the new tables in the place of the old ones, unless somebody uses those for longer than `patience`: then false, and the
-/// transaction is of no more use.
+/// Replaces the old tables by the new ones. If other sessions use the old ones for longer than `patience`, returns false, and the
+/// transaction must be rolled back.
 pub(super) async fn swap(transaction: &mut PgTransaction<'_>, patience: Duration, sequence: u64) -> Result<bool, Error> {
     let present = present(transaction).await.map_err(failed("find the live tables"))?;
     if !alone(transaction, &present, patience).await.map_err(failed("lock the tables"))? {
@@ -115,7 +116,7 @@ pub(super) async fn swap(transaction: &mut PgTransaction<'_>, patience: Duration
         );
     }
     if present.contains(&EQUIPMENT) {
-        // A running projector may know more than what the new table was filled with, and would not write it once more.
+        // A running projector may have written newer rows than those of the new table, and would not write them again.
         statements += &format!(
             "INSERT INTO {SCHEMA}.{EQUIPMENT} AS filled SELECT * FROM {EQUIPMENT}
                  ON CONFLICT (worker) DO UPDATE SET (session, registered_at, said_at, equipment)
@@ -123,7 +124,7 @@ pub(super) async fn swap(transaction: &mut PgTransaction<'_>, patience: Duration
                  WHERE EXCLUDED.said_at > filled.said_at;"
         );
     }
-    // The old ones are only moved: to remove a million rows from the disk takes its time, and readers wait for this here.
+    // The old tables are only moved here, while readers wait: dropping a million rows takes time.
     statements += &format!("CREATE SCHEMA {REPLACED};");
     for name in swapped() {
         if present.contains(&name) {
@@ -138,7 +139,7 @@ pub(super) async fn swap(transaction: &mut PgTransaction<'_>, patience: Duration
     Ok(true)
 }
 
-/// Those of the live tables that are there; somebody may have dropped one.
+/// The live tables that exist; an operator may have dropped one.
 async fn present(transaction: &mut PgTransaction<'_>) -> Result<Vec<&'static str>, sqlx::Error> {
     let mut present = Vec::new();
     for name in swapped() {
@@ -151,7 +152,7 @@ async fn present(transaction: &mut PgTransaction<'_>) -> Result<Vec<&'static str
     Ok(present)
 }
 
-/// Has the live tables for this transaction alone; false where somebody used them all the time.
+/// Locks the live tables for this transaction alone; returns false if other sessions used them all the time.
 async fn alone(transaction: &mut PgTransaction<'_>, present: &[&str], patience: Duration) -> Result<bool, sqlx::Error> {
     if present.is_empty() {
         return Ok(true);
@@ -164,7 +165,7 @@ async fn alone(transaction: &mut PgTransaction<'_>, present: &[&str], patience: 
     locked(transaction, statement).await
 }
 
-/// Locks; false where the lock was not to be had in time.
+/// Locks; returns false if the lock was not available in time.
 async fn locked(transaction: &mut PgTransaction<'_>, statement: String) -> Result<bool, sqlx::Error> {
     match sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut **transaction).await {
         Ok(_) => Ok(true),

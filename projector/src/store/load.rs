@@ -1,4 +1,4 @@
-//! What the fold has to know of the past.
+//! Reads what the fold needs from the tables.
 
 use bus::{
     ids::{Attempt, JobId, SessionId},
@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::{Checkpoint, Store};
 use crate::{
-    project::hollow,
+    project::empty_spec,
     rows::{Cordon, LostOutcome, WorkerRow},
 };
 
@@ -74,7 +74,7 @@ struct WorkerColumns {
 }
 
 impl Store {
-    /// How far the tables are.
+    /// The checkpoint of the tables.
     pub(crate) async fn checkpoint(&self) -> Result<Checkpoint, sqlx::Error> {
         let (sequence, generation): (i64, i64) = sqlx::query_as("SELECT sequence, generation FROM projection_checkpoint")
             .fetch_one(&self.pool)
@@ -85,8 +85,7 @@ impl Store {
         })
     }
 
-    /// Those of these jobs that exist, as far as what can still happen to them needs: with their last attempt alone, and
-    /// without what is to be run.
+    /// Those of these jobs that exist, with what later events need: without their specifications and their earlier attempts.
     pub(crate) async fn jobs(&self, ids: &[JobId]) -> Result<Vec<Job>, sqlx::Error> {
         if ids.is_empty() {
             return Ok(Vec::new());
@@ -103,7 +102,7 @@ impl Store {
     }
 }
 
-/// A column holds what no projector wrote.
+/// A column holds a value that no projector wrote.
 fn foreign<E: Into<Box<dyn std::error::Error + Send + Sync>>>(error: E) -> sqlx::Error {
     sqlx::Error::Decode(error.into())
 }
@@ -137,11 +136,11 @@ fn job(row: JobColumns) -> Result<Job, sqlx::Error> {
     let mut job = Job {
         id: row.id.into(),
         namespace: row.namespace.parse().map_err(foreign)?,
-        spec: hollow(),
+        spec: empty_spec(),
         submitted_at: row.submitted_at,
         cancel_requested: row.cancel_requested_at.map(|at| (at, row.cancel_reason)),
         phase,
-        // What follows is for those who decide; the tables hold what did happen.
+        // Only decisions need the next four, and the projector makes none.
         ready_at: row.submitted_at,
         deadline: None,
         failures: 0,
@@ -159,7 +158,7 @@ fn job(row: JobColumns) -> Result<Job, sqlx::Error> {
             started_at: row.started_at,
             executor: row.executor.map(|text| executor(&text)).transpose()?,
             environment: row.environment,
-            // An attempt that ended is never written again, so its end is not asked for.
+            // An ended attempt is never written again, so its end is not read.
             ended_at: None,
             end: None,
         });

@@ -1,4 +1,4 @@
-//! The tables: opened and migrated, read where the fold's memory does not reach, and written with the checkpoint.
+//! The tables: creates and migrates them, reads what the fold does not remember, and writes rows with the checkpoint.
 
 mod load;
 mod write;
@@ -23,45 +23,45 @@ const CONNECTIONS: u32 = 3;
 /// Why a batch was not written.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// The tables are not where we left them: another projector, or a rebuild, wrote them.
+    /// The checkpoint has moved: another projector, or a rebuild, wrote the tables.
     #[error("the tables moved past sequence {expected}")]
     Overtaken {
-        /// Where we left them.
+        /// The checkpoint that was expected.
         expected: u64,
     },
-    /// A row that was taken for new is there already.
+    /// A row that counted as new exists already.
     #[error("a row that should be new is there already")]
     Exists(#[source] sqlx::Error),
-    /// The database will never take one of these values.
+    /// The database rejects one of the values permanently.
     #[error("the database refused the rows")]
-    Refused(#[source] sqlx::Error),
-    /// The database cannot be reached, or not now.
+    Rejected(#[source] sqlx::Error),
+    /// The database cannot be reached or used at the moment.
     #[error("the database cannot be used now")]
-    Away(#[from] sqlx::Error),
+    Unavailable(#[from] sqlx::Error),
 }
 
 impl Error {
-    /// Sorts what Postgres said by what it means for what was to be written.
+    /// Classifies an error of a write by what follows for the rows.
     pub(crate) fn writing(error: sqlx::Error) -> Self {
         let Some(answer) = error.as_database_error() else {
-            return Self::Away(error);
+            return Self::Unavailable(error);
         };
         // Classes of SQLSTATE: 22 data exceptions, 23 constraints, 54 limits of the program.
         let class = answer.code().map(|code| code.chars().take(2).collect::<String>());
         match (answer.kind(), class.as_deref()) {
             (ErrorKind::UniqueViolation, _) => Self::Exists(error),
-            (_, Some("22" | "23" | "54")) => Self::Refused(error),
-            _ => Self::Away(error),
+            (_, Some("22" | "23" | "54")) => Self::Rejected(error),
+            _ => Self::Unavailable(error),
         }
     }
 }
 
-/// How far the tables are.
+/// The position of the tables in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Checkpoint {
-    /// The last event that they hold.
+    /// The sequence of the last event that they hold.
     pub(crate) sequence: u64,
-    /// How many rebuilds they saw.
+    /// How many rebuilds have replaced them.
     pub(crate) generation: i64,
 }
 
@@ -72,14 +72,14 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Gets ready to connect: to the tables of this schema, or of the one that the database chooses.
+    /// A pool of connections to the tables of this schema, or of the database's default schema. It connects when it is used.
     pub(crate) fn new(database: &PgConnectOptions, schema: Option<&str>) -> Self {
         let mut options = database
             .clone()
             .application_name("rgrid projector")
             .disable_statement_logging()
             .options([
-                // Rows and checkpoint are lost together or not at all, and the log has them: no commit waits for the disk.
+                // Rows and checkpoint are lost together or not at all, and can be folded again: no commit waits for the disk.
                 ("synchronous_commit", "off"),
                 // The statements are few and the same for every batch, and look rows up by primary key. Each is planned once,
                 // perhaps over an empty table, so it must not be a plan that is good for small tables alone.
@@ -104,7 +104,7 @@ impl Store {
         Self { pool }
     }
 
-    /// Makes the tables, or brings them up to this program's version.
+    /// Creates the tables, or migrates them to this program's version.
     pub(crate) async fn migrate(&self) -> Result<(), MigrateError> {
         MIGRATIONS.run(&self.pool).await
     }

@@ -1,4 +1,4 @@
-//! Writing a batch: a handful of statements, however many events, and the checkpoint with them.
+//! Writes the changes of a batch in a few statements, together with the checkpoint.
 
 use sqlx::PgConnection;
 
@@ -8,7 +8,7 @@ use crate::{
     rows::{ArtifactRow, AttemptRow, JobState, NewJob, Skipped, WorkerRow, bigint, integer},
 };
 
-/// Comes first: it waits for another writer, and then finds that the tables are not where we left them.
+/// The first statement: it waits for another writer, and then changes no row if the checkpoint has moved.
 const MOVE_CHECKPOINT: &str = "UPDATE projection_checkpoint SET sequence = $3 WHERE sequence = $1 AND generation = $2";
 
 const INSERT_JOBS: &str = "
@@ -77,7 +77,7 @@ const INSERT_SKIPPED: &str = "
     SELECT * FROM UNNEST($1::bigint[], $2::text[], $3::text[]) ON CONFLICT DO NOTHING";
 
 impl Store {
-    /// Writes a batch and moves the checkpoint on, both or neither.
+    /// Writes the changes and moves the checkpoint, in one transaction.
     pub(crate) async fn write(&self, at: Checkpoint, changes: &Changes, artifacts: &[ArtifactRow]) -> Result<Checkpoint, Error> {
         let mut transaction = self.pool.begin().await?;
         let moved = sqlx::query(MOVE_CHECKPOINT)

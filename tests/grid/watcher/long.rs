@@ -118,7 +118,7 @@ async fn ready_within(jobs: usize, whole: Duration, with_snapshot: Duration, mib
     grid.kill(Part::Watcher)?;
     let (took, peak) = start(&mut grid).await?;
     println!("{} events: ready after {took:?} with a snapshot; peak {peak} MiB", jobs * EVENTS);
-    ensure!(grid.log(Part::Watcher).contains("goes on from a snapshot"));
+    ensure!(grid.log(Part::Watcher).contains("starting from a snapshot"));
     ensure!(took < with_snapshot && peak < mib, "{took:?}, {peak} MiB");
     until(&writer, held, "the silent worker's job is queued again", is_queued(2)).await?;
     Ok(())

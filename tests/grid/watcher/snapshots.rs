@@ -102,7 +102,7 @@ async fn a_watcher_goes_on_from_the_last_snapshot() -> Result<()> {
         kept.writer.job(kept.held).await?.context("there")?.phase,
         Phase::Claimed { .. }
     ));
-    kept.next_one("goes on from a snapshot").await
+    kept.next_one("starting from a snapshot").await
 }
 
 #[tokio::test(flavor = "multi_thread")]

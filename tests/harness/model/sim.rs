@@ -199,7 +199,7 @@ impl Sim {
         }
         for number in 0..WATCHERS {
             let now = self.instant(until);
-            self.at(until, move |sim| sim.watchers[number].state.distrust(now));
+            self.at(until, move |sim| sim.watchers[number].state.restart_silences(now));
         }
     }
 

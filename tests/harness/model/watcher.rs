@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ::watcher::{Command, Config, State, plan, read};
+use ::watcher::{Command, Config, State, observe, plan};
 use bus::{
     envelope::Actor,
     ids::JobId,
@@ -89,17 +89,17 @@ impl Sim {
         let to = (to.0.max(from.0), to.1.max(from.1));
         for index in from.0..to.0 {
             let stored = &self.broker.log[index];
-            let seen = read(&stored.subject, &stored.payload).expect("what we write can be read");
-            if let Some(seen) = seen {
-                self.watchers[number].state.see(index as u64 + 1, &seen, now);
+            let observation = observe(&stored.subject, &stored.payload).expect("what we write can be read");
+            if let Some(observation) = observation {
+                self.watchers[number].state.fold(index as u64 + 1, &observation, now);
             }
         }
         for index in from.1..to.1 {
             match self.broker.pulses[index].clone() {
-                Pulse::Of(worker, beat) => self.watchers[number].state.hear(&worker, &beat, now),
+                Pulse::Of(worker, beat) => self.watchers[number].state.fold_heartbeat(&worker, &beat, now),
                 Pulse::Canary(of, sent) if of == number => {
                     let sent = self.instant(sent);
-                    self.watchers[number].state.hear_self(sent);
+                    self.watchers[number].state.own_heartbeat_received(sent);
                 }
                 Pulse::Canary(..) => {}
             }
@@ -116,8 +116,8 @@ impl Sim {
     fn tick(&mut self, number: usize) {
         let (now, wall) = (self.instant(self.now), self.wall(self.now));
         let watcher = &mut self.watchers[number];
-        watcher.state.tell_time(now, wall);
-        watcher.state.listen(now);
+        watcher.state.set_clock(now, wall);
+        watcher.state.check_hearing(now);
         for command in plan(&watcher.state, now, Config::LAPSE) {
             self.carry_out(number, command);
         }
@@ -126,22 +126,22 @@ impl Sim {
 
     fn carry_out(&mut self, number: usize, command: Command) {
         let topic = match &command {
-            Command::Lose { session, .. } => session.to_string(),
+            Command::DeclareLost { session, .. } => session.to_string(),
             Command::GiveUp { job, attempt, session, .. } => format!("{job} {attempt} {session}"),
-            Command::Look { job, .. } => format!("look at {job}"),
+            Command::CheckJob { job, .. } => format!("look at {job}"),
             // Nobody waits for anybody here.
-            Command::Ask { .. } => return,
+            Command::CheckDependencies { .. } => return,
             // And no batches are submitted.
-            Command::Advance { .. } | Command::Stop { .. } | Command::End { .. } => return,
+            Command::AdvanceWindow { .. } | Command::StopBatch { .. } | Command::EndMember { .. } => return,
         };
-        if let Command::Lose { worker, session, .. } = &command {
+        if let Command::DeclareLost { worker, session, .. } = &command {
             self.must_be_unwell(worker, *session);
         }
         if !self.watchers[number].busy.insert(topic.clone()) {
             return;
         }
         match command {
-            Command::Lose {
+            Command::DeclareLost {
                 worker,
                 session,
                 after,
@@ -166,10 +166,10 @@ impl Sim {
             } => self.decide_on(number, topic, (job, claimed), move |_, _| {
                 Some(job::Command::GiveUp { attempt, cause })
             }),
-            Command::Look { job, known, .. } => self.decide_on(number, topic, (job, known), |job, wall| {
+            Command::CheckJob { job, known, .. } => self.decide_on(number, topic, (job, known), |job, wall| {
                 job.due().filter(|due| due.at <= wall).map(|due| due.command)
             }),
-            Command::Ask { .. } | Command::Advance { .. } | Command::Stop { .. } | Command::End { .. } => {}
+            Command::CheckDependencies { .. } | Command::AdvanceWindow { .. } | Command::StopBatch { .. } | Command::EndMember { .. } => {}
         }
     }
 

@@ -12,15 +12,15 @@ use bus::{
 use futures::{StreamExt as _, stream};
 use tracing::{debug, info, warn};
 
-use super::{Done, Handler, loaded, not_appended};
+use super::{Effect, Handler, last_event, loaded, not_appended};
 use crate::error::chain;
 
-/// Members that are read at once.
+/// How many members are read at once.
 const READ_AT_ONCE: usize = 16;
 
 impl Handler {
     /// Gives slots to members: the batch's event and theirs are stored together, or none of them is.
-    pub(super) async fn advance(&self, id: BatchId, after: u64, members: Vec<u32>) -> Done {
+    pub(super) async fn advance_window(&self, id: BatchId, after: u64, members: Vec<u32>) -> Effect {
         let read = async |index| (index, read::history(&self.bus.js, JobId::of_member(id, index)).await);
         let histories = stream::iter(members).map(read).buffered(READ_AT_ONCE).collect::<Vec<_>>();
         let (batch, histories) = tokio::join!(self.batch(id, after), histories);
@@ -34,13 +34,13 @@ impl Handler {
                 Ok(history) => ready.extend(ReadyMember::of(index, &namespace, &history)),
                 Err(error) => {
                     warn!("cannot read member {index} of batch {id}: {}", chain(&error));
-                    return Done::Failed;
+                    return Effect::Failed;
                 }
             }
         }
         if ready.is_empty() {
             // The events that stopped them from being released are on their way to this watcher.
-            return Done::Overtaken;
+            return Effect::Overtaken;
         }
         let released = ready.iter().map(|member| member.index).collect();
         let mut events = self.writer.atomic();
@@ -48,27 +48,27 @@ impl Handler {
             Ok(event) => event,
             Err(rejection) => {
                 debug!("the window of batch {id} does not move: {rejection}");
-                return Done::Overtaken;
+                return Effect::Overtaken;
             }
         };
         for member in &ready {
             if let Err(rejection) = events.add(&member.id, &member.loaded, &job::Command::Release, Some(advanced)) {
                 debug!(job.id = %member.id, "cannot release job {}: {rejection}", member.id);
-                return Done::Overtaken;
+                return Effect::Overtaken;
             }
         }
         match events.commit().await {
             Ok((first, last)) => {
                 debug!("gave slots of batch {id} to {} members", ready.len());
                 let attempts = ready.into_iter().map(|member| (member.index, member.attempt));
-                Done::Advanced(first, last, attempts.collect())
+                Effect::Advanced(first, last, attempts.collect())
             }
             Err(error) => not_appended(&format!("that batch {id} advances"), &error),
         }
     }
 
     /// Stops a batch.
-    pub(super) async fn stop(&self, id: BatchId, after: u64, failures: u32) -> Done {
+    pub(super) async fn stop_batch(&self, id: BatchId, after: u64, failures: u32) -> Effect {
         let loaded = match self.batch(id, after).await {
             Ok((loaded, _)) => loaded,
             Err(done) => return done,
@@ -76,50 +76,49 @@ impl Handler {
         match self.writer.write_once(&id, loaded, &batch::Command::Stop { failures }, None).await {
             Ok(Outcome::Appended(_, sequence)) => {
                 info!("stopped batch {id}: {failures} of its members failed");
-                Done::Stopped(sequence, failures)
+                Effect::Stopped(sequence, failures)
             }
-            Ok(Outcome::Rejected(..)) => Done::Overtaken,
+            Ok(Outcome::Rejected(..)) => Effect::Overtaken,
             Err(error) => not_appended(&format!("that batch {id} is stopped"), &error),
         }
     }
 
     /// Ends a member of a batch that is over, unless it runs and is to be left alone.
-    pub(super) async fn end(&self, id: JobId, reason: String, running: bool) -> Done {
+    pub(super) async fn end_member(&self, id: JobId, reason: String, running: bool) -> Effect {
         let history = match read::history(&self.bus.js, id).await {
             Ok(history) => history,
             Err(error) => {
                 warn!(job.id = %id, "cannot read job {id} to end it: {}", chain(&error));
-                return Done::Failed;
+                return Effect::Failed;
             }
         };
         let loaded = loaded(&history);
         let Some(job) = &loaded.state else {
-            return Done::MemberEnded { absent: true };
+            return Effect::MemberEnded { absent: true };
         };
         if !running && matches!(job.phase, Phase::Claimed { .. } | Phase::Running { .. }) {
-            return Done::MemberEnded { absent: false };
+            return Effect::MemberEnded { absent: false };
         }
         let command = job::Command::Cancel { reason: Some(reason) };
-        let cause = history.last().map(|last| last.envelope.id);
-        match self.writer.write_once(&id, loaded, &command, cause).await {
-            Ok(_) => Done::MemberEnded { absent: false },
+        match self.writer.write_once(&id, loaded, &command, last_event(&history)).await {
+            Ok(_) => Effect::MemberEnded { absent: false },
             Err(error) => not_appended(&format!("that job {id} is cancelled"), &error),
         }
     }
 
     /// A batch as the log has it, and its namespace, if its last event is the one that is known.
-    async fn batch(&self, id: BatchId, after: u64) -> Result<(Loaded<Batch>, Namespace), Done> {
+    async fn batch(&self, id: BatchId, after: u64) -> Result<(Loaded<Batch>, Namespace), Effect> {
         match Batch::load(&self.bus.js, &id).await {
             Ok(loaded) => match &loaded.state {
                 Some(batch) if loaded.last == after => {
                     let namespace = batch.namespace.clone();
                     Ok((loaded, namespace))
                 }
-                _ => Err(Done::Overtaken),
+                _ => Err(Effect::Overtaken),
             },
             Err(error) => {
                 warn!("cannot read batch {id}: {}", chain(&error));
-                Err(Done::Failed)
+                Err(Effect::Failed)
             }
         }
     }

@@ -1,19 +1,22 @@
 //! Commands about jobs that wait: for a time, for other jobs, or for a slot of their batch.
 
 use bus::{
-    ids::JobId,
+    ids::{EventId, JobId},
     job::{self, DependencyState, Job, Phase},
-    log::{read, writer::Outcome},
+    log::{
+        read,
+        writer::{Loaded, Outcome},
+    },
     spec::policy::{Clock, Dependency},
 };
 use chrono::{DateTime, Utc};
 use futures::{StreamExt as _, stream};
 use tracing::{debug, info, warn};
 
-use super::{Done, Handler, effect, loaded, not_appended};
+use super::{Effect, Handler, last_event, loaded, not_appended, verb};
 use crate::error::chain;
 
-/// Jobs that another one depends on, of which so many are read at once.
+/// How many dependencies of a job are read at once.
 const READ_AT_ONCE: usize = 16;
 
 /// What is due for a job that waits.
@@ -54,51 +57,51 @@ pub(crate) fn due(job: &Job, met: bool, now: DateTime<Utc>) -> Due {
 
 impl Handler {
     /// Looks whether something is due for a job, and appends it.
-    pub(super) async fn look(&self, id: JobId, known: u64, met: bool) -> Done {
+    pub(super) async fn check_job(&self, id: JobId, known: u64, met: bool) -> Effect {
         let Some(history) = self.history(id, known).await else {
-            return Done::Failed;
+            return Effect::Failed;
         };
-        let Some(job) = Job::replay(&history) else {
-            return Done::NotDue(known, None);
+        let loaded = loaded(&history);
+        let Some(job) = &loaded.state else {
+            return Effect::NotDue(known, None);
         };
-        match due(&job, met, Utc::now()) {
+        match due(job, met, Utc::now()) {
             // It holds no slot, and only the window gives it one.
             Due::Now(job::Command::Release) if job.is_windowed() => {
-                Done::WaitsForSlot(job.sequence, job.deadline, job.attempts.last().map(|last| last.number))
+                Effect::WaitsForSlot(job.sequence, job.deadline, job.attempts.last().map(|last| last.number))
             }
-            Due::Now(command) => self.append_due(id, &history, command).await,
-            Due::Later(at) => Done::NotDue(job.sequence, Some(at)),
-            Due::Never => Done::NotDue(job.sequence, None),
+            Due::Now(command) => self.append_due(id, loaded, command, last_event(&history)).await,
+            Due::Later(at) => Effect::NotDue(job.sequence, Some(at)),
+            Due::Never => Effect::NotDue(job.sequence, None),
         }
     }
 
-    async fn append_due(&self, id: JobId, history: &[job::Recorded], command: job::Command) -> Done {
-        let cause = history.last().map(|last| last.envelope.id);
-        match self.writer.write_once(&id, loaded(history), &command, cause).await {
+    async fn append_due(&self, id: JobId, loaded: Loaded<Job>, command: job::Command, cause: Option<EventId>) -> Effect {
+        match self.writer.write_once(&id, loaded, &command, cause).await {
             Ok(Outcome::Appended(_, sequence)) if matches!(command, job::Command::Release) => {
                 debug!(job.id = %id, "released job {id}");
-                Done::Appended(sequence)
+                Effect::Appended(sequence)
             }
             Ok(Outcome::Appended(job, sequence)) => {
-                info!(job.id = %id, "{} job {id}", effect(job.as_ref()));
-                Done::Appended(sequence)
+                info!(job.id = %id, "{} job {id}", verb(job.as_ref()));
+                Effect::Appended(sequence)
             }
             Ok(Outcome::Rejected(_, last, rejection)) => {
                 debug!(job.id = %id, "nothing is due for job {id}: {rejection}");
-                Done::NotDue(last, None)
+                Effect::NotDue(last, None)
             }
             Err(error) => not_appended(&format!("what is due for job {id}"), &error),
         }
     }
 
     /// Reads the jobs that this one depends on. If one of them can never end as this job requires, this job is cancelled.
-    pub(super) async fn ask(&self, id: JobId, known: u64, of: Vec<(JobId, u64)>) -> Done {
+    pub(super) async fn check_dependencies(&self, id: JobId, known: u64, of: Vec<(JobId, u64)>) -> Effect {
         let Some(history) = self.history(id, known).await else {
-            return Done::Failed;
+            return Effect::Failed;
         };
         let Some(job) = Job::replay(&history).filter(|job| !job.dependencies().is_empty()) else {
             let sequence = history.last().map_or(known, |last| last.sequence);
-            return Done::NotDue(sequence, None);
+            return Effect::NotDue(sequence, None);
         };
         let asked = of.into_iter().filter_map(|(other, known)| {
             let dependency = job.dependencies().iter().find(|dependency| dependency.job == other)?;
@@ -113,13 +116,13 @@ impl Handler {
             match answer {
                 Answer::Met(is) => met.push((other, known, is)),
                 Answer::Never(reason) => {
-                    let reason = Some(reason);
-                    return self.append_due(id, &history, job::Command::Cancel { reason }).await;
+                    let cancel = job::Command::Cancel { reason: Some(reason) };
+                    return self.append_due(id, loaded(&history), cancel, last_event(&history)).await;
                 }
-                Answer::Unknown => return Done::Failed,
+                Answer::Unknown => return Effect::Failed,
             }
         }
-        Done::Dependencies(met)
+        Effect::Dependencies(met)
     }
 
     async fn answer(&self, job: &Job, dependency: Dependency, known: u64) -> (JobId, u64, Answer) {

@@ -1,4 +1,4 @@
-//! What the plan consists of.
+//! The commands that a plan consists of.
 
 use std::time::Duration;
 
@@ -8,103 +8,104 @@ use bus::{
 };
 use chrono::{DateTime, Utc};
 
-use crate::seen::SessionKey;
+use crate::observation::SessionKey;
 
-/// What tells that a runner is dead.
+/// How the watcher knows that a runner is dead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sign {
-    /// Its heartbeats lapsed.
+    /// Its heartbeats stopped.
     Silence,
-    /// The broker says that its connection went, and it made no other.
+    /// The broker reported that its connection ended, and it did not reconnect.
     Disconnect,
 }
 
-/// Something to be said in the log.
+/// What is due, to be decided once more on the log before an event is appended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
-    /// A session's runner is dead, or cut off.
-    Lose {
+    /// Declare a session lost: its runner is dead, or cut off.
+    DeclareLost {
         /// Which worker.
         worker: WorkerId,
         /// Which session of it.
         session: SessionId,
-        /// The worker's last event that is known; if another came since, this is not to be done.
+        /// The worker's last known event; if another one was appended since, the command is dropped.
         after: u64,
-        /// How it is known.
+        /// How the watcher knows.
         sign: Sign,
-        /// For how long it was silent, by the watcher's clock.
+        /// How long the session was silent, by the watcher's clock.
         silent: Duration,
-        /// When it last beat, by its own clock.
+        /// When its last heartbeat was sent, by the worker's clock.
         last_beat: Option<DateTime<Utc>>,
     },
-    /// A job is to be looked at: something may be due by now.
-    Look {
+    /// Check a waiting job: its release or its expiry may be due.
+    CheckJob {
         /// Which job.
         job: JobId,
-        /// Its last event that is known.
+        /// Its last known event.
         known: u64,
-        /// Whether all the jobs that it waited for ended as they must.
+        /// Whether all the jobs that it depends on ended as it requires.
         met: bool,
     },
-    /// The log is to be asked about the jobs that this one waits for.
-    Ask {
+    /// Read the jobs that this one depends on.
+    CheckDependencies {
         /// Which job.
         job: JobId,
-        /// Its last event that is known.
+        /// Its last known event.
         known: u64,
-        /// The jobs of which there is news, and the last event of each that is known.
+        /// The jobs that may have ended, and the last known event of each.
         of: Vec<(JobId, u64)>,
     },
-    /// Slots of a batch's window are to be given to members.
-    Advance {
+    /// Give free slots of a batch's window to members.
+    AdvanceWindow {
         /// Which batch.
         batch: BatchId,
-        /// The batch's last event that is known; if another came since, this is not to be done.
+        /// The batch's last known event; if another one was appended since, the command is dropped.
         after: u64,
-        /// The places of the members.
+        /// The members' numbers in the batch.
         members: Vec<u32>,
     },
-    /// A batch is to be stopped: too many of its members failed.
-    Stop {
+    /// Stop a batch: too many of its members failed.
+    StopBatch {
         /// Which batch.
         batch: BatchId,
-        /// The batch's last event that is known.
+        /// The batch's last known event.
         after: u64,
-        /// How many failed.
+        /// How many members failed.
         failures: u32,
     },
-    /// A member of a batch that is over is to be ended.
-    End {
+    /// Cancel a member of a batch that is stopped or cancelled.
+    EndMember {
         /// Which job.
         job: JobId,
         /// Why.
         reason: String,
-        /// Also if it runs.
+        /// Whether to cancel the member also while it runs.
         running: bool,
     },
-    /// An attempt is to be given up: made again, or ended if it was the last or is to be cancelled.
+    /// Give up an attempt: the job is rescheduled, or it ends if this was its last attempt or it is to be cancelled.
     GiveUp {
         /// Which job.
         job: JobId,
-        /// Which try at it.
+        /// Which attempt.
         attempt: Attempt,
         /// The worker that claimed it.
         worker: WorkerId,
         /// That worker's session.
         session: SessionId,
-        /// Where the claim stands in the log.
+        /// The sequence of the claim.
         claimed: u64,
         /// Why.
         cause: LossCause,
         /// The event that ended its session, if one did.
-        because: Option<EventId>,
+        session_end: Option<EventId>,
     },
 }
 
 impl Command {
+    /// What it is about.
     pub(crate) fn topic(&self) -> Topic {
         match self {
-            Self::Lose { worker, session, .. } => Topic::Session((worker.clone(), *session)),
+            Self::DeclareLost { worker, session, .. } => Topic::Session((worker.clone(), *session)),
             Self::GiveUp {
                 job,
                 attempt,
@@ -112,14 +113,14 @@ impl Command {
                 session,
                 ..
             } => Topic::Attempt(*job, *attempt, (worker.clone(), *session)),
-            Self::Advance { batch, .. } | Self::Stop { batch, .. } => Topic::Batch(*batch),
-            Self::End { job, .. } => Topic::Member(*job),
-            Self::Look { job, .. } | Self::Ask { job, .. } => Topic::Waiting(*job),
+            Self::AdvanceWindow { batch, .. } | Self::StopBatch { batch, .. } => Topic::Batch(*batch),
+            Self::EndMember { job, .. } => Topic::Member(*job),
+            Self::CheckJob { job, .. } | Self::CheckDependencies { job, .. } => Topic::Waiting(*job),
         }
     }
 }
 
-/// What a command is about; one is done at a time about each.
+/// What a command is about. One command at a time is carried out about each topic.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Topic {
     Session(SessionKey),

@@ -20,14 +20,14 @@ use chrono::Utc;
 
 use super::{Command, plan};
 use crate::{
-    seen::{Seen, Try},
+    observation::{HeldAttempt, Observation},
     state::State,
 };
 
 const LAPSE: Duration = Duration::from_secs(4);
 
-/// A state that is told things at moments of the test's choosing.
-struct Told {
+/// A state that folds events and heartbeats at moments of the test's choosing.
+struct TestWatcher {
     state: State,
     start: Instant,
     sequence: u64,
@@ -35,7 +35,7 @@ struct Told {
     now: u64,
 }
 
-impl Told {
+impl TestWatcher {
     fn new() -> Self {
         let start = Instant::now();
         let state = State::new(start);
@@ -51,15 +51,15 @@ impl Told {
         self.start + Duration::from_millis(ms)
     }
 
-    fn see(&mut self, ms: u64, seen: &Seen) -> u64 {
+    fn fold(&mut self, ms: u64, observation: &Observation) -> u64 {
         self.sequence += 10;
-        self.state.see(self.sequence, seen, self.at(ms));
+        self.state.fold(self.sequence, observation, self.at(ms));
         self.sequence
     }
 
-    fn hear(&mut self, ms: u64, name: &str, session: SessionId, last_claim: u64, attempts: &[(JobId, Attempt)]) {
+    fn fold_heartbeat(&mut self, ms: u64, name: &str, session: SessionId, last_claim: u64, attempts: &[(JobId, Attempt)]) {
         let (worker, now) = (worker(name), self.at(ms));
-        self.state.hear(&worker, &beat(session, last_claim, attempts), now);
+        self.state.fold_heartbeat(&worker, &beat(session, last_claim, attempts), now);
     }
 
     /// Lets the watcher tick until then; it hears itself, or not.
@@ -68,9 +68,9 @@ impl Told {
             self.now = (self.now + 250).min(ms);
             let now = self.at(self.now);
             if hears {
-                self.state.hear_self(now);
+                self.state.own_heartbeat_received(now);
             }
-            self.state.listen(now);
+            self.state.check_hearing(now);
         }
     }
 
@@ -78,7 +78,7 @@ impl Told {
     fn plan(&mut self, ms: u64) -> Vec<Command> {
         self.tick(ms, true);
         let now = self.at(ms);
-        self.state.hear_self(now);
+        self.state.own_heartbeat_received(now);
         plan(&self.state, now, LAPSE)
     }
 
@@ -107,8 +107,8 @@ fn beat(session: SessionId, last_claim: u64, attempts: &[(JobId, Attempt)]) -> B
     }
 }
 
-fn registered(name: &str, session: SessionId) -> Seen {
-    Seen::Registered {
+fn registered(name: &str, session: SessionId) -> Observation {
+    Observation::Registered {
         worker: worker(name),
         session,
         queues: vec![default_token()],
@@ -117,8 +117,8 @@ fn registered(name: &str, session: SessionId) -> Seen {
     }
 }
 
-fn ended(name: &str, session: SessionId, lost: bool) -> Seen {
-    Seen::Ended {
+fn ended(name: &str, session: SessionId, lost: bool) -> Observation {
+    Observation::SessionEnded {
         worker: worker(name),
         session,
         lost,
@@ -126,8 +126,8 @@ fn ended(name: &str, session: SessionId, lost: bool) -> Seen {
     }
 }
 
-fn a_try(name: &str, session: SessionId, job: JobId, attempt: u32) -> Try {
-    Try {
+fn held_attempt(name: &str, session: SessionId, job: JobId, attempt: u32) -> HeldAttempt {
+    HeldAttempt {
         job,
         attempt: Attempt(attempt),
         worker: worker(name),
@@ -135,8 +135,8 @@ fn a_try(name: &str, session: SessionId, job: JobId, attempt: u32) -> Try {
     }
 }
 
-fn claimed(name: &str, session: SessionId, job: JobId, attempt: u32) -> Seen {
-    Seen::Claimed(a_try(name, session, job, attempt))
+fn claimed(name: &str, session: SessionId, job: JobId, attempt: u32) -> Observation {
+    Observation::Claimed(held_attempt(name, session, job, attempt))
 }
 
 /// What is to be given up, and why.
@@ -150,7 +150,7 @@ fn given_up(plan: &[Command]) -> Vec<(JobId, Attempt, LossCause)> {
 
 fn lost(plan: &[Command]) -> Vec<SessionId> {
     let lost = plan.iter().filter_map(|command| match command {
-        Command::Lose { session, .. } => Some(*session),
+        Command::DeclareLost { session, .. } => Some(*session),
         _ => None,
     });
     lost.collect()

@@ -1,5 +1,5 @@
 use super::*;
-use crate::seen;
+use crate::observation;
 
 fn place() -> Place {
     Place {
@@ -56,9 +56,9 @@ fn fold(log: &str) -> (State, Place) {
         let mut parts = line.splitn(3, ' ');
         let mut part = || parts.next().expect("three parts");
         let (sequence, subject, event) = (part().parse().expect("a sequence"), part(), part());
-        let seen = seen::read(subject, event.as_bytes()).expect("it is readable");
-        if let Some(seen) = seen {
-            state.see(sequence, &seen, now);
+        let observed = observation::observe(subject, event.as_bytes()).expect("it is readable");
+        if let Some(observed) = observed {
+            state.fold(sequence, &observed, now);
         }
         (place.sequence, place.subject) = (sequence, subject.to_owned());
     }

@@ -1,25 +1,25 @@
-//! What is remembered of workers and sessions that are over, so that the state does not grow with the age of the grid.
+//! Ended sessions, and workers without a session: how many are remembered, so that the state does not grow with the age of the grid.
 
 use bus::ids::WorkerId;
 
 use super::State;
-use crate::seen::SessionKey;
+use crate::observation::SessionKey;
 
-/// Sessions that are remembered after they ended and let go of all that they held.
+/// How many sessions are remembered that ended and hold no attempt.
 ///
-/// A claim of one that is remembered is given up at once. One that is forgotten counts as new, as every session does whose
-/// registration was not read: it is given up when it is silent, which a dead one is.
+/// A late claim by a remembered session is given up at once. A forgotten session counts as new, like every session whose registration
+/// was not read: its claim is given up once it has been silent for the lapse.
 pub(crate) const REMEMBERED: usize = 1_000;
 
 impl State {
-    /// Takes note of a worker's last event; of one of whom nothing else is known, it means nothing.
-    pub(super) fn said(&mut self, worker: &WorkerId, sequence: u64) {
+    /// Notes the sequence of a known worker's last event.
+    pub(super) fn worker_changed(&mut self, worker: &WorkerId, sequence: u64) {
         if let Some(known) = self.workers.get_mut(worker) {
             known.sequence = sequence;
         }
     }
 
-    /// Remembers a session that is over, and that holds nothing, and forgets the one that ended first where they are too many.
+    /// Remembers a session that ended and holds no attempt. If there are too many, forgets the one that ended first.
     pub(super) fn remember(&mut self, ended_at: u64, key: &SessionKey) {
         self.over.insert((ended_at, key.clone()));
         while self.over.len() > REMEMBERED
@@ -29,7 +29,7 @@ impl State {
         }
     }
 
-    /// Forgets a session, and with the last one of a worker the worker.
+    /// Forgets a session, and its worker with the worker's last session.
     pub(super) fn forget(&mut self, key: &SessionKey) {
         if self.sessions.remove(key).is_none() {
             return;

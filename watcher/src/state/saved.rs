@@ -1,6 +1,6 @@
-//! The part of the state that is the fold of the log, as it is kept in a snapshot.
+//! The part of the state that is the fold of the log, as a snapshot stores it.
 //!
-//! What was heard is not in it: every silence is counted from the start, as after reading the whole log.
+//! Heartbeats are not in it: every silence counts from the start, as after reading the whole log.
 
 use std::{
     collections::BTreeSet,
@@ -18,12 +18,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{Ended, Held, Session, State, Worker};
 use crate::{
-    seen::SessionKey,
+    observation::SessionKey,
     timers::{Conditions, Timer},
     windows::{Slot, Window, Windows},
 };
 
-/// A state without its clocks.
+/// A state without heartbeats and connections.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Saved {
@@ -34,10 +34,10 @@ pub(crate) struct Saved {
     batches: Vec<SavedBatch>,
 }
 
-/// A member, the attempt that may be claimed, and who holds which.
+/// A member, the attempt that may be claimed, and the attempt that a session holds.
 type SavedSlot = (u32, Option<Attempt>, Option<(Attempt, WorkerId, SessionId)>);
 
-/// A batch that is minded. Its members are known by their places.
+/// A tracked batch. Its members are known by their numbers.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct SavedBatch {
     id: BatchId,
@@ -75,7 +75,7 @@ struct SavedSession {
     self_fence: Option<Duration>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     away_until: Option<DateTime<Utc>>,
-    /// Attempts, and where their claims stand.
+    /// Attempts, and the sequences of their claims.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     held: Vec<(JobId, Attempt, u64)>,
 }
@@ -90,7 +90,7 @@ struct SavedTimer {
     next: Option<Attempt>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     holder: Option<(Attempt, WorkerId, SessionId)>,
-    /// The jobs that it still waits for, and when it may start after that. They are asked about again.
+    /// The jobs that it still depends on, and when it may start after them. They are checked again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     after: Option<(Vec<JobId>, Option<DateTime<Utc>>)>,
 }
@@ -103,7 +103,7 @@ impl State {
             timers: self.timers.all().map(|(job, timer)| saved_timer(*job, timer)).collect(),
             batches: self.windows.all().map(|(id, window)| saved_batch(*id, window)).collect(),
         };
-        // The same state is the same snapshot.
+        // Sorted, so that equal states have equal snapshots.
         saved.workers.sort_unstable_by(|a, b| a.id.cmp(&b.id));
         saved.sessions.sort_unstable_by(|a, b| (&a.worker, a.id).cmp(&(&b.worker, b.id)));
         saved.timers.sort_unstable_by_key(|timer| timer.job);
@@ -111,7 +111,7 @@ impl State {
         saved
     }
 
-    /// A state as it was saved, that knows nothing else; every silence is counted from now.
+    /// A state from a snapshot. Every silence counts from now.
     pub(crate) fn restored(saved: Saved, now: Instant) -> Self {
         let mut state = Self::new(now);
         for worker in saved.workers {
@@ -228,7 +228,7 @@ fn saved_batch(id: BatchId, window: &Window) -> SavedBatch {
         id,
         namespace: window.namespace.clone(),
         sequence: window.sequence,
-        // Only what is minded.
+        // Only what the window needs.
         submitted: BatchSubmitted {
             name: String::new(),
             total: window.total,

@@ -49,7 +49,6 @@ impl Writer {
     }
 
     /// Several events that are stored together, or not at all.
-    #[must_use]
     pub const fn atomic(&self) -> AtomicWrite<'_> {
         AtomicWrite {
             writer: self,

@@ -5,72 +5,72 @@ use std::time::Duration;
 use bus::ids::{EventId, JobId, SessionId, default_token};
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Told, claimed, given_up, lost, registered, worker};
-use crate::{connections::Connection, seen::Seen};
+use super::{TestWatcher, claimed, given_up, lost, registered, worker};
+use crate::{connections::Connection, observation::Observation};
 
 fn wall(ms: u64) -> DateTime<Utc> {
     DateTime::UNIX_EPOCH + TimeDelta::milliseconds(i64::try_from(ms).expect("short"))
 }
 
-fn told() -> (Told, SessionId, JobId) {
-    let (mut told, session, job) = (Told::new(), SessionId::new(), JobId::new());
-    let now = told.at(0);
-    told.state.tell_time(now, wall(0));
-    told.see(0, &registered("w", session));
-    told.see(0, &claimed("w", session, job, 1));
-    (told, session, job)
+fn watcher() -> (TestWatcher, SessionId, JobId) {
+    let (mut watcher, session, job) = (TestWatcher::new(), SessionId::new(), JobId::new());
+    let now = watcher.at(0);
+    watcher.state.set_clock(now, wall(0));
+    watcher.fold(0, &registered("w", session));
+    watcher.fold(0, &claimed("w", session, job, 1));
+    (watcher, session, job)
 }
 
-fn restarting(session: SessionId, until: u64) -> Seen {
-    Seen::Restarting {
+fn restarting(session: SessionId, until: u64) -> Observation {
+    Observation::Restarting {
         worker: worker("w"),
         session,
         until: wall(until),
     }
 }
 
-fn disconnect(told: &mut Told, session: SessionId, ms: u64) {
-    told.tick(ms, true);
+fn disconnect(watcher: &mut TestWatcher, session: SessionId, ms: u64) {
+    watcher.tick(ms, true);
     let connection = Connection {
         server: "a".to_owned(),
         client: 1,
     };
-    let now = told.at(ms);
-    told.state.disconnected(&(worker("w"), session), &connection, true, now);
+    let now = watcher.at(ms);
+    watcher.state.disconnected(&(worker("w"), session), &connection, true, now);
 }
 
 #[test]
 fn who_restarts_is_waited_for_until_the_time_that_it_named() {
-    let (mut told, session, _) = told();
-    told.see(3_000, &restarting(session, 13_000));
-    disconnect(&mut told, session, 3_100);
+    let (mut watcher, session, _) = watcher();
+    watcher.fold(3_000, &restarting(session, 13_000));
+    disconnect(&mut watcher, session, 3_100);
     for ms in [3_600, 8_000, 12_999] {
-        assert_eq!(told.plan(ms), [], "{ms}");
+        assert_eq!(watcher.plan(ms), [], "{ms}");
     }
-    assert_eq!(lost(&told.plan(13_000)), [session]);
+    assert_eq!(lost(&watcher.plan(13_000)), [session]);
 }
 
 #[test]
 fn who_comes_back_from_a_restart_has_what_it_had() {
-    let (mut told, session, job) = told();
-    told.see(3_000, &restarting(session, 13_000));
-    told.see(10_000, &registered("w", session));
-    assert_eq!(told.plan(13_900), [], "it is heard from its return on");
-    assert_eq!(lost(&told.plan(14_100)), [session], "which does not excuse it for ever");
-    assert!(given_up(&told.plan(14_100)).is_empty());
-    told.see(14_200, &super::ended("w", session, true));
-    assert_eq!(given_up(&told.plan(14_300)).first().map(|(lost, ..)| *lost), Some(job));
+    let (mut watcher, session, job) = watcher();
+    watcher.fold(3_000, &restarting(session, 13_000));
+    watcher.fold(10_000, &registered("w", session));
+    assert_eq!(watcher.plan(13_900), [], "it is heard from its return on");
+    assert_eq!(lost(&watcher.plan(14_100)), [session], "the excuse ends");
+    assert!(given_up(&watcher.plan(14_100)).is_empty());
+    watcher.fold(14_200, &super::ended("w", session, true));
+    assert_eq!(given_up(&watcher.plan(14_300)).first().map(|(lost, ..)| *lost), Some(job));
 }
 
 #[test]
 fn another_session_instead_ends_the_one_that_restarts() {
-    let (mut told, session, job) = told();
-    told.see(3_000, &restarting(session, 13_000));
-    told.see(4_000, &registered("w", SessionId::new()));
-    assert_eq!(given_up(&told.plan(4_100)).first().map(|(lost, ..)| *lost), Some(job));
+    let (mut watcher, session, job) = watcher();
+    watcher.fold(3_000, &restarting(session, 13_000));
+    watcher.fold(4_000, &registered("w", SessionId::new()));
+    assert_eq!(given_up(&watcher.plan(4_100)).first().map(|(lost, ..)| *lost), Some(job));
 }
 
-/// Nobody may be away for ever: what is read of the event is cut.
+/// No session may be away permanently: the announced time is bounded.
 #[test]
 fn a_restart_may_take_an_hour_at_most() {
     let said = "2026-11-22T20:00:00Z".parse::<DateTime<Utc>>().expect("a time");
@@ -81,8 +81,8 @@ fn a_restart_may_take_an_hour_at_most() {
     });
     let mut envelope = bus::envelope::Envelope::new(bus::envelope::Actor::Worker(worker("w")), event);
     envelope.time = said;
-    let seen = crate::seen::read("rgrid.evt.sys.worker.w", &envelope.to_json()).expect("it can be read");
-    let Some(Seen::Restarting { until, .. }) = seen else {
+    let seen = crate::observation::observe("rgrid.evt.sys.worker.w", &envelope.to_json()).expect("it can be read");
+    let Some(Observation::Restarting { until, .. }) = seen else {
         panic!("{seen:?}")
     };
     assert_eq!(until, said + TimeDelta::hours(1));
@@ -91,43 +91,43 @@ fn a_restart_may_take_an_hour_at_most() {
 #[test]
 fn who_fences_itself_has_the_time_for_it_and_the_quick_sign_does_not_count() {
     for (fence, lapse) in [(1_000, 4_000), (2_000, 4_000), (6_000, 8_000)] {
-        let (mut told, session) = (Told::new(), SessionId::new());
-        let registered = Seen::Registered {
+        let (mut watcher, session) = (TestWatcher::new(), SessionId::new());
+        let registered = Observation::Registered {
             worker: worker("w"),
             session,
             queues: vec![default_token()],
             self_fence: Some(Duration::from_millis(fence)),
             event: EventId::new(),
         };
-        told.see(0, &registered);
-        disconnect(&mut told, session, 3_000);
-        assert_eq!(told.plan(lapse), [], "{fence}");
-        assert_eq!(lost(&told.plan(lapse + 1)), [session], "{fence}");
+        watcher.fold(0, &registered);
+        disconnect(&mut watcher, session, 3_000);
+        assert_eq!(watcher.plan(lapse), [], "{fence}");
+        assert_eq!(lost(&watcher.plan(lapse + 1)), [session], "{fence}");
     }
 }
 
-/// What an operator says of a worker is the last word on it, behind which the next one is appended.
+/// An operator's event of a worker is its last event, behind which the next one is appended.
 #[test]
 fn a_cordoned_worker_can_be_lost_too() {
-    let (mut told, session, _) = told();
-    let last = told.see(1_000, &Seen::Said { worker: worker("w") });
-    let plan = told.plan(5_000);
+    let (mut watcher, session, _) = watcher();
+    let last = watcher.fold(1_000, &Observation::WorkerChanged { worker: worker("w") });
+    let plan = watcher.plan(5_000);
     assert!(
-        matches!(&plan[..], [super::Command::Lose { after, .. }] if *after == last),
+        matches!(&plan[..], [super::Command::DeclareLost { after, .. }] if *after == last),
         "{plan:?} {session}"
     );
 }
 
-/// So is what nobody can read.
+/// So is an event that cannot be read.
 #[test]
 fn a_worker_of_whom_something_unreadable_was_said_can_be_lost_too() {
-    let (mut told, session, _) = told();
+    let (mut watcher, session, _) = watcher();
     let subject = bus::subjects::worker(&worker("w"));
-    let said = crate::seen::unreadable(&subject).expect("it is of a worker");
-    let last = told.see(1_000, &said);
-    let plan = told.plan(5_000);
+    let said = crate::observation::unreadable(&subject).expect("it is of a worker");
+    let last = watcher.fold(1_000, &said);
+    let plan = watcher.plan(5_000);
     assert!(
-        matches!(&plan[..], [super::Command::Lose { after, .. }] if *after == last),
+        matches!(&plan[..], [super::Command::DeclareLost { after, .. }] if *after == last),
         "{plan:?} {session}"
     );
 }

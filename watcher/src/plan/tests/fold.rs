@@ -5,16 +5,16 @@ use std::collections::BTreeSet;
 use bus::{
     envelope::{Actor, Envelope},
     ids::{Attempt, JobId, SessionId, default_token},
-    job::{Command as Wish, Job, JobEvent, LossCause, Outcome, Recorded, Usage, decide},
+    job::{Command as JobCommand, Job, JobEvent, LossCause, Outcome, Recorded, Usage, decide},
     log::read::{Fact, decode},
     spec::{ExecutorKind, JobSpec},
     subjects,
 };
 use proptest::{collection::vec, prelude::*};
 
-use super::{Told, claimed, ended, given_up, registered, worker};
+use super::{TestWatcher, claimed, ended, given_up, registered, worker};
 use crate::{
-    seen::{self, Seen, Waits},
+    observation::{self, Observation, WaitingJob},
     state::State,
 };
 
@@ -27,40 +27,40 @@ fn spec() -> JobSpec {
     JobSpec::new(vec!["true".to_owned()])
 }
 
-fn wish(who: usize, what: u8, session: SessionId, job: &Job) -> Wish {
+fn command(who: usize, what: u8, session: SessionId, job: &Job) -> JobCommand {
     let attempt = job.attempts.last().map_or(Attempt::FIRST, |attempt| attempt.number);
     match what {
-        0..3 => Wish::Claim {
+        0..3 => JobCommand::Claim {
             attempt: job.ready_attempt().unwrap_or(attempt),
             worker: worker(NAMES[who]),
             session,
         },
-        3 => Wish::Start {
+        3 => JobCommand::Start {
             attempt,
             session,
             executor: ExecutorKind::Process,
             environment: None,
         },
-        4 => Wish::Finish {
+        4 => JobCommand::Finish {
             attempt,
             session,
             outcome: Outcome::Succeeded,
             manifest: None,
             usage: Usage::default(),
         },
-        5 => Wish::Return {
+        5 => JobCommand::Return {
             attempt,
             session,
             interrupted: attempt.0.is_multiple_of(2),
         },
-        6 => Wish::Release,
-        7 | 8 => Wish::GiveUp {
+        6 => JobCommand::Release,
+        7 | 8 => JobCommand::GiveUp {
             attempt,
             cause: LossCause::Orphaned {
                 worker: worker(NAMES[who]),
             },
         },
-        _ => Wish::Cancel { reason: None },
+        _ => JobCommand::Cancel { reason: None },
     }
 }
 
@@ -81,7 +81,7 @@ fn natural(event: &JobEvent, who: usize) -> Actor {
 }
 
 /// Stores an event as appending does, and hands it to both folds as it comes back.
-fn say(told: &mut Told, history: &mut Vec<Recorded>, id: JobId, speaker: Actor, event: JobEvent) -> Result<(), TestCaseError> {
+fn append(watcher: &mut TestWatcher, history: &mut Vec<Recorded>, id: JobId, speaker: Actor, event: JobEvent) -> Result<(), TestCaseError> {
     let namespace = default_token();
     let subject = match event {
         JobEvent::Submitted(_) | JobEvent::Rescheduled(_) | JobEvent::Released(_) => {
@@ -90,14 +90,14 @@ fn say(told: &mut Told, history: &mut Vec<Recorded>, id: JobId, speaker: Actor, 
         _ => subjects::job_by(&namespace, id, &speaker),
     };
     let payload = Envelope::new(speaker, event).to_json();
-    told.sequence += 1;
-    let (sequence, now) = (told.sequence, told.at(0));
+    watcher.sequence += 1;
+    let (sequence, now) = (watcher.sequence, watcher.at(0));
     let Ok(Some(Fact::Job(recorded))) = decode(&subject, sequence, &payload) else {
         return Err(TestCaseError::fail("it does not come back"));
     };
     history.push(*recorded);
-    match seen::read(&subject, &payload) {
-        Ok(Some(seen)) => told.state.see(sequence, &seen, now),
+    match observation::observe(&subject, &payload) {
+        Ok(Some(seen)) => watcher.state.fold(sequence, &seen, now),
         Ok(None) => {}
         Err(error) => return Err(TestCaseError::fail(error.to_string())),
     }
@@ -105,31 +105,31 @@ fn say(told: &mut Told, history: &mut Vec<Recorded>, id: JobId, speaker: Actor, 
 }
 
 fn no_live_attempt_is_missed_in(steps: Vec<Step>) -> Result<(), TestCaseError> {
-    let (mut told, id) = (Told::new(), JobId::new());
+    let (mut watcher, id) = (TestWatcher::new(), JobId::new());
     let sessions = [SessionId::new(), SessionId::new()];
     for (name, session) in NAMES.iter().zip(sessions) {
-        told.see(0, &registered(name, session));
+        watcher.fold(0, &registered(name, session));
     }
     let mut history = Vec::new();
-    let submit = decide(None, Wish::Submit { spec: Box::new(spec()) }).expect("new");
-    say(&mut told, &mut history, id, Actor::Api, submit)?;
+    let submit = decide(None, JobCommand::Submit { spec: Box::new(spec()) }).expect("new");
+    append(&mut watcher, &mut history, id, Actor::Api, submit)?;
     for (who, what, session, as_whom) in steps {
         let job = Job::replay(&history).expect("submitted");
-        if let Ok(event) = decide(Some(&job), wish(who, what, sessions[session], &job)) {
+        if let Ok(event) = decide(Some(&job), command(who, what, sessions[session], &job)) {
             let speaker = as_whom.map_or_else(|| natural(&event, who), actor);
-            say(&mut told, &mut history, id, speaker, event)?;
+            append(&mut watcher, &mut history, id, speaker, event)?;
         }
     }
-    let saved = told.state.saved();
+    let saved = watcher.state.saved();
     let text = serde_json::to_string(&saved).expect("JSON");
-    told.state = State::restored(serde_json::from_str(&text).expect("it is read as it was written"), told.at(0));
-    prop_assert_eq!(told.state.saved(), saved, "nothing is lost in a snapshot");
+    watcher.state = State::restored(serde_json::from_str(&text).expect("it is read as it was written"), watcher.at(0));
+    prop_assert_eq!(watcher.state.saved(), saved, "nothing is lost in a snapshot");
     let live = Job::replay(&history).and_then(|job| job.live_attempt().map(|live| live.number));
     for (name, session) in NAMES.iter().zip(sessions) {
-        told.see(1, &ended(name, session, true));
+        watcher.fold(1, &ended(name, session, true));
     }
     // Long enough for a session to lapse that was never registered.
-    let planned = given_up(&told.plan(5_000)).into_iter().map(|(_, attempt, _)| attempt);
+    let planned = given_up(&watcher.plan(5_000)).into_iter().map(|(_, attempt, _)| attempt);
     let planned = planned.collect::<BTreeSet<_>>();
     if let Some(live) = live {
         prop_assert!(planned.contains(&live), "attempt {} is live, and not among {:?}", live, planned);
@@ -148,22 +148,22 @@ proptest! {
 
 #[test]
 fn an_attempt_is_held_until_the_log_says_that_it_was_given_back() {
-    let (mut told, session, job) = (Told::new(), SessionId::new(), JobId::new());
-    told.see(0, &registered("w", session));
-    told.see(0, &claimed("w", session, job, 1));
+    let (mut watcher, session, job) = (TestWatcher::new(), SessionId::new(), JobId::new());
+    watcher.fold(0, &registered("w", session));
+    watcher.fold(0, &claimed("w", session, job, 1));
     // It may be said of one whose command runs, and is no more than a reason to look then.
-    told.see(0, &Seen::Returned { job });
-    told.see(1, &ended("w", session, true));
-    assert_eq!(given_up(&told.plan(2)).len(), 1);
-    let again = Waits {
+    watcher.fold(0, &Observation::Returned { job });
+    watcher.fold(1, &ended("w", session, true));
+    assert_eq!(given_up(&watcher.plan(2)).len(), 1);
+    let again = WaitingJob {
         job,
         next: Some(Attempt(2)),
         due: None,
         after: Vec::new(),
         not_before: None,
     };
-    told.see(3, &Seen::Waits(Box::new(again)));
-    assert_eq!(given_up(&told.plan(4)), []);
+    watcher.fold(3, &Observation::Waits(Box::new(again)));
+    assert_eq!(given_up(&watcher.plan(4)), []);
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn what_is_read_of_each_event() {
             kind if kind.starts_with("job.") => format!("rgrid.evt.default.job.{id}.by.watcher"),
             _ => "rgrid.evt.sys.worker.desk-1".to_owned(),
         };
-        let seen = seen::read(&subject, &payload).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let seen = observation::observe(&subject, &payload).unwrap_or_else(|error| panic!("{name}: {error}"));
         read.extend(seen.map(|_| kind.to_owned()));
     }
     let meant = [

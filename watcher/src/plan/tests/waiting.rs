@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 use bus::{
     envelope::{Actor, Envelope},
     ids::{Attempt, JobId, SessionId, default_token},
-    job::{Command as Wish, DependencyState, End, Job, JobEvent, LossCause, Outcome, Phase, Recorded, Usage, decide},
+    job::{Command as JobCommand, DependencyState, End, Job, JobEvent, LossCause, Outcome, Phase, Recorded, Usage, decide},
     log::read::{Fact, decode},
     spec::{
         JobSpec,
@@ -18,12 +18,12 @@ use bus::{
 use chrono::{DateTime, TimeDelta, Utc};
 use proptest::prelude::*;
 
-use super::{Command, Told, registered, worker};
-use crate::{seen, state::State};
+use super::{Command, TestWatcher, registered, worker};
+use crate::{observation, state::State};
 
 /// The log of a few jobs, with a watcher that reads it and does as it plans.
 struct Grid {
-    told: Told,
+    watcher: TestWatcher,
     jobs: BTreeMap<JobId, Vec<Recorded>>,
     ids: Vec<JobId>,
     session: SessionId,
@@ -36,10 +36,10 @@ struct Grid {
 
 impl Grid {
     fn new() -> Self {
-        let (mut told, session) = (Told::new(), SessionId::new());
-        told.see(0, &registered("a", session));
+        let (mut watcher, session) = (TestWatcher::new(), SessionId::new());
+        watcher.fold(0, &registered("a", session));
         Self {
-            told,
+            watcher,
             jobs: BTreeMap::new(),
             ids: Vec::new(),
             session,
@@ -58,9 +58,9 @@ impl Grid {
         Job::replay(self.jobs.get(&id)?)
     }
 
-    /// Stores what a wish comes to, if it comes to anything; the watcher does not know of it yet.
-    fn wish(&mut self, id: JobId, actor: &Actor, wish: Wish) -> Option<u64> {
-        let event = decide(self.job(id).as_ref(), wish).ok()?;
+    /// Decides on a command and appends its event, if it is not rejected; the watcher has not read it yet.
+    fn append(&mut self, id: JobId, actor: &Actor, command: JobCommand) -> Option<u64> {
+        let event = decide(self.job(id).as_ref(), command).ok()?;
         let namespace = default_token();
         let subject = match &event {
             JobEvent::Submitted(event) if event.spec.start.is_some() => subjects::job_by(&namespace, id, actor),
@@ -82,11 +82,11 @@ impl Grid {
     }
 
     fn read(&mut self, most: usize) -> Result<(), TestCaseError> {
-        let now = self.told.at(self.ms);
+        let now = self.watcher.at(self.ms);
         let most = most.min(self.unread.len());
         for (sequence, subject, payload) in self.unread.drain(..most) {
-            match seen::read(&subject, &payload) {
-                Ok(Some(seen)) => self.told.state.see(sequence, &seen, now),
+            match observation::observe(&subject, &payload) {
+                Ok(Some(seen)) => self.watcher.state.fold(sequence, &seen, now),
                 Ok(None) => {}
                 Err(error) => return Err(TestCaseError::fail(error.to_string())),
             }
@@ -94,64 +94,64 @@ impl Grid {
         Ok(())
     }
 
-    /// Does what is planned now for jobs that wait, as [`crate::act`] does, until nothing more is.
-    fn act(&mut self) -> Result<(), TestCaseError> {
+    /// Carries out the commands that are planned now for waiting jobs, as [`crate::carry_out`] does, until none is left.
+    fn carry_out(&mut self) -> Result<(), TestCaseError> {
         for _ in 0..200 {
-            let (now, wall) = (self.told.at(self.ms), self.wall());
-            self.told.state.tell_time(now, wall);
-            let planned = super::plan(&self.told.state, now, super::LAPSE);
+            let (now, wall) = (self.watcher.at(self.ms), self.wall());
+            self.watcher.state.set_clock(now, wall);
+            let planned = super::plan(&self.watcher.state, now, super::LAPSE);
             let mut waiting = planned
                 .into_iter()
-                .filter(|command| matches!(command, Command::Look { .. } | Command::Ask { .. }))
+                .filter(|command| matches!(command, Command::CheckJob { .. } | Command::CheckDependencies { .. }))
                 .peekable();
             if waiting.peek().is_none() {
                 return Ok(());
             }
             for command in waiting {
                 match command {
-                    Command::Look { job, known, met } => self.look(job, known, met)?,
-                    Command::Ask { job, known, of } => self.ask(job, known, &of)?,
+                    Command::CheckJob { job, known, met } => self.check_job(job, known, met)?,
+                    Command::CheckDependencies { job, known, of } => self.check_dependencies(job, known, &of)?,
                     _ => {}
                 }
             }
         }
-        Err(TestCaseError::fail("the watcher goes on and on"))
+        Err(TestCaseError::fail("the watcher does not come to an end"))
     }
 
-    fn look(&mut self, id: JobId, known: u64, met: bool) -> Result<(), TestCaseError> {
+    fn check_job(&mut self, id: JobId, known: u64, met: bool) -> Result<(), TestCaseError> {
         let Some(job) = self.job(id) else {
-            return Err(TestCaseError::fail("a job out of nowhere"));
+            return Err(TestCaseError::fail("an unknown job"));
         };
         prop_assert!(job.sequence >= known);
         match crate::carry_out::due(&job, met, self.wall()) {
-            crate::carry_out::Due::Now(wish) => self.say(&job, wish)?,
-            crate::carry_out::Due::Later(at) => self.told.state.timers.looked(id, job.sequence, Some(at)),
-            crate::carry_out::Due::Never => self.told.state.timers.looked(id, job.sequence, None),
+            crate::carry_out::Due::Now(command) => self.append_due(&job, command)?,
+            crate::carry_out::Due::Later(at) => self.watcher.state.timers.checked(id, job.sequence, Some(at)),
+            crate::carry_out::Due::Never => self.watcher.state.timers.checked(id, job.sequence, None),
         }
         Ok(())
     }
 
-    fn say(&mut self, job: &Job, wish: Wish) -> Result<(), TestCaseError> {
-        match self.wish(job.id, &Actor::Watcher, wish) {
+    fn append_due(&mut self, job: &Job, command: JobCommand) -> Result<(), TestCaseError> {
+        match self.append(job.id, &Actor::Watcher, command) {
             Some(sequence) => {
-                // The log may tell it before the one who said it comes to know that it was stored.
+                // The watcher may read its own event before the append is acknowledged.
                 if sequence % 2 == 0 {
                     self.read(usize::MAX)?;
                 }
-                self.told.state.timers.said(job.id, sequence);
+                self.watcher.state.timers.appended(job.id, sequence);
             }
-            None => self.told.state.timers.looked(job.id, job.sequence, None),
+            None => self.watcher.state.timers.checked(job.id, job.sequence, None),
         }
         Ok(())
     }
 
-    fn ask(&mut self, id: JobId, known: u64, of: &[(JobId, u64)]) -> Result<(), TestCaseError> {
+    fn check_dependencies(&mut self, id: JobId, known: u64, of: &[(JobId, u64)]) -> Result<(), TestCaseError> {
         let Some(job) = self.job(id) else {
-            return Err(TestCaseError::fail("a job out of nowhere"));
+            return Err(TestCaseError::fail("an unknown job"));
         };
         prop_assert!(job.sequence >= known && !of.is_empty());
         if job.dependencies().is_empty() {
-            self.told.state.timers.looked(id, job.sequence, None);
+            self.watcher.state.timers.checked(id, job.sequence, None);
             return Ok(());
         }
         let mut answers = Vec::new();
@@ -164,15 +164,15 @@ impl Grid {
                 DependencyState::Pending => answers.push((*other, *known, false)),
                 DependencyState::Never(reason) => {
                     let reason = Some(reason);
-                    return self.say(&job, Wish::Cancel { reason });
+                    return self.append_due(&job, JobCommand::Cancel { reason });
                 }
             }
         }
-        self.told.state.timers.asked(id, &answers);
+        self.watcher.state.timers.dependencies_checked(id, &answers);
         Ok(())
     }
 
-    /// What should have been said by now, and was not.
+    /// A job whose event is due by now and is missing.
     fn overdue(&self) -> Option<String> {
         self.ids.iter().find_map(|id| {
             let job = self.job(*id)?;
@@ -188,38 +188,40 @@ impl Grid {
     }
 }
 
-/// Somebody says that another's attempt ended, with or without a retry: the job's clock goes on.
+/// A session reports the end of another session's attempt, with or without a retry: the job's timer stays.
 #[test]
-fn a_wrong_word_stops_no_clock() {
+fn an_invalid_end_stops_no_timer() {
     for retries in [false, true] {
         let mut grid = Grid::new();
         let mut spec = JobSpec::new(vec!["true".to_owned()]);
         spec.queue_timeout_ms = Some(1_000);
         let id = JobId::new();
         grid.ids.push(id);
-        grid.wish(id, &Actor::Api, Wish::Submit { spec: Box::new(spec) });
+        grid.append(id, &Actor::Api, JobCommand::Submit { spec: Box::new(spec) });
         grid.read(9).expect("read");
-        let end = super::a_try("evil", SessionId::new(), id, 1);
-        let now = grid.told.at(0);
-        grid.told
-            .state
-            .see(500, &seen::Seen::Claimed(super::a_try("evil", end.session, id, 7)), now);
-        let word = if retries {
-            seen::Seen::Failed(end)
+        let end = super::held_attempt("evil", SessionId::new(), id, 1);
+        let now = grid.watcher.at(0);
+        grid.watcher.state.fold(
+            500,
+            &observation::Observation::Claimed(super::held_attempt("evil", end.session, id, 7)),
+            now,
+        );
+        let ended = if retries {
+            observation::Observation::Failed(end)
         } else {
-            seen::Seen::Finished(super::a_try("evil", end.session, id, 7), crate::Ending::Well)
+            observation::Observation::Finished(super::held_attempt("evil", end.session, id, 7), crate::Ending::Succeeded)
         };
-        grid.told.state.see(501, &word, now);
+        grid.watcher.state.fold(501, &ended, now);
         grid.sequence = 600;
         grid.ms = 1_000;
         // The test's log has no such event; what is known of it is what matters.
-        let (now, wall) = (grid.told.at(grid.ms), grid.wall());
-        grid.told.state.tell_time(now, wall);
-        let planned = super::plan(&grid.told.state, now, super::LAPSE);
+        let (now, wall) = (grid.watcher.at(grid.ms), grid.wall());
+        grid.watcher.state.set_clock(now, wall);
+        let planned = super::plan(&grid.watcher.state, now, super::LAPSE);
         assert!(
             planned
                 .iter()
-                .any(|command| matches!(command, Command::Look { job, .. } if *job == id)),
+                .any(|command| matches!(command, Command::CheckJob { job, .. } if *job == id)),
             "{planned:?}"
         );
     }
@@ -239,26 +241,26 @@ fn what_ended_is_forgotten_at_once() {
     spec.total_timeout_ms = Some(1_000_000_000);
     let id = JobId::new();
     grid.ids.push(id);
-    grid.wish(id, &Actor::Api, Wish::Submit { spec: Box::new(spec) });
+    grid.append(id, &Actor::Api, JobCommand::Submit { spec: Box::new(spec) });
     grid.read(9).expect("read");
-    assert_eq!(grid.told.state.timers.all().count(), 1);
+    assert_eq!(grid.watcher.state.timers.all().count(), 1);
     let (a, session, worker) = (Actor::Worker(worker("a")), grid.session, worker("a"));
-    let claim = Wish::Claim {
+    let claim = JobCommand::Claim {
         attempt: Attempt::FIRST,
         worker,
         session,
     };
-    grid.wish(id, &a, claim);
-    let wish = Wish::Finish {
+    grid.append(id, &a, claim);
+    let command = JobCommand::Finish {
         attempt: Attempt::FIRST,
         session,
         outcome: Outcome::Succeeded,
         manifest: None,
         usage: Usage::default(),
     };
-    grid.wish(id, &a, wish);
+    grid.append(id, &a, command);
     grid.read(9).expect("read");
-    assert_eq!(grid.told.state.timers.all().count(), 0);
+    assert_eq!(grid.watcher.state.timers.all().count(), 0);
     assert!(matches!(grid.job(id).expect("there").phase, Phase::Ended(End::Finished(_))));
 }
 
@@ -273,36 +275,36 @@ fn what_is_due_after_the_end_of_days_is_not_due() {
             ..Start::default()
         });
         let id = JobId::new();
-        grid.wish(id, &Actor::Api, Wish::Submit { spec: Box::new(spec) });
+        grid.append(id, &Actor::Api, JobCommand::Submit { spec: Box::new(spec) });
     }
     grid.read(9).expect("read");
-    assert_eq!(grid.told.state.timers.all().count(), 0);
+    assert_eq!(grid.watcher.state.timers.all().count(), 0);
 }
 
 /// As many as there may be: what dead workers leave is planned before all of it.
 #[test]
 fn the_dead_come_before_every_timer() {
-    let (mut told, dead, dying, held) = (Told::new(), SessionId::new(), SessionId::new(), JobId::new());
-    told.see(0, &registered("dead", dead));
-    told.see(0, &super::claimed("dead", dead, held, 1));
-    told.see(0, &registered("dying", dying));
+    let (mut watcher, dead, dying, held) = (TestWatcher::new(), SessionId::new(), SessionId::new(), JobId::new());
+    watcher.fold(0, &registered("dead", dead));
+    watcher.fold(0, &super::claimed("dead", dead, held, 1));
+    watcher.fold(0, &registered("dying", dying));
     for _ in 0..1_000 {
-        let waits = seen::Waits {
+        let waits = observation::WaitingJob {
             job: JobId::new(),
             next: None,
             due: Some(DateTime::UNIX_EPOCH),
             after: Vec::new(),
             not_before: None,
         };
-        told.see(0, &seen::Seen::Waits(Box::new(waits)));
+        watcher.fold(0, &observation::Observation::Waits(Box::new(waits)));
     }
-    told.see(1, &super::ended("dead", dead, true));
-    let now = told.at(9_000);
-    told.state.tell_time(now, Utc::now());
-    let plan = told.plan(9_000);
+    watcher.fold(1, &super::ended("dead", dead, true));
+    let now = watcher.at(9_000);
+    watcher.state.set_clock(now, Utc::now());
+    let plan = watcher.plan(9_000);
     assert_eq!(plan.len(), 1_002);
     assert!(
-        matches!(plan[0], Command::Lose { session, .. } if session == dying),
+        matches!(plan[0], Command::DeclareLost { session, .. } if session == dying),
         "{:?}",
         plan[0]
     );

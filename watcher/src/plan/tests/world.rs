@@ -8,8 +8,8 @@ use bus::{
 };
 use proptest::{collection::vec, prelude::*};
 
-use super::{LAPSE, Told, a_try, beat, claimed, ended, given_up, lost, registered, worker};
-use crate::{plan::ORPHAN_AFTER, seen::Seen};
+use super::{LAPSE, TestWatcher, beat, claimed, ended, given_up, held_attempt, lost, registered, worker};
+use crate::{observation::Observation, plan::ORPHAN_AFTER};
 
 const WORKERS: usize = 3;
 /// From one heartbeat to the next, with work and without, in milliseconds.
@@ -99,7 +99,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// Lets time pass in ticks as the watcher's own, with every heartbeat that is due in between.
-fn pass(told: &mut Told, model: &mut Model, ms: u64) -> Result<(), TestCaseError> {
+fn pass(watcher: &mut TestWatcher, model: &mut Model, ms: u64) -> Result<(), TestCaseError> {
     let end = model.now + ms;
     while model.now < end {
         model.now = (model.now + 250).min(end);
@@ -116,19 +116,19 @@ fn pass(told: &mut Told, model: &mut Model, ms: u64) -> Result<(), TestCaseError
                     next_ms: u32::try_from(period).ok(),
                     ..beat(session, model.last_claim[who], &attempts)
                 };
-                let now = told.at(model.now);
-                told.state.hear(&worker(name), &beat, now);
+                let now = watcher.at(model.now);
+                watcher.state.fold_heartbeat(&worker(name), &beat, now);
             }
         }
-        check(told, model)?;
+        check(watcher, model)?;
     }
     Ok(())
 }
 
-fn apply(told: &mut Told, model: &mut Model, step: &Step) -> Result<(), TestCaseError> {
+fn apply(watcher: &mut TestWatcher, model: &mut Model, step: &Step) -> Result<(), TestCaseError> {
     let now = model.now;
     match *step {
-        Step::Pass(ms) => return pass(told, model, ms),
+        Step::Pass(ms) => return pass(watcher, model, ms),
         Step::Register(who) => {
             let session = SessionId::new();
             model.close(who);
@@ -136,12 +136,12 @@ fn apply(told: &mut Told, model: &mut Model, step: &Step) -> Result<(), TestCase
             model.last_claim[who] = 0;
             model.beat_at[who] = now;
             model.next[who] = None;
-            told.see(now, &registered(NAMES[who], session));
+            watcher.fold(now, &registered(NAMES[who], session));
         }
         Step::Leave(who) | Step::Lose(who) => {
             if let Some(session) = model.live[who] {
                 model.close(who);
-                told.see(now, &ended(NAMES[who], session, matches!(step, Step::Lose(_))));
+                watcher.fold(now, &ended(NAMES[who], session, matches!(step, Step::Lose(_))));
             }
         }
         Step::Claim(who) | Step::ClaimLate(who) => {
@@ -152,7 +152,7 @@ fn apply(told: &mut Told, model: &mut Model, step: &Step) -> Result<(), TestCase
                 if !late && !model.holds(who) {
                     model.busy_since[who] = now;
                 }
-                let sequence = told.see(now, &claimed(NAMES[who], session, job, 1));
+                let sequence = watcher.fold(now, &claimed(NAMES[who], session, job, 1));
                 model.held.insert((job, session), (who, true));
                 if !late {
                     model.last_claim[who] = sequence;
@@ -163,7 +163,10 @@ fn apply(told: &mut Told, model: &mut Model, step: &Step) -> Result<(), TestCase
             let mine = model.held.iter().find(|(_, (of, _))| *of == who).map(|(key, _)| *key);
             if let Some((job, session)) = mine {
                 model.held.remove(&(job, session));
-                told.see(now, &Seen::Finished(a_try(NAMES[who], session, job, 1), crate::Ending::Well));
+                watcher.fold(
+                    now,
+                    &Observation::Finished(held_attempt(NAMES[who], session, job, 1), crate::Ending::Succeeded),
+                );
             }
         }
         Step::Forget(who) => {
@@ -174,18 +177,18 @@ fn apply(told: &mut Told, model: &mut Model, step: &Step) -> Result<(), TestCase
         Step::Hush(who) => model.hushed[who] = true,
         Step::Wake(who) => model.hushed[who] = false,
     }
-    check(told, model)
+    check(watcher, model)
 }
 
 /// What may be planned, and what must be.
-fn check(told: &mut Told, model: &Model) -> Result<(), TestCaseError> {
-    let plan = told.plan(model.now);
+fn check(watcher: &mut TestWatcher, model: &Model) -> Result<(), TestCaseError> {
+    let plan = watcher.plan(model.now);
     let should = (0..WORKERS).filter(|who| model.is_silent(*who)).filter_map(|who| model.live[who]);
     let should = should.collect::<BTreeSet<_>>();
     prop_assert_eq!(
         lost(&plan).into_iter().collect::<BTreeSet<_>>(),
         should,
-        "who is silent is lost, and nobody else"
+        "the silent sessions are lost, and no others"
     );
 
     let given_up = given_up(&plan).into_iter().map(|(job, ..)| job).collect::<BTreeSet<_>>();
@@ -203,17 +206,17 @@ fn check(told: &mut Told, model: &Model) -> Result<(), TestCaseError> {
 }
 
 /// A worker that beats and lists nothing loses what it held within the time of an orphan and two heartbeats more.
-fn check_orphans(told: &mut Told, model: &mut Model) -> Result<(), TestCaseError> {
+fn check_orphans(watcher: &mut TestWatcher, model: &mut Model) -> Result<(), TestCaseError> {
     model.hushed = [false; WORKERS];
     for (_, listed) in model.held.values_mut() {
         *listed = false;
     }
     pass(
-        told,
+        watcher,
         model,
         u64::try_from(ORPHAN_AFTER.as_millis()).expect("short") + 2 * IDLE_PERIOD,
     )?;
-    let given_up = given_up(&told.plan(model.now))
+    let given_up = given_up(&watcher.plan(model.now))
         .into_iter()
         .map(|(job, ..)| job)
         .collect::<BTreeSet<_>>();
@@ -226,10 +229,10 @@ fn check_orphans(told: &mut Told, model: &mut Model) -> Result<(), TestCaseError
 proptest! {
     #[test]
     fn the_dead_are_found_and_the_living_left_alone(steps in vec(step(), 1..80)) {
-        let (mut told, mut model) = (Told::new(), Model::default());
+        let (mut watcher, mut model) = (TestWatcher::new(), Model::default());
         for step in &steps {
-            apply(&mut told, &mut model, step)?;
+            apply(&mut watcher, &mut model, step)?;
         }
-        check_orphans(&mut told, &mut model)?;
+        check_orphans(&mut watcher, &mut model)?;
     }
 }

@@ -63,13 +63,13 @@ fn apply(grid: &mut Grid, step: &Step) -> Result<(), TestCaseError> {
             });
             let id = JobId::new();
             grid.ids.push(id);
-            grid.wish(id, &Actor::Api, Wish::Submit { spec: Box::new(spec) });
+            grid.append(id, &Actor::Api, JobCommand::Submit { spec: Box::new(spec) });
         }
         Step::Claim(which) => {
             if let Some(id) = of(grid, *which) {
                 let worker = worker("a");
                 let attempt = ready_attempt(grid, id);
-                grid.wish(id, &a, Wish::Claim { attempt, worker, session });
+                grid.append(id, &a, JobCommand::Claim { attempt, worker, session });
             }
         }
         Step::Finish(which, well) => {
@@ -81,14 +81,14 @@ fn apply(grid: &mut Grid, step: &Step) -> Result<(), TestCaseError> {
                 } else {
                     Outcome::Failed { exit_code: 1 }
                 };
-                let wish = Wish::Finish {
+                let command = JobCommand::Finish {
                     attempt,
                     session,
                     outcome,
                     manifest: None,
                     usage: Usage::default(),
                 };
-                grid.wish(id, &a, wish);
+                grid.append(id, &a, command);
             }
         }
         Step::GiveUp(which) => {
@@ -96,29 +96,29 @@ fn apply(grid: &mut Grid, step: &Step) -> Result<(), TestCaseError> {
                 && let Some(attempt) = attempt(grid, id)
             {
                 let cause = LossCause::WorkerLost { worker: worker("a") };
-                grid.wish(id, &Actor::Watcher, Wish::GiveUp { attempt, cause });
+                grid.append(id, &Actor::Watcher, JobCommand::GiveUp { attempt, cause });
             }
         }
         Step::Cancel(which) => {
             if let Some(id) = of(grid, *which) {
-                grid.wish(id, &Actor::Api, Wish::Cancel { reason: None });
+                grid.append(id, &Actor::Api, JobCommand::Cancel { reason: None });
             }
         }
         Step::Requeue(which) => {
             if let Some(id) = of(grid, *which) {
-                grid.wish(id, &Actor::Api, Wish::Requeue { reason: None });
+                grid.append(id, &Actor::Api, JobCommand::Requeue { reason: None });
             }
         }
         Step::Read(most) => grid.read(*most)?,
-        Step::Restart => grid.told.state = State::restored(grid.told.state.saved(), grid.told.at(grid.ms)),
+        Step::Restart => grid.watcher.state = State::restored(grid.watcher.state.saved(), grid.watcher.at(grid.ms)),
     }
-    grid.act()
+    grid.carry_out()
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
-    /// However far behind the watcher reads, and whoever speaks meanwhile: once it has read all, nothing is overdue.
+    /// However far behind the watcher reads: once it has read everything, nothing is overdue.
     #[test]
     fn nothing_that_waits_is_forgotten(steps in vec(step(), 1..60)) {
         let mut grid = Grid::new();
@@ -127,24 +127,24 @@ proptest! {
         }
         for _ in 0..20 {
             grid.read(usize::MAX)?;
-            grid.act()?;
+            grid.carry_out()?;
         }
         prop_assert_eq!(grid.overdue(), None);
-        // A long time later, all clocks have passed, and nobody waits who may not wait for ever.
+        // A long time later, all timers are over, and only jobs without one wait.
         grid.ms += 1_000_000;
         for _ in 0..20 {
-            grid.act()?;
+            grid.carry_out()?;
             grid.read(usize::MAX)?;
         }
         prop_assert_eq!(grid.overdue(), None);
         prop_assert!(grid.unread.is_empty());
-        // Jobs that ended, or that a worker has, are not kept in mind for ever.
+        // Jobs that ended, or that a session holds, are forgotten.
         for _ in 0..20 {
             grid.ms += 1_000_000_000;
-            grid.act()?;
+            grid.carry_out()?;
             grid.read(usize::MAX)?;
         }
-        for (id, timer) in grid.told.state.timers.all() {
+        for (id, timer) in grid.watcher.state.timers.all() {
             let job = grid.job(*id).expect("it was submitted");
             prop_assert!(
                 matches!(job.phase, Phase::Held { .. }),

@@ -1,4 +1,4 @@
-//! An eye on the work consumers: work that waits while nobody asks for it.
+//! Logs when the jobs of a work queue wait and no worker asks for them.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -15,9 +15,9 @@ use serde_json::json;
 use tokio::{sync::watch, time::MissedTickBehavior};
 use tracing::{debug, info};
 
-/// How often every work consumer of the served queues is looked at.
+/// How often every work queue of the served queues is checked.
 const PERIOD: Duration = Duration::from_secs(10);
-/// Two looks in a row; in one, a busy runner may just not have asked yet.
+/// How many checks in a row: at a single one, a busy runner may not have asked yet.
 const LOOKS: u32 = 2;
 
 #[derive(Deserialize, Default)]
@@ -28,8 +28,8 @@ struct Info {
     num_waiting: u64,
 }
 
-/// Looks for as long as it lives. Every worker busy looks the same as a runner that forgot to ask, so it only says what is.
-pub(crate) async fn look(bus: Bus, queues: watch::Receiver<BTreeSet<Queue>>) {
+/// Checks until it is aborted. It only logs: if every worker is busy, that looks the same as a runner that does not ask.
+pub(crate) async fn watch(bus: Bus, queues: watch::Receiver<BTreeSet<Queue>>) {
     let mut ticks = tokio::time::interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut unattended = HashMap::<String, u32>::new();
@@ -53,11 +53,11 @@ pub(crate) async fn look(bus: Bus, queues: watch::Receiver<BTreeSet<Queue>>) {
     }
 }
 
-/// Counts the looks at a consumer whose work nobody asks for, and has words where that begins or ends.
+/// Counts the checks in which no worker asked for a queue's work, and returns a message when that begins or ends.
 fn note(unattended: &mut HashMap<String, u32>, name: &str, info: &Info) -> Option<String> {
     if info.num_pending == 0 || info.num_waiting > 0 {
         let looks = unattended.remove(name)?;
-        return (looks >= LOOKS).then(|| "work is asked for again, or none waits".to_owned());
+        return (looks >= LOOKS).then(|| "workers ask for jobs again, or no job waits".to_owned());
     }
     let looks = unattended.entry(name.to_owned()).or_default();
     *looks = looks.saturating_add(1);
@@ -70,11 +70,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_speaks_once_when_work_is_left_and_once_when_it_is_taken() {
+    fn it_logs_once_when_work_is_unattended_and_once_when_it_is_not() {
         let mut unattended = HashMap::new();
         let mut look = |num_pending, num_waiting| note(&mut unattended, "work", &Info { num_pending, num_waiting }).is_some();
         assert!(!look(0, 0) && !look(3, 1), "all is well");
-        assert!(!look(3, 0) && !look(3, 1), "one look is no look");
+        assert!(!look(3, 0) && !look(3, 1), "one check is not enough");
         assert_eq!([look(3, 0), look(3, 0), look(4, 0), look(5, 0)], [false, true, false, false]);
         assert_eq!([look(5, 2), look(0, 0), look(0, 2)], [true, false, false]);
     }

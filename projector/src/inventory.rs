@@ -1,5 +1,5 @@
-//! What each worker has to run scripts by: a cache of the stream that keeps each worker's last word on it. It is no part of the fold,
-//! and in no order with it: a worker's word may be here before its registration is.
+//! The table of each worker's inventory: a cache of the stream that keeps each worker's last one. It is not part of the fold, and not in
+//! one order with it: a worker's inventory may be in its table before its registration is.
 
 use std::time::Duration;
 
@@ -25,21 +25,21 @@ use crate::{
     store::{Error, Store},
 };
 
-/// How often it is looked whether there is a stream to follow: some grids do without.
+/// How often to check whether the stream exists: some grids do without.
 const LOOK: Duration = Duration::from_secs(60);
-/// Messages under way at once, each of some 20 KB where a worker has many images.
+/// How many messages are under way at once, each of some 20 KB if a worker has many images.
 const WINDOW: usize = 64;
-/// How long a rebuild waits for what the stream holds.
+/// How long a rebuild waits for the stream's messages.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 const UPSERT: &str = "
     INSERT INTO worker_equipment (worker, session, registered_at, said_at, equipment) VALUES ($1, $2, $3, $4, $5::text::jsonb)
     ON CONFLICT (worker) DO UPDATE SET
         session = EXCLUDED.session, registered_at = EXCLUDED.registered_at, said_at = EXCLUDED.said_at, equipment = EXCLUDED.equipment";
-/// What the stream does not keep any more.
+/// Removes what the stream does not keep any more.
 const FORGET: &str = "DELETE FROM worker_equipment WHERE said_at < $1";
 
-/// What a worker said.
+/// A worker's inventory, as a row.
 struct Row {
     worker: String,
     session: SessionId,
@@ -49,11 +49,11 @@ struct Row {
 }
 
 impl Row {
-    /// Nothing for what cannot be read.
+    /// Decodes a message; nothing if it cannot be read.
     fn read(message: &Followed) -> Option<Self> {
         let worker = subjects::parse_equipment(&message.subject)?;
         let current: CurrentEquipment = serde_json::from_slice(&message.payload)
-            .inspect_err(|error| debug!("what {worker} says that it has cannot be read: {error}"))
+            .inspect_err(|error| debug!("the inventory of worker {worker} cannot be read: {error}"))
             .ok()?;
         Some(Self {
             worker: worker.to_string(),
@@ -64,11 +64,15 @@ impl Row {
         })
     }
 
-    /// Writes it; what the database will never take is left out.
+    /// Writes the row. A row that the database rejects is left out.
     async fn write(&self, store: &Store) -> Result<(), Error> {
         match self.upsert(store).await.map_err(Error::writing) {
-            Err(Error::Refused(error)) => {
-                warn!("what {} has is left out of the tables: {}", self.worker, chain(&error));
+            Err(Error::Rejected(error)) => {
+                warn!(
+                    "the inventory of worker {} is left out of the tables: {}",
+                    self.worker,
+                    chain(&error)
+                );
                 Ok(())
             }
             written => written,
@@ -93,21 +97,21 @@ impl Row {
     }
 }
 
-/// Keeps what the workers have in the table until it is told to stop.
+/// Keeps the workers' inventories in the table until it is stopped.
 pub(crate) async fn keep(js: jetstream::Context, store: Store, stop: CancellationToken) {
     while js.get_stream(EQUIPMENT).await.is_err() {
         if stop.run_until_cancelled(sleep(LOOK)).await.is_none() {
             return;
         }
     }
-    // The stream holds the last word of each worker and no other, so it is read from its start.
+    // The stream holds only the last inventory of each worker, so it is read from its start.
     let mut follower = follower(&js);
     while let Some(message) = stop.run_until_cancelled(follower.next()).await {
         let Some(row) = Row::read(&message) else { continue };
         let mut pauses = pauses();
         while let Some(Err(error)) = stop.run_until_cancelled(row.write(&store)).await {
-            // It is not given up: the worker may not say it again for an hour.
-            debug!("what {} has is not in the tables yet: {}", row.worker, chain(&error));
+            // The write is tried until it succeeds: the worker may not publish its inventory again for an hour.
+            debug!("the inventory of worker {} is not in the tables yet: {}", row.worker, chain(&error));
             if !pause(&mut pauses, &stop).await {
                 return;
             }
@@ -115,7 +119,7 @@ pub(crate) async fn keep(js: jetstream::Context, store: Store, stop: Cancellatio
     }
 }
 
-/// Puts all that the stream holds into the table of a rebuild. Who cannot do so leaves it to the projector, which does it at its start.
+/// Fills the table of a rebuild from the stream. If that fails, the projector fills it at its start.
 pub(crate) async fn fill(js: &jetstream::Context, store: &Store) {
     match js.get_stream(EQUIPMENT).await {
         Ok(stream) if stream.cached_info().state.messages > 0 => {}
@@ -126,7 +130,11 @@ pub(crate) async fn fill(js: &jetstream::Context, store: &Store) {
         if let Some(row) = Row::read(&message)
             && let Err(error) = row.write(store).await
         {
-            warn!("what {} has is not in the rebuilt tables: {}", row.worker, chain(&error));
+            warn!(
+                "the inventory of worker {} is not in the rebuilt tables: {}",
+                row.worker,
+                chain(&error)
+            );
         }
         if message.pending == 0 {
             return;

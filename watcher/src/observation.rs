@@ -1,4 +1,4 @@
-//! What the watcher reads of an event. It sees every one of the grid, so it reads no more than it needs.
+//! What the watcher decodes of an event. It reads every event of the grid, so it decodes no more than it needs.
 
 use std::{borrow::Cow, sync::LazyLock, time::Duration};
 
@@ -15,49 +15,49 @@ use memchr::memmem::Finder;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// How a submission begins, as it is stored. It carries what is to be run, and most mean nothing here, so they are not read
-/// further.
+/// How a stored submission begins. It contains the whole job specification, and most submissions change nothing here, so they are
+/// not decoded.
 const SUBMITTED: &[u8] = br#"{"type":"job.submitted.v1""#;
-/// What stands in a submission that does mean something: a condition, or the limit of a clock that runs while it waits.
-static CLOCKED: LazyLock<[Finder<'static>; 2]> = LazyLock::new(|| [Finder::new(br#""start":"#), Finder::new(br#"_timeout_ms":"#)]);
+/// What a submission contains that matters here: a start condition, or a time limit that counts while the job waits.
+static RELEVANT: LazyLock<[Finder<'static>; 2]> = LazyLock::new(|| [Finder::new(br#""start":"#), Finder::new(br#"_timeout_ms":"#)]);
 /// The longest that a runner may be away for a restart.
 const AWAY_MAX: TimeDelta = TimeDelta::hours(1);
 
 /// A session, and the worker that it belongs to. A worker cannot report for another worker's session by naming it.
 pub(crate) type SessionKey = (WorkerId, SessionId);
 
-/// What an event means to the watcher.
+/// What an event changes for the watcher.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Seen {
-    /// A worker took a job.
-    Claimed(Try),
+pub enum Observation {
+    /// A worker claimed a job.
+    Claimed(HeldAttempt),
     /// A worker ended its attempt, and with it the job.
-    Finished(Try, Ending),
-    /// A worker ended its attempt badly, and another is to be made.
-    Failed(Try),
-    /// A worker says that it gave its attempt back. Only the log tells whether it still could; until then it holds it.
+    Finished(HeldAttempt, Ending),
+    /// An attempt failed, and the job is to be tried again.
+    Failed(HeldAttempt),
+    /// A worker gave its attempt back. Whether it still held the attempt is decided on the log; until then it counts as held.
     Returned {
         /// Which job.
         job: JobId,
     },
-    /// A job waits for a worker, or for something to become true.
-    Waits(Box<Waits>),
-    /// An attempt was given up, or the whole job ended without its worker.
+    /// A job waits for a worker, or for a condition.
+    Waits(Box<WaitingJob>),
+    /// An attempt was given up, or the job ended without its worker.
     Closed {
         /// Which job.
         job: JobId,
-        /// Which try at it; none for every one.
+        /// Which attempt; none for every attempt.
         attempt: Option<Attempt>,
-        /// Whether that counts as a failure: no user asked for it.
+        /// Whether that counts as a failure: no user requested it.
         failed: bool,
     },
     /// Something happened to a batch.
     Batch {
-        /// Whose batch.
+        /// The batch's namespace.
         namespace: Namespace,
         /// Which batch.
         batch: BatchId,
-        /// What.
+        /// What happened.
         event: BatchEvent,
     },
     /// A worker began a session; any other session of it is over.
@@ -68,12 +68,12 @@ pub enum Seen {
         session: SessionId,
         /// The queues that it serves.
         queues: Vec<Queue>,
-        /// After how long without an acknowledged heartbeat it ends its attempts by itself, where it does.
+        /// After how long without an acknowledged heartbeat the runner ends its attempts by itself, if it does.
         self_fence: Option<Duration>,
         /// The event.
         event: EventId,
     },
-    /// A session's runner is about to be away, and comes back to what it left running.
+    /// A session's runner announced a restart; the session goes on after it.
     Restarting {
         /// Which worker.
         worker: WorkerId,
@@ -82,36 +82,37 @@ pub enum Seen {
         /// Until when its silence does not count.
         until: DateTime<Utc>,
     },
-    /// Something was said of a worker that changes nothing here, but for its being the last event of that worker.
-    Said {
+    /// Another event of a worker. It only matters as that worker's last one.
+    WorkerChanged {
         /// Which worker.
         worker: WorkerId,
     },
-    /// Something was said of a batch that cannot be read, and is its last event all the same.
-    SaidOfBatch {
+    /// An event of a batch that cannot be read. It only matters as that batch's last one.
+    BatchChanged {
         /// Which batch.
         batch: BatchId,
     },
-    /// A session was given up, or ended in good order.
-    Ended {
+    /// A session was declared lost, or ended by itself.
+    SessionEnded {
         /// Which worker.
         worker: WorkerId,
         /// The session that is over.
         session: SessionId,
-        /// Whether it was given up.
+        /// Whether it was declared lost.
         lost: bool,
         /// The event.
         event: EventId,
     },
 }
 
-impl Seen {
-    pub(crate) const fn is_of_worker(&self) -> bool {
-        matches!(self, Self::Registered { .. } | Self::Ended { .. })
+impl Observation {
+    /// Whether a session began or ended.
+    pub(crate) const fn is_session_change(&self) -> bool {
+        matches!(self, Self::Registered { .. } | Self::SessionEnded { .. })
     }
 
-    /// The job of which this may be the end.
-    pub(crate) const fn may_end(&self) -> Option<JobId> {
+    /// The job that this event may have ended.
+    pub(crate) const fn ended_job(&self) -> Option<JobId> {
         match self {
             Self::Finished(end, _) => Some(end.job),
             Self::Closed { job, .. } => Some(*job),
@@ -123,51 +124,51 @@ impl Seen {
 /// How a job ended on its worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// Well.
-    Well,
-    /// Otherwise.
-    Badly,
-    /// Because that was asked for.
+    /// With success.
+    Succeeded,
+    /// With a failure.
+    Failed,
+    /// Because a user cancelled it.
     Cancelled,
 }
 
-/// A job that stands in the log until a worker takes it, or something becomes true.
+/// A job that waits until a worker claims it, or until a condition is met.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Waits {
+pub struct WaitingJob {
     /// Which job.
     pub job: JobId,
     /// The attempt that a worker may claim, the one before it being over; none while it is held.
     pub next: Option<Attempt>,
-    /// When time alone makes something true of it.
+    /// When its next time limit or delay is over.
     pub due: Option<DateTime<Utc>>,
-    /// The jobs whose end it waits for.
+    /// The jobs that it depends on.
     pub after: Vec<JobId>,
     /// When it may start once these have ended.
     pub not_before: Option<DateTime<Utc>>,
 }
 
-/// One attempt, and whose it is.
+/// An attempt, and the session that holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Try {
+pub struct HeldAttempt {
     /// The job.
     pub job: JobId,
-    /// Which try at it.
+    /// Which attempt.
     pub attempt: Attempt,
-    /// The worker that makes it.
+    /// The worker that runs it.
     pub worker: WorkerId,
     /// That worker's session.
     pub session: SessionId,
 }
 
-impl Try {
-    /// Whose it is.
+impl HeldAttempt {
+    /// The session that holds it.
     pub(crate) fn key(&self) -> SessionKey {
         (self.worker.clone(), self.session)
     }
 }
 
 #[derive(Deserialize)]
-struct Slim<'a> {
+struct RawEvent<'a> {
     #[serde(borrow)]
     r#type: Cow<'a, str>,
     #[serde(borrow)]
@@ -175,7 +176,7 @@ struct Slim<'a> {
 }
 
 #[derive(Deserialize)]
-struct Named<'a> {
+struct AttemptData<'a> {
     attempt: Attempt,
     session: SessionId,
     #[serde(default, borrow)]
@@ -193,28 +194,28 @@ struct Outcome<'a> {
 }
 
 #[derive(Deserialize)]
-struct GivenUp {
+struct DiedData {
     attempt: Attempt,
 }
 
-/// What an event that cannot be read means: the next event of that worker or batch must stand behind it. What is
-/// said of a job is read from the log before anything is appended.
-pub(crate) fn unreadable(subject: &str) -> Option<Seen> {
+/// What an event that cannot be read changes: the next event of that worker or batch must be appended behind it. A job's events
+/// are read from the log before anything is appended to it.
+pub(crate) fn unreadable(subject: &str) -> Option<Observation> {
     match EventSubject::parse(subject)? {
-        EventSubject::Worker(worker) => Some(Seen::Said { worker }),
-        EventSubject::Batch { batch, .. } => Some(Seen::SaidOfBatch { batch }),
+        EventSubject::Worker(worker) => Some(Observation::WorkerChanged { worker }),
+        EventSubject::Batch { batch, .. } => Some(Observation::BatchChanged { batch }),
         EventSubject::Job { .. } | EventSubject::Runtimes | EventSubject::Image(_) => None,
     }
 }
 
-/// Reads an event; nothing where it means nothing to the watcher, or where its speaker may not say it.
+/// Decodes an event; nothing if it changes nothing for the watcher, or if its actor may not publish it.
 ///
 /// # Errors
 /// If it is not an event, or of a type that this program does not know.
-pub fn read(subject: &str, payload: &[u8]) -> Result<Option<Seen>, DecodeError> {
+pub fn observe(subject: &str, payload: &[u8]) -> Result<Option<Observation>, DecodeError> {
     match EventSubject::parse(subject) {
         Some(EventSubject::Job { namespace, job, speaker }) if payload.starts_with(SUBMITTED) => {
-            if CLOCKED.iter().all(|finder| finder.find(payload).is_none()) {
+            if RELEVANT.iter().all(|finder| finder.find(payload).is_none()) {
                 return Ok(None);
             }
             let waits = waits(job::Recorded {
@@ -226,11 +227,11 @@ pub fn read(subject: &str, payload: &[u8]) -> Result<Option<Seen>, DecodeError> 
             });
             Ok(waits
                 .filter(|waits| waits.due.is_some() || !waits.after.is_empty())
-                .map(Seen::Waits))
+                .map(Observation::Waits))
         }
         Some(EventSubject::Job { namespace, job, speaker }) => {
-            let slim: Slim<'_> = serde_json::from_slice(payload).map_err(DecodeError::Envelope)?;
-            match (&*slim.r#type, &speaker) {
+            let raw: RawEvent<'_> = serde_json::from_slice(payload).map_err(DecodeError::Envelope)?;
+            match (&*raw.r#type, &speaker) {
                 ("job.rescheduled.v1" | "job.released.v1" | "job.requeued.v1", None) => Ok(waits(job::Recorded {
                     namespace,
                     job,
@@ -238,29 +239,29 @@ pub fn read(subject: &str, payload: &[u8]) -> Result<Option<Seen>, DecodeError> 
                     sequence: 0,
                     envelope: Envelope::from_json(payload)?,
                 })
-                .map(Seen::Waits)),
-                _ => of_job(job, speaker, &slim),
+                .map(Observation::Waits)),
+                _ => observe_job(job, speaker, &raw),
             }
         }
         Some(EventSubject::Batch { namespace, batch }) => {
             let event = Envelope::from_json(payload)?.event;
-            Ok(Some(Seen::Batch { namespace, batch, event }))
+            Ok(Some(Observation::Batch { namespace, batch, event }))
         }
-        Some(EventSubject::Worker(worker)) => of_worker(worker, payload).map(Some),
+        Some(EventSubject::Worker(worker)) => observe_worker(worker, payload).map(Some),
         Some(EventSubject::Runtimes | EventSubject::Image(_)) | None => Ok(None),
     }
 }
 
-/// What a job waits for after an event that tells what is to be run.
+/// What a job waits for after an event that contains its specification.
 #[allow(clippy::needless_pass_by_value, reason = "it is made for this")]
-fn waits(recorded: job::Recorded) -> Option<Box<Waits>> {
+fn waits(recorded: job::Recorded) -> Option<Box<WaitingJob>> {
     let job = Job::from_ready(&recorded)?;
     let (next, not_before) = match job.phase {
         Phase::Queued { next } => (Some(next), None),
         Phase::Held { until } => (None, until),
         _ => (None, None),
     };
-    Some(Box::new(Waits {
+    Some(Box::new(WaitingJob {
         job: job.id,
         next,
         due: job.due().map(|due| due.at),
@@ -269,37 +270,37 @@ fn waits(recorded: job::Recorded) -> Option<Box<Waits>> {
     }))
 }
 
-fn of_job(job: JobId, speaker: Option<Actor>, slim: &Slim<'_>) -> Result<Option<Seen>, DecodeError> {
-    Ok(match (&*slim.r#type, speaker) {
+fn observe_job(job: JobId, speaker: Option<Actor>, raw: &RawEvent<'_>) -> Result<Option<Observation>, DecodeError> {
+    Ok(match (&*raw.r#type, speaker) {
         ("job.claimed.v1", Some(Actor::Worker(worker))) => {
-            let claimed: Named<'_> = slim.data()?;
-            (claimed.worker.as_deref() == Some(worker.as_str())).then(|| Seen::Claimed(claimed.of(job, worker)))
+            let claimed: AttemptData<'_> = raw.data()?;
+            (claimed.worker.as_deref() == Some(worker.as_str())).then(|| Observation::Claimed(claimed.of(job, worker)))
         }
         ("job.finished.v1", Some(Actor::Worker(worker))) => {
-            let finished = slim.data::<Named<'_>>()?;
+            let finished = raw.data::<AttemptData<'_>>()?;
             let end = finished.of(job, worker);
             Some(match finished.retry_after_ms {
-                Some(_) => Seen::Failed(end),
-                None => Seen::Finished(end, finished.ending()),
+                Some(_) => Observation::Failed(end),
+                None => Observation::Finished(end, finished.ending()),
             })
         }
-        ("job.returned.v1", Some(Actor::Worker(_))) => Some(Seen::Returned { job }),
-        ("job.cancelled.v1", Some(Actor::Api | Actor::Watcher)) => Some(Seen::Closed {
+        ("job.returned.v1", Some(Actor::Worker(_))) => Some(Observation::Returned { job }),
+        ("job.cancelled.v1", Some(Actor::Api | Actor::Watcher)) => Some(Observation::Closed {
             job,
             attempt: None,
             failed: false,
         }),
-        ("job.expired.v1", Some(Actor::Watcher)) => Some(Seen::Closed {
+        ("job.expired.v1", Some(Actor::Watcher)) => Some(Observation::Closed {
             job,
             attempt: None,
             failed: true,
         }),
-        ("job.died.v1", Some(Actor::Watcher)) => Some(Seen::Closed {
+        ("job.died.v1", Some(Actor::Watcher)) => Some(Observation::Closed {
             job,
-            attempt: Some(slim.data::<GivenUp>()?.attempt),
+            attempt: Some(raw.data::<DiedData>()?.attempt),
             failed: true,
         }),
-        // These change nothing here, and what stands below was said by one who may not.
+        // The first three change nothing here, and the others were published by an actor that may not publish them.
         (
             "job.started.v1"
             | "job.cancel_requested.v1"
@@ -319,7 +320,7 @@ fn of_job(job: JobId, speaker: Option<Actor>, slim: &Slim<'_>) -> Result<Option<
     })
 }
 
-impl<'a> Slim<'a> {
+impl<'a> RawEvent<'a> {
     fn data<T: Deserialize<'a>>(&self) -> Result<T, DecodeError> {
         serde_json::from_str(self.data.get()).map_err(|source| DecodeError::Data {
             kind: self.r#type.clone().into_owned(),
@@ -328,17 +329,17 @@ impl<'a> Slim<'a> {
     }
 }
 
-impl Named<'_> {
+impl AttemptData<'_> {
     fn ending(&self) -> Ending {
         match self.outcome.as_ref().map(|outcome| &*outcome.kind) {
-            Some("succeeded") => Ending::Well,
+            Some("succeeded") => Ending::Succeeded,
             Some("cancelled") => Ending::Cancelled,
-            Some(_) | None => Ending::Badly,
+            Some(_) | None => Ending::Failed,
         }
     }
 
-    fn of(&self, job: JobId, worker: WorkerId) -> Try {
-        Try {
+    fn of(&self, job: JobId, worker: WorkerId) -> HeldAttempt {
+        HeldAttempt {
             job,
             attempt: self.attempt,
             worker,
@@ -347,34 +348,34 @@ impl Named<'_> {
     }
 }
 
-fn of_worker(worker: WorkerId, payload: &[u8]) -> Result<Seen, DecodeError> {
+fn observe_worker(worker: WorkerId, payload: &[u8]) -> Result<Observation, DecodeError> {
     let envelope = Envelope::<WorkerEvent>::from_json(payload)?;
     let (event, time) = (envelope.id, envelope.time);
     Ok(match envelope.event {
-        WorkerEvent::Registered(registered) => Seen::Registered {
+        WorkerEvent::Registered(registered) => Observation::Registered {
             worker,
             session: registered.session,
             queues: registered.queues,
             self_fence: registered.self_fence_ms.map(Duration::from_millis),
             event,
         },
-        WorkerEvent::Lost(lost) => Seen::Ended {
+        WorkerEvent::Lost(lost) => Observation::SessionEnded {
             worker,
             session: lost.session,
             lost: true,
             event,
         },
-        WorkerEvent::Left(left) => Seen::Ended {
+        WorkerEvent::Left(left) => Observation::SessionEnded {
             worker,
             session: left.session,
             lost: false,
             event,
         },
-        WorkerEvent::Restarting(restarting) => Seen::Restarting {
+        WorkerEvent::Restarting(restarting) => Observation::Restarting {
             worker,
             session: restarting.session,
             until: restarting.deadline.min(time.checked_add_signed(AWAY_MAX).unwrap_or(time)),
         },
-        WorkerEvent::Cordoned(_) | WorkerEvent::Uncordoned(_) | WorkerEvent::Equipped(_) => Seen::Said { worker },
+        WorkerEvent::Cordoned(_) | WorkerEvent::Uncordoned(_) | WorkerEvent::Equipped(_) => Observation::WorkerChanged { worker },
     })
 }
