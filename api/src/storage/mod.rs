@@ -17,7 +17,7 @@ mod used;
 
 use std::time::Duration;
 
-use bus::log::whole::Gap;
+use bus::log::completeness::Incomplete;
 
 pub use self::keeping::Keeping;
 pub(crate) use self::{
@@ -69,7 +69,7 @@ pub(crate) enum Error {
     #[error(
         "the log is not whole, and without what is missing nobody knows what is used: nothing is removed (restore the log from a backup: `nats stream restore RGRID_EVENTS`)"
     )]
-    Gap(#[from] Gap),
+    Incomplete(#[from] Incomplete),
     /// A list of contents cannot be read.
     #[error(
         "{what} cannot be read, and without it nobody knows what is used: nothing is removed before it is there again (one that is lost for good: `rgrid storage gc --despite-lost`)"

@@ -155,7 +155,7 @@ pub struct CurrentEquipment {
 impl CurrentEquipment {
     /// The inventory is published again after this time, even without a change. That corrects the stream after it was purged, or after
     /// another process published for this worker.
-    pub const AGAIN_AFTER: Duration = Duration::from_secs(3_600);
+    pub const REPEAT_AFTER: Duration = Duration::from_secs(3_600);
     /// How long the stream keeps an inventory (by the stream's definition).
     pub const KEPT: Duration = Duration::from_secs(7 * 24 * 3_600);
 }

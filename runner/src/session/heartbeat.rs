@@ -100,7 +100,7 @@ impl Heart {
         let (done, ended) = oneshot::channel();
         let beats = move || {
             runtime.block_on(stop.run_until_cancelled(async {
-                match connect::side_line(&nats, &name).await {
+                match connect::side_connection(&nats, &name).await {
                     Ok(bus) => self.relieve(&bus.js).await,
                     Err(error) => warn!(
                         "no thread of its own beats for this worker: {}",
