@@ -104,7 +104,7 @@ impl Scribe {
                     let recorded = Recorded {
                         namespace: self.job.namespace.clone(),
                         job: self.job.id,
-                        speaker: Some(self.actor.clone()),
+                        publisher: Some(self.actor.clone()),
                         sequence,
                         envelope,
                     };

@@ -204,20 +204,20 @@ pub(crate) fn unreadable(subject: &str) -> Option<Seen> {
     }
 }
 
-/// Reads an event; nothing where it means nothing to the watcher, or where its speaker may not say it.
+/// Reads an event; nothing where it means nothing to the watcher, or where its publisher may not say it.
 ///
 /// # Errors
 /// If it is not an event, or of a type that this program does not know.
 pub fn read(subject: &str, payload: &[u8]) -> Result<Option<Seen>, DecodeError> {
     match EventSubject::parse(subject) {
-        Some(EventSubject::Job { namespace, job, speaker }) if payload.starts_with(SUBMITTED) => {
+        Some(EventSubject::Job { namespace, job, publisher }) if payload.starts_with(SUBMITTED) => {
             if CLOCKED.iter().all(|finder| finder.find(payload).is_none()) {
                 return Ok(None);
             }
             let waits = waits(job::Recorded {
                 namespace,
                 job,
-                speaker,
+                publisher,
                 sequence: 0,
                 envelope: Envelope::from_json(payload)?,
             });
@@ -225,18 +225,18 @@ pub fn read(subject: &str, payload: &[u8]) -> Result<Option<Seen>, DecodeError> 
                 .filter(|waits| waits.due.is_some() || !waits.after.is_empty())
                 .map(Seen::Waits))
         }
-        Some(EventSubject::Job { namespace, job, speaker }) => {
+        Some(EventSubject::Job { namespace, job, publisher }) => {
             let slim: Slim<'_> = serde_json::from_slice(payload).map_err(DecodeError::Envelope)?;
-            match (&*slim.r#type, &speaker) {
+            match (&*slim.r#type, &publisher) {
                 ("job.rescheduled.v1" | "job.released.v1" | "job.requeued.v1", None) => Ok(waits(job::Recorded {
                     namespace,
                     job,
-                    speaker,
+                    publisher,
                     sequence: 0,
                     envelope: Envelope::from_json(payload)?,
                 })
                 .map(Seen::Waits)),
-                _ => of_job(job, speaker, &slim),
+                _ => of_job(job, publisher, &slim),
             }
         }
         Some(EventSubject::Batch { namespace, batch }) => {
@@ -266,8 +266,8 @@ fn waits(recorded: job::Recorded) -> Option<Box<Waits>> {
     }))
 }
 
-fn of_job(job: JobId, speaker: Option<Actor>, slim: &Slim<'_>) -> Result<Option<Seen>, DecodeError> {
-    Ok(match (&*slim.r#type, speaker) {
+fn of_job(job: JobId, publisher: Option<Actor>, slim: &Slim<'_>) -> Result<Option<Seen>, DecodeError> {
+    Ok(match (&*slim.r#type, publisher) {
         ("job.claimed.v1", Some(Actor::Worker(worker))) => {
             let claimed: Named<'_> = slim.data()?;
             (claimed.worker.as_deref() == Some(worker.as_str())).then(|| Seen::Claimed(claimed.of(job, worker)))

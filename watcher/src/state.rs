@@ -12,7 +12,7 @@ use std::{
 use bus::{
     ids::{Attempt, EventId, JobId, Queue, SessionId, WorkerId},
     job::LossCause,
-    worker::Beat,
+    worker::Heartbeat,
 };
 use chrono::{DateTime, Utc};
 
@@ -106,7 +106,7 @@ impl Session {
     /// fences itself.
     pub(crate) fn allowance(&self) -> Duration {
         if self.held.is_empty() && self.self_fence.is_none() {
-            self.next - Beat::PERIOD
+            self.next - Heartbeat::PERIOD
         } else {
             Duration::ZERO
         }
@@ -287,7 +287,7 @@ impl State {
                 ended: None,
                 heard: now,
                 // Its last heartbeat may not have been read yet.
-                next: Beat::IDLE_PERIOD,
+                next: Heartbeat::IDLE_PERIOD,
                 busy_since: None,
                 last_beat: None,
                 self_fence: None,
@@ -342,7 +342,7 @@ impl State {
     }
 
     /// Folds a heartbeat; one of a session that is unknown, or over, says nothing.
-    pub fn hear(&mut self, worker: &WorkerId, beat: &Beat, now: Instant) {
+    pub fn hear(&mut self, worker: &WorkerId, beat: &Heartbeat, now: Instant) {
         let key = (worker.clone(), beat.session);
         let Some(session) = self.sessions.get_mut(&key).filter(|session| session.ended.is_none()) else {
             return;

@@ -83,7 +83,7 @@ async fn piece_unless_reconnected(client: &Client, stream: &str, filter: &str, a
             }
             Some(status) => {
                 return Err(failed(
-                    format!("the server says {status} {}", answer.description.unwrap_or_default()).into(),
+                    format!("the server answered {status} {}", answer.description.unwrap_or_default()).into(),
                 ));
             }
         }

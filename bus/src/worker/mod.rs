@@ -205,7 +205,7 @@ pub const ADVISORIES: &str = "Rgrid-Advisories";
 /// One heartbeat of a session, with its load and its attempts. On `rgrid.hb.<worker>`, every second, or every three seconds while the
 /// session has no job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Beat {
+pub struct Heartbeat {
     /// The session that sends the heartbeat.
     pub session: SessionId,
     /// The time by the worker's clock.
@@ -229,13 +229,13 @@ pub struct Beat {
     pub leftovers: Vec<String>,
 }
 
-impl Beat {
+impl Heartbeat {
     /// The default interval between heartbeats.
     pub const PERIOD: Duration = Duration::from_secs(1);
     /// The interval between heartbeats of a session without jobs.
     pub const IDLE_PERIOD: Duration = Duration::from_secs(3);
 
-    /// The latest time until the next heartbeat, at most [`Beat::IDLE_PERIOD`].
+    /// The latest time until the next heartbeat, at most [`Heartbeat::IDLE_PERIOD`].
     #[must_use]
     pub fn next(&self) -> Duration {
         let said = self.next_ms.map_or(Self::PERIOD, |next| Duration::from_millis(next.into()));

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bus::{
     ids::{Attempt, EventId, JobId, SessionId, WorkerId, default_token},
     job::LossCause,
-    worker::Beat,
+    worker::Heartbeat,
 };
 use chrono::Utc;
 
@@ -88,8 +88,8 @@ fn worker(name: &str) -> WorkerId {
     name.parse().expect("a token")
 }
 
-fn beat(session: SessionId, last_claim: u64, attempts: &[(JobId, Attempt)]) -> Beat {
-    Beat {
+fn beat(session: SessionId, last_claim: u64, attempts: &[(JobId, Attempt)]) -> Heartbeat {
+    Heartbeat {
         session,
         time: Utc::now(),
         last_claim,
@@ -177,7 +177,7 @@ fn one_that_waits_for_work_may_be_silent_for_as_much_longer_as_it_said() {
     told.see(0, &registered("w", session));
     let idle = |told: &mut Told, ms| {
         let (beat, now) = (beat(session, 0, &[]), told.at(ms));
-        let beat = Beat {
+        let beat = Heartbeat {
             next_ms: Some(u32::MAX),
             ..beat
         };

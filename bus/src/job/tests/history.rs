@@ -58,7 +58,7 @@ impl History {
     pub(super) fn apply(&mut self, actor: &Actor, command: Command) -> Result<(), Rejection> {
         let job = Job::replay(&self.events);
         let event = decide(job.as_ref(), command)?;
-        self.push(speaker(actor, &event), event);
+        self.push(publisher(actor, &event), event);
         Ok(())
     }
 
@@ -72,16 +72,16 @@ impl History {
     }
 
     /// Records an event without a decision. Sequences have gaps, because other jobs' events are in between; times ascend.
-    pub(super) fn push(&mut self, speaker: Option<Actor>, event: JobEvent) {
+    pub(super) fn push(&mut self, publisher: Option<Actor>, event: JobEvent) {
         let sequence = self.last() + 3;
         let envelope = Envelope {
             time: DateTime::<Utc>::UNIX_EPOCH + TimeDelta::microseconds(i64::try_from(sequence).expect("small")),
-            ..Envelope::new(speaker.clone().unwrap_or(Actor::Api), event)
+            ..Envelope::new(publisher.clone().unwrap_or(Actor::Api), event)
         };
         self.events.push(Recorded {
             namespace: default_token(),
             job: self.id,
-            speaker,
+            publisher,
             sequence,
             envelope,
         });
@@ -89,7 +89,7 @@ impl History {
 }
 
 /// The publisher that the subject names: none on a ready subject.
-pub(super) fn speaker(actor: &Actor, event: &JobEvent) -> Option<Actor> {
+pub(super) fn publisher(actor: &Actor, event: &JobEvent) -> Option<Actor> {
     match event {
         JobEvent::Submitted(event) if event.spec.start.is_none() => None,
         JobEvent::Rescheduled(_) | JobEvent::Released(_) | JobEvent::Requeued(_) => None,

@@ -4,7 +4,7 @@ use proptest::{collection::vec, prelude::*, sample::Index};
 
 use super::{
     arbitrary,
-    history::{History, Worker, speaker},
+    history::{History, Worker, publisher},
 };
 use crate::{
     envelope::Actor,
@@ -96,7 +96,7 @@ impl World {
         if known.sequence != self.history.last() {
             return None;
         }
-        self.history.push(speaker(&self.actor(who), &event), event.clone());
+        self.history.push(publisher(&self.actor(who), &event), event.clone());
         Some(event)
     }
 
@@ -132,21 +132,21 @@ impl World {
                     Actor::Api => false,
                 };
                 if stale {
-                    self.without_effect(speaker(&self.actor(who), &event), event)?;
+                    self.without_effect(publisher(&self.actor(who), &event), event)?;
                 }
             }
-            Step::PublishAnything(event, speaker) => {
-                let speaker = speaker.map(|who| who.map_or(Actor::Api, |who| self.actor(who.index(ACTORS))));
+            Step::PublishAnything(event, publisher) => {
+                let publisher = publisher.map(|who| who.map_or(Actor::Api, |who| self.actor(who.index(ACTORS))));
                 // No property holds for an event on a subject that only trusted actors may publish to.
-                if !matches!(speaker, None | Some(Actor::Api | Actor::Watcher)) {
-                    self.without_effect(speaker, *event)?;
+                if !matches!(publisher, None | Some(Actor::Api | Actor::Watcher)) {
+                    self.without_effect(publisher, *event)?;
                 }
             }
             Step::Forge(wish, as_whom) => {
                 let Ok(event) = decide(Some(&before), self.command(who, wish, &before)) else {
                     return Ok(());
                 };
-                let right = speaker(&self.actor(who), &event);
+                let right = publisher(&self.actor(who), &event);
                 let forged = as_whom.map(|whom| self.actor(whom.index(ACTORS)));
                 let both_may = matches!(
                     (&event, &forged),
@@ -163,9 +163,9 @@ impl World {
         Ok(())
     }
 
-    fn without_effect(&mut self, speaker: Option<Actor>, event: JobEvent) -> Result<(), TestCaseError> {
+    fn without_effect(&mut self, publisher: Option<Actor>, event: JobEvent) -> Result<(), TestCaseError> {
         let before = self.history.job();
-        self.history.push(speaker, event);
+        self.history.push(publisher, event);
         let after = self.history.job();
         let unchanged = Job {
             sequence: after.sequence,
@@ -243,7 +243,7 @@ fn check_prefix(history: &History, end: usize) -> Result<(), TestCaseError> {
     let prefix = &history.events[..=end];
     let mut read = Vec::new();
     for recorded in prefix {
-        let subject = match &recorded.speaker {
+        let subject = match &recorded.publisher {
             Some(actor) => subjects::job_by(&recorded.namespace, recorded.job, actor),
             None => subjects::job_ready(
                 &recorded.namespace,
@@ -259,7 +259,7 @@ fn check_prefix(history: &History, end: usize) -> Result<(), TestCaseError> {
     }
     prop_assert_eq!(Job::replay(&read), Job::replay(prefix));
     let (job, last) = (Job::replay(prefix).expect("submitted"), &prefix[end]);
-    if let (Some(met), Phase::Queued { .. }, None) = (Job::from_ready(last), &job.phase, &last.speaker) {
+    if let (Some(met), Phase::Queued { .. }, None) = (Job::from_ready(last), &job.phase, &last.publisher) {
         let before = Job::replay(&prefix[..end]);
         let is_late = before.is_some_and(|before| before.phase == job.phase) && met.phase != job.phase;
         if is_late {
@@ -281,11 +281,11 @@ fn check_without_effect(prefix: &[Recorded], met: &Job, job: &Job) -> Result<(),
     };
     let (deceived, honest) = (Worker::new("c"), Worker::new("d"));
     let claimed = decide(Some(met), deceived.claim()).expect("it is queued, as far as that one knows");
-    history.push(speaker(&deceived.actor(), &claimed), claimed);
+    history.push(publisher(&deceived.actor(), &claimed), claimed);
     let believed = Job::evolve(Some(met.clone()), history.events.last().expect("its claim"));
     let attempt = believed.as_ref().and_then(Job::live_attempt).map_or(0, |live| live.number.0);
     let finished = decide(believed.as_ref(), deceived.finish(attempt, Outcome::Succeeded)).expect("it runs, as far as that one knows");
-    history.push(speaker(&deceived.actor(), &finished), finished);
+    history.push(publisher(&deceived.actor(), &finished), finished);
     let unchanged = Job {
         sequence: history.last(),
         ..job.clone()

@@ -1,6 +1,6 @@
 //! Permissions: an event in the log only has an effect if the publisher that its subject names may publish it.
 
-use super::history::{History, Worker, speaker, spec};
+use super::history::{History, Worker, publisher, spec};
 use crate::{
     envelope::{Actor, Event as _},
     ids::Attempt,
@@ -96,10 +96,10 @@ fn stages(worker: &Worker) -> [History; 6] {
     [none, queued, claimed, running, held, dead]
 }
 
-fn effect(history: &History, speaker: Option<&Actor>, event: &JobEvent) -> bool {
+fn effect(history: &History, publisher: Option<&Actor>, event: &JobEvent) -> bool {
     let before = Job::replay(&history.events);
     let mut history = history.clone();
-    history.push(speaker.cloned(), event.clone());
+    history.push(publisher.cloned(), event.clone());
     let after = Job::replay(&history.events);
     let sequence = after.as_ref().map_or(0, |job| job.sequence);
     after != before.map(|job| Job { sequence, ..job })
@@ -109,7 +109,7 @@ fn effect(history: &History, speaker: Option<&Actor>, event: &JobEvent) -> bool 
 #[test]
 fn an_event_only_has_an_effect_from_its_permitted_publisher() {
     let (worker, other) = (Worker::new("w"), Worker::new("other"));
-    let speakers = [
+    let publishers = [
         None,
         Some(Actor::Api),
         Some(Actor::Watcher),
@@ -117,9 +117,9 @@ fn an_event_only_has_an_effect_from_its_permitted_publisher() {
         Some(other.actor()),
     ];
     for event in every_event(&worker, Attempt::FIRST) {
-        let with_effect = speakers
+        let with_effect = publishers
             .iter()
-            .filter(|speaker| stages(&worker).iter().any(|history| effect(history, speaker.as_ref(), &event)))
+            .filter(|publisher| stages(&worker).iter().any(|history| effect(history, publisher.as_ref(), &event)))
             .cloned()
             .collect::<Vec<_>>();
         let may: Vec<Option<Actor>> = match event.kind() {
@@ -139,7 +139,7 @@ fn another_workers_event_about_an_attempt_has_no_effect() {
     let (worker, other) = (Worker::new("w"), Worker::new("other"));
     for history in stages(&worker) {
         for event in every_event(&worker, Attempt::FIRST) {
-            let said_by_other = speaker(&other.actor(), &event).is_some();
+            let said_by_other = publisher(&other.actor(), &event).is_some();
             assert!(
                 !said_by_other || !effect(&history, Some(&other.actor()), &event),
                 "{}",

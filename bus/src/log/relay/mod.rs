@@ -191,15 +191,15 @@ async fn up(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>) -> io::Result<()> {
 /// Passes on what the server sends.
 async fn down(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, servers: &Servers) -> io::Result<()> {
     let (mut buffer, mut scanner, mut replaced) = (BytesMut::new(), Scanner::default(), Vec::new());
-    let mut read_info = false;
+    let mut has_read_info = false;
     loop {
         buffer.reserve(BUFFER);
         if from.read_buf(&mut buffer).await? == 0 {
             return Ok(());
         }
         let pieces = scanner.scan(&mut buffer, &mut replaced).map_err(io::Error::other)?;
-        if !read_info && let Some(greeting) = pieces.first() {
-            read_info = true;
+        if !has_read_info && let Some(greeting) = pieces.first() {
+            has_read_info = true;
             servers.read_info(greeting);
         }
         for piece in pieces {

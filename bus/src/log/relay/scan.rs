@@ -42,7 +42,7 @@ impl Scanner {
         let mut at = 0;
         loop {
             if self.drop > 0 {
-                debug_assert_eq!(at, 0, "what stands before is handed over when something is dropped");
+                debug_assert_eq!(at, 0, "the bytes before are passed on when something is dropped");
                 let dropped = self.drop.min(input.len());
                 let _dropped = input.split_to(dropped);
                 self.drop -= dropped;

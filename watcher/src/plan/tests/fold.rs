@@ -80,15 +80,15 @@ fn natural(event: &JobEvent, who: usize) -> Actor {
 }
 
 /// Stores an event as appending does, and hands it to both folds as it comes back.
-fn say(told: &mut Told, history: &mut Vec<Recorded>, id: JobId, speaker: Actor, event: JobEvent) -> Result<(), TestCaseError> {
+fn say(told: &mut Told, history: &mut Vec<Recorded>, id: JobId, publisher: Actor, event: JobEvent) -> Result<(), TestCaseError> {
     let namespace = default_token();
     let subject = match event {
         JobEvent::Submitted(_) | JobEvent::Rescheduled(_) | JobEvent::Released(_) => {
             subjects::job_ready(&namespace, id, &default_token(), spec().class())
         }
-        _ => subjects::job_by(&namespace, id, &speaker),
+        _ => subjects::job_by(&namespace, id, &publisher),
     };
-    let payload = Envelope::new(speaker, event).to_json();
+    let payload = Envelope::new(publisher, event).to_json();
     told.sequence += 1;
     let (sequence, now) = (told.sequence, told.at(0));
     let Ok(Some(Fact::Job(recorded))) = decode(&subject, sequence, &payload) else {
@@ -115,8 +115,8 @@ fn no_live_attempt_is_missed_in(steps: Vec<Step>) -> Result<(), TestCaseError> {
     for (who, what, session, as_whom) in steps {
         let job = Job::replay(&history).expect("submitted");
         if let Ok(event) = decide(Some(&job), wish(who, what, sessions[session], &job)) {
-            let speaker = as_whom.map_or_else(|| natural(&event, who), actor);
-            say(&mut told, &mut history, id, speaker, event)?;
+            let publisher = as_whom.map_or_else(|| natural(&event, who), actor);
+            say(&mut told, &mut history, id, publisher, event)?;
         }
     }
     let saved = told.state.saved();
