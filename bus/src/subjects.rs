@@ -239,7 +239,7 @@ pub enum EventSubject {
         /// The job.
         job: JobId,
         /// The actor that published the event; `None` on a ready subject.
-        speaker: Option<Actor>,
+        publisher: Option<Actor>,
     },
     /// An event of a batch.
     Batch {
@@ -274,7 +274,7 @@ impl EventSubject {
             }),
             "job" => {
                 let job = tokens.next()?.parse().ok()?;
-                let speaker = match tokens.next()? {
+                let publisher = match tokens.next()? {
                     "ready" => None,
                     "by" => Some(tokens.next()?.parse().ok()?),
                     _ => return None,
@@ -282,7 +282,7 @@ impl EventSubject {
                 Some(Self::Job {
                     namespace: namespace.parse().ok()?,
                     job,
-                    speaker,
+                    publisher,
                 })
             }
             _ => None,
@@ -300,11 +300,11 @@ mod tests {
         let (namespace, job) = (default_token(), JobId::new());
         let ready = job_ready(&namespace, job, &default_token(), Class::ALL[0]);
         let by = job_by(&namespace, job, &Actor::Watcher).replace("rgrid.evt.", "rgrid.fact.");
-        let parsed = |speaker| {
+        let parsed = |publisher| {
             Some(EventSubject::Job {
                 namespace: namespace.clone(),
                 job,
-                speaker,
+                publisher,
             })
         };
         assert_eq!(EventSubject::parse(&ready), parsed(None));

@@ -1,5 +1,5 @@
-//! Events as they were stored, one file for every shape that was ever shipped. A file here is never changed and never
-//! removed: somebody's log holds the like. A changed shape is a new version, with new files and an upcast from the old.
+//! Stored events, one file for every version of an event that was ever released. A file here is never changed and never removed, because
+//! some log contains such an event. A changed event type is a new version, with new files and an upcast from the old version.
 
 use std::{collections::BTreeSet, fs};
 
@@ -44,7 +44,7 @@ const TYPES: [&str; 27] = [
     "worker.uncordoned.v1",
 ];
 
-/// Name and content of each file.
+/// The name and the content of each file.
 fn fixtures() -> Vec<(String, Vec<u8>)> {
     let files = fs::read_dir(DIR).expect("the fixtures are there");
     let read = |entry: std::io::Result<fs::DirEntry>| {
@@ -56,7 +56,7 @@ fn fixtures() -> Vec<(String, Vec<u8>)> {
 }
 
 #[test]
-fn every_event_that_was_ever_stored_is_read() {
+fn every_released_event_can_be_read() {
     let mut written = BTreeSet::new();
     for (name, bytes) in fixtures() {
         let kind = if name.starts_with("job.") {
@@ -76,8 +76,8 @@ fn every_event_that_was_ever_stored_is_read() {
     assert_eq!(written.into_iter().collect::<Vec<_>>(), TYPES, "a file for each type");
 }
 
-/// Reads an event. If it is of a version that is still written, it is written as it stands there, byte for byte: replay, hashes
-/// and consumers in other languages rely on that.
+/// Reads an event. If its version is still written, it is written again and must be the same, byte for byte: replay, hashes and consumers
+/// in other languages rely on that.
 fn check<E: Event>(name: &str, bytes: &[u8]) -> &'static str {
     let envelope = Envelope::<E>::from_json(bytes).unwrap_or_else(|error| panic!("{name}: {error:?}"));
     let stored = String::from_utf8_lossy(bytes);
@@ -114,12 +114,12 @@ fn every_outcome_and_every_cause_has_a_file() {
 }
 
 #[test]
-fn a_version_of_the_future_is_refused_by_its_name() {
+fn an_unknown_version_is_refused_with_its_name() {
     let (_, bytes) = fixtures().into_iter().find(|(name, _)| name == "job.claimed.v1").expect("there");
     let text = String::from_utf8(bytes).expect("text").replace("job.claimed.v1", "job.claimed.v2");
     let error = Envelope::<JobEvent>::from_json(text.as_bytes()).expect_err("unknown");
     assert!(error.to_string().contains("`job.claimed.v2`"), "{error}");
-    // And what is added to a known version by a newer program is left alone.
+    // Fields that a newer program adds to a known version are ignored.
     let more = text
         .replace("job.claimed.v2", "job.claimed.v1")
         .replace(r#""data":{"#, r#""more":1,"data":{"more":[],"#);

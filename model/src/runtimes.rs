@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bus::{
-    grid::runtimes::{Alias, Meaning},
+    grid::runtimes::{Alias, RuntimeDefinition},
     ids::{Token, WorkerId},
     worker::Equipment,
 };
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Runtimes {
     /// Runtimes that are not built in, or are redefined.
-    pub runtimes: BTreeMap<Token, Meaning>,
+    pub runtimes: BTreeMap<Token, RuntimeDefinition>,
     /// Other names of runtimes and images.
     pub aliases: BTreeMap<Token, Alias>,
 }

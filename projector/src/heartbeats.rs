@@ -9,7 +9,7 @@ use bus::{
         follow::{Followed, Follower},
     },
     subjects,
-    worker::Beat,
+    worker::Heartbeat,
 };
 use chrono::{DateTime, Utc};
 use tokio::time::{MissedTickBehavior, interval};
@@ -59,12 +59,12 @@ pub(crate) async fn keep(js: jetstream::Context, store: Store, stop: Cancellatio
 }
 
 /// A heartbeat and its worker; nothing for a delete marker, and for what cannot be read.
-fn read(message: &Followed) -> Option<(String, Beat)> {
+fn read(message: &Followed) -> Option<(String, Heartbeat)> {
     let worker = subjects::parse_beat(&message.subject)?.to_owned();
     Some((worker, serde_json::from_slice(&message.payload).ok()?))
 }
 
-async fn write(store: &Store, beats: &HashMap<String, (DateTime<Utc>, Beat)>) -> Result<(), sqlx::Error> {
+async fn write(store: &Store, beats: &HashMap<String, (DateTime<Utc>, Heartbeat)>) -> Result<(), sqlx::Error> {
     // In one order, so that two projectors do not deadlock.
     let mut beats: Vec<_> = beats.iter().collect();
     beats.sort_unstable_by_key(|(worker, _)| worker.as_str());
@@ -93,6 +93,6 @@ async fn write(store: &Store, beats: &HashMap<String, (DateTime<Utc>, Beat)>) ->
 }
 
 #[allow(clippy::expect_used, reason = "a list of ids and numbers is JSON")]
-fn attempts(beat: &Beat) -> String {
+fn attempts(beat: &Heartbeat) -> String {
     serde_json::to_string(&beat.attempts).expect("a list of ids and numbers is JSON")
 }

@@ -182,7 +182,7 @@ pub async fn run(config: Config, stop: CancellationToken, restart: CancellationT
         }
         // Files have a connection of their own: a heartbeat must not wait behind one.
         let store = match &config.store {
-            StoreUrl::Nats { .. } => Some(connect::side_line(&config.nats, &format!("{name}/files")).await?.js),
+            StoreUrl::Nats { .. } => Some(connect::side_connection(&config.nats, &format!("{name}/files")).await?.js),
             StoreUrl::S3 { .. } | StoreUrl::File { .. } => None,
         };
         let opening = patiently("open the store", || Files::open(&config.store, store.clone()));

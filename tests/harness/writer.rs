@@ -15,7 +15,7 @@ use bus::{
         setup, writer,
     },
     spec::JobSpec,
-    worker::{Beat, CurrentEquipment, Equipped, Left, Registered, WorkerEvent},
+    worker::{CurrentEquipment, Equipped, Heartbeat, Left, Registered, WorkerEvent},
 };
 use chrono::{DateTime, SubsecRound as _, Utc};
 
@@ -240,7 +240,7 @@ impl Worker {
 
     /// Beats once, as a runner does.
     pub async fn beat(&self, last_claim: u64, attempts: &[(JobId, Attempt)]) -> Result<()> {
-        let beat = Beat {
+        let beat = Heartbeat {
             session: self.session,
             time: Utc::now(),
             last_claim,

@@ -14,7 +14,7 @@ use async_nats::jetstream::message::PublishMessage;
 use bus::{
     ids::SessionId,
     log::connect::Bus,
-    worker::{ADVISORIES, Beat},
+    worker::{ADVISORIES, Heartbeat},
 };
 use chrono::Utc;
 use tokio::{
@@ -64,7 +64,7 @@ pub(crate) async fn beat(bus: Bus, id: SessionId, hears: bool, now: Arc<Notify>,
 }
 
 fn message(id: SessionId, hears: bool) -> PublishMessage {
-    let beat = Beat {
+    let beat = Heartbeat {
         session: id,
         time: Utc::now(),
         last_claim: 0,

@@ -16,7 +16,7 @@ use bus::{
         connect::Bus,
         follow::{Followed, Follower},
     },
-    worker::Beat,
+    worker::Heartbeat,
 };
 use tokio::sync::mpsc;
 use tracing::{error, warn};
@@ -41,7 +41,7 @@ pub(crate) enum Feed {
     /// Events.
     Events(Events),
     /// Heartbeats, and the sequence of the last one.
-    Beats(Vec<(WorkerId, Beat)>, u64),
+    Beats(Vec<(WorkerId, Heartbeat)>, u64),
 }
 
 /// Some events.
@@ -135,7 +135,7 @@ pub(crate) async fn beats(bus: Bus, feed: mpsc::Sender<Feed>) {
             if message.payload.is_empty() {
                 continue;
             }
-            match (worker.parse::<WorkerId>(), serde_json::from_slice::<Beat>(&message.payload)) {
+            match (worker.parse::<WorkerId>(), serde_json::from_slice::<Heartbeat>(&message.payload)) {
                 (Ok(worker), Ok(beat)) => beats.push((worker, beat)),
                 (Ok(_), Err(error)) if warned.is_new(worker) => {
                     warn!("the heartbeats of worker {worker} cannot be read, so it counts as silent: {error}");

@@ -214,14 +214,14 @@ pub(crate) fn unreadable(subject: &str) -> Option<Observation> {
 /// If it is not an event, or of a type that this program does not know.
 pub fn observe(subject: &str, payload: &[u8]) -> Result<Option<Observation>, DecodeError> {
     match EventSubject::parse(subject) {
-        Some(EventSubject::Job { namespace, job, speaker }) if payload.starts_with(SUBMITTED) => {
+        Some(EventSubject::Job { namespace, job, publisher }) if payload.starts_with(SUBMITTED) => {
             if RELEVANT.iter().all(|finder| finder.find(payload).is_none()) {
                 return Ok(None);
             }
             let waits = waits(job::Recorded {
                 namespace,
                 job,
-                speaker,
+                publisher,
                 sequence: 0,
                 envelope: Envelope::from_json(payload)?,
             });
@@ -229,18 +229,18 @@ pub fn observe(subject: &str, payload: &[u8]) -> Result<Option<Observation>, Dec
                 .filter(|waits| waits.due.is_some() || !waits.after.is_empty())
                 .map(Observation::Waits))
         }
-        Some(EventSubject::Job { namespace, job, speaker }) => {
+        Some(EventSubject::Job { namespace, job, publisher }) => {
             let raw: RawEvent<'_> = serde_json::from_slice(payload).map_err(DecodeError::Envelope)?;
-            match (&*raw.r#type, &speaker) {
+            match (&*raw.r#type, &publisher) {
                 ("job.rescheduled.v1" | "job.released.v1" | "job.requeued.v1", None) => Ok(waits(job::Recorded {
                     namespace,
                     job,
-                    speaker,
+                    publisher,
                     sequence: 0,
                     envelope: Envelope::from_json(payload)?,
                 })
                 .map(Observation::Waits)),
-                _ => observe_job(job, speaker, &raw),
+                _ => observe_job(job, publisher, &raw),
             }
         }
         Some(EventSubject::Batch { namespace, batch }) => {
@@ -270,8 +270,8 @@ fn waits(recorded: job::Recorded) -> Option<Box<WaitingJob>> {
     }))
 }
 
-fn observe_job(job: JobId, speaker: Option<Actor>, raw: &RawEvent<'_>) -> Result<Option<Observation>, DecodeError> {
-    Ok(match (&*raw.r#type, speaker) {
+fn observe_job(job: JobId, publisher: Option<Actor>, raw: &RawEvent<'_>) -> Result<Option<Observation>, DecodeError> {
+    Ok(match (&*raw.r#type, publisher) {
         ("job.claimed.v1", Some(Actor::Worker(worker))) => {
             let claimed: AttemptData<'_> = raw.data()?;
             (claimed.worker.as_deref() == Some(worker.as_str())).then(|| Observation::Claimed(claimed.of(job, worker)))

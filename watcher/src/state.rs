@@ -12,7 +12,7 @@ use std::{
 use bus::{
     ids::{Attempt, EventId, JobId, Queue, SessionId, WorkerId},
     job::LossCause,
-    worker::Beat,
+    worker::Heartbeat,
 };
 use chrono::{DateTime, Utc};
 
@@ -103,7 +103,7 @@ impl Session {
     /// themselves.
     pub(crate) fn allowance(&self) -> Duration {
         if self.held.is_empty() && self.self_fence.is_none() {
-            self.next - Beat::PERIOD
+            self.next - Heartbeat::PERIOD
         } else {
             Duration::ZERO
         }
@@ -284,7 +284,7 @@ impl State {
                 ended: None,
                 heard: now,
                 // Its last heartbeat may not be folded yet.
-                next: Beat::IDLE_PERIOD,
+                next: Heartbeat::IDLE_PERIOD,
                 busy_since: None,
                 last_beat: None,
                 self_fence: None,
@@ -339,7 +339,7 @@ impl State {
     }
 
     /// Folds a heartbeat. One of an unknown or an ended session changes nothing.
-    pub fn fold_heartbeat(&mut self, worker: &WorkerId, beat: &Beat, now: Instant) {
+    pub fn fold_heartbeat(&mut self, worker: &WorkerId, beat: &Heartbeat, now: Instant) {
         let key = (worker.clone(), beat.session);
         let Some(session) = self.sessions.get_mut(&key).filter(|session| session.ended.is_none()) else {
             return;

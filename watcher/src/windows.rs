@@ -65,7 +65,7 @@ impl Windows {
     }
 
     fn submitted(&mut self, sequence: u64, namespace: &Namespace, id: BatchId, submitted: &BatchSubmitted) {
-        if !submitted.is_minded() || self.batches.contains_key(&id) {
+        if !submitted.has_limits() || self.batches.contains_key(&id) {
             return;
         }
         if submitted.total > MAX_MEMBERS {

@@ -38,7 +38,7 @@ pub(crate) async fn cancel(
         Phase::Cancelled { reason } => reason.clone(),
         _ => reason,
     };
-    if !batch.is_minded() {
+    if !batch.has_limits() {
         cancel_members(&app, &batch, reason).await?;
     }
     let status = if before.is_some() { StatusCode::OK } else { StatusCode::ACCEPTED };

@@ -31,7 +31,7 @@ pub(crate) async fn get(State(app): State<Shared>, Path(id): Path<String>, query
     let batch = super::find(&app, id).await?;
     filter.namespace = batch.namespace;
     filter.id = Some(id);
-    caught_up(&app, min_sequence.max(batch.begins)).await?;
+    caught_up(&app, min_sequence.max(batch.first_sequence)).await?;
     let (batches, _) = app.tables.batches(&filter).await?;
     batches.into_iter().next().map(Json).ok_or_else(|| unknown(id))
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bus::{
     log::PRESENCE,
     subjects,
-    worker::{ADVISORIES, Beat, METADATA_OPEN},
+    worker::{ADVISORIES, Heartbeat, METADATA_OPEN},
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::{StreamExt as _, stream};
@@ -33,7 +33,7 @@ pub(super) struct Presence {
 struct LastBeat {
     token: String,
     stored_at: DateTime<Utc>,
-    beat: Beat,
+    beat: Heartbeat,
     /// Whether the sender receives no advisories of the server.
     without_advisories: bool,
 }

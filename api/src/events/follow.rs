@@ -84,7 +84,7 @@ pub(crate) async fn facts(State(app): State<Shared>, query: Query, headers: Head
     }
     if let Some(id) = batch {
         let batch = find(&app, id).await?;
-        after.get_or_insert(batch.begins.saturating_sub(1));
+        after.get_or_insert(batch.first_sequence.saturating_sub(1));
         wanted.namespace = Some(batch.namespace);
         let members = (0..batch.submitted.total)
             .map(|index| (JobId::of_member(id, index), index))

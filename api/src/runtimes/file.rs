@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, ops::Range, path::Path, str::FromStr};
 
 use bus::{
-    grid::runtimes::{Alias, Meaning, RuntimesSet},
+    grid::runtimes::{Alias, RuntimeDefinition, RuntimesSet},
     ids::Token,
     spec::runtime,
 };
@@ -83,8 +83,8 @@ impl Reader<'_> {
         })
     }
 
-    fn runtimes(&self, table: &DeTable<'_>) -> Result<BTreeMap<Token, Meaning>, Wrong> {
-        let mut runtimes: BTreeMap<Token, Meaning> = BTreeMap::new();
+    fn runtimes(&self, table: &DeTable<'_>) -> Result<BTreeMap<Token, RuntimeDefinition>, Wrong> {
+        let mut runtimes: BTreeMap<Token, RuntimeDefinition> = BTreeMap::new();
         for (key, value) in table {
             let name = self.name("a runtime", key)?;
             let DeValue::Table(fields) = value.get_ref() else {
@@ -101,8 +101,8 @@ impl Reader<'_> {
         Ok(runtimes)
     }
 
-    fn meaning(&self, name: &Token, fields: &DeTable<'_>, before: &BTreeMap<Token, Meaning>) -> Result<Meaning, Wrong> {
-        let mut meaning = Meaning::default();
+    fn meaning(&self, name: &Token, fields: &DeTable<'_>, before: &BTreeMap<Token, RuntimeDefinition>) -> Result<RuntimeDefinition, Wrong> {
+        let mut meaning = RuntimeDefinition::default();
         for (key, value) in fields {
             match key.get_ref().as_ref() {
                 "interpreter" => {
@@ -144,7 +144,7 @@ impl Reader<'_> {
         Ok(meaning)
     }
 
-    fn extension(&self, name: &Token, key: &Key<'_>, given: &str, before: &BTreeMap<Token, Meaning>) -> Result<String, Wrong> {
+    fn extension(&self, name: &Token, key: &Key<'_>, given: &str, before: &BTreeMap<Token, RuntimeDefinition>) -> Result<String, Wrong> {
         let extension = given.trim_start_matches('.').to_ascii_lowercase();
         if extension.is_empty() || extension.contains(['.', '/']) || extension.contains(char::is_whitespace) {
             let sentence = format!(
@@ -184,7 +184,7 @@ impl Reader<'_> {
         })
     }
 
-    fn aliases(&self, table: &DeTable<'_>, runtimes: &BTreeMap<Token, Meaning>) -> Result<BTreeMap<Token, Alias>, Wrong> {
+    fn aliases(&self, table: &DeTable<'_>, runtimes: &BTreeMap<Token, RuntimeDefinition>) -> Result<BTreeMap<Token, Alias>, Wrong> {
         let mut aliases = BTreeMap::new();
         for (key, value) in table {
             let name = self.name("an alias", key)?;

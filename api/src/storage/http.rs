@@ -114,7 +114,7 @@ impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
         match &error {
             Error::Busy(_) => Self::new(Kind::Conflict, error.to_string()),
-            Error::Gap(_) => Self::new(Kind::Conflict, chain(&error)),
+            Error::Incomplete(_) => Self::new(Kind::Conflict, chain(&error)),
             Error::List { .. } => Self::new(Kind::Internal, chain(&error)),
             Error::Log(_) | Error::Files(_) | Error::Cut(_) | Error::Overtaken => Self::unavailable("cannot survey the storage", &error),
         }

@@ -17,7 +17,7 @@ mod used;
 
 use std::time::Duration;
 
-use bus::log::whole::Gap;
+use bus::log::completeness::Incomplete;
 
 pub use self::retention::Retention;
 pub(crate) use self::{
@@ -69,7 +69,7 @@ pub(crate) enum Error {
     #[error(
         "events are missing from the log, and they may name contents that are used, so nothing is removed; restore the log from a backup: `nats stream restore RGRID_EVENTS`"
     )]
-    Gap(#[from] Gap),
+    Incomplete(#[from] Incomplete),
     /// A list of contents cannot be read.
     #[error(
         "cannot read {what}, which may name contents that are used, so nothing is removed until it can be read; if it is lost permanently, run `rgrid storage gc --despite-lost`"

@@ -4,9 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use bus::log::{
     EVENTS,
+    completeness::{Extent, Incomplete, Position},
     follow::Follower,
     inspect::payload_at,
-    whole::{Extent, Gap, Reading},
 };
 use store::Files;
 use tracing::{debug, info, warn};
@@ -84,14 +84,14 @@ pub(super) async fn read_log(source: &Source<'_>) -> Result<LogRead, Error> {
     };
     let (mut fold, begin) = known(&checkpoints, source, extent.last).await;
     let mut follower = Follower::new(source.js, EVENTS, Vec::new(), begin);
-    let mut reading = Reading::after(begin);
+    let mut reading = Position::after(begin);
     let before = fold.events;
     while reading.last() < extent.last {
         let chunk = tokio::time::timeout(STUCK_AFTER, follower.chunk(CHUNK)).await;
         for message in chunk.map_err(|error| Error::Log(error.into()))? {
             for unread in reading.take(message.sequence) {
                 let payload = payload_at(source.js, unread).await.map_err(|error| Error::Log(error.into()))?;
-                let missing = Gap::Missing {
+                let missing = Incomplete::Missing {
                     count: 1,
                     near: Some(unread),
                 };

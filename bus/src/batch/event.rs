@@ -78,7 +78,7 @@ pub struct BatchCancelled {
 impl BatchSubmitted {
     /// Whether a watcher must watch this batch, because it limits how many members run or may fail.
     #[must_use]
-    pub const fn is_minded(&self) -> bool {
+    pub const fn has_limits(&self) -> bool {
         self.parallel.is_some() || self.max_failures.is_some()
     }
 }

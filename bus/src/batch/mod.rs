@@ -82,7 +82,7 @@ pub struct Batch {
     /// When the batch was submitted.
     pub submitted_at: DateTime<Utc>,
     /// The sequence of the batch's first event.
-    pub begins: u64,
+    pub first_sequence: u64,
     /// The phase that the batch is in.
     pub phase: Phase,
     /// The sequence of the batch's last event. The writer of the next event names it as the expected sequence.
@@ -103,7 +103,7 @@ impl Batch {
                 namespace: recorded.namespace.clone(),
                 submitted: submitted.clone(),
                 submitted_at: recorded.envelope.time,
-                begins: recorded.sequence,
+                first_sequence: recorded.sequence,
                 phase: Phase::Submitting,
                 sequence: recorded.sequence,
             });
@@ -127,7 +127,7 @@ impl Batch {
 
     /// Whether a watcher must watch this batch, because it limits how many members run or may fail.
     #[must_use]
-    pub const fn is_minded(&self) -> bool {
-        self.submitted.is_minded()
+    pub const fn has_limits(&self) -> bool {
+        self.submitted.has_limits()
     }
 }

@@ -4,7 +4,7 @@ use crate::{
     ids::{Digest, default_token},
 };
 
-/// A batch that is told what it decides.
+/// A batch that applies its own decisions.
 struct Told {
     id: BatchId,
     batch: Option<Batch>,
@@ -20,7 +20,7 @@ impl Told {
         }
     }
 
-    fn say(&mut self, command: Command) -> Result<(), Rejection> {
+    fn apply(&mut self, command: Command) -> Result<(), Rejection> {
         let event = decide(self.batch.as_ref(), command)?;
         self.sequence += 1;
         let recorded = Recorded {
@@ -52,35 +52,35 @@ fn submitted(parallel: Option<u32>) -> BatchSubmitted {
 }
 
 #[test]
-fn a_batch_is_whole_once_it_is_sealed_and_moves_only_then() {
+fn a_batch_advances_only_after_it_is_sealed() {
     let advance = || Command::Advance { released: vec![0, 1] };
     let mut told = Told::new();
-    assert_eq!(told.say(advance()), Err(Rejection::Absent));
-    told.say(Command::Submit(submitted(Some(2)))).expect("new");
-    assert_eq!(told.say(advance()), Err(Rejection::NotSealed));
-    assert_eq!(told.say(Command::Submit(submitted(Some(2)))), Err(Rejection::Exists));
-    assert_eq!(told.say(Command::Submit(submitted(Some(3)))), Err(Rejection::Different));
-    told.say(Command::Seal).expect("all there");
-    assert_eq!(told.say(Command::Seal), Err(Rejection::Sealed));
-    told.say(advance()).expect("two slots");
+    assert_eq!(told.apply(advance()), Err(Rejection::Absent));
+    told.apply(Command::Submit(submitted(Some(2)))).expect("new");
+    assert_eq!(told.apply(advance()), Err(Rejection::NotSealed));
+    assert_eq!(told.apply(Command::Submit(submitted(Some(2)))), Err(Rejection::Exists));
+    assert_eq!(told.apply(Command::Submit(submitted(Some(3)))), Err(Rejection::Different));
+    told.apply(Command::Seal).expect("all there");
+    assert_eq!(told.apply(Command::Seal), Err(Rejection::Sealed));
+    told.apply(advance()).expect("two slots");
     assert_eq!(told.phase(), Some(&Phase::Sealed));
-    told.say(Command::Stop { failures: 1 }).expect("moving");
-    assert_eq!(told.say(advance()), Err(Rejection::Over));
-    told.say(Command::Cancel { reason: None }).expect("those that run are ended too");
-    assert_eq!(told.say(Command::Cancel { reason: None }), Err(Rejection::Over));
+    told.apply(Command::Stop { failures: 1 }).expect("moving");
+    assert_eq!(told.apply(advance()), Err(Rejection::Over));
+    told.apply(Command::Cancel { reason: None }).expect("those that run are ended too");
+    assert_eq!(told.apply(Command::Cancel { reason: None }), Err(Rejection::Over));
 }
 
 #[test]
-fn a_batch_without_a_limit_has_no_window_to_move() {
+fn a_batch_without_a_limit_has_no_window() {
     let mut told = Told::new();
-    told.say(Command::Submit(submitted(None))).expect("new");
-    told.say(Command::Seal).expect("all there");
-    assert_eq!(told.say(Command::Advance { released: vec![0] }), Err(Rejection::NoWindow));
-    assert!(!told.batch.expect("there").is_minded());
+    told.apply(Command::Submit(submitted(None))).expect("new");
+    told.apply(Command::Seal).expect("all there");
+    assert_eq!(told.apply(Command::Advance { released: vec![0] }), Err(Rejection::NoWindow));
+    assert!(!told.batch.expect("there").has_limits());
 }
 
 #[test]
-fn members_are_known_by_their_place() {
+fn a_members_id_follows_from_its_index() {
     let batch = BatchId::new();
     let members: std::collections::BTreeSet<JobId> = (0..1_000).map(|index| JobId::of_member(batch, index)).collect();
     assert_eq!(members.len(), 1_000);

@@ -29,7 +29,7 @@ pub enum RuntimesEvent {
 pub struct RuntimesSet {
     /// Runtimes that are not built in, and changed definitions of built-in runtimes, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub runtimes: BTreeMap<Token, Meaning>,
+    pub runtimes: BTreeMap<Token, RuntimeDefinition>,
     /// Aliases of runtimes and images. When a job is accepted, its alias is replaced.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub aliases: BTreeMap<Token, Alias>,
@@ -37,7 +37,7 @@ pub struct RuntimesSet {
 
 /// The definition of a runtime. For a built-in runtime, an empty field keeps the built-in value.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-pub struct Meaning {
+pub struct RuntimeDefinition {
     /// The interpreter, and its own arguments.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub interpreter: Vec<String>,
@@ -65,7 +65,7 @@ impl RuntimesSet {
     /// The deployment's runtime for scripts with this extension.
     #[must_use]
     pub fn of_extension(&self, extension: &str) -> Option<&Token> {
-        let runs = |meaning: &Meaning| meaning.extensions.iter().any(|known| known.eq_ignore_ascii_case(extension));
+        let runs = |meaning: &RuntimeDefinition| meaning.extensions.iter().any(|known| known.eq_ignore_ascii_case(extension));
         self.runtimes.iter().find(|(_, meaning)| runs(meaning)).map(|(name, _)| name)
     }
 

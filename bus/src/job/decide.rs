@@ -134,72 +134,57 @@ pub enum Rejection {
 /// # Errors
 /// A [`Rejection`] if the command is not allowed or would change nothing.
 pub fn decide(job: Option<&Job>, command: Command) -> Result<JobEvent, Rejection> {
-    let job = match (job, command) {
-        (None, Command::Submit { spec }) => return Ok(JobEvent::Submitted(Box::new(Submitted { spec: *spec }))),
-        (None, _) => return Err(Rejection::Absent),
-        (Some(job), Command::Submit { spec }) if job.spec == *spec => return Err(Rejection::Exists),
-        (Some(_), Command::Submit { .. }) => return Err(Rejection::KeyConflict),
-        (Some(job), command) => (job, command),
+    let Some(job) = job else {
+        return match command {
+            Command::Submit { spec } => Ok(JobEvent::Submitted(Box::new(Submitted { spec: *spec }))),
+            _ => Err(Rejection::Absent),
+        };
     };
-    match job {
-        (job, Command::Claim { attempt, worker, session }) => claim(job, attempt, worker, session),
-        (
-            job,
-            Command::Start {
+    match command {
+        Command::Submit { spec } if job.spec == *spec => Err(Rejection::Exists),
+        Command::Submit { .. } => Err(Rejection::KeyConflict),
+        Command::Claim { attempt, worker, session } => claim(job, attempt, worker, session),
+        Command::Start {
+            attempt,
+            session,
+            executor,
+            environment,
+        } => {
+            let started = Started {
                 attempt,
                 session,
                 executor,
                 environment,
-            },
-        ) => {
-            live(job, attempt, Some(session))?;
-            match job.phase {
-                Phase::Claimed { .. } => Ok(JobEvent::Started(Started {
-                    attempt,
-                    session,
-                    executor,
-                    environment,
-                })),
-                _ => Err(Rejection::AlreadyStarted),
-            }
+            };
+            start(job, started)
         }
-        (
-            job,
-            Command::Finish {
-                attempt,
-                session,
-                outcome,
-                manifest,
-                usage,
-            },
-        ) => {
-            live(job, attempt, Some(session))?;
-            Ok(JobEvent::Finished(Box::new(Finished {
+        Command::Finish {
+            attempt,
+            session,
+            outcome,
+            manifest,
+            usage,
+        } => {
+            let finished = Finished {
                 attempt,
                 session,
                 retry_after_ms: retry_after_ms(job, &outcome),
                 outcome,
                 manifest,
                 usage,
-            })))
+            };
+            live(job, attempt, Some(session)).map(|_| JobEvent::Finished(Box::new(finished)))
         }
-        (
-            job,
-            Command::Return {
-                attempt,
-                session,
-                interrupted,
-            },
-        ) => return_job(job, attempt, session, interrupted),
-        (job, Command::GiveUp { attempt, cause }) => {
-            live(job, attempt, None)?;
-            Ok(give_up(job, attempt, cause))
-        }
-        (job, Command::Cancel { reason }) => cancel(job, reason),
-        (job, Command::Release) => release(job),
-        (job, Command::Expire { clock }) => expire(job, clock),
-        (job, Command::Requeue { reason }) => requeue(job, reason),
-        (_, Command::Submit { .. }) => Err(Rejection::Exists),
+        Command::Return {
+            attempt,
+            session,
+            interrupted,
+        } => return_job(job, attempt, session, interrupted),
+        Command::GiveUp { attempt, cause } => live(job, attempt, None).map(|_| give_up(job, attempt, cause)),
+        Command::Cancel { reason } => cancel(job, reason),
+        Command::Release => release(job),
+        Command::Expire { clock } => expire(job, clock),
+        Command::Requeue { reason } => requeue(job, reason),
     }
 }
 
@@ -210,6 +195,14 @@ fn claim(job: &Job, attempt: Attempt, worker: WorkerId, session: SessionId) -> R
             Err(Rejection::NotQueued)
         }
         Phase::Ended(_) => Err(Rejection::Ended),
+    }
+}
+
+fn start(job: &Job, started: Started) -> Result<JobEvent, Rejection> {
+    live(job, started.attempt, Some(started.session))?;
+    match job.phase {
+        Phase::Claimed { .. } => Ok(JobEvent::Started(started)),
+        _ => Err(Rejection::AlreadyStarted),
     }
 }
 

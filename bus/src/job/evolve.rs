@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{AttemptEnd, AttemptRecord, End, Job, JobEvent, Phase, Recorded};
+use super::{AttemptEnd, AttemptRecord, Cancelled, Claimed, End, Finished, Job, JobEvent, LossCause, Phase, Recorded, Returned, Started};
 use crate::{
     envelope::Actor,
     ids::{Attempt, SessionId},
@@ -83,93 +83,26 @@ impl Job {
     }
 
     fn apply(&mut self, recorded: &Recorded) {
-        let time = recorded.envelope.time;
         match &recorded.envelope.event {
             JobEvent::Submitted(_) => {}
-            JobEvent::Claimed(event) => {
-                if matches!(self.phase, Phase::Queued { next } if next == event.attempt) {
-                    self.phase = Phase::Claimed { attempt: event.attempt };
-                    self.attempts.push(AttemptRecord {
-                        number: event.attempt,
-                        worker: event.worker.clone(),
-                        session: event.session,
-                        claimed_at: time,
-                        started_at: None,
-                        executor: None,
-                        environment: None,
-                        ended_at: None,
-                        end: None,
-                    });
-                }
-            }
-            JobEvent::Started(event) => {
-                if matches!(self.phase, Phase::Claimed { .. })
-                    && let Some(attempt) = self.reported_attempt(event.attempt, Some(event.session), recorded)
-                {
-                    attempt.started_at = Some(time);
-                    attempt.executor = Some(event.executor);
-                    attempt.environment.clone_from(&event.environment);
-                    self.phase = Phase::Running { attempt: event.attempt };
-                }
-            }
-            JobEvent::Finished(event) => {
-                if let Some(attempt) = self.reported_attempt(event.attempt, Some(event.session), recorded) {
-                    attempt.ended_at = Some(time);
-                    let next = attempt.number.next();
-                    attempt.end = Some(AttemptEnd::Finished(event.clone()));
-                    if let Some(pause) = event.retry_after_ms {
-                        self.failures = self.failures.saturating_add(1);
-                        let due = Some(later(time, pause));
-                        self.phase = Phase::Retrying { next, due };
-                    } else {
-                        self.end(End::Finished(event.outcome.clone()), recorded);
-                    }
-                }
-            }
-            JobEvent::Returned(event) => {
-                // Who gives back a job that is to end would keep it from that.
-                if (event.interrupted || matches!(self.phase, Phase::Claimed { .. }))
-                    && self.cancel_requested.is_none()
-                    && let Some(attempt) = self.reported_attempt(event.attempt, Some(event.session), recorded)
-                {
-                    attempt.ended_at = Some(time);
-                    attempt.end = Some(match event.interrupted {
-                        false => AttemptEnd::Returned,
-                        true => AttemptEnd::Interrupted,
-                    });
-                    let next = attempt.number.next();
-                    self.phase = Phase::Retrying { next, due: None };
-                }
-            }
+            JobEvent::Claimed(event) => self.apply_claimed(event, recorded),
+            JobEvent::Started(event) => self.apply_started(event, recorded),
+            JobEvent::Finished(event) => self.apply_finished(event, recorded),
+            JobEvent::Returned(event) => self.apply_returned(event, recorded),
             JobEvent::Rescheduled(event) => {
-                if let Some(attempt) = self.reported_attempt(event.attempt, None, recorded) {
-                    attempt.ended_at = Some(time);
-                    attempt.end = Some(AttemptEnd::Lost(event.cause.clone()));
+                if self.apply_loss(event.attempt, &event.cause, recorded) {
                     self.losses += u32::from(event.cause.counts());
                     self.ready(event.attempt.next(), recorded);
                 }
             }
             JobEvent::CancelRequested(event) => {
                 if !matches!(self.phase, Phase::Ended(_)) {
-                    self.cancel_requested.get_or_insert_with(|| (time, event.reason.clone()));
+                    self.note_cancel_request(event.reason.as_ref(), recorded);
                 }
             }
-            JobEvent::Cancelled(event) => {
-                if !matches!(self.phase, Phase::Ended(_)) {
-                    if let Some(live) = self.live_attempt().map(|live| live.number) {
-                        for attempt in self.attempts.iter_mut().filter(|attempt| attempt.number == live) {
-                            attempt.ended_at = Some(time);
-                            attempt.end = Some(AttemptEnd::Cancelled);
-                        }
-                    }
-                    self.cancel_requested.get_or_insert_with(|| (time, event.reason.clone()));
-                    self.end(End::Cancelled, recorded);
-                }
-            }
+            JobEvent::Cancelled(event) => self.apply_cancelled(event, recorded),
             JobEvent::Died(event) => {
-                if let Some(attempt) = self.reported_attempt(event.attempt, None, recorded) {
-                    attempt.ended_at = Some(time);
-                    attempt.end = Some(AttemptEnd::Lost(event.cause.clone()));
+                if self.apply_loss(event.attempt, &event.cause, recorded) {
                     self.losses += 1;
                     self.end(End::Dead(event.cause.clone()), recorded);
                 }
@@ -201,6 +134,96 @@ impl Job {
         }
     }
 
+    fn apply_claimed(&mut self, event: &Claimed, recorded: &Recorded) {
+        if matches!(self.phase, Phase::Queued { next } if next == event.attempt) {
+            self.phase = Phase::Claimed { attempt: event.attempt };
+            self.attempts.push(AttemptRecord {
+                number: event.attempt,
+                worker: event.worker.clone(),
+                session: event.session,
+                claimed_at: recorded.envelope.time,
+                started_at: None,
+                executor: None,
+                environment: None,
+                ended_at: None,
+                end: None,
+            });
+        }
+    }
+
+    fn apply_started(&mut self, event: &Started, recorded: &Recorded) {
+        if matches!(self.phase, Phase::Claimed { .. })
+            && let Some(attempt) = self.reported_attempt(event.attempt, Some(event.session), recorded)
+        {
+            attempt.started_at = Some(recorded.envelope.time);
+            attempt.executor = Some(event.executor);
+            attempt.environment.clone_from(&event.environment);
+            self.phase = Phase::Running { attempt: event.attempt };
+        }
+    }
+
+    fn apply_finished(&mut self, event: &Finished, recorded: &Recorded) {
+        let time = recorded.envelope.time;
+        if let Some(attempt) = self.reported_attempt(event.attempt, Some(event.session), recorded) {
+            attempt.ended_at = Some(time);
+            let next = attempt.number.next();
+            attempt.end = Some(AttemptEnd::Finished(Box::new(event.clone())));
+            if let Some(pause) = event.retry_after_ms {
+                self.failures = self.failures.saturating_add(1);
+                let due = later(time, pause);
+                self.phase = Phase::Retrying { next, due: Some(due) };
+            } else {
+                self.end(End::Finished(event.outcome.clone()), recorded);
+            }
+        }
+    }
+
+    fn apply_returned(&mut self, event: &Returned, recorded: &Recorded) {
+        // A job that is to be cancelled cannot be returned: it would run again.
+        if (event.interrupted || matches!(self.phase, Phase::Claimed { .. }))
+            && self.cancel_requested.is_none()
+            && let Some(attempt) = self.reported_attempt(event.attempt, Some(event.session), recorded)
+        {
+            attempt.ended_at = Some(recorded.envelope.time);
+            attempt.end = Some(match event.interrupted {
+                false => AttemptEnd::Returned,
+                true => AttemptEnd::Interrupted,
+            });
+            let next = attempt.number.next();
+            self.phase = Phase::Retrying { next, due: None };
+        }
+    }
+
+    /// Ends the current attempt as lost, if the event names it, and returns whether it does.
+    fn apply_loss(&mut self, attempt: Attempt, cause: &LossCause, recorded: &Recorded) -> bool {
+        let Some(attempt) = self.reported_attempt(attempt, None, recorded) else {
+            return false;
+        };
+        attempt.ended_at = Some(recorded.envelope.time);
+        attempt.end = Some(AttemptEnd::Lost(cause.clone()));
+        true
+    }
+
+    fn apply_cancelled(&mut self, event: &Cancelled, recorded: &Recorded) {
+        if matches!(self.phase, Phase::Ended(_)) {
+            return;
+        }
+        if let Some(live) = self.live_attempt().map(|live| live.number) {
+            for attempt in self.attempts.iter_mut().filter(|attempt| attempt.number == live) {
+                attempt.ended_at = Some(recorded.envelope.time);
+                attempt.end = Some(AttemptEnd::Cancelled);
+            }
+        }
+        self.note_cancel_request(event.reason.as_ref(), recorded);
+        self.end(End::Cancelled, recorded);
+    }
+
+    /// Keeps the first request to cancel the job.
+    fn note_cancel_request(&mut self, reason: Option<&String>, recorded: &Recorded) {
+        self.cancel_requested
+            .get_or_insert_with(|| (recorded.envelope.time, reason.cloned()));
+    }
+
     fn ready(&mut self, next: Attempt, recorded: &Recorded) {
         self.phase = Phase::Queued { next };
         self.ready_at = recorded.envelope.time;
@@ -212,7 +235,7 @@ impl Job {
             return None;
         }
         let live = self.attempts.last_mut()?;
-        let is_from_its_worker = match (session, &recorded.speaker) {
+        let is_from_its_worker = match (session, &recorded.publisher) {
             (None, _) => true,
             (Some(session), Some(Actor::Worker(worker))) => live.session == session && live.worker == *worker,
             (Some(_), _) => false,
@@ -241,10 +264,10 @@ fn deadline(spec: &JobSpec, recorded: &Recorded) -> Option<DateTime<Utc>> {
 
 /// Whether the publisher that the subject names is permitted to publish this event.
 fn is_permitted(recorded: &Recorded) -> bool {
-    match (&recorded.envelope.event, &recorded.speaker) {
-        (JobEvent::Submitted(event), speaker) => match event.spec.start {
-            None => speaker.is_none(),
-            Some(_) => *speaker == Some(Actor::Api),
+    match (&recorded.envelope.event, &recorded.publisher) {
+        (JobEvent::Submitted(event), publisher) => match event.spec.start {
+            None => publisher.is_none(),
+            Some(_) => *publisher == Some(Actor::Api),
         },
         (JobEvent::Rescheduled(_) | JobEvent::Released(_) | JobEvent::Requeued(_), None)
         | (JobEvent::CancelRequested(_) | JobEvent::Cancelled(_), Some(Actor::Api | Actor::Watcher))

@@ -35,7 +35,7 @@ pub struct Recorded {
     /// The job, from the subject.
     pub job: JobId,
     /// The actor that the subject names; `None` for a ready subject, to which only the API and the watcher may publish.
-    pub speaker: Option<Actor>,
+    pub publisher: Option<Actor>,
     /// The event's sequence in the stream `RGRID_EVENTS`.
     pub sequence: u64,
     /// The event with its envelope.

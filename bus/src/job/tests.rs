@@ -3,7 +3,7 @@ mod claims;
 mod history;
 mod interleaved;
 mod policies;
-mod speakers;
+mod publishers;
 
 use super::{AttemptEnd, CancelRequested, Command, End, Job, JobEvent, LossCause, Outcome, Phase, Rejection, State, decide};
 use crate::{
@@ -22,7 +22,7 @@ fn a_job_goes_from_submitted_to_succeeded() {
     let worker = Worker::new("w");
     let mut states = vec![history.state()];
     for command in [worker.claim(1), worker.start(1), worker.finish(1, Outcome::Succeeded)] {
-        history.say(&worker.actor(), command).expect("the way of every job");
+        history.apply(&worker.actor(), command).expect("the way of every job");
         states.push(history.state());
     }
     assert_eq!(states, [State::Queued, State::Claimed, State::Running, State::Succeeded]);
@@ -32,20 +32,20 @@ fn a_job_goes_from_submitted_to_succeeded() {
 }
 
 #[test]
-fn an_attempt_may_end_before_it_is_said_to_have_started() {
+fn an_attempt_may_finish_before_its_started_event() {
     let mut history = History::submitted();
     let worker = Worker::new("w");
-    history.say(&worker.actor(), worker.claim(1)).expect("queued");
+    history.apply(&worker.actor(), worker.claim(1)).expect("queued");
     let error = Outcome::Error {
         message: "no such image".to_owned(),
         not_found: false,
     };
-    history.say(&worker.actor(), worker.finish(1, error)).expect("claimed");
+    history.apply(&worker.actor(), worker.finish(1, error)).expect("claimed");
     assert_eq!(history.state(), State::Failed);
 }
 
 #[test]
-fn what_an_outcome_is_called() {
+fn each_outcome_has_its_state_and_exit_code() {
     let error = |not_found| Outcome::Error {
         message: String::new(),
         not_found,
@@ -77,7 +77,7 @@ fn what_an_outcome_is_called() {
 }
 
 #[test]
-fn submitting_again_is_told_apart_from_another_job_under_the_same_key() {
+fn the_same_submission_is_distinguished_from_another_job_with_the_same_key() {
     let history = History::submitted();
     let job = history.job();
     let again = |spec| decide(Some(&job), Command::Submit { spec: Box::new(spec) });
@@ -88,7 +88,7 @@ fn submitting_again_is_told_apart_from_another_job_under_the_same_key() {
 }
 
 #[test]
-fn nothing_but_a_submission_begins_a_job() {
+fn only_a_submission_creates_a_job() {
     let worker = Worker::new("w");
     for command in [
         worker.claim(1),
@@ -100,9 +100,9 @@ fn nothing_but_a_submission_begins_a_job() {
     }
 }
 
-/// Rows: where the job stands. Columns: claim, start, finish, give back, give up (all of attempt 1, by its own worker), cancel.
+/// Rows: the job's phase. Columns: claim, start, finish, return, give up (all of attempt 1, by its own worker), cancel.
 #[test]
-fn what_is_decided_where() {
+fn decisions_by_phase_and_command() {
     let stale = Rejection::Stale { attempt: Attempt(1) };
     let worker = Worker::new("w");
     let finish = || worker.finish(1, Outcome::Succeeded);
@@ -151,7 +151,7 @@ fn what_is_decided_where() {
                 Err(Rejection::NotQueued),
                 Ok("job.started.v1"),
                 Ok("job.finished.v1"),
-                // Nobody else would come to know that it is to end.
+                // Only the worker that returns the job knows that it is to be cancelled.
                 Ok("job.finished.v1"),
                 Ok("job.cancelled.v1"),
                 Err(Rejection::AlreadyCancelling),
@@ -197,7 +197,7 @@ fn what_is_decided_where() {
     for (name, before, decisions) in table {
         let mut history = History::submitted();
         for command in before {
-            history.say_as_whoever_may(&worker, command).expect(name);
+            history.apply_as_permitted_actor(&worker, command).expect(name);
         }
         let commands = [
             worker.claim(1),
@@ -217,12 +217,12 @@ fn what_is_decided_where() {
 }
 
 #[test]
-fn what_is_given_back_is_made_again_and_counts_against_nothing() {
+fn a_returned_job_runs_again_without_a_failure_or_a_loss() {
     let mut history = History::submitted();
     let (full, idle) = (Worker::new("full"), Worker::new("idle"));
     for attempt in 1..=2 * MAX_LOSSES {
-        history.say(&full.actor(), full.claim(attempt)).expect("queued");
-        history.say(&full.actor(), full.give_back(attempt)).expect("claimed");
+        history.apply(&full.actor(), full.claim(attempt)).expect("queued");
+        history.apply(&full.actor(), full.give_back(attempt)).expect("claimed");
         let due = history.job().due().expect("it is to be made ready");
         assert_eq!(due.command, Command::Release);
         assert_eq!(
@@ -233,7 +233,7 @@ fn what_is_given_back_is_made_again_and_counts_against_nothing() {
             }
         );
         assert_eq!(due.at, history.job().submitted_at, "at once, whatever its worker's clock shows");
-        history.say(&Actor::Watcher, Command::Release).expect("given back");
+        history.apply(&Actor::Watcher, Command::Release).expect("given back");
     }
     let job = history.job();
     assert_eq!((job.failures, job.losses), (0, 0));
@@ -242,28 +242,28 @@ fn what_is_given_back_is_made_again_and_counts_against_nothing() {
             .iter()
             .all(|attempt| attempt.end == Some(AttemptEnd::Returned) && attempt.started_at.is_none())
     );
-    history.say(&idle.actor(), idle.claim(2 * MAX_LOSSES + 1)).expect("queued");
+    history.apply(&idle.actor(), idle.claim(2 * MAX_LOSSES + 1)).expect("queued");
     let finish = idle.finish(2 * MAX_LOSSES + 1, Outcome::Succeeded);
-    history.say(&idle.actor(), finish).expect("live");
+    history.apply(&idle.actor(), finish).expect("live");
     assert_eq!(history.state(), State::Succeeded);
 }
 
 #[test]
-fn what_a_shutdown_interrupts_is_made_again_and_counts_against_nothing() {
+fn an_interrupted_job_runs_again_without_a_failure_or_a_loss() {
     let mut history = History::submitted();
     let worker = Worker::new("w");
     for attempt in 1..=2 * MAX_LOSSES {
-        history.say(&worker.actor(), worker.claim(attempt)).expect("queued");
+        history.apply(&worker.actor(), worker.claim(attempt)).expect("queued");
         if attempt % 2 == 0 {
-            history.say(&worker.actor(), worker.start(attempt)).expect("claimed");
-            let unrun = history.say(&worker.actor(), worker.give_back(attempt));
+            history.apply(&worker.actor(), worker.start(attempt)).expect("claimed");
+            let unrun = history.apply(&worker.actor(), worker.give_back(attempt));
             assert_eq!(unrun, Err(Rejection::AlreadyStarted), "what runs is given back only as interrupted");
         }
-        history.say(&worker.actor(), worker.interrupt(attempt)).expect("live");
+        history.apply(&worker.actor(), worker.interrupt(attempt)).expect("live");
         assert_eq!(history.state(), State::Retrying);
-        let late = history.say(&worker.actor(), worker.finish(attempt, Outcome::Succeeded));
+        let late = history.apply(&worker.actor(), worker.finish(attempt, Outcome::Succeeded));
         assert_eq!(late, Err(Rejection::Stale { attempt: Attempt(attempt) }));
-        history.say(&Actor::Watcher, Command::Release).expect("given back");
+        history.apply(&Actor::Watcher, Command::Release).expect("given back");
     }
     let job = history.job();
     assert_eq!((job.failures, job.losses), (0, 0));
@@ -271,45 +271,45 @@ fn what_a_shutdown_interrupts_is_made_again_and_counts_against_nothing() {
 }
 
 #[test]
-fn what_is_interrupted_while_a_user_wants_its_end_ends() {
+fn an_interrupted_job_that_a_user_cancels_is_cancelled() {
     let mut history = History::submitted();
     let worker = Worker::new("w");
-    history.say(&worker.actor(), worker.claim(1)).expect("queued");
-    history.say(&worker.actor(), worker.start(1)).expect("claimed");
-    history.say(&Actor::Api, Command::Cancel { reason: None }).expect("it runs");
-    history.say(&worker.actor(), worker.interrupt(1)).expect("live");
+    history.apply(&worker.actor(), worker.claim(1)).expect("queued");
+    history.apply(&worker.actor(), worker.start(1)).expect("claimed");
+    history.apply(&Actor::Api, Command::Cancel { reason: None }).expect("it runs");
+    history.apply(&worker.actor(), worker.interrupt(1)).expect("live");
     assert_eq!(history.state(), State::Cancelled);
 }
 
 #[test]
-fn the_attempts_number_fences() {
+fn an_attempt_is_fenced_by_its_number() {
     let mut history = History::submitted();
     let (slow, quick) = (Worker::new("slow"), Worker::new("quick"));
-    history.say(&slow.actor(), slow.claim(1)).expect("queued");
-    history.say(&Actor::Watcher, slow.give_up(1)).expect("live");
-    history.say(&quick.actor(), quick.claim(2)).expect("queued again");
+    history.apply(&slow.actor(), slow.claim(1)).expect("queued");
+    history.apply(&Actor::Watcher, slow.give_up(1)).expect("live");
+    history.apply(&quick.actor(), quick.claim(2)).expect("queued again");
     for attempt in [1, 2] {
-        let late = history.say(&slow.actor(), slow.finish(attempt, Outcome::Succeeded));
+        let late = history.apply(&slow.actor(), slow.finish(attempt, Outcome::Succeeded));
         assert_eq!(
             late,
             Err(Rejection::Stale { attempt: Attempt(attempt) }),
             "neither its own nor the other's"
         );
     }
-    history.say(&quick.actor(), quick.finish(2, Outcome::Succeeded)).expect("live");
+    history.apply(&quick.actor(), quick.finish(2, Outcome::Succeeded)).expect("live");
     assert_eq!(history.state(), State::Succeeded);
 }
 
-/// One session may have two attempts at a job, one after the other. Only the number tells them apart.
+/// One session may have two attempts at a job, one after the other. Only the number distinguishes them.
 #[test]
-fn a_late_word_about_an_earlier_attempt_changes_nothing_even_of_the_same_session() {
+fn a_late_event_of_an_earlier_attempt_has_no_effect_even_from_the_same_session() {
     let mut history = History::submitted();
     let worker = Worker::new("w");
-    history.say(&worker.actor(), worker.claim(1)).expect("queued");
+    history.apply(&worker.actor(), worker.claim(1)).expect("queued");
     let finished = decide(Some(&history.job()), worker.finish(1, Outcome::Succeeded)).expect("live");
     let rescheduled = decide(Some(&history.job()), worker.give_up(1)).expect("live");
-    history.say(&Actor::Watcher, worker.give_up(1)).expect("live");
-    history.say(&worker.actor(), worker.claim(2)).expect("queued again");
+    history.apply(&Actor::Watcher, worker.give_up(1)).expect("live");
+    history.apply(&worker.actor(), worker.claim(2)).expect("queued again");
     let before = history.job();
     history.push(Some(worker.actor()), finished);
     history.push(None, rescheduled);
@@ -319,11 +319,11 @@ fn a_late_word_about_an_earlier_attempt_changes_nothing_even_of_the_same_session
 }
 
 #[test]
-fn a_job_that_is_cancelled_while_it_waits_says_that_it_was_asked_for() {
+fn a_waiting_job_that_is_cancelled_records_the_request() {
     let mut history = History::submitted();
     let reason = Some("a mistake".to_owned());
     history
-        .say(&Actor::Api, Command::Cancel { reason: reason.clone() })
+        .apply(&Actor::Api, Command::Cancel { reason: reason.clone() })
         .expect("queued");
     let job = history.job();
     assert_eq!(
@@ -333,13 +333,13 @@ fn a_job_that_is_cancelled_while_it_waits_says_that_it_was_asked_for() {
 }
 
 #[test]
-fn a_worker_that_begins_anew_does_not_go_on_with_its_old_attempt() {
+fn a_restarted_worker_does_not_continue_its_old_attempt() {
     let mut history = History::submitted();
     let (before, after) = (Worker::new("w"), Worker::new("w"));
-    history.say(&before.actor(), before.claim(1)).expect("queued");
+    history.apply(&before.actor(), before.claim(1)).expect("queued");
     let stale = Err(Rejection::Stale { attempt: Attempt(1) });
-    assert_eq!(history.say(&after.actor(), after.start(1)), stale);
-    assert_eq!(history.say(&after.actor(), after.finish(1, Outcome::Succeeded)), stale);
+    assert_eq!(history.apply(&after.actor(), after.start(1)), stale);
+    assert_eq!(history.apply(&after.actor(), after.finish(1, Outcome::Succeeded)), stale);
 }
 
 #[test]
@@ -348,18 +348,18 @@ fn a_job_whose_workers_are_all_lost_is_dead() {
     let worker = Worker::new("w");
     for attempt in 1..=MAX_LOSSES {
         assert_eq!(history.job().phase, Phase::Queued { next: Attempt(attempt) });
-        history.say(&worker.actor(), worker.claim(attempt)).expect("queued");
-        history.say(&Actor::Watcher, worker.give_up(attempt)).expect("live");
+        history.apply(&worker.actor(), worker.claim(attempt)).expect("queued");
+        history.apply(&Actor::Watcher, worker.give_up(attempt)).expect("live");
     }
     let cause = LossCause::WorkerLost { worker: worker.id };
     assert_eq!(history.job().phase, Phase::Ended(End::Dead(cause)));
 }
 
 #[test]
-fn a_request_to_cancel_is_kept_as_it_was_first_said() {
+fn only_the_first_request_to_cancel_is_kept() {
     let mut history = History::submitted();
     let worker = Worker::new("w");
-    history.say(&worker.actor(), worker.claim(1)).expect("queued");
+    history.apply(&worker.actor(), worker.claim(1)).expect("queued");
     for reason in ["first", "second"] {
         let reason = Some(reason.to_owned());
         history.push(Some(Actor::Api), JobEvent::CancelRequested(CancelRequested { reason }));
@@ -369,11 +369,11 @@ fn a_request_to_cancel_is_kept_as_it_was_first_said() {
 }
 
 #[test]
-fn a_started_attempt_says_in_what_it_runs() {
+fn a_started_attempt_names_its_environment() {
     let mut history = History::submitted();
     let worker = Worker::new("w");
-    history.say(&worker.actor(), worker.claim(1)).expect("queued");
-    history.say(&worker.actor(), worker.start(1)).expect("claimed");
+    history.apply(&worker.actor(), worker.claim(1)).expect("queued");
+    history.apply(&worker.actor(), worker.start(1)).expect("claimed");
     let job = history.job();
     let attempt = job.live_attempt().expect("running");
     assert_eq!(attempt.executor, Some(ExecutorKind::Process));

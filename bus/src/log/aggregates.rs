@@ -53,11 +53,11 @@ impl Aggregate for Job {
 
     fn evolve(state: Option<Self>, id: &JobId, sequence: u64, envelope: Envelope<JobEvent>) -> Option<Self> {
         let namespace = state.as_ref().map_or_else(default_token, |job| job.namespace.clone());
-        let speaker = (!begins_an_attempt(&envelope.event)).then(|| envelope.actor.clone());
+        let publisher = (!begins_an_attempt(&envelope.event)).then(|| envelope.actor.clone());
         let recorded = job::Recorded {
             namespace,
             job: *id,
-            speaker,
+            publisher,
             sequence,
             envelope,
         };

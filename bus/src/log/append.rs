@@ -17,7 +17,7 @@ use tracing::warn;
 
 use super::{
     EVENTS, EXPECTED_FILTER, EXPECTED_SEQUENCE,
-    connect::{connection, unless_cut},
+    connect::{connection, unless_reconnected},
     read,
     room::OVERHEAD,
 };
@@ -231,7 +231,7 @@ impl Log {
     /// earlier try of this append may have been stored without a received acknowledgement.
     ///
     /// `last` is the sequence that the server compared with. The answer must reach it; otherwise it came from a replica that lags behind.
-    pub(super) async fn find_own(&self, append: &Append, last: u64) -> Result<Option<u64>, Untold> {
+    pub(super) async fn find_own(&self, append: &Append, last: u64) -> Result<Option<u64>, Indeterminate> {
         let Some((filter, expected)) = &append.expected else {
             return Ok(None);
         };
@@ -241,7 +241,7 @@ impl Log {
         match stored.into_iter().find(|message| message.message_id() == Some(id.as_str())) {
             Some(own) => Ok(Some(own.sequence)),
             // If the log holds less than we remember, for example after a power failure, waiting does not help.
-            None if known < last && *expected < last => Err(Untold::Behind { known, last }),
+            None if known < last && *expected < last => Err(Indeterminate::Behind { known, last }),
             None => Ok(None),
         }
     }
@@ -295,13 +295,13 @@ impl Pending {
 
 /// Waits for an acknowledgement, unless the connection of its publish is gone: then no acknowledgement can arrive.
 async fn acknowledged(js: &jetstream::Context, ack: PublishAckFuture, connection: u64) -> Result<PublishAck, PublishError> {
-    let acknowledged = unless_cut(&js.client(), connection, ack.into_future()).await;
+    let acknowledged = unless_reconnected(&js.client(), connection, ack.into_future()).await;
     acknowledged.unwrap_or_else(|| Err(PublishErrorKind::BrokenPipe.into()))
 }
 
 /// Why it is not known yet which writer was first.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Untold {
+pub(super) enum Indeterminate {
     #[error(transparent)]
     Read(#[from] read::Error),
     #[error("the server that answered knows sequence {known} as the last one, but it is {last}")]

@@ -12,7 +12,7 @@ use async_nats::{
 use backon::{ConstantBuilder, Retryable as _};
 
 use super::{
-    connect::{connection, unless_cut},
+    connect::{connection, unless_reconnected},
     stored::{Error, Stored},
 };
 
@@ -22,7 +22,7 @@ const ASK: Duration = Duration::from_secs(2);
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 const MORE_ASKS: usize = 7;
 /// How often a request is sent again at once because its connection broke.
-pub(super) const CUTS: usize = 3;
+pub(super) const RECONNECTS_MAX: usize = 3;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -61,9 +61,9 @@ impl Asker {
     {
         let ask = &ask;
         let once = || async move {
-            for _ in 0..CUTS {
+            for _ in 0..RECONNECTS_MAX {
                 let connection = connection(&self.client);
-                if let Some(answer) = unless_cut(&self.client, connection, ask()).await {
+                if let Some(answer) = unless_reconnected(&self.client, connection, ask()).await {
                     return answer;
                 }
             }

@@ -136,7 +136,7 @@ pub async fn patiently(urls: &str, name: &str) -> Result<Bus, Error> {
 ///
 /// # Errors
 /// If the URLs are invalid, or the server that answers cannot be used.
-pub async fn side_line(urls: &str, name: &str) -> Result<Bus, Error> {
+pub async fn side_connection(urls: &str, name: &str) -> Result<Bus, Error> {
     pinging_patiently(urls, name, SIDE_PING_INTERVAL).await
 }
 
@@ -168,7 +168,7 @@ pub(super) fn connection(client: &Client) -> u64 {
 
 /// The result of a request that was sent over the connection with this number; `None` once that connection is gone and there is another.
 /// No answer can arrive then, and the client library would wait for its whole time limit.
-pub(super) async fn unless_cut<F: Future>(client: &Client, connection: u64, answer: F) -> Option<F::Output> {
+pub(super) async fn unless_reconnected<F: Future>(client: &Client, connection: u64, answer: F) -> Option<F::Output> {
     let mut answer = std::pin::pin!(answer);
     loop {
         if let Ok(answer) = tokio::time::timeout(LOOK, &mut answer).await {
@@ -200,8 +200,8 @@ async fn connect(name: &str, servers: &[ServerAddr], ping_interval: Duration) ->
     match options_of_relay.connect(local.map_err(failed)?).await {
         Ok(client) => {
             let (servers, name) = (servers.to_vec(), format!("{name}/undeliverable"));
-            let keeping = relay::keep(servers.clone(), move || self::options(&name, &servers, None), replaced);
-            TaskTracker::new().spawn(keeping);
+            let recording = relay::record_replaced(servers.clone(), move || self::options(&name, &servers, None), replaced);
+            TaskTracker::new().spawn(recording);
             Ok(client)
         }
         Err(_) if relay.encrypted() => options(name, servers, None).connect(servers).await,

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::{
     EVENTS,
+    completeness::Extent,
     setup::{DEFINITIONS, Error, NOT_FOUND, mismatch, request},
-    whole::Extent,
 };
 use crate::ids::Digest;
 

@@ -4,6 +4,7 @@ pub mod aggregates;
 pub mod append;
 mod ask;
 pub mod atomic;
+pub mod completeness;
 pub mod connect;
 pub mod follow;
 pub mod inspect;
@@ -17,7 +18,6 @@ pub mod setup;
 mod stored;
 pub mod sys;
 pub mod usage;
-pub mod whole;
 pub mod work;
 pub mod writer;
 

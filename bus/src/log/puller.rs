@@ -26,7 +26,7 @@ const GRACE: Duration = Duration::from_secs(1);
 const HEARTBEAT: Duration = Duration::from_millis(1_500);
 /// How often a wait checks whether the connection was made again. A restarted server does not know earlier requests and does not report
 /// them: a follower that had requested with a limit of 30 s received nothing for 31 s (measured).
-const LOOK: Duration = Duration::from_millis(500);
+const CHECK: Duration = Duration::from_millis(500);
 
 /// Pulling failed, and another request does not help.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +69,7 @@ pub enum Pulled {
 }
 
 #[derive(Debug)]
-struct Ask {
+struct Request {
     consumer: usize,
     left: usize,
     deadline: Instant,
@@ -88,8 +88,8 @@ pub struct Puller {
     consumers: Vec<String>,
     inbox: String,
     answers: Subscriber,
-    asks: BTreeMap<u64, Ask>,
-    next_ask: u64,
+    requests: BTreeMap<u64, Request>,
+    next_request: u64,
     /// Whether the server is part of a cluster.
     clustered: bool,
     /// How long to wait for a consumer without a leader.
@@ -97,7 +97,7 @@ pub struct Puller {
     /// Since when a consumer has had no leader.
     leaderless: BTreeMap<usize, Instant>,
     /// When lost requests were last looked for.
-    looked: Instant,
+    last_check: Instant,
 }
 
 impl Puller {
@@ -119,9 +119,9 @@ impl Puller {
             consumers,
             inbox,
             answers,
-            asks: BTreeMap::new(),
-            next_ask: 0,
-            looked: Instant::now(),
+            requests: BTreeMap::new(),
+            next_request: 0,
+            last_check: Instant::now(),
         })
     }
 
@@ -136,7 +136,11 @@ impl Puller {
     /// How many requested messages this consumer has not delivered yet.
     #[must_use]
     pub fn outstanding(&self, consumer: usize) -> usize {
-        self.asks.values().filter(|ask| ask.consumer == consumer).map(|ask| ask.left).sum()
+        self.requests
+            .values()
+            .filter(|request| request.consumer == consumer)
+            .map(|request| request.left)
+            .sum()
     }
 
     /// Requests up to `count` messages from a consumer.
@@ -145,37 +149,37 @@ impl Puller {
     /// If the request cannot be sent.
     pub async fn ask(&mut self, consumer: usize, count: usize, patience: Patience) -> Result<(), Error> {
         let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        let (mut request, wait) = match patience {
+        let (mut body, wait) = match patience {
             Patience::NoWait => (json!({ "batch": count, "no_wait": true }), GRACE),
             Patience::Expires(expires) => (json!({ "batch": count, "expires": nanos(expires) }), expires + GRACE),
         };
         // The server refuses a heartbeat that is longer than half of the wait.
-        let beats = self.clustered && matches!(patience, Patience::Expires(expires) if expires >= HEARTBEAT * 3);
-        if beats {
-            request["idle_heartbeat"] = nanos(HEARTBEAT).into();
+        let with_heartbeat = self.clustered && matches!(patience, Patience::Expires(expires) if expires >= HEARTBEAT * 3);
+        if with_heartbeat {
+            body["idle_heartbeat"] = nanos(HEARTBEAT).into();
         }
         let connection = connection(&self.client);
         let name = &self.consumers[consumer];
         let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{name}", self.stream);
-        let reply = format!("{}.{}", self.inbox, self.next_ask);
+        let reply = format!("{}.{}", self.inbox, self.next_request);
         self.client
-            .publish_with_reply(subject, reply, request.to_string().into())
+            .publish_with_reply(subject, reply, body.to_string().into())
             .await
             .map_err(|source| Error::Ask {
                 consumer: name.clone(),
                 source,
             })?;
-        self.asks.insert(
-            self.next_ask,
-            Ask {
+        self.requests.insert(
+            self.next_request,
+            Request {
                 consumer,
                 left: count,
                 deadline: Instant::now() + wait,
-                silent_at: beats.then(|| Instant::now() + HEARTBEAT * 2),
+                silent_at: with_heartbeat.then(|| Instant::now() + HEARTBEAT * 2),
                 connection,
             },
         );
-        self.next_ask += 1;
+        self.next_request += 1;
         Ok(())
     }
 
@@ -186,16 +190,16 @@ impl Puller {
     pub async fn next(&mut self) -> Result<Pulled, Error> {
         loop {
             // This is checked even while messages keep arriving: requests to another consumer may be lost.
-            if self.looked.elapsed() >= LOOK {
-                if let Some(ask) = self.forgotten() {
-                    return Ok(Pulled::Ended(ask.consumer, ask.left));
+            if self.last_check.elapsed() >= CHECK {
+                if let Some(request) = self.lost_request() {
+                    return Ok(Pulled::Ended(request.consumer, request.left));
                 }
-                self.looked = Instant::now();
+                self.last_check = Instant::now();
             }
-            let message = if self.asks.is_empty() {
+            let message = if self.requests.is_empty() {
                 self.answers.next().await
             } else {
-                let look = self.looked + LOOK;
+                let look = self.last_check + CHECK;
                 let Ok(message) = tokio::time::timeout_at(look.into(), self.answers.next()).await else {
                     continue;
                 };
@@ -208,17 +212,17 @@ impl Puller {
     }
 
     /// A request that will not be answered: its connection is gone, or its answer is long overdue.
-    fn forgotten(&mut self) -> Option<Ask> {
+    fn lost_request(&mut self) -> Option<Request> {
         let (now, connection) = (Instant::now(), connects(&self.client));
-        let silent = |ask: &Ask| ask.silent_at.is_some_and(|at| at <= now);
-        let gone = |ask: &Ask| ask.deadline <= now || ask.connection < connection || silent(ask);
-        let id = *self.asks.iter().find(|(_, ask)| gone(ask))?.0;
-        let ask = self.asks.remove(&id)?;
+        let silent = |request: &Request| request.silent_at.is_some_and(|at| at <= now);
+        let gone = |request: &Request| request.deadline <= now || request.connection < connection || silent(request);
+        let id = *self.requests.iter().find(|(_, request)| gone(request))?.0;
+        let request = self.requests.remove(&id)?;
         debug!(
             "no answer to a request to {}; its server or the connection lost it",
-            self.consumers[ask.consumer]
+            self.consumers[request.consumer]
         );
-        Some(ask)
+        Some(request)
     }
 
     /// A result that has already arrived, without waiting.
@@ -246,50 +250,50 @@ impl Puller {
         let id: u64 = message.subject.rsplit_once('.')?.1.parse().ok()?;
         match status {
             StatusCode::IDLE_HEARTBEAT => {
-                self.lives(id);
+                self.note_answer(id);
                 None
             }
             StatusCode::NOT_FOUND | StatusCode::TIMEOUT => {
-                self.lives(id);
-                let ask = self.asks.remove(&id)?;
-                Some(Pulled::Ended(ask.consumer, ask.left))
+                self.note_answer(id);
+                let request = self.requests.remove(&id)?;
+                Some(Pulled::Ended(request.consumer, request.left))
             }
-            StatusCode::NO_RESPONDERS if self.may_get_a_leader(id) => None,
+            StatusCode::NO_RESPONDERS if self.may_get_leader(id) => None,
             _ => {
-                let ask = self.asks.remove(&id)?;
+                let request = self.requests.remove(&id)?;
                 let words = message.description.unwrap_or_else(|| status.to_string());
                 // "Exceeded MaxWaiting" and similar errors pass. A deleted consumer does not come back.
                 if words.contains("Consumer Deleted") || status == StatusCode::NO_RESPONDERS {
-                    Some(Pulled::Gone(ask.consumer, words))
+                    Some(Pulled::Gone(request.consumer, words))
                 } else {
-                    debug!("{} ended a request: {words}", self.consumers[ask.consumer]);
-                    Some(Pulled::Ended(ask.consumer, ask.left))
+                    debug!("{} ended a request: {words}", self.consumers[request.consumer]);
+                    Some(Pulled::Ended(request.consumer, request.left))
                 }
             }
         }
     }
 
-    /// The server knows this request: it sent a heartbeat or a message.
-    fn lives(&mut self, id: u64) {
-        let Some(ask) = self.asks.get_mut(&id) else { return };
-        self.leaderless.remove(&ask.consumer);
-        if let Some(silent_at) = ask.silent_at.as_mut() {
+    /// The server sent a heartbeat or a message for this request.
+    fn note_answer(&mut self, id: u64) {
+        let Some(request) = self.requests.get_mut(&id) else { return };
+        self.leaderless.remove(&request.consumer);
+        if let Some(silent_at) = request.silent_at.as_mut() {
             *silent_at = Instant::now() + HEARTBEAT * 2;
         }
     }
 
     /// No server answers for the consumer of this request. If a leader may be elected soon, the request stays, and counts as lost at the
     /// next check. So the caller requests again twice a second, and not in a busy loop.
-    fn may_get_a_leader(&mut self, id: u64) -> bool {
+    fn may_get_leader(&mut self, id: u64) -> bool {
         let now = Instant::now();
-        let Some(ask) = self.asks.get_mut(&id).filter(|_| self.clustered) else {
+        let Some(request) = self.requests.get_mut(&id).filter(|_| self.clustered) else {
             return false;
         };
-        let since = *self.leaderless.entry(ask.consumer).or_insert(now);
-        ask.silent_at = Some(now);
+        let since = *self.leaderless.entry(request.consumer).or_insert(now);
+        request.silent_at = Some(now);
         let waits = now.saturating_duration_since(since) < self.leaderless_max;
         if !waits {
-            self.leaderless.remove(&ask.consumer);
+            self.leaderless.remove(&request.consumer);
         }
         waits
     }
@@ -302,17 +306,21 @@ impl Puller {
         };
         let consumer = message.info().ok()?.consumer.to_owned();
         let consumer = self.consumers.iter().position(|name| *name == consumer)?;
-        let oldest = self.asks.iter_mut().find(|(_, ask)| ask.consumer == consumer).map(|(id, ask)| {
-            ask.left -= 1;
-            (*id, ask.left)
-        });
+        let oldest = self
+            .requests
+            .iter_mut()
+            .find(|(_, request)| request.consumer == consumer)
+            .map(|(id, request)| {
+                request.left -= 1;
+                (*id, request.left)
+            });
         match oldest {
             Some((id, 0)) => {
-                self.lives(id);
-                self.asks.remove(&id);
+                self.note_answer(id);
+                self.requests.remove(&id);
             }
             // The server sends no heartbeats while it sends messages.
-            Some((id, _)) => self.lives(id),
+            Some((id, _)) => self.note_answer(id),
             None => {}
         }
         Some(Pulled::Message(consumer, Box::new(message)))

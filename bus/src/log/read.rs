@@ -44,12 +44,12 @@ pub enum Fact {
 pub fn decode(subject: &str, sequence: u64, payload: &[u8]) -> Result<Option<Fact>, Error> {
     let failed = |source| Error::Decode { sequence, source };
     Ok(match EventSubject::parse(subject) {
-        Some(EventSubject::Job { namespace, job, speaker }) => {
+        Some(EventSubject::Job { namespace, job, publisher }) => {
             let envelope = Envelope::from_json(payload).map_err(failed)?;
             Some(Fact::Job(Box::new(job::Recorded {
                 namespace,
                 job,
-                speaker,
+                publisher,
                 sequence,
                 envelope,
             })))

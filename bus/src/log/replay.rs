@@ -9,8 +9,8 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::{
-    ask::CUTS,
-    connect::{connection, unless_cut},
+    ask::RECONNECTS_MAX,
+    connect::{connection, unless_reconnected},
     puller::header,
     stored::{Error, Stored},
 };
@@ -35,8 +35,8 @@ pub struct Piece {
 /// # Errors
 /// If the server does not answer.
 pub async fn piece(client: &Client, stream: &str, filter: &str, after: u64, most: usize) -> Result<Piece, Error> {
-    for _ in 0..CUTS {
-        if let Some(piece) = piece_unless_cut(client, stream, filter, after, most).await? {
+    for _ in 0..RECONNECTS_MAX {
+        if let Some(piece) = piece_unless_reconnected(client, stream, filter, after, most).await? {
             return Ok(piece);
         }
     }
@@ -50,7 +50,7 @@ fn words(filter: &str, after: u64) -> String {
 }
 
 /// Like [`piece`]; if the connection breaks, the part that arrived before. `None` if nothing arrived.
-async fn piece_unless_cut(client: &Client, stream: &str, filter: &str, after: u64, most: usize) -> Result<Option<Piece>, Error> {
+async fn piece_unless_reconnected(client: &Client, stream: &str, filter: &str, after: u64, most: usize) -> Result<Option<Piece>, Error> {
     let what = || words(filter, after);
     let failed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Read { what: what(), source };
     let inbox = client.new_inbox();
@@ -64,7 +64,7 @@ async fn piece_unless_cut(client: &Client, stream: &str, filter: &str, after: u6
     let mut piece = Piece::default();
     let mut last = 0;
     loop {
-        let answer = match unless_cut(client, connection, timeout(STILL, answers.next())).await {
+        let answer = match unless_reconnected(client, connection, timeout(STILL, answers.next())).await {
             Some(Ok(Some(answer))) => answer,
             Some(Ok(None) | Err(_)) => return Err(Error::Silent { what: what() }),
             None => return Ok((!piece.messages.is_empty()).then_some(piece)),
@@ -83,7 +83,7 @@ async fn piece_unless_cut(client: &Client, stream: &str, filter: &str, after: u6
             }
             Some(status) => {
                 return Err(failed(
-                    format!("the server says {status} {}", answer.description.unwrap_or_default()).into(),
+                    format!("the server answered {status} {}", answer.description.unwrap_or_default()).into(),
                 ));
             }
         }

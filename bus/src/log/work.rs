@@ -14,7 +14,7 @@ use crate::job;
 
 /// A ready event that was pulled. It is reserved for this process until the consumer's ack-wait has passed.
 ///
-/// If it is dropped without [`Work::taken`] or [`Work::refuse`], it is returned to the queue at once, so that no path through the runner
+/// If it is dropped without [`Work::acknowledge`] or [`Work::refuse`], it is returned to the queue at once, so that no path through the runner
 /// can lose or delay it.
 #[derive(Debug)]
 pub struct Work {
@@ -59,7 +59,7 @@ impl Work {
 
     /// Acknowledges the message: the job is claimed, or can no longer be claimed. If the acknowledgement is lost, the message is
     /// delivered once more, and the job is found claimed.
-    pub async fn taken(mut self) {
+    pub async fn acknowledge(mut self) {
         if let Some(message) = self.message.take() {
             settle(message, AckKind::Ack).await;
         }

@@ -125,25 +125,25 @@ mod tests {
             deadline,
             reason: reason.map(str::to_owned),
         };
-        let stands = |drain, deadline, reason: &str| {
+        let cordoned = |drain, deadline, reason: &str| {
             Some(Cordoned {
                 drain,
                 deadline,
                 reason: Some(reason.to_owned()),
             })
         };
-        let story = [
+        let steps = [
             (Command::Uncordon, false, None),
-            (cordon("disk"), true, stands(false, None, "disk")),
-            (cordon("disk"), false, stands(false, None, "disk")),
-            (Command::Cordon { reason: None }, false, stands(false, None, "disk")),
-            (drain(at, None), true, stands(true, at, "disk")),
-            (drain(None, Some("move")), true, stands(true, at, "move")),
-            (cordon("disk"), true, stands(true, at, "disk")),
+            (cordon("disk"), true, cordoned(false, None, "disk")),
+            (cordon("disk"), false, cordoned(false, None, "disk")),
+            (Command::Cordon { reason: None }, false, cordoned(false, None, "disk")),
+            (drain(at, None), true, cordoned(true, at, "disk")),
+            (drain(None, Some("move")), true, cordoned(true, at, "move")),
+            (cordon("disk"), true, cordoned(true, at, "disk")),
             (Command::Uncordon, true, None),
         ];
         let mut worker = Some(Worker::default());
-        for (command, changes, after) in story {
+        for (command, changes, after) in steps {
             match decide(worker.as_ref(), &command) {
                 Ok(event) => {
                     assert!(changes, "{command:?}");

@@ -155,7 +155,7 @@ pub struct CurrentEquipment {
 impl CurrentEquipment {
     /// The inventory is published again after this time, even without a change. That corrects the stream after it was purged, or after
     /// another process published for this worker.
-    pub const AGAIN_AFTER: Duration = Duration::from_secs(3_600);
+    pub const REPEAT_AFTER: Duration = Duration::from_secs(3_600);
     /// How long the stream keeps an inventory (by the stream's definition).
     pub const KEPT: Duration = Duration::from_secs(7 * 24 * 3_600);
 }
@@ -205,7 +205,7 @@ pub const ADVISORIES: &str = "Rgrid-Advisories";
 /// One heartbeat of a session, with its load and its attempts. On `rgrid.hb.<worker>`, every second, or every three seconds while the
 /// session has no job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Beat {
+pub struct Heartbeat {
     /// The session that sends the heartbeat.
     pub session: SessionId,
     /// The time by the worker's clock.
@@ -229,13 +229,13 @@ pub struct Beat {
     pub leftovers: Vec<String>,
 }
 
-impl Beat {
+impl Heartbeat {
     /// The default interval between heartbeats.
     pub const PERIOD: Duration = Duration::from_secs(1);
     /// The interval between heartbeats of a session without jobs.
     pub const IDLE_PERIOD: Duration = Duration::from_secs(3);
 
-    /// The latest time until the next heartbeat, at most [`Beat::IDLE_PERIOD`].
+    /// The latest time until the next heartbeat, at most [`Heartbeat::IDLE_PERIOD`].
     #[must_use]
     pub fn next(&self) -> Duration {
         let said = self.next_ms.map_or(Self::PERIOD, |next| Duration::from_millis(next.into()));

@@ -229,10 +229,10 @@ mod tests {
             ),
         ];
         let job = JobId::new();
-        let history = told.map(|(speaker, event)| Recorded {
+        let history = told.map(|(publisher, event)| Recorded {
             namespace: default_token(),
             job,
-            speaker,
+            publisher,
             sequence: 1,
             envelope: Envelope::new(Actor::Api, event),
         });

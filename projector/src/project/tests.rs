@@ -24,14 +24,14 @@ impl History {
         }
     }
 
-    fn item(&mut self, speaker: Option<Actor>, event: JobEvent) -> Item {
+    fn item(&mut self, publisher: Option<Actor>, event: JobEvent) -> Item {
         self.sequence += 1;
         let what = What::Job(Box::new(Recorded {
             namespace: default_token(),
             job: self.job,
-            speaker: speaker.clone(),
+            publisher: publisher.clone(),
             sequence: self.sequence,
-            envelope: Envelope::new(speaker.unwrap_or(Actor::Api), event),
+            envelope: Envelope::new(publisher.unwrap_or(Actor::Api), event),
         }));
         let (sequence, subject) = (self.sequence, String::new());
         Item { sequence, subject, what }

@@ -83,7 +83,7 @@ mod tests {
         let recorded = Recorded {
             namespace: default_token(),
             job: JobId::new(),
-            speaker: None,
+            publisher: None,
             sequence: 1,
             envelope,
         };

@@ -38,7 +38,7 @@ const ATTEMPT_BYTES: u64 = 4_096;
 /// there is none.
 pub(crate) async fn run(context: Arc<Context>, work: Work, job: Job, ready: Envelope<JobEvent>, share: Share) {
     let Phase::Queued { next: attempt } = job.phase else {
-        return work.taken().await;
+        return work.acknowledge().await;
     };
     let (id, namespace) = (job.id, job.namespace.clone());
     let mut entry = match context.attempts.enter(id, attempt) {
@@ -49,7 +49,7 @@ pub(crate) async fn run(context: Arc<Context>, work: Work, job: Job, ready: Enve
             return work.refuse(STILL_ENDING_PAUSE).await;
         }
         // Our own claim, delivered again because its acknowledgement was late.
-        Err(_) => return work.taken().await,
+        Err(_) => return work.acknowledge().await,
     };
     // Until the claim is stored; what ends it has room beyond the limit of claims.
     let Ok(room) = context.gauge.admit(Addition::Attempts, ATTEMPT_BYTES).await else {
@@ -71,11 +71,11 @@ pub(crate) async fn run(context: Arc<Context>, work: Work, job: Job, ready: Enve
     match claimed {
         Ok(sequence) => {
             context.attempts.claimed(sequence);
-            work.taken().await;
+            work.acknowledge().await;
         }
         Err(writer::Error::Rejected(rejection)) => {
             debug!(job.id = %id, "did not claim job {id}: {rejection}");
-            return work.taken().await;
+            return work.acknowledge().await;
         }
         Err(failed) => {
             warn!(job.id = %id, "could not claim job {id}: {}", chain(&failed));

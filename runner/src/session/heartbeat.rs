@@ -9,7 +9,7 @@ use std::{
 };
 
 use async_nats::jetstream::{self, message::PublishMessage};
-use bus::{log::connect, subjects, worker::Beat};
+use bus::{log::connect, subjects, worker::Heartbeat};
 use chrono::{SubsecRound as _, Utc};
 use parking_lot::Mutex;
 use tokio::{runtime::Builder, sync::oneshot};
@@ -56,7 +56,7 @@ impl Heart {
             context: Arc::clone(context),
             subject: subjects::beat(&config.worker),
             period,
-            idle_period: fenced.unwrap_or(Beat::IDLE_PERIOD),
+            idle_period: fenced.unwrap_or(Heartbeat::IDLE_PERIOD),
             shown,
             promised: Arc::new(Mutex::new(Duration::ZERO)),
             pulse,
@@ -100,7 +100,7 @@ impl Heart {
         let (done, ended) = oneshot::channel();
         let beats = move || {
             runtime.block_on(stop.run_until_cancelled(async {
-                match connect::side_line(&nats, &name).await {
+                match connect::side_connection(&nats, &name).await {
                     Ok(bus) => self.relieve(&bus.js).await,
                     Err(error) => warn!("no thread of its own beats for this worker: {}", crate::errors::chain(&error)),
                 }
@@ -159,10 +159,10 @@ impl Heart {
         }
     }
 
-    fn now(&self, next: Duration) -> Beat {
+    fn now(&self, next: Duration) -> Heartbeat {
         let (last_claim, attempts) = self.context.attempts.snapshot();
         let room = self.shown.lock().free;
-        Beat {
+        Heartbeat {
             session: self.context.session,
             time: Utc::now().trunc_subsecs(6),
             last_claim,
@@ -170,7 +170,7 @@ impl Heart {
             memory_bytes_free: room.memory_bytes,
             load: load(),
             attempts,
-            next_ms: (next > Beat::PERIOD).then(|| u32::try_from(next.as_millis()).unwrap_or(u32::MAX)),
+            next_ms: (next > Heartbeat::PERIOD).then(|| u32::try_from(next.as_millis()).unwrap_or(u32::MAX)),
             leftovers: self.context.leftovers.sentences(),
         }
     }

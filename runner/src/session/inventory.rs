@@ -80,7 +80,7 @@ async fn tell(context: &Context, registered_at: DateTime<Utc>, mut seen: watch::
 
 /// Whether it is to be said what there is: where it is not what was said last, or that was long ago.
 fn is_due(said: Option<&(Instant, Equipped)>, equipped: &Equipped, now: Instant) -> bool {
-    said.is_none_or(|(at, last)| last != equipped || now.saturating_duration_since(*at) >= CurrentEquipment::AGAIN_AFTER)
+    said.is_none_or(|(at, last)| last != equipped || now.saturating_duration_since(*at) >= CurrentEquipment::REPEAT_AFTER)
 }
 
 /// Says what there is, in the place of what was said before.
@@ -148,7 +148,7 @@ mod tests {
         let said = (now, one.clone());
         assert!(!is_due(Some(&said), &one, now));
         assert!(is_due(Some(&said), &other, now));
-        let hour = CurrentEquipment::AGAIN_AFTER;
+        let hour = CurrentEquipment::REPEAT_AFTER;
         assert!(!is_due(Some(&said), &one, now + hour - LOOK));
         assert!(is_due(Some(&said), &one, now + hour));
         assert!(24 * hour < CurrentEquipment::KEPT);

@@ -256,7 +256,7 @@ impl Session {
             Ok(Some(recorded)) => recorded,
             Ok(None) => {
                 self.dispatcher.discarded(lane);
-                self.tracker.spawn(work.taken());
+                self.tracker.spawn(work.acknowledge());
                 return;
             }
             Err(error) => {
@@ -274,7 +274,7 @@ impl Session {
         };
         let Some(job) = Job::from_ready(&recorded) else {
             self.dispatcher.discarded(lane);
-            self.tracker.spawn(work.taken());
+            self.tracker.spawn(work.acknowledge());
             return;
         };
         let room = Room::of(&job.spec.resources);

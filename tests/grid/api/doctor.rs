@@ -9,7 +9,7 @@ use bus::{
     job::{Command, LossCause},
     log::{EVENTS, INBOX, REFUSED, append::Append, setup},
     subjects,
-    worker::{Beat, Lost, WorkerEvent},
+    worker::{Heartbeat, Lost, WorkerEvent},
 };
 use chrono::{TimeDelta, Utc};
 use grid_tests::{
@@ -154,7 +154,7 @@ async fn work_that_nobody_takes_and_clocks_that_go_wrong_are_seen() -> Result<()
     )
     .await?;
     let late = api.worker("late").await?;
-    let beat = Beat {
+    let beat = Heartbeat {
         session: late.session,
         time: Utc::now() - TimeDelta::seconds(70),
         last_claim: 0,

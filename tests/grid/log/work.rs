@@ -70,7 +70,7 @@ async fn work_that_is_dropped_is_handed_back_at_once() -> Result<()> {
         "not handed back, but timed out: {:?}",
         dropped.elapsed()
     );
-    work.taken().await;
+    work.acknowledge().await;
     Ok(())
 }
 
@@ -87,7 +87,7 @@ async fn work_that_is_refused_comes_again_after_the_pause() -> Result<()> {
         "{:?}",
         refused.elapsed()
     );
-    work.taken().await;
+    work.acknowledge().await;
     Ok(())
 }
 
@@ -104,7 +104,7 @@ async fn work_that_nobody_settles_is_redelivered_after_the_ack_wait() -> Result<
         waited > Duration::from_millis(1_500) && waited < Duration::from_secs(4),
         "{waited:?}"
     );
-    again.taken().await;
+    again.acknowledge().await;
     drop(kept);
     Ok(())
 }
@@ -123,7 +123,7 @@ async fn work_that_is_taken_does_not_come_again_and_an_empty_lane_says_so_at_onc
     // The consumer hears of a stored message a moment after its publisher does.
     let soon = Duration::from_secs(10);
     let work = eventually("work is there without waiting", soon, async || lane.pull(Patience::NoWait).await).await?;
-    work.taken().await;
+    work.acknowledge().await;
     // Longer than the ack-wait: whatever was not acknowledged would come.
     assert!(lane.pull(Patience::Expires(Duration::from_millis(2_500))).await?.is_none());
     assert_eq!(lane.puller.outstanding(0), 0);

@@ -151,7 +151,7 @@ pub(super) fn wanted(batch: &Batch) -> Result<String> {
     let row = BatchRow {
         id: batch.id.uuid(),
         namespace: batch.namespace.to_string(),
-        submitted_sequence: batch.begins.cast_signed(),
+        submitted_sequence: batch.first_sequence.cast_signed(),
         name: name.clone(),
         total: i32::try_from(*total)?,
         parallel: parallel.map(i32::try_from).transpose()?,

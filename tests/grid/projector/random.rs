@@ -50,11 +50,11 @@ impl Babbler {
                 continue;
             }
             let which = self.dice.random_range(0..self.jobs.len());
-            let (speaker, event) = self.next(which);
+            let (publisher, event) = self.next(which);
             let (id, job) = &mut self.jobs[which];
-            let actor = speaker.clone().unwrap_or(Actor::Api);
+            let actor = publisher.clone().unwrap_or(Actor::Api);
             let envelope = Envelope::new(actor, event);
-            let subject = match &speaker {
+            let subject = match &publisher {
                 None => subjects::job_ready(&namespace(), *id, &spec().queue, spec().class()),
                 Some(actor) => subjects::job_by(&namespace(), *id, actor),
             };
@@ -64,7 +64,7 @@ impl Babbler {
                 &Recorded {
                     namespace: namespace(),
                     job: *id,
-                    speaker,
+                    publisher,
                     sequence: 1,
                     envelope,
                 },
@@ -138,8 +138,8 @@ impl Babbler {
             },
             ..spec()
         };
-        let speaker = spec.start.as_ref().map(|_| Actor::Api);
-        (speaker, JobEvent::Submitted(Box::new(Submitted { spec })))
+        let publisher = spec.start.as_ref().map(|_| Actor::Api);
+        (publisher, JobEvent::Submitted(Box::new(Submitted { spec })))
     }
 
     fn claimed(&mut self, attempt: Attempt, worker: usize) -> (Option<Actor>, JobEvent) {
@@ -202,8 +202,8 @@ impl Babbler {
             1 => self.claimed(attempt, 0),
             _ => self.lived(attempt, worker.clone(), session),
         };
-        let speakers = [None, Some(Actor::Api), Some(Actor::Watcher), Some(Actor::Worker(worker))];
-        (speakers.choose(&mut self.dice).cloned().flatten(), event)
+        let publishers = [None, Some(Actor::Api), Some(Actor::Watcher), Some(Actor::Worker(worker))];
+        (publishers.choose(&mut self.dice).cloned().flatten(), event)
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result, ensure};
 use bus::{
     envelope::{Actor, Envelope},
-    grid::runtimes::{Meaning, RuntimesEvent, RuntimesSet},
+    grid::runtimes::{RuntimeDefinition, RuntimesEvent, RuntimesSet},
     ids::{Token, WorkerId},
     job::State,
     log::{
@@ -24,9 +24,9 @@ use crate::log::eventually;
 impl Yard {
     /// Has the deployment know a runtime of this name, and no other: what each worker has changes by that.
     async fn deploys(&self, runtime: &str) -> Result<()> {
-        let meaning = Meaning {
+        let meaning = RuntimeDefinition {
             interpreter: vec!["sh".to_owned()],
-            ..Meaning::default()
+            ..RuntimeDefinition::default()
         };
         let set = RuntimesSet {
             runtimes: [(runtime.parse::<Token>()?, meaning)].into(),

@@ -78,7 +78,7 @@ async fn a_job_that_loses_its_last_attempt_is_dead() -> Result<()> {
     assert_eq!(ended.phase, Phase::Ended(End::Dead(cause)));
     assert_eq!(ended.attempts.len(), 3);
     let history = read::history(&writer.bus.js, job).await?;
-    assert_eq!(history.last().and_then(|recorded| recorded.speaker.clone()), Some(Actor::Watcher));
+    assert_eq!(history.last().and_then(|recorded| recorded.publisher.clone()), Some(Actor::Watcher));
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use bus::{
     job::{self, Job, JobEvent},
     log::read::{self, Fact},
     subjects,
-    worker::{Beat, WorkerEvent},
+    worker::{Heartbeat, WorkerEvent},
 };
 
 use super::sim::{Sim, Who};
@@ -39,7 +39,7 @@ pub(super) struct Stored {
 /// A heartbeat: of a worker, or a watcher's own, sent at that moment.
 #[derive(Debug, Clone)]
 pub(super) enum Pulse {
-    Of(WorkerId, Beat),
+    Of(WorkerId, Heartbeat),
     Canary(usize, u64),
 }
 

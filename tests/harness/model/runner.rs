@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use bus::{
     ids::{Attempt, JobId, SessionId, WorkerId},
     job::{Command, Job, JobEvent, Outcome, Phase, Recorded, Rejection, Usage, decide},
-    worker::{Beat, Registered, WorkerEvent},
+    worker::{Heartbeat, Registered, WorkerEvent},
 };
 use chrono::Utc;
 use rand::Rng as _;
@@ -70,8 +70,8 @@ impl Runner {
         self.session == session && !self.disturbed.iter().any(|(begin, end)| *begin <= until && *end >= from)
     }
 
-    fn now(&self, period: u64) -> Beat {
-        Beat {
+    fn now(&self, period: u64) -> Heartbeat {
+        Heartbeat {
             session: self.session,
             time: Utc::now(),
             last_claim: self.last_claim,
@@ -289,7 +289,7 @@ impl Sim {
                     let recorded = Recorded {
                         namespace: job.namespace.clone(),
                         job: id,
-                        speaker: Some(Self::actor(number)),
+                        publisher: Some(Self::actor(number)),
                         sequence,
                         envelope: stored,
                     };

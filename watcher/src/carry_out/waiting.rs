@@ -179,7 +179,7 @@ mod tests {
         let recorded = job::Recorded {
             namespace: default_token(),
             job: JobId::new(),
-            speaker: held.then_some(Actor::Api),
+            publisher: held.then_some(Actor::Api),
             sequence: 7,
             envelope: Envelope::new(Actor::Api, event),
         };

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use bus::{
     ids::{Attempt, EventId, JobId, SessionId, WorkerId, default_token},
     job::LossCause,
-    worker::Beat,
+    worker::Heartbeat,
 };
 use chrono::Utc;
 
@@ -93,8 +93,8 @@ fn worker(name: &str) -> WorkerId {
     name.parse().expect("a token")
 }
 
-fn beat(session: SessionId, last_claim: u64, attempts: &[(JobId, Attempt)]) -> Beat {
-    Beat {
+fn beat(session: SessionId, last_claim: u64, attempts: &[(JobId, Attempt)]) -> Heartbeat {
+    Heartbeat {
         session,
         time: Utc::now(),
         last_claim,

@@ -11,7 +11,7 @@ use bus::{
     batch::{BatchSubmitted, Phase},
     ids::{Attempt, BatchId, Digest, EventId, JobId, Namespace, Queue, SessionId, WorkerId},
     job::LossCause,
-    worker::Beat,
+    worker::Heartbeat,
 };
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -166,7 +166,7 @@ impl State {
             registered: saved.registered,
             ended: saved.ended.map(|(cause, event, sequence)| Ended { cause, event, sequence }),
             heard: now,
-            next: Beat::IDLE_PERIOD,
+            next: Heartbeat::IDLE_PERIOD,
             busy_since: None,
             last_beat: saved.last_beat,
             self_fence: saved.self_fence,

@@ -1,4 +1,4 @@
-//! Events with anything in them, and that they come back from the log as they went in.
+//! Arbitrary events, and that they are read from the log as they were written.
 
 use chrono::{DateTime, Utc};
 use proptest::{
@@ -316,7 +316,7 @@ fn envelope() -> impl Strategy<Value = Envelope<JobEvent>> {
 
 proptest! {
     #[test]
-    fn any_event_comes_back_from_the_log_as_it_went_in(envelope in envelope(), namespace in token(), job in uuid(), sequence: u64) {
+    fn any_event_is_read_from_the_log_as_it_was_written(envelope in envelope(), namespace in token(), job in uuid(), sequence: u64) {
         let job = JobId::from(job);
         let subject = match &envelope.event {
             JobEvent::Submitted(event) => subjects::job_ready(&namespace, job, &event.spec.queue, event.spec.class()),
@@ -332,9 +332,9 @@ proptest! {
         prop_assert_eq!(read.envelope.to_json(), envelope.to_json());
     }
 
-    /// Whatever a message holds, reading it is an answer or an error.
+    /// Reading any message gives a result or an error, never a panic.
     #[test]
-    fn no_message_is_too_strange_to_read(subject in "rgrid\\.evt\\.[a-z.*>]{0,40}|.{0,40}", payload: Vec<u8>) {
+    fn reading_any_message_does_not_panic(subject in "rgrid\\.evt\\.[a-z.*>]{0,40}|.{0,40}", payload: Vec<u8>) {
         let _answer = decode(&subject, 1, &payload);
         let subject = format!("rgrid.evt.ns.job.{}.by.api", JobId::new());
         prop_assert!(decode(&subject, 1, &payload).is_err());

@@ -1,4 +1,4 @@
-//! A log of one job, in memory.
+//! The log of one job, in memory.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -9,7 +9,7 @@ use crate::{
     spec::{ExecutorKind, JobSpec},
 };
 
-/// One job's events, as they stand in the log.
+/// The events of one job, as in the log.
 #[derive(Debug, Clone)]
 pub(super) struct History {
     pub(super) id: JobId,
@@ -38,7 +38,7 @@ impl History {
             events: Vec::new(),
         };
         let spec = Box::new(spec);
-        history.say(&Actor::Api, Command::Submit { spec }).expect("it is not there yet");
+        history.apply(&Actor::Api, Command::Submit { spec }).expect("it is not there yet");
         history
     }
 
@@ -54,42 +54,42 @@ impl History {
         self.events.last().map_or(0, |recorded| recorded.sequence)
     }
 
-    /// Decides on the job as it stands, and records the event as appending does.
-    pub(super) fn say(&mut self, actor: &Actor, command: Command) -> Result<(), Rejection> {
+    /// Decides on the job's current state, and records the event as an append would.
+    pub(super) fn apply(&mut self, actor: &Actor, command: Command) -> Result<(), Rejection> {
         let job = Job::replay(&self.events);
         let event = decide(job.as_ref(), command)?;
-        self.push(speaker(actor, &event), event);
+        self.push(publisher(actor, &event), event);
         Ok(())
     }
 
-    pub(super) fn say_as_whoever_may(&mut self, worker: &Worker, command: Command) -> Result<(), Rejection> {
+    pub(super) fn apply_as_permitted_actor(&mut self, worker: &Worker, command: Command) -> Result<(), Rejection> {
         let actor = match command {
             Command::Submit { .. } | Command::Cancel { .. } | Command::Requeue { .. } => Actor::Api,
             Command::GiveUp { .. } | Command::Release | Command::Expire { .. } => Actor::Watcher,
             Command::Claim { .. } | Command::Start { .. } | Command::Finish { .. } | Command::Return { .. } => worker.actor(),
         };
-        self.say(&actor, command)
+        self.apply(&actor, command)
     }
 
-    /// Records an event that nobody decided on. Sequences have gaps, since other jobs' events stand between; times ascend.
-    pub(super) fn push(&mut self, speaker: Option<Actor>, event: JobEvent) {
+    /// Records an event without a decision. Sequences have gaps, because other jobs' events are in between; times ascend.
+    pub(super) fn push(&mut self, publisher: Option<Actor>, event: JobEvent) {
         let sequence = self.last() + 3;
         let envelope = Envelope {
             time: DateTime::<Utc>::UNIX_EPOCH + TimeDelta::microseconds(i64::try_from(sequence).expect("small")),
-            ..Envelope::new(speaker.clone().unwrap_or(Actor::Api), event)
+            ..Envelope::new(publisher.clone().unwrap_or(Actor::Api), event)
         };
         self.events.push(Recorded {
             namespace: default_token(),
             job: self.id,
-            speaker,
+            publisher,
             sequence,
             envelope,
         });
     }
 }
 
-/// What the subject says of the speaker: nothing, on a ready subject.
-pub(super) fn speaker(actor: &Actor, event: &JobEvent) -> Option<Actor> {
+/// The publisher that the subject names: none on a ready subject.
+pub(super) fn publisher(actor: &Actor, event: &JobEvent) -> Option<Actor> {
     match event {
         JobEvent::Submitted(event) if event.spec.start.is_none() => None,
         JobEvent::Rescheduled(_) | JobEvent::Released(_) | JobEvent::Requeued(_) => None,
@@ -136,7 +136,7 @@ impl Worker {
         }
     }
 
-    /// That it has no room for it.
+    /// Returns the job, because the worker has no room for it.
     pub(super) fn give_back(&self, attempt: u32) -> Command {
         Command::Return {
             attempt: Attempt(attempt),
@@ -145,7 +145,7 @@ impl Worker {
         }
     }
 
-    /// That it is being shut down, and its command ended by that.
+    /// Returns the job, because the worker's shutdown interrupted the command.
     pub(super) fn interrupt(&self, attempt: u32) -> Command {
         Command::Return {
             attempt: Attempt(attempt),
@@ -154,7 +154,7 @@ impl Worker {
         }
     }
 
-    /// What the watcher says of it when it is lost.
+    /// The watcher's command when this worker is lost.
     pub(super) fn give_up(&self, attempt: u32) -> Command {
         Command::GiveUp {
             attempt: Attempt(attempt),

@@ -1,10 +1,10 @@
-//! Many speak of one job at once, each on what it last knew, and some without asking.
+//! Many actors write events of one job at once. Each decides on the state that it read last; some events are not decided at all.
 
 use proptest::{collection::vec, prelude::*, sample::Index};
 
 use super::{
     arbitrary,
-    history::{History, Worker, speaker},
+    history::{History, Worker, publisher},
 };
 use crate::{
     envelope::Actor,
@@ -15,18 +15,18 @@ use crate::{
     subjects,
 };
 
-/// What one of them does next.
+/// The next step of an actor.
 #[derive(Debug, Clone)]
 enum Step {
     /// Reads the job.
     Look,
-    /// Decides on what it last read, and appends behind that.
+    /// Decides on the state that it read last, and appends after that state's sequence.
     Try(Wish),
-    /// Decides on what it last read, and appends without a look at what came since: a late word that nothing stops.
-    Blurt(Wish),
-    /// Says something that nobody decided on, with any speaker: a broken or a wicked one.
-    Rave(Box<JobEvent>, Option<Option<Index>>),
-    /// Says what is true of the live attempt, under a name that may not be its own.
+    /// Decides on the state that it read last, and appends without an expected sequence: a late event that the log does not reject.
+    AppendBlindly(Wish),
+    /// Publishes an event without a decision, as any publisher: a broken or malicious one.
+    PublishAnything(Box<JobEvent>, Option<Option<Index>>),
+    /// Publishes a correct event of the current attempt, as a publisher that may not be its worker.
     Forge(Wish, Option<Index>),
 }
 
@@ -42,12 +42,12 @@ enum Wish {
 }
 
 /// Three sessions of two workers, two watchers, and the API.
-const WHO: usize = 6;
+const ACTORS: usize = 6;
 
 struct World {
     history: History,
     workers: [Worker; 3],
-    known: [Option<Job>; WHO],
+    known: [Option<Job>; ACTORS],
 }
 
 impl World {
@@ -69,7 +69,7 @@ impl World {
         }
     }
 
-    /// What somebody wants, given what it knows: workers speak of the last attempt that they know of.
+    /// The actor's command, given the state that it knows. Workers name the last attempt that they know.
     fn command(&self, who: usize, wish: Wish, job: &Job) -> Command {
         let worker = &self.workers[who.min(2)];
         let attempt = job.attempts.last().map_or(1, |attempt| attempt.number.0);
@@ -89,14 +89,14 @@ impl World {
         }
     }
 
-    /// Optimistic: refused where the log moved on since it was read. Returns the event, if it was appended.
+    /// An append with an expected sequence: rejected if the log has moved on. Returns the event if it was appended.
     fn attempt(&mut self, who: usize, wish: Wish) -> Option<JobEvent> {
         let known = self.known[who].clone()?;
         let event = decide(Some(&known), self.command(who, wish, &known)).ok()?;
         if known.sequence != self.history.last() {
             return None;
         }
-        self.history.push(speaker(&self.actor(who), &event), event.clone());
+        self.history.push(publisher(&self.actor(who), &event), event.clone());
         Some(event)
     }
 
@@ -114,7 +114,7 @@ impl World {
                     prop_assert_ne!(after, unchanged, "what was decided has an effect: {:?}", event);
                 }
             }
-            Step::Blurt(wish) => {
+            Step::AppendBlindly(wish) => {
                 let Some(known) = self.known[who].clone() else { return Ok(()) };
                 let command = self.command(who, wish, &known);
                 let now = decide(Some(&before), command.clone());
@@ -124,30 +124,30 @@ impl World {
                     live == Some((finished.attempt, finished.session))
                 };
                 let stale = match self.actor(who) {
-                    // The end of its own attempt is a worker's to say, also where it came to that by wanting to give it back.
+                    // A worker may report the end of its own attempt, even if its command was to return it.
                     Actor::Worker(_) if matches!(&event, JobEvent::Finished(finished) if ends(finished)) => false,
                     Actor::Worker(_) => now.as_ref() != Ok(&event),
                     Actor::Watcher => now.is_err(),
-                    // What it says is about the job, not about an attempt; no number fences it.
+                    // The event is about the job and not about an attempt, so no number fences it.
                     Actor::Api => false,
                 };
                 if stale {
-                    self.without_effect(speaker(&self.actor(who), &event), event)?;
+                    self.without_effect(publisher(&self.actor(who), &event), event)?;
                 }
             }
-            Step::Rave(event, speaker) => {
-                let speaker = speaker.map(|who| who.map_or(Actor::Api, |who| self.actor(who.index(WHO))));
-                // Whom the log trusts with a subject of its own, no property binds.
-                if !matches!(speaker, None | Some(Actor::Api | Actor::Watcher)) {
-                    self.without_effect(speaker, *event)?;
+            Step::PublishAnything(event, publisher) => {
+                let publisher = publisher.map(|who| who.map_or(Actor::Api, |who| self.actor(who.index(ACTORS))));
+                // No property holds for an event on a subject that only trusted actors may publish to.
+                if !matches!(publisher, None | Some(Actor::Api | Actor::Watcher)) {
+                    self.without_effect(publisher, *event)?;
                 }
             }
             Step::Forge(wish, as_whom) => {
                 let Ok(event) = decide(Some(&before), self.command(who, wish, &before)) else {
                     return Ok(());
                 };
-                let right = speaker(&self.actor(who), &event);
-                let forged = as_whom.map(|whom| self.actor(whom.index(WHO)));
+                let right = publisher(&self.actor(who), &event);
+                let forged = as_whom.map(|whom| self.actor(whom.index(ACTORS)));
                 let both_may = matches!(
                     (&event, &forged),
                     (
@@ -163,9 +163,9 @@ impl World {
         Ok(())
     }
 
-    fn without_effect(&mut self, speaker: Option<Actor>, event: JobEvent) -> Result<(), TestCaseError> {
+    fn without_effect(&mut self, publisher: Option<Actor>, event: JobEvent) -> Result<(), TestCaseError> {
         let before = self.history.job();
-        self.history.push(speaker, event);
+        self.history.push(publisher, event);
         let after = self.history.job();
         let unchanged = Job {
             sequence: after.sequence,
@@ -192,13 +192,13 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => Just(Step::Look),
         12 => wish().prop_map(Step::Try),
-        4 => wish().prop_map(Step::Blurt),
-        1 => (arbitrary::event(), any::<Option<Option<Index>>>()).prop_map(|(event, who)| Step::Rave(Box::new(event), who)),
+        4 => wish().prop_map(Step::AppendBlindly),
+        1 => (arbitrary::event(), any::<Option<Option<Index>>>()).prop_map(|(event, who)| Step::PublishAnything(Box::new(event), who)),
         2 => (wish(), any::<Option<Index>>()).prop_map(|(wish, whom)| Step::Forge(wish, whom)),
     ]
 }
 
-/// Watchers and the API speak seldom, or no job would get anywhere.
+/// Watchers and the API act seldom. Otherwise no job would get far.
 fn who() -> impl Strategy<Value = usize> {
     prop_oneof![12 => 0..3_usize, 6 => 3..5_usize, 1 => Just(5_usize)]
 }
@@ -237,13 +237,13 @@ fn check(history: &History) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// Through the stored bytes and back, a prefix tells the same job; and a worker that meets it at its ready event alone
-/// comes to the same decisions.
+/// Stored and read again, a prefix of the history gives the same job. A worker that only reads the prefix's ready event makes the same
+/// decisions.
 fn check_prefix(history: &History, end: usize) -> Result<(), TestCaseError> {
     let prefix = &history.events[..=end];
     let mut read = Vec::new();
     for recorded in prefix {
-        let subject = match &recorded.speaker {
+        let subject = match &recorded.publisher {
             Some(actor) => subjects::job_by(&recorded.namespace, recorded.job, actor),
             None => subjects::job_ready(
                 &recorded.namespace,
@@ -259,11 +259,11 @@ fn check_prefix(history: &History, end: usize) -> Result<(), TestCaseError> {
     }
     prop_assert_eq!(Job::replay(&read), Job::replay(prefix));
     let (job, last) = (Job::replay(prefix).expect("submitted"), &prefix[end]);
-    if let (Some(met), Phase::Queued { .. }, None) = (Job::from_ready(last), &job.phase, &last.speaker) {
+    if let (Some(met), Phase::Queued { .. }, None) = (Job::from_ready(last), &job.phase, &last.publisher) {
         let before = Job::replay(&prefix[..end]);
         let is_late = before.is_some_and(|before| before.phase == job.phase) && met.phase != job.phase;
         if is_late {
-            return in_vain(prefix, &met, &job);
+            return check_without_effect(prefix, &met, &job);
         }
         let claim = Worker::new("c").claim(ready(&job).unwrap_or(1));
         prop_assert_eq!((&met.phase, &met.spec, met.sequence), (&job.phase, &job.spec, job.sequence));
@@ -279,34 +279,34 @@ fn ready(job: &Job) -> Option<u32> {
 
 /// A late word on a ready subject that nothing stopped (our own programs' are stopped by their expected sequence): it changed nothing,
 /// and who believes it claims, and ends, in vain. Who reads the job goes on with the right attempt.
-fn in_vain(prefix: &[Recorded], met: &Job, job: &Job) -> Result<(), TestCaseError> {
+fn check_without_effect(prefix: &[Recorded], met: &Job, job: &Job) -> Result<(), TestCaseError> {
     let mut history = History {
         id: job.id,
         events: prefix.to_vec(),
     };
     let (deceived, honest) = (Worker::new("c"), Worker::new("d"));
     let claimed = decide(Some(met), deceived.claim(ready(met).unwrap_or(1))).expect("it is queued, as far as that one knows");
-    history.push(speaker(&deceived.actor(), &claimed), claimed);
+    history.push(publisher(&deceived.actor(), &claimed), claimed);
     let believed = Job::evolve(Some(met.clone()), history.events.last().expect("its claim"));
     let attempt = believed.as_ref().and_then(Job::live_attempt).map_or(0, |live| live.number.0);
     let finished = decide(believed.as_ref(), deceived.finish(attempt, Outcome::Succeeded)).expect("it runs, as far as that one knows");
-    history.push(speaker(&deceived.actor(), &finished), finished);
+    history.push(publisher(&deceived.actor(), &finished), finished);
     let unchanged = Job {
         sequence: history.last(),
         ..job.clone()
     };
     prop_assert_eq!(&history.job(), &unchanged);
-    prop_assert!(history.say(&honest.actor(), honest.claim(ready(job).unwrap_or(1))).is_ok());
+    prop_assert!(history.apply(&honest.actor(), honest.claim(ready(job).unwrap_or(1))).is_ok());
     Ok(())
 }
 
-/// The case that the interleavings met once in thousands.
+/// A case that the interleavings reach once in thousands.
 #[test]
-fn who_believes_a_late_word_on_a_ready_subject_claims_in_vain() {
+fn a_claim_after_a_late_ready_event_has_no_effect() {
     let (mut history, worker) = (History::submitted(), Worker::new("a"));
     let mut late = None;
     for attempt in 1..=2 {
-        history.say(&worker.actor(), worker.claim(attempt)).expect("queued");
+        history.apply(&worker.actor(), worker.claim(attempt)).expect("queued");
         let event = decide(Some(&history.job()), worker.give_up(attempt)).expect("live");
         late.get_or_insert(event.clone());
         history.push(None, event);
@@ -321,27 +321,27 @@ fn who_believes_a_late_word_on_a_ready_subject_claims_in_vain() {
     check_prefix(&history, end).expect("in vain");
 }
 
-/// From wherever it stands, a worker that lives ends it; and so do watchers alone, if every worker dies.
+/// From every state, a live worker can end the job. If all workers die, the watchers alone can end it.
 fn check_end(history: &History) -> Result<(), TestCaseError> {
     let worker = Worker::new("last");
     let mut lives = history.clone();
     let mut dies = history.clone();
     for history in [&mut lives, &mut dies] {
         if let Some(live) = history.job().live_attempt().map(|live| live.number.0) {
-            prop_assert!(history.say(&Actor::Watcher, worker.give_up(live)).is_ok());
+            prop_assert!(history.apply(&Actor::Watcher, worker.give_up(live)).is_ok());
         }
         if let Phase::Retrying { .. } = history.job().phase {
-            prop_assert!(history.say(&Actor::Watcher, Command::Release).is_ok());
+            prop_assert!(history.apply(&Actor::Watcher, Command::Release).is_ok());
         }
     }
     if let Phase::Queued { next } = lives.job().phase {
-        prop_assert!(lives.say(&worker.actor(), worker.claim(next.0)).is_ok());
-        prop_assert!(lives.say(&worker.actor(), worker.finish(next.0, Outcome::Succeeded)).is_ok());
+        prop_assert!(lives.apply(&worker.actor(), worker.claim(next.0)).is_ok());
+        prop_assert!(lives.apply(&worker.actor(), worker.finish(next.0, Outcome::Succeeded)).is_ok());
     }
     while let Phase::Queued { next } = dies.job().phase {
         prop_assert!(dies.job().losses < MAX_LOSSES);
-        prop_assert!(dies.say(&worker.actor(), worker.claim(next.0)).is_ok());
-        prop_assert!(dies.say(&Actor::Watcher, worker.give_up(next.0)).is_ok());
+        prop_assert!(dies.apply(&worker.actor(), worker.claim(next.0)).is_ok());
+        prop_assert!(dies.apply(&Actor::Watcher, worker.give_up(next.0)).is_ok());
     }
     prop_assert!(lives.state().is_end() && dies.state().is_end());
     Ok(())
@@ -351,7 +351,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
-    fn whoever_speaks_when(steps in vec((who(), step()), 1..80), prefix: Index) {
+    fn any_interleaving_keeps_the_invariants(steps in vec((who(), step()), 1..80), prefix: Index) {
         let mut world = World::new();
         for (who, step) in steps {
             world.step(who, step)?;
@@ -362,7 +362,7 @@ proptest! {
     }
 }
 
-/// The interleavings above are worth something only if they get somewhere.
+/// The interleavings above are only useful if they reach every state.
 #[test]
 fn the_interleavings_reach_every_end() {
     use proptest::{strategy::ValueTree as _, test_runner::TestRunner};

@@ -1,4 +1,4 @@
-//! Conditions, retries, clocks, revivals: what is decided of them, and where the job stands then.
+//! Conditions, retries, time limits, requeues: decisions and the resulting states.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -32,17 +32,17 @@ fn retrying(max: u32) -> JobSpec {
     }
 }
 
-/// A job that the worker claimed, and that it ended so.
+/// A worker claims the job, and its attempt ends with this outcome.
 fn ended(history: &mut History, worker: &Worker, outcome: Outcome) {
     let Phase::Queued { next } = history.job().phase else {
         panic!("not queued: {:?}", history.job().phase)
     };
-    history.say(&worker.actor(), worker.claim(next.0)).expect("queued");
-    history.say(&worker.actor(), worker.finish(next.0, outcome)).expect("claimed");
+    history.apply(&worker.actor(), worker.claim(next.0)).expect("queued");
+    history.apply(&worker.actor(), worker.finish(next.0, outcome)).expect("claimed");
 }
 
 fn release(history: &mut History) {
-    history.say(&Actor::Watcher, Command::Release).expect("it waits");
+    history.apply(&Actor::Watcher, Command::Release).expect("it waits");
 }
 
 fn requeue() -> Command {
@@ -56,7 +56,7 @@ fn due(job: &Job) -> Option<(DateTime<Utc>, Command)> {
 }
 
 #[test]
-fn a_held_job_is_nobodys_until_it_is_released() {
+fn a_held_job_cannot_be_claimed_until_it_is_released() {
     let mut history = History::of(delayed());
     let (job, worker) = (history.job(), Worker::new("w"));
     let until = job.submitted_at + TimeDelta::minutes(1);
@@ -73,7 +73,7 @@ fn a_held_job_is_nobodys_until_it_is_released() {
 }
 
 #[test]
-fn who_waits_for_others_is_released_by_no_clock() {
+fn a_job_that_waits_for_others_is_not_released_by_the_clock() {
     let after = vec![Dependency {
         job: JobId::new(),
         on: DependsOn::Succeeded,
@@ -90,14 +90,14 @@ fn who_waits_for_others_is_released_by_no_clock() {
     });
     let job = history.job();
     assert_eq!(job.dependencies(), after);
-    // But it may become too old.
+    // But it may exceed its total time limit.
     assert_eq!(due(&job).map(|(_, command)| command), Some(Command::Expire { clock: Clock::Total }));
     release(&mut history);
     assert_eq!(history.job().dependencies(), []);
 }
 
 #[test]
-fn a_dependency_is_met_open_or_never_to_be() {
+fn a_dependency_is_met_pending_or_never_met() {
     let (worker, mut other) = (Worker::new("w"), History::submitted());
     let on = |on| Dependency { job: other.id, on };
     let (well, anyhow) = (on(DependsOn::Succeeded), on(DependsOn::Ended));
@@ -116,7 +116,7 @@ fn a_dependency_is_met_open_or_never_to_be() {
     ended(&mut other, &worker, FAILED);
     assert!(never(well.state(Some(&other.job()))));
     assert_eq!(anyhow.state(Some(&other.job())), DependencyState::Met);
-    // One that failed and is tried again has not ended.
+    // A failed attempt that is retried has not ended the job.
     let mut again = History::of(retrying(1));
     ended(&mut again, &worker, FAILED);
     let anyhow = Dependency {
@@ -127,7 +127,7 @@ fn a_dependency_is_met_open_or_never_to_be() {
 }
 
 #[test]
-fn a_job_is_tried_again_as_often_as_asked_and_each_pause_is_the_events() {
+fn a_job_is_retried_at_most_max_times_and_each_event_has_its_pause() {
     let (mut history, worker) = (History::of(retrying(2)), Worker::new("w"));
     for failures in 1..=2 {
         ended(&mut history, &worker, FAILED);
@@ -145,7 +145,7 @@ fn a_job_is_tried_again_as_often_as_asked_and_each_pause_is_the_events() {
         assert!(job.finished().is_none(), "what it left behind does not count");
         assert_eq!(decide(Some(&job), worker.claim(1)), Err(Rejection::NotQueued));
         release(&mut history);
-        // A worker is told what it must know to decide on the next failure.
+        // A worker learns from the event what it needs to decide on the next failure.
         let Some(JobEvent::Released(released)) = history.events.last().map(|last| &last.envelope.event) else {
             panic!("not released")
         };
@@ -160,7 +160,7 @@ fn a_job_is_tried_again_as_often_as_asked_and_each_pause_is_the_events() {
 }
 
 #[test]
-fn what_is_not_to_be_tried_again_is_not() {
+fn some_outcomes_are_not_retried() {
     let only = Retry {
         max: 5,
         on: vec![75],
@@ -181,16 +181,16 @@ fn what_is_not_to_be_tried_again_is_not() {
     assert_eq!(state(spec(), FAILED), State::Failed);
     assert_eq!(state(retrying(5), Outcome::Succeeded), State::Succeeded);
     assert_eq!(state(retrying(5), Outcome::Cancelled), State::Cancelled);
-    // Whoever asked for its end does not want it again.
+    // A job that is to be cancelled is not retried.
     let mut history = History::of(retrying(5));
-    history.say(&worker.actor(), worker.claim(1)).expect("queued");
-    history.say(&Actor::Api, Command::Cancel { reason: None }).expect("claimed");
-    history.say(&worker.actor(), worker.finish(1, FAILED)).expect("live");
+    history.apply(&worker.actor(), worker.claim(1)).expect("queued");
+    history.apply(&Actor::Api, Command::Cancel { reason: None }).expect("claimed");
+    history.apply(&worker.actor(), worker.finish(1, FAILED)).expect("live");
     assert_eq!(history.state(), State::Failed);
 }
 
 #[test]
-fn losses_and_failures_are_counted_apart_and_orderly_losses_not_at_all() {
+fn losses_and_failures_are_counted_separately_and_orderly_losses_not_at_all() {
     let worker = Worker::new("w");
     let mut history = History::of(JobSpec {
         max_losses: Some(2),
@@ -204,26 +204,26 @@ fn losses_and_failures_are_counted_apart_and_orderly_losses_not_at_all() {
         },
     };
     for attempt in 1..=5 {
-        history.say(&worker.actor(), worker.claim(attempt)).expect("queued");
-        history.say(&Actor::Watcher, lost(attempt, true)).expect("live");
+        history.apply(&worker.actor(), worker.claim(attempt)).expect("queued");
+        history.apply(&Actor::Watcher, lost(attempt, true)).expect("live");
     }
     assert_eq!((history.job().losses, history.state()), (0, State::Queued));
     ended(&mut history, &worker, FAILED);
     release(&mut history);
-    history.say(&worker.actor(), worker.claim(7)).expect("queued");
-    history.say(&Actor::Watcher, lost(7, false)).expect("live");
+    history.apply(&worker.actor(), worker.claim(7)).expect("queued");
+    history.apply(&Actor::Watcher, lost(7, false)).expect("live");
     let job = history.job();
     assert_eq!((job.losses, job.failures, job.state()), (1, 1, State::Queued));
-    // Its next worker learns of the failures from the event that it meets.
+    // The next worker reads the number of failures from the ready event.
     let as_met = Job::from_ready(history.events.last().expect("an event")).expect("a ready event");
     assert_eq!(as_met.failures, 1);
-    history.say(&worker.actor(), worker.claim(8)).expect("queued");
-    history.say(&Actor::Watcher, lost(8, false)).expect("live");
+    history.apply(&worker.actor(), worker.claim(8)).expect("queued");
+    history.apply(&Actor::Watcher, lost(8, false)).expect("live");
     assert_eq!(history.state(), State::Dead);
 }
 
 #[test]
-fn each_clock_ends_what_it_is_for() {
+fn each_time_limit_ends_the_job_in_its_phase() {
     let limits = JobSpec {
         queue_timeout_ms: Some(1_000),
         total_timeout_ms: Some(5_000),
@@ -236,7 +236,7 @@ fn each_clock_ends_what_it_is_for() {
     assert_eq!(job.deadline, Some(total));
     assert_eq!(due(&job), Some((begun + TimeDelta::seconds(1), expire(Clock::Queue))));
     let mut in_queue = history.clone();
-    in_queue.say(&Actor::Watcher, expire(Clock::Queue)).expect("queued");
+    in_queue.apply(&Actor::Watcher, expire(Clock::Queue)).expect("queued");
     let end = End::Expired {
         clock: Clock::Queue,
         limit_ms: 1_000,
@@ -244,16 +244,16 @@ fn each_clock_ends_what_it_is_for() {
     assert_eq!((in_queue.state(), in_queue.job().phase), (State::TimedOut, Phase::Ended(end)));
     assert_eq!(decide(Some(&in_queue.job()), worker.claim(1)), Err(Rejection::Ended));
     // While a worker has it, the worker minds the clocks.
-    history.say(&worker.actor(), worker.claim(1)).expect("queued");
+    history.apply(&worker.actor(), worker.claim(1)).expect("queued");
     assert_eq!(history.job().due(), None);
     for clock in [Clock::Queue, Clock::Total] {
         assert_eq!(decide(Some(&history.job()), expire(clock)), Err(Rejection::NotWaiting));
     }
-    // Its pauses count as a part of the whole, and not as time in the queue.
-    history.say(&worker.actor(), worker.finish(1, FAILED)).expect("live");
+    // Pauses count towards the total time limit, but not towards the time in the queue.
+    history.apply(&worker.actor(), worker.finish(1, FAILED)).expect("live");
     assert_eq!(decide(Some(&history.job()), expire(Clock::Queue)), Err(Rejection::NotWaiting));
     assert_eq!(history.job().deadline, Some(total));
-    history.say(&Actor::Watcher, expire(Clock::Total)).expect("it waits");
+    history.apply(&Actor::Watcher, expire(Clock::Total)).expect("it waits");
     let job = history.job();
     assert_eq!((job.state(), job.finished()), (State::TimedOut, None));
     assert_eq!(decide(Some(&job), expire(Clock::Total)), Err(Rejection::Ended));
@@ -264,7 +264,7 @@ fn each_clock_ends_what_it_is_for() {
 }
 
 #[test]
-fn a_requeued_job_begins_anew_behind_what_it_was() {
+fn a_requeued_job_starts_again_after_its_earlier_attempts() {
     let worker = Worker::new("w");
     let mut history = History::of(JobSpec {
         max_losses: Some(1),
@@ -273,11 +273,11 @@ fn a_requeued_job_begins_anew_behind_what_it_was() {
     });
     ended(&mut history, &worker, FAILED);
     release(&mut history);
-    history.say(&worker.actor(), worker.claim(2)).expect("queued");
-    history.say(&Actor::Watcher, worker.give_up(2)).expect("live");
+    history.apply(&worker.actor(), worker.claim(2)).expect("queued");
+    history.apply(&Actor::Watcher, worker.give_up(2)).expect("live");
     let before = history.job();
     assert_eq!((before.state(), before.failures, before.losses), (State::Dead, 1, 1));
-    history.say(&Actor::Api, requeue()).expect("dead");
+    history.apply(&Actor::Api, requeue()).expect("dead");
     let job = history.job();
     assert_eq!(
         (job.phase.clone(), job.failures, job.losses),
@@ -286,7 +286,7 @@ fn a_requeued_job_begins_anew_behind_what_it_was() {
     assert_eq!((job.ended_at, job.attempts.len()), (None, 2));
     assert!(job.deadline > before.deadline, "its clocks begin anew");
     assert_eq!(decide(Some(&job), requeue()), Err(Rejection::NotDead));
-    // The old attempts stay fenced.
+    // The earlier attempts stay fenced.
     assert_eq!(
         decide(Some(&job), worker.finish(2, Outcome::Succeeded)),
         Err(Rejection::Stale { attempt: Attempt(2) })
@@ -296,7 +296,7 @@ fn a_requeued_job_begins_anew_behind_what_it_was() {
 }
 
 #[test]
-fn only_the_dead_and_the_expired_are_revived() {
+fn only_dead_and_expired_jobs_can_be_requeued() {
     let worker = Worker::new("w");
     let mut expired = History::of(JobSpec {
         queue_timeout_ms: Some(1),
@@ -305,9 +305,9 @@ fn only_the_dead_and_the_expired_are_revived() {
     assert_eq!(decide(None, requeue()), Err(Rejection::Absent));
     assert_eq!(decide(Some(&expired.job()), requeue()), Err(Rejection::NotDead));
     expired
-        .say(&Actor::Watcher, Command::Expire { clock: Clock::Queue })
+        .apply(&Actor::Watcher, Command::Expire { clock: Clock::Queue })
         .expect("queued");
-    expired.say(&Actor::Api, requeue()).expect("expired");
+    expired.apply(&Actor::Api, requeue()).expect("expired");
     assert_eq!(expired.job().phase, Phase::Queued { next: Attempt::FIRST });
     for outcome in [Outcome::Succeeded, FAILED, Outcome::Cancelled] {
         let mut history = History::submitted();
@@ -317,12 +317,12 @@ fn only_the_dead_and_the_expired_are_revived() {
 }
 
 #[test]
-fn whatever_waits_is_cancelled_at_once_and_only_once() {
+fn a_waiting_job_is_cancelled_at_once_and_only_once() {
     let worker = Worker::new("w");
     let mut paused = History::of(retrying(1));
     ended(&mut paused, &worker, FAILED);
     for mut history in [History::of(delayed()), History::submitted(), paused] {
-        history.say(&Actor::Api, Command::Cancel { reason: None }).expect("it waits");
+        history.apply(&Actor::Api, Command::Cancel { reason: None }).expect("it waits");
         let job = history.job();
         assert_eq!((job.state(), job.due()), (State::Cancelled, None));
         assert_eq!(decide(Some(&job), Command::Cancel { reason: None }), Err(Rejection::Ended));
@@ -332,11 +332,11 @@ fn whatever_waits_is_cancelled_at_once_and_only_once() {
 }
 
 #[test]
-fn a_word_that_comes_too_late_changes_nothing() {
+fn a_late_event_has_no_effect() {
     let (mut history, worker) = (History::of(delayed()), Worker::new("w"));
     let released = decide(Some(&history.job()), Command::Release).expect("held");
     release(&mut history);
-    history.say(&worker.actor(), worker.claim(1)).expect("queued");
+    history.apply(&worker.actor(), worker.claim(1)).expect("queued");
     let before = history.job();
     history.push(None, released);
     let after = history.job();

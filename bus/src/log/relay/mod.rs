@@ -40,7 +40,7 @@ use tokio_util::{
 };
 use tracing::debug;
 
-pub(super) use self::record::keep;
+pub(super) use self::record::record_replaced;
 use self::scan::{Replaced, Scanner};
 pub use self::{record::Undeliverable, repair::UNDELIVERABLE};
 
@@ -191,16 +191,16 @@ async fn up(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>) -> io::Result<()> {
 /// Passes on what the server sends.
 async fn down(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, servers: &Servers) -> io::Result<()> {
     let (mut buffer, mut scanner, mut replaced) = (BytesMut::new(), Scanner::default(), Vec::new());
-    let mut greeted = false;
+    let mut has_read_info = false;
     loop {
         buffer.reserve(BUFFER);
         if from.read_buf(&mut buffer).await? == 0 {
             return Ok(());
         }
         let pieces = scanner.scan(&mut buffer, &mut replaced).map_err(io::Error::other)?;
-        if !greeted && let Some(greeting) = pieces.first() {
-            greeted = true;
-            servers.greeted(greeting);
+        if !has_read_info && let Some(greeting) = pieces.first() {
+            has_read_info = true;
+            servers.read_info(greeting);
         }
         for piece in pieces {
             to.write_all(&piece).await?;
@@ -234,7 +234,7 @@ impl Servers {
     }
 
     /// Reads a server's first line: the other servers of its cluster, and whether it requires TLS.
-    fn greeted(&self, greeting: &[u8]) {
+    fn read_info(&self, greeting: &[u8]) {
         #[derive(Deserialize)]
         struct Info {
             #[serde(default)]

@@ -40,7 +40,11 @@ pub struct Undeliverable {
 
 /// Records replaced messages until their relay ends. Each batch is published over a connection of its own, which receives no messages of
 /// other publishers.
-pub(in crate::log) async fn keep(servers: Vec<ServerAddr>, options: impl Fn() -> ConnectOptions, mut replaced: mpsc::Receiver<Replaced>) {
+pub(in crate::log) async fn record_replaced(
+    servers: Vec<ServerAddr>,
+    options: impl Fn() -> ConnectOptions,
+    mut replaced: mpsc::Receiver<Replaced>,
+) {
     let mut recorded = HashSet::new();
     let mut found = Vec::new();
     while replaced.recv_many(&mut found, TOGETHER).await > 0 {

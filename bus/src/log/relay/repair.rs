@@ -14,7 +14,7 @@ pub const UNDELIVERABLE: &str = "Rgrid-Undeliverable";
 /// The first line of a header.
 const VERSION: &str = "NATS/1.0";
 /// The prefix of the headers that the server itself reads and adds. A replacement keeps them, because they carry its sequence and link.
-const KEPT: &str = "Nats-";
+const SERVER_HEADERS: &str = "Nats-";
 /// The header that the server adds to a stored message that was requested.
 const STREAM: &str = "Nats-Stream";
 /// The prefix of the reply subjects with which stored messages are acknowledged.
@@ -157,7 +157,7 @@ fn of_header(header: &[u8], mut stored: bool) -> Option<Defect> {
 /// and no payload, so that it cannot be mistaken for the original.
 pub(super) fn replacement(announced: &Announced<'_>, header: &[u8], defect: Defect) -> Vec<u8> {
     let mut block = format!("{VERSION}\r\n{UNDELIVERABLE}: {defect}\r\n");
-    for (name, value) in kept(header) {
+    for (name, value) in server_headers(header) {
         block.push_str(&format!("{name}: {value}\r\n"));
     }
     block.push_str("\r\n");
@@ -168,7 +168,7 @@ pub(super) fn replacement(announced: &Announced<'_>, header: &[u8], defect: Defe
 }
 
 /// The server's own headers, with invalid characters in values replaced.
-pub(super) fn kept(header: &[u8]) -> impl Iterator<Item = (String, String)> {
+pub(super) fn server_headers(header: &[u8]) -> impl Iterator<Item = (String, String)> {
     let ends = memchr_iter(b'\n', header).chain([header.len()]);
     let mut start = 0;
     ends.filter_map(move |end| {
@@ -176,7 +176,7 @@ pub(super) fn kept(header: &[u8]) -> impl Iterator<Item = (String, String)> {
         start = end + 1;
         let line = String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line));
         let (name, value) = line.split_once(':')?;
-        let fits = name.starts_with(KEPT) && name.bytes().all(|byte| byte.is_ascii_graphic());
+        let fits = name.starts_with(SERVER_HEADERS) && name.bytes().all(|byte| byte.is_ascii_graphic());
         fits.then(|| (name.to_owned(), value.trim().replace(char::is_control, "\u{fffd}")))
     })
 }
@@ -207,7 +207,12 @@ pub(super) fn place(announced: &Announced<'_>, header: &[u8]) -> Option<(String,
         Some(((*words.get(at)?).to_owned(), words.get(at + 3)?.parse().ok()?))
     };
     by_reply().or_else(|| {
-        let found = |wanted: &str| kept(header).filter(|(name, _)| *name == wanted).last().map(|(_, value)| value);
+        let found = |wanted: &str| {
+            server_headers(header)
+                .filter(|(name, _)| *name == wanted)
+                .last()
+                .map(|(_, value)| value)
+        };
         Some((found(STREAM)?, found("Nats-Sequence")?.parse().ok()?))
     })
 }

@@ -11,7 +11,7 @@ const LINE_MAX: usize = 1 << 20;
 /// The bytes do not follow the NATS protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the server's data do not follow the NATS protocol")]
-pub(super) struct Garbled;
+pub(super) struct ProtocolError;
 
 /// A message that was replaced.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,13 +36,13 @@ pub(super) struct Scanner {
 impl Scanner {
     /// Takes the bytes from `input` that can be passed on now, in order: almost always all of them, without a copy. What remains in
     /// `input` is the beginning of a line or of a header.
-    pub(super) fn scan(&mut self, input: &mut BytesMut, replaced: &mut Vec<Replaced>) -> Result<Vec<Bytes>, Garbled> {
+    pub(super) fn scan(&mut self, input: &mut BytesMut, replaced: &mut Vec<Replaced>) -> Result<Vec<Bytes>, ProtocolError> {
         let mut out = Vec::with_capacity(1);
         // Up to this index, `input` is passed on unchanged.
         let mut at = 0;
         loop {
             if self.drop > 0 {
-                debug_assert_eq!(at, 0, "what stands before is handed over when something is dropped");
+                debug_assert_eq!(at, 0, "the bytes before are passed on when something is dropped");
                 let dropped = self.drop.min(input.len());
                 let _dropped = input.split_to(dropped);
                 self.drop -= dropped;
@@ -54,17 +54,17 @@ impl Scanner {
             }
             let Some(length) = memmem::find(&input[at..], b"\r\n") else {
                 if input.len() - at > LINE_MAX {
-                    return Err(Garbled);
+                    return Err(ProtocolError);
                 }
                 break;
             };
             let (line, rest) = (&input[at..at + length], &input[at + length + 2..]);
             let Some(announced) = Announced::read(line) else {
                 if line.starts_with(b"MSG ") || line.starts_with(b"HMSG ") {
-                    return Err(Garbled);
+                    return Err(ProtocolError);
                 }
                 if let Some(readable) = repair::line(line) {
-                    hand_over(input, &mut at, &mut out);
+                    pass_on(input, &mut at, &mut out);
                     let _replaced = input.split_to(length + 2);
                     out.push([&readable[..], b"\r\n"].concat().into());
                 } else {
@@ -81,19 +81,19 @@ impl Scanner {
                 });
                 let instead = repair::replacement(&announced, header, defect);
                 self.drop = length + 2 + announced.total + 2;
-                hand_over(input, &mut at, &mut out);
+                pass_on(input, &mut at, &mut out);
                 out.push(instead.into());
             } else {
                 self.pass = length + 2 + announced.total + 2;
             }
         }
-        hand_over(input, &mut at, &mut out);
+        pass_on(input, &mut at, &mut out);
         Ok(out)
     }
 }
 
 /// Passes on the bytes before `at`.
-fn hand_over(input: &mut BytesMut, at: &mut usize, out: &mut Vec<Bytes>) {
+fn pass_on(input: &mut BytesMut, at: &mut usize, out: &mut Vec<Bytes>) {
     if *at > 0 {
         out.push(input.split_to(*at).freeze());
         *at = 0;

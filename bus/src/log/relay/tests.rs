@@ -1,4 +1,4 @@
-//! Whatever was published and a server passes on, the real client gets every message, over one connection.
+//! Whatever is published and passed on by a server, the real client receives every message over one connection.
 
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ impl Sent {
     }
 }
 
-/// Stands for a server: greets, sends the messages to the first subscription, and hands on what is published.
+/// A fake server: it sends its first line, sends the messages to the first subscription, and reports what is published.
 async fn serve(listener: TcpListener, messages: Vec<Sent>, published: mpsc::UnboundedSender<String>) -> std::io::Result<()> {
     loop {
         let (connection, _) = listener.accept().await?;
@@ -84,7 +84,7 @@ async fn converse(connection: TcpStream, messages: &[Sent], published: &mpsc::Un
     Ok(())
 }
 
-/// What the real client gets of these messages, and whether it can still publish over the same connection.
+/// The messages that the real client receives, after a check that it can still publish over the same connection.
 async fn received(messages: Vec<Sent>) -> anyhow::Result<Vec<async_nats::Message>> {
     let count = messages.len();
     let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -110,7 +110,7 @@ fn reason(message: &async_nats::Message) -> Option<&str> {
     super::undeliverable(message.headers.as_ref())
 }
 
-/// Headers that published messages have had, or could have, and what is wrong with them.
+/// Headers that published messages have had, or could have, with their defect.
 fn headers() -> Vec<(&'static [u8], Option<Defect>)> {
     vec![
         (b"NATS/1.0\r\nX: y\r\n\r\n", None),
@@ -143,7 +143,7 @@ async fn every_malformed_header_is_named_and_closes_no_connection() -> anyhow::R
     for (message, (header, defect)) in got.iter().zip(headers()) {
         let shown = header.escape_ascii();
         assert_eq!(reason(message), defect.map(|defect| defect.to_string()).as_deref(), "{shown}");
-        // Nobody takes for an event what was set aside.
+        // A replacement cannot be mistaken for an event.
         assert_eq!(message.payload.is_empty(), defect.is_some(), "{shown}");
         assert_eq!(message.subject.as_str(), "some.subject");
     }
@@ -151,7 +151,7 @@ async fn every_malformed_header_is_named_and_closes_no_connection() -> anyhow::R
 }
 
 #[tokio::test]
-async fn a_subject_that_is_no_text_is_made_one() -> anyhow::Result<()> {
+async fn a_subject_that_is_not_text_is_made_readable() -> anyhow::Result<()> {
     let subjects: [&[u8]; 4] = [
         b"rgrid.evt.\xff",
         "rgrid.evt.a\u{a0}b".as_bytes(),
@@ -182,7 +182,7 @@ async fn a_subject_that_is_no_text_is_made_one() -> anyhow::Result<()> {
 }
 
 #[test]
-fn what_is_set_aside_keeps_its_place_and_its_link() {
+fn a_replacement_keeps_its_sequence_and_its_link() {
     let header = b"NATS/1.0\r\nNats-Expected-Last-Subject-Sequence: 7\r\nX: \xff\r\nNats-Stream: RGRID_EVENTS\r\nNats-Sequence: 9\r\n\r\n";
     let line = format!("HMSG _INBOX.x 4 {0} {0}", header.len());
     let announced = Announced::read(line.as_bytes()).expect("a message");
@@ -244,7 +244,7 @@ fn message() -> impl Strategy<Value = Sent> {
     })
 }
 
-/// Whether a message is passed on as it is.
+/// Whether a message is passed on unchanged.
 fn passes(sent: &Sent) -> bool {
     let frame = sent.frame("1");
     let end = memchr::memmem::find(&frame, b"\r\n").expect("a line");
@@ -272,7 +272,7 @@ proptest! {
     }
 
     #[test]
-    fn where_the_bytes_are_cut_makes_no_difference(messages in vec(message(), 0..12), cuts in vec(1_usize..50, 1..20)) {
+    fn the_points_at_which_the_bytes_are_cut_do_not_matter(messages in vec(message(), 0..12), cuts in vec(1_usize..50, 1..20)) {
         let whole: Vec<u8> = messages.iter().flat_map(|message| message.frame("7")).chain(*b"PING\r\n").collect();
         let mut at_once = BytesMut::from(&whole[..]);
         let (mut scanner, mut replaced) = (Scanner::default(), Vec::new());
@@ -295,7 +295,7 @@ proptest! {
     }
 
     #[test]
-    fn what_no_server_sends_ends_without_a_panic(bytes in vec(any::<u8>(), 0..200), prefix in prop_oneof![Just("HMSG "), Just("MSG "), Just("")]) {
+    fn bytes_that_no_server_sends_end_without_a_panic(bytes in vec(any::<u8>(), 0..200), prefix in prop_oneof![Just("HMSG "), Just("MSG "), Just("")]) {
         let mut input = BytesMut::from(&[prefix.as_bytes(), &bytes[..], b"\r\n"].concat()[..]);
         let _garbled_or_not = Scanner::default().scan(&mut input, &mut Vec::new());
     }

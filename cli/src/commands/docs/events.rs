@@ -12,7 +12,7 @@ use bus::{
     job::{CancelRequested, Cancelled, Claimed, Died, Expired, Finished, Released, Requeued, Rescheduled, Returned, Started, Submitted},
     output::manifest::Manifest,
     spec::submission::Submission,
-    worker::{Beat, Cordoned, CurrentEquipment, Equipped, Left, Lost, Registered, Restarting, Uncordoned},
+    worker::{Cordoned, CurrentEquipment, Equipped, Heartbeat, Left, Lost, Registered, Restarting, Uncordoned},
 };
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
@@ -22,7 +22,7 @@ use super::{render, samples};
 const TEMPLATE: &str = include_str!("events.template.md");
 
 /// Types that the template places itself.
-const PLACED: [&str; 4] = ["Submission", "Manifest", "Beat", "CurrentEquipment"];
+const PLACED: [&str; 4] = ["Submission", "Manifest", "Heartbeat", "CurrentEquipment"];
 
 /// An event type, and where it is published.
 struct Kind {
@@ -95,7 +95,7 @@ impl Contract {
         let mut generator = SchemaSettings::draft2020_12().into_generator();
         add::<Submission>(&mut generator);
         add::<Manifest>(&mut generator);
-        add::<Beat>(&mut generator);
+        add::<Heartbeat>(&mut generator);
         add::<CurrentEquipment>(&mut generator);
         add::<Submitted>(&mut generator);
         add::<Claimed>(&mut generator);

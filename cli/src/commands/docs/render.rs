@@ -240,7 +240,9 @@ fn plain(text: &str) -> String {
 fn prose(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let line = line
-        .replace("[`crate::frame`]", "[Logs](#logs)")
-        .replace("[`crate::manifest::Manifest`]", "[Manifest](#manifest)");
+        .replace("[`crate::output::frame`]", "[Logs](#logs)")
+        .replace("[`crate::output::manifest::Manifest`]", "[Manifest](#manifest)")
+        .replace("[`crate::job::Outcome::exit_code`]", "[Outcome](#outcome)")
+        .replace("[`crate::spec::policy::MAX_LOSSES`]", &bus::spec::policy::MAX_LOSSES.to_string());
     line.replace('|', "\\|")
 }

@@ -81,15 +81,15 @@ fn natural(event: &JobEvent, who: usize) -> Actor {
 }
 
 /// Stores an event as appending does, and hands it to both folds as it comes back.
-fn append(watcher: &mut TestWatcher, history: &mut Vec<Recorded>, id: JobId, speaker: Actor, event: JobEvent) -> Result<(), TestCaseError> {
+fn append(watcher: &mut TestWatcher, history: &mut Vec<Recorded>, id: JobId, publisher: Actor, event: JobEvent) -> Result<(), TestCaseError> {
     let namespace = default_token();
     let subject = match event {
         JobEvent::Submitted(_) | JobEvent::Rescheduled(_) | JobEvent::Released(_) => {
             subjects::job_ready(&namespace, id, &default_token(), spec().class())
         }
-        _ => subjects::job_by(&namespace, id, &speaker),
+        _ => subjects::job_by(&namespace, id, &publisher),
     };
-    let payload = Envelope::new(speaker, event).to_json();
+    let payload = Envelope::new(publisher, event).to_json();
     watcher.sequence += 1;
     let (sequence, now) = (watcher.sequence, watcher.at(0));
     let Ok(Some(Fact::Job(recorded))) = decode(&subject, sequence, &payload) else {
@@ -116,8 +116,8 @@ fn no_live_attempt_is_missed_in(steps: Vec<Step>) -> Result<(), TestCaseError> {
     for (who, what, session, as_whom) in steps {
         let job = Job::replay(&history).expect("submitted");
         if let Ok(event) = decide(Some(&job), command(who, what, sessions[session], &job)) {
-            let speaker = as_whom.map_or_else(|| natural(&event, who), actor);
-            append(&mut watcher, &mut history, id, speaker, event)?;
+            let publisher = as_whom.map_or_else(|| natural(&event, who), actor);
+            append(&mut watcher, &mut history, id, publisher, event)?;
         }
     }
     let saved = watcher.state.saved();

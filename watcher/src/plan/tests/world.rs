@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bus::{
     ids::{Attempt, JobId, SessionId},
-    worker::Beat,
+    worker::Heartbeat,
 };
 use proptest::{collection::vec, prelude::*};
 
@@ -112,7 +112,7 @@ fn pass(watcher: &mut TestWatcher, model: &mut Model, ms: u64) -> Result<(), Tes
             if model.now - model.beat_at[who] >= period.min(model.next[who].unwrap_or(PERIOD)) {
                 model.beat_at[who] = model.now;
                 model.next[who] = Some(period);
-                let beat = Beat {
+                let beat = Heartbeat {
                     next_ms: u32::try_from(period).ok(),
                     ..beat(session, model.last_claim[who], &attempts)
                 };

@@ -35,7 +35,7 @@ fn event(step: Step, job: Option<&Job>, sessions: &[SessionId; 2]) -> (JobEvent,
     let attempt = if attempt > 3 { current } else { Attempt(attempt) };
     let session = sessions[usize::from(who % 2)];
     let worker = ["a", "b"][usize::from(who % 2)].parse().expect("a name");
-    let speaker = match who {
+    let publisher = match who {
         0 | 1 => Some(Actor::Worker(["a", "b"][usize::from(who)].parse().expect("a name"))),
         2 => Some(Actor::Api),
         3 => Some(Actor::Watcher),
@@ -95,7 +95,7 @@ fn event(step: Step, job: Option<&Job>, sessions: &[SessionId; 2]) -> (JobEvent,
             reason: None,
         })),
     };
-    (event, speaker)
+    (event, publisher)
 }
 
 proptest! {
@@ -109,11 +109,11 @@ proptest! {
         let (mut fold, mut job) = (Fold::default(), None::<Job>);
         let first = (0, 4, 1, false);
         for (sequence, step) in (1..).zip(std::iter::once(first).chain(steps)) {
-            let (event, speaker) = event(step, job.as_ref(), &sessions);
+            let (event, publisher) = event(step, job.as_ref(), &sessions);
             let recorded = Recorded {
                 namespace: default_token(),
                 job: id,
-                speaker,
+                publisher,
                 sequence,
                 envelope: Envelope::new(Actor::Api, event),
             };

@@ -1,6 +1,6 @@
-//! Who may say what: an event in the log counts only if its subject's speaker may say such a thing.
+//! Permissions: an event in the log only has an effect if the publisher that its subject names may publish it.
 
-use super::history::{History, Worker, speaker, spec};
+use super::history::{History, Worker, publisher, spec};
 use crate::{
     envelope::{Actor, Event as _},
     ids::Attempt,
@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// One of each, true of the job after `before`, if `worker` is the one that has it.
+/// One event of each type, all valid after the history, if `worker` has the job.
 fn every_event(worker: &Worker, attempt: Attempt) -> [JobEvent; 12] {
     let (session, cause) = (worker.session, LossCause::WorkerLost { worker: worker.id.clone() });
     let reason = None;
@@ -72,7 +72,7 @@ fn every_event(worker: &Worker, attempt: Attempt) -> [JobEvent; 12] {
     ]
 }
 
-/// The histories before: none, queued, claimed, running, held, dead.
+/// The histories: none, queued, claimed, running, held, dead.
 fn stages(worker: &Worker) -> [History; 6] {
     let queued = History::submitted();
     let none = History {
@@ -80,9 +80,9 @@ fn stages(worker: &Worker) -> [History; 6] {
         events: Vec::new(),
     };
     let mut claimed = queued.clone();
-    claimed.say(&worker.actor(), worker.claim(1)).expect("queued");
+    claimed.apply(&worker.actor(), worker.claim(1)).expect("queued");
     let mut running = claimed.clone();
-    running.say(&worker.actor(), worker.start(1)).expect("claimed");
+    running.apply(&worker.actor(), worker.start(1)).expect("claimed");
     let held = History::of(JobSpec {
         start: Some(Start::default()),
         ..spec()
@@ -91,25 +91,25 @@ fn stages(worker: &Worker) -> [History; 6] {
         max_losses: Some(1),
         ..spec()
     });
-    dead.say(&worker.actor(), worker.claim(1)).expect("queued");
-    dead.say(&Actor::Watcher, worker.give_up(1)).expect("live");
+    dead.apply(&worker.actor(), worker.claim(1)).expect("queued");
+    dead.apply(&Actor::Watcher, worker.give_up(1)).expect("live");
     [none, queued, claimed, running, held, dead]
 }
 
-fn effect(history: &History, speaker: Option<&Actor>, event: &JobEvent) -> bool {
+fn effect(history: &History, publisher: Option<&Actor>, event: &JobEvent) -> bool {
     let before = Job::replay(&history.events);
     let mut history = history.clone();
-    history.push(speaker.cloned(), event.clone());
+    history.push(publisher.cloned(), event.clone());
     let after = Job::replay(&history.events);
     let sequence = after.as_ref().map_or(0, |job| job.sequence);
     after != before.map(|job| Job { sequence, ..job })
 }
 
-/// Each event has an effect at some stage when its own speaker says it, and at none when anybody else does.
+/// Each event has an effect after some history if its own publisher publishes it, and never if another one does.
 #[test]
-fn only_who_may_say_it_says_it_with_effect() {
+fn an_event_only_has_an_effect_from_its_permitted_publisher() {
     let (worker, other) = (Worker::new("w"), Worker::new("other"));
-    let speakers = [
+    let publishers = [
         None,
         Some(Actor::Api),
         Some(Actor::Watcher),
@@ -117,9 +117,9 @@ fn only_who_may_say_it_says_it_with_effect() {
         Some(other.actor()),
     ];
     for event in every_event(&worker, Attempt::FIRST) {
-        let with_effect = speakers
+        let with_effect = publishers
             .iter()
-            .filter(|speaker| stages(&worker).iter().any(|history| effect(history, speaker.as_ref(), &event)))
+            .filter(|publisher| stages(&worker).iter().any(|history| effect(history, publisher.as_ref(), &event)))
             .cloned()
             .collect::<Vec<_>>();
         let may: Vec<Option<Actor>> = match event.kind() {
@@ -133,13 +133,13 @@ fn only_who_may_say_it_says_it_with_effect() {
     }
 }
 
-/// A worker that says of another's attempt what only that one may say, under its own name and with the right numbers.
+/// A worker that publishes an event of another worker's attempt under its own name, with the right numbers.
 #[test]
-fn another_workers_word_about_an_attempt_changes_nothing() {
+fn another_workers_event_about_an_attempt_has_no_effect() {
     let (worker, other) = (Worker::new("w"), Worker::new("other"));
     for history in stages(&worker) {
         for event in every_event(&worker, Attempt::FIRST) {
-            let said_by_other = speaker(&other.actor(), &event).is_some();
+            let said_by_other = publisher(&other.actor(), &event).is_some();
             assert!(
                 !said_by_other || !effect(&history, Some(&other.actor()), &event),
                 "{}",
@@ -149,9 +149,9 @@ fn another_workers_word_about_an_attempt_changes_nothing() {
     }
 }
 
-/// The right worker, and a session of it that does not have the attempt.
+/// The right worker, but a session that does not have the attempt.
 #[test]
-fn another_sessions_word_about_an_attempt_changes_nothing() {
+fn another_sessions_event_about_an_attempt_has_no_effect() {
     let (worker, restarted) = (Worker::new("w"), Worker::new("w"));
     let [_, _, claimed, running, ..] = stages(&worker);
     for event in every_event(&restarted, Attempt::FIRST) {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 /// Why a log is not complete.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Gap {
+pub enum Incomplete {
     /// Its beginning was purged.
     #[error("the log begins at sequence {first}: the events before it were purged")]
     Purged {
@@ -45,17 +45,17 @@ impl Extent {
     ///
     /// # Errors
     /// If it does not.
-    pub const fn check(&self, seen: u64) -> Result<(), Gap> {
+    pub const fn check(&self, seen: u64) -> Result<(), Incomplete> {
         let Self { first, last, messages } = *self;
         if last < seen {
-            return Err(Gap::Truncated { last, seen });
+            return Err(Incomplete::Truncated { last, seen });
         }
         // The first sequence of an empty log is 0 or 1, depending on the server's version.
         if first > 1 {
-            return Err(Gap::Purged { first });
+            return Err(Incomplete::Purged { first });
         }
         if messages < last {
-            return Err(Gap::Missing {
+            return Err(Incomplete::Missing {
                 count: last - messages,
                 near: None,
             });
@@ -66,11 +66,11 @@ impl Extent {
 
 /// A reader's position in a log. It begins at sequence 1, or after the sequence that the reader knows already.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Reading {
+pub struct Position {
     last: u64,
 }
 
-impl Reading {
+impl Position {
     /// The position of a reader that knows everything up to this sequence.
     #[must_use]
     pub const fn after(last: u64) -> Self {
@@ -109,22 +109,26 @@ mod tests {
         ] {
             assert_eq!(whole.check(seen), Ok(()), "{whole:?}");
         }
-        assert_eq!(extent(4, 9, 6).check(9), Err(Gap::Purged { first: 4 }));
-        assert_eq!(extent(10, 9, 0).check(9), Err(Gap::Purged { first: 10 }), "all of it");
-        assert_eq!(extent(1, 9, 7).check(0), Err(Gap::Missing { count: 2, near: None }));
-        assert_eq!(extent(1, 8, 8).check(9), Err(Gap::Truncated { last: 8, seen: 9 }));
-        assert_eq!(extent(0, 0, 0).check(9), Err(Gap::Truncated { last: 0, seen: 9 }), "another log");
+        assert_eq!(extent(4, 9, 6).check(9), Err(Incomplete::Purged { first: 4 }));
+        assert_eq!(extent(10, 9, 0).check(9), Err(Incomplete::Purged { first: 10 }), "all of it");
+        assert_eq!(extent(1, 9, 7).check(0), Err(Incomplete::Missing { count: 2, near: None }));
+        assert_eq!(extent(1, 8, 8).check(9), Err(Incomplete::Truncated { last: 8, seen: 9 }));
+        assert_eq!(
+            extent(0, 0, 0).check(9),
+            Err(Incomplete::Truncated { last: 0, seen: 9 }),
+            "another log"
+        );
     }
 
     #[test]
     fn a_reader_notices_missing_sequences() {
-        let mut reading = Reading::default();
+        let mut reading = Position::default();
         assert!(reading.take(1).is_empty() && reading.take(2).is_empty());
         assert!(reading.take(2).is_empty(), "the same one again");
         assert_eq!(reading.take(5), 3..5);
         assert_eq!(reading.last(), 5);
-        assert_eq!(Reading::default().take(3), 1..3, "the beginning");
-        assert!(Reading::after(7).take(8).is_empty());
-        assert_eq!(Reading::after(7).take(10), 8..10, "what followed on what was known");
+        assert_eq!(Position::default().take(3), 1..3, "the beginning");
+        assert!(Position::after(7).take(8).is_empty());
+        assert_eq!(Position::after(7).take(10), 8..10, "what followed on what was known");
     }
 }
