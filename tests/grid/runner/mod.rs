@@ -30,7 +30,7 @@ use bus::{
     job::{self, End, Job, Outcome, Phase},
     log::append::Append,
     spec::JobSpec,
-    worker::{Beat, WorkerEvent},
+    worker::{Heartbeat, WorkerEvent},
 };
 use futures::StreamExt as _;
 use grid_tests::{grid::rgrid, nats::NatsServer, writer::Writer};
@@ -153,7 +153,7 @@ impl Yard {
             let heartbeat = tokio::time::timeout(LONG, heartbeats.next())
                 .await?
                 .context("the connection ended")?;
-            let heartbeat: Beat = serde_json::from_slice(&heartbeat.payload)?;
+            let heartbeat: Heartbeat = serde_json::from_slice(&heartbeat.payload)?;
             idle = if heartbeat.attempts.is_empty() { idle + 1 } else { 0 };
         }
         Ok(())

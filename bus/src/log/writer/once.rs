@@ -42,7 +42,12 @@ impl Writer {
     /// See [`Error`]; a conflict ([`Error::is_conflict`]) if another event came since.
     pub async fn record<A: Aggregate>(&self, id: &A::Id, last: u64, event: A::Event) -> Result<(EventId, u64), Error> {
         let (state, correlation) = (None, None);
-        let known = Loaded::<A> { state, last, correlation };
+        let known = Loaded::<A> {
+            state,
+            last,
+            correlation,
+            cause: None,
+        };
         let envelope = self.envelope(&known, event, None);
         let sequence = self.log.append(A::append(&known, id, &envelope)).await?;
         Ok((envelope.id, sequence))
