@@ -28,7 +28,7 @@ fn a_session_that_waits_for_work_may_be_silent_for_longer() {
     watcher.fold(0, &registered("w", session));
     let idle = |watcher: &mut TestWatcher, ms| {
         let (beat, now) = (beat(session, 0, &[]), watcher.at(ms));
-        let beat = Beat {
+        let beat = Heartbeat {
             next_ms: Some(u32::MAX),
             ..beat
         };
