@@ -1,4 +1,4 @@
-//! What a runner is told at its start.
+//! A runner's configuration.
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
@@ -13,20 +13,20 @@ use crate::{
     users::JobUsers,
 };
 
-/// What a runner is told at its start.
+/// A runner's configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// URLs of the NATS servers, separated by commas.
     pub nats: String,
-    /// Replicas of the streams, where they are made.
+    /// Replicas of the streams that the runner creates.
     pub replicas: u8,
-    /// Where files live.
+    /// The store.
     pub store: StoreUrl,
     /// The worker that this runner serves.
     pub worker: WorkerId,
     /// The queues that it takes work from.
     pub queues: Vec<Queue>,
-    /// The operator's marks.
+    /// The operator's labels.
     pub labels: BTreeMap<String, String>,
     /// CPUs that it offers, in thousandths.
     pub cpu_milli: u32,
@@ -36,23 +36,23 @@ pub struct Config {
     pub executor: Preference,
     /// Interpreters and images.
     pub runtimes: RuntimeTable,
-    /// Where attempts have their directories.
+    /// The directory for workspaces, caches and spooled logs.
     pub work_dir: PathBuf,
     /// Which users jobs run as.
     pub job_users: JobUsers,
     /// Whether plain processes may run although the grid listens beyond this machine.
     pub allow_process: bool,
-    /// How often it says that it lives.
+    /// The period of its heartbeats.
     pub heartbeat: Duration,
-    /// How long attempts may go on by themselves when the runner is told to stop.
+    /// How long attempts may continue when the runner is asked to stop.
     pub drain: Duration,
     /// How long a command that is asked to end may take before it is killed, where its job does not say.
     pub grace: Duration,
-    /// After how long without an acknowledged heartbeat it ends its attempts by itself, if it does.
+    /// After how long without an acknowledged heartbeat it ends its own attempts; absent: it does not.
     pub self_fence: Option<Duration>,
-    /// How long after it announced a restart its containers are waited for.
+    /// How long after the announcement of a restart the next runner may continue its containers.
     pub restart_deadline: Duration,
-    /// What opens the grid's secrets; without it, jobs that need some fail here.
+    /// The key that decrypts the grid's secrets; without it, jobs with secrets fail here.
     pub secrets: Option<Key>,
     /// How many bytes of inputs are kept on disk for the next job that names them; 0 for none.
     pub cache_inputs_bytes: u64,

@@ -1,4 +1,4 @@
-//! What a machine can execute by: found at the start, cleaned up at the end.
+//! The executors of a machine: found at the start, cleaned up at the end.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -11,7 +11,7 @@ use crate::{
     restart::note,
 };
 
-/// There is nothing to execute by.
+/// The machine has no executor.
 #[derive(Debug, thiserror::Error)]
 #[error("this worker can run nothing: no containers, because {docker}; no plain processes, because {process}")]
 pub struct Error {
@@ -19,12 +19,12 @@ pub struct Error {
     process: String,
 }
 
-/// How often a Docker daemon that is needed is asked whether it is there.
+/// How often the runner tries to connect to a Docker daemon that it needs.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 
-/// Finds the executors: connects to Docker, starts the spawn helper. Where the last runner left containers until a deadline, a
-/// daemon that is away is waited for until then.
-pub(crate) async fn open(config: &Config, left_until: Option<DateTime<Utc>>) -> Result<Executors, Error> {
+/// Finds the executors: connects to Docker, starts the spawn helper. Where the last runner left containers until a deadline, the runner
+/// waits until then for a daemon that does not answer.
+pub(crate) async fn connect(config: &Config, left_until: Option<DateTime<Utc>>) -> Result<Executors, Error> {
     let runtimes = Runtimes::from(config.runtimes.clone());
     let docker = match config.executor {
         Preference::Process => Err("it was started with `--executor process`".to_owned()),
@@ -62,18 +62,19 @@ pub(crate) async fn open(config: &Config, left_until: Option<DateTime<Utc>>) -> 
     }
 }
 
-/// How often it is looked for containers whose runner is gone.
+/// How often the runner looks for containers whose runner is gone.
 const SWEEP: Duration = Duration::from_secs(15);
 
-/// Keeps containers guarded, whatever clears the machine's packet filter; and removes, now and then, the containers of runners on this machine that are gone and left them to nobody; those of `kept` are ours.
+/// Keeps the containers' packet filter in place, and removes the containers of other runners on this machine that are gone and left them to
+/// no successor. The containers in `kept` belong to this runner.
 pub(crate) async fn sweep(executors: Arc<Executors>, kept: HashSet<String>) {
     let Ok(docker) = &executors.docker else { return };
-    let mut told = false;
+    let mut warned = false;
     loop {
         docker.keep_guarded().await;
         match docker.sweep(&kept).await {
-            Ok(_) => told = false,
-            Err(error) if !std::mem::replace(&mut told, true) => warn!("cannot look for containers that were left behind: {error}"),
+            Ok(_) => warned = false,
+            Err(error) if !std::mem::replace(&mut warned, true) => warn!("cannot look for containers that were left behind: {error}"),
             Err(_) => {}
         }
         tokio::time::sleep(SWEEP).await;
@@ -95,7 +96,7 @@ pub(crate) async fn close(executors: &Executors, grace: Duration) {
         }
     };
     if tokio::join!(docker, process) != (true, true) {
-        warn!("not all that was executed is cleaned up; the next start of this worker does it");
+        warn!("some processes or containers could not be cleaned up; the next start of this worker removes them");
     }
 }
 
@@ -118,7 +119,7 @@ mod tests {
     use super::is_local;
 
     #[test]
-    fn a_grid_on_this_machine_is_told_from_one_beyond() {
+    fn a_local_grid_is_distinguished_from_a_remote_one() {
         assert!(is_local("nats://127.0.0.1:4222"));
         assert!(is_local("nats://user:secret@localhost:4222, nats://[::1]:4223"));
         assert!(!is_local("nats://127.0.0.1:4222,nats://10.0.0.7:4222"));

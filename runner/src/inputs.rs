@@ -1,8 +1,8 @@
-//! What was laid into a work directory, and how it is known whether the command left it alone.
+//! The inputs that were staged in a work directory, and how to tell whether the command changed them.
 //!
-//! A file is untouched if its inode is the one that was laid and tells the same times as when the command started. A program can set a
+//! A file is untouched if its inode is the one that was staged and shows the same times as when the command started. A program can set a
 //! file's size and `mtime` back, but not its `ctime`, which the kernel moves with every change of content, names or rights. A clock of
-//! the kernel moves in ticks (up to 10 ms): a change within the tick in which a file was laid may show the same `ctime`. So a `ctime` is
+//! the kernel moves in ticks (up to 10 ms): a change within the tick in which a file was staged may show the same `ctime`. So a `ctime` is
 //! trusted only where it is older than that of a mark made on the same file system just before the start, as git does with its index;
 //! other files are compared by content.
 
@@ -31,7 +31,7 @@ const MANY: usize = 256;
 /// File systems on which every change moves the `ctime`, also one by a memory map: ext2 to ext4, XFS, Btrfs, F2FS, overlays.
 const TELLING: [i64; 5] = [0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010, 0x794c_7630];
 
-/// A file as its inode tells it.
+/// A file's identity and state, by its inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Stamp {
     device: u64,
@@ -43,7 +43,7 @@ pub(crate) struct Stamp {
 }
 
 impl Stamp {
-    /// Of this status, as the kernel tells it of a name.
+    /// The stamp of this status.
     pub(crate) fn of_stat(stat: &Stat) -> Self {
         Self {
             device: stat.st_dev,
@@ -55,7 +55,7 @@ impl Stamp {
         }
     }
 
-    /// Of this status.
+    /// The stamp of this metadata.
     pub(crate) fn of(metadata: &Metadata) -> Self {
         Self {
             device: metadata.dev(),
@@ -68,48 +68,48 @@ impl Stamp {
     }
 }
 
-/// What a file was when it was laid out, to tell whether the command changed it.
+/// A staged file, to tell whether the command changed it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Laid {
+pub(crate) struct StagedFile {
     /// Its content.
     pub(crate) sha256: Digest,
     /// Its size in bytes.
     pub(crate) size: u64,
-    /// When it was last written: for a runner of an earlier version, which takes this attempt up.
+    /// When it was last written: for a runner of an earlier version that continues this attempt.
     pub(crate) modified: Option<SystemTime>,
-    /// Its permission bits; nothing where an earlier version laid it.
+    /// Its permission bits; nothing where an earlier version staged it.
     #[serde(default)]
     pub(crate) mode: Option<u32>,
-    /// What its inode told when the command started; nothing where that proves nothing.
+    /// Its stamp when the command started; nothing where that proves nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) stamp: Option<Stamp>,
 }
 
-impl Laid {
-    /// Whether it was laid with these permission bits.
+impl StagedFile {
+    /// Whether it was staged with these permission bits.
     pub(crate) fn has_mode(&self, mode: u32) -> bool {
-        self.mode.is_none_or(|laid| laid == mode)
+        self.mode.is_none_or(|staged| staged == mode)
     }
 
-    /// Whether nobody can have changed it who shows this status now.
+    /// Whether a file with this status now is certainly unchanged.
     pub(crate) fn is_untouched(&self, now: &Stat) -> bool {
         self.stamp == Some(Stamp::of_stat(now)) && self.has_mode(now.st_mode & 0o777)
     }
 }
 
-/// What was laid into a work directory, by its path there.
+/// What was staged in a work directory, by its path there.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Layout {
-    /// Files, also as they are reached by a laid link.
-    pub(crate) files: HashMap<PathBuf, Laid>,
-    /// What links say.
+pub(crate) struct StagedInputs {
+    /// Files, also by the staged links that lead to them.
+    pub(crate) files: HashMap<PathBuf, StagedFile>,
+    /// The targets of links.
     pub(crate) links: HashMap<PathBuf, String>,
-    /// Directories that were laid by themselves.
+    /// Directories that were staged by themselves.
     pub(crate) dirs: BTreeSet<PathBuf>,
 }
 
-impl Layout {
-    /// Every directory that was laid, by itself or for what stands in it.
+impl StagedInputs {
+    /// Every directory that was staged, by itself or as a parent.
     pub(crate) fn all_dirs(&self) -> BTreeSet<&Path> {
         let named = self.files.keys().chain(self.links.keys()).map(PathBuf::as_path);
         let above = named
@@ -121,8 +121,8 @@ impl Layout {
 
     /// Reads the status of every file again.
     fn restamp(&mut self, work: &Path) {
-        for (path, laid) in &mut self.files {
-            laid.stamp = std::fs::metadata(work.join(path)).ok().as_ref().map(Stamp::of);
+        for (path, staged) in &mut self.files {
+            staged.stamp = std::fs::metadata(work.join(path)).ok().as_ref().map(Stamp::of);
         }
     }
 
@@ -131,14 +131,14 @@ impl Layout {
         let racy = self
             .files
             .values()
-            .filter(|laid| laid.stamp.is_some_and(|stamp| stamp.changed >= mark));
-        racy.map(|laid| laid.size).sum()
+            .filter(|staged| staged.stamp.is_some_and(|stamp| stamp.changed >= mark));
+        racy.map(|staged| staged.size).sum()
     }
 
     /// Forgets each status that proves nothing beside a mark of this time; all of them where there is none.
     fn distrust(&mut self, mark: Option<(i64, i64)>) {
-        for laid in self.files.values_mut() {
-            laid.stamp = laid.stamp.filter(|stamp| mark.is_some_and(|mark| stamp.changed < mark));
+        for staged in self.files.values_mut() {
+            staged.stamp = staged.stamp.filter(|stamp| mark.is_some_and(|mark| stamp.changed < mark));
         }
     }
 }
@@ -156,13 +156,13 @@ struct Inner {
 
 #[derive(Debug, Default)]
 struct State {
-    layout: Layout,
+    layout: StagedInputs,
     starts: u32,
 }
 
 impl Inputs {
-    /// Inputs that were laid into `work`, in the attempt's directory `root`.
-    pub(crate) fn new(layout: Layout, root: &Path) -> Self {
+    /// Inputs that were staged in `work`, in the attempt's directory `root`.
+    pub(crate) fn new(layout: StagedInputs, root: &Path) -> Self {
         let state = Mutex::new(State { layout, starts: 0 });
         Self(Arc::new(Inner {
             root: root.to_owned(),
@@ -170,8 +170,8 @@ impl Inputs {
         }))
     }
 
-    /// What was laid, as it was when the command started.
-    pub(crate) fn into_layout(self) -> Layout {
+    /// What was staged, as it was when the command started.
+    pub(crate) fn into_staged(self) -> StagedInputs {
         std::mem::take(&mut self.0.state.lock().layout)
     }
 
@@ -233,9 +233,9 @@ mod tests {
 
     use super::*;
 
-    fn laid(content: &str, path: &Path) -> Laid {
+    fn staged(content: &str, path: &Path) -> StagedFile {
         let metadata = fs::metadata(path).expect("a status");
-        Laid {
+        StagedFile {
             sha256: Digest::of(content.as_bytes()),
             size: metadata.len(),
             modified: metadata.modified().ok(),
@@ -244,8 +244,8 @@ mod tests {
         }
     }
 
-    fn at(changed: (i64, i64), size: u64) -> Laid {
-        Laid {
+    fn at(changed: (i64, i64), size: u64) -> StagedFile {
+        StagedFile {
             sha256: Digest::of(b""),
             size,
             modified: None,
@@ -264,13 +264,13 @@ mod tests {
     #[test]
     fn a_status_proves_something_only_where_it_is_older_than_the_mark() {
         let files = [("old", (5, 1), 10), ("same", (5, 2), 20), ("later", (6, 0), 40)];
-        let mut layout = Layout {
+        let mut layout = StagedInputs {
             files: files.map(|(name, changed, size)| (name.into(), at(changed, size))).into(),
-            ..Layout::default()
+            ..StagedInputs::default()
         };
         assert_eq!((layout.racy((5, 2)), layout.racy((7, 0))), (60, 0));
         layout.distrust(Some((5, 2)));
-        let trusted = |layout: &Layout, name: &str| layout.files[Path::new(name)].stamp.is_some();
+        let trusted = |layout: &StagedInputs, name: &str| layout.files[Path::new(name)].stamp.is_some();
         assert!(trusted(&layout, "old") && !trusted(&layout, "same") && !trusted(&layout, "later"));
         layout.distrust(None);
         assert!(!trusted(&layout, "old"));
@@ -281,32 +281,32 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("a");
         fs::write(&path, "x").expect("a file");
-        let layout = || Layout {
-            files: [("a".into(), laid("x", &path))].into(),
-            ..Layout::default()
+        let layout = || StagedInputs {
+            files: [("a".into(), staged("x", &path))].into(),
+            ..StagedInputs::default()
         };
         // The clock may not have ticked since; then nothing is proved at the first start either.
         let inputs = Inputs::new(layout(), dir.path());
         inputs.about_to_start(dir.path(), true).await;
         inputs.about_to_start(dir.path(), true).await;
-        assert_eq!(inputs.into_layout().files[Path::new("a")].stamp, None);
+        assert_eq!(inputs.into_staged().files[Path::new("a")].stamp, None);
     }
 
     #[tokio::test]
-    async fn a_large_input_that_was_just_laid_is_trusted_after_the_next_tick() {
+    async fn a_large_input_that_was_just_staged_is_trusted_after_the_next_tick() {
         let dir = tempfile::tempdir().expect("a directory");
         if !tells_all(dir.path()) {
             return;
         }
         let path = dir.path().join("a");
         fs::write(&path, vec![0; 5 << 20]).expect("a file");
-        let layout = Layout {
-            files: [("a".into(), laid("", &path))].into(),
-            ..Layout::default()
+        let layout = StagedInputs {
+            files: [("a".into(), staged("", &path))].into(),
+            ..StagedInputs::default()
         };
         let inputs = Inputs::new(layout, dir.path());
         inputs.about_to_start(dir.path(), false).await;
-        assert!(inputs.into_layout().files[Path::new("a")].stamp.is_some());
+        assert!(inputs.into_staged().files[Path::new("a")].stamp.is_some());
     }
 
     #[test]
@@ -327,8 +327,8 @@ mod tests {
     }
 
     #[test]
-    fn directories_are_those_laid_and_those_above_what_was() {
-        let layout = Layout {
+    fn directories_are_those_staged_and_the_parents_of_files() {
+        let layout = StagedInputs {
             files: [("a/b/c".into(), at((0, 0), 0))].into(),
             links: [("l/x".into(), "y".to_owned())].into(),
             dirs: [PathBuf::from("e/f")].into(),
@@ -338,11 +338,11 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_an_earlier_version_laid_is_read_and_proves_nothing() {
+    fn a_file_that_an_earlier_version_staged_is_read_and_compared_by_content() {
         let stored = r#"{"sha256":"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08","size":1,"modified":{"secs_since_epoch":1,"nanos_since_epoch":2}}"#;
-        let laid: Laid = serde_json::from_str(stored).expect("a laid file");
-        assert_eq!((laid.mode, laid.stamp), (None, None));
+        let staged: StagedFile = serde_json::from_str(stored).expect("a staged file");
+        assert_eq!((staged.mode, staged.stamp), (None, None));
         let dir = tempfile::tempdir().expect("a directory");
-        assert!(!laid.is_untouched(&rustix::fs::stat(dir.path()).expect("a status")));
+        assert!(!staged.is_untouched(&rustix::fs::stat(dir.path()).expect("a status")));
     }
 }

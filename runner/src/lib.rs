@@ -1,4 +1,7 @@
-//! The agent of one worker: takes work, executes it, commits what came of it.
+//! The runner: the process that serves one worker. It claims jobs, executes them and commits their results.
+//!
+//! Dependencies run one way: `run` (sessions, one after the other) uses `session` (the loop that asks for work), which uses `restart`
+//! (attempts that continue in the next runner), which uses `attempt` (one try at a job), which uses `log`, `packages` and `executor`.
 
 pub mod attempt;
 mod beneath;

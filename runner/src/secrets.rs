@@ -10,10 +10,10 @@ use std::{
 
 use crate::beneath::{self, Stop};
 
-/// The directory for them, beside an attempt's others.
+/// The directory for them, beside an attempt's other directories.
 const DIR: &str = "secrets";
 
-/// Values of variables that nobody else may see.
+/// Environment variables with secret values, which only the command may see.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Values(BTreeMap<String, String>);
 
@@ -30,7 +30,7 @@ impl FromIterator<(String, String)> for Values {
 }
 
 impl Values {
-    /// Whether there are none.
+    /// Whether there is no value.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -52,16 +52,16 @@ impl Values {
     }
 }
 
-/// Where the variables stand that a container reads, beside its work directory.
+/// The file with the variables that a container reads, beside its work directory.
 pub(crate) fn file(work_dir: &Path) -> PathBuf {
     work_dir.with_file_name(DIR).join("env")
 }
 
-/// Writes what a container's shell reads its variables from, and for a runner that takes it up what is to be masked. Both are gone
-/// with the attempt's directory.
+/// Writes the file from which a container's shell reads its variables, and the values that the next runner must mask. Both are removed with
+/// the attempt's directory.
 ///
 /// # Errors
-/// If the disk does not take it.
+/// If the files cannot be written.
 pub(crate) fn write(work_dir: &Path, values: &Values) -> io::Result<PathBuf> {
     let dir = work_dir.with_file_name(DIR);
     beneath::remove(&dir, &Stop::default()).map_err(io::Error::other)?;
@@ -79,7 +79,7 @@ pub(crate) fn write(work_dir: &Path, values: &Values) -> io::Result<PathBuf> {
 /// The values that an earlier runner gave a command in this work directory; none where it gave none.
 ///
 /// # Errors
-/// If they cannot be read: then what the command prints must not be shown.
+/// If they cannot be read; then the command's output must not be shown.
 pub(crate) fn left(work_dir: &Path) -> io::Result<Values> {
     match fs::read(work_dir.with_file_name(DIR).join("values.json")) {
         Ok(json) => Ok(Values(serde_json::from_slice(&json)?)),
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shell_reads_every_value_as_it_is_and_debug_shows_none() -> anyhow::Result<()> {
+    fn a_shell_reads_every_value_unchanged_and_debug_shows_none() -> anyhow::Result<()> {
         let temp = tempfile::tempdir()?;
         let value = "it's $HOME `id` \\ \"x\"\nsecond line";
         let values: Values = [("A".to_owned(), value.to_owned())].into_iter().collect();

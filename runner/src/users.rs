@@ -1,5 +1,5 @@
-//! Users of rgrid's own that jobs run as where the runner is root: each job that runs has one to itself, so that it can neither signal nor
-//! read another job, the runner, or what belongs to anybody else. docs/decisions/0011 says where the numbers come from, and who gets none.
+//! Users for jobs, where the runner is root: each running job has a user of its own, so that it can neither signal nor read another job,
+//! the runner, or the files of other users. See docs/decisions/0011.
 
 use std::{
     collections::BTreeSet,
@@ -13,9 +13,9 @@ use std::{
 
 use parking_lot::Mutex;
 
-/// How many users one runner has; as many jobs can run at once in it as users of their own.
+/// How many users one runner has, and so how many of its jobs can have a user of their own at once.
 const BLOCK: u32 = 1024;
-/// Where runners of this machine note which users are theirs.
+/// Where the runners of this machine lock their ranges of users.
 const LOCKS: &str = "/run/rgrid-job-users";
 
 /// Users, by their numbers; each has the group of the same number.
@@ -44,9 +44,9 @@ impl FromStr for Range {
             .split_once('-')
             .and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?)));
         match ends {
-            // Root is nobody's job, and the last number means "no user".
+            // No job runs as root, and the last number means "no user".
             Some((first @ 1.., last @ ..=0xffff_fffe)) if first <= last => Ok(Self { first, last }),
-            _ => Err(format!("`{text}` is no range of user numbers such as 2100000000-2100065535")),
+            _ => Err(format!("`{text}` is not a range of user numbers such as 2100000000-2100065535")),
         }
     }
 }
@@ -81,16 +81,16 @@ impl FromStr for JobUsers {
     }
 }
 
-/// Whom a command runs as.
+/// The user that a command runs as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RunAs {
     /// The user's number, and that of its group.
     pub user: u32,
-    /// Whether plain processes do, besides containers.
+    /// Whether plain processes run as this user, and not only containers.
     pub plain: bool,
 }
 
-/// Users that this runner gives its jobs. Cheap to clone.
+/// The users of this runner's jobs. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Users(Arc<Inner>);
 
@@ -104,14 +104,14 @@ struct Inner {
     _lock: Option<File>,
 }
 
-/// A user that one job has to itself, until this is dropped.
+/// The user of one job, until this is dropped.
 #[derive(Debug)]
 pub(crate) struct User {
     users: Users,
     number: u32,
 }
 
-/// Why jobs get no users of their own, as the operator reads it.
+/// Why jobs get no users of their own, with the text that the operator reads.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Unable(pub(crate) String);
 
@@ -214,7 +214,7 @@ impl Users {
     pub(crate) fn take(&self) -> io::Result<User> {
         let mut used = self.0.used.lock();
         let free = (self.0.range.first..=self.0.range.last).find(|number| !used.contains(number));
-        let number = free.ok_or_else(|| io::Error::other(format!("every user of {} has a job", self.0.range)))?;
+        let number = free.ok_or_else(|| io::Error::other(format!("every user of the range {} has a job already", self.0.range)))?;
         used.insert(number);
         Ok(User {
             users: self.clone(),
@@ -234,7 +234,7 @@ impl Users {
 }
 
 impl User {
-    /// What a command is to be told of it.
+    /// The user as an executor needs it.
     pub(crate) fn run_as(&self) -> RunAs {
         RunAs {
             user: self.number,
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_have_is_seen() {
+    fn user_ids_in_use_are_seen() {
         let range = Range { first: 1000, last: 1999 };
         let passwd = "root:x:0:0::/root:/bin/sh\nme:x:1000:1000::/home/me:/bin/sh\n";
         assert_eq!(taken(passwd, false, range), Some("me:x:1000:1000::/home/me:/bin/sh"));

@@ -11,39 +11,39 @@ use tracing::{debug, error, info};
 use crate::{
     attempt::{
         context::Context,
-        end::{Executed, Unfinished},
-        registry::{Entry, Stop},
+        end::{Executed, NotCommitted},
+        registry::{Entry, StopReason},
         writer::{self, JobWriter},
     },
     errors::chain,
 };
 
-/// Commits what came of an attempt, or gives it back.
+/// Commits an attempt's result, or returns its job.
 pub(crate) async fn conclude(
     context: &Context,
     writer: &mut JobWriter,
     entry: Entry,
     attempt: Attempt,
     begun: Instant,
-    executed: Result<Executed, Unfinished>,
-) -> Result<State, Unfinished> {
-    let unfinished = match executed {
+    executed: Result<Executed, NotCommitted>,
+) -> Result<State, NotCommitted> {
+    let reason = match executed {
         Ok(executed) => return commit(context, writer, entry, attempt, begun, executed).await,
-        Err(unfinished @ (Unfinished::NoRoom | Unfinished::Interrupted)) => unfinished,
-        Err(unfinished) => return Err(unfinished),
+        Err(reason @ (NotCommitted::NoRoom | NotCommitted::Interrupted)) => reason,
+        Err(reason) => return Err(reason),
     };
-    let give_back = Command::Return {
+    let return_job = Command::Return {
         attempt,
         session: context.session,
-        interrupted: matches!(unfinished, Unfinished::Interrupted),
+        interrupted: matches!(reason, NotCommitted::Interrupted),
     };
-    match say_last(writer, entry, give_back).await? {
-        State::Retrying => Err(unfinished),
+    match append_end(writer, entry, return_job).await? {
+        State::Retrying => Err(reason),
         ended => Ok(ended),
     }
 }
 
-/// Commits what came of an attempt.
+/// Commits an attempt's result.
 async fn commit(
     context: &Context,
     writer: &mut JobWriter,
@@ -51,13 +51,13 @@ async fn commit(
     attempt: Attempt,
     begun: Instant,
     executed: Executed,
-) -> Result<State, Unfinished> {
+) -> Result<State, NotCommitted> {
     let (outcome, manifest, usage) = match executed {
-        Ok((done, manifest)) => (done.outcome, manifest, done.usage),
-        Err(broken) => {
+        Ok((end, manifest)) => (end.outcome, manifest, end.usage),
+        Err(error) => {
             let wall_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
             (
-                broken.outcome(),
+                error.outcome(),
                 None,
                 Usage {
                     wall_ms,
@@ -73,32 +73,32 @@ async fn commit(
         manifest,
         usage,
     };
-    say_last(writer, entry, finish).await
+    append_end(writer, entry, finish).await
 }
 
-/// Says the last word on an attempt, while it is ours, and tells what the job comes to by it.
-async fn say_last(writer: &mut JobWriter, mut entry: Entry, word: Command) -> Result<State, Unfinished> {
+/// Appends an attempt's last event, unless the attempt is fenced, and returns the job's state after it.
+async fn append_end(writer: &mut JobWriter, mut entry: Entry, command: Command) -> Result<State, NotCommitted> {
     tokio::select! {
-        said = writer.append(word) => drop(said?),
-        stop = entry.fenced() => return Err(Unfinished::Stopped(stop)),
+        appended = writer.append(command) => drop(appended?),
+        stop = entry.fenced() => return Err(NotCommitted::Stopped(stop)),
     }
     Ok(writer.job().state())
 }
 
-/// Says in the runner's own log how an attempt ended.
-pub(crate) fn told(id: JobId, attempt: Attempt, carried: Result<State, Unfinished>) {
-    match carried {
+/// Writes to the runner's own log how an attempt ended.
+pub(crate) fn log_end(id: JobId, attempt: Attempt, ended: Result<State, NotCommitted>) {
+    match ended {
         Ok(state) => debug!(job.id = %id, "job {id}, attempt {attempt}: {state}"),
-        Err(Unfinished::Leaving(_) | Unfinished::Stopped(Stop::Leave)) => {
-            info!(job.id = %id, "attempt {attempt} of job {id} is left to the next runner, or made again");
+        Err(NotCommitted::Leaving(_) | NotCommitted::Stopped(StopReason::Leave)) => {
+            info!(job.id = %id, "attempt {attempt} of job {id} is left to the next runner, or rescheduled");
         }
-        Err(Unfinished::Interrupted) => info!(job.id = %id, "gave job {id}, attempt {attempt}, back: this runner's shutdown ended it"),
-        Err(Unfinished::NoRoom) => debug!(job.id = %id, "gave job {id}, attempt {attempt}, back: there is no room for it"),
-        Err(Unfinished::Stopped(stop)) => info!(job.id = %id, "gave up attempt {attempt} of job {id}: {stop:?}"),
-        Err(Unfinished::Write(writer::Error::Rejected(rejection @ Rejection::Stale { .. }))) => {
-            info!(job.id = %id, "attempt {attempt} of job {id} was given to another worker; nothing of this one counts: {rejection}");
+        Err(NotCommitted::Interrupted) => info!(job.id = %id, "returned job {id}, attempt {attempt}: this runner's shutdown ended it"),
+        Err(NotCommitted::NoRoom) => debug!(job.id = %id, "returned job {id}, attempt {attempt}: there is no room for it"),
+        Err(NotCommitted::Stopped(stop)) => info!(job.id = %id, "stopped attempt {attempt} of job {id}: {stop:?}"),
+        Err(NotCommitted::Write(writer::Error::Rejected(rejection @ Rejection::Stale { .. }))) => {
+            info!(job.id = %id, "attempt {attempt} of job {id} is no longer the job's current attempt, and its result is discarded: {rejection}");
         }
-        Err(Unfinished::Write(failed)) => {
+        Err(NotCommitted::Write(failed)) => {
             error!(job.id = %id, "the end of job {id}, attempt {attempt}, is not in the log: {}", chain(&failed));
         }
     }

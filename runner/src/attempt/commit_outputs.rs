@@ -1,4 +1,4 @@
-//! Keeping what an attempt left behind: its outputs, its log, and the list of both.
+//! Storing what an attempt leaves: its outputs, its log, and the manifest.
 
 use bus::{
     job::{ManifestRef, Usage},
@@ -8,79 +8,78 @@ use bus::{
 use crate::{
     attempt::{
         context::Context,
-        end::{Broken, Cut, Done, Executed, Unfinished},
-        outputs::{self, Found, Kept},
-        registry::{Entry, Stop},
-        workspace::Place,
+        end::{AttemptError, CommandEnd, EarlyEnd, Executed, NotCommitted},
+        outputs::{self, FoundOutputs, StoredOutputs},
+        registry::{Entry, StopReason},
+        workspace::Workspace,
     },
     beneath,
-    inputs::Layout,
+    inputs::StagedInputs,
     log::spool::Logbook,
     patience::patiently,
 };
 
-/// A list of more than so much is written beside the session's loop.
+/// A manifest with more entries than this is serialized on another thread.
 const MANY: usize = 1000;
 
-/// Keeps what a command left behind, unless the runner's own shutdown ended it. A cancel that comes now ends that too, and nothing is kept.
+/// Stores what a command left, unless the runner's own shutdown ended the command. A cancellation stops this too, and nothing is stored.
 pub(crate) async fn collect(
     context: &Context,
     entry: &mut Entry,
-    place: &Place,
-    (laid, wanted): (&Layout, Option<&[String]>),
+    workspace: &Workspace,
+    (staged, wanted): (&StagedInputs, Option<&[String]>),
     logbook: Logbook,
-    ran: Result<Done, Broken>,
-) -> Result<Executed, Unfinished> {
+    ran: Result<CommandEnd, AttemptError>,
+) -> Result<Executed, NotCommitted> {
     if context.shutdown.ended(&ran).await {
-        return Err(Unfinished::Interrupted);
+        return Err(NotCommitted::Interrupted);
     }
-    let keeping = async {
+    let storing = async {
         match ran {
-            Ok(done) => Box::pin(keep(context, place, (laid, wanted), logbook))
+            Ok(end) => Box::pin(keep(context, workspace, (staged, wanted), logbook))
                 .await
-                .map(|manifest| (done, manifest)),
-            // What it said before it failed (an image that was pulled, the command's first lines) is kept all the same.
+                .map(|manifest| (end, manifest)),
+            // What was logged before the failure (an image that was pulled, the command's first lines) is stored all the same.
             Err(error) => {
                 let outcome = error.outcome();
                 let usage = Usage::default();
-                Box::pin(keep_log(context, Kept::default(), logbook))
+                Box::pin(keep_log(context, StoredOutputs::default(), logbook))
                     .await
-                    .map(|manifest| (Done { outcome, usage }, manifest))
+                    .map(|manifest| (CommandEnd { outcome, usage }, manifest))
             }
         }
     };
     tokio::select! {
-        kept = keeping => Ok(kept),
-        stop = given_up(entry) => Ok(Ok((Cut::Stop(stop).before_start()?, None))),
+        stored = storing => Ok(stored),
+        stop = wait_for_discard(entry) => Ok(Ok((EarlyEnd::Stop(stop).before_start()?, None))),
     }
 }
 
-/// Waits for a reason not to keep what a command left behind. A runner that is going down commits what it still can.
-async fn given_up(entry: &mut Entry) -> Stop {
+/// Waits for a reason not to store the outputs. A runner that is stopping still commits what it can.
+async fn wait_for_discard(entry: &mut Entry) -> StopReason {
     loop {
         match entry.stop().await {
-            Stop::Leave | Stop::Shutdown => {}
-            stop @ (Stop::Cancel | Stop::Fenced) => return stop,
+            StopReason::Leave | StopReason::Shutdown => {}
+            stop @ (StopReason::Cancel | StopReason::Fenced) => return stop,
         }
     }
 }
 
-/// Stores everything that the attempt left behind, then the list of it.
+/// Stores the outputs and the log, then the manifest.
 async fn keep(
     context: &Context,
-    place: &Place,
-    (laid, wanted): (&Layout, Option<&[String]>),
+    workspace: &Workspace,
+    (staged, wanted): (&StagedInputs, Option<&[String]>),
     mut logbook: Logbook,
-) -> Result<Option<ManifestRef>, Broken> {
-    let found = if place.is_untouched() {
-        Found::nothing(wanted)
+) -> Result<Option<ManifestRef>, AttemptError> {
+    let found = if workspace.is_untouched() {
+        FoundOutputs::nothing(wanted)
     } else {
-        let (work, laid, wanted) = (place.work.clone(), laid.clone(), wanted.map(ToOwned::to_owned));
-        // A command may leave millions of files: no heartbeat waits for them.
-        // Nor does it go on when nobody waits for it any more.
+        let (work, staged, wanted) = (workspace.work.clone(), staged.clone(), wanted.map(ToOwned::to_owned));
+        // On another thread, because a command may leave millions of files; it stops when this future is dropped.
         let stop = beneath::Stop::default();
         let _stop_looking = stop.guard();
-        let looking = tokio::task::spawn_blocking(move || outputs::find(&work, &laid, wanted.as_deref(), &stop));
+        let looking = tokio::task::spawn_blocking(move || outputs::find(&work, &staged, wanted.as_deref(), &stop));
         looking.await.map_err(|_| outputs::Error::Look)?
     };
     let kept = found.store(&context.files).await?;
@@ -90,8 +89,8 @@ async fn keep(
     keep_log(context, kept, logbook).await
 }
 
-/// Stores the log, then the list of it and of the outputs.
-async fn keep_log(context: &Context, kept: Kept, logbook: Logbook) -> Result<Option<ManifestRef>, Broken> {
+/// Stores the log, then the manifest.
+async fn keep_log(context: &Context, kept: StoredOutputs, logbook: Logbook) -> Result<Option<ManifestRef>, AttemptError> {
     let log = logbook.finish().await?;
     let manifest = Manifest {
         outputs: kept.outputs,
@@ -107,7 +106,6 @@ async fn keep_log(context: &Context, kept: Kept, logbook: Logbook) -> Result<Opt
         return Ok(None);
     }
     let (manifest, json) = if manifest.outputs.len() + manifest.links.len() + manifest.deleted.len() > MANY {
-        // Many megabytes take a while.
         let written = tokio::task::spawn_blocking(move || (manifest.to_json(), manifest)).await;
         written.map(|(json, manifest)| (manifest, json)).map_err(|_| outputs::Error::Look)?
     } else {
@@ -117,6 +115,6 @@ async fn keep_log(context: &Context, kept: Kept, logbook: Logbook) -> Result<Opt
     let json = bytes::Bytes::from(json);
     let sha256 = patiently("store the list of outputs", || context.files.put_bytes(json.clone()))
         .await
-        .map_err(Broken::Manifest)?;
+        .map_err(AttemptError::Manifest)?;
     Ok(Some(manifest.reference(sha256)))
 }

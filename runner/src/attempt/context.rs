@@ -10,13 +10,13 @@ use bus::{
 use store::Files;
 
 use crate::{
-    attempt::{left::LeftBehind, leftovers::Leftovers, registry::Attempts, shutdown::Shutdown, workspace::Places},
+    attempt::{left::LeftBehind, leftovers::Leftovers, registry::Attempts, shutdown::Shutdown, workspace::Workspaces},
     executor::Executors,
     input_cache::InputCache,
     packages::Packages,
 };
 
-/// What every attempt of a session needs.
+/// What the attempts of a session share.
 pub(crate) struct Context {
     /// Appends the worker's events. It waits minutes for a log that does not answer, so that an outage costs no finished work.
     pub(crate) writer: Writer,
@@ -26,7 +26,7 @@ pub(crate) struct Context {
     pub(crate) gauge: Arc<Gauge>,
     /// The store.
     pub(crate) files: Files,
-    /// What commands are executed by.
+    /// The executors.
     pub(crate) executors: Arc<Executors>,
     /// The worker.
     pub(crate) worker: WorkerId,
@@ -34,22 +34,22 @@ pub(crate) struct Context {
     pub(crate) session: SessionId,
     /// The session's attempts.
     pub(crate) attempts: Attempts,
-    /// Where attempts have their directories.
-    pub(crate) places: Places,
-    /// What stays of earlier ones.
+    /// The attempts' directories.
+    pub(crate) workspaces: Workspaces,
+    /// Directories of earlier attempts that could not be removed.
     pub(crate) leftovers: Leftovers,
-    /// The contents of inputs that are kept.
+    /// The cached contents of inputs.
     pub(crate) input_cache: InputCache,
     /// The packages that jobs need.
     pub(crate) packages: Packages,
-    /// What goes on without this runner, when it restarts.
+    /// The attempts that are left to the next runner when this one restarts.
     pub(crate) left: LeftBehind,
-    /// What opens secrets, if the worker may.
+    /// The key that decrypts secrets, if the worker has one.
     pub(crate) secrets: Option<Key>,
-    /// How much of one attempt's log may wait on disk, in bytes.
+    /// How much of one attempt's log may be spooled on disk, in bytes.
     pub(crate) spool_bytes: u64,
     /// Whether the runner is ending.
     pub(crate) shutdown: Shutdown,
-    /// How long a command that is asked to end may take, where its job does not say.
+    /// How long a command that is asked to end may take, where its job does not set it.
     pub(crate) grace: Duration,
 }

@@ -1,4 +1,4 @@
-//! How long an attempt may go on: the nearer of its own limit and of what is left of the job's whole time.
+//! How long an attempt may run: until its own timeout or the job's total timeout, whichever is nearer.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use bus::{
 };
 use chrono::{DateTime, Utc};
 
-/// What ends an attempt that goes on for too long.
+/// A time limit of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Limit {
-    /// When, from now on.
+    /// The time that is left.
     pub(crate) after: Duration,
-    /// Which clock it is.
+    /// The clock.
     clock: Clock,
-    /// What that clock allows, in milliseconds.
+    /// The clock's limit, in milliseconds.
     limit_ms: u64,
 }
 
@@ -32,7 +32,7 @@ impl Limit {
         attempt.into_iter().chain(Self::in_total(job, now)).min_by_key(|limit| limit.after)
     }
 
-    /// The limit on all of the job, which goes on while nothing runs yet.
+    /// The limit on the whole job, which also counts while no command runs.
     #[must_use]
     pub(crate) fn in_total(job: &Job, now: DateTime<Utc>) -> Option<Self> {
         job.deadline.map(|deadline| Self {
@@ -42,7 +42,7 @@ impl Limit {
         })
     }
 
-    /// How an attempt ends that passed it.
+    /// The outcome of an attempt that passed the limit.
     #[must_use]
     pub(crate) const fn outcome(self) -> Outcome {
         Outcome::TimedOut {
@@ -51,7 +51,7 @@ impl Limit {
         }
     }
 
-    /// Waits until a limit is passed; for ever where there is none.
+    /// Waits until a limit is passed; pends permanently where there is none.
     pub(crate) async fn passed(limit: Option<Self>) -> Self {
         match limit {
             Some(limit) => {
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nearer_of_the_two_clocks_ends_an_attempt() {
+    fn the_nearer_of_two_time_limits_ends_an_attempt() {
         let now = Utc::now();
         let outcome = |job: &Job| Limit::of(job, now, now).map(Limit::outcome);
         let timed_out = |limit_ms, clock| Some(Outcome::TimedOut { limit_ms, clock });
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_s_own_clock_runs_since_its_start_and_a_passed_one_is_over_at_once() {
+    fn the_attempt_clock_runs_from_the_start_and_a_passed_limit_ends_at_once() {
         let now = Utc::now();
         let begun = now - chrono::TimeDelta::milliseconds(400);
         let after = |job: &Job| Limit::of(job, begun, now).map(|limit| limit.after);

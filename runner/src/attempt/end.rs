@@ -6,46 +6,46 @@ use bus::job::{ManifestRef, Outcome, Usage};
 use chrono::{DateTime, Utc};
 
 use crate::{
-    attempt::{deadline::Limit, outputs, registry::Stop, secrets, stage, writer},
+    attempt::{deadline::Limit, outputs, registry::StopReason, secrets, stage, writer},
     errors::chain,
     executor::{self, Handle},
     log::spool,
     packages,
 };
 
-/// How far the work on a command came.
-pub(crate) struct Done {
-    /// How it ended.
+/// How a command ended.
+pub(crate) struct CommandEnd {
+    /// Its outcome.
     pub(crate) outcome: Outcome,
     /// What it used.
     pub(crate) usage: Usage,
 }
 
-/// Why an attempt ended without anything to commit.
+/// Why an attempt has no result to commit.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Unfinished {
-    /// An event of it is not in the log.
+pub(crate) enum NotCommitted {
+    /// An event of the attempt could not be appended.
     #[error(transparent)]
     Write(#[from] writer::Error),
-    /// It is not to be committed.
+    /// The attempt was stopped, and its result does not count.
     #[error("the attempt was stopped")]
-    Stopped(Stop),
-    /// There is no room for its command.
+    Stopped(StopReason),
+    /// The attempt got no slot.
     #[error("there is no room for it")]
     NoRoom,
-    /// The runner's own end was its command's too.
+    /// The runner's shutdown ended the command.
     #[error("the runner's shutdown ended it")]
     Interrupted,
-    /// Its command is to go on without us.
-    #[error("the attempt goes on without this runner")]
+    /// The command is left running for the next runner.
+    #[error("the attempt is left to the next runner")]
     Leaving(Leaving),
 }
 
-/// Why the attempt's end is an error of its surroundings, with the sentence that the user reads.
+/// Why an attempt ended in an error of its surroundings, with the text that the user reads.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Broken {
+pub(crate) enum AttemptError {
     #[error("cannot make a directory for the job: {0}; make room on the worker's disk")]
-    Place(io::Error),
+    Workspace(io::Error),
     #[error(transparent)]
     Stage(#[from] stage::Error),
     #[error(transparent)]
@@ -62,8 +62,8 @@ pub(crate) enum Broken {
     Manifest(store::Error),
 }
 
-impl Broken {
-    /// How an attempt ends by it.
+impl AttemptError {
+    /// The outcome of the attempt.
     pub(crate) fn outcome(&self) -> Outcome {
         Outcome::Error {
             message: self.to_string(),
@@ -75,35 +75,35 @@ impl Broken {
     }
 }
 
-/// What an attempt comes to that is to be committed.
-pub(crate) type Executed = Result<(Done, Option<ManifestRef>), Broken>;
+/// The result of an attempt, which is committed.
+pub(crate) type Executed = Result<(CommandEnd, Option<ManifestRef>), AttemptError>;
 
-/// Why a command was made to end.
+/// Why an attempt is ended before its command has ended by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Cut {
-    /// It took too long.
-    Late(Limit),
-    /// Somebody asked for it.
-    Stop(Stop),
+pub(crate) enum EarlyEnd {
+    /// It passed a time limit.
+    TimedOut(Limit),
+    /// It was asked to stop.
+    Stop(StopReason),
 }
 
-impl Cut {
-    /// What an attempt comes to that is cut before its command runs. The error means that nothing is to be committed.
-    pub(crate) fn before_start(self) -> Result<Done, Unfinished> {
+impl EarlyEnd {
+    /// The result of an attempt that is ended before its command runs. The error means that nothing is committed.
+    pub(crate) fn before_start(self) -> Result<CommandEnd, NotCommitted> {
         let outcome = match self {
-            Self::Late(limit) => limit.outcome(),
-            Self::Stop(Stop::Cancel) => Outcome::Cancelled,
-            Self::Stop(Stop::Leave) => return Err(Unfinished::Interrupted),
-            Self::Stop(stop) => return Err(Unfinished::Stopped(stop)),
+            Self::TimedOut(limit) => limit.outcome(),
+            Self::Stop(StopReason::Cancel) => Outcome::Cancelled,
+            Self::Stop(StopReason::Leave) => return Err(NotCommitted::Interrupted),
+            Self::Stop(stop) => return Err(NotCommitted::Stopped(stop)),
         };
-        Ok(Done {
+        Ok(CommandEnd {
             outcome,
             usage: Usage::default(),
         })
     }
 }
 
-/// A command that is to go on without us.
+/// A command that is left running for the next runner.
 pub(crate) struct Leaving {
     /// The command.
     pub(crate) handle: Box<dyn Handle>,

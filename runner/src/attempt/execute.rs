@@ -8,51 +8,51 @@ use crate::{
         commit_outputs::collect,
         context::Context,
         deadline::Limit,
-        end::{Broken, Cut, Executed, Unfinished},
+        end::{AttemptError, EarlyEnd, Executed, NotCommitted},
         launch, leave,
-        registry::{Entry, Stop},
-        slot::{Share, Taken},
+        registry::{Entry, StopReason},
+        slot::{Slot, SlotRequest},
         stage,
         supervise::{self, Started},
-        workspace::Place,
+        workspace::Workspace,
         writer::JobWriter,
     },
-    inputs::{Inputs, Layout},
+    inputs::{Inputs, StagedInputs},
     log::spool::Logbook,
     packages,
 };
 
-/// Stages, waits for room, executes and collects. The outer error means that nothing is to be committed, the inner one that the attempt
-/// ends in an error.
+/// Stages the inputs, waits for a slot, runs the command and collects its outputs. The outer error means that nothing is committed, the
+/// inner one that the attempt ends in an error.
 pub(crate) async fn execute(
     context: &Context,
     writer: &mut JobWriter,
     entry: &mut Entry,
     attempt: Attempt,
-    share: Share,
-) -> Result<Executed, Unfinished> {
+    request: SlotRequest,
+) -> Result<Executed, NotCommitted> {
     let job = writer.job().clone();
     let nothing = |done| Ok(Ok((done, None)));
     if let Some(limit) = Limit::in_total(&job, Utc::now()).filter(|limit| limit.after.is_zero()) {
-        return nothing(Cut::Late(limit).before_start()?);
+        return nothing(EarlyEnd::TimedOut(limit).before_start()?);
     }
     let files = job.spec.inputs.len() as u64 + job.spec.tree.as_ref().map_or(0, |tree| tree.files);
-    let mut place = match context.places.take(files) {
-        Ok(place) => place,
-        Err(error) => return Ok(Err(Broken::Place(error))),
+    let mut workspace = match context.workspaces.take(files) {
+        Ok(workspace) => workspace,
+        Err(error) => return Ok(Err(AttemptError::Workspace(error))),
     };
     let prepared = tokio::select! {
         biased;
-        prepared = prepare(stage::lay(&context.files, &context.input_cache, &place, &job.spec), share) => prepared,
-        cut = supervise::cut_early(entry, &job) => Err(cut.before_start().map(|done| Ok((done, None)))),
+        prepared = prepare(stage::stage(&context.files, &context.input_cache, &workspace, &job.spec), request) => prepared,
+        early = supervise::wait_for_early_end(entry, &job) => Err(early.before_start().map(|done| Ok((done, None)))),
     };
-    let taken = match prepared {
-        Ok((laid, taken)) => {
-            place.inputs = Inputs::new(packages::with_modules(laid, &job.spec), &place.root);
-            taken
+    let slot = match prepared {
+        Ok((staged, slot)) => {
+            workspace.inputs = Inputs::new(packages::with_modules(staged, &job.spec), &workspace.root);
+            slot
         }
         Err(end) => {
-            place.spoil();
+            workspace.spoil();
             return end;
         }
     };
@@ -60,56 +60,56 @@ pub(crate) async fn execute(
         &context.js,
         &context.files,
         (&job.namespace, job.id, attempt),
-        &place.root,
+        &workspace.root,
         context.spool_bytes,
     );
     let wanted = job.spec.outputs.as_deref();
-    let launched = launch::launch(context, entry, &place, &mut logbook, &job, attempt).await;
-    let laid = std::mem::take(&mut place.inputs).into_layout();
+    let launched = launch::launch(context, entry, &workspace, &mut logbook, &job, attempt).await;
+    let staged = std::mem::take(&mut workspace.inputs).into_staged();
     let started = match launched {
         Ok(Ok(started)) => started,
-        Ok(Err(error)) => return collect(context, entry, &place, (&laid, wanted), logbook, Err(error)).await,
-        // It never ran: nothing there is its.
-        Err(cut) => return collect(context, entry, &place, (&laid, Some(&[])), logbook, Ok(cut.before_start()?)).await,
+        Ok(Err(error)) => return collect(context, entry, &workspace, (&staged, wanted), logbook, Err(error)).await,
+        // The command never ran: it has no outputs.
+        Err(early) => return collect(context, entry, &workspace, (&staged, Some(&[])), logbook, Ok(early.before_start()?)).await,
     };
-    Box::pin(to_its_end(context, writer, entry, taken, (place, laid, logbook), started)).await
+    Box::pin(follow_to_end(context, writer, entry, slot, (workspace, staged, logbook), started)).await
 }
 
-/// Lays files out while room is waited for; the first of both that fails is the attempt's end.
+/// Stages the inputs while the attempt waits for its slot; the first of both that fails ends the attempt.
 async fn prepare(
-    lay: impl Future<Output = Result<Layout, stage::Error>>,
-    share: Share,
-) -> Result<(Layout, Taken), Result<Executed, Unfinished>> {
-    let laid = async { lay.await.map_err(|error| Ok(Err(error.into()))) };
-    let taken = async { share.taken().await.ok_or(Err(Unfinished::NoRoom)) };
-    tokio::try_join!(laid, taken)
+    stage: impl Future<Output = Result<StagedInputs, stage::Error>>,
+    request: SlotRequest,
+) -> Result<(StagedInputs, Slot), Result<Executed, NotCommitted>> {
+    let staged = async { stage.await.map_err(|error| Ok(Err(error.into()))) };
+    let slot = async { request.granted().await.ok_or(Err(NotCommitted::NoRoom)) };
+    tokio::try_join!(staged, slot)
 }
 
-/// Follows a command to its end and keeps what it left behind; or leaves it to the next runner.
-pub(crate) async fn to_its_end(
+/// Follows a command to its end and stores its outputs; or leaves it to the next runner.
+pub(crate) async fn follow_to_end(
     context: &Context,
     writer: &mut JobWriter,
     entry: &mut Entry,
-    taken: Taken,
-    (place, laid, mut logbook): (Place, Layout, Logbook),
+    slot: Slot,
+    (workspace, staged, mut logbook): (Workspace, StagedInputs, Logbook),
     started: Started,
-) -> Result<Executed, Unfinished> {
+) -> Result<Executed, NotCommitted> {
     let ran = match supervise::follow(context, writer, entry, &mut logbook, started).await {
         Ok(ran) => ran,
-        Err(Unfinished::Leaving(leaving)) => {
-            let left = leave::leave(context, entry.which(), place, laid, logbook, leaving).await;
+        Err(NotCommitted::Leaving(leaving)) => {
+            let left = leave::leave(context, entry.which(), workspace, staged, logbook, leaving).await;
             return Err(if left {
-                Unfinished::Stopped(Stop::Leave)
+                NotCommitted::Stopped(StopReason::Leave)
             } else {
-                Unfinished::Interrupted
+                NotCommitted::Interrupted
             });
         }
-        Err(unfinished) => return Err(unfinished),
+        Err(not_committed) => return Err(not_committed),
     };
-    // What follows waits for the store and the log; the next command need not.
-    drop(taken);
+    // The next command need not wait for the store and the log.
+    drop(slot);
     let wanted = writer.job().spec.outputs.as_deref();
-    collect(context, entry, &place, (&laid, wanted), logbook, ran).await
+    collect(context, entry, &workspace, (&staged, wanted), logbook, ran).await
 }
 
 #[cfg(test)]
@@ -124,21 +124,21 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_gets_no_room_is_not_laid_out_to_its_end() {
+    async fn staging_stops_where_the_attempt_gets_no_slot() {
         let (give, awaited) = oneshot::channel();
         drop(give);
-        let end = prepare(pending(), Share::Awaited(awaited)).await;
-        assert!(matches!(end, Err(Err(Unfinished::NoRoom))));
+        let end = prepare(pending(), SlotRequest::Pending(awaited)).await;
+        assert!(matches!(end, Err(Err(NotCommitted::NoRoom))));
     }
 
     #[tokio::test]
-    async fn what_cannot_be_laid_out_does_not_wait_for_room() {
+    async fn an_attempt_whose_staging_fails_does_not_wait_for_a_slot() {
         let (_give, awaited) = oneshot::channel();
         let broken = stage::Error::Disk {
             path: "x".into(),
             source: io::ErrorKind::StorageFull.into(),
         };
-        let end = prepare(ready(Err(broken)), Share::Awaited(awaited)).await;
-        assert!(matches!(end, Err(Ok(Err(Broken::Stage(_))))));
+        let end = prepare(ready(Err(broken)), SlotRequest::Pending(awaited)).await;
+        assert!(matches!(end, Err(Ok(Err(AttemptError::Stage(_))))));
     }
 }

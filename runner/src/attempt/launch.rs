@@ -16,11 +16,11 @@ use tracing::{debug, warn};
 use crate::{
     attempt::{
         context::Context,
-        end::{Broken, Cut},
+        end::{AttemptError, EarlyEnd},
         registry::Entry,
         secrets,
-        supervise::{Started, cut_early},
-        workspace::Place,
+        supervise::{Started, wait_for_early_end},
+        workspace::Workspace,
     },
     executor::{Chosen, Error, Executor, Launch, Limits, Packages, Running},
     log::spool::Logbook,
@@ -28,36 +28,36 @@ use crate::{
     secrets::Values,
 };
 
-/// Sentences about the preparation that may wait to be put into the log.
+/// Notices about the preparation that may wait to be written to the job's log.
 const NOTICES: usize = 16;
 
-/// Starts the command of a staged attempt. The outer error means that it was cut before that.
+/// Starts the command of a staged attempt. The outer error means that the attempt was ended before that.
 pub(crate) async fn launch(
     context: &Context,
     entry: &mut Entry,
-    place: &Place,
+    workspace: &Workspace,
     logbook: &mut Logbook,
     job: &Job,
     attempt: Attempt,
-) -> Result<Result<Started, Broken>, Cut> {
+) -> Result<Result<Started, AttemptError>, EarlyEnd> {
     let secrets = match secrets(context, entry, job, logbook).await? {
         Ok(secrets) => secrets,
         Err(error) => return Ok(Err(error)),
     };
     let (notice, mut notices) = mpsc::channel(NOTICES);
-    let launching = by_executor(context, place, job, attempt, secrets, notice);
-    let cut = cut_early(entry, job);
-    tokio::pin!(launching, cut);
+    let launching = by_executor(context, workspace, job, attempt, secrets, notice);
+    let early = wait_for_early_end(entry, job);
+    tokio::pin!(launching, early);
     let launched = loop {
         tokio::select! {
             launched = &mut launching => break launched,
-            cut = &mut cut => return Err(cut),
+            early = &mut early => return Err(early),
             Some(sentence) = notices.recv() => if let Err(error) = logbook.note(&sentence).await {
                 return Ok(Err(error.into()));
             },
         }
     };
-    // What was said last, before it succeeded or failed.
+    // The last notices, before the start succeeded or failed.
     while let Ok(sentence) = notices.try_recv() {
         if let Err(error) = logbook.note(&sentence).await {
             return Ok(Err(error.into()));
@@ -66,7 +66,7 @@ pub(crate) async fn launch(
     let (kind, running) = match launched {
         Ok(launched) => launched,
         Err(error) => {
-            if let Broken::Packages(error) = &error
+            if let AttemptError::Packages(error) = &error
                 && let Err(error) = logbook.write(Stream::Stderr, Bytes::copy_from_slice(error.output())).await
             {
                 return Ok(Err(error.into()));
@@ -74,7 +74,7 @@ pub(crate) async fn launch(
             return Ok(Err(error));
         }
     };
-    let say = Command::Start {
+    let start = Command::Start {
         attempt,
         session: context.session,
         executor: kind,
@@ -83,18 +83,18 @@ pub(crate) async fn launch(
     Ok(Ok(Started {
         running,
         begun: Utc::now(),
-        say: Some(say),
+        start: Some(start),
     }))
 }
 
-/// Fetches the attempt's secrets, and has its logbook keep them to itself.
-async fn secrets(context: &Context, entry: &mut Entry, job: &Job, logbook: &mut Logbook) -> Result<Result<Values, Broken>, Cut> {
+/// Fetches the attempt's secrets, and masks them in its log.
+async fn secrets(context: &Context, entry: &mut Entry, job: &Job, logbook: &mut Logbook) -> Result<Result<Values, AttemptError>, EarlyEnd> {
     if job.spec.secrets.is_empty() {
         return Ok(Ok(Values::default()));
     }
     let values = tokio::select! {
         values = secrets::fetch(&context.js, &context.worker, context.secrets.as_ref(), job) => values,
-        cut = cut_early(entry, job) => return Err(cut),
+        early = wait_for_early_end(entry, job) => return Err(early),
     };
     let values = match values {
         Ok(values) => values,
@@ -106,61 +106,65 @@ async fn secrets(context: &Context, entry: &mut Entry, job: &Job, logbook: &mut 
     })
 }
 
-/// Chooses the executor, and starts the command with its packages. What the job does not insist on is done otherwise where it fails.
+/// Chooses the executor, and starts the command with its packages. Where the chosen executor is broken, and the job does not require it,
+/// another one is used.
 async fn by_executor(
     context: &Context,
-    place: &Place,
+    workspace: &Workspace,
     job: &Job,
     attempt: Attempt,
     secrets: Values,
     notice: mpsc::Sender<String>,
-) -> Result<(ExecutorKind, Running), Broken> {
+) -> Result<(ExecutorKind, Running), AttemptError> {
     if let Some(runtime) = &job.spec.runtime
         && !context.executors.runtimes.table().knows(&runtime.name)
         && let Err(error) = context.executors.runtimes.read(&context.js).await
     {
-        // It was added a moment ago, or never: without the log nobody can tell.
+        // The runtime may have been added a moment ago.
         debug!(job.id = %job.id, "cannot read which runtimes the deployment has: {error}");
     }
     let Chosen { executor, why, instead } = context.executors.choose((&job.spec).into()).await?;
     debug!(job.id = %job.id, "executor {}: {why}", executor.kind());
-    let asked = || Launch {
+    let launch_of = || Launch {
         secrets: secrets.clone(),
-        ..asked(context, place, job, attempt, notice.clone())
+        ..launch_of(context, workspace, job, attempt, notice.clone())
     };
-    let launched = with_packages(context, place, job, executor, asked(), &notice).await;
+    let launched = with_packages(context, workspace, job, executor, launch_of(), &notice).await;
     match (launched, instead) {
-        (Err(Broken::Executor(Error::Broken(why)) | Broken::Packages(packages::Error::Executor(Error::Broken(why)))), Some(other)) => {
+        (
+            Err(AttemptError::Executor(Error::Broken(why)) | AttemptError::Packages(packages::Error::Executor(Error::Broken(why)))),
+            Some(other),
+        ) => {
             warn!(job.id = %job.id, "job {} runs by {} instead: {why}", job.id, other.kind());
-            // Full of other sentences, it has said enough.
+            // Where the channel is full, the notice is dropped.
             let _ = notice.try_send(format!("{why}; running it as a plain process instead"));
-            let running = with_packages(context, place, job, other, asked(), &notice).await?;
+            let running = with_packages(context, workspace, job, other, launch_of(), &notice).await?;
             Ok((other.kind(), running))
         }
         (launched, _) => Ok((executor.kind(), launched?)),
     }
 }
 
-/// Starts a command, once its packages are there.
+/// Starts a command, once its packages are installed.
 async fn with_packages(
     context: &Context,
-    place: &Place,
+    workspace: &Workspace,
     job: &Job,
     executor: &dyn Executor,
     mut launch: Launch,
     notice: &mpsc::Sender<String>,
-) -> Result<Running, Broken> {
+) -> Result<Running, AttemptError> {
     let dependencies = job.spec.dependencies.as_ref().filter(|_| executor.kind() != ExecutorKind::Noop);
     let Some(dependencies) = dependencies else {
         return Ok(executor.launch(launch).await?);
     };
     let fitting = packages::fitting(executor, &mut launch, dependencies)
         .await
-        .map_err(Broken::Packages)?;
+        .map_err(AttemptError::Packages)?;
     if dependencies.installs_nothing() {
         if !fitting {
             let checked = context.packages.check(&context.files, executor, &launch, dependencies, notice);
-            checked.await.map_err(Broken::Packages)?;
+            checked.await.map_err(AttemptError::Packages)?;
         }
         return Ok(executor.launch(launch).await?);
     }
@@ -168,13 +172,13 @@ async fn with_packages(
         .packages
         .ready(&context.files, executor, &launch, dependencies, notice)
         .await;
-    let held = ready.map_err(Broken::Packages)?;
-    // A container may outlive this runner, and go on with what the next one finds.
+    let held = ready.map_err(AttemptError::Packages)?;
+    // A container may outlive this runner, and the next one must find its packages.
     if executor.kind() == ExecutorKind::Docker {
-        held.note(&place.root).map_err(Broken::Place)?;
+        held.note(&workspace.root).map_err(AttemptError::Workspace)?;
     }
     if dependencies.kind == Kind::Npm {
-        packages::link_modules(&place.work, executor.kind(), &held).map_err(Broken::Place)?;
+        packages::link_modules(&workspace.work, executor.kind(), &held).map_err(AttemptError::Workspace)?;
     }
     launch.packages = Some(Packages {
         kind: dependencies.kind,
@@ -182,12 +186,12 @@ async fn with_packages(
     });
     let running = executor.launch(launch).await?;
     Ok(Running {
-        held: Some(Box::new(held)),
+        packages: Some(Box::new(held)),
         ..running
     })
 }
 
-fn asked(context: &Context, place: &Place, job: &Job, attempt: Attempt, notice: mpsc::Sender<String>) -> Launch {
+fn launch_of(context: &Context, workspace: &Workspace, job: &Job, attempt: Attempt, notice: mpsc::Sender<String>) -> Launch {
     let spec = &job.spec;
     let mut env: BTreeMap<String, String> = [
         ("RGRID_JOB_ID", job.id.to_string()),
@@ -208,14 +212,14 @@ fn asked(context: &Context, place: &Place, job: &Job, attempt: Attempt, notice: 
         image: spec.image.clone(),
         env,
         secrets: Values::default(),
-        work_dir: place.work.clone(),
+        work_dir: workspace.work.clone(),
         dir: spec.dir.clone(),
-        scratch_dir: place.scratch.clone(),
+        scratch_dir: workspace.scratch.clone(),
         packages: None,
-        inputs: place.inputs.clone(),
+        inputs: workspace.inputs.clone(),
         installs: false,
-        stdin: spec.stdin.is_some().then(|| place.stdin()),
-        user: place.run_as(),
+        stdin: spec.stdin.is_some().then(|| workspace.stdin()),
+        user: workspace.run_as(),
         limits: Limits {
             cpu_milli: spec.resources.cpu_limit.then_some(spec.resources.cpu_milli),
             memory_bytes: spec.resources.memory_bytes,

@@ -6,20 +6,20 @@ use bus::ids::{Attempt, JobId};
 use tracing::warn;
 
 use crate::{
-    attempt::{context::Context, end::Leaving, left::LeftAttempt, workspace::Place},
-    inputs::Layout,
+    attempt::{context::Context, end::Leaving, left::LeftAttempt, workspace::Workspace},
+    inputs::StagedInputs,
     log::spool::Logbook,
 };
 
-/// How long the log of an attempt that is left to the next runner may take to be stored.
+/// How long storing the log of an attempt that is left to the next runner may take.
 const SUSPENDED: Duration = Duration::from_secs(15);
 
-/// Leaves a command to the next runner. Where its log cannot be kept up to there, it is ended instead. Returns whether it is left.
+/// Leaves a command to the next runner; it is ended instead where its log cannot be stored. Returns whether it is left.
 pub(crate) async fn leave(
     context: &Context,
     (job, attempt): (JobId, Attempt),
-    place: Place,
-    laid: Layout,
+    workspace: Workspace,
+    staged: StagedInputs,
     logbook: Logbook,
     Leaving { handle, begun }: Leaving,
 ) -> bool {
@@ -30,7 +30,7 @@ pub(crate) async fn leave(
             return false;
         }
         Err(_) => {
-            warn!(job.id = %job, "job {job} cannot be left to the next runner: the store does not take its log");
+            warn!(job.id = %job, "job {job} cannot be left to the next runner: its log cannot be stored in time");
             return false;
         }
     };
@@ -38,10 +38,10 @@ pub(crate) async fn leave(
     let left = LeftAttempt {
         job,
         attempt,
-        root: place.leave(),
-        laid: laid.files.into_iter().collect(),
-        links: laid.links.into_iter().collect(),
-        dirs: laid.dirs.into_iter().collect(),
+        root: workspace.leave(),
+        laid: staged.files.into_iter().collect(),
+        links: staged.links.into_iter().collect(),
+        dirs: staged.dirs.into_iter().collect(),
         begun,
         log,
         command,
@@ -55,12 +55,12 @@ pub(crate) async fn leave(
     }
 }
 
-/// Ends what was left to us and is not to be gone on with.
+/// Ends an attempt that the last runner left and that is not continued.
 pub(crate) fn give_up(context: &Context, left: LeftAttempt, why: &str) {
     warn!(job.id = %left.job, "ending attempt {} of job {}, which the last runner left: {why}", left.attempt, left.job);
     if let Ok(docker) = &context.executors.docker {
         docker.discard(left.command);
     }
-    // Dropped, it is removed.
-    drop(context.places.take_up(&left.root));
+    // The workspace is removed when it is dropped.
+    drop(context.workspaces.take_up(&left.root));
 }

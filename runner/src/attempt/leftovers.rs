@@ -1,4 +1,4 @@
-//! Removing what attempts leave behind, and keeping count of what cannot be removed: it is moved aside, tried again, and told.
+//! Removing the workspaces of attempts. A directory that cannot be removed is moved aside, tried again and reported.
 
 use std::{
     collections::BTreeMap,
@@ -14,27 +14,27 @@ use tracing::{info, warn};
 
 use crate::beneath::{self, Error, Stop};
 
-/// How often what could not be removed is tried again.
+/// How often a failed removal is tried again.
 const AGAIN: Duration = Duration::from_secs(60);
-/// How many leftovers a heartbeat tells of.
+/// How many leftovers a heartbeat lists.
 const TOLD: usize = 5;
 
-/// What stays of earlier attempts. Cheap to clone.
+/// Directories of earlier attempts that could not be removed. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Leftovers(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    /// Where those are moved that cannot be removed.
+    /// Where they are moved.
     aside: PathBuf,
-    /// What is there, and why.
+    /// Each of them, and why it could not be removed.
     known: Mutex<BTreeMap<PathBuf, String>>,
     removals: TaskTracker,
     stop: Stop,
 }
 
 impl Leftovers {
-    /// Leftovers below a work directory; those of earlier runners are tried again, and nobody waits for that.
+    /// Leftovers below a work directory; those of earlier runners are removed in the background.
     pub(crate) fn below(work_dir: &Path) -> Self {
         let leftovers = Self(Arc::new(Inner {
             aside: work_dir.join("leftovers"),
@@ -48,12 +48,12 @@ impl Leftovers {
         leftovers
     }
 
-    /// Removes a tree, on a thread of its own where there is a runtime: a tree of a million files takes a while, and nobody waits for it.
+    /// Removes a tree in the background where there is a runtime, because a tree of a million files takes a while.
     pub(crate) fn remove_behind(&self, path: PathBuf) {
         self.remove_behind_then(path, |_| ());
     }
 
-    /// The same; afterwards, `then` is told whether it is gone.
+    /// The same; afterwards, `then` receives whether the tree was removed.
     pub(crate) fn remove_behind_then(&self, path: PathBuf, then: impl FnOnce(bool) + Send + 'static) {
         let leftovers = self.clone();
         let remove = move || then(leftovers.remove(&path));
@@ -63,8 +63,8 @@ impl Leftovers {
         }
     }
 
-    /// Removes a tree. What stays is moved aside and told, unless something is mounted in it: that stays where its user looks for it.
-    /// Says whether it is gone.
+    /// Removes a tree. One that cannot be removed is moved aside and reported, unless it contains a mount: then it stays where its user expects
+    /// it. Returns whether it was removed.
     fn remove(&self, path: &Path) -> bool {
         let (at, why) = match beneath::remove(path, &self.0.stop) {
             Ok(()) => {
@@ -73,7 +73,7 @@ impl Leftovers {
                 }
                 return true;
             }
-            // The next runner goes on.
+            // The next runner continues.
             Err(Error::Stopped) => return false,
             Err(error @ Error::Mounted(_)) => (path.to_owned(), error.to_string()),
             Err(error) => (self.move_aside(path), error.to_string()),
@@ -88,7 +88,7 @@ impl Leftovers {
         false
     }
 
-    /// Out of the way of later attempts; where even that fails, it stays where it is.
+    /// Moves a tree out of the way of later attempts; where that fails too, it stays where it is.
     fn move_aside(&self, path: &Path) -> PathBuf {
         if path.starts_with(&self.0.aside) {
             return path.to_owned();
@@ -103,7 +103,7 @@ impl Leftovers {
         }
     }
 
-    /// Tries again what could not be removed.
+    /// Tries to remove the leftovers again.
     fn retry(&self) {
         let known: Vec<PathBuf> = self.0.known.lock().keys().cloned().collect();
         for path in known {
@@ -111,7 +111,7 @@ impl Leftovers {
         }
     }
 
-    /// Tries again and again, for as long as it is polled.
+    /// Tries to remove the leftovers now and then, for as long as it is polled.
     pub(crate) async fn tend(self) {
         loop {
             tokio::time::sleep(AGAIN).await;
@@ -122,7 +122,7 @@ impl Leftovers {
         }
     }
 
-    /// What stays and why, a sentence each; of more than a few only the number.
+    /// The leftovers and why they stay, a sentence each; of more than a few only the number.
     pub(crate) fn sentences(&self) -> Vec<String> {
         let known = self.0.known.lock();
         let mut sentences: Vec<String> = known
@@ -136,7 +136,7 @@ impl Leftovers {
         sentences
     }
 
-    /// Lets removals end for so long; what takes longer, the next runner removes.
+    /// Waits this long for removals to end; the next runner does the rest.
     pub(crate) async fn settled(&self, patience: Duration) {
         self.0.removals.close();
         let _in_time = tokio::time::timeout(patience, self.0.removals.wait()).await;
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_removed_is_moved_aside_told_and_tried_again() {
+    fn a_tree_that_cannot_be_removed_is_moved_aside_reported_and_tried_again() {
         let dir = tempfile::tempdir().expect("a directory");
         let tree = dir.path().join("attempts/1");
         fs::create_dir_all(tree.join("work/fast/x")).expect("a directory");
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_few_leftovers_are_told() {
+    fn only_a_few_leftovers_are_reported() {
         let leftovers = Leftovers::below(Path::new("/nonexistent"));
         let why = |number| (PathBuf::from(format!("/w/{number}")), "why".to_owned());
         leftovers.0.known.lock().extend((0..8).map(why));

@@ -1,4 +1,4 @@
-//! The attempts of one session: what a beat lists, and what a cancel or a fence must reach.
+//! The attempts of one session: a heartbeat lists them, and a cancellation or a fence must reach them.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -6,21 +6,21 @@ use bus::ids::{Attempt, JobId};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-/// Why an attempt must end before its command does. What comes later in this list overrides what comes before it.
+/// Why an attempt must end before its command does. A later variant overrides an earlier one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Stop {
-    /// A user asked for it.
+pub(crate) enum StopReason {
+    /// The job is cancelled.
     Cancel,
-    /// The runner restarts: a container goes on for the next one, and everything else has a moment to end by itself.
+    /// The runner restarts: a container continues for the next runner, and any other command has a moment to end by itself.
     Leave,
-    /// The session is ending, and has no more time for it: it is made again elsewhere.
+    /// The session is ending, and its time is over: the attempt is rescheduled.
     Shutdown,
-    /// It is not ours any more: another attempt may run, and nothing of this one counts.
+    /// It is no longer the job's current attempt: another one may run, and the result of this one does not count.
     Fenced,
 }
 
-/// Where an attempt hears that it must end.
-type Bell = watch::Sender<Option<Stop>>;
+/// Tells an attempt that it must end.
+type StopSender = watch::Sender<Option<StopReason>>;
 
 /// The attempts that a session is executing. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -28,27 +28,27 @@ pub(crate) struct Attempts(Arc<Mutex<Inner>>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    live: HashMap<JobId, (Attempt, Bell)>,
+    live: HashMap<JobId, (Attempt, StopSender)>,
     last_claim: u64,
-    /// What every attempt was told, and those that come after must hear too.
-    all: Option<Stop>,
+    /// Why all attempts must end, also those that are entered later.
+    all: Option<StopReason>,
 }
 
-/// One attempt in the list; it leaves it when dropped.
+/// One attempt of the list; dropping the entry removes the attempt.
 #[derive(Debug)]
 pub(crate) struct Entry {
     attempts: Attempts,
     job: JobId,
     attempt: Attempt,
-    stop: watch::Receiver<Option<Stop>>,
+    stop: watch::Receiver<Option<StopReason>>,
 }
 
 impl Attempts {
-    /// Enters an attempt, before its claim is stored: a beat that lists it too early says nothing wrong, one that lists it
-    /// too late makes an orphan of it.
+    /// Enters an attempt, before its claim is stored: a heartbeat may list an attempt too early, but the watcher takes a claimed attempt
+    /// that is not listed for an orphan.
     ///
     /// # Errors
-    /// Where the job is being executed already: which attempt at it that is.
+    /// The attempt at the job that is being executed already.
     pub(crate) fn enter(&self, job: JobId, attempt: Attempt) -> Result<Entry, Attempt> {
         let (sender, stop) = watch::channel(None);
         let mut inner = self.0.lock();
@@ -56,7 +56,7 @@ impl Attempts {
             return Err(*known);
         }
         if let Some(why) = inner.all {
-            ring(&sender, why);
+            raise(&sender, why);
         }
         inner.live.insert(job, (attempt, sender));
         Ok(Entry {
@@ -73,19 +73,19 @@ impl Attempts {
         inner.last_claim = inner.last_claim.max(sequence);
     }
 
-    /// Tells one attempt to end.
-    pub(crate) fn stop(&self, job: JobId, why: Stop) {
-        if let Some((_, bell)) = self.0.lock().live.get(&job) {
-            ring(bell, why);
+    /// Asks one attempt to end.
+    pub(crate) fn stop(&self, job: JobId, why: StopReason) {
+        if let Some((_, sender)) = self.0.lock().live.get(&job) {
+            raise(sender, why);
         }
     }
 
-    /// Tells every attempt to end, and every one that is entered later.
-    pub(crate) fn stop_all(&self, why: Stop) {
+    /// Asks every attempt to end, also those that are entered later.
+    pub(crate) fn stop_all(&self, why: StopReason) {
         let mut inner = self.0.lock();
         inner.all = inner.all.max(Some(why));
-        for (_, bell) in inner.live.values() {
-            ring(bell, why);
+        for (_, sender) in inner.live.values() {
+            raise(sender, why);
         }
     }
 
@@ -95,7 +95,7 @@ impl Attempts {
         self.0.lock().live.is_empty()
     }
 
-    /// What a beat says: the last stored claim, and what is being executed.
+    /// What a heartbeat lists: the last stored claim, and the attempts that are being executed.
     #[must_use]
     pub(crate) fn snapshot(&self) -> (u64, Vec<(JobId, Attempt)>) {
         let inner = self.0.lock();
@@ -106,9 +106,9 @@ impl Attempts {
     }
 }
 
-/// A stronger reason overrides a weaker one, never the other way round: nothing takes a fence back.
-fn ring(bell: &Bell, why: Stop) {
-    bell.send_if_modified(|stop| {
+/// A stronger reason overrides a weaker one, never the other way round: a fence is final.
+fn raise(sender: &StopSender, why: StopReason) {
+    sender.send_if_modified(|stop| {
         let raised = *stop < Some(why);
         if raised {
             *stop = Some(why);
@@ -118,20 +118,20 @@ fn ring(bell: &Bell, why: Stop) {
 }
 
 impl Entry {
-    /// Which attempt it is.
+    /// The job and the attempt.
     #[must_use]
     pub(crate) const fn which(&self) -> (JobId, Attempt) {
         (self.job, self.attempt)
     }
 
-    /// What was asked of the attempt, if anything.
+    /// Why the attempt must end, if it must.
     #[must_use]
-    pub(crate) fn stopped(&self) -> Option<Stop> {
+    pub(crate) fn stopped(&self) -> Option<StopReason> {
         *self.stop.borrow()
     }
 
-    /// Waits until the attempt is told to end, or told so again for a stronger reason.
-    pub(crate) async fn stop(&mut self) -> Stop {
+    /// Waits until the attempt is asked to end, or asked again for a stronger reason.
+    pub(crate) async fn stop(&mut self) -> StopReason {
         loop {
             // The sender lives as long as the entry does.
             if self.stop.changed().await.is_err() {
@@ -145,11 +145,11 @@ impl Entry {
 }
 
 impl Entry {
-    /// Waits until the attempt is not ours any more.
-    pub(crate) async fn fenced(&mut self) -> Stop {
+    /// Waits until the attempt is fenced.
+    pub(crate) async fn fenced(&mut self) -> StopReason {
         loop {
-            if self.stopped() == Some(Stop::Fenced) {
-                return Stop::Fenced;
+            if self.stopped() == Some(StopReason::Fenced) {
+                return StopReason::Fenced;
             }
             self.stop().await;
         }
@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_stronger_reason_overrides_a_weaker_one_and_nothing_takes_a_fence_back() {
+    async fn a_stronger_reason_overrides_a_weaker_one_and_a_fence_is_final() {
         let (attempts, job) = (Attempts::default(), JobId::new());
         let mut entry = attempts.enter(job, Attempt::FIRST).expect("an entry");
         assert_eq!(
@@ -175,19 +175,22 @@ mod tests {
             Some(Attempt::FIRST),
             "it is being executed"
         );
-        attempts.stop(job, Stop::Cancel);
-        assert_eq!(entry.stop().await, Stop::Cancel);
-        attempts.stop(job, Stop::Fenced);
-        attempts.stop(job, Stop::Cancel);
-        assert_eq!((entry.stop().await, entry.stopped()), (Stop::Fenced, Some(Stop::Fenced)));
+        attempts.stop(job, StopReason::Cancel);
+        assert_eq!(entry.stop().await, StopReason::Cancel);
+        attempts.stop(job, StopReason::Fenced);
+        attempts.stop(job, StopReason::Cancel);
+        assert_eq!(
+            (entry.stop().await, entry.stopped()),
+            (StopReason::Fenced, Some(StopReason::Fenced))
+        );
     }
 
     #[tokio::test]
-    async fn what_all_were_told_is_told_to_those_who_come_later() {
+    async fn an_attempt_that_is_entered_later_is_stopped_like_all_others() {
         let attempts = Attempts::default();
-        attempts.stop_all(Stop::Fenced);
+        attempts.stop_all(StopReason::Fenced);
         let mut late = attempts.enter(JobId::new(), Attempt::FIRST).expect("an entry");
-        assert_eq!(late.stop().await, Stop::Fenced);
+        assert_eq!(late.stop().await, StopReason::Fenced);
         drop(late);
         assert!(attempts.is_empty());
     }

@@ -1,8 +1,8 @@
-//! What a machine has, and how much of it jobs take.
+//! Room: the CPUs and the memory of a machine, and how much of them a job takes.
 
 use bus::spec::{Resources, Size};
 
-/// An amount of what a machine has.
+/// An amount of CPUs and memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Room {
     /// CPUs, in thousandths.
@@ -12,7 +12,7 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    /// What a job takes up.
+    /// The room that a job takes.
     #[must_use]
     pub(crate) fn of(resources: &Resources) -> Self {
         Self {
@@ -21,13 +21,13 @@ impl Room {
         }
     }
 
-    /// The most that a job of this size takes up.
+    /// The most room that a job of this size takes.
     pub(crate) const fn ceiling(size: Size) -> Self {
         let (cpu_milli, memory_bytes) = size.ceiling();
         Self { cpu_milli, memory_bytes }
     }
 
-    /// Whether this may hold some job of a size: those that need no more are of a smaller size.
+    /// Whether some job of this size may fit; a job that needs less is of a smaller size.
     pub(crate) const fn may_hold(self, size: Size) -> bool {
         let smaller = match size {
             Size::S => return self.cpu_milli > 0,
@@ -38,13 +38,13 @@ impl Room {
         self.cpu_milli > smaller.cpu_milli || (self.cpu_milli > 0 && self.memory_bytes > smaller.memory_bytes)
     }
 
-    /// Whether this holds that.
+    /// Whether the other fits into this.
     #[must_use]
     pub(crate) const fn holds(self, other: Self) -> bool {
         other.cpu_milli <= self.cpu_milli && other.memory_bytes <= self.memory_bytes
     }
 
-    /// How often this holds that.
+    /// How often the other fits into this.
     pub(crate) fn times(self, other: Self) -> usize {
         let times = |have: u64, need: u64| usize::try_from(have.checked_div(need).unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
         times(self.cpu_milli.into(), other.cpu_milli.into()).min(times(self.memory_bytes, other.memory_bytes))

@@ -15,45 +15,45 @@ use tracing::{debug, warn};
 
 use crate::{
     attempt::{
-        commit::{conclude, told},
+        commit::{conclude, log_end},
         context::Context,
-        end::Unfinished,
+        end::NotCommitted,
         execute::execute,
         fence,
-        registry::{Entry, Stop},
-        slot::Share,
+        registry::{Entry, StopReason},
+        slot::SlotRequest,
         writer::{self, JobWriter},
     },
     errors::chain,
 };
 
-/// After how long a job may be offered again whose fenced attempt is still ending here.
+/// After how long a job is delivered again whose fenced attempt is still ending here.
 const STILL_ENDING_PAUSE: Duration = Duration::from_millis(100);
-/// After how long a job may be offered again that the log has no room for an attempt of.
+/// After how long a job is delivered again where the log has no room for an attempt.
 const NO_ROOM_PAUSE: Duration = Duration::from_secs(1);
-/// What an attempt adds to the log, in bytes, roughly: its claim, its start and its end.
+/// The size of an attempt in the log, in bytes, roughly: its claim, its start and its end.
 const ATTEMPT_BYTES: u64 = 4_096;
 
-/// Claims a job and carries its attempt through. Everything that goes wrong ends in an event, or in a log line that says why
-/// there is none.
-pub(crate) async fn run(context: Arc<Context>, work: Work, job: Job, ready: Envelope<JobEvent>, share: Share) {
+/// Claims a job, executes the attempt and commits its result. Every failure ends in an event, or in a log line that says why there is
+/// none.
+pub(crate) async fn run(context: Arc<Context>, work: Work, job: Job, ready: Envelope<JobEvent>, request: SlotRequest) {
     let Phase::Queued { next: attempt } = job.phase else {
         return work.acknowledge().await;
     };
     let (id, namespace) = (job.id, job.namespace.clone());
     let mut entry = match context.attempts.enter(id, attempt) {
         Ok(entry) => entry,
-        // It was given up, and is to be made again, perhaps by us: not before it is gone.
+        // An earlier attempt was given up, and still runs here: it must end before the next one starts.
         Err(known) if known < attempt => {
-            context.attempts.stop(id, Stop::Fenced);
+            context.attempts.stop(id, StopReason::Fenced);
             return work.refuse(STILL_ENDING_PAUSE).await;
         }
-        // Our own claim, delivered again because its acknowledgement was late.
+        // This session's own claim, delivered again because the acknowledgement was late.
         Err(_) => return work.acknowledge().await,
     };
-    // Until the claim is stored; what ends it has room beyond the limit of claims.
+    // Reserved until the claim is stored. The events that end an attempt have room beyond the limit for claims.
     let Ok(room) = context.gauge.admit(Addition::Attempts, ATTEMPT_BYTES).await else {
-        debug!(job.id = %id, "did not claim job {id}: the log has room only for what ends jobs");
+        debug!(job.id = %id, "did not claim job {id}: the log has room only for the ends of jobs");
         return work.refuse(NO_ROOM_PAUSE).await;
     };
     let mut writer = JobWriter::new(context.writer.clone(), job, &ready);
@@ -64,7 +64,7 @@ pub(crate) async fn run(context: Arc<Context>, work: Work, job: Job, ready: Enve
     };
     let claimed = tokio::select! {
         claimed = writer.append(claim) => claimed,
-        // Should it be stored after all, it is a closed session's, and rescheduled as such.
+        // If the claim is stored after all, the watcher reschedules it with the session that has ended.
         _ = entry.fenced() => return,
     };
     drop(room);
@@ -78,21 +78,27 @@ pub(crate) async fn run(context: Arc<Context>, work: Work, job: Job, ready: Enve
             return work.acknowledge().await;
         }
         Err(failed) => {
-            warn!(job.id = %id, "could not claim job {id}: {}", chain(&failed));
+            warn!(job.id = %id, "cannot claim job {id}: {}", chain(&failed));
             return;
         }
     }
     debug!(job.id = %id, "claimed job {id}, attempt {attempt}");
-    let carried = tokio::select! {
-        carried = carry(&context, &mut writer, entry, attempt, share) => carried,
+    let ended = tokio::select! {
+        ended = carry_out(&context, &mut writer, entry, attempt, request) => ended,
         never = fence::watch(&context, namespace, id, attempt) => match never {},
     };
-    told(id, attempt, carried);
+    log_end(id, attempt, ended);
 }
 
-/// Runs a claimed attempt, and commits what came of it; or gives it back.
-async fn carry(context: &Context, writer: &mut JobWriter, mut entry: Entry, attempt: Attempt, share: Share) -> Result<State, Unfinished> {
+/// Executes a claimed attempt, and commits its result or returns the job.
+async fn carry_out(
+    context: &Context,
+    writer: &mut JobWriter,
+    mut entry: Entry,
+    attempt: Attempt,
+    request: SlotRequest,
+) -> Result<State, NotCommitted> {
     let begun = Instant::now();
-    let executed = Box::pin(execute(context, writer, &mut entry, attempt, share)).await;
+    let executed = Box::pin(execute(context, writer, &mut entry, attempt, request)).await;
     conclude(context, writer, entry, attempt, begun, executed).await
 }

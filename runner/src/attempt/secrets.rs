@@ -13,14 +13,14 @@ use tracing::warn;
 
 use crate::{errors::chain, secrets::Values};
 
-/// How often NATS is asked for a secret that it does not tell, and the pause between.
+/// How often a failed read of a secret is tried, and the pause between.
 const TRIES: u32 = 60;
 const PAUSE: Duration = Duration::from_millis(500);
-/// How long an attempt's secrets may be together, in bytes: all are searched for in all that it prints. Linux gives a plain process no
-/// more than 2 MiB of variables and arguments.
+/// The most bytes of an attempt's secrets together: all of its output is searched for them. Linux allows a plain process 2 MiB of
+/// variables and arguments.
 const MAX_TOTAL: usize = 512 << 10;
 
-/// Why an attempt does not get its secrets, as its user reads it.
+/// Why an attempt does not get its secrets, with the text that the user reads.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error("worker {0} has no key for secrets; start its runner with --secrets-key-file, or let the job run without --secret")]
@@ -38,7 +38,7 @@ pub(crate) enum Error {
 /// The values of a job's secrets.
 ///
 /// # Errors
-/// If one is not there, or cannot be opened. A server that is away is waited for, half a minute.
+/// If a secret does not exist or cannot be decrypted. A server that does not answer is tried for half a minute.
 pub(crate) async fn fetch(js: &jetstream::Context, worker: &WorkerId, key: Option<&Key>, job: &Job) -> Result<Values, Error> {
     let mut values = Values::default();
     for (variable, name) in &job.spec.secrets {

@@ -1,8 +1,8 @@
 //! The runner's own shutdown, and whether it is what ended a command.
 //!
-//! Where everything on a machine gets a SIGTERM at once (a service manager that signals a whole control group, Ray, a machine that is
-//! shut down), a command may die some milliseconds before the runner learns of its own signal. Such an end says nothing of the job:
-//! it is handed back, and made again elsewhere.
+//! Where all processes of a machine get a SIGTERM at once (a service manager that signals a whole control group, Ray, a machine that shuts
+//! down), a command may end some milliseconds before the runner receives its own signal. Such an end says nothing about the job: the
+//! runner returns the job, and another worker runs it again.
 
 use std::time::Duration;
 
@@ -10,29 +10,29 @@ use bus::job::Outcome;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    attempt::end::{Broken, Done},
+    attempt::end::{AttemptError, CommandEnd},
     executor, packages,
 };
 
-/// How long the end of a command that a shutdown may have caused is held back, to see whether one begins. Only such ends wait, and
-/// they take up no room meanwhile.
+/// How long the end of a command that a shutdown may have caused is delayed, to see whether a shutdown begins. Only such ends wait, and
+/// their slot is free meanwhile.
 const HOLD: Duration = Duration::from_millis(300);
 
-/// The signals that a shutdown sends to everybody: SIGHUP, SIGINT, SIGKILL, SIGTERM.
+/// The signals that a shutdown sends to all processes: SIGHUP, SIGINT, SIGKILL, SIGTERM.
 const SIGNALS: [i32; 4] = [1, 2, 9, 15];
 
 /// Whether the runner is ending.
 #[derive(Debug, Clone)]
 pub(crate) struct Shutdown {
-    /// It was told to stop.
+    /// The runner was asked to stop.
     pub(crate) stop: CancellationToken,
-    /// It was told to restart.
+    /// The runner was asked to restart.
     pub(crate) restart: CancellationToken,
 }
 
 impl Shutdown {
-    /// Whether a shutdown ended a command that nobody asked to end; waits a moment for one that begins just now.
-    pub(crate) async fn ended(&self, ran: &Result<Done, Broken>) -> bool {
+    /// Whether a shutdown ended a command that was not asked to end; waits a moment for a shutdown that begins just now.
+    pub(crate) async fn ended(&self, ran: &Result<CommandEnd, AttemptError>) -> bool {
         if !may_have_ended(ran) {
             return false;
         }
@@ -46,9 +46,9 @@ impl Shutdown {
     }
 }
 
-/// Whether a command's end looks like that of something that a shutdown took with it: by one of its signals, which a shell passes on
-/// as 128 and its number, or because Docker or the spawn helper went first.
-fn may_have_ended(ran: &Result<Done, Broken>) -> bool {
+/// Whether a shutdown may have ended a command: by one of its signals, which a shell reports as 128 plus its number, or because Docker or
+/// the spawn helper ended first.
+fn may_have_ended(ran: &Result<CommandEnd, AttemptError>) -> bool {
     match ran {
         Ok(done) => match done.outcome {
             Outcome::Signalled { signal } => SIGNALS.contains(&signal),
@@ -57,19 +57,19 @@ fn may_have_ended(ran: &Result<Done, Broken>) -> bool {
                 false
             }
         },
-        Err(Broken::Executor(executor::Error::Broken(_))) => true,
-        Err(Broken::Packages(error)) => matches!(
+        Err(AttemptError::Executor(executor::Error::Broken(_))) => true,
+        Err(AttemptError::Packages(error)) => matches!(
             error,
             packages::Error::Failed { .. } | packages::Error::Executor(executor::Error::Broken(_))
         ),
         Err(
-            Broken::Place(_)
-            | Broken::Stage(_)
-            | Broken::Secrets(_)
-            | Broken::Executor(executor::Error::NotFound(_) | executor::Error::Unrunnable(_))
-            | Broken::Log(_)
-            | Broken::Output(_)
-            | Broken::Manifest(_),
+            AttemptError::Workspace(_)
+            | AttemptError::Stage(_)
+            | AttemptError::Secrets(_)
+            | AttemptError::Executor(executor::Error::NotFound(_) | executor::Error::Unrunnable(_))
+            | AttemptError::Log(_)
+            | AttemptError::Output(_)
+            | AttemptError::Manifest(_),
         ) => false,
     }
 }
@@ -80,15 +80,15 @@ mod tests {
 
     use super::*;
 
-    fn ran(outcome: Outcome) -> Result<Done, Broken> {
-        Ok(Done {
+    fn ran(outcome: Outcome) -> Result<CommandEnd, AttemptError> {
+        Ok(CommandEnd {
             outcome,
             usage: Usage::default(),
         })
     }
 
     #[test]
-    fn only_what_a_shutdown_can_do_to_a_command_is_taken_for_one() {
+    fn only_ends_that_a_shutdown_can_cause_count() {
         let (failed, signalled) = (|exit_code| Outcome::Failed { exit_code }, |signal| Outcome::Signalled { signal });
         let timed_out = Outcome::TimedOut {
             limit_ms: 1,
@@ -114,7 +114,7 @@ mod tests {
         for (outcome, expected) in cases {
             assert_eq!(may_have_ended(&ran(outcome.clone())), expected, "{outcome:?}");
         }
-        let executor = |error| Err(Broken::Executor(error));
+        let executor = |error| Err(AttemptError::Executor(error));
         assert!(may_have_ended(&executor(executor::Error::Broken(
             "the daemon went away".to_owned()
         ))));
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_shutdown_that_begins_a_moment_later_counts_and_nothing_else_waits() {
+    async fn a_shutdown_that_begins_a_moment_later_counts_and_other_ends_do_not_wait() {
         let shutdown = Shutdown {
             stop: CancellationToken::new(),
             restart: CancellationToken::new(),

@@ -6,46 +6,46 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::attempt::room::Room;
 
-/// What an attempt gives back.
+/// A slot that an attempt has freed.
 #[derive(Debug)]
-pub(crate) struct Freed {
-    /// What is free again.
+pub(crate) struct FreedSlot {
+    /// The room that is free again.
     pub(crate) room: Room,
-    /// How long it was used, if it was.
+    /// How long the slot was used, if it was.
     pub(crate) took: Option<Duration>,
 }
 
-/// The room of an attempt.
+/// The slot of an attempt.
 #[derive(Debug)]
-pub(crate) enum Share {
-    /// It has it.
-    Taken(Taken),
-    /// It gets it here, or learns that it will not.
-    Awaited(oneshot::Receiver<Taken>),
+pub(crate) enum SlotRequest {
+    /// The attempt has it.
+    Granted(Slot),
+    /// The attempt waits for it, and gets none where the sender is dropped.
+    Pending(oneshot::Receiver<Slot>),
 }
 
-/// The room that an attempt takes up; dropped when its command is gone, and however its task ends.
+/// The room that an attempt takes until its command is gone; it is freed when it is dropped, however the attempt's task ends.
 #[derive(Debug)]
-pub(crate) struct Taken {
+pub(crate) struct Slot {
     room: Room,
     since: Option<Instant>,
-    to: mpsc::UnboundedSender<Freed>,
+    to: mpsc::UnboundedSender<FreedSlot>,
 }
 
-impl Share {
-    /// The room, as soon as the attempt has it; nothing where it gets none.
-    pub(crate) async fn taken(self) -> Option<Taken> {
+impl SlotRequest {
+    /// Waits for the slot; nothing where the attempt gets none.
+    pub(crate) async fn granted(self) -> Option<Slot> {
         match self {
-            Self::Taken(taken) => Some(taken),
-            Self::Awaited(awaited) => awaited.await.ok(),
+            Self::Granted(slot) => Some(slot),
+            Self::Pending(pending) => pending.await.ok(),
         }
     }
 }
 
-impl Taken {
-    /// Taken from now on, to be given back there.
+impl Slot {
+    /// A slot that is used from now on, and freed through this channel.
     #[must_use]
-    pub(crate) fn now(room: Room, to: mpsc::UnboundedSender<Freed>) -> Self {
+    pub(crate) fn new(room: Room, to: mpsc::UnboundedSender<FreedSlot>) -> Self {
         Self {
             room,
             since: Some(Instant::now()),
@@ -53,16 +53,16 @@ impl Taken {
         }
     }
 
-    /// Gives it back as what nobody used.
-    pub(crate) fn unused(mut self) {
+    /// Frees a slot that no attempt used.
+    pub(crate) fn return_unused(mut self) {
         self.since = None;
     }
 }
 
-impl Drop for Taken {
+impl Drop for Slot {
     fn drop(&mut self) {
         // A session that is over needs no room.
-        let _ = self.to.send(Freed {
+        let _ = self.to.send(FreedSlot {
             room: self.room,
             took: self.since.map(|since| since.elapsed()),
         });
@@ -74,14 +74,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn room_that_was_not_used_comes_back_as_such() {
+    fn an_unused_slot_is_freed_as_unused() {
         let room = Room {
             cpu_milli: 1_000,
             memory_bytes: 0,
         };
         let (freed, mut come) = mpsc::unbounded_channel();
-        drop(Taken::now(room, freed.clone()));
-        Taken::now(room, freed).unused();
+        drop(Slot::new(room, freed.clone()));
+        Slot::new(room, freed).return_unused();
         let took = std::iter::from_fn(|| come.try_recv().ok()).map(|freed| freed.took.is_some());
         assert_eq!(took.collect::<Vec<_>>(), [true, false]);
     }

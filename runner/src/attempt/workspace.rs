@@ -1,6 +1,6 @@
-//! The directories that attempts have to themselves. One that was left as it was given is given again: making and removing three
-//! directories costs a short job as much as its fork does, and so does looking into them. A directory's status changes with every
-//! name that comes or goes there and with its rights (`ctime`, which nobody can set), so a look at that is enough for most.
+//! Workspaces: the private directories of attempts. An unchanged workspace is used again: creating and removing three directories costs a
+//! short job as much as its fork does, and so does listing them. A directory's `ctime`, which no process can set, changes with every name
+//! that is added or removed and with its permissions, so a look at that is enough for most.
 
 use std::{
     io,
@@ -23,9 +23,9 @@ use crate::{
     users::{User, Users},
 };
 
-/// Unused directories that are kept.
+/// The most unused workspaces that are kept.
 const KEPT: usize = 256;
-/// From so many files on, a place is far from others.
+/// From this number of files on, a workspace is placed far from others on the disk.
 const MANY: u64 = 1000;
 /// A change shows in a status only if what it is compared with was read a tick of the file system's clock before (a kernel's: at most
 /// 10 ms).
@@ -34,9 +34,9 @@ const TICKS: Duration = Duration::from_millis(100);
 /// What a command reads from standard input, in its attempt's directory.
 pub(crate) const STDIN: &str = "stdin";
 
-/// Where attempts have their directories. Cheap to clone.
+/// The workspaces of a worker. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct Places(Arc<Inner>);
+pub(crate) struct Workspaces(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -53,15 +53,15 @@ struct Dirs {
     root: PathBuf,
     work: PathBuf,
     scratch: PathBuf,
-    /// Whose the directories are that the command has, where that is not the runner's own user.
+    /// The owner of the command's directories, where that is not the runner's own user.
     user: Option<User>,
-    /// How they were when they were given, where that is known, and since when.
+    /// Their status when they were given to the attempt, where that is known, and since when.
     given: Option<(Instant, [Status; 3])>,
     /// Whether any change since they were given shows in their status.
     telling: bool,
 }
 
-/// A directory, as far as its status tells.
+/// The status of a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Status {
     /// Owner, group and mode.
@@ -70,25 +70,25 @@ struct Status {
     changed: (i64, i64),
 }
 
-/// A private directory, until it is dropped.
+/// An attempt's private directories, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
-    places: Places,
+pub(crate) struct Workspace {
+    workspaces: Workspaces,
     dirs: Option<Dirs>,
     /// The command's current directory.
     pub(crate) work: PathBuf,
     /// Its `TMPDIR` and `HOME`.
     pub(crate) scratch: PathBuf,
-    /// For what is not the command's: its spooled log.
+    /// The directory above both, for files that are not the command's: its spooled log.
     pub(crate) root: PathBuf,
-    /// What was laid into its work directory, until the command has started.
+    /// The inputs that were staged into its work directory, until the command has started.
     pub(crate) inputs: Inputs,
 }
 
-impl Places {
-    /// Places below a work directory, each for another of these users if there are any; nobody else may look into them. What an earlier
-    /// runner left there is removed, but for those that it left to us. Nobody waits for that, and what cannot be removed prevents
-    /// nothing: new places have other names.
+impl Workspaces {
+    /// Workspaces below a work directory, each owned by another of these users if there are any, and readable by no other user. The
+    /// workspaces of an earlier runner are removed in the background, except those in `left`. New workspaces have new names, so a directory
+    /// that cannot be removed prevents nothing.
     ///
     /// # Errors
     /// If the directory cannot be written to.
@@ -96,7 +96,7 @@ impl Places {
         let base = work_dir.join("attempts");
         std::fs::create_dir_all(&base)?;
         let base = base.canonicalize()?;
-        // A job that is a user of its own must get to its place, and see nobody else's.
+        // A job with a user of its own must reach its workspace, and must not see others.
         let mode = if users.as_ref().is_some_and(Users::are_for_processes) {
             0o711
         } else {
@@ -121,8 +121,8 @@ impl Places {
         })))
     }
 
-    /// A place that an earlier runner left to us.
-    pub(crate) fn take_up(&self, root: &Path) -> Place {
+    /// A workspace that an earlier runner left to this one.
+    pub(crate) fn take_up(&self, root: &Path) -> Workspace {
         let (work, scratch) = (root.join("work"), root.join("tmp"));
         let dirs = Dirs {
             root: root.to_owned(),
@@ -132,8 +132,8 @@ impl Places {
             given: None,
             telling: false,
         };
-        Place {
-            places: self.clone(),
+        Workspace {
+            workspaces: self.clone(),
             work,
             scratch,
             root: root.to_owned(),
@@ -142,12 +142,12 @@ impl Places {
         }
     }
 
-    /// An empty place, for so many files. Where they are many, it is far from others: they are removed together, and slow down who makes
-    /// files nearby for minutes.
+    /// An empty workspace for so many files. A workspace for many files is placed far from others: removing the files slows down the creation
+    /// of files nearby for minutes.
     ///
     /// # Errors
     /// If the disk does not allow it.
-    pub(crate) fn take(&self, files: u64) -> io::Result<Place> {
+    pub(crate) fn take(&self, files: u64) -> io::Result<Workspace> {
         let unused = if files < MANY { self.0.unused.lock().pop() } else { None };
         let mut dirs = match unused {
             Some(dirs) => dirs,
@@ -155,8 +155,8 @@ impl Places {
         };
         let long_since = |(since, given): (Instant, [Status; 3])| since.elapsed() > TICKS && given.into_iter().all(Status::is_fine);
         dirs.telling = dirs.given.is_some_and(long_since);
-        Ok(Place {
-            places: self.clone(),
+        Ok(Workspace {
+            workspaces: self.clone(),
             work: dirs.work.clone(),
             scratch: dirs.scratch.clone(),
             root: dirs.root.clone(),
@@ -205,7 +205,7 @@ impl Dirs {
         Ok([Status::of(&self.work)?, Status::of(&self.scratch)?, Status::of(&self.root)?])
     }
 
-    /// How they are, and since when, where the next attempt would find nothing of the last one.
+    /// Their status, and since when, where the next attempt would find nothing of the last one.
     fn as_given(&self) -> Option<(Instant, [Status; 3])> {
         let (since, given) = self.given?;
         let now = self.status().ok()?;
@@ -229,56 +229,56 @@ impl Status {
         })
     }
 
-    /// Whether it is told in more than seconds; old file systems do no better.
+    /// Whether the time is finer than seconds, as it is not on old file systems.
     const fn is_fine(self) -> bool {
         self.changed.1 != 0
     }
 }
 
-impl Place {
-    /// Where what the command reads from standard input is kept, if it reads any: beside its work directory.
+impl Workspace {
+    /// The path of the command's standard input, if it has one: beside its work directory.
     pub(crate) fn stdin(&self) -> PathBuf {
         self.root.join(STDIN)
     }
 
-    /// Whom its command runs as, where that is a user of its own.
+    /// The user that its command runs as, where that is a user of its own.
     pub(crate) fn run_as(&self) -> Option<RunAs> {
         self.dirs.as_ref()?.user.as_ref().map(User::run_as)
     }
 
-    /// Whether nothing was ever put into its work directory. It may be so and not be known.
+    /// Whether the work directory is known never to have held a file.
     pub(crate) fn is_untouched(&self) -> bool {
         let given = self.dirs.as_ref().filter(|dirs| dirs.telling).and_then(|dirs| dirs.given);
         given.is_some_and(|(_, [work, ..])| Status::of(&self.work).is_ok_and(|now| now == work))
     }
 
-    /// Something may still be written there when it is dropped: it is not given again.
+    /// Marks it as one that must not be used again, because something may still be written there when it is dropped.
     pub(crate) const fn spoil(&mut self) {
         if let Some(dirs) = &mut self.dirs {
             dirs.given = None;
         }
     }
 
-    /// Leaves it, with all that is in it, to the next runner.
+    /// Leaves it, with all its content, to the next runner.
     pub(crate) fn leave(mut self) -> PathBuf {
         self.dirs = None;
         self.root.clone()
     }
 }
 
-impl Drop for Place {
+impl Drop for Workspace {
     fn drop(&mut self) {
         let Some(mut dirs) = self.dirs.take() else { return };
         if let Some(now) = dirs.as_given() {
             dirs.given = Some(now);
-            let mut unused = self.places.0.unused.lock();
+            let mut unused = self.workspaces.0.unused.lock();
             if unused.len() < KEPT {
                 return unused.push(dirs);
             }
         }
         let user = dirs.user.take();
-        // Its user is another job's only when nothing of this one is left.
-        self.places.0.leftovers.remove_behind_then(dirs.root, move |is_gone| {
+        // The user is free for another job only when no file of this one is left.
+        self.workspaces.0.leftovers.remove_behind_then(dirs.root, move |is_gone| {
             if !is_gone {
                 std::mem::forget(user);
             }
@@ -292,29 +292,29 @@ mod tests {
 
     use super::*;
 
-    fn below(work_dir: &Path, left: &[PathBuf]) -> io::Result<Places> {
-        Places::below(work_dir, left, None, Leftovers::below(work_dir))
+    fn below(work_dir: &Path, left: &[PathBuf]) -> io::Result<Workspaces> {
+        Workspaces::below(work_dir, left, None, Leftovers::below(work_dir))
     }
 
     #[test]
-    fn what_an_earlier_runner_left_to_us_stays_and_the_rest_goes() {
+    fn workspaces_that_an_earlier_runner_left_stay_and_others_are_removed() {
         let dir = tempfile::tempdir().expect("a directory");
-        let places = below(dir.path(), &[]).expect("places");
-        let (left, lost) = (places.take(0).expect("a place"), places.take(0).expect("a place"));
+        let workspaces = below(dir.path(), &[]).expect("places");
+        let (left, lost) = (workspaces.take(0).expect("a workspace"), workspaces.take(0).expect("a workspace"));
         std::fs::write(left.work.join("made"), "").expect("a file");
         let (left, lost) = (left.leave(), lost.leave());
-        let places = below(dir.path(), std::slice::from_ref(&left)).expect("places");
+        let workspaces = below(dir.path(), std::slice::from_ref(&left)).expect("places");
         assert!(left.join("work/made").exists() && !lost.exists());
-        let taken_up = places.take_up(&left);
-        assert_ne!(places.take(0).expect("a place").root, left, "its name is not given again");
+        let taken_up = workspaces.take_up(&left);
+        assert_ne!(workspaces.take(0).expect("a workspace").root, left, "its name is not given again");
         drop(taken_up);
         assert!(!left.exists());
     }
 
-    /// A place that was given before, once the clock tells it from the time that it was made.
-    fn telling(places: &Places) -> Place {
+    /// A workspace that was used before, once the clock has moved on since it was created.
+    fn telling(workspaces: &Workspaces) -> Workspace {
         for _ in 0..1_000 {
-            let place = places.take(0).expect("a place");
+            let place = workspaces.take(0).expect("a workspace");
             if place.is_untouched() {
                 return place;
             }
@@ -324,49 +324,49 @@ mod tests {
     }
 
     #[test]
-    fn whatever_was_put_into_a_place_shows() {
+    fn every_change_of_a_workspace_shows() {
         let dir = tempfile::tempdir().expect("a directory");
-        let places = below(dir.path(), &[]).expect("places");
-        let place = telling(&places);
+        let workspaces = below(dir.path(), &[]).expect("places");
+        let place = telling(&workspaces);
         let root = place.root.clone();
         std::fs::write(place.work.join("made"), "").expect("a file");
         std::fs::remove_file(place.work.join("made")).expect("it is there");
         assert!(!place.is_untouched(), "what was there is gone, and shows all the same");
         drop(place);
-        let place = telling(&places);
+        let place = telling(&workspaces);
         assert_eq!(place.root, root, "nothing is left of it");
         std::fs::write(place.scratch.join("left"), "").expect("a file");
         assert!(place.is_untouched(), "that is not where outputs are");
         drop(place);
-        assert_ne!(places.take(0).expect("a place").root, root);
+        assert_ne!(workspaces.take(0).expect("a workspace").root, root);
     }
 
     #[test]
-    fn a_place_that_something_may_still_be_written_to_is_not_given_again() {
+    fn a_workspace_that_may_still_be_written_to_is_not_used_again() {
         let dir = tempfile::tempdir().expect("a directory");
-        let places = below(dir.path(), &[]).expect("places");
-        let mut place = places.take(0).expect("a place");
+        let workspaces = below(dir.path(), &[]).expect("places");
+        let mut place = workspaces.take(0).expect("a workspace");
         let root = place.root.clone();
         place.spoil();
         drop(place);
-        assert_ne!(places.take(0).expect("a place").root, root);
+        assert_ne!(workspaces.take(0).expect("a workspace").root, root);
     }
 
     #[test]
-    fn only_a_place_that_is_as_it_was_given_is_given_again() {
+    fn only_an_unchanged_workspace_is_used_again() {
         let dir = tempfile::tempdir().expect("a directory");
-        let places = below(dir.path(), &[]).expect("places");
-        let first = places.take(0).expect("a place").root.clone();
-        let second = places.take(0).expect("a place");
+        let workspaces = below(dir.path(), &[]).expect("places");
+        let first = workspaces.take(0).expect("a workspace").root.clone();
+        let second = workspaces.take(0).expect("a workspace");
         assert_eq!(second.root, first, "nothing was done there");
         std::fs::write(second.work.join("secret"), "of the last job").expect("a file");
         drop(second);
-        let third = places.take(0).expect("a place");
+        let third = workspaces.take(0).expect("a workspace");
         assert_ne!(third.root, first);
         std::fs::set_permissions(&third.work, std::fs::Permissions::from_mode(0o700)).expect("rights");
         let root = third.root.clone();
         drop(third);
-        assert_ne!(places.take(0).expect("a place").root, root, "its rights were changed");
+        assert_ne!(workspaces.take(0).expect("a workspace").root, root, "its rights were changed");
         assert!(!first.exists(), "what was used is removed");
     }
 }

@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_the_worker_does_not_have_is_refused_with_the_reason() {
+    async fn an_executor_that_the_worker_lacks_is_refused_with_the_reason() {
         let want = |executor, image| Want {
             executor,
             runtime: None,

@@ -51,12 +51,14 @@ pub(super) fn not_started(program: &Path, work_dir: &Path, place: &str, errno: E
         Errno::NOENT if !work_dir.is_dir() => Error::Broken(format!("the work directory {} is gone", work_dir.display())),
         Errno::NOENT | Errno::NOTDIR => Error::NotFound(match shebang(program) {
             Some(interpreter) => {
-                format!("`{name}` wants to be run by `{interpreter}` (its first line says so), which {place} does not have")
+                format!(
+                    "`{name}` is run by `{interpreter}`, as its first line says, and {place} does not have that: install it there, or choose another runtime"
+                )
             }
             None => format!("`{name}` cannot be started: its loader or a library is not on {place}"),
         }),
         Errno::ACCESS | Errno::PERM => Error::Unrunnable(format!("`{name}` may not be executed on {place}")),
-        Errno::NOEXEC => Error::Unrunnable(format!("`{name}` is no program for this machine, and no script")),
+        Errno::NOEXEC => Error::Unrunnable(format!("`{name}` is neither a program for this machine nor a script")),
         Errno::TOOBIG => Error::Unrunnable(
             "the command's arguments and environment are longer than the kernel takes: hand them over in a file".to_owned(),
         ),

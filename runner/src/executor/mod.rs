@@ -1,4 +1,4 @@
-//! How an attempt's command is executed: in a container, or as a plain process.
+//! Executors: they run an attempt's command in a container, or as a plain process.
 
 use std::{any::Any, collections::BTreeMap, path::PathBuf, time::Duration};
 
@@ -32,40 +32,39 @@ pub use self::{
 pub struct Launch {
     /// The job.
     pub job: JobId,
-    /// Which try at it.
+    /// The attempt.
     pub attempt: Attempt,
-    /// The runner's session, for labels on what must be found again.
+    /// The runner's session, for the labels of containers.
     pub session: SessionId,
     /// The program or script and its arguments, as the job names them.
     pub command: Vec<String>,
-    /// The interpreter that the command is handed to, if any.
+    /// The interpreter that runs the command, if any.
     pub runtime: Option<RuntimeRef>,
     /// The image that the job names, if any.
     pub image: Option<String>,
     /// The job's environment variables: its own, and those every job has.
     pub env: BTreeMap<String, String>,
-    /// Variables that nobody but the command may see.
+    /// Variables that only the command may see.
     pub secrets: crate::secrets::Values,
     /// The job's work directory; `/work` in a container.
     pub work_dir: PathBuf,
     /// The directory in it that the command starts in; absent: the work directory itself.
     pub dir: Option<RelPath>,
-    /// A directory for `TMPDIR` and `HOME`, beside the work directory; its content is thrown away.
+    /// A directory for `TMPDIR` and `HOME`, beside the work directory; its content is removed.
     pub scratch_dir: PathBuf,
     /// A file that the command reads as its standard input; absent: it reads nothing.
     pub stdin: Option<PathBuf>,
     /// The packages that were installed for it, if it has any.
     pub packages: Option<Packages>,
-    /// The inputs in its work directory, to be told before the command can touch them.
+    /// The inputs in its work directory. The executor notes their state before the command can change them.
     pub inputs: Inputs,
-    /// Whether it installs packages for the job, rather than being its command.
+    /// Whether this launch installs packages for the job, rather than running its command.
     pub installs: bool,
-    /// Whom it runs as, where that is not the executor's own choice.
+    /// The user that it runs as, where the executor does not choose one.
     pub user: Option<RunAs>,
-    /// What it may use.
+    /// Its resource limits.
     pub limits: Limits,
-    /// Where to say what the user may want to know while the command is not running yet: an image that is pulled. Sentences are
-    /// dropped when it is full.
+    /// Receives notices for the user before the command runs, such as that an image is pulled. A notice is dropped when the channel is full.
     pub notice: Option<mpsc::Sender<String>>,
 }
 
@@ -76,14 +75,14 @@ impl Launch {
         dir.map_or_else(|| self.work_dir.clone(), |dir| self.work_dir.join(dir.as_str()))
     }
 
-    /// Every variable that the command is to have, and its value, secrets too: for an executor that shows nobody its environment.
+    /// Every variable of the command and its value, including secrets: for an executor whose environment no other user can read.
     pub(super) fn variables(&self) -> impl Iterator<Item = (&str, &str)> {
         let open = self.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         open.chain(self.secrets.iter())
     }
 }
 
-/// Packages that a command finds, and cannot change.
+/// Installed packages that a command can use and cannot change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Packages {
     /// What installed them: a virtual environment, or a directory with `node_modules`.
@@ -102,7 +101,7 @@ impl Packages {
         }
     }
 
-    /// What a command finds in its environment for them, where they are seen at `dir` and programs are looked up along `path`.
+    /// The environment variables for them, where the command sees them at `dir` and looks programs up along `path`.
     pub(crate) fn variables(&self, dir: &str, path: &str) -> Vec<(&'static str, String)> {
         let mut variables = vec![("PATH", format!("{dir}/{}:{path}", self.bin()))];
         if self.kind == Kind::Pip {
@@ -112,27 +111,27 @@ impl Packages {
     }
 }
 
-/// What packages are installed for: an interpreter on a platform.
+/// The interpreter and platform that packages are installed for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// All that decides whether what was installed for one works for another.
+    /// Text that is equal for two interpreters where the packages of one work for the other.
     pub text: String,
-    /// Where the interpreter is on this machine; nothing where that is known inside of the image only.
+    /// Where the interpreter is on this machine; nothing where only the image knows that.
     pub executable: Option<PathBuf>,
 }
 
-/// Which Python of an executor is one that a job needs.
+/// Which Python of an executor satisfies a job's version specifiers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fitting {
-    /// The one that the job gets anyway.
+    /// The default one.
     Usual,
     /// This one.
     Other(RuntimeRef),
-    /// Only what runs there can tell.
+    /// Not known before the command's environment exists.
     Unknown,
 }
 
-/// What a command may use. What is absent is not limited.
+/// A command's resource limits; an absent one is unlimited.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Limits {
     /// CPUs, in thousandths.
@@ -145,27 +144,27 @@ pub struct Limits {
 
 /// A command that runs.
 pub struct Running {
-    /// What it writes to standard output. It ends when the command and all that it left behind are gone. Both outputs must be
-    /// read at the same time: what is not read holds up the command.
+    /// Its standard output. It ends when the command and all of its processes are gone. Both outputs must be read at the same time: a full
+    /// pipe blocks the command.
     pub stdout: Box<dyn AsyncRead + Send + Unpin>,
-    /// What it writes to standard error.
+    /// Its standard error.
     pub stderr: Box<dyn AsyncRead + Send + Unpin>,
     /// The command itself.
     pub handle: Box<dyn Handle>,
     /// What it runs in: the image and its digest, or the interpreter's path.
     pub environment: Option<String>,
-    /// What must stay for as long as it runs: its packages.
-    pub held: Option<Box<dyn Any + Send>>,
+    /// Keeps its packages installed for as long as it runs.
+    pub packages: Option<Box<dyn Any + Send>>,
 }
 
-/// A command that runs, to be waited for and ended. Dropped before its end, it is killed.
+/// A running command. It is killed if this is dropped before its end.
 #[async_trait]
 pub trait Handle: Send + Sync {
-    /// Waits for the command's end. When it returns, everything that the command left behind (its whole group or
-    /// container) is gone. May be called again, and then says the same.
+    /// Waits for the command's end. When this returns, all processes of the command (its whole group or container) are gone. May be called
+    /// again, and then returns the same.
     ///
     /// # Errors
-    /// If the end could not be learned; and [`Error::Unrunnable`] if the command could not be started after all, where an
+    /// If the end could not be determined; and [`Error::Unrunnable`] if the command could not be started after all, where an
     /// executor learns that only after [`Executor::launch`].
     async fn wait(&self) -> Result<Ended, Error>;
 
@@ -175,24 +174,24 @@ pub trait Handle: Send + Sync {
     /// Ends the whole group (SIGKILL).
     async fn kill(&self);
 
-    /// How long its outputs may stay open once it is gone, before they are left.
+    /// How long its outputs may stay open once it is gone, before they are closed.
     fn outputs_after(&self) -> Duration {
         // Only a process that escaped its group holds them then, and what it prints is not the job's any more.
         Duration::from_secs(2)
     }
 
-    /// Whether it can go on without this process, to be found again by the next one.
+    /// Whether it can continue without this process, so that the next runner can find it.
     fn can_be_left(&self) -> bool {
         false
     }
 
-    /// Leaves it running; what is needed to find it again. Nothing where it cannot go on without this process.
+    /// Leaves it running, and returns how to find it again; nothing where it cannot continue without this process.
     async fn leave(&self) -> Option<Left> {
         None
     }
 }
 
-/// A command that goes on without the process that started it.
+/// A command that continues without the process that started it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Left {
     /// Its container's id.
@@ -221,21 +220,21 @@ pub enum Exit {
     Code(i32),
     /// By a signal.
     Signal(i32),
-    /// Because it used more memory than it may, or than there was.
+    /// It exceeded its memory limit, or the machine's memory was exhausted.
     OutOfMemory,
 }
 
 /// Why a command could not be run.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
-    /// The program, or the interpreter that it names, is not there. As [`Self::Unrunnable`], and told apart by its exit code.
+    /// The program, or the interpreter that it names, does not exist. As [`Self::Unrunnable`], but with another exit code.
     #[error("{0}")]
     NotFound(String),
-    /// What the user can change: an unknown runtime, a missing program, an image that cannot be had.
-    /// The sentence says what was tried, what is wrong and what to do.
+    /// An error that the user can fix: an unknown runtime, a missing program, an image that cannot be pulled. The text says what was tried,
+    /// what is wrong and what to do.
     #[error("{0}")]
     Unrunnable(String),
-    /// What the worker's operator must look at.
+    /// An error that the worker's operator must fix.
     #[error("{0}")]
     Broken(String),
 }
@@ -243,13 +242,13 @@ pub enum Error {
 /// Runs commands.
 #[async_trait]
 pub trait Executor: Send + Sync {
-    /// Which one it is.
+    /// Its kind.
     fn kind(&self) -> ExecutorKind;
 
-    /// What the packages of a job are to be installed for.
+    /// The interpreter that a job's packages are installed for.
     ///
     /// # Errors
-    /// If there is no such interpreter, or it does not tell.
+    /// If there is no such interpreter, or its identity cannot be read.
     async fn identity(&self, launch: &Launch, kind: Kind) -> Result<Identity, Error>;
 
     /// The runtime to run a job by that needs certain versions of Python, where it leaves the version open and another than usual is
@@ -264,6 +263,6 @@ pub trait Executor: Send + Sync {
     /// Starts a command.
     ///
     /// # Errors
-    /// If it cannot be run; nothing of it is left behind then.
+    /// If it cannot be run; no process or container is left then.
     async fn launch(&self, launch: Launch) -> Result<Running, Error>;
 }

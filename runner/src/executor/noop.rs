@@ -29,7 +29,7 @@ impl Executor for Noop {
             stderr: Box::new(tokio::io::empty()),
             handle: Box::new(Self),
             environment: None,
-            held: None,
+            packages: None,
         })
     }
 }

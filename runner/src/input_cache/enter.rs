@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{errors::chain, patience::patiently};
 
-/// A content that is on the disk, and whose turn it is to be laid out first by who fetched it.
+/// A content that is on the disk, and whose turn it is to be staged first by who fetched it.
 #[derive(Debug)]
 pub(crate) struct Fetched {
     flight: Flight,

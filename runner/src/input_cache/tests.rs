@@ -8,7 +8,7 @@ use super::*;
 struct Yard {
     dir: tempfile::TempDir,
     files: Files,
-    laid: AtomicU64,
+    staged: AtomicU64,
 }
 
 impl Yard {
@@ -19,7 +19,7 @@ impl Yard {
         Self {
             dir,
             files,
-            laid: AtomicU64::new(0),
+            staged: AtomicU64::new(0),
         }
     }
 
@@ -39,10 +39,10 @@ impl Yard {
 
     /// Lays a content where nothing is, for a job.
     fn lay(&self, cache: &InputCache, digest: &Digest) -> Option<File> {
-        let number = self.laid.fetch_add(1, Ordering::Relaxed);
-        let path = self.dir.path().join(format!("laid-{number}"));
+        let number = self.staged.fetch_add(1, Ordering::Relaxed);
+        let path = self.dir.path().join(format!("staged-{number}"));
         let file = cache.lay(digest, &path, &Stop::default()).expect("the disk works");
-        assert_eq!(path.exists(), file.is_some(), "nothing stands where nothing was laid");
+        assert_eq!(path.exists(), file.is_some(), "nothing stands where nothing was staged");
         file
     }
 
@@ -73,7 +73,7 @@ fn tick() {
 }
 
 #[tokio::test]
-async fn what_was_fetched_is_there_without_the_store_also_for_the_next_runner() {
+async fn a_cached_input_needs_no_store_also_after_a_restart() {
     let yard = Yard::new().await;
     let cache = yard.cache(1 << 20);
     let digest = yard.keep(&cache, "content").await;
@@ -93,8 +93,8 @@ async fn a_job_that_rewrites_its_file_changes_no_others() {
     let kept = fs::metadata(cache.path(&digest)).expect("it is kept");
     for _ in 0..2 {
         let mut file = yard.lay(&cache, &digest).expect("it is kept");
-        let laid = file.metadata().expect("a status");
-        assert!(laid.ino() != kept.ino() && laid.nlink() == 1, "it is the job's alone");
+        let staged = file.metadata().expect("a status");
+        assert!(staged.ino() != kept.ino() && staged.nlink() == 1, "it is the job's alone");
         file.rewind().expect("a file");
         file.write_all(b"CHANGED").expect("a file");
         file.set_permissions(fs::Permissions::from_mode(0o777)).expect("rights");
@@ -153,7 +153,7 @@ async fn a_worker_that_keeps_nothing_yet_makes_no_directories() {
 }
 
 #[tokio::test]
-async fn what_a_killed_runner_had_not_fetched_is_not_used() {
+async fn a_partly_fetched_input_of_a_killed_runner_is_not_used() {
     let yard = Yard::new().await;
     let cache = yard.cache(1 << 20);
     let (whole, torn) = (yard.keep(&cache, "whole").await, yard.keep(&cache, "torn").await);
@@ -173,7 +173,7 @@ async fn what_a_killed_runner_had_not_fetched_is_not_used() {
 }
 
 #[tokio::test]
-async fn no_more_is_kept_than_may_be_and_the_longest_unused_goes() {
+async fn the_cache_keeps_its_limit_and_evicts_the_least_recently_used() {
     let yard = Yard::new().await;
     let cache = yard.cache(4 * LEAST);
     let mut kept = Vec::new();
@@ -242,7 +242,7 @@ async fn jobs_that_want_the_same_at_once_fetch_it_once() {
 }
 
 #[tokio::test]
-async fn who_waited_in_vain_waits_no_second_time() {
+async fn a_job_waits_only_once_for_another_jobs_fetch() {
     let yard = Yard::new().await;
     let cache = yard.cache(1 << 20);
     let digest = Digest::of(b"nowhere");
@@ -259,7 +259,7 @@ async fn who_waited_in_vain_waits_no_second_time() {
 }
 
 #[test]
-fn as_much_is_left_free_as_is_kept() {
+fn the_cache_leaves_as_much_disk_free_as_it_uses() {
     assert_eq!(limit(100, 1000, 0), 100);
     assert_eq!(limit(100, 60, 40), 50);
     assert_eq!(limit(100, 0, 40), 20);
@@ -267,7 +267,7 @@ fn as_much_is_left_free_as_is_kept() {
 }
 
 #[test]
-fn a_link_is_no_cache() {
+fn a_link_is_not_used_as_a_cache() {
     let dir = tempfile::tempdir().expect("a directory");
     fs::create_dir(dir.path().join("elsewhere")).expect("a directory");
     std::os::unix::fs::symlink("elsewhere", dir.path().join("inputs")).expect("a link");

@@ -1,4 +1,4 @@
-//! The live way of an attempt's log: a window, which may lose its beginning, and is allowed to fall behind.
+//! The live log of an attempt: a window, which may lose its beginning, and may fall behind.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -17,25 +17,24 @@ use tracing::debug;
 
 /// The largest message on the live subject; below the streams' `max_msg_size` of 1 MiB.
 const MESSAGE_BYTES: usize = 256 << 10;
-/// How long a printed byte waits for company before it goes out.
+/// How long a byte may be buffered before it is sent.
 const LINGER: Duration = Duration::from_millis(15);
 /// Live messages that may wait for their acknowledgement at once.
 const LIVE_WINDOW: usize = 8;
-/// How much of one attempt stays on the live subject, in bytes. All attempts share a stream of 1 GiB, and a loud one is not to take it
-/// from the others.
+/// How much of one attempt stays on the live subject, in bytes. All attempts share a stream of 1 GiB, which one attempt must not fill.
 const MOST_KEPT: u64 = 32 << 20;
 
-/// Sends one attempt's frames as they come.
+/// Sends one attempt's frames.
 #[derive(Debug)]
 pub(crate) struct Live {
     js: jetstream::Context,
     subject: String,
     buffer: BytesMut,
-    /// Since when something waits in the buffer.
+    /// Since when bytes are buffered.
     since: Option<Instant>,
     /// Bytes of frames that were sent before.
     offset: u64,
-    /// What waits for its acknowledgement, and its bytes.
+    /// The messages that are not acknowledged, with their sizes.
     acks: VecDeque<(PublishAckFuture, u64)>,
     kept: Window,
 }
@@ -48,8 +47,8 @@ struct Window {
 }
 
 impl Window {
-    /// Takes in a message. Says up to which one (which stays) the beginning is to go, once it has grown beyond [`MOST_KEPT`]: half of
-    /// it, so that this is seldom.
+    /// Adds a message. Returns the first message to keep once the window has grown beyond [`MOST_KEPT`]; half of the window is removed then,
+    /// so that this is rare.
     fn add(&mut self, sequence: u64, bytes: u64) -> Option<u64> {
         self.messages.push_back((sequence, bytes));
         self.bytes += bytes;
@@ -79,12 +78,12 @@ impl Live {
         }
     }
 
-    /// Goes on where another left off, after so many bytes.
+    /// Continues after the bytes that an earlier runner sent.
     pub(crate) const fn resume(&mut self, offset: u64) {
         self.offset = offset;
     }
 
-    /// Sends what waits, and says how much was sent in all, for another to go on.
+    /// Sends the buffered bytes, and returns how many were sent in all, for the next runner.
     pub(crate) async fn suspend(&mut self) -> u64 {
         if !self.buffer.is_empty() {
             self.flush().await;
@@ -93,13 +92,13 @@ impl Live {
         self.offset
     }
 
-    /// When what waits is to be sent.
+    /// When the buffered bytes are to be sent.
     #[must_use]
     pub(crate) fn due(&self) -> Option<Instant> {
         self.since.map(|since| since + LINGER)
     }
 
-    /// Takes a frame; it waits for others a while.
+    /// Buffers a frame.
     pub(crate) async fn push(&mut self, frame: &Frame) {
         if !self.buffer.is_empty() && self.buffer.len() + HEADER_LEN + frame.bytes.len() > MESSAGE_BYTES {
             self.flush().await;
@@ -108,7 +107,7 @@ impl Live {
         self.since.get_or_insert_with(Instant::now);
     }
 
-    /// Sends what waits. Where the broker does not take it in time, a follower sees a gap, and the kept log has none.
+    /// Sends the buffered bytes. Where the server does not acknowledge them in time, a follower sees a gap, and the stored log has none.
     pub(crate) async fn flush(&mut self) {
         self.send(false).await;
     }
@@ -133,7 +132,7 @@ impl Live {
         }
     }
 
-    /// Sends what waits, and says that this was all.
+    /// Sends the buffered bytes, and the end of the log.
     pub(crate) async fn finish(&mut self) {
         if self.offset == 0 && self.buffer.is_empty() {
             return;
@@ -160,7 +159,7 @@ impl Live {
         }
     }
 
-    /// Takes what stands before a sequence off the live subject. Nobody waits for the answer: what stays this time goes the next.
+    /// Removes the messages before a sequence from the live subject, without waiting for the answer: what stays now is removed next time.
     async fn forget_before(&self, sequence: u64) {
         let ask = json!({ "filter": self.subject, "seq": sequence }).to_string();
         let purge = format!("$JS.API.STREAM.PURGE.{LOGS}");

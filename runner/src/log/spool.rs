@@ -1,9 +1,9 @@
-//! An attempt's log: live on `rgrid.log.…` as it comes, and whole in the store when the attempt ends.
+//! An attempt's log: live on `rgrid.log.…` while the command runs, and complete in the store when the attempt ends.
 //!
-//! What the command prints is cut into frames, and the frames go two ways. The live one is a window: it may lose its
-//! beginning, and it is allowed to fall behind. The kept one loses nothing: frames are spooled to a file, cut into segments
-//! of [`SEGMENT_BYTES`], and each segment is stored while the command goes on. Where the store is slower than the command,
-//! the attempt's own spool fills up to its bound, and then this command (and no other) waits at its pipe.
+//! The command's output is split into frames, which go two ways. The live log is a window: it may lose its beginning, and it may fall
+//! behind. The stored log loses nothing: frames are spooled to a file, split into segments of [`SEGMENT_BYTES`], and each segment is
+//! stored while the command runs. Where the store is slower than the command, the attempt's spool fills up to its limit, and then this
+//! command (and no other) blocks at its pipe.
 
 mod segment;
 
@@ -36,14 +36,14 @@ use crate::{
     secrets::Values,
 };
 
-/// How large a stored segment becomes, frame headers included.
+/// The size of a stored segment, frame headers included.
 const SEGMENT_BYTES: usize = 8 << 20;
 /// How much is read from a pipe at once (a pipe holds 64 KiB).
 const READ_BYTES: usize = 64 << 10;
-/// The same until a read fills it: most commands say little, and large buffers cost a short job more than its reads do.
+/// The same until a read fills the buffer: most commands print little, and a large buffer costs a short job more than its reads.
 const FIRST_READ_BYTES: usize = 4 << 10;
 
-/// Why a log cannot be kept.
+/// Why a log cannot be stored.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// The spool cannot be written.
@@ -57,10 +57,10 @@ pub(crate) enum Error {
     /// A pipe cannot be read.
     #[error("cannot read what the command prints: {0}")]
     Pipe(std::io::Error),
-    /// The store does not take it.
+    /// The store failed.
     #[error("cannot store the log: {}", chain(.0))]
     Store(store::Error),
-    /// Secrets cannot be kept out of it.
+    /// Secrets cannot be masked.
     #[error("cannot keep secrets out of the log: {0}")]
     Mask(String),
     /// The task that stores segments ended.
@@ -68,9 +68,9 @@ pub(crate) enum Error {
     Storer,
 }
 
-/// What is left of a log when its attempt ends: all of it stored.
+/// A complete log, stored.
 #[derive(Debug, Default)]
-pub(crate) struct Kept {
+pub(crate) struct StoredLog {
     /// The segments, in order.
     pub(crate) segments: Vec<LogSegment>,
     /// Bytes written to standard output.
@@ -79,7 +79,7 @@ pub(crate) struct Kept {
     pub(crate) stderr_bytes: u64,
 }
 
-/// Takes what one attempt prints.
+/// The log of one attempt.
 #[derive(Debug)]
 pub(crate) struct Logbook {
     live: Live,
@@ -94,11 +94,11 @@ pub(crate) struct Logbook {
     stdout_bytes: u64,
     stderr_bytes: u64,
     piped: Counts,
-    /// What must not be shown.
+    /// Masks secrets.
     mask: Option<Mask>,
 }
 
-/// A log that another runner goes on with: all of it that there is, stored.
+/// A log that the next runner continues: all of it so far, stored.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Suspended {
     segments: Vec<LogSegment>,
@@ -138,22 +138,22 @@ impl Logbook {
         }
     }
 
-    /// Keeps these values out of what the command prints from now on.
+    /// Masks these values in the command's output from now on.
     ///
     /// # Errors
-    /// If the thread that prepares for it failed.
+    /// If the thread that prepares the mask failed.
     pub(crate) async fn mask(&mut self, values: &Values) -> Result<(), Error> {
         if values.is_empty() {
             return Ok(());
         }
         let values = values.clone();
-        // Much of it takes a while, which nobody else waits for.
+        // On another thread, because many values take a while.
         let made = tokio::task::spawn_blocking(move || Mask::new(values.iter().map(|(_, value)| value))).await;
         self.mask = Some(made.map_err(|error| Error::Mask(error.to_string()))?);
         Ok(())
     }
 
-    /// Goes on with a log that an earlier runner suspended.
+    /// Continues a log that an earlier runner suspended.
     #[must_use]
     pub(crate) fn resume(mut self, suspended: Suspended) -> Self {
         self.before = suspended.segments;
@@ -164,14 +164,14 @@ impl Logbook {
         self
     }
 
-    /// Ends this runner's part of the log: all of it is stored, and another may go on with it.
+    /// Ends this runner's part of the log: stores all of it, so that the next runner can continue it.
     ///
     /// # Errors
-    /// If it cannot be kept. A store that is away is waited for.
+    /// If it cannot be stored. A store that does not answer is waited for.
     pub(crate) async fn suspend(mut self) -> Result<Suspended, Error> {
         let (live, mut piped) = (self.live.suspend().await, self.piped);
         if let Some(mask) = &self.mask {
-            // What is held back, the next runner reads again.
+            // The next runner reads the bytes again that the mask holds back.
             piped.stdout -= mask.held(Stream::Stdout) as u64;
             piped.stderr -= mask.held(Stream::Stderr) as u64;
         }
@@ -185,10 +185,10 @@ impl Logbook {
         })
     }
 
-    /// Takes everything that two pipes bring, until both end; or until told to leave them, and then nothing that was read is lost.
+    /// Reads two pipes until both end, or until `leave` is cancelled; nothing that was read is lost then.
     ///
     /// # Errors
-    /// If a pipe cannot be read, or the log cannot be kept.
+    /// If a pipe cannot be read, or the log cannot be stored.
     pub(crate) async fn pump(
         &mut self,
         stdout: impl AsyncRead + Unpin,
@@ -221,7 +221,7 @@ impl Logbook {
         Ok(())
     }
 
-    /// Takes what the command printed, without its secrets.
+    /// Adds output of the command, with its secrets masked.
     async fn take(&mut self, stream: Stream, bytes: Bytes) -> Result<(), Error> {
         let shown = match &mut self.mask {
             Some(mask) => mask.feed(stream, &bytes),
@@ -234,7 +234,7 @@ impl Logbook {
         }
     }
 
-    /// Takes what may have been the beginning of a secret, and was none.
+    /// Adds the bytes that the mask held back and that do not begin a secret.
     async fn take_held(&mut self) -> Result<(), Error> {
         for stream in [Stream::Stdout, Stream::Stderr] {
             let rest = self.mask.as_mut().map(|mask| mask.rest(stream)).unwrap_or_default();
@@ -245,10 +245,10 @@ impl Logbook {
         Ok(())
     }
 
-    /// Takes a piece of one stream.
+    /// Adds a piece of one stream.
     ///
     /// # Errors
-    /// If it cannot be kept.
+    /// If it cannot be stored.
     pub(crate) async fn write(&mut self, stream: Stream, bytes: Bytes) -> Result<(), Error> {
         match stream {
             Stream::Stdout => self.stdout_bytes += bytes.len() as u64,
@@ -264,25 +264,25 @@ impl Logbook {
         Ok(())
     }
 
-    /// Adds a line of the runner's own to standard error.
+    /// Adds a notice of the runner to standard error.
     ///
     /// # Errors
-    /// If it cannot be kept.
+    /// If it cannot be stored.
     pub(crate) async fn note(&mut self, sentence: &str) -> Result<(), Error> {
         self.write(Stream::Stderr, format!("rgrid: {sentence}\n").into()).await
     }
 
-    /// Ends the log: stores what is left of it, and says so on the live subject.
+    /// Ends the log: stores the rest, and publishes the end on the live subject.
     ///
     /// # Errors
-    /// If it cannot be kept. A store that is away is waited for.
-    pub(crate) async fn finish(mut self) -> Result<Kept, Error> {
+    /// If it cannot be stored. A store that does not answer is waited for.
+    pub(crate) async fn finish(mut self) -> Result<StoredLog, Error> {
         self.take_held().await?;
         self.live.finish().await;
         self.store_rest().await
     }
 
-    async fn store_rest(mut self) -> Result<Kept, Error> {
+    async fn store_rest(mut self) -> Result<StoredLog, Error> {
         let mut segments = std::mem::take(&mut self.before);
         if self.storer.is_some() {
             self.hand_over().await?;
@@ -293,14 +293,14 @@ impl Logbook {
         } else if self.segment.len > 0 {
             segments.push(store(&self.files, std::mem::take(&mut self.segment)).await?);
         }
-        Ok(Kept {
+        Ok(StoredLog {
             segments,
             stdout_bytes: self.stdout_bytes,
             stderr_bytes: self.stderr_bytes,
         })
     }
 
-    /// Gives the full segment to the task that stores it; waits where too many wait already.
+    /// Passes the full segment to the task that stores it; blocks where too many are waiting.
     async fn hand_over(&mut self) -> Result<(), Error> {
         let segment = std::mem::take(&mut self.segment);
         if segment.len == 0 {

@@ -16,7 +16,7 @@ use walkdir::WalkDir;
 
 use super::{
     Error,
-    disk::{Held, New},
+    disk::{Installed, New},
 };
 use crate::patience::patiently;
 
@@ -29,7 +29,7 @@ const MOST: usize = 1_000_000;
 ///
 /// # Errors
 /// If the disk or the store fails.
-pub(super) async fn store(files: &Files, held: &Held, new: &New) -> Result<PackagesEntry, Error> {
+pub(super) async fn store(files: &Files, held: &Installed, new: &New) -> Result<PackagesEntry, Error> {
     let (env, to) = (held.dir(), new.archive());
     let target = to.clone();
     let packing = tokio::task::spawn_blocking(move || pack(&env, File::create_new(&target)?));
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_means_harm_is_refused_and_nothing_is_written_outside() {
+    fn a_malicious_archive_is_refused_and_nothing_is_written_outside() {
         use EntryType::{Block, Directory, Link as Hard, Regular, Symlink};
         type Case<'a> = (&'a [(EntryType, &'a str, &'a str)], &'a str);
         let cases: &[Case<'_>] = &[
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_packed_comes_back_and_the_same_is_the_same_archive() -> io::Result<()> {
+    fn an_archive_unpacks_to_what_was_packed_and_is_reproducible() -> io::Result<()> {
         let dir = tempfile::tempdir()?;
         let env = dir.path().join("env");
         let deep = format!("{}/ü", "long".repeat(40));

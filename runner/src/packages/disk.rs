@@ -60,7 +60,7 @@ struct There {
 
 /// An environment that is not removed before this is dropped.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct Installed {
     disk: Disk,
     key: Key,
 }
@@ -139,12 +139,12 @@ impl Disk {
     }
 
     /// An environment, if it is there.
-    pub(super) fn hold(&self, key: &Key) -> Option<Held> {
+    pub(super) fn hold(&self, key: &Key) -> Option<Installed> {
         let mut there = self.0.there.lock();
         let found = there.get_mut(key)?;
         found.users += 1;
         found.used = SystemTime::now();
-        let held = Held {
+        let held = Installed {
             disk: self.clone(),
             key: *key,
         };
@@ -167,7 +167,7 @@ impl Disk {
     }
 
     /// Makes what was made the environment of this key, read-only from now on.
-    pub(super) async fn admit(&self, mut new: New, key: Key, bytes: u64) -> io::Result<Held> {
+    pub(super) async fn admit(&self, mut new: New, key: Key, bytes: u64) -> io::Result<Installed> {
         let (disk, target) = (self.clone(), self.dir(&key));
         let admitting = move || {
             let root = new.root().to_owned();
@@ -194,7 +194,7 @@ impl Disk {
         };
         disk.0.there.lock().insert(key, there);
         disk.evict();
-        Ok(Held { disk, key })
+        Ok(Installed { disk, key })
     }
 
     fn dir(&self, key: &Key) -> PathBuf {
@@ -242,7 +242,7 @@ fn victims(there: &HashMap<Key, There>, max_bytes: u64) -> Vec<Key> {
     victims
 }
 
-impl Held {
+impl Installed {
     pub(super) fn key(&self) -> Key {
         self.key
     }
@@ -258,7 +258,7 @@ impl Held {
     }
 }
 
-impl Clone for Held {
+impl Clone for Installed {
     fn clone(&self) -> Self {
         if let Some(one) = self.disk.0.there.lock().get_mut(&self.key) {
             one.users += 1;
@@ -270,7 +270,7 @@ impl Clone for Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for Installed {
     fn drop(&mut self) {
         if let Some(one) = self.disk.0.there.lock().get_mut(&self.key) {
             one.users = one.users.saturating_sub(1);
@@ -318,7 +318,7 @@ mod tests {
         Key::parse(&Digest::of(name.as_bytes()).to_string()).expect("a key")
     }
 
-    async fn made(disk: &Disk, name: &str, bytes: u64) -> io::Result<Held> {
+    async fn made(disk: &Disk, name: &str, bytes: u64) -> io::Result<Installed> {
         let new = disk.make()?;
         fs::create_dir(new.env())?;
         fs::write(new.env().join("module.py"), name)?;
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_longest_unused_goes_and_never_what_is_used() -> io::Result<()> {
+    async fn the_least_recently_used_packages_are_removed_but_none_in_use() -> io::Result<()> {
         let dir = tempfile::tempdir()?;
         let disk = Disk::open(dir.path(), 100, &[])?;
         let a = made(&disk, "a", 40).await?;
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_new_runner_finds_what_is_whole_and_removes_what_is_not() -> io::Result<()> {
+    async fn a_new_runner_keeps_complete_packages_and_removes_others() -> io::Result<()> {
         let dir = tempfile::tempdir()?;
         let place = dir.path().join("place");
         fs::create_dir(&place)?;

@@ -9,7 +9,7 @@ use tracing::info;
 use walkdir::WalkDir;
 
 use super::{
-    Asked, Error,
+    Error, InstallRequest,
     disk::{Disk, New},
     relocate::own_file,
     variables,
@@ -35,7 +35,7 @@ const RESULT: &str = ".rgrid-result.json";
 
 /// What the installer's driver says of its end.
 #[derive(Debug, Default, Deserialize)]
-struct Said {
+struct InstallerResult {
     /// The installer that ran.
     by: Option<String>,
     /// What is not there to install with.
@@ -48,23 +48,23 @@ struct Said {
 ///
 /// # Errors
 /// If the installer fails, or cannot be run. Nothing of it is left then.
-pub(super) async fn install(disk: &Disk, patience: Duration, asked: &Asked<'_>) -> Result<(New, u64), Error> {
-    let called = asked.dependencies.called();
-    asked.tell(format!("installing {called}")).await;
+pub(super) async fn install(disk: &Disk, patience: Duration, request: &InstallRequest<'_>) -> Result<(New, u64), Error> {
+    let called = request.dependencies.called();
+    request.tell(format!("installing {called}")).await;
     let begun = std::time::Instant::now();
     let new = disk.make().map_err(Error::Disk)?;
-    let (launch, withheld) = prepare(asked, &new, &[]).await?;
+    let (launch, withheld) = prepare(request, &new, &[]).await?;
     // Who has no private index needs no credentials.
     let unused: Vec<_> = withheld.iter().filter(|&what| what != "~/.netrc").map(String::as_str).collect();
     if !unused.is_empty() {
-        asked
+        request
             .tell(format!(
                 "not used in containers by this worker (--install-credentials): {}",
                 unused.join(", ")
             ))
             .await;
     }
-    let running = asked.executor.launch(launch).await?;
+    let running = request.executor.launch(launch).await?;
     let mut output = Vec::new();
     let ended = tokio::time::timeout(patience, follow(running, &mut output)).await;
     let failed = |why: String| Error::Failed {
@@ -78,8 +78,8 @@ pub(super) async fn install(disk: &Disk, patience: Duration, asked: &Asked<'_>) 
             "it took longer than the {minutes} min that this worker grants (--install-timeout)"
         )));
     };
-    let said = said(&new.work());
-    if let Some(why) = trouble(asked, &said, ended?.exit) {
+    let said = installer_result(&new.work());
+    if let Some(why) = trouble(request, &said, ended?.exit) {
         return Err(failed(with_withheld(why, &withheld)));
     }
     let env = new.env();
@@ -93,7 +93,7 @@ pub(super) async fn install(disk: &Disk, patience: Duration, asked: &Asked<'_>) 
     let seconds = begun.elapsed().as_secs_f64();
     let by = said.by.unwrap_or_default();
     info!("installed {called} by {by} in {seconds:.1} s, {bytes} bytes");
-    asked.tell(format!("installed {called} by {by} in {seconds:.1} s")).await;
+    request.tell(format!("installed {called} by {by} in {seconds:.1} s")).await;
     Ok((new, bytes))
 }
 
@@ -101,49 +101,49 @@ pub(super) async fn install(disk: &Disk, patience: Duration, asked: &Asked<'_>) 
 ///
 /// # Errors
 /// If it is not, or cannot be run.
-pub(super) async fn check(disk: &Disk, patience: Duration, asked: &Asked<'_>) -> Result<(), Error> {
+pub(super) async fn check(disk: &Disk, patience: Duration, request: &InstallRequest<'_>) -> Result<(), Error> {
     let new = disk.make().map_err(Error::Disk)?;
-    let (launch, _) = prepare(asked, &new, &["--check"]).await?;
-    let running = asked.executor.launch(launch).await?;
+    let (launch, _) = prepare(request, &new, &["--check"]).await?;
+    let running = request.executor.launch(launch).await?;
     let mut output = Vec::new();
     let ended = tokio::time::timeout(patience, follow(running, &mut output)).await;
-    let said = said(&new.work());
+    let said = installer_result(&new.work());
     let why = match ended {
-        Ok(ended) => trouble(asked, &said, ended?.exit),
+        Ok(ended) => trouble(request, &said, ended?.exit),
         Err(_) => Some("it does not answer".to_owned()),
     };
     why.map_or(Ok(()), |why| {
         Err(Error::Failed {
-            sentence: format!("cannot run the job by its Python ({}): {why}", asked.dependencies.declared_in),
+            sentence: format!("cannot run the job by its Python ({}): {why}", request.dependencies.declared_in),
             output,
         })
     })
 }
 
 /// Lays out what declares the packages, and says what to run there, and what of the worker is kept from it.
-async fn prepare(asked: &Asked<'_>, new: &New, options: &[&str]) -> Result<(Launch, Vec<String>), Error> {
+async fn prepare(request: &InstallRequest<'_>, new: &New, options: &[&str]) -> Result<(Launch, Vec<String>), Error> {
     let work = new.work();
-    for file in &asked.dependencies.files {
+    for file in &request.dependencies.files {
         let path = work.join(file.path.as_str());
         std::fs::create_dir_all(path.parent().unwrap_or(&work)).map_err(Error::Disk)?;
-        let fetch = || asked.files.get_file(&file.sha256, &path, file.executable);
+        let fetch = || request.files.get_file(&file.sha256, &path, file.executable);
         patiently("fetch an input", fetch).await?;
     }
-    let (driver, text) = match asked.dependencies.kind {
+    let (driver, text) = match request.dependencies.kind {
         Kind::Pip => PYTHON,
         Kind::Npm => NODE,
     };
     std::fs::write(work.join(driver), text).map_err(Error::Disk)?;
     let given = variables::of(
-        asked.executor.kind(),
-        asked.dependencies.kind,
+        request.executor.kind(),
+        request.dependencies.kind,
         &new.scratch(),
         std::env::vars_os(),
-        asked.with_credentials,
+        request.with_credentials,
     );
     let given = given.map_err(Error::Disk)?;
     let mut command = vec![driver.to_owned()];
-    match &asked.dependencies.python {
+    match &request.dependencies.python {
         Some(python) => command.push(python.clone()),
         // Options stand behind it.
         None if !options.is_empty() => command.push(String::new()),
@@ -159,7 +159,7 @@ async fn prepare(asked: &Asked<'_>, new: &New, options: &[&str]) -> Result<(Laun
         scratch_dir: new.scratch(),
         stdin: None,
         limits: Limits {
-            cpu_milli: asked.launch.limits.cpu_milli,
+            cpu_milli: request.launch.limits.cpu_milli,
             memory_bytes: None,
             shm_bytes: None,
         },
@@ -169,7 +169,7 @@ async fn prepare(asked: &Asked<'_>, new: &New, options: &[&str]) -> Result<(Laun
         installs: true,
         // What they install is every job's.
         user: None,
-        ..asked.launch.clone()
+        ..request.launch.clone()
     };
     Ok((launch, given.withheld))
 }
@@ -217,16 +217,16 @@ fn take(output: &mut Vec<u8>, read: usize, buffer: &[u8]) -> bool {
     read > 0
 }
 
-fn said(work: &Path) -> Said {
+fn installer_result(work: &Path) -> InstallerResult {
     let path = work.join(RESULT);
     let json = own_file(&path).and_then(std::fs::read).unwrap_or_default();
     serde_json::from_slice(&json).unwrap_or_default()
 }
 
 /// Why the packages are not installed, in the second half of a sentence; nothing where they are.
-fn trouble(asked: &Asked<'_>, said: &Said, exit: Exit) -> Option<String> {
+fn trouble(request: &InstallRequest<'_>, said: &InstallerResult, exit: Exit) -> Option<String> {
     if let Some(lacks) = &said.lacks {
-        let there = match asked.executor.kind() {
+        let there = match request.executor.kind() {
             ExecutorKind::Docker => "the image in which the job runs",
             ExecutorKind::Process | ExecutorKind::Noop => "this worker",
         };
@@ -246,7 +246,7 @@ fn trouble(asked: &Asked<'_>, said: &Said, exit: Exit) -> Option<String> {
     };
     Some(format!(
         "{by} {ended}; what it said is in the job's log (standard error). Correct {}, or leave the packages out with --no-requirements",
-        asked.dependencies.declared_in
+        request.dependencies.declared_in
     ))
 }
 

@@ -1,8 +1,8 @@
 //! The packages that jobs need: installed once for each declaration, interpreter and platform, kept on disk and in the store, and
-//! shown to commands read-only.
+//! read-only for commands.
 //!
-//! A worker looks on its disk, then in the store, and installs what is in neither; jobs that want the same wait for one
-//! installation. Two workers that install the same at once both end well: each keeps its own, and the store the first.
+//! A worker looks on its disk, then in the store, and installs packages that are in neither; jobs that need the same packages wait for one
+//! installation. Two workers may install the same packages at once: each keeps its own copy, and the store keeps the first.
 
 mod archive;
 mod disk;
@@ -33,7 +33,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
-pub(crate) use self::{disk::Held, error::Error};
+pub(crate) use self::{disk::Installed, error::Error};
 use self::{
     disk::{Disk, New},
     key::Key,
@@ -41,7 +41,7 @@ use self::{
 use crate::{
     errors::chain,
     executor::{Executor, Fitting, Identity, Launch, docker},
-    inputs::Layout,
+    inputs::StagedInputs,
     patience::patiently,
 };
 
@@ -56,18 +56,18 @@ struct Inner {
     patience: Duration,
     /// Whether installers in containers see the worker's credentials for indexes.
     with_credentials: bool,
-    /// Those that are being fetched or installed, so that others wait for them.
+    /// The packages that are being fetched or installed, for which other jobs wait.
     flights: Mutex<HashMap<Key, Arc<tokio::sync::Mutex<()>>>>,
-    /// When the store was last told that packages are used of which we have our own copy.
+    /// When the use of this worker's own copies was last noted in the store.
     noted: Mutex<HashMap<Key, DateTime<Utc>>>,
-    /// Jobs' demands on Python that were found to be met.
+    /// Version specifiers that this worker's Python satisfies.
     fits: Mutex<HashSet<Key>>,
-    /// Packages on their way to the store.
+    /// Uploads to the store.
     tasks: TaskTracker,
 }
 
-/// What a job asks for, and where to find it.
-struct Asked<'a> {
+/// A job's request for packages.
+struct InstallRequest<'a> {
     files: &'a Files,
     executor: &'a dyn Executor,
     launch: &'a Launch,
@@ -77,16 +77,16 @@ struct Asked<'a> {
     with_credentials: bool,
 }
 
-impl Asked<'_> {
+impl InstallRequest<'_> {
     async fn tell(&self, sentence: String) {
-        // Nobody listens where the attempt is over.
+        // The attempt may be over.
         let _ = self.notice.send(sentence).await;
     }
 }
 
 impl Packages {
-    /// The packages below a work directory, at most `max_bytes` of them while they are not used; what an earlier runner left half
-    /// done is removed. Those that commands in `roots` still use, which the earlier runner left to us, are kept.
+    /// The packages below a work directory, at most `max_bytes` of them while they are not used; incomplete packages of an
+    /// earlier runner are removed. Packages that commands in `roots` still use, which the earlier runner left, are kept.
     ///
     /// # Errors
     /// If the directory cannot be used.
@@ -108,10 +108,10 @@ impl Packages {
         })))
     }
 
-    /// Has a job's packages ready for its command, and holds them there until the answer is dropped.
+    /// Provides a job's packages; they are not removed before the result is dropped.
     ///
     /// # Errors
-    /// If they cannot be had; with what the installer said, where it failed.
+    /// If the packages cannot be provided; with the installer's output, where it failed.
     pub(crate) async fn ready(
         &self,
         files: &Files,
@@ -119,14 +119,14 @@ impl Packages {
         launch: &Launch,
         dependencies: &Dependencies,
         notice: &mpsc::Sender<String>,
-    ) -> Result<Held, Error> {
+    ) -> Result<Installed, Error> {
         let identity = executor.identity(launch, dependencies.kind).await?;
         let key = Key::of(dependencies, &identity);
         if let Some(held) = self.0.disk.hold(&key) {
             self.note_use(files, key);
             return Ok(held);
         }
-        let asked = Asked {
+        let request = InstallRequest {
             files,
             executor,
             launch,
@@ -138,7 +138,7 @@ impl Packages {
         let flying = match turn.try_lock() {
             Ok(flying) => flying,
             Err(_) => {
-                asked
+                request
                     .tell(format!(
                         "waiting for {}, which another job is having installed",
                         dependencies.called()
@@ -147,10 +147,10 @@ impl Packages {
                 turn.lock().await
             }
         };
-        let had = self.have(&asked, &identity, key).await;
+        let had = self.have(&request, &identity, key).await;
         drop(flying);
         let mut flights = self.0.flights.lock();
-        // The map's, and ours: nobody else waits.
+        // The map's and this function's: no other job waits.
         if Arc::strong_count(&turn) == 2 {
             flights.remove(&key);
         }
@@ -158,10 +158,10 @@ impl Packages {
         had
     }
 
-    /// Has the Python of a job say whether it is one that the job needs, once for each.
+    /// Runs a job's Python to check whether it satisfies the job's version specifiers, once for each.
     ///
     /// # Errors
-    /// If it is not, or cannot be asked.
+    /// If it does not, or cannot be run.
     pub(crate) async fn check(
         &self,
         files: &Files,
@@ -175,7 +175,7 @@ impl Packages {
         if self.0.fits.lock().contains(&key) {
             return Ok(());
         }
-        let asked = Asked {
+        let request = InstallRequest {
             files,
             executor,
             launch,
@@ -183,48 +183,48 @@ impl Packages {
             notice,
             with_credentials: self.0.with_credentials,
         };
-        install::check(&self.0.disk, self.0.patience, &asked).await?;
+        install::check(&self.0.disk, self.0.patience, &request).await?;
         self.0.fits.lock().insert(key);
         Ok(())
     }
 
-    async fn have(&self, asked: &Asked<'_>, identity: &Identity, key: Key) -> Result<Held, Error> {
+    async fn have(&self, request: &InstallRequest<'_>, identity: &Identity, key: Key) -> Result<Installed, Error> {
         if let Some(held) = self.0.disk.hold(&key) {
             return Ok(held);
         }
-        match self.fetch(asked, identity, key).await {
+        match self.fetch(request, identity, key).await {
             Ok(Some(held)) => return Ok(held),
             Ok(None) => {}
-            // The store's copy may be damaged or gone; what it was made of is not.
+            // The store's copy may be damaged or missing; the packages can still be installed.
             Err(error) => warn!("cannot use the stored packages {key}: {}; installing them", chain(&error)),
         }
-        let (new, bytes) = install::install(&self.0.disk, self.0.patience, asked).await?;
-        dress(&new, identity, asked.dependencies.kind).map_err(Error::Disk)?;
+        let (new, bytes) = install::install(&self.0.disk, self.0.patience, request).await?;
+        relocate(&new, identity, request.dependencies.kind).map_err(Error::Disk)?;
         let held = self.0.disk.admit(new, key, bytes).await.map_err(Error::Disk)?;
-        self.store(asked.files.clone(), held.clone());
+        self.store(request.files.clone(), held.clone());
         Ok(held)
     }
 
-    /// Those that some worker has stored; nothing where none has.
-    async fn fetch(&self, asked: &Asked<'_>, identity: &Identity, key: Key) -> Result<Option<Held>, Error> {
-        let found = patiently("look for stored packages", || asked.files.packages(key.digest())).await;
+    /// The packages as another worker stored them; nothing where none has.
+    async fn fetch(&self, request: &InstallRequest<'_>, identity: &Identity, key: Key) -> Result<Option<Installed>, Error> {
+        let found = patiently("look for stored packages", || request.files.packages(key.digest())).await;
         let Some(entry) = found? else {
             return Ok(None);
         };
         let size = entry.size.div_ceil(1 << 20);
-        asked
-            .tell(format!("fetching {}, {size} MiB, installed before", asked.dependencies.called()))
+        request
+            .tell(format!("fetching {}, {size} MiB, installed before", request.dependencies.called()))
             .await;
         let new = self.0.disk.make().map_err(Error::Disk)?;
-        let bytes = archive::fetch(asked.files, &entry, &new, self.0.disk.max_bytes()).await?;
-        dress(&new, identity, asked.dependencies.kind).map_err(Error::Disk)?;
-        if let Err(error) = asked.files.use_packages(key.digest(), entry).await {
+        let bytes = archive::fetch(request.files, &entry, &new, self.0.disk.max_bytes()).await?;
+        relocate(&new, identity, request.dependencies.kind).map_err(Error::Disk)?;
+        if let Err(error) = request.files.use_packages(key.digest(), entry).await {
             debug!("the use of packages {key} is not noted: {error}");
         }
         self.0.disk.admit(new, key, bytes).await.map(Some).map_err(Error::Disk)
     }
 
-    /// Has the store know, now and then, that packages are used of which this worker has its own copy.
+    /// Notes in the store, now and then, that packages are used of which this worker has its own copy.
     fn note_use(&self, files: &Files, key: Key) {
         let now = Utc::now();
         match self.0.noted.lock().entry(key) {
@@ -245,8 +245,8 @@ impl Packages {
         });
     }
 
-    /// Gives packages to the store, while the job that wanted them runs.
-    fn store(&self, files: Files, held: Held) {
+    /// Stores packages while the job that needs them runs.
+    fn store(&self, files: Files, held: Installed) {
         let disk = self.0.disk.clone();
         self.0.tasks.spawn(async move {
             let key = held.key();
@@ -266,7 +266,7 @@ impl Packages {
         });
     }
 
-    /// Waits until what is on its way to the store is there, or the time is over.
+    /// Waits for the uploads to the store, for this time at most.
     pub(crate) async fn settled(&self, grace: Duration) {
         self.0.tasks.close();
         if tokio::time::timeout(grace, self.0.tasks.wait()).await.is_err() {
@@ -275,7 +275,7 @@ impl Packages {
     }
 }
 
-/// Has a job run by a Python that it needs, if the executor can choose one; says whether it is known to fit.
+/// Chooses a Python that satisfies the job's version specifiers, if the executor can; returns whether it is known to fit.
 ///
 /// # Errors
 /// If none does.
@@ -301,9 +301,9 @@ pub(crate) async fn fitting(executor: &dyn Executor, launch: &mut Launch, depend
 }
 
 /// Gives a virtual environment the interpreter of this worker, or of the image.
-fn dress(new: &New, identity: &Identity, kind: Kind) -> io::Result<()> {
+fn relocate(new: &New, identity: &Identity, kind: Kind) -> io::Result<()> {
     match kind {
-        Kind::Pip => relocate::dress(&new.env(), identity.executable.as_deref()),
+        Kind::Pip => relocate::relocate(&new.env(), identity.executable.as_deref()),
         Kind::Npm => Ok(()),
     }
 }
@@ -311,11 +311,11 @@ fn dress(new: &New, identity: &Identity, kind: Kind) -> io::Result<()> {
 /// Where Node looks for packages of a script in a work directory.
 pub(crate) const MODULES: &str = "node_modules";
 
-/// Has a script in a work directory find its packages as Node looks for them, unless it brought its own.
+/// Links the packages into a work directory where Node looks for them, unless the job has its own.
 ///
 /// # Errors
 /// If the disk does not allow it.
-pub(crate) fn link_modules(work: &std::path::Path, kind: ExecutorKind, held: &Held) -> io::Result<()> {
+pub(crate) fn link_modules(work: &std::path::Path, kind: ExecutorKind, held: &Installed) -> io::Result<()> {
     let at = work.join(MODULES);
     let dir = match kind {
         ExecutorKind::Docker => PathBuf::from(docker::PACKAGES),
@@ -330,15 +330,15 @@ pub(crate) fn link_modules(work: &std::path::Path, kind: ExecutorKind, held: &He
     std::os::unix::fs::symlink(dir.join(MODULES), at)
 }
 
-/// What was laid into a work directory, and the link to the packages that is to stand there for Node, which is no output: what it says
-/// is not known yet, and no other link says nothing.
-pub(crate) fn with_modules(mut laid: Layout, spec: &JobSpec) -> Layout {
+/// The staged inputs, and the link to the packages that Node needs, which is not an output. Its target is not known yet: an empty target
+/// marks this link.
+pub(crate) fn with_modules(mut staged: StagedInputs, spec: &JobSpec) -> StagedInputs {
     if spec
         .dependencies
         .as_ref()
         .is_some_and(|dependencies| dependencies.kind == Kind::Npm)
     {
-        laid.links.entry(PathBuf::from(MODULES)).or_default();
+        staged.links.entry(PathBuf::from(MODULES)).or_default();
     }
-    laid
+    staged
 }

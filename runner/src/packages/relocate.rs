@@ -21,7 +21,7 @@ struct MadeWith {
 }
 
 /// Gives a virtual environment its interpreter: this one, or the one that it was made with.
-pub(super) fn dress(env: &Path, executable: Option<&Path>) -> io::Result<()> {
+pub(super) fn relocate(env: &Path, executable: Option<&Path>) -> io::Result<()> {
     let made: MadeWith = serde_json::from_slice(&fs::read(own_file(&env.join(MADE_WITH))?)?)?;
     let executable = executable.unwrap_or(&made.executable);
     let (bin, home) = (env.join("bin"), executable.parent().unwrap_or(Path::new("/")));
@@ -70,7 +70,7 @@ mod tests {
             (None, "/usr/bin/python3"),
             (Some(Path::new("/opt/py/bin/python3.11")), "/opt/py/bin/python3.11"),
         ] {
-            dress(dir.path(), given)?;
+            relocate(dir.path(), given)?;
             assert_eq!(fs::read_link(dir.path().join("bin/python"))?, Path::new(expected));
             assert_eq!(fs::read_link(dir.path().join("bin/python3.11"))?, Path::new("python"));
             let home = format!("home = {}\n", Path::new(expected).parent().expect("a parent").display());

@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_who_remove_the_same_both_succeed() -> io::Result<()> {
+    fn two_concurrent_removals_both_succeed() -> io::Result<()> {
         for _ in 0..50 {
             let dir = tempfile::tempdir()?;
             let path = dir.path().join("new-gone");

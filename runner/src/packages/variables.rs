@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn the_operators_word_reaches_the_installer_and_credentials_of_the_grid_do_not() -> io::Result<()> {
+    fn the_installer_gets_the_operators_settings_and_no_credentials_of_the_grid() -> io::Result<()> {
         let dir = tempfile::tempdir()?;
         let (home, scratch) = (dir.path().join("home"), dir.path().join("scratch"));
         std::fs::create_dir_all(home.join(".config/pip"))?;
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_sees_credentials_only_if_the_operator_says_so() -> io::Result<()> {
+    fn a_container_sees_credentials_only_if_the_operator_allows_it() -> io::Result<()> {
         let dir = tempfile::tempdir()?;
         let config = dir.path().join("config");
         std::fs::write(&config, "password")?;

@@ -1,4 +1,4 @@
-//! An attempt that goes from one runner of its worker to the next: left running, and taken up.
+//! Continuing an attempt that the last runner of the worker left running.
 
 use std::{sync::Arc, time::Instant};
 
@@ -10,37 +10,37 @@ use tracing::{info, warn};
 
 use crate::{
     attempt::{
-        commit::{conclude, told},
+        commit::{conclude, log_end},
         context::Context,
-        end::{Broken, Executed, Unfinished},
-        execute::to_its_end,
+        end::{AttemptError, Executed, NotCommitted},
+        execute::follow_to_end,
         fence,
         left::LeftAttempt,
-        registry::{Entry, Stop},
-        slot::Taken,
+        registry::{Entry, StopReason},
+        slot::Slot,
         supervise::Started,
-        workspace::Place,
+        workspace::Workspace,
         writer::JobWriter,
     },
     executor,
-    inputs::Layout,
+    inputs::StagedInputs,
     log::spool::Logbook,
 };
 
-/// Goes on with an attempt that the last runner left to us.
-pub(crate) async fn go_on(context: Arc<Context>, mut writer: JobWriter, mut entry: Entry, left: LeftAttempt, taken: Taken) {
+/// Continues an attempt that the last runner left.
+pub(crate) async fn resume(context: Arc<Context>, mut writer: JobWriter, mut entry: Entry, left: LeftAttempt, slot: Slot) {
     let (id, attempt, namespace) = (left.job, left.attempt, writer.job().namespace.clone());
-    info!(job.id = %id, "going on with attempt {attempt} of job {id}, which the last runner left");
+    info!(job.id = %id, "continuing attempt {attempt} of job {id}, which the last runner left");
     let begun = Instant::now();
-    let carrying = async {
-        let executed = take_up(&context, &mut writer, &mut entry, left, taken).await;
+    let continuing = async {
+        let executed = take_up(&context, &mut writer, &mut entry, left, slot).await;
         conclude(&context, &mut writer, entry, attempt, begun, executed).await
     };
-    let carried = tokio::select! {
-        carried = carrying => carried,
+    let ended = tokio::select! {
+        ended = continuing => ended,
         never = fence::watch(&context, namespace, id, attempt) => match never {},
     };
-    told(id, attempt, carried);
+    log_end(id, attempt, ended);
 }
 
 async fn take_up(
@@ -48,21 +48,21 @@ async fn take_up(
     writer: &mut JobWriter,
     entry: &mut Entry,
     left: LeftAttempt,
-    taken: Taken,
-) -> Result<Executed, Unfinished> {
+    slot: Slot,
+) -> Result<Executed, NotCommitted> {
     let job = writer.job().clone();
-    let place = context.places.take_up(&left.root);
+    let workspace = context.workspaces.take_up(&left.root);
     let seen = left.log.piped;
     let names = (&job.namespace, job.id, left.attempt);
-    let mut logbook = Logbook::new(&context.js, &context.files, names, &place.root, context.spool_bytes).resume(left.log);
-    if let Err(error) = masked(&mut logbook, &place).await {
-        // Its container is not ours yet, and would go on without an owner.
+    let mut logbook = Logbook::new(&context.js, &context.files, names, &workspace.root, context.spool_bytes).resume(left.log);
+    if let Err(error) = masked(&mut logbook, &workspace).await {
+        // The container has no owner yet, and would run on.
         if let Ok(docker) = &context.executors.docker {
             docker.discard(left.command);
         }
         return Ok(Err(error));
     }
-    let laid = Layout {
+    let staged = StagedInputs {
         files: left.laid.into_iter().collect(),
         links: left.links.into_iter().collect(),
         dirs: left.dirs.into_iter().collect(),
@@ -73,16 +73,16 @@ async fn take_up(
     };
     let running = match running {
         Ok(running) => running,
-        // It is this machine's failure, and no end of the job: what no beat lists is made again.
+        // A failure of this machine does not end the job: the watcher reschedules an attempt that no heartbeat lists.
         Err(error) => {
-            warn!(job.id = %job.id, "cannot go on with attempt {} of job {}: {error}", left.attempt, job.id);
+            warn!(job.id = %job.id, "cannot continue attempt {} of job {}: {error}", left.attempt, job.id);
             if let Ok(docker) = &context.executors.docker {
                 docker.discard(left.command);
             }
-            return Err(Unfinished::Stopped(Stop::Fenced));
+            return Err(NotCommitted::Stopped(StopReason::Fenced));
         }
     };
-    let say = matches!(job.phase, Phase::Claimed { .. }).then(|| Command::Start {
+    let start = matches!(job.phase, Phase::Claimed { .. }).then(|| Command::Start {
         attempt: left.attempt,
         session: context.session,
         executor: ExecutorKind::Docker,
@@ -91,13 +91,13 @@ async fn take_up(
     let started = Started {
         running,
         begun: left.begun,
-        say,
+        start,
     };
-    Box::pin(to_its_end(context, writer, entry, taken, (place, laid, logbook), started)).await
+    Box::pin(follow_to_end(context, writer, entry, slot, (workspace, staged, logbook), started)).await
 }
 
-/// Has the log keep to itself what the last runner gave the command.
-async fn masked(logbook: &mut Logbook, place: &Place) -> Result<(), Broken> {
-    let values = crate::secrets::left(&place.work).map_err(Broken::Place)?;
+/// Masks the secrets that the last runner gave to the command in its log.
+async fn masked(logbook: &mut Logbook, workspace: &Workspace) -> Result<(), AttemptError> {
+    let values = crate::secrets::left(&workspace.work).map_err(AttemptError::Workspace)?;
     Ok(logbook.mask(&values).await?)
 }

@@ -1,4 +1,4 @@
-//! A runner that restarts: what it leaves to the next one, and how that one goes on.
+//! The restart of a runner: the attempts that it leaves running, and how the next runner continues them.
 
 pub(crate) mod attempt;
 pub(crate) mod note;

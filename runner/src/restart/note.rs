@@ -1,7 +1,7 @@
-//! What a runner that restarts leaves to the next one: containers that go on running, and how far their attempts are.
+//! The note of a restarting runner for the next one: its session, and the attempts whose containers continue to run.
 //!
-//! It stands in a file of the work directory, written last of all. Where there is none, the runner before did not announce its
-//! end: whatever it left is killed, and nothing of that is committed.
+//! It is a file in the work directory, and is written last. Without it, the last runner did not announce a restart: the commands that it
+//! left are killed, and their results are not committed.
 
 use std::{
     fs,
@@ -19,25 +19,25 @@ use crate::attempt::left::LeftAttempt;
 /// The file's name.
 pub(crate) const FILE: &str = "restart.json";
 
-/// A session that goes on with the next runner.
+/// A session that continues in the next runner.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Note {
     /// Whose session.
     pub(crate) worker: WorkerId,
     /// Which.
     pub(crate) session: SessionId,
-    /// Until when it is waited for.
+    /// Until when the next runner may resume it.
     pub(crate) deadline: DateTime<Utc>,
-    /// The sequence of the session's last claim: what was claimed up to there and is not listed here, is nowhere.
+    /// The sequence of the session's last claim: attempts that were claimed up to there and are not listed here have ended.
     pub(crate) last_claim: u64,
-    /// Which start of the machine it was: no container outlives the next one.
+    /// The boot of the machine: no container outlives the next one.
     boot: String,
-    /// What goes on.
+    /// The attempts that continue.
     pub(crate) attempts: Vec<LeftAttempt>,
 }
 
 impl Note {
-    /// What is left of a session.
+    /// A note of a session.
     #[must_use]
     pub(crate) fn new(
         (worker, session): (WorkerId, SessionId),
@@ -68,7 +68,7 @@ impl Note {
         fs::File::open(work_dir)?.sync_all()
     }
 
-    /// What the last runner of this worker left here, if it left anything that can still be there.
+    /// The note of this worker's last runner, unless the machine was booted since.
     #[must_use]
     pub(crate) fn read(work_dir: &Path, worker: &WorkerId) -> Option<Self> {
         let path = work_dir.join(FILE);
@@ -78,7 +78,7 @@ impl Note {
             Ok(_) => None,
             Err(error) => {
                 warn!(
-                    "cannot read what the last runner left in {}: {error}; its containers are ended",
+                    "cannot read the last runner's note {}: {error}; its containers are removed",
                     path.display()
                 );
                 None
@@ -86,7 +86,7 @@ impl Note {
         }
     }
 
-    /// Takes the file away: what stood in it is taken up, or given up.
+    /// Removes the file: its attempts are continued, or given up.
     pub(crate) fn discard(work_dir: &Path) {
         match fs::remove_file(work_dir.join(FILE)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => warn!("cannot remove {FILE} in {}: {error}", work_dir.display()),
@@ -94,7 +94,7 @@ impl Note {
         }
     }
 
-    /// The directories of what goes on.
+    /// The directories of the attempts that continue.
     #[must_use]
     pub(crate) fn roots(&self) -> Vec<PathBuf> {
         self.attempts.iter().map(|left| left.root.clone()).collect()
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_note_is_for_the_next_runner_of_that_worker_and_for_no_other() {
+    fn only_the_next_runner_of_the_worker_reads_a_note() {
         let dir = tempfile::tempdir().expect("a directory");
         let worker: WorkerId = "w".parse().expect("a worker");
         let note = Note::new((worker.clone(), SessionId::new()), Utc::now(), 7, Vec::new());

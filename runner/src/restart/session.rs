@@ -1,4 +1,4 @@
-//! Going on with a session that the last runner of this worker left, and leaving one to the next.
+//! Resuming a session that the last runner of this worker left, and leaving one to the next runner.
 
 use std::time::Duration;
 
@@ -18,18 +18,18 @@ use crate::{
         context::Context,
         leave::give_up,
         left::LeftAttempt,
-        registry::{Entry, Stop},
+        registry::{Entry, StopReason},
         writer::JobWriter,
     },
     config::Config,
     restart::note::Note,
 };
 
-/// How long a restart's announcement may take. One that is not in the log did not happen.
+/// How long appending the announcement of a restart may take.
 const ANNOUNCED: Duration = Duration::from_secs(10);
 /// How long attempts may take to be left, or to end.
 const LEAVING: Duration = Duration::from_secs(30);
-/// How often what the log did not tell is asked again, and the pause between.
+/// How often a failed read of the log is tried, and the pause between.
 const TRIES: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -40,7 +40,7 @@ pub(crate) enum Error {
     #[error(transparent)]
     Append(#[from] append::Error),
     /// The log could not be read.
-    #[error("cannot read whether the session that the last runner left goes on")]
+    #[error("cannot read whether the session that the last runner left continues")]
     Read(#[source] read::Error),
 }
 
@@ -60,7 +60,7 @@ pub(crate) async fn register(context: &Context, registered: Registered) -> Resul
             Err(writer::Error::Append(error)) => return Err(error.into()),
             Err(writer::Error::Read(error)) if tries == TRIES => return Err(Error::Read(error)),
             Err(writer::Error::Read(error)) => {
-                warn!("cannot read yet whether the session that the last runner left goes on: {error}");
+                warn!("cannot read yet whether the session that the last runner left continues: {error}");
                 tries += 1;
                 tokio::time::sleep(PAUSE).await;
             }
@@ -89,7 +89,7 @@ pub(crate) async fn resume(context: &Context, attempts: Vec<LeftAttempt>) -> Vec
     for left in attempts {
         let job = left.job;
         let Some(history) = history(context, &left).await else {
-            give_up(context, left, "the log does not tell how it stands");
+            give_up(context, left, "its job cannot be read from the log");
             continue;
         };
         let writer = JobWriter::resume(context.writer.clone(), &history);
@@ -102,7 +102,7 @@ pub(crate) async fn resume(context: &Context, attempts: Vec<LeftAttempt>) -> Vec
             continue;
         };
         if writer.job().cancel_requested.is_some() {
-            context.attempts.stop(job, Stop::Cancel);
+            context.attempts.stop(job, StopReason::Cancel);
         }
         resumed.push(Resumed { left, writer, entry });
     }
@@ -120,7 +120,7 @@ async fn history(context: &Context, left: &LeftAttempt) -> Option<Vec<Recorded>>
     None
 }
 
-/// Announces a restart, leaves what can be left, and notes it for the next runner. Returns whether anything was.
+/// Announces a restart, leaves the attempts that can be left, and notes them for the next runner. Returns whether any was left.
 pub(crate) async fn leave(config: &Config, context: &Context) -> bool {
     if context.attempts.is_empty() {
         return false;
@@ -136,22 +136,22 @@ pub(crate) async fn leave(config: &Config, context: &Context) -> bool {
     match tokio::time::timeout(ANNOUNCED, context.writer.announce(&context.worker, restarting)).await {
         Ok(Ok(_)) => {}
         Ok(Err(error)) => {
-            warn!("cannot announce the restart ({error}); what runs here is ended, and made again");
+            warn!("cannot announce the restart ({error}); the attempts here are ended and rescheduled");
             return false;
         }
         Err(_) => {
-            warn!("NATS does not take the announcement of the restart; what runs here is ended, and made again");
+            warn!("NATS did not store the announcement of the restart in time; the attempts here are ended and rescheduled");
             return false;
         }
     }
-    context.attempts.stop_all(Stop::Leave);
+    context.attempts.stop_all(StopReason::Leave);
     let ended = async {
         while !context.attempts.is_empty() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     if tokio::time::timeout(LEAVING, ended).await.is_err() {
-        warn!("some attempts take too long to be left; they are made again");
+        warn!("some attempts take too long to be left; they are rescheduled");
     }
     let left = context.left.close();
     if left.is_empty() {
@@ -162,14 +162,14 @@ pub(crate) async fn leave(config: &Config, context: &Context) -> bool {
     let note = Note::new((config.worker.clone(), context.session), deadline, last_claim, left);
     if let Err(error) = note.write(&config.work_dir) {
         warn!(
-            "cannot note in {} what is left for the next runner ({error}); it is ended, and made again",
+            "cannot write the note for the next runner in {} ({error}); the attempts that were left are ended and rescheduled",
             config.work_dir.display()
         );
         for left in note.attempts {
-            give_up(context, left, "nobody would find it");
+            give_up(context, left, "the next runner would not find it");
         }
         return false;
     }
-    info!("left running for the next runner of this worker, which has until {deadline} to take up: {count}");
+    info!("left {count} attempts running for the next runner of this worker, which may continue them until {deadline}");
     true
 }

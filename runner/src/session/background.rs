@@ -1,4 +1,4 @@
-//! What a session asks of NATS beside its loop: no answer that is late holds up what the loop does.
+//! Questions that a session asks NATS in the background, so that a late answer does not delay its loop.
 
 use std::{
     collections::BTreeSet,
@@ -14,108 +14,108 @@ use crate::{
     session::{
         control,
         ending::Ending,
-        queues::{Lanes, Remade},
+        queues::{Recreated, WorkQueues},
     },
 };
 
-/// The pause after which what could not be read is read again.
+/// The pause before events that could not be read are read again.
 const AGAIN: Duration = Duration::from_millis(500);
 
-/// An answer.
-pub(crate) enum Aside {
-    /// So much work waits in a lane.
-    Waiting(usize, u64),
-    /// What was said while the connection was not there: the worker's cordon, and the session's end, if it is over. With how often the
-    /// connection had been made when that was asked.
+/// An answer to a background question.
+pub(crate) enum Answer {
+    /// How many jobs wait in a work queue.
+    WorkWaiting(usize, u64),
+    /// After a reconnect: the worker's cordon, and how the session ended, if it did. With how often the connection had been
+    /// established when the log was read.
     CaughtUp(u64, Result<(Option<Cordoned>, Option<Ending>), read::Error>),
-    /// The lanes that were broken, made anew or not.
-    Remade(Remade),
+    /// The work queues, created again after they broke; or why they could not be.
+    Recreated(Recreated),
 }
 
-/// What is asked, and was not answered yet.
-pub(crate) struct Asides {
-    under_way: JoinSet<Aside>,
-    /// The lanes of which it is asked what waits in them.
-    looked_up: BTreeSet<usize>,
+/// The questions that are not answered yet.
+pub(crate) struct Background {
+    under_way: JoinSet<Answer>,
+    /// The work queues whose waiting jobs are being counted.
+    counting: BTreeSet<usize>,
     catching_up: bool,
-    /// Whether an operator's word came meanwhile: that is the newer one.
-    overtaken: bool,
-    /// When what was said meanwhile may be read again.
+    /// Whether a control signal brought a newer cordon meanwhile.
+    newer_cordon: bool,
+    /// When the log may be read again.
     not_before: Instant,
 }
 
-impl Asides {
-    /// Nothing is asked.
+impl Background {
+    /// No questions.
     pub(crate) fn new() -> Self {
         Self {
             under_way: JoinSet::new(),
-            looked_up: BTreeSet::new(),
+            counting: BTreeSet::new(),
             catching_up: false,
-            overtaken: false,
+            newer_cordon: false,
             not_before: Instant::now(),
         }
     }
 
-    /// Asks how much work waits in a lane, unless that is being asked.
-    pub(crate) fn look_up(&mut self, lanes: &Lanes, lane: usize) {
-        if self.looked_up.insert(lane) {
-            let pending = lanes.pending(lane);
-            self.under_way.spawn(async move { Aside::Waiting(lane, pending.await) });
+    /// Asks how many jobs wait in a work queue, unless that is being asked.
+    pub(crate) fn count_waiting(&mut self, work_queues: &WorkQueues, work_queue: usize) {
+        if self.counting.insert(work_queue) {
+            let pending = work_queues.pending(work_queue);
+            self.under_way.spawn(async move { Answer::WorkWaiting(work_queue, pending.await) });
         }
     }
 
-    /// Reads what was said of a session since its registration, unless that is being read or could not be a moment ago.
+    /// Reads the events since the session's registration, unless they are being read or could not be read a moment ago.
     pub(crate) fn catch_up(&mut self, context: &Arc<Context>, registered: u64, connects: u64) {
         if self.catching_up || self.not_before > Instant::now() {
             return;
         }
         self.catching_up = true;
-        self.overtaken = false;
+        self.newer_cordon = false;
         let context = Arc::clone(context);
         self.under_way
-            .spawn(async move { Aside::CaughtUp(connects, control::catch_up(&context, registered).await) });
+            .spawn(async move { Answer::CaughtUp(connects, control::catch_up(&context, registered).await) });
     }
 
-    /// Takes note that an operator's word came over the connection.
-    pub(crate) const fn overtake(&mut self) {
-        self.overtaken = true;
+    /// Notes that a control signal brought a cordon.
+    pub(crate) const fn note_newer_cordon(&mut self) {
+        self.newer_cordon = true;
     }
 
-    /// Whether one came since the last reading of what was said before.
-    pub(crate) const fn is_overtaken(&self) -> bool {
-        self.overtaken
+    /// Whether a control signal brought a cordon since the log was read.
+    pub(crate) const fn has_newer_cordon(&self) -> bool {
+        self.newer_cordon
     }
 
-    /// Makes broken lanes again, now and then.
+    /// Creates broken work queues again, with pauses between the tries.
     ///
     /// # Errors
-    /// In words, where that was tried for long enough; or where the session is idle, and a new one costs nothing.
-    pub(crate) fn mend(&mut self, lanes: &mut Lanes, idle: bool) -> Result<(), String> {
-        if let Some(remade) = lanes.mend(idle)? {
-            self.under_way.spawn(async move { Aside::Remade(remade.await) });
+    /// The reason, where that was tried for long enough, or where the session is idle, so that a new session costs nothing.
+    pub(crate) fn recreate(&mut self, work_queues: &mut WorkQueues, idle: bool) -> Result<(), String> {
+        if let Some(recreated) = work_queues.recreate(idle)? {
+            self.under_way.spawn(async move { Answer::Recreated(recreated.await) });
         }
         Ok(())
     }
 
-    /// The next answer; never, where nothing is asked. Loses nothing when dropped half-way.
-    pub(crate) async fn next(&mut self) -> Aside {
+    /// The next answer; pends while there is no question. Loses nothing when dropped half-way.
+    pub(crate) async fn next(&mut self) -> Answer {
         loop {
             match self.under_way.join_next().await {
                 None => std::future::pending().await,
-                // Nobody stops one but with all of them.
+                // A question is aborted only together with all others.
                 Some(Err(_)) => {}
-                Some(Ok(aside)) => {
-                    match &aside {
-                        Aside::Waiting(lane, _) => drop(self.looked_up.remove(lane)),
-                        Aside::CaughtUp(_, told) => {
+                Some(Ok(answer)) => {
+                    match &answer {
+                        Answer::WorkWaiting(work_queue, _) => drop(self.counting.remove(work_queue)),
+                        Answer::CaughtUp(_, told) => {
                             self.catching_up = false;
                             if told.is_err() {
                                 self.not_before = Instant::now() + AGAIN;
                             }
                         }
-                        Aside::Remade(_) => {}
+                        Answer::Recreated(_) => {}
                     }
-                    return aside;
+                    return answer;
                 }
             }
         }

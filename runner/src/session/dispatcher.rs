@@ -1,16 +1,16 @@
-//! Which work to ask for: a pure function of the room that is free, of what was asked, and of what came.
+//! Which jobs to ask for: a pure function of the free room, of the requests that are out, and of the jobs that were delivered.
 //!
-//! - A class is asked for when the free room holds its ceiling (on a machine smaller than the ceiling: when all of it is free), or
-//!   what the class's jobs asked for lately; where none came lately, one is asked for by whatever room is free, to find out. No
-//!   more messages are asked for than fit.
-//! - A class that was quiet is asked for one message; each that comes lets one more be asked for at once. So a burst is spread over
-//!   all workers that wait for it, and steady work comes by the dozen.
-//! - Where urgent and less urgent work waits, the urgent goes first without a round trip of its own: an ask that has been out
-//!   for [`QUIET`] and brought nothing shows that its class is empty, and only then is a lower priority asked.
-//! - While attempts are brisk ([`BRISK`]), as many are asked for and claimed ahead as have made room of that size within
-//!   [`PACE`], and held for room for [`HELD`] at most: a core that is free waits for nobody. Who holds one in vain begins to count anew.
-//! - A big job gets its room in bounded time: a class that did not fit for [`STARVED`] is looked up, and if work waits in it,
-//!   nothing smaller is asked for until it fits.
+//! - A class is asked for when the free room holds its ceiling (on a machine smaller than the ceiling: when all of it is free), or the
+//!   room that the class's recent jobs took. Without recent jobs, one is asked for with whatever room is free. The dispatcher asks for
+//!   no more messages than fit.
+//! - A class that was quiet is asked for one message; each message that arrives lets the dispatcher ask for one more at once. So a burst
+//!   is spread over all waiting workers, and steady work is fetched in larger portions.
+//! - Urgent jobs go first without an extra round trip: a request that has been out for [`QUIET`] without a message shows that its class
+//!   is empty, and only then a lower priority is asked.
+//! - While attempts are short ([`SHORT`]), jobs are prefetched, so that a free core does not wait: as many as attempts freed a slot of that
+//!   size within [`PACE`], each for [`PREFETCHED_MAX`] at most. A prefetched job that expires resets that count.
+//! - A large job gets its room in bounded time: if a class did not fit for [`STARVED`], its waiting jobs are counted, and if there are
+//!   any, nothing smaller is asked for until one of them fits.
 
 use std::{
     collections::VecDeque,
@@ -21,42 +21,41 @@ use bus::spec::Class;
 
 use crate::attempt::room::Room;
 
-/// How long an ask must be out, without bringing anything, to show that its class is empty. A message that waits comes within
-/// 0.7 ms (p99, nats.md).
+/// How long a request must be out without a message to show that its class is empty. A waiting message arrives within 0.7 ms (p99).
 pub(crate) const QUIET: Duration = Duration::from_millis(5);
-/// How long a class may be without enough room before room is made for it.
+/// How long a class may lack room before room is made for it.
 pub(crate) const STARVED: Duration = Duration::from_secs(15);
-/// Attempts that end within this, on average, are brisk: asking for the next one takes a part of its time that counts.
-pub(crate) const BRISK: Duration = Duration::from_millis(50);
-/// As many as ended within this are held for room: at that pace, they get it within as long.
+/// Attempts that end within this time, on average, are short: the request for the next job takes a considerable part of it.
+pub(crate) const SHORT: Duration = Duration::from_millis(50);
+/// As many jobs are prefetched as attempts ended within this time: at that pace, each gets a slot within the same time.
 pub(crate) const PACE: Duration = Duration::from_millis(100);
-/// How long work may be held for room before it is given back: brisk work finds room long before.
-pub(crate) const HELD: Duration = Duration::from_millis(200);
-/// The most messages that are asked of one class at once.
+/// How long a prefetched job may wait for a slot before it is returned: short attempts free one long before.
+pub(crate) const PREFETCHED_MAX: Duration = Duration::from_millis(200);
+/// The most messages that one class is asked for at once.
 const MOST: usize = 64;
-/// For how long a job's size counts for what the next ones of its class will ask for.
+/// For how long the room that a job took predicts the room of the next jobs of its class.
 const REMEMBERED: Duration = Duration::from_secs(10);
-/// The most jobs of a class whose sizes count.
+/// The most recent jobs of a class that count for that.
 const MOST_REMEMBERED: usize = 8;
 
-/// What is known of one lane: a class in one of the worker's queues.
+/// What is known of one work queue: a class in one of the worker's queues.
 #[derive(Debug, Clone)]
-struct Lane {
+struct WorkQueue {
     class: Class,
-    /// Messages that were asked for and did not come yet.
+    /// Messages that were asked for and have not arrived.
     outstanding: usize,
-    /// Since when an ask has been out without bringing anything.
+    /// Since when a request has been out without a message.
     quiet_since: Option<Instant>,
-    /// What the last jobs of this lane asked for, the oldest first, and when each came: the next one hardly asks for more.
+    /// The room of the work queue's recent jobs, the oldest first, and when each arrived: the next job hardly needs more.
     recent: VecDeque<(Instant, Room)>,
-    /// The most messages to ask for at once, as many as the pace of this lane tells.
+    /// The most messages to ask for at once, by the pace of this work queue.
     portion: usize,
-    /// Since when there was not enough room to ask.
+    /// Since when there has not been enough room to ask.
     unfit_since: Option<Instant>,
 }
 
-impl Lane {
-    /// A job came that asks for so much.
+impl WorkQueue {
+    /// A job arrived that needs this much room.
     fn delivered(&mut self, wants: Room, now: Instant) {
         self.outstanding = self.outstanding.saturating_sub(1);
         self.quiet_since = None;
@@ -67,7 +66,7 @@ impl Lane {
         self.recent.push_back((now, wants));
     }
 
-    /// What the next job of this lane hardly asks for more than; nothing where none came lately.
+    /// The room that the next job of this work queue will need at most, by the recent ones; nothing where there are none.
     fn guess(&self, now: Instant) -> Option<Room> {
         let lately = self.recent.iter().filter(|(at, _)| now.duration_since(*at) < REMEMBERED);
         let guess = lately.map(|(_, room)| *room).reduce(Room::most)?;
@@ -80,58 +79,58 @@ impl Lane {
 
 /// What to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Response {
-    /// Ask this lane for so many messages.
+pub(crate) enum Action {
+    /// Ask this work queue for so many messages.
     Ask {
         /// Its index.
-        lane: usize,
+        work_queue: usize,
         /// How many.
         count: usize,
     },
-    /// Look up whether work waits in this lane, and say so with [`Dispatcher::waiting`].
-    LookUp {
+    /// Count the jobs that wait in this work queue, and pass the number to [`Dispatcher::waiting`].
+    CountWaiting {
         /// Its index.
-        lane: usize,
+        work_queue: usize,
     },
 }
 
 /// Whether a message may become an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// There is room, and it is taken now; [`Dispatcher::released`] gives it back.
+    /// There is room, and it is taken now; [`Dispatcher::released`] frees it.
     Run,
-    /// There is no room now, and there will be soon: it is held, until [`Dispatcher::held_fits`], [`Dispatcher::handed_back`] or
-    /// [`Dispatcher::waited_in_vain`].
-    Hold,
+    /// There is no room now, but soon: the job is prefetched, until [`Dispatcher::prefetched_fits`],
+    /// [`Dispatcher::prefetched_returned`] or [`Dispatcher::prefetched_expired`].
+    Prefetch,
     /// There is no room now.
     NoRoom,
-    /// There never will be: the machine is smaller.
+    /// There will never be room: the machine is too small.
     TooBig,
 }
 
-/// Decides which work to ask for.
+/// Decides which jobs to ask for.
 #[derive(Debug)]
 pub(crate) struct Dispatcher {
     total: Room,
     free: Room,
-    lanes: Vec<Lane>,
-    /// The lanes' indices, the most urgent first.
+    work_queues: Vec<WorkQueue>,
+    /// The indices of the work queues, the most urgent first.
     order: Vec<usize>,
-    /// The lane that room is being made for.
+    /// The work queue that room is being made for.
     making_room: Option<usize>,
-    /// How long attempts took lately.
+    /// How long recent attempts took, on average.
     took: Option<Duration>,
-    /// When the last of them ended, the oldest first, and the room that each made.
+    /// When the last of them ended, the oldest first, and the room that each freed.
     ends: VecDeque<(Instant, Room)>,
-    /// Messages that wait here for room.
-    held: usize,
+    /// How many jobs are prefetched.
+    prefetched: usize,
 }
 
 impl Dispatcher {
-    /// For a machine with this much room, and lanes in this order, the most urgent of each queue first.
+    /// For a machine with this much room and work queues of these classes, the most urgent of each queue first.
     #[must_use]
     pub(crate) fn new(total: Room, classes: impl IntoIterator<Item = Class>) -> Self {
-        let lane = |class| Lane {
+        let work_queue = |class| WorkQueue {
             class,
             outstanding: 0,
             quiet_since: None,
@@ -139,18 +138,18 @@ impl Dispatcher {
             portion: 1,
             unfit_since: None,
         };
-        let lanes: Vec<Lane> = classes.into_iter().map(lane).collect();
-        let mut order: Vec<usize> = (0..lanes.len()).collect();
-        order.sort_by_key(|&lane| lanes[lane].class.priority);
+        let work_queues: Vec<WorkQueue> = classes.into_iter().map(work_queue).collect();
+        let mut order: Vec<usize> = (0..work_queues.len()).collect();
+        order.sort_by_key(|&work_queue| work_queues[work_queue].class.priority);
         Self {
             total,
             free: total,
-            lanes,
+            work_queues,
             order,
             making_room: None,
             took: None,
             ends: VecDeque::new(),
-            held: 0,
+            prefetched: 0,
         }
     }
 
@@ -161,8 +160,8 @@ impl Dispatcher {
     }
 
     /// What to do now, and when to ask again although nothing happened.
-    pub(crate) fn plan(&mut self, now: Instant) -> (Vec<Response>, Option<Instant>) {
-        let mut responses = Vec::new();
+    pub(crate) fn plan(&mut self, now: Instant) -> (Vec<Action>, Option<Instant>) {
+        let mut actions = Vec::new();
         let mut again: Option<Instant> = None;
         let mut wake = |at: Instant| again = Some(again.map_or(at, |known| known.min(at)));
         // The priority that may be asked for, until one is found that is not known to be empty.
@@ -170,55 +169,55 @@ impl Dispatcher {
         for place in 0..self.order.len() {
             let index = self.order[place];
             let fits = self.fits(index, now);
-            let lane = &mut self.lanes[index];
-            if busy.is_some_and(|priority| priority < lane.class.priority) {
+            let work_queue = &mut self.work_queues[index];
+            if busy.is_some_and(|priority| priority < work_queue.class.priority) {
                 break;
             }
             if fits == 0 {
-                if lane.outstanding == 0 && self.making_room.is_none() {
-                    let since = *lane.unfit_since.get_or_insert(now);
+                if work_queue.outstanding == 0 && self.making_room.is_none() {
+                    let since = *work_queue.unfit_since.get_or_insert(now);
                     if now.duration_since(since) >= STARVED {
-                        lane.unfit_since = Some(now);
-                        responses.push(Response::LookUp { lane: index });
+                        work_queue.unfit_since = Some(now);
+                        actions.push(Action::CountWaiting { work_queue: index });
                     }
                     wake(since + STARVED);
                 }
                 continue;
             }
-            // What is tried with less room than the class may need does not count: it may be what is too large for it that waits.
-            if self.free.holds(Room::ceiling(lane.class.size).least(self.total)) {
-                lane.unfit_since = None;
+            // Only room for the largest job of the class counts: the waiting job may be too large for less.
+            if self.free.holds(Room::ceiling(work_queue.class.size).least(self.total)) {
+                work_queue.unfit_since = None;
             }
-            let fits = fits.min(lane.portion);
+            let fits = fits.min(work_queue.portion);
             if self.making_room.is_some_and(|wanted| wanted != index) {
                 continue;
             }
-            // Many small ones are asked for by the half-full, so that a request is not spent on each.
-            if lane.outstanding <= fits / 2 {
-                responses.push(Response::Ask {
-                    lane: index,
-                    count: fits - lane.outstanding,
+            // Many small jobs are asked for when half of the last request has arrived, so that each does not cost a request.
+            if work_queue.outstanding <= fits / 2 {
+                actions.push(Action::Ask {
+                    work_queue: index,
+                    count: fits - work_queue.outstanding,
                 });
-                lane.outstanding = fits;
+                work_queue.outstanding = fits;
             }
-            let since = *lane.quiet_since.get_or_insert(now);
+            let since = *work_queue.quiet_since.get_or_insert(now);
             if now.duration_since(since) < QUIET {
-                busy = Some(lane.class.priority);
+                busy = Some(work_queue.class.priority);
                 wake(since + QUIET);
             }
         }
-        (responses, again)
+        (actions, again)
     }
 
-    /// How many jobs of a lane to ask for with the room that is free.
+    /// How many jobs of a work queue to ask for with the free room.
     fn fits(&self, index: usize, now: Instant) -> usize {
-        let lane = &self.lanes[index];
-        let ceiling = Room::ceiling(lane.class.size).least(self.total);
-        let Some(guess) = lane.guess(now) else {
+        let work_queue = &self.work_queues[index];
+        let ceiling = Room::ceiling(work_queue.class.size).least(self.total);
+        let Some(guess) = work_queue.guess(now) else {
             return if self.free.holds(ceiling) {
                 self.free.times(ceiling).clamp(1, MOST)
             } else {
-                usize::from(self.free.may_hold(lane.class.size))
+                usize::from(self.free.may_hold(work_queue.class.size))
             };
         };
         let at_once = if self.free.holds(ceiling) || self.free.holds(guess) {
@@ -226,59 +225,59 @@ impl Dispatcher {
         } else {
             0
         };
-        (at_once + self.ahead(guess, now)).min(MOST)
+        (at_once + self.prefetch_limit(guess, now)).min(MOST)
     }
 
-    /// How many jobs of this size may be held for room, besides those that are.
-    fn ahead(&self, guess: Room, now: Instant) -> usize {
-        let brisk = self.took.is_some_and(|took| took < BRISK) && self.making_room.is_none();
-        if !brisk {
+    /// How many more jobs of this size may be prefetched.
+    fn prefetch_limit(&self, guess: Room, now: Instant) -> usize {
+        let short = self.took.is_some_and(|took| took < SHORT) && self.making_room.is_none();
+        if !short {
             return 0;
         }
         let made_room = |(at, room): &&(Instant, Room)| now.duration_since(*at) < PACE && room.holds(guess);
         let pace = self.ends.iter().filter(made_room).count();
-        pace.min(self.total.times(guess)).saturating_sub(self.held)
+        pace.min(self.total.times(guess)).saturating_sub(self.prefetched)
     }
 
-    /// A message came on this lane, of a job that asks for so much.
-    pub(crate) fn delivered(&mut self, lane: usize, wants: Room, now: Instant) -> Verdict {
-        self.lanes[lane].delivered(wants, now);
+    /// A job arrived from this work queue that needs this much room.
+    pub(crate) fn delivered(&mut self, work_queue: usize, wants: Room, now: Instant) -> Verdict {
+        self.work_queues[work_queue].delivered(wants, now);
         if !self.total.holds(wants) {
             return Verdict::TooBig;
         }
         if self.take(wants) {
             self.making_room = None;
-            self.lanes[lane].unfit_since = None;
+            self.work_queues[work_queue].unfit_since = None;
             Verdict::Run
-        } else if self.ahead(wants, now) > 0 {
-            self.held += 1;
-            Verdict::Hold
+        } else if self.prefetch_limit(wants, now) > 0 {
+            self.prefetched += 1;
+            Verdict::Prefetch
         } else {
             Verdict::NoRoom
         }
     }
 
-    /// Whether a held job of this size has room now; it is taken then.
-    pub(crate) fn held_fits(&mut self, wants: Room) -> bool {
+    /// Whether there is room now for a prefetched job of this size; it is taken then.
+    pub(crate) fn prefetched_fits(&mut self, wants: Room) -> bool {
         let fits = self.making_room.is_none() && self.take(wants);
-        self.held -= usize::from(fits);
+        self.prefetched -= usize::from(fits);
         fits
     }
 
-    /// An attempt takes up room that was there before us; more than there is, if the machine has become smaller.
-    pub(crate) const fn taken_up(&mut self, room: Room) {
+    /// A resumed attempt takes this much room: more than there is, if the machine has become smaller.
+    pub(crate) const fn resumed(&mut self, room: Room) {
         self.free.cpu_milli = self.free.cpu_milli.saturating_sub(room.cpu_milli);
         self.free.memory_bytes = self.free.memory_bytes.saturating_sub(room.memory_bytes);
     }
 
-    /// A held job is held no more, for reasons that are not ours.
-    pub(crate) fn handed_back(&mut self) {
-        self.held = self.held.saturating_sub(1);
+    /// A prefetched job was returned, or ended.
+    pub(crate) fn prefetched_returned(&mut self) {
+        self.prefetched = self.prefetched.saturating_sub(1);
     }
 
-    /// A held job got no room in time: what has the room now is not brisk.
-    pub(crate) fn waited_in_vain(&mut self) {
-        self.handed_back();
+    /// A prefetched job got no slot in time: the attempts that run now are not short.
+    pub(crate) fn prefetched_expired(&mut self) {
+        self.prefetched_returned();
         self.took = None;
         self.ends.clear();
     }
@@ -292,32 +291,32 @@ impl Dispatcher {
         fits
     }
 
-    /// A message came on this lane that is no job.
-    pub(crate) fn discarded(&mut self, lane: usize) {
-        self.lanes[lane].outstanding = self.lanes[lane].outstanding.saturating_sub(1);
+    /// A message arrived from this work queue that is not a job.
+    pub(crate) fn discarded(&mut self, work_queue: usize) {
+        self.work_queues[work_queue].outstanding = self.work_queues[work_queue].outstanding.saturating_sub(1);
     }
 
-    /// An ask to this lane ended without so many of its messages.
-    pub(crate) fn ended(&mut self, lane: usize, undelivered: usize) {
-        let ended = &mut self.lanes[lane];
+    /// A request to this work queue ended without so many of its messages.
+    pub(crate) fn ended(&mut self, work_queue: usize, undelivered: usize) {
+        let ended = &mut self.work_queues[work_queue];
         ended.outstanding = ended.outstanding.saturating_sub(undelivered);
         if undelivered > 0 {
             ended.portion = 1;
         }
-        if self.making_room == Some(lane) {
+        if self.making_room == Some(work_queue) {
             self.making_room = None;
         }
     }
 
-    /// Nothing comes of what was asked for.
-    pub(crate) fn asks_are_gone(&mut self) {
-        for lane in &mut self.lanes {
-            (lane.outstanding, lane.quiet_since) = (0, None);
+    /// All requests are lost.
+    pub(crate) fn requests_are_lost(&mut self) {
+        for work_queue in &mut self.work_queues {
+            (work_queue.outstanding, work_queue.quiet_since) = (0, None);
         }
         self.making_room = None;
     }
 
-    /// What an attempt took up is free again, now that it ended after so long; nothing, where it did not use it.
+    /// An attempt's room is free again. `took`: how long the attempt used it, if it did.
     pub(crate) fn released(&mut self, now: Instant, room: Room, took: Option<Duration>) {
         if let Some(took) = took {
             self.took = Some(self.took.map_or(took, |average| (average * 7 + took) / 8));
@@ -334,10 +333,10 @@ impl Dispatcher {
             .min(self.total.memory_bytes);
     }
 
-    /// So many messages wait in a lane that was looked up.
-    pub(crate) fn waiting(&mut self, lane: usize, messages: u64) {
+    /// So many jobs wait in a work queue that was counted.
+    pub(crate) fn waiting(&mut self, work_queue: usize, messages: u64) {
         if messages > 0 && self.making_room.is_none() {
-            self.making_room = Some(lane);
+            self.making_room = Some(work_queue);
         }
     }
 }

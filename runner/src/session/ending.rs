@@ -5,17 +5,17 @@ use bus::ids::SessionId;
 /// Why a session ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Ending {
-    /// The runner was told to stop; attempts that were given their time may still be running.
+    /// The runner was asked to stop. Attempts whose time is over may still be running.
     Stopped,
-    /// The runner was told to restart.
+    /// The runner was asked to restart.
     Restarting,
-    /// An operator drains the worker, and the time for that is over.
+    /// An operator drains the worker, and the drain's deadline has passed.
     Drained,
-    /// No heartbeat was acknowledged for as long as the runner may execute without.
-    Unheard,
-    /// It was to go on with what the last runner left, and was given up before that.
-    Late,
-    /// The watcher declared it lost; its attempts belong to others now.
+    /// No heartbeat was acknowledged within the limit of `--self-fence`.
+    Unacknowledged,
+    /// The watcher gave the last runner's session up before this runner could resume it.
+    GivenUp,
+    /// The watcher declared the session lost; its attempts are rescheduled.
     Lost,
     /// Another runner serves the worker.
     Replaced(SessionId),

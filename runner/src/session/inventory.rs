@@ -1,5 +1,5 @@
-//! What a worker can run scripts by: kept as the deployment wants it, looked through, and said on a stream that keeps the last word of
-//! each worker. It is not said in the log, which would keep every word for ever (decision 0014).
+//! A worker's inventory: the runtimes and images that it can run scripts with. The worker publishes it on a stream that keeps the last
+//! inventory of each worker; the log would keep every one permanently (decision 0014).
 
 use std::{
     collections::BTreeMap,
@@ -20,17 +20,17 @@ use tracing::{debug, warn};
 
 use crate::attempt::context::Context;
 
-/// How often it is looked through what there is, where nothing says that it changed.
-const LOOK: Duration = Duration::from_secs(60);
-/// The pause after which what could not be said is said again.
-const AGAIN: Duration = Duration::from_secs(5);
-/// How often it must turn out that the stream is missing before the operator is told.
-const MISSING: u32 = 2;
-/// The most images that are told of: those of the runtimes first.
+/// How often the inventory is taken where nothing announces a change.
+const LOOK_PERIOD: Duration = Duration::from_secs(60);
+/// The pause before an inventory that could not be published is published again.
+const RETRY_PAUSE: Duration = Duration::from_secs(5);
+/// How often the stream must be missing before the operator is warned.
+const MISSING_LOOKS: u32 = 2;
+/// The most images that are listed: those of the runtimes first.
 const IMAGES_MAX: usize = 200;
 
-/// Keeps the runtimes as the deployment has them, and says what this worker has of them, for as long as it is polled. Its session was
-/// registered at this time.
+/// Follows the deployment's runtimes, and publishes what this worker has of them, for as long as it is polled. `registered_at`: when the
+/// session was registered.
 pub(crate) async fn keep(context: Arc<Context>, registered_at: DateTime<Utc>) {
     let first = match context.executors.runtimes.read(&context.js).await {
         Ok(set) => set,
@@ -43,30 +43,33 @@ pub(crate) async fn keep(context: Arc<Context>, registered_at: DateTime<Utc>) {
         }
     };
     let (known, seen) = watch::channel(Arc::new(first));
-    tokio::join!(sys::keep_runtimes(&context.js, &known), tell(&context, registered_at, seen));
+    tokio::join!(
+        sys::keep_runtimes(&context.js, &known),
+        publish_changes(&context, registered_at, seen)
+    );
 }
 
-async fn tell(context: &Context, registered_at: DateTime<Utc>, mut seen: watch::Receiver<Arc<RuntimesSet>>) {
-    let (mut said, mut missed) = (None, 0_u32);
+async fn publish_changes(context: &Context, registered_at: DateTime<Utc>, mut seen: watch::Receiver<Arc<RuntimesSet>>) {
+    let (mut published, mut missing) = (None, 0_u32);
     loop {
         let set = Arc::clone(&seen.borrow_and_update());
         context.executors.runtimes.deployed(&set);
-        let equipped = stock(context).await;
-        let mut pause = LOOK;
-        if is_due(said.as_ref(), &equipped, Instant::now()) {
-            match say(context, registered_at, equipped.clone()).await {
-                Ok(()) => (said, missed) = (Some((Instant::now(), equipped)), 0),
+        let equipped = take_inventory(context).await;
+        let mut pause = LOOK_PERIOD;
+        if is_due(published.as_ref(), &equipped, Instant::now()) {
+            match publish(context, registered_at, equipped.clone()).await {
+                Ok(()) => (published, missing) = (Some((Instant::now(), equipped)), 0),
                 Err(error) => {
-                    pause = AGAIN;
-                    // A server that comes up says so too, for a moment.
-                    missed += u32::from(error.kind() == PublishErrorKind::StreamNotFound);
-                    if missed == MISSING {
+                    pause = RETRY_PAUSE;
+                    // A starting server says so too, for a moment.
+                    missing += u32::from(error.kind() == PublishErrorKind::StreamNotFound);
+                    if missing == MISSING_LOOKS {
                         warn!(
-                            "nobody keeps what this worker has to run scripts by, so `rgrid runtimes` does not show it: there is no stream \
+                            "this worker's inventory cannot be stored, so `rgrid runtimes` does not show it: there is no stream \
                              {EQUIPMENT}; make room on the disk of nats-server, and restart a service, which makes the stream"
                         );
                     }
-                    debug!("could not say what this worker has: {}", crate::errors::chain(&error));
+                    debug!("cannot publish this worker's inventory: {}", crate::errors::chain(&error));
                 }
             }
         }
@@ -78,28 +81,28 @@ async fn tell(context: &Context, registered_at: DateTime<Utc>, mut seen: watch::
     }
 }
 
-/// Whether it is to be said what there is: where it is not what was said last, or that was long ago.
-fn is_due(said: Option<&(Instant, Equipped)>, equipped: &Equipped, now: Instant) -> bool {
-    said.is_none_or(|(at, last)| last != equipped || now.saturating_duration_since(*at) >= CurrentEquipment::REPEAT_AFTER)
+/// Whether the inventory is to be published: it differs from the last published one, or that was long ago.
+fn is_due(published: Option<&(Instant, Equipped)>, equipped: &Equipped, now: Instant) -> bool {
+    published.is_none_or(|(at, last)| last != equipped || now.saturating_duration_since(*at) >= CurrentEquipment::REPEAT_AFTER)
 }
 
-/// Says what there is, in the place of what was said before.
-async fn say(context: &Context, registered_at: DateTime<Utc>, equipped: Equipped) -> Result<(), PublishError> {
+/// Publishes the inventory, which replaces the last one.
+async fn publish(context: &Context, registered_at: DateTime<Utc>, equipped: Equipped) -> Result<(), PublishError> {
     let current = CurrentEquipment { registered_at, equipped };
     let payload = serde_json::to_vec(&current).map_err(|error| PublishError::with_source(PublishErrorKind::Other, error))?;
     let stored = context.js.publish(subjects::equipment(&context.worker), payload.into()).await?;
     stored.await.map(drop)
 }
 
-/// Looks through what there is.
-async fn stock(context: &Context) -> Equipped {
+/// Takes the inventory.
+async fn take_inventory(context: &Context) -> Equipped {
     let executors = &context.executors;
     let mut interpreters = match &executors.process {
         Ok(process) => process.interpreters().await,
         Err(_) => BTreeMap::new(),
     };
     let (local, platform) = match &executors.docker {
-        // A daemon that does not answer has none just now.
+        // A Docker daemon that does not answer has no images now.
         Ok(docker) => (docker.local_images().await.unwrap_or_default(), Some(docker.platform().to_owned())),
         Err(_) => (BTreeMap::new(), None),
     };
@@ -130,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_said_when_it_changes_and_each_hour_long_before_it_is_forgotten() {
+    fn the_inventory_is_published_when_it_changes_and_each_hour_long_before_it_expires() {
         let (now, one) = (
             Instant::now(),
             Equipped {
@@ -145,12 +148,12 @@ mod tests {
             ..one.clone()
         };
         assert!(is_due(None, &one, now));
-        let said = (now, one.clone());
-        assert!(!is_due(Some(&said), &one, now));
-        assert!(is_due(Some(&said), &other, now));
+        let published = (now, one.clone());
+        assert!(!is_due(Some(&published), &one, now));
+        assert!(is_due(Some(&published), &other, now));
         let hour = CurrentEquipment::REPEAT_AFTER;
-        assert!(!is_due(Some(&said), &one, now + hour - LOOK));
-        assert!(is_due(Some(&said), &one, now + hour));
+        assert!(!is_due(Some(&published), &one, now + hour - LOOK_PERIOD));
+        assert!(is_due(Some(&published), &one, now + hour));
         assert!(24 * hour < CurrentEquipment::KEPT);
     }
 }

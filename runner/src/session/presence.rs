@@ -1,4 +1,4 @@
-//! A worker's presence: its registration, what it does when it is not heard, and its leave. Its beats are in `heartbeat.rs`.
+//! A worker's presence: its registration, its self-fence, and the orderly end of its session. Its heartbeats are in `heartbeat.rs`.
 
 use std::{
     collections::BTreeMap,
@@ -15,27 +15,27 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::{
-    attempt::{context::Context, registry::Stop, room::Room},
+    attempt::{context::Context, registry::StopReason, room::Room},
     config::Config,
     executor::Executors,
 };
 
-/// How long a session's end may take to be said. Who goes down does not wait out an outage.
-const GOOD_BYE: Duration = Duration::from_secs(5);
+/// How long appending a session's end may take. A runner that stops does not wait for the end of an outage.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How a session stood when its loop last turned.
+/// The state of a session at the last turn of its loop.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Standing {
+pub(crate) struct SessionStatus {
     /// The free room.
     pub(crate) free: Room,
-    /// Whether it asks for work. Somebody may wait for the word of one that does not.
+    /// Whether it asks for work.
     pub(crate) wants_work: bool,
 }
 
-/// A session's standing, for its heart to tell.
-pub(crate) type Shown = Arc<Mutex<Standing>>;
+/// A session's status, shared with its heartbeats.
+pub(crate) type SharedStatus = Arc<Mutex<SessionStatus>>;
 
-/// What a worker says of itself at the beginning of a session.
+/// What a worker registers at the beginning of a session.
 #[must_use]
 pub(crate) fn registration(config: &Config, session: SessionId, executors: &Executors) -> Registered {
     let read = |path: &str| std::fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default();
@@ -58,30 +58,30 @@ pub(crate) fn registration(config: &Config, session: SessionId, executors: &Exec
     }
 }
 
-/// Says that the session ended in good order; what it leaves unfinished is rescheduled at once.
+/// Appends that the session ended in good order; its unfinished attempts are rescheduled at once.
 pub(crate) async fn leave(context: &Context) {
     let left = WorkerEvent::Left(Left { session: context.session });
-    let why = match tokio::time::timeout(GOOD_BYE, context.writer.announce(&context.worker, left)).await {
+    let why = match tokio::time::timeout(LEAVE_TIMEOUT, context.writer.announce(&context.worker, left)).await {
         Ok(Ok(_)) => return,
         Ok(Err(error)) => error.to_string(),
         Err(_) => "NATS does not answer".to_owned(),
     };
-    warn!("could not say good-bye ({why}); the watcher will notice by the silence");
+    warn!("cannot append the end of the session ({why}); the watcher will notice the missing heartbeats");
 }
 
-/// When the last heartbeat that was acknowledged was sent.
+/// The time of the last event of a kind: the sending of the last acknowledged heartbeat, or the last turn of the session's loop.
 #[derive(Debug, Clone)]
-pub(crate) struct Pulse(Arc<Mutex<Instant>>);
+pub(crate) struct LastTime(Arc<Mutex<Instant>>);
 
-impl Pulse {
-    /// Of a session that the log has just heard of.
+impl LastTime {
+    /// The present time.
     #[must_use]
     pub(crate) fn now() -> Self {
         Self(Arc::new(Mutex::new(Instant::now())))
     }
 
-    /// One that was sent then was acknowledged.
-    pub(crate) fn heard(&self, sent: Instant) {
+    /// Sets the time, unless a later one is known.
+    pub(crate) fn set(&self, sent: Instant) {
         let mut last = self.0.lock();
         *last = sent.max(*last);
     }
@@ -91,8 +91,8 @@ impl Pulse {
         self.0.lock().elapsed()
     }
 
-    /// Waits until nothing was acknowledged for so long.
-    pub(crate) async fn stops_for(&self, long: Duration) {
+    /// Waits until the last time is this long ago.
+    pub(crate) async fn silent_for(&self, long: Duration) {
         loop {
             let until = *self.0.lock() + long;
             if until <= Instant::now() {
@@ -103,13 +103,13 @@ impl Pulse {
     }
 }
 
-/// Ends every attempt when no heartbeat was acknowledged for so long: whoever gives the session up waits longer than that.
-pub(crate) async fn fence_self(context: Arc<Context>, pulse: Pulse, limit: Duration, unheard: CancellationToken) {
-    pulse.stops_for(limit).await;
+/// Ends every attempt when no heartbeat was acknowledged for so long: the watcher waits longer before it gives the session up.
+pub(crate) async fn self_fence(context: Arc<Context>, acknowledged: LastTime, limit: Duration, unacknowledged: CancellationToken) {
+    acknowledged.silent_for(limit).await;
     warn!(
-        "no heartbeat was acknowledged for {:.1} s: ending every attempt before others may begin them anew",
+        "no heartbeat was acknowledged for {:.1} s: ending every attempt before another worker may start it again",
         limit.as_secs_f32()
     );
-    context.attempts.stop_all(Stop::Fenced);
-    unheard.cancel();
+    context.attempts.stop_all(StopReason::Fenced);
+    unacknowledged.cancel();
 }

@@ -1,4 +1,4 @@
-//! The lanes that a session takes work from: one consumer for each class in each of its queues.
+//! The work queues of a session: one consumer for each class in each of its queues.
 
 use std::time::{Duration, Instant};
 
@@ -14,23 +14,23 @@ use bus::{
 };
 use tracing::{debug, info, warn};
 
-/// How long an ask waits on the server. Shorter than the silence by which a worker is given up: the broker cannot know that a cable
-/// is cut, and what it hands to a dead one's ask comes back only after `ack_wait`.
+/// How long a pull request waits on the server. Shorter than the silence after which a worker is given up: the server cannot know that a
+/// cable is cut, and a message that it delivers to a dead worker's request is delivered again only after `ack_wait`.
 pub(crate) const EXPIRES: Duration = Duration::from_millis(2_500);
-/// How long an ask for one job waits on the server where nothing runs here: no work is rescheduled because such a worker dies, and
-/// at most one new job of each class is held up by its ask, for `ack_wait`. 300 idle workers that asked each 2.5 s took 40 % of a
-/// core in nats-server, which goes through all asks that wait at each new one. An ask that is forgotten is noticed anyway: by a new
-/// connection, or in a cluster by its missing signs of life.
+/// How long a pull request for one job waits on the server while this worker is idle: if such a worker dies, no attempt is rescheduled,
+/// and its request delays at most one new job of each class, for `ack_wait`. 300 idle workers that asked every 2.5 s took 40 % of a
+/// core in nats-server, which walks all waiting requests at each new one. A lost request is noticed anyway: by a new connection, or in
+/// a cluster by its missing idle heartbeats.
 const IDLE_EXPIRES: Duration = Duration::from_secs(120);
-/// For how long the work of a cluster may have no leader before the consumers are made again.
+/// For how long a cluster's consumers may have no leader before they are created again.
 const LEADERLESS_MAX: Duration = Duration::from_secs(30);
-/// The pause before consumers that are gone are made again, and how long one try may take.
+/// The pause before consumers that are gone are created again, and how long one try may take.
 const PAUSE: Duration = Duration::from_millis(500);
 const TRY: Duration = Duration::from_secs(3);
-/// For how long that is tried: what runs is not to end for it.
+/// For how long that is tried, so that running attempts need not end.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Why there are no lanes.
+/// Why the work queues cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// A consumer.
@@ -41,60 +41,60 @@ pub(crate) enum Error {
     Pull(#[from] puller::Error),
 }
 
-/// Where work comes from. Lanes are spoken of by their index, each queue's the most urgent first.
-pub(crate) struct Lanes {
+/// The work queues, each known by its index; those of one queue stand in the order of their priority, the most urgent first.
+pub(crate) struct WorkQueues {
     js: jetstream::Context,
     queues: Vec<Queue>,
     names: Vec<String>,
     puller: Result<Puller, Broken>,
 }
 
-/// Since when there are no lanes, why, and when to make them again.
+/// Since when the work queues are gone, why, and when to create them again.
 struct Broken {
     since: Instant,
     why: String,
     next_try: Instant,
-    /// Whether they are being made.
+    /// Whether they are being created.
     trying: bool,
 }
 
-/// Lanes that were made anew; or why they could not be.
-pub(crate) struct Remade(Result<Box<Puller>, String>);
+/// Work queues that were created again; or why they could not be.
+pub(crate) struct Recreated(Result<Box<Puller>, String>);
 
-impl Lanes {
-    /// Makes the consumers of these queues, where they are not there yet.
+impl WorkQueues {
+    /// Creates the consumers of these queues where they do not exist, and subscribes.
     ///
     /// # Errors
     /// See [`Error`].
-    pub(crate) async fn open(js: &jetstream::Context, queues: &[Queue]) -> Result<Self, Error> {
+    pub(crate) async fn connect(js: &jetstream::Context, queues: &[Queue]) -> Result<Self, Error> {
         let name = |queue| Class::ALL.map(|class| setup::work_consumer_name(queue, class));
         let names: Vec<String> = queues.iter().flat_map(name).collect();
         Ok(Self {
-            puller: Ok(make(js, queues, &names).await?),
+            puller: Ok(create(js, queues, &names).await?),
             js: js.clone(),
             queues: queues.to_vec(),
             names,
         })
     }
 
-    /// The class of each lane.
+    /// The class of each work queue.
     pub(crate) fn classes(&self) -> impl Iterator<Item = Class> {
         self.queues.iter().flat_map(|_| Class::ALL)
     }
 
-    /// Asks a lane for so many messages. `idle` says that nothing runs here.
+    /// Asks a work queue for so many messages. `idle`: no attempt runs here.
     ///
     /// # Errors
-    /// If that cannot be sent.
-    pub(crate) async fn ask(&mut self, lane: usize, count: usize, idle: bool) -> Result<(), puller::Error> {
+    /// If the request cannot be sent.
+    pub(crate) async fn ask(&mut self, work_queue: usize, count: usize, idle: bool) -> Result<(), puller::Error> {
         let expires = if idle && count == 1 { IDLE_EXPIRES } else { EXPIRES };
         match &mut self.puller {
-            Ok(puller) => puller.ask(lane, count, Patience::Expires(expires)).await,
+            Ok(puller) => puller.ask(work_queue, count, Patience::Expires(expires)).await,
             Err(_) => Ok(()),
         }
     }
 
-    /// What comes next; never, while there are no lanes. Loses nothing when dropped half-way.
+    /// The next message or notice; pends while the work queues are gone. Loses nothing when dropped half-way.
     pub(crate) async fn next(&mut self) -> Result<Pulled, puller::Error> {
         match &mut self.puller {
             Ok(puller) => puller.next().await,
@@ -102,7 +102,7 @@ impl Lanes {
         }
     }
 
-    /// What has come already.
+    /// What has arrived already.
     pub(crate) fn try_next(&mut self) -> Result<Option<Pulled>, puller::Error> {
         match &mut self.puller {
             Ok(puller) => puller.try_next(),
@@ -110,24 +110,24 @@ impl Lanes {
         }
     }
 
-    /// How much work waits in a lane; none where the broker does not say.
-    pub(crate) fn pending(&self, lane: usize) -> impl Future<Output = u64> + use<> {
-        let (js, ask) = (self.js.clone(), format!("CONSUMER.INFO.{EVENTS}.{}", self.names[lane]));
+    /// How many jobs wait in a work queue; 0 where the server does not answer.
+    pub(crate) fn pending(&self, work_queue: usize) -> impl Future<Output = u64> + use<> {
+        let (js, ask) = (self.js.clone(), format!("CONSUMER.INFO.{EVENTS}.{}", self.names[work_queue]));
         async move {
             let info: Result<serde_json::Value, _> = js.request(ask, &()).await;
             let count = |info: &serde_json::Value, of: &str| info[of].as_u64().unwrap_or(0);
-            // What was refused by all who have too little room is pending no more, and comes again.
+            // A message that workers without room handed back is no longer pending, and is delivered again.
             info.map_or(0, |info| count(&info, "num_pending") + count(&info, "num_redelivered"))
         }
     }
 
-    /// A lane is not there any more: what is asked of the others is given up too, and they are all made again.
-    pub(crate) fn broke(&mut self, lane: Option<usize>, words: &str) {
-        let why = match lane {
-            Some(lane) => format!("consumer {} is gone: {words}", self.names[lane]),
+    /// A work queue is gone: the requests to the others are given up too, and all are created again.
+    pub(crate) fn broken(&mut self, work_queue: Option<usize>, words: &str) {
+        let why = match work_queue {
+            Some(work_queue) => format!("consumer {} is gone: {words}", self.names[work_queue]),
             None => words.to_owned(),
         };
-        warn!("cannot ask for work ({why}); what runs goes on");
+        warn!("cannot ask for work ({why}); running attempts continue");
         let now = Instant::now();
         self.puller = Err(Broken {
             since: now,
@@ -137,16 +137,16 @@ impl Lanes {
         });
     }
 
-    /// Whether there is somebody to ask.
-    pub(crate) const fn are_there(&self) -> bool {
+    /// Whether the work queues can be asked.
+    pub(crate) const fn are_connected(&self) -> bool {
         self.puller.is_ok()
     }
 
-    /// Makes lanes that broke again, now and then, and not while they are being made.
+    /// Creates broken work queues again, with pauses between the tries, unless they are being created.
     ///
     /// # Errors
-    /// In words, where that was tried for long enough; or where the session is idle, and a new one costs nothing.
-    pub(crate) fn mend(&mut self, idle: bool) -> Result<Option<impl Future<Output = Remade> + Send + use<>>, String> {
+    /// The reason, where that was tried for long enough, or where the session is idle, so that a new session costs nothing.
+    pub(crate) fn recreate(&mut self, idle: bool) -> Result<Option<impl Future<Output = Recreated> + Send + use<>>, String> {
         let Err(broken) = &mut self.puller else { return Ok(None) };
         if idle || broken.since.elapsed() > PATIENCE {
             return Err(broken.why.clone());
@@ -157,22 +157,22 @@ impl Lanes {
         broken.trying = true;
         let (js, queues, names) = (self.js.clone(), self.queues.clone(), self.names.clone());
         Ok(Some(async move {
-            Remade(match tokio::time::timeout(TRY, make(&js, &queues, &names)).await {
+            Recreated(match tokio::time::timeout(TRY, create(&js, &queues, &names)).await {
                 Ok(made) => made.map(Box::new).map_err(|error| crate::errors::chain(&error)),
                 Err(_) => Err("no answer".to_owned()),
             })
         }))
     }
 
-    /// Takes lanes that were made anew.
-    pub(crate) fn remade(&mut self, remade: Remade) {
-        match (remade.0, &mut self.puller) {
+    /// Takes the result of [`Self::recreate`].
+    pub(crate) fn recreated(&mut self, recreated: Recreated) {
+        match (recreated.0, &mut self.puller) {
             (Ok(puller), broken @ Err(_)) => {
                 info!("asking for work again");
                 *broken = Ok(*puller);
             }
             (Err(why), Err(broken)) => {
-                debug!("cannot make the consumers again yet: {why}");
+                debug!("cannot create the consumers again yet: {why}");
                 broken.trying = false;
                 broken.next_try = Instant::now() + PAUSE;
             }
@@ -181,7 +181,7 @@ impl Lanes {
     }
 }
 
-async fn make(js: &jetstream::Context, queues: &[Queue], names: &[String]) -> Result<Puller, Error> {
+async fn create(js: &jetstream::Context, queues: &[Queue], names: &[String]) -> Result<Puller, Error> {
     for queue in queues {
         setup::work_consumers(js, queue).await?;
     }

@@ -1,4 +1,4 @@
-//! One session of a runner: pulls what fits, runs it, and listens for what concerns it.
+//! One session of a runner: pulls the jobs that fit, starts an attempt for each, and follows the control signals.
 
 use std::{
     sync::Arc,
@@ -23,58 +23,58 @@ use tracing::{debug, error, warn};
 use crate::{
     attempt::{
         context::Context,
-        registry::Stop,
+        registry::StopReason,
         room::Room,
         run,
-        slot::{Freed, Share, Taken},
+        slot::{FreedSlot, Slot, SlotRequest},
     },
     restart::{attempt, session::Resumed},
     session::{
-        background::{Aside, Asides},
-        control::{self, Facts, Word},
-        dispatcher::{Dispatcher, Response, Verdict},
+        background::{Answer, Background},
+        control::{self, ControlSignals, Signal},
+        dispatcher::{Action, Dispatcher, Verdict},
         ending::Ending,
-        mode::{Mode, Told},
-        presence::{Shown, Standing},
-        queues::{self, EXPIRES, Lanes},
-        slots::Waiting,
+        mode::{Mode, RunnerSignals},
+        prefetched::Prefetched,
+        presence::{SessionStatus, SharedStatus},
+        queues::{self, EXPIRES, WorkQueues},
     },
 };
 
-/// After how long work that does not fit now may be offered again, to us or to another worker.
+/// After how long a job that does not fit now may be delivered again, to this worker or to another.
 const NO_ROOM_PAUSE: Duration = Duration::from_millis(20);
-/// The same for work that this machine can never hold, or this program cannot read: somebody else must.
+/// The same for a job that this machine can never hold or that this program cannot read: another worker must take it.
 const NOT_OURS_PAUSE: Duration = Duration::from_secs(5);
 
-/// How often a session that is ending looks whether its attempts have.
+/// How often a session that is stopping checks whether its attempts have ended.
 const LOOK: Duration = Duration::from_millis(20);
-/// How often a session with attempts looks whether its connection was made anew.
+/// How often a session with attempts checks whether its connection was re-established.
 const CATCH_UP: Duration = Duration::from_millis(500);
 
 /// A session that serves its queues.
 pub(crate) struct Session {
     context: Arc<Context>,
     dispatcher: Dispatcher,
-    lanes: Lanes,
-    facts: Facts,
-    shown: Shown,
-    freed: (mpsc::UnboundedSender<Freed>, mpsc::UnboundedReceiver<Freed>),
-    /// Attempts that were claimed ahead.
-    waiting: Waiting,
+    work_queues: WorkQueues,
+    control: ControlSignals,
+    status: SharedStatus,
+    freed: (mpsc::UnboundedSender<FreedSlot>, mpsc::UnboundedReceiver<FreedSlot>),
+    /// Attempts that were claimed before there is room for them.
+    prefetched: Prefetched,
     tracker: TaskTracker,
-    /// Attempts that have their room still.
+    /// Attempts that have a slot.
     running: usize,
-    /// How often the connection was made; facts that were said while it was not are read again.
+    /// How often the connection was established; events that were stored while there was none are read from the log.
     connects: u64,
     /// The sequence of the session's registration.
     registered: u64,
-    /// Whether new work is wanted, and until when what runs may go on.
+    /// Whether the session asks for work, and until when its attempts may run.
     mode: Mode,
-    asides: Asides,
+    background: Background,
 }
 
 impl Session {
-    /// Gets ready to serve these queues with this much room.
+    /// Prepares to serve these queues with this much room.
     ///
     /// # Errors
     /// If the consumers or subscriptions cannot be made.
@@ -82,48 +82,48 @@ impl Session {
         context: Arc<Context>,
         queues: &[Queue],
         total: Room,
-        shown: Shown,
+        status: SharedStatus,
         tracker: TaskTracker,
     ) -> Result<Self, queues::Error> {
-        let lanes = Lanes::open(&context.js, queues).await?;
-        let dispatcher = Dispatcher::new(total, lanes.classes());
-        let facts = Facts::listen(&context.js, &context.worker, context.session).await?;
+        let work_queues = WorkQueues::connect(&context.js, queues).await?;
+        let dispatcher = Dispatcher::new(total, work_queues.classes());
+        let control = ControlSignals::subscribe(&context.js, &context.worker, context.session).await?;
         let connects = connects(&context);
         Ok(Self {
             connects,
             context,
             dispatcher,
-            lanes,
-            facts,
-            shown,
+            work_queues,
+            control,
+            status,
             freed: mpsc::unbounded_channel(),
-            waiting: Waiting::default(),
+            prefetched: Prefetched::default(),
             tracker,
             running: 0,
             registered: 0,
             mode: Mode::default(),
-            asides: Asides::new(),
+            background: Background::new(),
         })
     }
 
-    /// Takes in that the session is registered, and what the log says of its worker up to there.
+    /// Notes the sequence of the session's registration, and reads from the log whether the worker is cordoned.
     ///
     /// # Errors
-    /// If the log does not tell.
+    /// If the log cannot be read.
     pub(crate) async fn registered(&mut self, sequence: u64) -> Result<(), read::Error> {
         self.registered = sequence;
         let history = read::worker(&self.context.js, &self.context.worker).await?;
         self.mode
-            .cordoned(control::standing(&history.events, self.context.session, sequence).0);
+            .set_cordon(control::worker_state(&history.events, self.context.session, sequence).0);
         Ok(())
     }
 
-    /// Serves until something ends the session. Attempts go on in the tracker's tasks.
-    pub(crate) async fn serve(&mut self, told: &Told) -> Ending {
-        let mut fill = told.fill.clone();
+    /// Serves until something ends the session. Its attempts continue in the tracker's tasks.
+    pub(crate) async fn serve(&mut self, signals: &RunnerSignals) -> Ending {
+        let mut fill = signals.fill.clone();
         loop {
-            self.mode.filled(*fill.borrow_and_update());
-            if let Some(ending) = self.mode.over(self.idle()) {
+            self.mode.set_fill(*fill.borrow_and_update());
+            if let Some(ending) = self.mode.ending(self.idle()) {
                 return ending;
             }
             self.catch_up();
@@ -131,15 +131,15 @@ impl Session {
                 Ok(again) => again,
                 Err(why) => return Ending::Broken(why),
             };
-            *self.shown.lock() = Standing {
+            *self.status.lock() = SessionStatus {
                 free: self.dispatcher.free(),
                 wants_work: self.mode.wants_work(),
             };
             let again = tokio::time::sleep_until(self.look_again(again).into());
             tokio::select! {
-                () = told.stop.cancelled(), if !self.mode.closes() => self.mode.close(told.drain, self.context.attempts.snapshot().1.len()),
-                () = told.restart.cancelled(), if !self.mode.closes() => return Ending::Restarting,
-                () = told.unheard.cancelled() => return Ending::Unheard,
+                () = signals.stop.cancelled(), if !self.mode.is_stopping() => self.mode.stop(signals.drain, self.context.attempts.snapshot().1.len()),
+                () = signals.restart.cancelled(), if !self.mode.is_stopping() => return Ending::Restarting,
+                () = signals.unacknowledged.cancelled() => return Ending::Unacknowledged,
                 Some(freed) = self.freed.1.recv() => {
                     self.freed(&freed);
                     while let Ok(freed) = self.freed.1.try_recv() {
@@ -147,47 +147,48 @@ impl Session {
                     }
                 }
                 Ok(()) = fill.changed() => {}
-                pulled = self.lanes.next() => self.take_all(pulled),
-                aside = self.asides.next() => if let Some(ending) = self.answered(aside) {
+                pulled = self.work_queues.next() => self.take_all(pulled),
+                answer = self.background.next() => if let Some(ending) = self.answered(answer) {
                     return ending;
                 },
-                word = self.facts.next() => match word {
-                    Word::Ends(ending) => return ending,
-                    Word::Cordon(cordon) => {
-                        self.mode.cordoned(cordon);
-                        self.asides.overtake();
+                signal = self.control.next() => match signal {
+                    Signal::SessionEnds(ending) => return ending,
+                    Signal::Cordon(cordon) => {
+                        self.mode.set_cordon(cordon);
+                        self.background.note_newer_cordon();
                     }
-                    Word::Cancel(job) => self.context.attempts.stop(job, Stop::Cancel),
+                    Signal::Cancel(job) => self.context.attempts.stop(job, StopReason::Cancel),
                 },
                 () = again => {}
             }
         }
     }
 
-    /// Gives room to what waits for it, and asks for more; or for nothing, where no work is wanted.
+    /// Grants slots to the prefetched attempts, and asks for more jobs; returns all prefetched attempts where no work is wanted.
     ///
     /// # Errors
-    /// In words, if there is nobody to ask.
+    /// The reason, if the work queues are gone.
     async fn work(&mut self) -> Result<Option<Instant>, String> {
         if !self.mode.wants_work() {
-            self.waiting.dismiss(&mut self.dispatcher);
+            self.prefetched.return_all(&mut self.dispatcher);
             return Ok(None);
         }
         let (running, freed) = (&mut self.running, &self.freed.0);
-        self.waiting.make_way(&mut self.dispatcher, |room| take(running, freed, room));
+        self.prefetched
+            .grant_slots(&mut self.dispatcher, |room| take_slot(running, freed, room));
         let idle = self.idle();
-        self.asides.mend(&mut self.lanes, idle)?;
-        // Who does not know yet whether its session is over asks for nothing.
-        if !self.lanes.are_there() || !self.is_caught_up() {
+        self.background.recreate(&mut self.work_queues, idle)?;
+        // A session that may be over asks for nothing until it has read the log.
+        if !self.work_queues.are_connected() || !self.is_caught_up() {
             return Ok(None);
         }
         Ok(self.dispatch().await)
     }
 
-    /// When to look at everything again although nothing happened.
+    /// When to run the loop again although nothing happened.
     fn look_again(&self, dispatcher: Option<Instant>) -> Instant {
         let now = Instant::now();
-        let quiet = if self.mode.closes() {
+        let quiet = if self.mode.is_stopping() {
             LOOK
         } else if self.idle() && self.is_caught_up() {
             EXPIRES
@@ -196,12 +197,12 @@ impl Session {
         };
         let soon = dispatcher
             .into_iter()
-            .chain(self.waiting.until())
-            .chain(self.mode.drained_at(self.idle()));
+            .chain(self.prefetched.first_expires())
+            .chain(self.mode.drain_deadline(self.idle()));
         soon.fold(now + quiet, Instant::min)
     }
 
-    fn freed(&mut self, freed: &Freed) {
+    fn freed(&mut self, freed: &FreedSlot) {
         self.running = self.running.saturating_sub(1);
         self.dispatcher.released(Instant::now(), freed.room, freed.took);
     }
@@ -211,81 +212,81 @@ impl Session {
         self.running == 0 && self.context.attempts.is_empty()
     }
 
-    /// Carries out what the dispatcher wants.
+    /// Carries out the dispatcher's actions.
     async fn dispatch(&mut self) -> Option<Instant> {
-        let (responses, again) = self.dispatcher.plan(Instant::now());
+        let (actions, again) = self.dispatcher.plan(Instant::now());
         let idle = self.idle();
-        for response in responses {
-            match response {
-                Response::Ask { lane, count } => {
-                    if let Err(error) = self.lanes.ask(lane, count, idle).await {
-                        self.broke(None, &error.to_string());
+        for action in actions {
+            match action {
+                Action::Ask { work_queue, count } => {
+                    if let Err(error) = self.work_queues.ask(work_queue, count, idle).await {
+                        self.broken(None, &error.to_string());
                     }
                 }
-                Response::LookUp { lane } => self.asides.look_up(&self.lanes, lane),
+                Action::CountWaiting { work_queue } => self.background.count_waiting(&self.work_queues, work_queue),
             }
         }
         again
     }
 
-    /// Takes what was pulled, and whatever else has come already, before anything new is asked for.
+    /// Handles a pulled message, and all others that have arrived, before the dispatcher asks for more.
     fn take_all(&mut self, pulled: Result<Pulled, puller::Error>) {
         let mut next = pulled.map(Some);
         loop {
             match next {
                 Ok(None) => return,
-                Ok(Some(Pulled::Message(lane, message))) => self.offered(lane, *message),
-                Ok(Some(Pulled::Ended(lane, undelivered))) => self.dispatcher.ended(lane, undelivered),
-                Ok(Some(Pulled::Gone(lane, words))) => self.broke(Some(lane), &words),
-                Err(error) => self.broke(None, &error.to_string()),
+                Ok(Some(Pulled::Message(work_queue, message))) => self.offered(work_queue, *message),
+                Ok(Some(Pulled::Ended(work_queue, undelivered))) => self.dispatcher.ended(work_queue, undelivered),
+                Ok(Some(Pulled::Gone(work_queue, words))) => self.broken(Some(work_queue), &words),
+                Err(error) => self.broken(None, &error.to_string()),
             }
-            next = self.lanes.try_next();
+            next = self.work_queues.try_next();
         }
     }
 
-    /// Nothing that was asked for will come.
-    fn broke(&mut self, lane: Option<usize>, words: &str) {
-        self.lanes.broke(lane, words);
-        self.dispatcher.asks_are_gone();
+    /// The work queues are gone, and nothing that was asked for will come.
+    fn broken(&mut self, work_queue: Option<usize>, words: &str) {
+        self.work_queues.broken(work_queue, words);
+        self.dispatcher.requests_are_lost();
     }
 
-    /// Work was offered: becomes an attempt where it fits, and goes back where it does not.
-    fn offered(&mut self, lane: usize, message: Message) {
+    /// A job was delivered: it becomes an attempt where it fits, and is handed back where it does not.
+    fn offered(&mut self, work_queue: usize, message: Message) {
         let work = Work::new(message, &self.tracker);
         let recorded = match work.recorded() {
             Ok(Some(recorded)) => recorded,
             Ok(None) => {
-                self.dispatcher.discarded(lane);
+                self.dispatcher.discarded(work_queue);
                 self.tracker.spawn(work.acknowledge());
                 return;
             }
             Err(error) => {
-                // Told once, not at every delivery.
+                // Logged once, not at every delivery.
                 if work.deliveries() == 1 {
                     error!(
-                        "cannot read a job, and leave it to a worker that can: {}",
+                        "cannot read a job; leaving it to a worker that can: {}",
                         crate::errors::chain(&error)
                     );
                 }
-                self.dispatcher.discarded(lane);
+                self.dispatcher.discarded(work_queue);
                 self.tracker.spawn(work.refuse(NOT_OURS_PAUSE));
                 return;
             }
         };
         let Some(job) = Job::from_ready(&recorded) else {
-            self.dispatcher.discarded(lane);
+            self.dispatcher.discarded(work_queue);
             self.tracker.spawn(work.acknowledge());
             return;
         };
         let room = Room::of(&job.spec.resources);
         let id = job.id;
         if !self.mode.wants_work() {
-            self.dispatcher.discarded(lane);
+            self.dispatcher.discarded(work_queue);
             self.tracker.spawn(work.refuse(NO_ROOM_PAUSE));
             return;
         }
         let now = Instant::now();
-        let verdict = self.dispatcher.delivered(lane, room, now);
+        let verdict = self.dispatcher.delivered(work_queue, room, now);
         let offer = Offer {
             work,
             job,
@@ -293,45 +294,45 @@ impl Session {
         };
         match verdict {
             Verdict::Run => {
-                let taken = take(&mut self.running, &self.freed.0, room);
-                self.start(offer, Share::Taken(taken));
+                let slot = take_slot(&mut self.running, &self.freed.0, room);
+                self.start(offer, SlotRequest::Granted(slot));
             }
-            Verdict::Hold => {
-                let share = self.waiting.enter(room, now);
-                self.start(offer, share);
+            Verdict::Prefetch => {
+                let request = self.prefetched.add(room, now);
+                self.start(offer, request);
             }
             Verdict::NoRoom => drop(self.tracker.spawn(offer.work.refuse(NO_ROOM_PAUSE))),
             Verdict::TooBig => {
                 if offer.work.deliveries() == 1 {
-                    warn!(job.id = %id, "job {id} asks for more than this machine has; leaving it to another worker");
+                    warn!(job.id = %id, "job {id} needs more than this machine has; leaving it to another worker");
                 }
                 self.tracker.spawn(offer.work.refuse(NOT_OURS_PAUSE));
             }
         }
     }
 
-    /// Makes an attempt of work.
-    fn start(&self, offer: Offer, share: Share) {
+    /// Starts an attempt at a job that was delivered.
+    fn start(&self, offer: Offer, request: SlotRequest) {
         let context = Arc::clone(&self.context);
         self.tracker
-            .spawn(async move { Box::pin(run::run(context, offer.work, offer.job, offer.ready, share)).await });
+            .spawn(async move { Box::pin(run::run(context, offer.work, offer.job, offer.ready, request)).await });
     }
 
-    /// Goes on with an attempt that the last runner left to us.
-    pub(crate) fn take_up(&mut self, resumed: Resumed) {
+    /// Continues an attempt that the last runner left.
+    pub(crate) fn resume(&mut self, resumed: Resumed) {
         let Resumed { left, writer, entry } = resumed;
         let room = Room::of(&writer.job().spec.resources);
-        self.dispatcher.taken_up(room);
-        let taken = take(&mut self.running, &self.freed.0, room);
+        self.dispatcher.resumed(room);
+        let slot = take_slot(&mut self.running, &self.freed.0, room);
         let context = Arc::clone(&self.context);
         self.tracker
-            .spawn(async move { Box::pin(attempt::go_on(context, writer, entry, left, taken)).await });
+            .spawn(async move { Box::pin(attempt::resume(context, writer, entry, left, slot)).await });
     }
 
-    /// After a reconnect, reads what was said of us and of our attempts while nobody could tell us.
+    /// After a reconnect, reads the events of this worker and of its attempts that were stored meanwhile.
     fn catch_up(&mut self) {
         if !self.is_caught_up() {
-            self.asides.catch_up(&self.context, self.registered, connects(&self.context));
+            self.background.catch_up(&self.context, self.registered, connects(&self.context));
         }
     }
 
@@ -339,36 +340,36 @@ impl Session {
         self.connects == connects(&self.context)
     }
 
-    /// Takes in what was asked beside the loop; the session's end, if that is what it tells.
-    fn answered(&mut self, aside: Aside) -> Option<Ending> {
-        match aside {
-            Aside::Waiting(lane, messages) => self.dispatcher.waiting(lane, messages),
-            Aside::Remade(remade) => self.lanes.remade(remade),
-            Aside::CaughtUp(_, Ok((_, Some(ending)))) => return Some(ending),
-            Aside::CaughtUp(connects, Ok((cordon, None))) => {
-                if !self.asides.is_overtaken() {
-                    self.mode.cordoned(cordon);
+    /// Handles an answer to a background question; returns the session's end, if the answer says so.
+    fn answered(&mut self, answer: Answer) -> Option<Ending> {
+        match answer {
+            Answer::WorkWaiting(work_queue, messages) => self.dispatcher.waiting(work_queue, messages),
+            Answer::Recreated(recreated) => self.work_queues.recreated(recreated),
+            Answer::CaughtUp(_, Ok((_, Some(ending)))) => return Some(ending),
+            Answer::CaughtUp(connects, Ok((cordon, None))) => {
+                if !self.background.has_newer_cordon() {
+                    self.mode.set_cordon(cordon);
                 }
                 self.connects = connects;
             }
-            // It is tried again in a moment.
-            Aside::CaughtUp(_, Err(why)) => debug!("cannot read yet what was said of {}: {why}", self.context.worker),
+            // The next turn of the loop tries again.
+            Answer::CaughtUp(_, Err(why)) => debug!("cannot read the events of worker {} yet: {why}", self.context.worker),
         }
         None
     }
 }
 
-/// Work that was offered, and what is known of it.
+/// A job that was delivered.
 struct Offer {
     work: Work,
     job: Job,
     ready: Envelope<JobEvent>,
 }
 
-/// Room that the dispatcher has given, until it is dropped.
-fn take(running: &mut usize, freed: &mpsc::UnboundedSender<Freed>, room: Room) -> Taken {
+/// A slot that the dispatcher has granted; it is freed when it is dropped.
+fn take_slot(running: &mut usize, freed: &mpsc::UnboundedSender<FreedSlot>, room: Room) -> Slot {
     *running += 1;
-    Taken::now(room, freed.clone())
+    Slot::new(room, freed.clone())
 }
 
 fn connects(context: &Context) -> u64 {

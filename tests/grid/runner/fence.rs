@@ -94,7 +94,7 @@ async fn an_attempt_that_is_given_up_alone_is_killed_and_made_again_here() -> Re
     let job = yard.ended(job).await?;
     assert_eq!(job.attempts.len(), 2);
     assert_eq!(job.attempts[1].worker.as_str(), "w");
-    ensure!(runner.log().contains("gave up attempt 1"), "{}", runner.log());
+    ensure!(runner.log().contains("stopped attempt 1"), "{}", runner.log());
     Ok(())
 }
 

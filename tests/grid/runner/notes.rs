@@ -51,7 +51,7 @@ async fn a_container_is_taken_up_by_the_first_session_that_can_begin() -> Result
     runner.says("the session broke").await?;
     assert_eq!(containers_of(job)?, std::slice::from_ref(&container), "{}", runner.log());
     stream.delete_consumer(&consumer).await?;
-    runner.says("going on with attempt 1").await?;
+    runner.says("continuing attempt 1").await?;
     yard.counts_well(job, 200, 1).await?;
     ensure!(!yard.path("w").join("restart.json").exists(), "the note is still there");
     Ok(())
@@ -72,7 +72,7 @@ async fn a_container_whose_session_can_begin_only_after_its_deadline_is_ended() 
     let rescheduled = |job: &Job| matches!(job.phase, Phase::Queued { .. });
     yard.until(job, "it is given up", rescheduled).await?;
     stream.delete_consumer(&consumer).await?;
-    runner.says("was given up before we came").await?;
+    runner.says("was given up before this runner could resume it").await?;
     eventually("the container is gone", LONG, async || {
         Ok((!containers_of(job)?.contains(&container)).then_some(()))
     })

@@ -167,7 +167,7 @@ async fn a_container_goes_on_over_restarts_of_its_runner_and_nothing_of_it_is_lo
         );
         prints(&container, 6).await?;
         runner = yard.docker_runner("w", &[])?;
-        runner.says("going on with attempt 1").await?;
+        runner.says("continuing attempt 1").await?;
     }
     yard.counts_well(job, 160, 1).await?;
     let job = yard.writer.job(job).await?.context("no job")?;
@@ -229,7 +229,7 @@ async fn a_runner_that_comes_back_too_late_commits_nothing() -> Result<()> {
     let rescheduled = |job: &Job| matches!(job.phase, Phase::Queued { .. });
     yard.until(job, "it is given up", rescheduled).await?;
     let late = yard.docker_runner("w", &[])?;
-    late.says("was given up before we came").await?;
+    late.says("was given up before this runner could resume it").await?;
     eventually("the container is gone", LONG, async || {
         Ok((!containers_of(job)?.contains(&container)).then_some(()))
     })

@@ -8,29 +8,29 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Candidate, ENTRY, Found, MOUNTED, TOO_MANY, link::look_at_link, removed::Gone, shown};
+use super::{Candidate, ENTRY, FoundOutputs, MOUNTED, TOO_MANY, link::look_at_link, removed::MissingInputs, shown};
 use crate::{
     beneath::{self, Seen, Stop, Walk},
-    inputs::Layout,
+    inputs::StagedInputs,
 };
 
-/// Looks through a work directory for what these patterns name, or for everything, and for what is gone. A directory that the command
-/// deleted holds nothing, and neither does one on which something is mounted: that is not the job's to give away.
+/// Finds the files of a work directory that match these patterns, or all files, and the inputs that were removed. A work directory that the
+/// command deleted holds nothing, and neither does one with a mount on it, because mounted files do not belong to the job.
 #[must_use]
-pub(crate) fn find(work: &Path, laid: &Layout, wanted: Option<&[String]>, stop: &Stop) -> Found {
-    let mut found = Found::default();
+pub(crate) fn find(work: &Path, staged: &StagedInputs, wanted: Option<&[String]>, stop: &Stop) -> FoundOutputs {
+    let mut found = FoundOutputs::default();
     let mut patterns = wanted.map(Patterns::new);
     if patterns.as_ref().is_some_and(Patterns::is_empty) {
         return found;
     }
-    let dirs = laid.all_dirs();
-    let mut gone = Gone::of(laid, &dirs);
+    let dirs = staged.all_dirs();
+    let mut gone = MissingInputs::of(staged, &dirs);
     match open_work(work) {
         Ok(top) => {
             let top = Arc::new(top);
             found.top = Some(Arc::clone(&top));
             for seen in Walk::new(top, stop.clone()) {
-                consider(&mut found, work, laid, (&mut gone, &mut patterns), seen);
+                consider(&mut found, work, staged, (&mut gone, &mut patterns), seen);
             }
         }
         Err(errno) => unreadable(&mut found, &mut gone, Path::new(""), errno),
@@ -57,19 +57,25 @@ fn open_work(work: &Path) -> rustix::io::Result<OwnedFd> {
     beneath::directory(base, relative)
 }
 
-/// Takes one thing into account that the walk came by.
-fn consider(found: &mut Found, work: &Path, laid: &Layout, (gone, patterns): (&mut Gone<'_>, &mut Option<Patterns>), seen: Seen) {
+/// Handles one entry of the walk.
+fn consider(
+    found: &mut FoundOutputs,
+    work: &Path,
+    staged: &StagedInputs,
+    (gone, patterns): (&mut MissingInputs<'_>, &mut Option<Patterns>),
+    seen: Seen,
+) {
     match seen {
         Seen::Entry(relative, stat) => {
             let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-            gone.is_there(&relative, is_dir);
+            gone.seen(&relative, is_dir);
             let wanted_now = match patterns {
                 Some(patterns) if is_dir => patterns.name(&relative),
                 Some(patterns) => patterns.note(&relative),
                 None => true,
             };
             if wanted_now {
-                look(found, work, laid, &relative, &stat);
+                look(found, work, staged, &relative, &stat);
             }
         }
         Seen::Unreadable(path, errno) => unreadable(found, gone, &path, errno),
@@ -81,8 +87,8 @@ fn consider(found: &mut Found, work: &Path, laid: &Layout, (gone, patterns): (&m
     }
 }
 
-/// Nobody can tell what is below this path.
-fn unreadable(found: &mut Found, gone: &mut Gone<'_>, path: &Path, errno: Errno) {
+/// Notes that the files below this path cannot be read.
+fn unreadable(found: &mut FoundOutputs, gone: &mut MissingInputs<'_>, path: &Path, errno: Errno) {
     gone.unknown_below(Some(path));
     let shown = if path.as_os_str().is_empty() { ".".to_owned() } else { shown(path) };
     match errno {
@@ -92,12 +98,12 @@ fn unreadable(found: &mut Found, gone: &mut Gone<'_>, path: &Path, errno: Errno)
     }
 }
 
-fn look(found: &mut Found, work: &Path, laid: &Layout, relative: &Path, stat: &Stat) {
-    let leave_out = |found: &mut Found, why: &str| found.left_out.push(format!("{}: {why}", shown(relative)));
+fn look(found: &mut FoundOutputs, work: &Path, staged: &StagedInputs, relative: &Path, stat: &Stat) {
+    let leave_out = |found: &mut FoundOutputs, why: &str| found.left_out.push(format!("{}: {why}", shown(relative)));
     let (source, stat) = match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => return,
         FileType::RegularFile => (relative.to_owned(), *stat),
-        FileType::Symlink => match look_at_link(found, work, laid, relative) {
+        FileType::Symlink => match look_at_link(found, work, staged, relative) {
             Some(target) => target,
             None => return,
         },
@@ -106,13 +112,18 @@ fn look(found: &mut Found, work: &Path, laid: &Layout, relative: &Path, stat: &S
     let Some(path) = relative.to_str().and_then(|path| path.parse::<RelPath>().ok()) else {
         return leave_out(found, "a name that is not UTF-8, or too long, cannot be kept");
     };
-    let laid = laid.files.get(relative).copied();
-    if laid.is_some_and(|laid| laid.is_untouched(&stat)) {
+    let staged = staged.files.get(relative).copied();
+    if staged.is_some_and(|staged| staged.is_untouched(&stat)) {
         return;
     }
     let mode = stat.st_mode & 0o777;
     if !found.has_room(path.as_str(), ENTRY) {
         return found.left_out.push(format!("{path}: {TOO_MANY}"));
     }
-    found.candidates.push(Candidate { path, source, mode, laid });
+    found.candidates.push(Candidate {
+        path,
+        source,
+        mode,
+        staged,
+    });
 }

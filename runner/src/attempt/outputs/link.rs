@@ -5,10 +5,10 @@ use std::path::{Component, Path, PathBuf};
 use bus::spec::tree::Link;
 use rustix::fs::{FileType, Stat};
 
-use super::{ENTRY, Found, TOO_MANY, in_json, shown};
-use crate::{executor::docker::WORK, inputs::Layout};
+use super::{ENTRY, FoundOutputs, TOO_MANY, in_json, shown};
+use crate::{executor::docker::WORK, inputs::StagedInputs};
 
-/// A link as it may be kept: one that says a relative path to what is inside. It was laid there, where its target is known as laid.
+/// A link as it may be stored: with a relative target inside the work directory.
 fn as_link(relative: &Path, work: &Path) -> Option<Link> {
     let path = relative.to_str()?.parse().ok()?;
     let target = std::fs::read_link(work.join(relative)).ok()?;
@@ -33,13 +33,13 @@ fn inside(relative: &Path, target: &Path, work: &Path) -> Option<PathBuf> {
 
 /// Keeps a link as such where it may be one. Otherwise it is followed while it stays inside: one that leads out would carry the worker's
 /// own files away. Returns the file that it leads to, by its path in the work directory.
-pub(super) fn look_at_link(found: &mut Found, work: &Path, laid: &Layout, relative: &Path) -> Option<(PathBuf, Stat)> {
+pub(super) fn look_at_link(found: &mut FoundOutputs, work: &Path, staged: &StagedInputs, relative: &Path) -> Option<(PathBuf, Stat)> {
     // A link to the job's packages, which no command made.
-    if laid.links.get(relative).is_some_and(String::is_empty) {
+    if staged.links.get(relative).is_some_and(String::is_empty) {
         return None;
     }
     if let Some(link) = as_link(relative, work) {
-        if laid.links.get(relative) != Some(&link.target) {
+        if staged.links.get(relative) != Some(&link.target) {
             if found.has_room(link.path.as_str(), ENTRY + in_json(&link.target)) {
                 found.links.push(link);
             } else {

@@ -1,5 +1,5 @@
-//! Collecting what an attempt made: every file in the work directory that was not laid there, or was changed; and which of those that
-//! were laid are gone.
+//! Collecting an attempt's outputs: every file in the work directory that was not staged there or was changed, and which of the staged
+//! inputs were removed.
 
 mod find;
 mod link;
@@ -20,13 +20,13 @@ use bus::{
 };
 
 pub(crate) use self::find::find;
-use crate::{errors::chain, inputs::Laid};
+use crate::{errors::chain, inputs::StagedFile};
 
-/// Sentences on what could not be kept; of more, only the number is told.
+/// The most notices on files that could not be stored; of more, only the number is given.
 const SENTENCES: usize = 50;
 /// The most bytes that the lists of outputs, links and removed inputs have together: the whole must be read again in one piece of 64 MiB.
 const LISTED: usize = 56 << 20;
-/// What an output takes up in its list besides its path, in bytes.
+/// What an output takes in the manifest in addition to its path, in bytes.
 const ENTRY: usize = 192;
 
 /// Why the outputs could not be kept.
@@ -40,59 +40,59 @@ pub(crate) enum Error {
         /// What happened.
         source: store::Error,
     },
-    /// The thread that looked for them.
+    /// The thread that looked for the outputs failed.
     #[error("cannot look for the job's outputs: the runner failed at it")]
     Look,
 }
 
-/// What stands in a work directory after the command's end.
+/// The outputs that were found in a work directory after the command's end.
 #[derive(Debug, Default)]
-pub(crate) struct Found {
+pub(crate) struct FoundOutputs {
     /// The work directory.
     top: Option<Arc<OwnedFd>>,
-    /// How many bytes the lists have already.
+    /// The bytes of the lists so far.
     listed: usize,
     /// Files that are new, or may have been changed.
     candidates: Vec<Candidate>,
     /// Links that are new, and stay inside.
     links: Vec<Link>,
-    /// What was laid and is not there any more, in order.
+    /// The inputs that were removed, in order.
     deleted: Vec<RelPath>,
-    /// What is there and cannot be kept.
+    /// Files that cannot be stored.
     left_out: LeftOut,
-    /// The patterns that named nothing.
+    /// The patterns that matched nothing.
     unmatched: Vec<String>,
 }
 
-/// What of an attempt was kept.
+/// The outputs of an attempt that were stored.
 #[derive(Debug, Default)]
-pub(crate) struct Kept {
+pub(crate) struct StoredOutputs {
     /// The files that the command made or changed.
     pub(crate) outputs: Vec<OutputFile>,
     /// The links that it made.
     pub(crate) links: Vec<Link>,
-    /// What was laid and is not there any more.
+    /// The inputs that were removed.
     pub(crate) deleted: Vec<RelPath>,
-    /// What is there and could not be kept, a sentence each.
+    /// Files that could not be stored, a sentence each.
     pub(crate) left_out: Vec<String>,
-    /// The patterns that named nothing.
+    /// The patterns that matched nothing.
     pub(crate) unmatched: Vec<String>,
 }
 
-impl Kept {
-    /// All that is to be said of it, a sentence each.
+impl StoredOutputs {
+    /// All notices for the user, a sentence each.
     pub(crate) fn sentences(&self) -> impl Iterator<Item = String> {
         let unmatched = self.unmatched.iter().map(|pattern| unmatched(pattern));
         self.left_out.iter().cloned().chain(unmatched)
     }
 }
 
-/// What is said of a pattern that named nothing.
+/// The notice on a pattern that matched nothing.
 fn unmatched(pattern: &str) -> String {
     format!("no file is named by the output pattern `{}`", pattern.escape_debug())
 }
 
-/// Sentences on what cannot be kept, the first of them.
+/// The first notices on files that cannot be stored.
 #[derive(Debug, Default)]
 struct LeftOut {
     sentences: Vec<String>,
@@ -122,7 +122,7 @@ struct Candidate {
     /// The file itself, by its path in the work directory.
     source: PathBuf,
     mode: u32,
-    laid: Option<Laid>,
+    staged: Option<StagedFile>,
 }
 
 /// How many bytes a text takes up in JSON, at most.
@@ -136,8 +136,8 @@ fn in_json(text: &str) -> usize {
         .sum()
 }
 
-impl Found {
-    /// Whether one more path with so many bytes beside it can be listed; it counts then.
+impl FoundOutputs {
+    /// Whether one more path with so many additional bytes can be listed; it counts then.
     fn has_room(&mut self, path: &str, beside: usize) -> bool {
         let more = in_json(path) + beside + 4;
         let fits = self.listed + more <= LISTED;
@@ -147,7 +147,7 @@ impl Found {
         fits
     }
 
-    /// What stands in a work directory that nothing was ever put into.
+    /// The outputs of a work directory that never held a file.
     pub(crate) fn nothing(wanted: Option<&[String]>) -> Self {
         Self {
             unmatched: wanted.unwrap_or_default().to_owned(),
@@ -156,9 +156,9 @@ impl Found {
     }
 }
 
-/// What is said of what was mounted in a work directory.
+/// The notice on a mount in a work directory.
 const MOUNTED: &str = "something is mounted there, and what is mounted is not kept";
-/// What is said of an output that would make the list of them too long.
+/// The notice on an output that would make the manifest too long.
 const TOO_MANY: &str = "too many outputs to be listed; pack them into an archive";
 
 /// A path that a job chose, as it may be shown on a terminal: nothing in it moves the cursor or begins a line.

@@ -1,4 +1,4 @@
-//! Which inputs a command removed or renamed: those that were laid, and that nobody sees in the work directory at its end.
+//! The inputs that a command removed or renamed: those that were staged and are not in the work directory at its end.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -7,34 +7,34 @@ use std::{
 
 use bus::spec::RelPath;
 
-use crate::inputs::Layout;
+use crate::inputs::StagedInputs;
 
-/// What was laid and was not seen again.
-pub(crate) struct Gone<'a> {
+/// The staged inputs that were not seen again.
+pub(crate) struct MissingInputs<'a> {
     files: HashSet<&'a Path>,
     dirs: BTreeSet<&'a Path>,
-    /// Whether nothing can be told.
+    /// Whether nothing is known.
     blind: bool,
 }
 
-impl<'a> Gone<'a> {
-    /// All that was laid, until it is seen.
-    pub(crate) fn of(laid: &'a Layout, dirs: &BTreeSet<&'a Path>) -> Self {
+impl<'a> MissingInputs<'a> {
+    /// All that was staged, until it is seen.
+    pub(crate) fn of(staged: &'a StagedInputs, dirs: &BTreeSet<&'a Path>) -> Self {
         // A link that says nothing stands for the job's packages.
-        let links = laid
+        let links = staged
             .links
             .iter()
             .filter(|(_, target)| !target.is_empty())
             .map(|(path, _)| path.as_path());
         Self {
-            files: laid.files.keys().map(PathBuf::as_path).chain(links).collect(),
+            files: staged.files.keys().map(PathBuf::as_path).chain(links).collect(),
             dirs: dirs.clone(),
             blind: false,
         }
     }
 
-    /// A directory stands for no file: that one is gone.
-    pub(crate) fn is_there(&mut self, path: &Path, is_dir: bool) {
+    /// Notes that this path exists; a directory in the place of a file does not count as the file.
+    pub(crate) fn seen(&mut self, path: &Path, is_dir: bool) {
         if is_dir {
             self.dirs.remove(path);
         } else {
@@ -42,8 +42,8 @@ impl<'a> Gone<'a> {
         }
     }
 
-    /// Nobody can tell what stands there: the command may have taken the right to look. Without a path, or without the work directory
-    /// itself, nothing can be told at all.
+    /// Notes that nothing is known of the files below a path, as where the command removed the permission to read a directory. Without a
+    /// path, or for the work directory itself, nothing is known at all.
     pub(crate) fn unknown_below(&mut self, path: Option<&Path>) {
         match path.filter(|path| !path.as_os_str().is_empty()) {
             Some(path) => {
@@ -54,7 +54,7 @@ impl<'a> Gone<'a> {
         }
     }
 
-    /// What was not seen, in order, as far as it is wanted.
+    /// The inputs that were not seen, in order, as far as they are wanted.
     pub(crate) fn removed(self, mut is_wanted: impl FnMut(&Path) -> bool) -> Vec<RelPath> {
         if self.blind {
             return Vec::new();
@@ -70,24 +70,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_nobody_could_look_at_is_not_gone() {
-        let laid = Layout {
+    fn an_input_below_an_unreadable_directory_is_not_reported_as_removed() {
+        let staged = StagedInputs {
             links: [("a", "x"), ("d/b", "x"), ("d/e/c", "x"), ("node_modules", "")]
                 .map(|(path, target)| (PathBuf::from(path), target.to_owned()))
                 .into(),
-            ..Layout::default()
+            ..StagedInputs::default()
         };
-        let dirs = laid.all_dirs();
-        let removed = |gone: Gone<'_>| gone.removed(|_| true).iter().map(ToString::to_string).collect::<Vec<_>>();
-        let mut gone = Gone::of(&laid, &dirs);
+        let dirs = staged.all_dirs();
+        let removed = |gone: MissingInputs<'_>| gone.removed(|_| true).iter().map(ToString::to_string).collect::<Vec<_>>();
+        let mut gone = MissingInputs::of(&staged, &dirs);
         gone.unknown_below(Some(Path::new("d/e")));
         assert_eq!(removed(gone), ["a", "d", "d/b"]);
-        let mut gone = Gone::of(&laid, &dirs);
-        gone.is_there(Path::new("a"), false);
-        gone.is_there(Path::new("d"), true);
+        let mut gone = MissingInputs::of(&staged, &dirs);
+        gone.seen(Path::new("a"), false);
+        gone.seen(Path::new("d"), true);
         assert_eq!(removed(gone), ["d/b", "d/e", "d/e/c"]);
         for path in [None, Some(Path::new(""))] {
-            let mut gone = Gone::of(&laid, &dirs);
+            let mut gone = MissingInputs::of(&staged, &dirs);
             gone.unknown_below(path);
             assert!(removed(gone).is_empty());
         }

@@ -12,30 +12,30 @@ use store::Files;
 use super::*;
 use crate::{
     beneath::{self, Stop},
-    inputs::{Laid, Layout},
+    inputs::{StagedFile, StagedInputs},
 };
 
-fn layout(files: &[&str], links: &[(&str, &str)], dirs: &[&str]) -> Layout {
-    let laid = Laid {
+fn layout(files: &[&str], links: &[(&str, &str)], dirs: &[&str]) -> StagedInputs {
+    let staged = StagedFile {
         sha256: bus::ids::Digest::of(b""),
         size: 0,
         modified: None,
         mode: None,
         stamp: None,
     };
-    Layout {
-        files: files.iter().map(|path| (PathBuf::from(path), laid)).collect::<HashMap<_, _>>(),
+    StagedInputs {
+        files: files.iter().map(|path| (PathBuf::from(path), staged)).collect::<HashMap<_, _>>(),
         links: links.iter().map(|(path, to)| (PathBuf::from(path), (*to).to_owned())).collect(),
         dirs: dirs.iter().map(PathBuf::from).collect(),
     }
 }
 
-fn deleted(found: &Found) -> Vec<&str> {
+fn deleted(found: &FoundOutputs) -> Vec<&str> {
     found.deleted.iter().map(RelPath::as_str).collect()
 }
 
 #[test]
-fn what_was_laid_and_is_gone_is_found() {
+fn removed_inputs_are_found() {
     let dir = tempfile::tempdir().expect("a directory");
     let work = dir.path();
     // `left` is as it was; `turned` became a directory, and `linked` a link; of `part` one file is gone.
@@ -45,35 +45,35 @@ fn what_was_laid_and_is_gone_is_found() {
         fs::write(path, "").expect("a file");
     }
     symlink("left", work.join("linked")).expect("a link");
-    let laid = layout(
+    let staged = layout(
         &["left", "turned", "linked", "part/stays", "part/gone", "inbox/x"],
         &[("old-link", "left"), ("node_modules", "")],
         &["empty/in"],
     );
-    let found = find(work, &laid, None, &Stop::default());
+    let found = find(work, &staged, None, &Stop::default());
     assert_eq!(
         deleted(&found),
         ["empty", "empty/in", "inbox", "inbox/x", "old-link", "part/gone", "turned"]
     );
     let only = ["part".to_owned(), "*.csv".to_owned()];
-    let found = find(work, &laid, Some(&only), &Stop::default());
+    let found = find(work, &staged, Some(&only), &Stop::default());
     assert_eq!(
         (deleted(&found), found.unmatched.clone()),
         (vec!["part/gone"], vec!["*.csv".to_owned()])
     );
-    assert!(deleted(&find(work, &laid, Some(&[]), &Stop::default())).is_empty());
+    assert!(deleted(&find(work, &staged, Some(&[]), &Stop::default())).is_empty());
 }
 
 #[test]
-fn a_work_directory_that_is_gone_removes_nothing_where_its_files_came_from() {
+fn a_removed_work_directory_removes_no_inputs() {
     let dir = tempfile::tempdir().expect("a directory");
-    let laid = layout(&["a", "d/b"], &[], &[]);
-    assert!(deleted(&find(&dir.path().join("gone"), &laid, None, &Stop::default())).is_empty());
+    let staged = layout(&["a", "d/b"], &[], &[]);
+    assert!(deleted(&find(&dir.path().join("gone"), &staged, None, &Stop::default())).is_empty());
 }
 
 #[test]
-fn the_list_stays_as_long_as_it_can_be_read_again() {
-    let mut found = Found::default();
+fn the_manifest_stays_within_the_size_that_can_be_read() {
+    let mut found = FoundOutputs::default();
     let path = "\u{1}".repeat(255);
     let mut listed = 0;
     while found.has_room(&path, ENTRY) {
@@ -91,7 +91,7 @@ fn the_list_stays_as_long_as_it_can_be_read_again() {
 }
 
 #[tokio::test]
-async fn an_output_that_cannot_be_read_keeps_no_other_from_the_store() {
+async fn an_unreadable_output_does_not_prevent_others_from_being_stored() {
     let dir = tempfile::tempdir().expect("a directory");
     let url = format!("file://{}", dir.path().join("store").display());
     let files = Files::open(&url.parse().expect("a store"), None).await.expect("a store");
@@ -99,7 +99,7 @@ async fn an_output_that_cannot_be_read_keeps_no_other_from_the_store() {
     fs::create_dir(&work).expect("a directory");
     fs::write(work.join("a"), "a").expect("a file");
     fs::write(work.join("b"), "b").expect("a file");
-    let found = find(&work, &Layout::default(), None, &Stop::default());
+    let found = find(&work, &StagedInputs::default(), None, &Stop::default());
     fs::remove_file(work.join("a")).expect("it is there");
     let kept = found.store(&files).await.expect("the rest is stored");
     assert_eq!(kept.outputs.iter().map(|output| output.path.as_str()).collect::<Vec<_>>(), ["b"]);
@@ -107,7 +107,7 @@ async fn an_output_that_cannot_be_read_keeps_no_other_from_the_store() {
 }
 
 #[tokio::test]
-async fn pipes_sockets_and_what_is_too_deep_are_named_and_wait_for_nobody() {
+async fn pipes_sockets_and_too_deep_files_are_reported_and_do_not_block() {
     let dir = tempfile::tempdir().expect("a directory");
     let url = format!("file://{}", dir.path().join("store").display());
     let files = Files::open(&url.parse().expect("a store"), None).await.expect("a store");
@@ -124,7 +124,7 @@ async fn pipes_sockets_and_what_is_too_deep_are_named_and_wait_for_nobody() {
     rustix::fs::mknodat(rustix::fs::CWD, work.join("pipe"), FileType::Fifo, mode, 0).expect("a pipe");
     let _socket = std::os::unix::net::UnixListener::bind(work.join("socket")).expect("a socket");
     fs::write(work.join("turned"), "x").expect("a file");
-    let found = find(&work, &Layout::default(), None, &Stop::default());
+    let found = find(&work, &StagedInputs::default(), None, &Stop::default());
     // A file that became a pipe since.
     fs::remove_file(work.join("turned")).expect("it is there");
     rustix::fs::mknodat(rustix::fs::CWD, work.join("turned"), FileType::Fifo, mode, 0).expect("a pipe");
@@ -139,7 +139,7 @@ async fn pipes_sockets_and_what_is_too_deep_are_named_and_wait_for_nobody() {
 }
 
 #[tokio::test]
-async fn terabytes_of_holes_are_refused_at_once_and_some_are_kept() {
+async fn a_sparse_file_of_terabytes_is_refused_and_a_small_one_is_stored() {
     let dir = tempfile::tempdir().expect("a directory");
     let url = format!("file://{}", dir.path().join("store").display());
     let files = Files::open(&url.parse().expect("a store"), None).await.expect("a store");
@@ -149,7 +149,7 @@ async fn terabytes_of_holes_are_refused_at_once_and_some_are_kept() {
         let file = fs::File::create(work.join(name)).expect("a file");
         file.set_len(size).expect("a size");
     }
-    let kept = find(&work, &Layout::default(), None, &Stop::default());
+    let kept = find(&work, &StagedInputs::default(), None, &Stop::default());
     let kept = kept.store(&files).await.expect("the rest is stored");
     assert_eq!(kept.outputs[0].sha256, bus::ids::Digest::of(&vec![0; 64 << 20]));
     assert_eq!(kept.left_out.len(), 1);
@@ -161,18 +161,18 @@ async fn terabytes_of_holes_are_refused_at_once_and_some_are_kept() {
 }
 
 #[test]
-fn what_is_mounted_in_a_work_directory_is_not_the_jobs_to_give_away() {
+fn files_that_are_mounted_in_a_work_directory_are_not_outputs() {
     let dir = tempfile::tempdir().expect("a directory");
     let (work, data) = (dir.path().join("1/work"), dir.path().join("data"));
     fs::create_dir_all(work.join("mnt")).expect("a directory");
     fs::write(work.join("made"), "").expect("a file");
     fs::create_dir(&data).expect("a directory");
     fs::write(data.join("precious"), "data").expect("a file");
-    let laid = layout(&["mnt/input", "gone"], &[], &[]);
+    let staged = layout(&["mnt/input", "gone"], &[], &[]);
     let Some(mounted) = beneath::Mounted::bind(&data, &work.join("mnt")) else {
         return;
     };
-    let found = find(&work, &laid, None, &Stop::default());
+    let found = find(&work, &staged, None, &Stop::default());
     assert_eq!(found.candidates.iter().map(|one| one.path.as_str()).collect::<Vec<_>>(), ["made"]);
     assert_eq!(found.left_out.sentences, [format!("mnt: {MOUNTED}")]);
     assert_eq!(deleted(&found), ["gone"]);
@@ -180,7 +180,7 @@ fn what_is_mounted_in_a_work_directory_is_not_the_jobs_to_give_away() {
     let Some(_over) = beneath::Mounted::bind(&data, &work) else {
         return;
     };
-    let found = find(&work, &laid, None, &Stop::default());
+    let found = find(&work, &staged, None, &Stop::default());
     assert!(found.candidates.is_empty() && deleted(&found).is_empty());
     assert_eq!(found.left_out.sentences, [format!(".: {MOUNTED}")]);
 }

@@ -7,7 +7,7 @@ use futures::{StreamExt as _, stream};
 use rustix::io::Errno;
 use store::{Files, Holes};
 
-use super::{Candidate, Error, Found, Kept, MOUNTED};
+use super::{Candidate, Error, FoundOutputs, MOUNTED, StoredOutputs};
 use crate::{beneath, patience::patiently};
 
 /// Files that are stored at once.
@@ -15,10 +15,10 @@ const AT_ONCE: usize = 16;
 /// The most bytes of holes that the outputs of an attempt may have together: they are hashed and stored as zeros, about a minute of work.
 const HOLES: u64 = 64 << 30;
 
-/// What became of a candidate.
+/// The result of storing a candidate.
 enum Stored {
     Output(OutputFile),
-    /// It is what was laid there, at most touched.
+    /// It is unchanged: the input that was staged.
     Same,
     /// It cannot be read.
     Unreadable(String),
@@ -26,10 +26,15 @@ enum Stored {
 
 impl Candidate {
     async fn store(self, files: &Files, top: Option<Arc<OwnedFd>>, holes: &Holes) -> Result<Stored, Error> {
-        let Self { path, source, mode, laid } = self;
+        let Self {
+            path,
+            source,
+            mode,
+            staged,
+        } = self;
         let put = || async {
             let (top, relative) = (top.clone(), source.clone());
-            // Opened when it is its turn, so that no more are open than are stored.
+            // Opened only now, so that no more files are open than are being stored.
             let opened = tokio::task::spawn_blocking(move || {
                 let top = top.ok_or(Errno::NOENT)?;
                 beneath::file(&*top, &relative).map_err(io::Error::from)
@@ -43,7 +48,7 @@ impl Candidate {
             files.put_opened(file, &source, holes).await
         };
         match patiently("store an output", put).await {
-            Ok((sha256, _)) if laid.is_some_and(|laid| laid.sha256 == sha256 && laid.has_mode(mode)) => Ok(Stored::Same),
+            Ok((sha256, _)) if staged.is_some_and(|staged| staged.sha256 == sha256 && staged.has_mode(mode)) => Ok(Stored::Same),
             Ok((sha256, size)) => Ok(Stored::Output(OutputFile {
                 path,
                 sha256,
@@ -51,7 +56,7 @@ impl Candidate {
                 executable: mode & 0o111 != 0,
                 mode: (!matches!(mode, 0o644 | 0o755)).then_some(mode),
             })),
-            // It keeps no other output from its place.
+            // Other outputs are stored all the same.
             Err(error) => match not_kept(&error) {
                 Some(why) => Ok(Stored::Unreadable(format!("{path}: {why}"))),
                 None => Err(Error::Store { path, source: error }),
@@ -60,7 +65,7 @@ impl Candidate {
     }
 }
 
-/// Why an output by itself is not kept, if that is so, and no other need be lost by it.
+/// Why this output alone cannot be stored; nothing where the error concerns all outputs.
 fn not_kept(error: &store::Error) -> Option<String> {
     Some(match error {
         store::Error::Io { source, .. } if Errno::from_io_error(source) == Some(Errno::XDEV) => MOUNTED.to_owned(),
@@ -75,17 +80,17 @@ fn not_kept(error: &store::Error) -> Option<String> {
     })
 }
 
-impl Found {
+impl FoundOutputs {
     /// Stores every output that can be read, and lists them by path. A file that was only touched is not an output.
     ///
     /// # Errors
     /// If the store does not take one.
-    pub(crate) async fn store(self, files: &Files) -> Result<Kept, Error> {
-        let mut kept = Kept {
+    pub(crate) async fn store(self, files: &Files) -> Result<StoredOutputs, Error> {
+        let mut kept = StoredOutputs {
             links: self.links,
             deleted: self.deleted,
             unmatched: self.unmatched,
-            ..Kept::default()
+            ..StoredOutputs::default()
         };
         let mut left_out = self.left_out;
         let (top, holes) = (self.top, Holes::at_most(HOLES));

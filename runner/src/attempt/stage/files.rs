@@ -1,4 +1,4 @@
-//! Laying files out: what is kept here is copied, the rest is fetched.
+//! Staging files: cached contents are copied, all others are fetched.
 //!
 //! All files of one directory are made by one thread: several would only wait for the directory's lock, and burn a CPU each at that.
 
@@ -21,7 +21,7 @@ use super::{Error, blocking};
 use crate::{
     beneath::{Stop, StopGuard},
     input_cache::InputCache,
-    inputs::{Laid, Stamp},
+    inputs::{StagedFile, Stamp},
     patience::patiently,
 };
 
@@ -32,11 +32,11 @@ const THREADS: usize = 4;
 /// From this size on, in bytes, a file takes so long to be written that its directory's lock does not matter.
 const LARGE: u64 = 1 << 20;
 
-/// What was laid.
-type Outlaid = Vec<(PathBuf, Laid)>;
+/// What was staged.
+type Staged = Vec<(PathBuf, StagedFile)>;
 
-/// Lays files out below a directory; its threads end when it is dropped.
-pub(super) struct Laying<'a> {
+/// Stages files below a directory; its threads end when it is dropped.
+pub(super) struct Staging<'a> {
     store: &'a Files,
     cache: &'a InputCache,
     base: &'a Path,
@@ -44,7 +44,7 @@ pub(super) struct Laying<'a> {
     _ends: StopGuard,
 }
 
-impl<'a> Laying<'a> {
+impl<'a> Staging<'a> {
     pub(super) fn new(store: &'a Files, cache: &'a InputCache, base: &'a Path) -> Self {
         let stop = Stop::default();
         Self {
@@ -56,53 +56,54 @@ impl<'a> Laying<'a> {
         }
     }
 
-    /// Lays files out whose directories are there, each verified against its hash; tells what was laid where.
+    /// Stages files in directories that exist, each verified against its hash; returns what was staged where.
     ///
     /// # Errors
     /// If the store lacks one, or the disk does not take it.
-    pub(super) async fn files(&self, inputs: Vec<InputFile>) -> Result<HashMap<PathBuf, Laid>, Error> {
+    pub(super) async fn files(&self, inputs: Vec<InputFile>) -> Result<HashMap<PathBuf, StagedFile>, Error> {
         if self.cache.is_off() {
             return Ok(self.past_cache(inputs).await?.into_iter().collect());
         }
-        let (laid, missing) = self.kept(inputs).await?;
-        let mut laid: HashMap<_, _> = laid.into_iter().collect();
+        let (staged, missing) = self.kept(inputs).await?;
+        let mut staged: HashMap<_, _> = staged.into_iter().collect();
         let turn = tokio::sync::Mutex::new(());
         let mut rest = Vec::new();
-        let mut bringing = stream::iter(by_content(missing).into_iter().map(|same| self.bring(same, &turn))).buffer_unordered(AT_ONCE);
-        while let Some((brought, not_kept)) = bringing.try_next().await? {
-            laid.extend(brought);
+        let mut fetching =
+            stream::iter(by_content(missing).into_iter().map(|same| self.fetch_and_stage(same, &turn))).buffer_unordered(AT_ONCE);
+        while let Some((fetched, not_kept)) = fetching.try_next().await? {
+            staged.extend(fetched);
             rest.extend(not_kept);
         }
-        laid.extend(self.past_cache(rest).await?);
-        Ok(laid)
+        staged.extend(self.past_cache(rest).await?);
+        Ok(staged)
     }
 
-    /// Lays what is kept here; returns the rest.
-    async fn kept(&self, inputs: Vec<InputFile>) -> Result<(Outlaid, Vec<InputFile>), Error> {
+    /// Stages the cached files; returns the others.
+    async fn kept(&self, inputs: Vec<InputFile>) -> Result<(Staged, Vec<InputFile>), Error> {
         let groups = by_directory(inputs);
         let threads = groups.len().min(THREADS);
         let groups = Arc::new(Mutex::new(groups));
         let lay = |()| {
-            let (groups, lay) = (Arc::clone(&groups), self.laying());
+            let (groups, lay) = (Arc::clone(&groups), self.stager());
             blocking(move || {
-                let (mut laid, mut missing) = (Vec::new(), Vec::new());
+                let (mut staged, mut missing) = (Vec::new(), Vec::new());
                 loop {
                     let Some(group) = groups.lock().pop() else {
-                        return Ok((laid, missing));
+                        return Ok((staged, missing));
                     };
                     let (more, less) = lay(group)?;
-                    laid.extend(more);
+                    staged.extend(more);
                     missing.extend(less);
                 }
             })
         };
         let all = futures::future::try_join_all(std::iter::repeat_n((), threads).map(lay)).await?;
-        let (laid, missing): (Vec<_>, Vec<_>) = all.into_iter().unzip();
-        Ok((laid.into_iter().flatten().collect(), missing.into_iter().flatten().collect()))
+        let (staged, missing): (Vec<_>, Vec<_>) = all.into_iter().unzip();
+        Ok((staged.into_iter().flatten().collect(), missing.into_iter().flatten().collect()))
     }
 
-    /// Fetches a content, and lays the files that have it; returns those that are to be fetched past the cache.
-    async fn bring(&self, same: Vec<InputFile>, turn: &tokio::sync::Mutex<()>) -> Result<(Outlaid, Vec<InputFile>), Error> {
+    /// Fetches a content, and stages the files that have it; returns the files that must be fetched past the cache.
+    async fn fetch_and_stage(&self, same: Vec<InputFile>, turn: &tokio::sync::Mutex<()>) -> Result<(Staged, Vec<InputFile>), Error> {
         let Some(first) = same.first() else {
             return Ok((Vec::new(), same));
         };
@@ -115,7 +116,7 @@ impl<'a> Laying<'a> {
             return Ok((Vec::new(), same));
         };
         let _alone = if first.size < LARGE { Some(turn.lock().await) } else { None };
-        let lay = self.laying();
+        let lay = self.stager();
         blocking(move || {
             fetched.admit();
             lay(same)
@@ -124,33 +125,33 @@ impl<'a> Laying<'a> {
     }
 
     /// Lays files on a thread that may wait, as far as they are kept.
-    fn laying(&self) -> impl Fn(Vec<InputFile>) -> Result<(Outlaid, Vec<InputFile>), Error> + Send + use<> {
+    fn stager(&self) -> impl Fn(Vec<InputFile>) -> Result<(Staged, Vec<InputFile>), Error> + Send + use<> {
         let (cache, base, stop) = (self.cache.clone(), self.base.to_owned(), self.stop.clone());
         move |inputs| {
-            let (mut laid, mut missing) = (Vec::with_capacity(inputs.len()), Vec::new());
+            let (mut staged, mut missing) = (Vec::with_capacity(inputs.len()), Vec::new());
             for input in inputs {
                 let path = base.join(input.path.as_str());
                 let lay = || -> io::Result<_> {
                     let file = cache.lay(&input.sha256, &path, &stop)?;
-                    file.map(|file| dress(&file, &input)).transpose()
+                    file.map(|file| set_attributes(&file, &input)).transpose()
                 };
                 match lay() {
-                    Ok(Some(one)) => laid.push(one),
+                    Ok(Some(one)) => staged.push(one),
                     Ok(None) => missing.push(input),
                     Err(source) => return Err(Error::Disk { path, source }),
                 }
             }
-            Ok((laid, missing))
+            Ok((staged, missing))
         }
     }
 
     /// Fetches files to where they are to be.
-    async fn past_cache(&self, inputs: Vec<InputFile>) -> Result<Outlaid, Error> {
+    async fn past_cache(&self, inputs: Vec<InputFile>) -> Result<Staged, Error> {
         let fetching = inputs.into_iter().map(|input| self.fetch(input));
         stream::iter(fetching).buffer_unordered(AT_ONCE).try_collect().await
     }
 
-    async fn fetch(&self, input: InputFile) -> Result<(PathBuf, Laid), Error> {
+    async fn fetch(&self, input: InputFile) -> Result<(PathBuf, StagedFile), Error> {
         let path = self.base.join(input.path.as_str());
         let fetched = content(self.store, &input.sha256, &path, input.executable).await;
         fetched.map_err(|source| Error::Fetch {
@@ -158,8 +159,8 @@ impl<'a> Laying<'a> {
             source,
         })?;
         blocking(move || {
-            let dressed = File::open(&path).and_then(|file| dress(&file, &input));
-            dressed.map_err(|source| Error::Disk { path, source })
+            let adjusted = File::open(&path).and_then(|file| set_attributes(&file, &input));
+            adjusted.map_err(|source| Error::Disk { path, source })
         })
         .await
     }
@@ -206,8 +207,8 @@ fn by_directory(inputs: Vec<InputFile>) -> Vec<Vec<InputFile>> {
     groups
 }
 
-/// Gives a file that was just laid its rights and its time.
-fn dress(file: &File, input: &InputFile) -> io::Result<(PathBuf, Laid)> {
+/// Sets the permissions and the time of a file that was just staged.
+fn set_attributes(file: &File, input: &InputFile) -> io::Result<(PathBuf, StagedFile)> {
     let mode = input.permissions();
     file.set_permissions(Permissions::from_mode(mode))?;
     if let Some(modified) = input.modified_ms.and_then(time_of) {
@@ -215,14 +216,14 @@ fn dress(file: &File, input: &InputFile) -> io::Result<(PathBuf, Laid)> {
         let _kept = file.set_modified(modified);
     }
     let metadata = file.metadata()?;
-    let laid = Laid {
+    let staged = StagedFile {
         sha256: input.sha256,
         size: input.size,
         modified: metadata.modified().ok(),
         mode: Some(mode),
         stamp: Some(Stamp::of(&metadata)),
     };
-    Ok((PathBuf::from(input.path.as_str()), laid))
+    Ok((PathBuf::from(input.path.as_str()), staged))
 }
 
 /// Milliseconds since 1970 as a time; nothing where there is no such time.
@@ -256,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn the_files_of_a_directory_are_together_and_a_large_one_is_alone_and_first_to_be_popped() {
+    fn files_are_grouped_by_directory_and_a_large_file_comes_first_and_alone() {
         let groups = by_directory(vec![
             input("a/1", "1", 1),
             input("top", "t", 1),
@@ -267,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_the_same_content_is_brought_once() {
+    fn equal_contents_are_fetched_once() {
         let groups = by_content(vec![input("a", "x", 1), input("b", "y", 1), input("c", "x", 1)]);
         let mut groups = paths(&groups);
         groups.sort_unstable();

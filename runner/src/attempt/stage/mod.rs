@@ -1,4 +1,4 @@
-//! Laying an attempt's files out: in its work directory, what the job names.
+//! Staging: laying an attempt's input files into its workspace.
 
 mod files;
 
@@ -14,20 +14,20 @@ use bus::spec::{
 };
 use store::Files;
 
-use self::files::Laying;
+use self::files::Staging;
 use crate::{
-    attempt::workspace::{Place, STDIN},
+    attempt::workspace::{STDIN, Workspace},
     errors::chain,
     input_cache::InputCache,
-    inputs::{Laid, Layout},
+    inputs::{StagedFile, StagedInputs},
     patience::patiently,
 };
 
-/// Why an attempt's files could not be laid out.
+/// Why an attempt's inputs could not be staged.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// The worker's disk.
-    #[error("cannot lay out the job's files in {path}: {source}")]
+    #[error("cannot stage the job's files in {path}: {source}")]
     Disk {
         /// Where.
         path: PathBuf,
@@ -43,38 +43,40 @@ pub(crate) enum Error {
         source: store::Error,
     },
     /// The thread for it.
-    #[error("cannot lay out the job's files: the runner failed at it")]
+    #[error("cannot stage the job's files: the runner failed at it")]
     Thread,
     /// The list of inputs is not what the job says.
     #[error(transparent)]
     List(InvalidTree),
 }
 
-/// Lays a job's inputs into its work directory, each verified against its hash, and what it reads from standard input beside that;
-/// tells what was laid where.
+/// Stages a job's inputs in its work directory, each verified against its hash, and its standard input beside that directory. Returns
+/// what was staged where.
 ///
 /// # Errors
 /// If the store lacks one, or the disk does not take it.
-pub(crate) async fn lay(store: &Files, cache: &InputCache, place: &Place, spec: &JobSpec) -> Result<Layout, Error> {
+pub(crate) async fn stage(store: &Files, cache: &InputCache, workspace: &Workspace, spec: &JobSpec) -> Result<StagedInputs, Error> {
     if let Some(stdin) = &spec.stdin {
-        Laying::new(store, cache, &place.root).files(vec![standard_input(*stdin)?]).await?;
+        Staging::new(store, cache, &workspace.root)
+            .files(vec![standard_input(*stdin)?])
+            .await?;
     }
     let tree = match &spec.tree {
         Some(reference) => list(store, reference, &spec.inputs).await?,
         None => Tree::default(),
     };
-    let work = &place.work;
+    let work = &workspace.work;
     let inputs: Vec<InputFile> = spec.inputs.iter().chain(&tree.files).cloned().collect();
     make_dirs(work, tree.dirs.iter().chain(&spec.dir), &inputs).await?;
-    let files = Laying::new(store, cache, work).files(inputs).await?;
+    let files = Staging::new(store, cache, work).files(inputs).await?;
     if tree.links.is_empty() && tree.dirs.is_empty() {
-        return Ok(Layout {
+        return Ok(StagedInputs {
             files,
-            ..Layout::default()
+            ..StagedInputs::default()
         });
     }
     let work = work.clone();
-    blocking(move || lay_links(&work, files, tree)).await
+    blocking(move || stage_links(&work, files, tree)).await
 }
 
 /// What a job reads from standard input, as a file beside its work directory.
@@ -90,12 +92,12 @@ fn standard_input(content: Content) -> Result<InputFile, Error> {
     })
 }
 
-/// Does what waits for the disk, or takes its time, beside the session's loop: what a job lists must not hold up the others.
+/// Does work that waits for the disk or takes long on another thread, so that one job's inputs do not delay other jobs.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
     tokio::task::spawn_blocking(work).await.map_err(|_| Error::Thread)?
 }
 
-/// Makes the directories that are listed, and those that the inputs stand in.
+/// Creates the listed directories, and the parent directories of the inputs.
 async fn make_dirs<'a>(work: &Path, listed: impl Iterator<Item = &'a RelPath>, inputs: &[InputFile]) -> Result<(), Error> {
     let parents = inputs.iter().filter_map(|input| Path::new(input.path.as_str()).parent());
     let named: BTreeSet<&Path> = listed.map(|dir| Path::new(dir.as_str())).chain(parents).collect();
@@ -116,11 +118,11 @@ async fn make_dirs<'a>(work: &Path, listed: impl Iterator<Item = &'a RelPath>, i
     .await
 }
 
-/// Lays the links, and says what was laid in all.
-fn lay_links(work: &Path, mut files: HashMap<PathBuf, Laid>, tree: Tree) -> Result<Layout, Error> {
+/// Stages the links, and returns all that was staged.
+fn stage_links(work: &Path, mut files: HashMap<PathBuf, StagedFile>, tree: Tree) -> Result<StagedInputs, Error> {
     // Last, so that no file is written through one.
     for link in &tree.links {
-        lay_link(work, link).map_err(|source| Error::Disk {
+        stage_link(work, link).map_err(|source| Error::Disk {
             path: work.join(link.path.as_str()),
             source,
         })?;
@@ -133,7 +135,7 @@ fn lay_links(work: &Path, mut files: HashMap<PathBuf, Laid>, tree: Tree) -> Resu
     let reached: Vec<_> = reached.collect();
     files.extend(reached);
     let links = tree.links.into_iter().map(|link| (PathBuf::from(link.path.as_str()), link.target));
-    Ok(Layout {
+    Ok(StagedInputs {
         files,
         links: links.collect(),
         dirs: tree.dirs.iter().map(|dir| PathBuf::from(dir.as_str())).collect(),
@@ -150,7 +152,7 @@ async fn list(files: &Files, reference: &TreeRef, beside: &[InputFile]) -> Resul
     blocking(move || Tree::read(&json, &beside).map_err(Error::List)).await
 }
 
-fn lay_link(work: &Path, link: &Link) -> io::Result<()> {
+fn stage_link(work: &Path, link: &Link) -> io::Result<()> {
     let path = work.join(link.path.as_str());
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent)?;

@@ -120,7 +120,7 @@ fn links_are_removed_and_not_followed_and_read_only_directories_go() {
 }
 
 #[test]
-fn a_removal_that_is_stopped_says_so() {
+fn a_stopped_removal_reports_that_it_was_stopped() {
     let dir = tempfile::tempdir().expect("a directory");
     let stop = Stop::default();
     drop(stop.guard());

@@ -287,12 +287,9 @@ fn mounts(launch: &Launch) -> Result<Vec<Mount>, Error> {
 
 /// `/tmp` is on the disk, like the job's other files: a tmpfs would eat the worker's memory.
 fn mount(target: &str, source: &Path) -> Result<Mount, Error> {
-    let source = source.to_str().ok_or_else(|| {
-        Error::Broken(format!(
-            "Docker cannot be told of a directory that is not UTF-8: {}",
-            source.display()
-        ))
-    })?;
+    let source = source
+        .to_str()
+        .ok_or_else(|| Error::Broken(format!("Docker accepts no directory whose path is not UTF-8: {}", source.display())))?;
     Ok(Mount {
         target: Some(target.to_owned()),
         source: Some(source.to_owned()),

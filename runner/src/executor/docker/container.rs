@@ -74,7 +74,7 @@ impl Container {
             let sent = insist(|| client.kill_container(&id, options())).await;
             if let Err(error) = sent {
                 // It ended meanwhile, as a rule.
-                debug!("container {id} did not take {signal}: {error}");
+                debug!("container {id} could not be sent {signal}: {error}");
             }
         };
         // Detached, it goes on.

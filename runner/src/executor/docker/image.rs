@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_image_s_name_is_refused() {
+    fn an_invalid_image_name_is_refused() {
         for name in ["", "../x", "a b", "-x", "python:3\n", "a?b=c", "/x"] {
             assert!(matches!(check_name(name), Err(Error::Unrunnable(_))), "{name:?}");
         }

@@ -36,8 +36,8 @@ pub enum Error {
     /// It is not what it should be.
     #[error("its archive cannot be used: {0}")]
     Archive(#[source] io::Error),
-    /// Docker did not take it.
-    #[error("Docker did not take it: {0}")]
+    /// Docker rejected it.
+    #[error("Docker rejected it: {0}")]
     Docker(String),
 }
 
@@ -72,7 +72,7 @@ pub async fn load(client: &Docker, path: &Path, id: &str, bytes_max: u64) -> Res
     if is_containerd(&info) {
         return Ok(loaded);
     }
-    Err(Error::Docker(format!("it says that it loaded `{loaded}`, and was given `{id}`")))
+    Err(Error::Docker(format!("it loaded `{loaded}` instead of `{id}`")))
 }
 
 /// Has a name lead to an image.

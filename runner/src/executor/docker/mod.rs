@@ -222,7 +222,7 @@ impl Docker {
             stdout: Box::new(stdout),
             stderr: Box::new(stderr),
             environment: None,
-            held: None,
+            packages: None,
             handle: Box::new(ContainerHandle::new(container, tap, memory_limited, program)),
         }
     }
@@ -357,7 +357,7 @@ async fn feed(from: PathBuf, mut input: Pin<Box<dyn AsyncWrite + Send>>, tap: Ar
     };
     if let Err(error) = sent.await {
         // It ended without reading all of it, as a program may.
-        debug!("a container did not take all of its standard input: {error}");
+        debug!("a container did not read all of its standard input: {error}");
     }
     tap.fed.store(true, Ordering::Release);
 }

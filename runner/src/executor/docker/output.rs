@@ -49,7 +49,7 @@ pub(super) enum Standing {
 /// A container's output, by whoever reads it and whoever knows how the container stands.
 pub(super) struct Tap {
     pub(super) standing: watch::Sender<Standing>,
-    /// Told to stop reading: the container goes on without us.
+    /// Cancelled to stop reading: the container continues without this runner.
     pub(super) leave: CancellationToken,
     /// When the first message was stored; by it, a log that lost its beginning is known.
     first: Mutex<Option<String>>,
@@ -61,7 +61,7 @@ pub(super) struct Tap {
     pub(super) code: OnceLock<i64>,
     /// What its init process said in place of a program that cannot be executed.
     pub(super) refused: OnceLock<Bytes>,
-    /// Told when all of the output was carried.
+    /// Cancelled when all of the output was read.
     pub(super) carried: CancellationToken,
 }
 

@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_seen_is_left_out_to_the_byte() {
+    fn output_that_was_read_already_is_skipped_to_the_byte() {
         let messages: [&[u8]; 4] = [b"one\n", b"\n", b"two \x00\xff\n", b"no newline"];
         let whole = messages.concat();
         for seen in 0..=whole.len() {

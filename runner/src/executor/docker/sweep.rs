@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_runner_that_restarts_left_to_its_successor_stays() {
+    fn containers_that_a_restarting_runner_left_stay() {
         let dir = tempfile::tempdir().unwrap();
         let mut container = container("other", "here", "1.9999999999");
         let note = dir.path().join("restart.json");

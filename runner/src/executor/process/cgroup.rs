@@ -21,14 +21,14 @@ const PERIOD_MICROS: u64 = 100_000;
 /// Where limits can be set.
 #[derive(Debug, Clone)]
 pub(super) struct Cgroups {
-    memory: Option<Place>,
-    cpu: Option<Place>,
+    memory: Option<GroupParent>,
+    cpu: Option<GroupParent>,
     runner: ProcessId,
 }
 
 /// A directory that commands' groups are made in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Place {
+struct GroupParent {
     version: Version,
     directory: PathBuf,
 }
@@ -51,19 +51,19 @@ impl Cgroups {
     pub(super) fn detect(runner: ProcessId) -> Self {
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-        let place = |controller: &str| {
+        let parent_group = |controller: &str| {
             candidates(controller, &mounts, &own)
                 .into_iter()
-                .find_map(|(version, parent)| Place::make(version, &parent, controller).ok())
+                .find_map(|(version, parent)| GroupParent::make(version, &parent, controller).ok())
         };
         let found = Self {
-            memory: place("memory"),
-            cpu: place("cpu"),
+            memory: parent_group("memory"),
+            cpu: parent_group("cpu"),
             runner,
         };
         debug!(memory = ?found.memory, cpu = ?found.cpu, "control groups");
-        for place in found.memory.iter().chain(&found.cpu) {
-            place.remove_stale();
+        for parent_group in found.memory.iter().chain(&found.cpu) {
+            parent_group.remove_stale();
         }
         found
     }
@@ -103,14 +103,14 @@ impl Cgroups {
             memory: None,
         };
         let made = (|| {
-            if let Some((place, bytes)) = memory {
-                let directory = group.enter(place, &name)?;
-                limit_memory(place.version, &directory, bytes)?;
-                group.memory = Some((place.version, directory));
+            if let Some((parent_group, bytes)) = memory {
+                let directory = group.enter(parent_group, &name)?;
+                limit_memory(parent_group.version, &directory, bytes)?;
+                group.memory = Some((parent_group.version, directory));
             }
-            if let Some((place, milli)) = cpu {
-                let directory = group.enter(place, &name)?;
-                limit_cpu(place.version, &directory, milli)?;
+            if let Some((parent_group, milli)) = cpu {
+                let directory = group.enter(parent_group, &name)?;
+                limit_cpu(parent_group.version, &directory, milli)?;
             }
             Ok(())
         })();
@@ -162,8 +162,8 @@ impl Group {
         }
     }
 
-    fn enter(&mut self, place: &Place, name: &str) -> io::Result<PathBuf> {
-        let directory = place.directory.join(name);
+    fn enter(&mut self, parent_group: &GroupParent, name: &str) -> io::Result<PathBuf> {
+        let directory = parent_group.directory.join(name);
         if !self.directories.contains(&directory) {
             fs::create_dir(&directory)?;
             self.directories.push(directory.clone());
@@ -181,7 +181,7 @@ impl Drop for Group {
     }
 }
 
-impl Place {
+impl GroupParent {
     /// Makes the directory, and tries whether a group in it can be limited.
     fn make(version: Version, parent: &Path, controller: &str) -> io::Result<Self> {
         let directory = parent.join("rgrid");

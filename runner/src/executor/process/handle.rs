@@ -81,7 +81,7 @@ impl Drop for ProcessHandle {
             });
         }
         if self.ending.get().is_none() && !self.link.try_signal(self.id, Signal::KILL.as_raw()) && !self.link.is_broken() {
-            warn!("a command that nobody waits for any more could not be killed: the spawn helper does not listen");
+            warn!("an abandoned command could not be killed: the spawn helper does not answer");
         }
     }
 }

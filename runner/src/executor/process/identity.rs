@@ -34,12 +34,12 @@ struct Says {
     executable: PathBuf,
 }
 
-/// What an interpreter said, and when.
-type Asked = HashMap<(PathBuf, Kind), (Identity, Instant)>;
+/// The identity that each interpreter reported, and when.
+type KnownIdentities = HashMap<(PathBuf, Kind), (Identity, Instant)>;
 
-/// The interpreters that were asked.
+/// The identities of the interpreters that were asked.
 #[derive(Debug, Default)]
-pub(super) struct Identities(Mutex<Asked>);
+pub(super) struct Identities(Mutex<KnownIdentities>);
 
 impl Identities {
     /// What an interpreter, with these arguments before the script, says that it is.

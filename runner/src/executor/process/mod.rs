@@ -54,13 +54,13 @@ mod environment;
 mod handle;
 pub mod helper;
 mod identity;
+mod inventory;
 mod limits;
 mod link;
 pub(crate) mod mark;
 pub(crate) mod proc;
 mod program;
 mod sampler;
-mod stock;
 mod version;
 mod wire;
 
@@ -373,7 +373,7 @@ impl Executor for Process {
             stdout: Box::new(stdout),
             stderr: Box::new(stderr),
             environment: Some(program.display().to_string()),
-            held: None,
+            packages: None,
             handle: Box::new(ProcessHandle {
                 id,
                 link,

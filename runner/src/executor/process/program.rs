@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_run_is_said_with_what_to_do() {
+    fn a_program_that_cannot_be_run_is_reported_with_advice() {
         let sentence = |name: &str| programs().resolve(name, Path::new("/etc")).unwrap_err().to_string();
         assert!(sentence("no-such-program").contains("PATH"));
         assert!(sentence("/no/such").contains("does not exist"));

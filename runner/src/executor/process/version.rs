@@ -12,8 +12,8 @@ use parking_lot::Mutex;
 use tokio::task::spawn_blocking;
 
 use super::{
+    inventory::{bare, siblings},
     program::Programs,
-    stock::{bare, siblings},
 };
 use crate::executor::{Error, Fitting};
 

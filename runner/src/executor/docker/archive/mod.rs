@@ -40,12 +40,12 @@ struct Saved {
 pub struct Survey {
     images: Vec<Saved>,
     /// By path.
-    members: HashMap<String, Held>,
+    members: HashMap<String, Entry>,
 }
 
-/// What was found at a path that is no directory.
+/// The member of an archive at a path that is not a directory.
 #[derive(Debug)]
-enum Held {
+enum Entry {
     /// A file; with the hash of one that is short enough to be a configuration.
     File(Option<Digest>),
     /// A symbolic link.
@@ -71,13 +71,13 @@ impl Survey {
     pub fn of(archive: impl Read, bytes_max: u64) -> io::Result<Self> {
         let (mut found, mut left, mut listed) = (HashMap::new(), bytes_max, None);
         members::visit(archive, |member, content| {
-            let held = match &member.kind {
+            let entry = match &member.kind {
                 Kind::Directory => return Ok(()),
-                Kind::Other => Held::Other,
-                Kind::Symlink(link) => Held::Link(link.clone()),
-                Kind::File => Held::File(look(member, content, &mut left, &mut listed)?),
+                Kind::Other => Entry::Other,
+                Kind::Symlink(link) => Entry::Link(link.clone()),
+                Kind::File => Entry::File(look(member, content, &mut left, &mut listed)?),
             };
-            match found.insert(member.path.clone(), held) {
+            match found.insert(member.path.clone(), entry) {
                 None => Ok(()),
                 Some(_) => Err(invalid(format!("it holds `{}` twice", member.path.escape_debug()))),
             }
@@ -139,12 +139,12 @@ impl Survey {
     /// The file at a path, or the one that a link there leads to, as `docker save` writes one for a layer that it wrote already.
     fn file(&self, path: &str) -> io::Result<(String, Option<&Digest>)> {
         let place = match self.members.get(path) {
-            Some(Held::Link(link)) => members::target(path, link),
+            Some(Entry::Link(link)) => members::target(path, link),
             _ => Some(path.to_owned()),
         };
         let found = place.and_then(|place| match self.members.get(&place)? {
-            Held::File(sha256) => Some((place, sha256.as_ref())),
-            Held::Link(_) | Held::Other => None,
+            Entry::File(sha256) => Some((place, sha256.as_ref())),
+            Entry::Link(_) | Entry::Other => None,
         });
         found.ok_or_else(|| invalid(format!("it lacks the file `{}`, which its {MANIFEST} names", path.escape_debug())))
     }

@@ -128,7 +128,7 @@ struct Shared {
     /// What commands left behind.
     orphans: Orphans,
     state: Mutex<State>,
-    /// Told when a command was spawned, or was not.
+    /// Notified when a command was spawned, or was not.
     changed: Condvar,
 }
 
