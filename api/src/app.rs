@@ -18,7 +18,7 @@ use crate::{
     key::Key,
     logs::Tails,
     queries::Tables,
-    storage::Storing,
+    storage::StorageConfig,
 };
 
 /// What all requests share.
@@ -39,7 +39,7 @@ pub(crate) struct App {
     /// The marks on contents that may be removed.
     pub(crate) marks: Marks,
     /// When contents are removed from the store.
-    pub(crate) storing: Storing,
+    pub(crate) storage_config: StorageConfig,
     /// Held during a survey of the store: each one needs memory for all contents.
     pub(crate) surveying: tokio::sync::Mutex<()>,
     /// The tables in Postgres.

@@ -10,7 +10,7 @@ use model::{ImageView, Images, Kind};
 use crate::{
     app::Shared,
     error::ApiError,
-    http::extract::{Path, Query, Whole, json, json_or_nothing},
+    http::extract::{Path, Query, WholeBody, json, json_or_nothing},
 };
 
 /// The longest text of an image, in bytes.
@@ -45,7 +45,7 @@ pub(crate) async fn put(
     State(app): State<Shared>,
     Path(text): Path<String>,
     query: Query,
-    Whole(body): Whole,
+    WholeBody(body): WholeBody,
 ) -> Result<(StatusCode, Json<ImageView>), ApiError> {
     query.none()?;
     let name = name(&text)?;
@@ -71,7 +71,7 @@ pub(crate) async fn remove(
     State(app): State<Shared>,
     Path(text): Path<String>,
     query: Query,
-    Whole(body): Whole,
+    WholeBody(body): WholeBody,
 ) -> Result<StatusCode, ApiError> {
     query.none()?;
     let name = name(&text)?;

@@ -65,7 +65,7 @@ async fn pull(app: &Shared, room: &Arc<Semaphore>, tasks: &TaskTracker) -> Strin
         return crate::error::chain(&error);
     }
     match pull_messages(app, room, tasks).await {
-        Ok(words) => words,
+        Ok(reason) => reason,
         Err(error) => crate::error::chain(&error),
     }
 }
@@ -101,7 +101,7 @@ async fn pull_messages(app: &Shared, room: &Arc<Semaphore>, tasks: &TaskTracker)
                 });
             }
             Pulled::Ended(..) => {}
-            Pulled::Gone(_, words) => return Ok(words),
+            Pulled::Gone(_, reason) => return Ok(reason),
         }
     }
 }

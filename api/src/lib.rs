@@ -26,4 +26,4 @@ mod workers;
 
 pub use self::http::connections::Limits;
 pub use service::{Bound, Config, Error, bind, run};
-pub use storage::{Keeping, Storing};
+pub use storage::{Retention, StorageConfig};

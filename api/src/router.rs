@@ -92,12 +92,12 @@ async fn wrong_method(method: Method, OriginalUri(uri): OriginalUri) -> ApiError
 
 #[allow(clippy::needless_pass_by_value, reason = "the layer's signature")]
 fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
-    let words = panic
+    let message = panic
         .downcast_ref::<String>()
         .map(String::as_str)
         .or_else(|| panic.downcast_ref::<&str>().copied())
         .unwrap_or("no message");
-    error!("a request panicked: {words}");
+    error!("a request panicked: {message}");
     ApiError::new(
         Kind::Internal,
         "the request failed because of a bug in rgrid; please report it with the log of the API",

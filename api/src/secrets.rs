@@ -16,7 +16,7 @@ use model::{Kind, PublicKey, SecretView, Secrets, SetSecret};
 use crate::{
     app::{App, Shared},
     error::ApiError,
-    http::extract::{Path, Query, Whole, json},
+    http::extract::{Path, Query, WholeBody, json},
 };
 
 /// The longest sealed secret, in bytes: the longest value, escaped and in Base64.
@@ -71,7 +71,7 @@ pub(crate) async fn set(
     State(app): State<Shared>,
     Path(text): Path<String>,
     query: Query,
-    Whole(body): Whole,
+    WholeBody(body): WholeBody,
 ) -> Result<(StatusCode, Json<SecretView>), ApiError> {
     let (namespace, name) = (query.namespace_only()?, name(&text)?);
     let SetSecret { sealed, by } = json("the secret", &body)?;

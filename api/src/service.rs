@@ -34,7 +34,7 @@ use crate::{
     queries::Tables,
     router::router,
     runtimes,
-    storage::{Storing, run_passes},
+    storage::{StorageConfig, run_passes},
 };
 
 /// How long an append without acknowledgement is retried before the caller gets an error. After nats-server stood still for some seconds,
@@ -67,7 +67,7 @@ pub struct Config {
     /// The deployment's `runtimes.toml`, if this API is to publish it.
     pub runtimes: Option<PathBuf>,
     /// When contents are removed from the store.
-    pub storing: Storing,
+    pub storage_config: StorageConfig,
     /// Limits on the connections of clients.
     pub limits: Limits,
 }
@@ -85,7 +85,7 @@ impl fmt::Debug for Config {
             .field("database", &self.database_url.is_some())
             .field("listen", &self.listen)
             .field("max_upload_bytes", &self.max_upload_bytes)
-            .field("storing", &self.storing)
+            .field("storage_config", &self.storage_config)
             .field("limits", &self.limits)
             .finish_non_exhaustive()
     }
@@ -212,7 +212,7 @@ async fn start(config: &Config, store: &StoreUrl, tables: Tables, stop: Cancella
         files,
         arrivals: Arc::default(),
         marks,
-        storing: config.storing,
+        storage_config: config.storage_config,
         surveying: tokio::sync::Mutex::default(),
         tables,
         waiters,
@@ -275,7 +275,7 @@ async fn start_runtimes(app: &Arc<App>, file: Option<PathBuf>) {
 async fn set_up_streams(bus: &Bus, replicas: u8) -> Result<u64, Error> {
     let mut warned = false;
     loop {
-        let words = match setup::streams(&bus.js, replicas).await {
+        let reason = match setup::streams(&bus.js, replicas).await {
             Ok(()) => match bus.js.get_stream(EVENTS).await {
                 Ok(stream) => return Ok(stream.cached_info().state.last_sequence),
                 Err(error) => chain(&error),
@@ -284,7 +284,7 @@ async fn set_up_streams(bus: &Bus, replicas: u8) -> Result<u64, Error> {
             Err(error) => return Err(error.into()),
         };
         if !std::mem::replace(&mut warned, true) {
-            warn!("{words}; waiting for it");
+            warn!("{reason}; waiting for it");
         }
         tokio::time::sleep(PAUSE).await;
     }

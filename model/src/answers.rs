@@ -1,4 +1,4 @@
-//! Lists, and what comes of submissions.
+//! Answers to submissions, lists of jobs, and requests on several jobs.
 
 use bus::ids::{JobId, Namespace};
 use serde::{Deserialize, Serialize};
@@ -10,9 +10,9 @@ use super::{job::JobView, problem::Problem};
 pub struct JobList {
     /// The jobs, newest first, without their attempts.
     pub jobs: Vec<JobView>,
-    /// What to give as `before` for those that follow; none where these were the last.
+    /// The cursor of the next page, to send as `before`; none on the last page.
     pub next: Option<String>,
-    /// The sequence that the tables had reached.
+    /// The last event that the tables held.
     #[serde(default)]
     pub projected: u64,
 }
@@ -22,16 +22,16 @@ pub struct JobList {
 pub struct Submitted {
     /// The job.
     pub id: JobId,
-    /// Where its submission stands in the log.
+    /// The sequence of its submission in the log.
     pub sequence: u64,
-    /// Whose it is.
+    /// Its namespace.
     pub namespace: Namespace,
     /// Whether it was submitted before, under the same key or id.
     pub existed: bool,
-    /// Whether it is an earlier job, made of the same, whose result is this one's.
+    /// Whether it is an earlier job whose result is reused.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub reused: bool,
-    /// What the user should know: that nobody serves the queue, or that it fits no worker.
+    /// A warning: no worker serves the queue, or no worker is large enough.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,
 }
@@ -39,29 +39,29 @@ pub struct Submitted {
 /// The answer to an array of submissions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SubmittedMany {
-    /// What came of each, in order.
+    /// The result of each submission, in order.
     pub jobs: Vec<SubmittedOne>,
 }
 
 /// The answer to a request that revives jobs by a filter.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequeuedMany {
-    /// Those that are queued again.
+    /// The jobs that were requeued.
     pub requeued: Vec<JobId>,
-    /// Those that were not, and why.
+    /// The jobs that could not be requeued, and why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub left: Vec<LeftDead>,
-    /// How many there are, where they were only counted.
+    pub left: Vec<NotRequeued>,
+    /// How many jobs match, in a dry run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub matching: Option<u64>,
-    /// What to give as `before` for those that follow; none where these were the last.
+    /// The cursor of the next page, to send as `before`; none on the last page.
     #[serde(default)]
     pub next: Option<i64>,
 }
 
-/// A job that was not revived.
+/// A job that was not requeued.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LeftDead {
+pub struct NotRequeued {
     /// Which job.
     pub job: JobId,
     /// Why not.
@@ -71,17 +71,17 @@ pub struct LeftDead {
 /// The answer to a request that cancels jobs by a filter.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CancelledMany {
-    /// Those that are cancelled, by this request or one before it.
+    /// The jobs that are cancelled, by this request or an earlier one.
     pub cancelled: Vec<JobId>,
-    /// Those whose workers are asked to end them.
+    /// The jobs whose workers have been asked to end them.
     pub cancelling: Vec<JobId>,
-    /// Those that could not be asked for, and why.
+    /// The jobs that could not be cancelled, and why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left: Vec<NotCancelled>,
-    /// How many there are, where they were only counted.
+    /// How many jobs match, in a dry run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub matching: Option<u64>,
-    /// What to give as `before` for those that follow; none where these were the last.
+    /// The cursor of the next page, to send as `before`; none on the last page.
     #[serde(default)]
     pub next: Option<i64>,
 }
@@ -95,11 +95,11 @@ pub struct NotCancelled {
     pub why: String,
 }
 
-/// What came of one of several submissions.
+/// The result of one submission in an array.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum SubmittedOne {
-    /// It is a job now.
+    /// It was accepted.
     Job(Submitted),
     /// It was refused.
     Refused {

@@ -1,4 +1,4 @@
-//! Batches, as they are handed in and as they are shown.
+//! Batches: submissions and views.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -16,31 +16,31 @@ use serde::{
 
 use super::job::JobView;
 
-/// A batch as it is handed in: what its members share is said once.
+/// The submission of a batch. What its members share is written once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BatchSubmission {
-    /// Its identity, chosen by who submits it: the same batch under the same id is submitted once, however often it is sent.
+    /// Its id, which the client chooses: sending the same batch again with the same id has no effect.
     pub id: BatchId,
-    /// What to call it in lists.
+    /// Its name.
     pub name: String,
     /// How many of its members may be ready, claimed or running at once; absent: not limited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parallel: Option<u32>,
-    /// With so many failed members no further one starts; absent: all do.
+    /// After this many failed members, no further member starts; absent: all start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_failures: Option<u32>,
-    /// Whether members that run then are ended too.
+    /// Whether running members are cancelled then, too.
     #[serde(default)]
     pub fail_fast: bool,
-    /// What each member is, but for what it says itself.
+    /// What all members share.
     pub job: Submission,
-    /// The members, in their order. Of more than a batch may have, one more than that is read, which is enough to refuse it.
+    /// The members, in their order. If there are too many, only one more than the limit is parsed.
     #[serde(deserialize_with = "bounded")]
     pub members: Vec<MemberSubmission>,
 }
 
-/// Reads members, and keeps no more of them than show that there are too many: one takes two bytes in a request, and a hundred here.
+/// Parses members, and keeps at most one more than the limit: a member can be two bytes in a request, and takes a hundred in memory.
 fn bounded<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<MemberSubmission>, D::Error> {
     struct Bounded;
     impl<'de> Visitor<'de> for Bounded {
@@ -65,73 +65,73 @@ fn bounded<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<MemberSubmi
     deserializer.deserialize_seq(Bounded)
 }
 
-/// What one member of a batch has of its own.
+/// The fields of one member of a batch.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MemberSubmission {
-    /// What it is for, in the user's words.
+    /// Its label for the user: an input's name, a line, a combination of parameters.
     pub item: String,
-    /// Its command; empty: that of all.
+    /// Its command; empty: the shared one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
-    /// Its files, besides those of all.
+    /// Its input files, in addition to the shared ones.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inputs: Vec<InputFile>,
-    /// More of its files, as a list in the store; absent: those of all.
+    /// Its input tree in the store; absent: the shared one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tree: Option<TreeRef>,
-    /// Its environment variables, besides those of all.
+    /// Its environment variables, in addition to the shared ones.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
 }
 
-/// For each member that a batch would have, in their order, the earlier job whose result it would have.
+/// For each member of a batch, in order, the earlier job whose result can be reused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Earlier {
-    /// The jobs; nothing where there is none.
+    /// The jobs; `None` where there is none.
     pub jobs: Vec<Option<JobId>>,
 }
 
-/// The answer to a batch that was handed in.
+/// The answer to the submission of a batch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BatchAnswer {
     /// The batch.
     pub id: BatchId,
-    /// Whose it is.
+    /// Its namespace.
     pub namespace: Namespace,
     /// How many members it has.
     pub total: u32,
-    /// A sequence behind which all of its members stand in the log.
+    /// A sequence of the log: all its members have been appended before it.
     pub sequence: u64,
-    /// Whether it was submitted before, as a whole.
+    /// Whether it had been submitted completely before.
     pub existed: bool,
-    /// What the user should know: that nobody serves the queue, or that its members fit no worker.
+    /// A warning: no worker serves the queue, or no worker is large enough.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,
 }
 
-/// Where a batch stands, in one word.
+/// The state of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BatchState {
-    /// Not all of its members are in the log: they are being submitted, or whoever did that died.
+    /// Not all of its members are in the log: they are being submitted, or the submission was interrupted.
     Submitting,
-    /// Members of it have not ended.
+    /// Some of its members have not ended.
     Running,
-    /// Too many failed, and members that had started have not ended.
+    /// Too many members failed, and some that had started have not ended.
     Stopping,
-    /// A user ended it, and members of it have not ended.
+    /// A user cancelled it, and some of its members have not ended.
     Cancelling,
-    /// All of its members ended well.
+    /// All its members succeeded.
     Succeeded,
-    /// All of its members ended, some of them otherwise.
+    /// All its members ended, and some did not succeed.
     Failed,
-    /// A user ended it.
+    /// A user cancelled it.
     Cancelled,
 }
 
 impl BatchState {
-    /// The state as users spell it.
+    /// Its name on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -145,46 +145,46 @@ impl BatchState {
         }
     }
 
-    /// Whether nothing more will happen.
+    /// Whether the batch has ended.
     #[must_use]
     pub const fn is_end(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
     }
 }
 
-/// A batch, as the tables have it.
+/// A batch, from the tables.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BatchView {
-    /// Its identity.
+    /// Its id.
     pub id: BatchId,
-    /// Whose it is.
+    /// Its namespace.
     pub namespace: Namespace,
-    /// What to call it.
+    /// Its name.
     pub name: String,
-    /// Where it stands.
+    /// Its state.
     pub state: BatchState,
     /// How many members it has.
     pub total: u32,
-    /// How many of them are in each state; of those that are in the log.
+    /// How many members are in each state, of those that are in the log.
     pub counts: BTreeMap<String, u64>,
     /// How many may run at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parallel: Option<u32>,
-    /// With so many failures it is stopped.
+    /// After this many failures it is stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_failures: Option<u32>,
-    /// The batch whose members it tries again.
+    /// The batch whose members it retries.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_of: Option<BatchId>,
     /// When it was submitted.
     pub submitted_at: DateTime<Utc>,
-    /// When its last member ended; none before.
+    /// When its last member ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<DateTime<Utc>>,
-    /// What the user said who ended it.
+    /// The reason of its cancellation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Where it begins in the log.
+    /// The sequence of its submission in the log.
     pub sequence: u64,
 }
 
@@ -207,22 +207,22 @@ impl BatchView {
 pub struct BatchList {
     /// The batches, newest first.
     pub batches: Vec<BatchView>,
-    /// What to give as `before` for those that follow; none where these were the last.
+    /// The cursor of the next page, to send as `before`; none on the last page.
     #[serde(default)]
     pub next: Option<String>,
 }
 
-/// A member of a batch, as the tables have it.
+/// A member of a batch, from the tables.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MemberView {
-    /// Its place.
+    /// Its index.
     pub index: u32,
-    /// What it is for.
+    /// Its label for the user.
     pub item: String,
-    /// The member of an earlier batch that it tries again.
+    /// The member of an earlier batch that it retries.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub of: Option<JobId>,
-    /// How many output files it left.
+    /// How many output files it has.
     #[serde(default)]
     pub outputs: u64,
     /// The job.
@@ -234,7 +234,7 @@ pub struct MemberView {
 pub struct Members {
     /// The members, in their order.
     pub members: Vec<MemberView>,
-    /// What to give as `after` for those that follow; none where these were the last.
+    /// The cursor of the next page, to send as `after`; none on the last page.
     #[serde(default)]
     pub next: Option<u32>,
 }

@@ -1,4 +1,4 @@
-//! What is wrong with a grid, in plain words.
+//! The diagnosis of a grid.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 /// The answer of `GET /v1/doctor`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Diagnosis {
-    /// What was found, the worst first; empty where everything is well.
+    /// The findings, the worst first; empty if nothing is wrong.
     pub findings: Vec<Finding>,
-    /// How the grid is besides.
+    /// Numbers about the grid.
     pub summary: Summary,
 }
 
-/// One thing that is not as it should be.
+/// A problem of the grid.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
     /// How bad it is.
@@ -22,7 +22,7 @@ pub struct Finding {
     pub topic: String,
     /// What is wrong.
     pub what: String,
-    /// Since when, where that is known.
+    /// Since when, if that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<DateTime<Utc>>,
     /// What to do about it.
@@ -37,28 +37,28 @@ pub enum Severity {
     Error,
     /// Something went wrong, or is about to.
     Warning,
-    /// It is meant to be so, and worth knowing.
+    /// It may be intended, and is worth knowing.
     Notice,
 }
 
-/// How the grid is; what could not be asked is absent.
+/// Numbers about the grid; those that could not be read are absent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Summary {
     /// The nats-server's version.
     pub nats: Option<String>,
-    /// How many servers keep the log.
+    /// How many servers store the log.
     pub replicas: u8,
-    /// What that survives.
+    /// Which failures the log survives.
     pub durability: String,
     /// Events in the log.
     pub events: Option<u64>,
-    /// What they take, in bytes, and how much they may.
+    /// The size of the log and its bound, in bytes.
     pub log_bytes: Option<(u64, u64)>,
-    /// Workers that live.
+    /// Live workers.
     pub workers: Option<usize>,
-    /// Jobs that workers have.
+    /// Jobs that workers have claimed.
     pub running: Option<u64>,
-    /// Jobs that wait, for a worker, a time or one another.
+    /// Jobs that wait for a worker, a time or other jobs.
     pub waiting: Option<u64>,
 }
 
@@ -81,7 +81,7 @@ impl Finding {
         Self::new(Severity::Notice, topic, what.into(), advice.into())
     }
 
-    /// Says since when.
+    /// Adds since when.
     #[must_use]
     pub fn since(self, since: Option<DateTime<Utc>>) -> Self {
         Self { since, ..self }

@@ -1,18 +1,18 @@
-//! What the log of all events takes, and how it grows.
+//! The size of the log, and its growth.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-/// What `GET /v1/log` answers.
+/// The answer to `GET /v1/log`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventLogView {
     /// The name of its stream.
     pub stream: String,
-    /// What it holds, in bytes.
+    /// Its size, in bytes.
     pub bytes: u64,
-    /// What it may hold, in bytes; none: as much as there is room for.
+    /// Its bound, in bytes; none: unlimited.
     pub bound: Option<u64>,
-    /// The smallest bound that it can be given now, in bytes.
+    /// The smallest bound that can be set now, in bytes.
     pub least_bound: u64,
     /// How many events it holds.
     pub events: u64,
@@ -23,79 +23,79 @@ pub struct EventLogView {
     /// When the first was stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_at: Option<DateTime<Utc>>,
-    /// When the last was.
+    /// When the last was stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_at: Option<DateTime<Utc>>,
-    /// What came in the last hour; none where it holds nothing.
+    /// Its growth in the last hour; none if it is empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hour: Option<Growth>,
-    /// What came in the last day.
+    /// Its growth in the last day.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub day: Option<Growth>,
-    /// Above how many bytes no new jobs are taken; none without a bound.
+    /// Above this size no new jobs are accepted, in bytes; none without a bound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub no_jobs_above: Option<u64>,
-    /// Above how many bytes no attempt begins: the rest is for what ends jobs.
+    /// Above this size no attempt begins, in bytes: the rest is reserved for the ends of jobs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub no_attempts_above: Option<u64>,
-    /// What it takes now.
+    /// What it accepts now.
     pub takes: Takes,
-    /// The streams beside it that keep what came last.
+    /// The streams that keep only recent messages.
     #[serde(default)]
     pub windows: Vec<WindowView>,
 }
 
-/// A stream that forgets its oldest messages.
+/// A stream that drops its oldest messages.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WindowView {
     /// The name of the stream.
     pub stream: String,
-    /// What is in it: `heartbeats`, or `output`, which is what running jobs print.
+    /// Its content: `heartbeats`, or `output` (of running jobs).
     pub keeps: String,
-    /// What it holds, in bytes.
+    /// Its size, in bytes.
     pub bytes: u64,
-    /// What it may hold, in bytes.
+    /// Its bound, in bytes.
     pub bound: Option<u64>,
-    /// When the oldest was stored that it still has; none where it holds nothing.
+    /// When its oldest message was stored; none if it is empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_at: Option<DateTime<Utc>>,
 }
 
-/// What came in a span of time.
+/// The growth of the log in a span of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Growth {
-    /// How long it is, in milliseconds: less than an hour or a day where the log is younger.
+    /// The span, in milliseconds: less than an hour or a day if the log is younger.
     pub span_ms: u64,
-    /// How many events came.
+    /// How many events were appended.
     pub events: u64,
-    /// What they take, in bytes, by the mean size of all events.
+    /// Their size in bytes, estimated from the mean size of all events.
     pub bytes: u64,
-    /// In how many milliseconds the log is full at this pace; none where it has no bound, or does not grow.
+    /// In how many milliseconds the log is full at this rate; none if it has no bound, or does not grow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub full_in_ms: Option<u64>,
-    /// In how many it takes no new jobs.
+    /// In how many milliseconds it accepts no new jobs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub no_jobs_in_ms: Option<u64>,
 }
 
-/// What a log takes.
+/// What a log accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Takes {
-    /// New jobs, and all else.
+    /// New jobs, and everything else.
     Everything,
-    /// Attempts and ends of the jobs that are there.
+    /// Attempts and ends of existing jobs.
     Attempts,
-    /// What ends a job that runs.
+    /// Ends of running jobs.
     Ends,
     /// Nothing: it is full.
     Nothing,
 }
 
-/// What `POST /v1/log/bound` is asked.
+/// The body of `POST /v1/log/bound`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewBound {
-    /// What the log may hold, in bytes.
+    /// The new bound, in bytes.
     pub bytes: u64,
 }

@@ -1,4 +1,4 @@
-//! What happened to a job.
+//! The history of a job.
 
 use bus::ids::EventId;
 use chrono::{DateTime, Utc};
@@ -8,34 +8,34 @@ use serde_json::Value;
 /// A job's events.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct History {
-    /// In the order that they happened.
+    /// The events, in their order.
     pub events: Vec<HistoryEvent>,
 }
 
 /// One event, as it is stored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HistoryEvent {
-    /// Where it stands in the log.
+    /// Its sequence in the log.
     pub sequence: u64,
-    /// What happened, with the version of its shape: `job.claimed.v1`.
+    /// Its type, with its version: `job.claimed.v1`.
     pub r#type: String,
-    /// Its identity; absent where it is no event at all.
+    /// Its id; absent if the message is not an event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<EventId>,
-    /// When it was said, by the clock of who said it; absent as above.
+    /// When it was made, by its actor's clock; absent as above.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time: Option<DateTime<Utc>>,
-    /// Who said it.
+    /// Its actor.
     pub actor: String,
     /// The event that caused it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub causation_id: Option<EventId>,
-    /// The event that the whole chain began with.
+    /// The first event of the chain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub correlation_id: Option<EventId>,
-    /// What it says.
+    /// Its data.
     pub data: Value,
-    /// Why this program cannot read it, where it cannot: such an event is set aside, and the rest of the history counts.
+    /// Why this program cannot decode it, if it cannot: such an event is skipped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unreadable: Option<String>,
 }

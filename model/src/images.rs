@@ -1,10 +1,10 @@
-//! Images that the grid keeps.
+//! Images that the grid stores.
 
 use bus::grid::image::{ImageName, ImagePushed};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-/// All of them.
+/// All images.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Images {
     /// By name.

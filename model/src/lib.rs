@@ -18,7 +18,7 @@ mod storage;
 mod words;
 
 pub use self::{
-    answers::{CancelledMany, JobList, LeftDead, NotCancelled, RequeuedMany, Submitted, SubmittedMany, SubmittedOne},
+    answers::{CancelledMany, JobList, NotCancelled, NotRequeued, RequeuedMany, Submitted, SubmittedMany, SubmittedOne},
     attempt::{AttemptOutcome, AttemptView, LostAttempt},
     batch::{BatchAnswer, BatchList, BatchState, BatchSubmission, BatchView, Earlier, MemberSubmission, MemberView, Members},
     doctor::{Diagnosis, Finding, Severity, Summary},
@@ -32,6 +32,6 @@ pub use self::{
     problem::{Kind, PROBLEM_MEDIA_TYPE, Problem},
     runtimes::{Runtimes, RuntimesOfWorker, RuntimesOfWorkers},
     secrets::{PublicKey, SecretView, Secrets, SetSecret},
-    storage::{Amount, BatchUse, GcReport, HeldBy, JobUse, Kept, RemovalSchedule, StorageView, Uses},
+    storage::{Amount, BatchUse, GcReport, HeldBy, JobUse, RemovalSchedule, RetentionView, StorageView, Uses},
     words::{INTERRUPTED, RETURNED, describe, describe_expiry, describe_loss, message_of},
 };

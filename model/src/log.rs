@@ -18,14 +18,14 @@ pub struct LogPiece {
     pub base64: Option<String>,
 }
 
-/// `event: attempt` of a job's log: what follows is of this attempt.
+/// `event: attempt` of a job's log: the next events belong to this attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogAttempt {
-    /// Which try.
+    /// The attempt.
     pub attempt: Attempt,
 }
 
-/// `event: gap` of a job's log: so many bytes of the framed log, headers included, are not there any more.
+/// `event: gap` of a job's log: bytes of the framed log, headers included, that are no longer available.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogGap {
     /// How many bytes.

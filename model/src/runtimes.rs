@@ -1,4 +1,4 @@
-//! Runtimes: what the deployment says of them, and what workers have.
+//! Runtimes that the deployment defines, and those that workers have.
 
 use std::collections::BTreeMap;
 
@@ -9,32 +9,32 @@ use bus::{
 };
 use serde::{Deserialize, Serialize};
 
-/// What the deployment's `runtimes.toml` says.
+/// The content of the deployment's `runtimes.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Runtimes {
-    /// Runtimes that are not built in, or mean something else here.
+    /// Runtimes that are not built in, or are redefined.
     pub runtimes: BTreeMap<Token, Meaning>,
     /// Other names of runtimes and images.
     pub aliases: BTreeMap<Token, Alias>,
 }
 
-/// What is known of the live workers' runtimes.
+/// The runtimes of the live workers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuntimesOfWorkers {
     /// By name.
     pub workers: Vec<RuntimesOfWorker>,
 }
 
-/// What a live worker can run scripts by.
+/// The runtimes of a live worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuntimesOfWorker {
     /// Its name.
     pub worker: WorkerId,
-    /// The runtimes that it knows; nothing until it has said so.
+    /// Its runtimes; empty until it has reported them.
     pub runtimes: BTreeMap<Token, Equipment>,
-    /// The images that it has, by name, each with Docker's own id.
+    /// Its images by name, each with Docker's id.
     pub images: BTreeMap<String, String>,
-    /// What its containers run on (`linux/amd64`); absent: it runs none.
+    /// The platform of its containers (`linux/amd64`); absent: it runs none.
     pub platform: Option<String>,
     /// Whether it runs plain processes.
     pub process: bool,

@@ -4,7 +4,7 @@ use bus::ids::Token;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-/// What secrets are to be sealed to.
+/// The public key that secrets must be sealed to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublicKey {
     /// The key ([`bus::grid::secrets::PublicKey`]).
@@ -25,12 +25,12 @@ pub struct SecretView {
     pub name: Token,
     /// When it was set.
     pub set_at: DateTime<Utc>,
-    /// Who set it, as they said.
+    /// Who set it, according to the client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub set_by: Option<String>,
 }
 
-/// A secret that is to be set.
+/// The body of a request that sets a secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SetSecret {

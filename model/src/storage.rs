@@ -71,7 +71,7 @@ pub struct StorageView {
     /// The batches, likewise.
     pub batches: Vec<BatchUse>,
     /// How long contents are kept.
-    pub keeping: Kept,
+    pub keeping: RetentionView,
     /// The oldest running attempt: only contents that were found unused before it began are removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_by: Option<HeldBy>,
@@ -125,7 +125,7 @@ pub struct BatchUse {
 
 /// How long contents are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Kept {
+pub struct RetentionView {
     /// The grace period: how long an unused content is kept after it was found unused, in milliseconds.
     pub grace_ms: u64,
     /// How long the inputs of a job that has ended, in milliseconds.

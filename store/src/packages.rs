@@ -69,7 +69,7 @@ impl Files {
         serde_json::from_slice(&json).map(Some).map_err(|error| wrong(error.to_string()))
     }
 
-    /// Says where the packages of this key are, whatever was said before.
+    /// Writes the entry of this key, replacing an existing one.
     ///
     /// # Errors
     /// If the store does not take it.
@@ -79,7 +79,7 @@ impl Files {
         put.map(drop).map_err(|source| Error::store("note stored packages", source))
     }
 
-    /// Notes that packages are still used, where that was last said long ago and their archive is there.
+    /// Renews `used_at` if it is old and the archive is in the store.
     ///
     /// # Errors
     /// If the store does not take it.

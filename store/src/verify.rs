@@ -1,4 +1,4 @@
-//! Content checked against its SHA-256 while it passes.
+//! Verifies a content against its SHA-256 while it passes.
 
 use bus::ids::Digest;
 use bytes::Bytes;
@@ -29,7 +29,7 @@ impl Meter {
         (Digest::finish(self.hasher), self.size)
     }
 
-    /// Ends the count; what passed must have been `expected`, else the error says what it was.
+    /// Returns the size if the bytes have the digest `expected`; otherwise the error says what they are.
     pub(super) fn check(self, expected: &Digest) -> Result<u64, String> {
         match self.finish() {
             (actual, size) if actual == *expected => Ok(size),
@@ -38,8 +38,8 @@ impl Meter {
     }
 }
 
-/// Passes `source` on, one chunk behind: the last chunk comes only when the whole is known to have the digest
-/// `expected`. So a reader that stops at the announced size has either content that is right, or an error.
+/// Passes `source` on, one chunk behind: the last chunk is passed on only when the whole content has the digest `expected`. So a
+/// reader that stops at the announced size has either the right content, or an error.
 pub(super) fn verified<S, E, F>(source: S, expected: Digest, wrong: F) -> BoxStream<'static, Result<Bytes, E>>
 where
     S: Stream<Item = Result<Bytes, E>> + Send + Unpin + 'static,
@@ -67,7 +67,7 @@ where
             }
         }
     })
-    // Some readers ask again after the end.
+    // Some readers poll again after the end.
     .fuse()
     .boxed()
 }

@@ -14,7 +14,7 @@ use super::{batch_id, command::apply_command};
 use crate::{
     app::{App, Shared},
     error::ApiError,
-    http::extract::{Path, Query, Whole},
+    http::extract::{Path, Query, WholeBody},
     jobs::{self, reason},
 };
 
@@ -28,7 +28,7 @@ pub(crate) async fn cancel(
     State(app): State<Shared>,
     Path(id): Path<String>,
     query: Query,
-    Whole(body): Whole,
+    WholeBody(body): WholeBody,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
     query.none()?;
     let id = batch_id(&id)?;

@@ -10,7 +10,7 @@ use super::submit;
 use crate::{
     app::Shared,
     error::ApiError,
-    http::extract::{Query, Whole, json},
+    http::extract::{Query, WholeBody, json},
     jobs::earlier,
 };
 
@@ -18,7 +18,7 @@ use crate::{
 const AT_ONCE: usize = 8;
 
 /// `POST /v1/batches/earlier?namespace=`: for each member of a batch, the earlier job whose result can be reused. Submits nothing.
-pub(crate) async fn of_batch(State(app): State<Shared>, query: Query, Whole(body): Whole) -> Result<Json<Earlier>, ApiError> {
+pub(crate) async fn of_batch(State(app): State<Shared>, query: Query, WholeBody(body): WholeBody) -> Result<Json<Earlier>, ApiError> {
     let namespace = query.namespace_only()?;
     let submission: BatchSubmission = json("the batch", &body)?;
     let members = Box::pin(submit::members(&app, submission)).await?;

@@ -18,7 +18,7 @@ use crate::{
     admission::admit,
     app::Shared,
     error::ApiError,
-    http::extract::{Path, Query, Whole, json},
+    http::extract::{Path, Query, WholeBody, json},
     jobs::caught_up,
     queries::BatchFilter,
 };
@@ -42,7 +42,7 @@ pub(crate) async fn retry(
     State(app): State<Shared>,
     Path(id): Path<String>,
     query: Query,
-    Whole(body): Whole,
+    WholeBody(body): WholeBody,
 ) -> Result<(StatusCode, Json<BatchAnswer>), ApiError> {
     query.none()?;
     let of = batch_id(&id)?;

@@ -21,7 +21,7 @@ use crate::{
     admission::admit,
     app::{App, Shared},
     error::ApiError,
-    http::extract::{Query, Whole, json},
+    http::extract::{Query, WholeBody, json},
     jobs::{InputCheck, check_references, store_inline},
 };
 
@@ -32,7 +32,7 @@ const MAX_NAME_BYTES: usize = 4_096;
 pub(crate) async fn submit(
     State(app): State<Shared>,
     query: Query,
-    Whole(body): Whole,
+    WholeBody(body): WholeBody,
 ) -> Result<(StatusCode, Json<BatchAnswer>), ApiError> {
     let namespace = query.namespace_only()?;
     let submission: BatchSubmission = json("the batch", &body)?;

@@ -14,7 +14,7 @@ use tracing::info;
 use crate::{
     app::{App, Shared},
     error::{ApiError, chain},
-    http::extract::{Query, Whole, json},
+    http::extract::{Query, WholeBody, json},
 };
 
 /// The largest bound, in bytes: the server counts in signed numbers.
@@ -30,7 +30,7 @@ pub(crate) async fn show(State(app): State<Shared>, query: Query) -> Result<Json
 }
 
 /// `POST /v1/log/bound`, with `{"bytes":…}`: answers with the log after the change.
-pub(crate) async fn set_bound(State(app): State<Shared>, query: Query, Whole(body): Whole) -> Result<Json<EventLogView>, ApiError> {
+pub(crate) async fn set_bound(State(app): State<Shared>, query: Query, WholeBody(body): WholeBody) -> Result<Json<EventLogView>, ApiError> {
     query.none()?;
     let NewBound { bytes } = json("the bound", &body)?;
     let usage = usage::usage(&app.bus.js).await?;

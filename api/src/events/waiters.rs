@@ -196,9 +196,9 @@ impl Waiters {
                 payload: message.payload.clone(),
             }));
             if let Some(waiters) = waiters_of_job {
-                let _nobody_left = waiters.send(fact.clone());
+                let _no_receiver = waiters.send(fact.clone());
             }
-            let _nobody_follows = self.all.send(fact);
+            let _no_receiver = self.all.send(fact);
         }
         if matches!(EventSubject::parse(subject), Some(EventSubject::Worker(_))) {
             self.workers.notify_one();
@@ -208,9 +208,9 @@ impl Waiters {
     fn reset(&self) {
         self.resets.send_modify(|resets| *resets += 1);
         for waiters in self.jobs.lock().values() {
-            let _nobody_left = waiters.send(WakeUp::Reset);
+            let _no_receiver = waiters.send(WakeUp::Reset);
         }
-        let _nobody_follows = self.all.send(WakeUp::Reset);
+        let _no_receiver = self.all.send(WakeUp::Reset);
         self.workers.notify_one();
     }
 }

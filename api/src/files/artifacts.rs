@@ -66,7 +66,7 @@ pub(crate) async fn get(
 
 /// When the outputs of an ended job expire; `None`: never.
 pub(crate) fn expiry(app: &App, job: &Job) -> Option<DateTime<Utc>> {
-    app.storing.keeping.outputs_until(job.ended_at?, job.spec.keep_outputs_ms)
+    app.storage_config.retention.outputs_until(job.ended_at?, job.spec.keep_outputs_ms)
 }
 
 fn expired(job: &Job, until: DateTime<Utc>) -> ApiError {

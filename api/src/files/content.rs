@@ -21,7 +21,7 @@ const STEP: u64 = 4 << 20;
 /// The part of a content that a request wants.
 #[derive(Debug, PartialEq, Eq)]
 enum RequestedRange {
-    Whole,
+    WholeBody,
     Part(Range<u64>),
     /// A range outside of the content.
     Outside,
@@ -41,11 +41,13 @@ pub(crate) async fn serve(files: &Files, digest: Digest, request: &HeaderMap, na
     let range = request.get(header::RANGE).and_then(|value| value.to_str().ok());
     let requested = match range {
         Some(range) if matches(header::IF_RANGE) != Some(false) => parse(range, size),
-        Some(_) | None => RequestedRange::Whole,
+        Some(_) | None => RequestedRange::WholeBody,
     };
     let mut response = match requested {
-        RequestedRange::Whole if range.is_none() && size >= compression::MIN_BYTES && accepts_zstd(request) => whole(size, content).await?,
-        RequestedRange::Whole => respond(StatusCode::OK, size, Body::from_stream(content)),
+        RequestedRange::WholeBody if range.is_none() && size >= compression::MIN_BYTES && accepts_zstd(request) => {
+            whole(size, content).await?
+        }
+        RequestedRange::WholeBody => respond(StatusCode::OK, size, Body::from_stream(content)),
         RequestedRange::Part(range) => {
             drop(content);
             let length = range.end - range.start;
@@ -153,19 +155,19 @@ fn part(files: Files, digest: Digest, range: Range<u64>) -> impl Stream<Item = R
 /// Reads `bytes=a-b`, `bytes=a-` or `bytes=-n`. Anything else, several ranges too, asks for the whole (RFC 9110, 14.2).
 fn parse(text: &str, size: u64) -> RequestedRange {
     let Some((first, last)) = text.strip_prefix("bytes=").and_then(|spec| spec.split_once('-')) else {
-        return RequestedRange::Whole;
+        return RequestedRange::WholeBody;
     };
     let (first, last) = (first.trim(), last.trim());
     let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     if !digits(first) || !digits(last) || (first.is_empty() && last.is_empty()) {
-        return RequestedRange::Whole;
+        return RequestedRange::WholeBody;
     }
     // A number too large for 64 bits lies behind every end.
     let number = |text: &str| text.parse().unwrap_or(u64::MAX);
     let range = match (first, last) {
         ("", last) => size.saturating_sub(number(last))..size,
         (first, "") => number(first)..size,
-        (first, last) if number(first) > number(last) => return RequestedRange::Whole,
+        (first, last) if number(first) > number(last) => return RequestedRange::WholeBody,
         (first, last) => number(first)..number(last).saturating_add(1).min(size),
     };
     if range.is_empty() {
@@ -226,11 +228,11 @@ mod tests {
             ("bytes=100-", RequestedRange::Outside),
             ("bytes=-0", RequestedRange::Outside),
             ("bytes=99999999999999999999-", RequestedRange::Outside),
-            ("bytes=5-2", RequestedRange::Whole),
-            ("bytes=0-1,5-6", RequestedRange::Whole),
-            ("lines=1-2", RequestedRange::Whole),
-            ("bytes=-", RequestedRange::Whole),
-            ("bytes=+1-2", RequestedRange::Whole),
+            ("bytes=5-2", RequestedRange::WholeBody),
+            ("bytes=0-1,5-6", RequestedRange::WholeBody),
+            ("lines=1-2", RequestedRange::WholeBody),
+            ("bytes=-", RequestedRange::WholeBody),
+            ("bytes=+1-2", RequestedRange::WholeBody),
         ] {
             assert_eq!(parse(text, 100), asked, "{text}");
         }

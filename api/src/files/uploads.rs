@@ -25,7 +25,7 @@ use crate::{
         arrivals::{RESUMABLE_MIN, UploadError, UploadState},
         content,
     },
-    http::extract::{Path, Query, Whole, flag, json},
+    http::extract::{Path, Query, WholeBody, flag, json},
 };
 
 /// The chunks of a body.
@@ -38,7 +38,7 @@ const DRAIN_MAX: usize = 16 << 20;
 const MAX_HASHES: usize = 10_000;
 
 /// `POST /v1/files/missing`
-pub(crate) async fn missing(State(app): State<Shared>, query: Query, Whole(body): Whole) -> Result<Json<Missing>, ApiError> {
+pub(crate) async fn missing(State(app): State<Shared>, query: Query, WholeBody(body): WholeBody) -> Result<Json<Missing>, ApiError> {
     query.none()?;
     let mut request: Hashes = json("the list of hashes", &body)?;
     if request.sha256.len() > MAX_HASHES {

@@ -17,9 +17,9 @@ pub(crate) const MAX_BODY_BYTES: usize = 64 << 20;
 const RESERVED: &str = "sys";
 
 /// A whole body, of at most [`MAX_BODY_BYTES`].
-pub(crate) struct Whole(pub(crate) Bytes);
+pub(crate) struct WholeBody(pub(crate) Bytes);
 
-impl<S: Send + Sync> FromRequest<S> for Whole {
+impl<S: Send + Sync> FromRequest<S> for WholeBody {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {

@@ -8,7 +8,7 @@ use super::command::{CommandOutcome, apply_command, reason};
 use crate::{
     app::Shared,
     error::ApiError,
-    http::extract::{Path, Query, Whole, job_id},
+    http::extract::{Path, Query, WholeBody, job_id},
 };
 
 /// `POST /v1/jobs/{id}/cancel`, with `{"reason":…}` or an empty body: 202, or 200 where the job was cancelled before.
@@ -16,7 +16,7 @@ pub(crate) async fn cancel(
     State(app): State<Shared>,
     Path(id): Path<String>,
     query: Query,
-    Whole(body): Whole,
+    WholeBody(body): WholeBody,
 ) -> Result<(StatusCode, Json<JobView>), ApiError> {
     query.none()?;
     let id = job_id(&id)?;

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     app::{App, Shared},
     error::ApiError,
-    http::extract::{Query, Whole, json_or_nothing},
+    http::extract::{Query, WholeBody, json_or_nothing},
 };
 
 /// Jobs that are cancelled at the same time.
@@ -45,7 +45,11 @@ enum JobCancellation {
 
 /// `POST /v1/cancel?` with the parameters of `GET /v1/jobs`, and `{"reason":…,"dry_run":true}` or an empty body: cancels
 /// one page of the jobs that have not ended, the newest first; `next` is the cursor of the next page. The request is idempotent.
-pub(crate) async fn cancel_many(State(app): State<Shared>, query: Query, Whole(body): Whole) -> Result<Json<CancelledMany>, ApiError> {
+pub(crate) async fn cancel_many(
+    State(app): State<Shared>,
+    query: Query,
+    WholeBody(body): WholeBody,
+) -> Result<Json<CancelledMany>, ApiError> {
     let (filter, min_sequence) = list::parse(query)?;
     let request: CancelManyRequest = json_or_nothing(&body)?;
     check_reason(request.reason.as_deref())?;
@@ -57,11 +61,11 @@ pub(crate) async fn cancel_many(State(app): State<Shared>, query: Query, Whole(b
     caught_up(&app, min_sequence).await?;
     if request.dry_run {
         return Ok(Json(CancelledMany {
-            matching: Some(app.tables.count_living(&filter).await?),
+            matching: Some(app.tables.count_not_ended(&filter).await?),
             ..CancelledMany::default()
         }));
     }
-    let (ids, next) = app.tables.living(&filter).await?;
+    let (ids, next) = app.tables.not_ended(&filter).await?;
     let command = Command::Cancel { reason: request.reason };
     let mut all = stream::iter(ids).map(|id| cancel_one(&app, id, &command)).buffered(AT_ONCE);
     let mut answer = CancelledMany {

@@ -3,7 +3,7 @@
 pub(crate) mod advice;
 mod cancel;
 mod cancel_many;
-mod chosen;
+mod chosen_id;
 mod command;
 mod dependencies;
 mod get;

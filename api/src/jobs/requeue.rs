@@ -8,7 +8,7 @@ use bus::{
     job::{Command, Job, State as JobState},
 };
 use futures::{StreamExt as _, stream};
-use model::{JobView, Kind, LeftDead, RequeuedMany};
+use model::{JobView, Kind, NotRequeued, RequeuedMany};
 use serde::Deserialize;
 
 use super::{
@@ -19,7 +19,7 @@ use crate::{
     admission::admit,
     app::{App, Shared},
     error::ApiError,
-    http::extract::{Path, Query, Whole, job_id, json, namespace},
+    http::extract::{Path, Query, WholeBody, job_id, json, namespace},
     queries::Revivable,
 };
 
@@ -33,7 +33,7 @@ pub(crate) async fn requeue(
     State(app): State<Shared>,
     Path(id): Path<String>,
     query: Query,
-    Whole(body): Whole,
+    WholeBody(body): WholeBody,
 ) -> Result<(StatusCode, Json<JobView>), ApiError> {
     query.none()?;
     let id = job_id(&id)?;
@@ -97,7 +97,11 @@ impl Default for RequeueManyRequest {
 }
 
 /// `POST /v1/requeue`: revives one page of jobs, the newest first; `next` is the cursor of the next page.
-pub(crate) async fn requeue_many(State(app): State<Shared>, query: Query, Whole(body): Whole) -> Result<Json<RequeuedMany>, ApiError> {
+pub(crate) async fn requeue_many(
+    State(app): State<Shared>,
+    query: Query,
+    WholeBody(body): WholeBody,
+) -> Result<Json<RequeuedMany>, ApiError> {
     query.none()?;
     let request: RequeueManyRequest = json("the request", &body)?;
     let filter = filter(&request)?;
@@ -121,7 +125,7 @@ pub(crate) async fn requeue_many(State(app): State<Shared>, query: Query, Whole(
     while let Some((id, why)) = revivals.next().await {
         match why {
             None => answer.requeued.push(id),
-            Some(why) => answer.left.push(LeftDead { job: id, why }),
+            Some(why) => answer.left.push(NotRequeued { job: id, why }),
         }
     }
     Ok(Json(answer))

@@ -12,7 +12,7 @@ use model::Submitted;
 use serde::Deserialize;
 
 use super::{
-    chosen,
+    chosen_id,
     inputs::check_inputs,
     submit::{NewJob, check_references},
 };
@@ -20,7 +20,7 @@ use crate::{
     admission::admit,
     app::Shared,
     error::ApiError,
-    http::extract::{Path, Query, Whole, job_id, json_or_nothing},
+    http::extract::{Path, Query, WholeBody, job_id, json_or_nothing},
     jobs::watch::{read_job, unknown},
 };
 
@@ -36,7 +36,7 @@ pub(crate) async fn rerun(
     State(app): State<Shared>,
     Path(id): Path<String>,
     query: Query,
-    Whole(body): Whole,
+    WholeBody(body): WholeBody,
 ) -> Result<(StatusCode, Json<Submitted>), ApiError> {
     query.none()?;
     let id = job_id(&id)?;
@@ -45,7 +45,7 @@ pub(crate) async fn rerun(
     let job = read_job(&app, id).await?.ok_or_else(|| unknown(id))?;
     let spec = rerun_spec(&job);
     if let Some(chosen) = asked.id
-        && let Some(submitted) = chosen::first_answer(&app, &job.namespace, chosen, &spec).await?
+        && let Some(submitted) = chosen_id::first_answer(&app, &job.namespace, chosen, &spec).await?
     {
         return Ok((StatusCode::OK, Json(submitted)));
     }

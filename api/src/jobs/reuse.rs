@@ -22,7 +22,7 @@ const MAX_CANDIDATES: i64 = 4;
 /// where there is none, or where Postgres does not answer: the new job is run then.
 pub(crate) async fn earlier(app: &App, namespace: &Namespace, spec: &JobSpec) -> Result<Option<Job>, ApiError> {
     let Some(key) = reuse::key(namespace, spec) else { return Ok(None) };
-    let candidates = match app.tables.made_of(&key, MAX_CANDIDATES).await {
+    let candidates = match app.tables.succeeded_with_key(&key, MAX_CANDIDATES).await {
         Ok(candidates) => candidates,
         Err(problem) => {
             debug!("no earlier result can be looked up: {}", problem.detail);

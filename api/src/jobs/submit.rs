@@ -32,12 +32,12 @@ use model::{Kind, Submitted, SubmittedMany, SubmittedOne, WorkerView};
 use serde_json::value::RawValue;
 use store::Files;
 
-use super::{chosen, dependencies::check_dependencies, inputs::check_inputs, reuse};
+use super::{chosen_id, dependencies::check_dependencies, inputs::check_inputs, reuse};
 use crate::{
     admission::admit,
     app::{App, Shared},
     error::ApiError,
-    http::extract::{self, Query, Whole, header as text_of, json},
+    http::extract::{self, Query, WholeBody, header as text_of, json},
     jobs::advice,
     secrets::check_secrets,
 };
@@ -52,7 +52,12 @@ const PUTS_IN_FLIGHT: usize = 8;
 const READS: (u32, std::time::Duration) = (40, std::time::Duration::from_millis(50));
 
 /// `POST /v1/jobs`
-pub(crate) async fn submit(State(app): State<Shared>, query: Query, headers: HeaderMap, Whole(body): Whole) -> Result<Response, ApiError> {
+pub(crate) async fn submit(
+    State(app): State<Shared>,
+    query: Query,
+    headers: HeaderMap,
+    WholeBody(body): WholeBody,
+) -> Result<Response, ApiError> {
     let (mut namespace, mut reuse) = (bus::ids::default_token(), false);
     query.each(|name, value| {
         match name {
@@ -145,7 +150,7 @@ async fn submit_one(app: &App, namespace: Namespace, key: Option<&str>, reuse: b
     app.resolve(&mut submission)?;
     let accepted = submission.accept()?;
     if let Some(id) = accepted.id
-        && let Some(submitted) = Box::pin(chosen::first_answer(app, &namespace, id, &accepted.spec)).await?
+        && let Some(submitted) = Box::pin(chosen_id::first_answer(app, &namespace, id, &accepted.spec)).await?
     {
         return Ok(answer(submitted));
     }
@@ -205,7 +210,7 @@ async fn accept_all(app: &App, namespace: &Namespace, raw: &[&RawValue]) -> Resu
             Some((place, job.id?, &job.spec))
         });
         let chosen: Vec<_> = chosen.collect();
-        chosen::conflicts(app, namespace, &chosen).await?.into_iter().collect()
+        chosen_id::conflicts(app, namespace, &chosen).await?.into_iter().collect()
     };
     // Later jobs of the array may depend on earlier ones that have a key or an id.
     let mut earlier = HashSet::new();
@@ -350,7 +355,7 @@ async fn sequence_of_existing(app: &App, id: JobId, event: JobEvent) -> Result<u
                 let entries = read::everything(&app.bus.js, id).await?;
                 Ok(entries.first().map_or(job.sequence, |first| first.sequence))
             }
-            Err(Rejection::KeyConflict) if id.is_chosen() => Err(chosen::id_conflict(id)),
+            Err(Rejection::KeyConflict) if id.is_chosen() => Err(chosen_id::id_conflict(id)),
             Err(rejection) => Err(ApiError::new(Kind::Conflict, format!("job {id}: {rejection}"))),
             Ok(_) => Err(ApiError::new(Kind::Internal, format!("job {id} was submitted twice"))),
         };

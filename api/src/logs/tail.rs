@@ -73,7 +73,7 @@ impl Tails {
         let (sender, ended) = (messages.clone(), over.clone());
         self.tasks.spawn(ended.run_until_cancelled_owned(async move {
             while let Some(message) = subscription.next().await {
-                let _nobody_left = sender.send(Arc::new(message));
+                let _no_receiver = sender.send(Arc::new(message));
             }
         }));
         tails.insert(subject.clone(), Followed { messages, over });

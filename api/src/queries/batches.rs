@@ -1,4 +1,4 @@
-//! Batches and their members, as the tables have them.
+//! Queries on batches and their members.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::{Tables, jobs::JobRow, small, unavailable, unsigned};
 use crate::error::ApiError;
 
-/// Which batches are asked for.
+/// Which batches to list.
 #[derive(Debug)]
 pub(crate) struct BatchFilter {
     pub(crate) namespace: Namespace,
@@ -26,13 +26,13 @@ pub(crate) struct BatchFilter {
     pub(crate) before: Option<i64>,
 }
 
-/// Which members of a batch are asked for.
+/// Which members of a batch to list.
 #[derive(Debug)]
 pub(crate) struct MemberFilter {
     pub(crate) batch: BatchId,
     pub(crate) states: Vec<State>,
     pub(crate) limit: i64,
-    /// Only members behind this place.
+    /// Only members after this index.
     pub(crate) after: Option<i32>,
 }
 
@@ -68,13 +68,13 @@ const MEMBERS: &str = "
     FROM jobs j LEFT JOIN attempts a ON a.job_id = j.id AND a.number = j.attempt
     WHERE j.batch_id = ";
 
-/// What a member of a batch was to run.
+/// The spec of a batch's member.
 pub(crate) struct MemberSpec {
     pub(crate) job: Uuid,
     pub(crate) spec: JobSpec,
-    /// Its place in the batch.
+    /// Its index in the batch.
     pub(crate) index: i32,
-    /// How many bytes it has as JSON.
+    /// Its size in bytes of JSON.
     pub(crate) bytes: u64,
 }
 
@@ -94,7 +94,7 @@ struct MemberRow {
 }
 
 impl Tables {
-    /// Batches, newest first, and the cursor of those that follow.
+    /// A page of batches, newest first, and the cursor of the next page.
     pub(crate) async fn batches(&self, filter: &BatchFilter) -> Result<(Vec<BatchView>, Option<String>), ApiError> {
         let mut query = QueryBuilder::new(BATCHES);
         query.push_bind(filter.namespace.to_string());
@@ -111,7 +111,7 @@ impl Tables {
         Ok((rows.into_iter().filter_map(BatchRow::view).collect(), next))
     }
 
-    /// Members of a batch, in their order, and where those begin that follow.
+    /// A page of a batch's members, in their order, and the cursor of the next page.
     pub(crate) async fn members(&self, filter: &MemberFilter) -> Result<(Vec<MemberView>, Option<u32>), ApiError> {
         let mut query = QueryBuilder::new(MEMBERS);
         query.push_bind(filter.batch.uuid());
@@ -130,7 +130,7 @@ impl Tables {
         Ok((members, next))
     }
 
-    /// How many members a batch has; with `failed_only`, that did not end well.
+    /// How many members a batch has; with `failed_only`, how many did not succeed.
     pub(crate) async fn count_members(&self, batch: BatchId, failed_only: bool) -> Result<u32, ApiError> {
         let mut query = QueryBuilder::new("SELECT count(*) FROM jobs WHERE batch_id = ");
         query.push_bind(batch.uuid());
@@ -141,8 +141,8 @@ impl Tables {
         Ok(small(count))
     }
 
-    /// What members of a batch were to run, in their order, from behind a place on; with `failed_only`, of those that did not end well.
-    /// The first, and as many more as fit into so many members and bytes.
+    /// The specs of a batch's members after an index, in their order; with `failed_only`, of those that did not succeed. At least one, and as
+    /// many more as fit into the given number of members and bytes.
     pub(crate) async fn member_specs(
         &self,
         batch: BatchId,
@@ -181,7 +181,7 @@ impl Tables {
 }
 
 impl BatchRow {
-    /// Nothing for a row that no projector of ours writes.
+    /// `None` for a row that the projector did not write.
     fn view(self) -> Option<BatchView> {
         let number = |number: i32| u32::try_from(number).unwrap_or(0);
         let mut view = BatchView {
@@ -200,7 +200,7 @@ impl BatchRow {
             sequence: unsigned(self.submitted_sequence),
         };
         let there = view.counts.values().sum::<u64>();
-        // A batch that was cancelled half-way has no more members than it has.
+        // A batch that was cancelled during its submission has fewer members than its total.
         let all = if self.sealed_at.is_some() { u64::from(view.total) } else { there };
         let ended = view.ended() == all;
         view.state = match (self.sealed_at, self.stopped_at, self.cancelled_at) {

@@ -1,4 +1,4 @@
-//! What the tables tell of jobs that wait or went wrong, for `rgrid doctor`.
+//! Queries of `rgrid doctor`: jobs that wait or went wrong.
 
 use bus::{ids::JobId, job::LossCause};
 use chrono::{DateTime, Utc};
@@ -10,15 +10,15 @@ use crate::error::ApiError;
 /// Jobs that have not ended.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Counts {
-    /// Those that workers have.
+    /// Jobs that workers have claimed.
     pub(crate) running: u64,
-    /// Those that wait, for whatever.
+    /// Jobs that wait, for any reason.
     pub(crate) waiting: u64,
 }
 
-/// Messages of the log that were set aside.
+/// Messages of the log that the projector skipped.
 #[derive(Debug)]
-pub(crate) struct SetAside {
+pub(crate) struct Skipped {
     pub(crate) count: u64,
     /// The last one: its sequence, its subject, and what is wrong with it.
     pub(crate) last: Option<(i64, String, String)>,
@@ -30,12 +30,12 @@ pub(crate) struct Dead {
     pub(crate) count: u64,
     /// When the last one died.
     pub(crate) last: Option<DateTime<Utc>>,
-    /// What most of them died of.
+    /// Their most frequent causes.
     pub(crate) causes: Vec<(LossCause, i64)>,
 }
 
 impl Tables {
-    /// How many jobs live.
+    /// How many jobs have not ended.
     pub(crate) async fn live_jobs(&self) -> Result<Counts, ApiError> {
         const SQL: &str = "SELECT count(*) FILTER (WHERE state IN ('claimed', 'running')), \
              count(*) FILTER (WHERE state NOT IN ('claimed', 'running')) FROM jobs WHERE ended_at IS NULL";
@@ -57,8 +57,8 @@ impl Tables {
             .collect())
     }
 
-    /// What of the log could not be read.
-    pub(crate) async fn skipped(&self) -> Result<SetAside, ApiError> {
+    /// The messages of the log that could not be decoded.
+    pub(crate) async fn skipped(&self) -> Result<Skipped, ApiError> {
         let pool = self.pool()?;
         let last = sqlx::query_as("SELECT sequence, subject, reason FROM projection_skipped ORDER BY sequence DESC LIMIT 1")
             .fetch_optional(pool)
@@ -68,13 +68,13 @@ impl Tables {
             .fetch_one(pool)
             .await
             .map_err(unavailable)?;
-        Ok(SetAside {
+        Ok(Skipped {
             count: unsigned(count),
             last,
         })
     }
 
-    /// The dead, and what they died of.
+    /// The dead jobs, and their causes.
     pub(crate) async fn dead(&self) -> Result<Dead, ApiError> {
         const CAUSES: &str = "SELECT (outcome->'cause')::text, count(*), max(ended_at) FROM jobs WHERE failure = 'dead' \
              GROUP BY 1 ORDER BY 2 DESC";
@@ -88,7 +88,7 @@ impl Tables {
         })
     }
 
-    /// Jobs that live and have lost two attempts or more, with their names and how many.
+    /// Jobs that have not ended and lost two attempts or more: id, name, lost attempts.
     pub(crate) async fn losing(&self) -> Result<Vec<(JobId, String, u64)>, ApiError> {
         const SQL: &str = "SELECT j.id, j.name, count(*) FROM jobs j JOIN attempts a ON a.job_id = j.id \
              WHERE j.ended_at IS NULL AND j.attempt >= 2 AND a.outcome->>'kind' = 'lost' \

@@ -1,4 +1,4 @@
-//! Jobs, as the tables have them.
+//! Queries on jobs.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::{Tables, unavailable, unsigned};
 use crate::error::ApiError;
 
-/// Which jobs are asked for.
+/// Which jobs to list.
 #[derive(Debug)]
 pub(crate) struct Filter {
     pub(crate) namespace: Namespace,
@@ -32,16 +32,16 @@ pub(crate) struct Filter {
 /// A page of jobs, and the cursor of the next one.
 pub(crate) type Page = (Vec<JobView>, Option<String>);
 
-/// Which jobs are to be revived.
+/// Which jobs to revive.
 #[derive(Debug)]
 pub(crate) struct Revivable {
     pub(crate) namespace: Namespace,
     pub(crate) queue: Option<String>,
     pub(crate) name: Option<String>,
     pub(crate) labels: BTreeMap<String, String>,
-    /// Those whose attempts are used up.
+    /// Jobs whose attempts are used up.
     pub(crate) dead: bool,
-    /// Those that waited longer than they may.
+    /// Jobs that exceeded their queue timeout.
     pub(crate) expired: bool,
     pub(crate) limit: i64,
     /// Only jobs that were submitted before this sequence.
@@ -86,10 +86,10 @@ impl Tables {
         Ok((jobs, next))
     }
 
-    /// Jobs that have not ended, newest first, and where those begin that follow.
-    pub(crate) async fn living(&self, filter: &Filter) -> Result<(Vec<JobId>, Option<i64>), ApiError> {
+    /// A page of jobs that have not ended, newest first, and the cursor of the next page.
+    pub(crate) async fn not_ended(&self, filter: &Filter) -> Result<(Vec<JobId>, Option<i64>), ApiError> {
         let mut query = QueryBuilder::new("SELECT id, submitted_sequence FROM jobs WHERE ended_at IS NULL AND namespace = ");
-        narrow_living(&mut query, filter);
+        push_not_ended_filter(&mut query, filter);
         query.push(" ORDER BY submitted_sequence DESC LIMIT ").push_bind(filter.limit);
         let rows: Vec<(Uuid, i64)> = query.build_query_as().fetch_all(self.pool()?).await.map_err(unavailable)?;
         let full = usize::try_from(filter.limit).is_ok_and(|limit| rows.len() >= limit);
@@ -98,17 +98,17 @@ impl Tables {
     }
 
     /// How many jobs have not ended.
-    pub(crate) async fn count_living(&self, filter: &Filter) -> Result<u64, ApiError> {
+    pub(crate) async fn count_not_ended(&self, filter: &Filter) -> Result<u64, ApiError> {
         let mut query = QueryBuilder::new("SELECT count(*) FROM jobs WHERE ended_at IS NULL AND namespace = ");
-        narrow_living(&mut query, filter);
+        push_not_ended_filter(&mut query, filter);
         let count: i64 = query.build_query_scalar().fetch_one(self.pool()?).await.map_err(unavailable)?;
         Ok(unsigned(count))
     }
 
-    /// Jobs that can be revived, newest first, and where those begin that follow.
+    /// A page of jobs that can be revived, newest first, and the cursor of the next page.
     pub(crate) async fn revivable(&self, which: &Revivable) -> Result<(Vec<JobId>, Option<i64>), ApiError> {
         let mut query = QueryBuilder::new("SELECT id, submitted_sequence FROM jobs WHERE namespace = ");
-        narrow(&mut query, which);
+        push_revivable_filter(&mut query, which);
         query.push(" ORDER BY submitted_sequence DESC LIMIT ").push_bind(which.limit);
         let rows: Vec<(Uuid, i64)> = query.build_query_as().fetch_all(self.pool()?).await.map_err(unavailable)?;
         let full = usize::try_from(which.limit).is_ok_and(|limit| rows.len() >= limit);
@@ -116,8 +116,8 @@ impl Tables {
         Ok((rows.into_iter().map(|(id, _)| id.into()).collect(), next))
     }
 
-    /// The newest jobs that are made of the same and have succeeded.
-    pub(crate) async fn made_of(&self, key: &Digest, limit: i64) -> Result<Vec<JobId>, ApiError> {
+    /// The newest succeeded jobs with this reuse key.
+    pub(crate) async fn succeeded_with_key(&self, key: &Digest, limit: i64) -> Result<Vec<JobId>, ApiError> {
         let rows: Vec<Uuid> = sqlx::query_scalar(
             "SELECT id FROM jobs WHERE reuse_key = $1 AND ended_at IS NOT NULL AND failure IS NULL ORDER BY submitted_sequence DESC LIMIT $2",
         )
@@ -132,16 +132,16 @@ impl Tables {
     /// How many jobs can be revived.
     pub(crate) async fn count_revivable(&self, which: &Revivable) -> Result<u64, ApiError> {
         let mut query = QueryBuilder::new("SELECT count(*) FROM jobs WHERE namespace = ");
-        narrow(&mut query, which);
+        push_revivable_filter(&mut query, which);
         let count: i64 = query.build_query_scalar().fetch_one(self.pool()?).await.map_err(unavailable)?;
         Ok(unsigned(count))
     }
 }
 
-/// What a statement that ends with the namespace needs more for a filter.
-fn narrow(query: &mut QueryBuilder<Postgres>, which: &Revivable) {
+/// Adds the conditions of a filter to a statement that ends with the namespace.
+fn push_revivable_filter(query: &mut QueryBuilder<Postgres>, which: &Revivable) {
     query.push_bind(which.namespace.to_string());
-    // A job that ran longer than it may had its attempt, and is not meant.
+    // Not a job that exceeded its timeout while it ran.
     let expired = "failure = 'timed_out' AND outcome->>'kind' = 'expired'";
     query.push(match (which.dead, which.expired) {
         (true, true) => format!(" AND (failure = 'dead' OR {expired})"),
@@ -161,12 +161,11 @@ fn narrow(query: &mut QueryBuilder<Postgres>, which: &Revivable) {
     }
 }
 
-/// The statement for a filter. It asks for one job more than is wanted, to learn whether there are more.
+/// The statement for a filter. It selects one job more than the limit, to find out whether there are more.
 fn select(filter: &Filter) -> QueryBuilder<Postgres> {
     let mut query = QueryBuilder::new("");
     let limit = filter.limit + 1;
-    // Of those that a worker has made the last attempt of, some live, and an index holds those that have ended. One page of each: an OR
-    // would read everything.
+    // One page of the worker's jobs that have not ended and one of those that have, each from an index: an OR would read all jobs.
     let parts: &[&str] = match filter.worker {
         None => &[""],
         Some(_) => &["ended_at IS NULL AND worker", "ended_on"],
@@ -175,7 +174,7 @@ fn select(filter: &Filter) -> QueryBuilder<Postgres> {
     for (place, of_worker) in parts.iter().enumerate() {
         query.push(if place == 0 { "" } else { ") UNION ALL (" });
         query.push(JOB_COLUMNS);
-        narrow_list(&mut query, filter);
+        push_filter(&mut query, filter);
         if let Some(worker) = &filter.worker {
             query.push(format_args!(" AND {of_worker} = ")).push_bind(worker.clone());
         }
@@ -187,16 +186,16 @@ fn select(filter: &Filter) -> QueryBuilder<Postgres> {
     query
 }
 
-/// What a statement on living jobs that ends with the namespace needs more for a filter.
-fn narrow_living(query: &mut QueryBuilder<Postgres>, filter: &Filter) {
-    narrow_list(query, filter);
+/// Adds the conditions of a filter to a statement on jobs that have not ended.
+fn push_not_ended_filter(query: &mut QueryBuilder<Postgres>, filter: &Filter) {
+    push_filter(query, filter);
     if let Some(worker) = &filter.worker {
         query.push(" AND worker = ").push_bind(worker.clone());
     }
 }
 
-/// What a statement that ends with the namespace needs more for a filter, but for the worker.
-fn narrow_list(query: &mut QueryBuilder<Postgres>, filter: &Filter) {
+/// Adds the conditions of a filter, except the worker.
+fn push_filter(query: &mut QueryBuilder<Postgres>, filter: &Filter) {
     query.push_bind(filter.namespace.to_string());
     if !filter.states.is_empty() {
         query.push(" AND (");
@@ -229,7 +228,7 @@ fn narrow_list(query: &mut QueryBuilder<Postgres>, filter: &Filter) {
 }
 
 impl JobRow {
-    /// Nothing for a row that no projector of ours writes.
+    /// `None` for a row that the projector did not write.
     pub(super) fn view(self) -> Option<JobView> {
         let Json(spec) = self.spec;
         let attempt = u32::try_from(self.attempt).ok().filter(|attempt| *attempt > 0);

@@ -1,4 +1,4 @@
-//! Workers, as the tables have them.
+//! Queries on workers.
 
 use std::collections::BTreeMap;
 
@@ -42,14 +42,14 @@ struct WorkerRow {
     cordon_deadline: Option<DateTime<Utc>>,
 }
 
-/// A beat of an earlier session says nothing of this one.
+/// Heartbeats of an earlier session are ignored.
 const WORKERS: &str = "SELECT w.id, w.session, w.state, w.cpu_milli, w.memory_bytes, w.queues, w.executors, w.labels, w.versions, \
      w.host, w.registered_at, w.ended_at, h.last_beat, h.cpu_milli_free, h.memory_bytes_free, h.load, h.attempts, \
      w.restarting_until, w.cordoned_at, w.cordon_reason, w.cordon_drain, w.cordon_deadline \
      FROM workers w LEFT JOIN worker_heartbeats h ON h.worker = w.id AND h.session = w.session ORDER BY w.id";
 
-/// What the live ones have of runtimes: what was said of an earlier registration says nothing of this one. Runners of earlier versions
-/// say it in the log, so that it stands in `workers`; no registration has both.
+/// The runtimes of live workers; reports of an earlier registration are ignored. Runners of earlier versions report them in the log, from
+/// where they come into `workers`; a registration never has both.
 const EQUIPMENT: &str = "SELECT w.id, w.executors, COALESCE(e.equipment, w.equipment) AS equipment \
      FROM workers w LEFT JOIN worker_equipment e ON e.worker = w.id AND e.session = w.session AND e.registered_at = w.registered_at \
      WHERE w.state = 'live' ORDER BY w.id";
@@ -58,11 +58,11 @@ const EQUIPMENT: &str = "SELECT w.id, w.executors, COALESCE(e.equipment, w.equip
 struct EquipmentRow {
     id: String,
     executors: Vec<String>,
-    equipment: Option<Json<Has>>,
+    equipment: Option<Json<ReportedEquipment>>,
 }
 
 #[derive(Default, Deserialize)]
-struct Has {
+struct ReportedEquipment {
     runtimes: BTreeMap<Token, Equipment>,
     images: BTreeMap<String, String>,
     platform: Option<String>,
@@ -70,11 +70,11 @@ struct Has {
 
 impl EquipmentRow {
     fn view(self) -> Option<RuntimesOfWorker> {
-        let Has {
+        let ReportedEquipment {
             runtimes,
             images,
             platform,
-        } = self.equipment.map(|Json(has)| has).unwrap_or_default();
+        } = self.equipment.map(|Json(equipment)| equipment).unwrap_or_default();
         Some(RuntimesOfWorker {
             worker: self.id.parse().ok()?,
             runtimes,
@@ -86,7 +86,7 @@ impl EquipmentRow {
 }
 
 impl Tables {
-    /// What every live worker can run scripts by, by the worker's name.
+    /// The runtimes of every live worker, by the worker's name.
     pub(crate) async fn equipment(&self) -> Result<Vec<RuntimesOfWorker>, ApiError> {
         let rows: Vec<EquipmentRow> = sqlx::query_as(EQUIPMENT).fetch_all(self.pool()?).await.map_err(unavailable)?;
         Ok(rows.into_iter().filter_map(EquipmentRow::view).collect())
@@ -100,7 +100,7 @@ impl Tables {
 }
 
 impl WorkerRow {
-    /// Nothing for a row that no projector of ours writes.
+    /// `None` for a row that the projector did not write.
     fn view(self) -> Option<WorkerView> {
         let executor = |text: String| serde_json::from_value(serde_json::Value::String(text)).ok();
         let running = self.attempts.map_or_else(Vec::new, |Json(attempts)| attempts);

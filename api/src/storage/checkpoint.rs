@@ -16,7 +16,7 @@ use store::Files;
 
 use super::{
     fold::Fold,
-    keeping::Moment,
+    retention::Moment,
     signed::{self, Signed},
 };
 use crate::key::Key;
@@ -31,7 +31,7 @@ struct CheckpointHead {
     at: DateTime<Utc>,
     /// When the log was made, in nanoseconds since 1970.
     log_made: String,
-    /// The last event that it is the fold of, and what stands there.
+    /// The last event that it is the fold of, and that message's fingerprint.
     sequence: u64,
     event: Digest,
 }

@@ -24,22 +24,22 @@ use self::{
     standing::Standing,
     terms::{Term, Terms},
 };
-use super::keeping::Moment;
+use super::retention::Moment;
 
 /// The length of a SHA-256 in hexadecimal digits.
 const DIGITS: usize = 64;
 
-/// What a job names in the store before it runs.
+/// The inputs of a job.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Inputs {
     pub(crate) contents: Box<[Digest]>,
-    /// Of those, the ones that are lists of more.
+    /// Those that are input trees.
     #[serde(default, skip_serializing_if = "<[Digest]>::is_empty")]
     pub(crate) trees: Box<[Digest]>,
 }
 
-/// What an attempt left behind.
+/// The manifest of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Left {
     pub(crate) manifest: Digest,
@@ -51,7 +51,7 @@ pub(crate) struct Left {
     /// When it ended, in milliseconds since 1970.
     pub(crate) ended: i64,
     term: u32,
-    /// Whether it was tried again, so that nobody can ask for its outputs.
+    /// Whether the job was retried, so that these outputs cannot be downloaded.
     tried_again: bool,
 }
 
@@ -67,12 +67,12 @@ struct Live {
     claimed: Option<i64>,
 }
 
-/// A content that jobs named which have ended.
+/// An input of jobs that have ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Ended {
     /// When the last of them ended, by the server's clock, in milliseconds since 1970.
     last: i64,
-    /// Whether it is a list of more.
+    /// Whether it is an input tree.
     tree: bool,
 }
 
@@ -83,13 +83,13 @@ pub(crate) struct Fold {
     ended: HashMap<Digest, Ended>,
     pub(crate) left: Vec<Left>,
     terms: Terms,
-    /// What events of other kinds name: the last event of each subject.
+    /// The contents that events of other kinds name: the last event of each subject.
     named: HashMap<String, Box<[Digest]>>,
-    /// What events name that cannot be read.
+    /// The contents that undecodable events name.
     pub(crate) odd: HashSet<Digest>,
-    /// Events that it is the fold of.
+    /// How many events it is the fold of.
     pub(crate) events: u64,
-    /// Inputs of jobs that ended before this moment are forgotten.
+    /// Inputs of jobs that ended before this time were dropped.
     forgotten: i64,
 }
 
@@ -109,12 +109,12 @@ impl Default for Fold {
 }
 
 impl Fold {
-    /// Takes the next message of the log.
+    /// Folds the next message of the log.
     pub(crate) fn take(&mut self, subject: &str, sequence: u64, payload: &[u8], stored: DateTime<Utc>) {
         self.events += 1;
         match decode(subject, sequence, payload) {
             Ok(Some(Fact::Job(recorded))) => self.job(&recorded, payload, stored.timestamp_millis()),
-            // They name no contents: a batch names its members, which name theirs.
+            // These events name no contents: a batch's members name theirs.
             Ok(Some(Fact::Batch(_) | Fact::Worker(_) | Fact::Runtimes(_))) => {}
             Ok(Some(Fact::Image(_)) | None) => {
                 let digests: Box<[Digest]> = digests_in(payload).collect();
@@ -128,7 +128,7 @@ impl Fold {
         }
     }
 
-    /// Takes a message of which only the payload is known.
+    /// Folds a message of which only the payload is known.
     pub(crate) fn take_unreadable(&mut self, payload: &[u8]) {
         self.events += 1;
         self.odd.extend(digests_in(payload));
@@ -142,7 +142,7 @@ impl Fold {
                 let job = Job::evolve(Some(live.standing.job(id)), recorded);
                 (job, live.inputs, live.term, live.claimed)
             }
-            // Also one that had ended, and is requeued.
+            // Also a job that had ended, and is requeued.
             None => {
                 let job = Job::from_ready(recorded).or_else(|| Job::evolve(None, recorded));
                 (job, Inputs::default(), Terms::NONE, None)
@@ -188,7 +188,7 @@ impl Fold {
         self.live.insert(id, live);
     }
 
-    /// Notes what a job named that has ended.
+    /// Records the inputs of a job that has ended.
     fn end(&mut self, inputs: &Inputs, at: i64) {
         for digest in &inputs.contents {
             let ended = self.ended.entry(*digest).or_insert(Ended { last: at, tree: false });
@@ -197,65 +197,65 @@ impl Fold {
         }
     }
 
-    /// Forgets the inputs of jobs that ended before a moment, in milliseconds since 1970.
+    /// Drops the inputs of jobs that ended before a time, in milliseconds since 1970.
     pub(crate) fn forget(&mut self, before: i64) {
         self.forgotten = self.forgotten.max(before);
         self.ended.retain(|_, ended| ended.last >= before);
     }
 
-    /// Whether it has everything that is kept at this moment: it has forgotten nothing of it.
+    /// Whether it still has all inputs that are kept at this time.
     pub(crate) fn suffices(&self, at: &Moment) -> bool {
         self.forgotten <= at.inputs_horizon()
     }
 
-    /// What jobs name that have not ended.
+    /// The inputs of jobs that have not ended.
     pub(crate) fn live(&self) -> impl Iterator<Item = &Inputs> {
         self.live.values().map(|live| &live.inputs)
     }
 
-    /// What jobs named that ended, and is kept still; and whether it is a list of more.
+    /// The inputs of ended jobs that are still kept, and whether each is an input tree.
     pub(crate) fn ended(&self, at: &Moment) -> impl Iterator<Item = (Digest, bool)> {
         let horizon = at.inputs_horizon();
         let kept = self.ended.iter().filter(move |(_, ended)| ended.last > horizon);
         kept.map(|(digest, ended)| (*digest, ended.tree))
     }
 
-    /// What other events name.
+    /// The contents that other events name.
     pub(crate) fn named(&self) -> impl Iterator<Item = Digest> {
         self.named.values().flat_map(|digests| digests.iter().copied())
     }
 
-    /// The attempt that runs for the longest time, and when it was claimed.
+    /// The job of the oldest running attempt, and when it was claimed.
     pub(crate) fn oldest_claim(&self) -> Option<(JobId, DateTime<Utc>)> {
         let claims = self.live.iter().filter_map(|(id, live)| Some((live.claimed?, *id)));
         let (claimed, id) = claims.min()?;
-        // A time that is none would hold nothing back.
+        // An invalid time counts as the earliest one, to be safe.
         Some((id, DateTime::from_timestamp_millis(claimed).unwrap_or(DateTime::<Utc>::MIN_UTC)))
     }
 
-    /// When what an attempt left expires; nothing: never.
+    /// When the outputs of an attempt expire; `None`: never.
     pub(crate) fn until(&self, left: &Left, at: &Moment) -> Option<DateTime<Utc>> {
         at.outputs_until(left.ended, self.terms.get(left.term).keep_outputs_ms)
     }
 
-    /// The batch of whoever left this.
+    /// The batch of its job.
     pub(crate) fn batch(&self, left: &Left) -> Option<BatchId> {
         self.terms.get(left.term).batch
     }
 
-    /// Whether outputs are kept still.
+    /// Whether its outputs are still kept.
     pub(crate) fn keeps(&self, left: &Left, at: &Moment) -> bool {
         !left.tried_again && self.until(left, at).is_none_or(|until| until > at.now)
     }
 
-    /// What of it is kept still, in bytes.
+    /// The size of what is still kept, in bytes.
     pub(crate) fn size(&self, left: &Left, at: &Moment) -> u64 {
         left.log.saturating_add(if self.keeps(left, at) { left.outputs } else { 0 })
     }
 }
 
 impl Inputs {
-    /// Adds what an event names, whose spec this is. What stood there before stays: the event may be one that changes nothing.
+    /// Adds the contents that an event with this spec names. The earlier ones stay: the event may change nothing.
     fn add(&mut self, payload: &[u8], spec: &JobSpec) {
         let with = |before: &[Digest], more: &mut dyn Iterator<Item = Digest>| {
             let mut all: Vec<Digest> = before.iter().copied().chain(more).collect();
@@ -285,7 +285,7 @@ fn spec_of(event: &JobEvent) -> Option<&JobSpec> {
     }
 }
 
-/// Every SHA-256 that stands in a text, each as often as it does.
+/// Every SHA-256 in a text, with repetitions.
 pub(crate) fn digests_in(text: &[u8]) -> impl Iterator<Item = Digest> {
     let is_digit = |byte: &u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(byte);
     text.split(move |byte| !is_digit(byte))

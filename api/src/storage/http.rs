@@ -7,11 +7,11 @@ use chrono::Utc;
 use model::{GcReport, Kind, StorageView};
 use serde::Deserialize;
 
-use super::{Error, Storing, pass::StoragePass, reading::extent};
+use super::{Error, StorageConfig, pass::StoragePass, reading::extent};
 use crate::{
     app::{App, Shared},
     error::{ApiError, chain},
-    http::extract::{Query, Whole, flag, json},
+    http::extract::{Query, WholeBody, flag, json},
 };
 
 /// The options of a requested pass.
@@ -49,7 +49,7 @@ pub(crate) async fn storage(State(app): State<Shared>, query: Query) -> Result<J
 }
 
 async fn view(app: &App, now: bool) -> Result<StorageView, Error> {
-    let (pass, requested_at) = (storage_pass(app, app.storing), Utc::now());
+    let (pass, requested_at) = (storage_pass(app, app.storage_config), Utc::now());
     let seen = pass.seen().await?;
     let (log, _) = extent(&app.bus.js, seen).await?;
     if !now && let Some(known) = pass.known().await? {
@@ -68,27 +68,27 @@ async fn view(app: &App, now: bool) -> Result<StorageView, Error> {
 
 /// `POST /v1/storage/gc`, with `{"dry_run":…,"grace_ms":…,"keep_inputs_ms":…,"keep_packages_ms":…,"despite_lost":…}` or an empty
 /// body: answered when the pass has ended. It goes on if the client disconnects.
-pub(crate) async fn gc(State(app): State<Shared>, query: Query, Whole(body): Whole) -> Result<Json<GcReport>, ApiError> {
+pub(crate) async fn gc(State(app): State<Shared>, query: Query, WholeBody(body): WholeBody) -> Result<Json<GcReport>, ApiError> {
     query.none()?;
     let request: PassRequest = if body.is_empty() {
         PassRequest::default()
     } else {
         json("the request", &body)?
     };
-    let mut storing = app.storing;
+    let mut storage_config = app.storage_config;
     if let Some(grace) = request.grace_ms {
-        storing.grace = Duration::from_millis(grace);
+        storage_config.grace = Duration::from_millis(grace);
     }
     if let Some(inputs) = request.keep_inputs_ms {
-        storing.keeping.inputs = Duration::from_millis(inputs);
+        storage_config.retention.inputs = Duration::from_millis(inputs);
     }
     if let Some(packages) = request.keep_packages_ms {
-        storing.keeping.packages = Duration::from_millis(packages);
+        storage_config.retention.packages = Duration::from_millis(packages);
     }
-    storing.keeping.despite_lost = request.despite_lost;
+    storage_config.retention.despite_lost = request.despite_lost;
     let own = Arc::clone(&app);
     let pass = app.tasks.spawn(async move {
-        let pass = storage_pass(&own, storing);
+        let pass = storage_pass(&own, storage_config);
         if request.dry_run { pass.dry_run().await } else { pass.run().await }
     });
     let report = pass
@@ -97,7 +97,7 @@ pub(crate) async fn gc(State(app): State<Shared>, query: Query, Whole(body): Who
     Ok(Json(report?))
 }
 
-pub(super) fn storage_pass(app: &App, storing: Storing) -> StoragePass<'_> {
+pub(super) fn storage_pass(app: &App, storage_config: StorageConfig) -> StoragePass<'_> {
     StoragePass {
         js: &app.bus.js,
         files: &app.files,
@@ -105,8 +105,8 @@ pub(super) fn storage_pass(app: &App, storing: Storing) -> StoragePass<'_> {
         tables: &app.tables,
         key: app.key,
         surveying: &app.surveying,
-        storing,
-        usual: app.storing,
+        storage_config,
+        usual: app.storage_config,
     }
 }
 

@@ -1,11 +1,11 @@
 //! The last survey of the store, which answers `rgrid storage` at once.
 
 use chrono::{DateTime, Utc};
-use model::{GcReport, HeldBy, Kept, StorageView};
+use model::{GcReport, HeldBy, RetentionView, StorageView};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Error, Storing,
+    Error, StorageConfig,
     pass::{StoragePass, millis},
     survey::Survey,
 };
@@ -54,7 +54,7 @@ impl StoragePass<'_> {
                 removal,
                 jobs: found.jobs.clone(),
                 batches: found.batches.clone(),
-                keeping: kept(&self.storing),
+                keeping: kept(&self.storage_config),
                 held_by: found.oldest_claim.map(|(job, claimed_at)| HeldBy { job, claimed_at }),
                 last_pass: None,
             },
@@ -71,19 +71,19 @@ impl StoragePass<'_> {
         let pass = self.marks.last_pass::<GcReport>().await?;
         Ok(StorageView {
             events_since: last.saturating_sub(known.last),
-            keeping: kept(&self.storing),
+            keeping: kept(&self.storage_config),
             last_pass: pass.map(|(report, _)| report),
             ..known.view
         })
     }
 }
 
-fn kept(storing: &Storing) -> Kept {
-    Kept {
-        grace_ms: millis(storing.grace),
-        inputs_ms: millis(storing.keeping.inputs),
-        outputs_ms: storing.keeping.outputs.map(millis),
-        packages_ms: millis(storing.keeping.packages),
-        every_ms: storing.every.map(millis),
+fn kept(storage_config: &StorageConfig) -> RetentionView {
+    RetentionView {
+        grace_ms: millis(storage_config.grace),
+        inputs_ms: millis(storage_config.retention.inputs),
+        outputs_ms: storage_config.retention.outputs.map(millis),
+        packages_ms: millis(storage_config.retention.packages),
+        every_ms: storage_config.every.map(millis),
     }
 }

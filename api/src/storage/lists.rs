@@ -1,8 +1,8 @@
-//! What small lists of outputs name, kept in the store, so that a pass need not read each list again: there is one of each attempt.
+//! The cache of manifests: the contents that small manifests name, saved in the store, so that a pass does not read every manifest again.
 //!
-//! A list never changes, since its name is its content's hash. So what is kept of it is right for whatever log, for ever; but as it is an
-//! input to deletion, it must be signed, and of this program ([`super::signed`]). It is a text of one line for each list, in the order of
-//! their hashes, and is gone through beside the lists that are wanted, so that it is never in memory but compressed.
+//! A manifest never changes, since its name is the hash of its content, so the cache is valid for every log. Deletion depends on it, so it
+//! must be signed, and written by this version of the program ([`super::signed`]). It is a text with one line for each manifest, in the order
+//! of their hashes, which is merged with the wanted manifests, so that only its compressed form is in memory.
 
 use std::{
     io::{BufRead, BufReader, BufWriter, Error, Result, Write},
@@ -15,16 +15,16 @@ use bus::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Where they stand in the store.
+/// Its name in the store.
 pub(super) const NAME: &str = "collector/lists";
-/// A list that names more is read each time: it would make the text large.
+/// A manifest that names more contents is not cached.
 const SMALL: usize = 8;
 
-/// What a list names: its own hash, pieces of a log, outputs.
+/// A manifest in the cache: its hash, the segments of the log, the outputs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Listed(pub(super) Digest, pub(super) Vec<Digest>, pub(super) Vec<Digest>);
 
-/// A list that is wanted, whether its outputs are kept, and a job that left it.
+/// A wanted manifest, whether its outputs are kept, and its job.
 pub(super) type Wanted = (Digest, bool, JobId);
 
 impl Listed {

@@ -14,9 +14,9 @@ use tracing::warn;
 use super::{
     Error, blocking,
     fold::{Fold, Left},
-    keeping::Moment,
     lists::{self, Lines, Listed, Text, Wanted},
     reading::Source,
+    retention::Moment,
     signed::{self, Nothing, Signed},
     used::{Used, kind},
 };
@@ -33,7 +33,7 @@ const NEW_HUNDREDTHS: usize = 1;
 
 /// Adds the contents of all manifests; returns the jobs whose manifests are lost, if `despite_lost`.
 pub(super) async fn walk_manifests(source: &Source<'_>, fold: &Arc<Fold>, used: Used) -> Result<(Used, Vec<JobId>), Error> {
-    let despite_lost = source.at.keeping.despite_lost;
+    let despite_lost = source.at.retention.despite_lost;
     let kept = Signed {
         files: source.files,
         key: source.key,

@@ -3,12 +3,12 @@
 mod checkpoint;
 mod fold;
 mod http;
-mod keeping;
 mod known;
 mod lists;
 mod manifests;
 mod pass;
 mod reading;
+mod retention;
 mod signed;
 mod survey;
 mod task;
@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use bus::log::whole::Gap;
 
-pub use self::keeping::Keeping;
+pub use self::retention::Retention;
 pub(crate) use self::{
     http::{gc, storage},
     task::run_passes,
@@ -27,32 +27,32 @@ pub(crate) use self::{
 
 /// When contents are removed from the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Storing {
+pub struct StorageConfig {
     /// How often a storage pass runs; `None`: only on request.
     pub every: Option<Duration>,
     /// The grace period: how long a content is kept after it was found unused.
     pub grace: Duration,
     /// How long contents are kept after the jobs that name them have ended.
-    pub keeping: Keeping,
+    pub retention: Retention,
 }
 
-impl Default for Storing {
+impl Default for StorageConfig {
     /// Every six hours, with a grace period of seven days.
     fn default() -> Self {
         Self {
             every: Some(Self::EVERY),
             grace: Self::GRACE,
-            keeping: Keeping {
-                inputs: Keeping::INPUTS,
+            retention: Retention {
+                inputs: Retention::INPUTS,
                 outputs: None,
-                packages: Keeping::PACKAGES,
+                packages: Retention::PACKAGES,
                 despite_lost: false,
             },
         }
     }
 }
 
-impl Storing {
+impl StorageConfig {
     /// The default of `every`.
     pub const EVERY: Duration = Duration::from_secs(6 * 3600);
     /// The default grace period: longer than any transfer, and than a long weekend.

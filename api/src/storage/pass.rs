@@ -16,9 +16,9 @@ use store::{
 use tracing::{info, warn};
 
 use super::{
-    Error, Storing,
-    keeping::Moment,
+    Error, StorageConfig,
     reading::Source,
+    retention::Moment,
     survey::{Survey, Unused, survey},
 };
 use crate::{error::chain, key::Key, queries::Tables};
@@ -46,9 +46,9 @@ pub(super) struct StoragePass<'a> {
     pub(super) key: Key,
     /// Held during a survey.
     pub(super) surveying: &'a tokio::sync::Mutex<()>,
-    pub(super) storing: Storing,
+    pub(super) storage_config: StorageConfig,
     /// The configured settings, from which a request may differ.
-    pub(super) usual: Storing,
+    pub(super) usual: StorageConfig,
 }
 
 impl StoragePass<'_> {
@@ -59,7 +59,7 @@ impl StoragePass<'_> {
     pub(super) async fn run(&self) -> Result<GcReport, Error> {
         let clock = Instant::now();
         let mut lease = self.marks.begin().await?.map_err(Error::Busy)?;
-        let mut report = blank(&self.storing, lease.started);
+        let mut report = blank(&self.storage_config, lease.started);
         report.pass = Some(lease.pass);
         if let Err(error) = self.remove(&mut lease, &mut report).await {
             report.stopped = Some(chain(&error));
@@ -76,7 +76,7 @@ impl StoragePass<'_> {
     /// The log, a list, the store or the marks cannot be read.
     pub(super) async fn dry_run(&self) -> Result<GcReport, Error> {
         let clock = Instant::now();
-        let mut report = blank(&self.storing, Utc::now());
+        let mut report = blank(&self.storage_config, Utc::now());
         report.dry_run = true;
         let seen = self.seen().await?;
         let found = self.survey(report.started_at, seen).await?;
@@ -127,9 +127,9 @@ impl StoragePass<'_> {
         found.all = found.all.less(report.removed);
         found.uses.unused = found.uses.unused.less(report.removed);
         // `GET /v1/storage` shows the survey with the configured settings.
-        if self.storing.keeping == self.usual.keeping {
+        if self.storage_config.retention == self.usual.retention {
             let usual = Self {
-                storing: self.usual,
+                storage_config: self.usual,
                 ..*self
             };
             usual.note(&found, lease.started).await?;
@@ -145,14 +145,14 @@ impl StoragePass<'_> {
 
     /// The same, for a caller that holds `surveying`.
     pub(super) async fn survey_alone(&self, now: DateTime<Utc>, seen: u64) -> Result<Survey, Error> {
-        let keeping = self.storing.keeping;
+        let retention = self.storage_config.retention;
         let source = Source {
             js: self.js,
             files: self.files,
             key: self.key,
-            at: Moment { keeping, now },
+            at: Moment { retention, now },
             seen,
-            remembered: keeping.inputs.max(self.usual.keeping.inputs),
+            remembered: retention.inputs.max(self.usual.retention.inputs),
         };
         survey(&source).await
     }
@@ -268,21 +268,21 @@ impl StoragePass<'_> {
     }
 
     pub(super) fn limit_at(&self, found: &Survey, started: DateTime<Utc>) -> DateTime<Utc> {
-        due(started, found.oldest_claim.map(|(_, claimed)| claimed), self.storing.grace)
+        due(started, found.oldest_claim.map(|(_, claimed)| claimed), self.storage_config.grace)
     }
 
     fn span(&self) -> TimeDelta {
-        TimeDelta::from_std(self.storing.grace.saturating_add(MARGIN)).unwrap_or(TimeDelta::MAX)
+        TimeDelta::from_std(self.storage_config.grace.saturating_add(MARGIN)).unwrap_or(TimeDelta::MAX)
     }
 }
 
-fn blank(storing: &Storing, started_at: DateTime<Utc>) -> GcReport {
+fn blank(storage_config: &StorageConfig, started_at: DateTime<Utc>) -> GcReport {
     GcReport {
         pass: None,
         started_at,
         took_ms: 0,
         dry_run: false,
-        grace_ms: millis(storing.grace),
+        grace_ms: millis(storage_config.grace),
         events: 0,
         read: 0,
         all: Default::default(),

@@ -15,7 +15,7 @@ use super::{
     Error,
     checkpoint::{self, Checkpoints},
     fold::Fold,
-    keeping::{Moment, horizon},
+    retention::{Moment, horizon},
     signed,
 };
 use crate::{error::chain, key::Key};

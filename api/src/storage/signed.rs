@@ -15,8 +15,8 @@ use crate::key::Key;
 
 /// The largest object that is kept, in bytes: of some 15 million jobs.
 const MAX_BYTES: u64 = 1 << 30;
-/// The program: what it makes of an event or a list, and how it writes that down. Another one may find more in the same ones, so that
-/// each reads them once. More is listed here than must be.
+/// Identifies the version of the program: its sources that decide what is read from an event or a manifest, and how it is written. Another
+/// version may read more from the same ones. The list is longer than necessary.
 static PROGRAM: LazyLock<Digest> = LazyLock::new(|| {
     let sources = [
         include_str!("checkpoint.rs"),
@@ -51,14 +51,14 @@ static PROGRAM: LazyLock<Digest> = LazyLock::new(|| {
 struct Head<H> {
     program: Digest,
     #[serde(flatten)]
-    says: H,
+    content: H,
 }
 
-/// What every program's head says.
+/// A head without fields.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Nothing {}
 
-/// Why an object is not used, or not kept.
+/// Why an object is not used, or cannot be saved.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
     #[error("there is none")]
@@ -77,17 +77,17 @@ pub(super) enum Error {
     Store(#[source] object_store::Error),
 }
 
-/// One object of the collector's.
+/// An object that storage passes save.
 #[derive(Clone, Copy)]
 pub(super) struct Signed<'a> {
     pub(super) files: &'a Files,
     pub(super) key: Key,
-    /// Its name in the store. It is signed too, so that one cannot stand in the place of another.
+    /// Its name in the store. It is signed too, so that one object cannot replace another.
     pub(super) name: &'static str,
 }
 
 impl Signed<'_> {
-    /// What the object says of itself, and what it holds.
+    /// Loads the object: its head and its body.
     pub(super) async fn load<H: DeserializeOwned>(&self) -> Result<(H, Bytes), Error> {
         let found = match self.files.object_store().get(&self.name.into()).await {
             Ok(found) if found.meta.size > MAX_BYTES => return Err(Error::TooLarge(found.meta.size)),
@@ -95,12 +95,12 @@ impl Signed<'_> {
             Err(object_store::Error::NotFound { .. }) => return Err(Error::None),
             Err(error) => return Err(Error::Store(error)),
         };
-        opened(&found, self.name, self.key)
+        verify(&found, self.name, self.key)
     }
 
-    /// Puts an object in the place of the last.
-    pub(super) async fn save<H: Serialize + Sync>(&self, says: &H, body: Vec<u8>) -> Result<(), Error> {
-        let parts = sealed(says, body, self.name, self.key)?;
+    /// Saves the object, replacing the last one.
+    pub(super) async fn save<H: Serialize + Sync>(&self, content: &H, body: Vec<u8>) -> Result<(), Error> {
+        let parts = sign(content, body, self.name, self.key)?;
         let size = parts.iter().map(|part| part.len() as u64).sum();
         if size > MAX_BYTES {
             return Err(Error::TooLarge(size));
@@ -110,8 +110,8 @@ impl Signed<'_> {
     }
 }
 
-/// What an object says of itself, and what it holds; nothing of it is looked at that is not signed.
-fn opened<H: DeserializeOwned>(bytes: &Bytes, name: &str, key: Key) -> Result<(H, Bytes), Error> {
+/// Verifies an object, and returns its head and its body. Nothing of it is parsed before its signature is verified.
+fn verify<H: DeserializeOwned>(bytes: &Bytes, name: &str, key: Key) -> Result<(H, Bytes), Error> {
     let cut = |from: usize| {
         let end = memchr::memchr(b'\n', &bytes[from..]).ok_or_else(|| Error::Damaged("it ends in its head".to_owned()))?;
         Ok::<_, Error>((bytes.slice(from..from + end), from + end + 1))
@@ -123,25 +123,25 @@ fn opened<H: DeserializeOwned>(bytes: &Bytes, name: &str, key: Key) -> Result<(H
     let mac = signing(&head, &body, name, key);
     mac.verify_slice(&signature).map_err(|_| Error::Unsigned)?;
     let unread = |error: serde_json::Error| Error::Damaged(error.to_string());
-    // The program first: another one's head may say other things.
+    // The version first: the head of another version may have other fields.
     let maker: Head<Nothing> = serde_json::from_slice(&head).map_err(unread)?;
     if maker.program != *PROGRAM {
         return Err(Error::Program);
     }
     let head: Head<H> = serde_json::from_slice(&head).map_err(unread)?;
-    Ok((head.says, body))
+    Ok((head.content, body))
 }
 
-/// Head and signature, and what it holds.
-fn sealed<H: Serialize>(says: &H, body: Vec<u8>, name: &str, key: Key) -> Result<[Bytes; 2], Error> {
+/// Signs an object: head with signature, and body.
+fn sign<H: Serialize>(content: &H, body: Vec<u8>, name: &str, key: Key) -> Result<[Bytes; 2], Error> {
     let program = *PROGRAM;
-    let head = serde_json::to_vec(&Head { program, says }).map_err(|error| Error::Damaged(error.to_string()))?;
+    let head = serde_json::to_vec(&Head { program, content }).map_err(|error| Error::Damaged(error.to_string()))?;
     let signature = hex::encode(signing(&head, &body, name, key).finalize().into_bytes());
     let head = [&head, &b"\n"[..], signature.as_bytes(), b"\n"].concat();
     Ok([head.into(), body.into()])
 }
 
-/// What signs it: HMAC-SHA256 with the grid's key. It says what for, so that nothing else that is signed with the key can be taken for it.
+/// The signature: HMAC-SHA256 with the grid's key. It covers the purpose, so that nothing else that is signed with the key can be used.
 fn signing(head: &[u8], body: &[u8], name: &str, key: Key) -> Hmac<Sha256> {
     let mut mac = key.hmac();
     for part in [b"rgrid ", name.as_bytes(), b"\n", head, b"\n", body] {

@@ -18,9 +18,9 @@ use store::{Entry, Files, PackagesEntry, marks::Shard};
 use super::{
     Error, blocking,
     fold::{Fold, digests_in},
-    keeping::Moment,
     manifests::walk_manifests,
     reading::{LogRead, Source, read_log},
+    retention::Moment,
     top::top,
     used::{Ordered, Used, kind},
 };

@@ -14,14 +14,14 @@ const CHECK_MAX: Duration = Duration::from_secs(600);
 
 /// Runs a pass whenever the last one, of any API, is long enough ago; until the API stops.
 pub(crate) async fn run_passes(app: Arc<App>) {
-    let Some(every) = app.storing.every else { return };
+    let Some(every) = app.storage_config.every else { return };
     let stop = app.stop.clone();
     while stop.run_until_cancelled(tokio::time::sleep(every.min(CHECK_MAX))).await.is_some() {
         let pass = Box::pin(async {
             if recently(&app, every).await? {
                 return Ok(());
             }
-            storage_pass(&app, app.storing).run().await.map(drop)
+            storage_pass(&app, app.storage_config).run().await.map(drop)
         });
         match stop.run_until_cancelled(pass).await {
             None => return,

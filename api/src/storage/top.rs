@@ -7,18 +7,18 @@ use model::{BatchUse, JobUse};
 
 use super::{
     fold::{Fold, Left},
-    keeping::Moment,
+    retention::Moment,
 };
 
 /// How many are shown.
-const MOST: usize = 10;
-/// How many are looked at before those that left less are dropped.
-const TOGETHER: usize = 1_024;
+const SHOWN: usize = 10;
+/// How many jobs are collected before the smaller ones are dropped.
+const CHUNK: usize = 1_024;
 
-/// The jobs and the batches that left the most, the largest first. Those that left nothing are not among them.
+/// The jobs and the batches with the largest outputs and logs, the largest first, without empty ones.
 pub(super) fn top(fold: &Fold, at: &Moment) -> (Vec<JobUse>, Vec<BatchUse>) {
     let mut order: Vec<&Left> = fold.left.iter().collect();
-    // Stable: what a job's last attempt left stands last.
+    // Stable: a job's last attempt is the last one.
     order.sort_by_key(|left| left.job);
     let mut jobs = Vec::new();
     let mut batches: HashMap<BatchId, BatchUse> = HashMap::new();
@@ -39,18 +39,18 @@ pub(super) fn top(fold: &Fold, at: &Moment) -> (Vec<JobUse>, Vec<BatchUse>) {
             of.bytes += job.bytes;
         }
         jobs.push(job);
-        if jobs.len() >= TOGETHER {
+        if jobs.len() >= CHUNK {
             keep_largest(&mut jobs);
         }
     }
     keep_largest(&mut jobs);
     let mut batches: Vec<BatchUse> = batches.into_values().collect();
     batches.sort_unstable_by_key(|one| (Reverse(one.bytes), one.batch));
-    batches.truncate(MOST);
+    batches.truncate(SHOWN);
     (jobs, batches)
 }
 
 fn keep_largest(jobs: &mut Vec<JobUse>) {
     jobs.sort_unstable_by_key(|one| (Reverse(one.bytes), one.job));
-    jobs.truncate(MOST);
+    jobs.truncate(SHOWN);
 }

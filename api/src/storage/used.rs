@@ -2,10 +2,10 @@
 
 use bus::ids::Digest;
 
-/// A list that is shorter is not put in order while it grows.
+/// A shorter list is not sorted while it grows.
 const SHORT: usize = 4_096;
 
-/// What a content is there for.
+/// The uses of a content, as bits.
 pub(super) mod kind {
     pub(in crate::storage) const LIVE: u8 = 1;
     pub(in crate::storage) const OUTPUT: u8 = 2;
@@ -14,16 +14,16 @@ pub(super) mod kind {
     pub(in crate::storage) const ENDED: u8 = 16;
 }
 
-/// What contents are there for, as bits.
+/// Contents and their uses.
 #[derive(Debug, Default)]
 pub(super) struct Used {
     all: Vec<(Digest, u8)>,
-    /// How long the list may grow before what stands in it twice is taken out.
+    /// How long the list may grow before repetitions are removed.
     limit: usize,
 }
 
 impl Used {
-    /// Notes that a content is there for something, besides what was noted of it before.
+    /// Adds uses of a content.
     pub(super) fn note(&mut self, digest: Digest, kinds: u8) {
         if self.all.len() >= self.limit {
             self.order();
@@ -51,12 +51,12 @@ impl Used {
     }
 }
 
-/// The same, each content once.
+/// Sorted, with each content once.
 #[derive(Debug)]
 pub(super) struct Ordered(Vec<(Digest, u8)>);
 
 impl Ordered {
-    /// What a content is there for; nothing where it is not used.
+    /// The uses of a content; `None` if it is unused.
     pub(super) fn get(&self, digest: &Digest) -> Option<u8> {
         let place = self.0.binary_search_by_key(digest, |(digest, _)| *digest).ok()?;
         Some(self.0[place].1)

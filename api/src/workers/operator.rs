@@ -15,7 +15,7 @@ use serde::Deserialize;
 use crate::{
     app::{App, Shared},
     error::ApiError,
-    http::extract::{Path, Query, Whole, json_or_nothing},
+    http::extract::{Path, Query, WholeBody, json_or_nothing},
     jobs::{check_reason, reason},
 };
 
@@ -36,7 +36,7 @@ pub(crate) async fn cordon(
     State(app): State<Shared>,
     Path(id): Path<String>,
     query: Query,
-    Whole(body): Whole,
+    WholeBody(body): WholeBody,
 ) -> Result<Json<Cordon>, ApiError> {
     query.none()?;
     let reason = reason(&body)?;
@@ -48,7 +48,7 @@ pub(crate) async fn drain(
     State(app): State<Shared>,
     Path(id): Path<String>,
     query: Query,
-    Whole(body): Whole,
+    WholeBody(body): WholeBody,
 ) -> Result<Json<Cordon>, ApiError> {
     query.none()?;
     let request: DrainRequest = json_or_nothing(&body)?;
@@ -73,7 +73,7 @@ pub(crate) async fn uncordon(
     State(app): State<Shared>,
     Path(id): Path<String>,
     query: Query,
-    Whole(body): Whole,
+    WholeBody(body): WholeBody,
 ) -> Result<Json<Cordon>, ApiError> {
     query.none()?;
     let UncordonRequest {} = json_or_nothing(&body)?;

@@ -88,11 +88,11 @@ struct Keeping {
 }
 
 impl Keeping {
-    fn storing(&self) -> api::Storing {
-        api::Storing {
+    fn storage_config(&self) -> api::StorageConfig {
+        api::StorageConfig {
             every: Some(self.gc_every.0).filter(|every| !every.is_zero()),
             grace: self.gc_grace.0,
-            keeping: api::Keeping {
+            retention: api::Retention {
                 inputs: self.keep_inputs.0,
                 outputs: self.keep_outputs.map(|span| span.0),
                 packages: self.keep_packages.0,
@@ -118,7 +118,7 @@ pub(crate) async fn api(args: ApiArgs) -> anyhow::Result<ExitCode> {
         secrets_key: settings::secrets_key(args.secrets_key_file.as_deref())?,
         max_upload_bytes: args.max_upload.0,
         runtimes: args.runtimes,
-        storing: args.keeping.storing(),
+        storage_config: args.keeping.storage_config(),
         limits: api::Limits {
             connections: args.max_connections,
             patience: args.client_patience.0,
@@ -137,11 +137,11 @@ pub(crate) async fn api(args: ApiArgs) -> anyhow::Result<ExitCode> {
             "runtimes": config.runtimes,
             "max_connections": config.limits.connections,
             "client_patience_ms": config.limits.patience.as_millis(),
-            "gc_every_ms": config.storing.every.map(|every| every.as_millis()),
-            "gc_grace_ms": config.storing.grace.as_millis(),
-            "keep_inputs_ms": config.storing.keeping.inputs.as_millis(),
-            "keep_outputs_ms": config.storing.keeping.outputs.map(|span| span.as_millis()),
-            "keep_packages_ms": config.storing.keeping.packages.as_millis(),
+            "gc_every_ms": config.storage_config.every.map(|every| every.as_millis()),
+            "gc_grace_ms": config.storage_config.grace.as_millis(),
+            "keep_inputs_ms": config.storage_config.retention.inputs.as_millis(),
+            "keep_outputs_ms": config.storage_config.retention.outputs.map(|span| span.as_millis()),
+            "keep_packages_ms": config.storage_config.retention.packages.as_millis(),
         }))?;
         return Ok(ExitCode::SUCCESS);
     }

@@ -1,4 +1,4 @@
-//! The bucket's stream: its configuration, the metadata in it, and the purging of chunks.
+//! The stream of a bucket: its configuration, the objects' metadata, and the purging of chunks.
 
 use std::time::Duration;
 
@@ -17,13 +17,13 @@ use tracing::warn;
 
 use super::{error::Error, info::ObjectInfo, setup};
 
-/// How often an unanswered publish of metadata is done again, before its fate stays unknown.
+/// How many times an unanswered publish of metadata is repeated, before its outcome stays unknown.
 const UNANSWERED_MAX: u32 = 5;
 
-/// How many other writers of the same name may come first, before a put gives up.
+/// How many times another writer of the same object may come first, before a put fails.
 const OVERTAKEN_MAX: u32 = 64;
 
-/// What all readers of a bucket together may have on its way from the server, in KiB. A server drops a client that has
+/// What all readers of a bucket together may have in flight from the server, in KiB. A server drops a client that has
 /// 64 MiB waiting to be written (`max_pending`), so this stays well below.
 const INBOUND_KIB_MAX: usize = 32 * 1024;
 
@@ -31,7 +31,7 @@ const INBOUND_KIB_MAX: usize = 32 * 1024;
 pub(super) enum Committed {
     /// The object is stored; the version that it replaced, if any, is no longer needed.
     Stored { replaced: Option<ObjectInfo> },
-    /// The same content was there already.
+    /// The same content was stored already.
     Kept { nuid: String },
 }
 
@@ -40,9 +40,9 @@ pub(super) struct Bucket {
     pub(super) context: jetstream::Context,
     pub(super) stream: Stream<()>,
     pub(super) stream_name: String,
-    /// Bounds what is on its way to all readers; in KiB.
+    /// Bounds what is in flight to all readers; in KiB.
     pub(super) inbound: Semaphore,
-    /// What runs beside the callers: chunks being fetched or sent, and the purges of dropped uploads.
+    /// Background tasks: chunks being fetched or sent, and the purges of dropped uploads.
     pub(super) tasks: TaskTracker,
     name: Token,
     replicated: bool,
@@ -98,7 +98,7 @@ impl Bucket {
     pub(super) async fn info(&self, object: &str) -> Result<Option<(ObjectInfo, u64)>, Error> {
         match self.stream.direct_get_last_for_subject(self.meta_subject(object)).await {
             Ok(message) => parse(&message.payload, message.sequence).map(Some),
-            // A follower that answers may not have it yet; the leader knows.
+            // A replica may lag behind; the leader knows.
             Err(error) if error.kind() == DirectGetErrorKind::NotFound && self.replicated => self.info_of_leader(object).await,
             Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
             Err(error) => Err(Error::request("read an object's metadata")(error.into())),
@@ -116,12 +116,12 @@ impl Bucket {
     /// Publishes the metadata of an object whose chunks are stored, which makes it visible.
     ///
     /// Every publish expects the sequence of the metadata that it replaces (0: none), so that of two writers one wins and
-    /// the other sees it. For the same reason a publish whose fate is unknown is simply done again.
+    /// the other sees it. For the same reason a publish whose outcome is unknown is simply repeated.
     ///
     /// # Errors
     /// [`Error::Request`] leaves the fate unknown: the metadata may yet be stored. After any other error it never will be.
     pub(super) async fn commit(&self, info: &ObjectInfo, mode: &PutMode) -> Result<Committed, Error> {
-        // A put is mostly of something new: assume so, and look only when the server disagrees.
+        // Most puts are of new objects: assume so, and look up the object only when the server disagrees.
         let mut current = match mode {
             PutMode::Update(_) => self.info_of_leader(&info.name).await?,
             PutMode::Overwrite | PutMode::Create => None,
@@ -165,14 +165,14 @@ impl Bucket {
         Ok(ack.sequence)
     }
 
-    /// Marks an object as deleted, and returns what it was, and where the marker stands. Its chunks are still there.
+    /// Marks an object as deleted, and returns its metadata and the marker's sequence. Its chunks are kept.
     pub(super) async fn remove(&self, object: &str) -> Result<(ObjectInfo, u64), Error> {
         let current = self.info_of_leader(object).await?.filter(|(info, _)| !info.deleted);
         let (info, sequence) = current.ok_or_else(|| Error::NotFound { name: object.to_owned() })?;
         self.remove_version(info, sequence).await
     }
 
-    /// As [`Self::remove`], if the object is this version still.
+    /// As [`Self::remove`], if the object still has this version.
     pub(super) async fn remove_if(&self, object: &str, nuid: &str) -> Result<Option<(ObjectInfo, u64)>, Error> {
         let current = self.info_of_leader(object).await?;
         match current.filter(|(info, _)| !info.deleted && info.nuid == nuid) {
@@ -201,7 +201,7 @@ impl Bucket {
         }
     }
 
-    /// Forgets that an object was deleted, up to the marker that says so: a name that nothing has any more costs no memory.
+    /// Removes the marker of a deleted object, which would take memory on the server.
     pub(super) async fn forget(&self, object: &str, marker: u64) -> Result<(), Error> {
         let purge = self.stream.purge().filter(self.meta_subject(object)).sequence(marker + 1).await;
         purge
@@ -216,7 +216,7 @@ impl Bucket {
             .map_err(|error| Error::request("purge an object's chunks")(error.into()))
     }
 
-    /// Purges chunks that nothing refers to. A failure only leaves them lying, so it is logged.
+    /// Purges unused chunks. A failure only leaves them in the stream, so it is logged.
     pub(super) async fn discard(&self, nuid: &str) {
         if let Err(error) = self.purge_chunks(nuid).await {
             warn!(bucket = %self.name, nuid, "unused chunks {nuid} stay in {}: {error}", self.stream_name);
@@ -230,11 +230,11 @@ impl Bucket {
     }
 }
 
-/// What to do about the metadata that is there: nothing, because the put is over; or else publish over it.
+/// Decides on the metadata that exists: the put is done, or replaces it.
 fn settle(info: &ObjectInfo, mode: &PutMode, current: Option<&(ObjectInfo, u64)>) -> Result<Option<Committed>, Error> {
     let name = || info.name.clone();
     match (mode, current.filter(|(current, _)| !current.deleted)) {
-        // An earlier try of this very put, whose answer was lost.
+        // An earlier try of the same put, whose answer was lost.
         (_, Some((current, _))) if current.nuid == info.nuid => Ok(Some(Committed::Stored { replaced: None })),
         (PutMode::Create, Some(_)) => Err(Error::Exists { name: name() }),
         (PutMode::Update(version), Some((current, _))) if version.e_tag.as_ref() == Some(&current.nuid) => Ok(None),
@@ -262,6 +262,6 @@ fn is_absent(kind: &GetStreamErrorKind) -> bool {
 }
 
 fn parse(payload: &[u8], sequence: u64) -> Result<(ObjectInfo, u64), Error> {
-    let info = serde_json::from_slice(payload).map_err(|error| Error::request("understand an object's metadata")(error.into()))?;
+    let info = serde_json::from_slice(payload).map_err(|error| Error::request("parse an object's metadata")(error.into()))?;
     Ok((info, sequence))
 }

@@ -1,4 +1,4 @@
-//! The metadata of an object, as ADR-20 spells it, with the places of its chunks.
+//! The metadata of an object (ADR-20), with the stream sequences of its chunks.
 
 use std::collections::BTreeMap;
 
@@ -8,18 +8,19 @@ use chrono::{DateTime, Utc};
 use object_store::{ObjectMeta, path::Path};
 use serde::{Deserialize, Serialize};
 
-/// The metadata key under which [`places`](ObjectInfo::places) are kept. Other clients carry it along unread.
+/// The metadata key under which [`places`](ObjectInfo::places) are kept. Other clients keep it unchanged.
 const PLACES: &str = "rgrid-chunks";
 
-/// The longest text of places that is stored, in bytes. Beyond it (in the worst case some 16 GiB) a range is found by walking.
+/// The longest list of sequences that is stored, in bytes. For a longer one (in the worst case 16 GiB of content), ranges are found by reading
+/// from the start.
 const PLACES_LEN_MAX: usize = 64 * 1024;
 
-/// What the bucket knows of one object.
+/// The metadata of one object.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct ObjectInfo {
     pub(super) name: String,
     pub(super) bucket: String,
-    /// Names this version of the object, and the subject of its chunks.
+    /// The id of this version of the object, and of the subject of its chunks.
     #[serde(default)]
     pub(super) nuid: String,
     #[serde(default)]
@@ -51,7 +52,7 @@ impl ObjectInfo {
         self.options.as_ref().is_some_and(|options| options.link.is_some())
     }
 
-    /// The SHA-256 of the content, where the writer told one.
+    /// The SHA-256 of the content, if the writer gave one.
     pub(super) fn digest(&self) -> Option<Digest> {
         let bytes = URL_SAFE.decode(self.digest.as_ref()?.strip_prefix("SHA-256=")?).ok()?;
         hex::encode(bytes).parse().ok()

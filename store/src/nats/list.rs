@@ -1,4 +1,4 @@
-//! All objects of a bucket, and all chunks.
+//! Lists the objects of a bucket.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,12 +12,12 @@ use tracing::debug;
 
 use super::{bucket::Bucket, error::Error, info::ObjectInfo};
 
-/// How many messages are asked for at a time.
+/// How many messages are requested at a time.
 const PAGE: usize = 500;
 
 /// The objects of a bucket in the order in which they were last written.
 ///
-/// Names stand in the subjects as base64, so the server cannot select by a prefix of them: all metadata is read.
+/// Names are base64 in the subjects, so that the server cannot filter by a prefix: all metadata is read.
 pub(super) fn all(bucket: Arc<Bucket>) -> impl Stream<Item = Result<ObjectMeta, Error>> + Send + 'static {
     infos(bucket).try_filter_map(|info| async move {
         let location = Path::parse(&info.name).ok().filter(|_| !info.deleted);
@@ -72,7 +72,7 @@ fn pages(bucket: Arc<Bucket>, consumer: PullConsumer) -> impl Stream<Item = Resu
         }
         let name = &consumer.cached_info().name;
         if let Err(error) = bucket.stream.delete_consumer(name).await {
-            debug!("the consumer {name} of a list goes by itself: {error}");
+            debug!("the consumer {name} of a list was not deleted, and will expire: {error}");
         }
         Ok(None)
     })

@@ -1,12 +1,12 @@
 //! A `JetStream` object-store bucket as an [`ObjectStore`].
 //!
-//! The format is the official one (ADR-20), so that `nats object get` and every NATS client read what is written here,
+//! The format is the official one (ADR-20), so that `nats object get` and every NATS client can read these objects,
 //! and the other way round: the stream `OBJ_<bucket>` holds the content as chunks under `$O.<bucket>.C.<nuid>` and
-//! one message of metadata a name under `$O.<bucket>.M.<name in base64>`. On top of it, the metadata says at which
-//! stream sequences the chunks are, so that a read asks for exactly those (see [`info`]).
+//! one message of metadata a name under `$O.<bucket>.M.<name in base64>`. In addition, the metadata holds the stream
+//! sequences of the chunks, so that a read requests exactly those (see [`info`]).
 //!
-//! Content is stored once: a put of what is already there under that name changes nothing, since a replaced object's
-//! chunks are purged under those who read them.
+//! Content is stored once: putting the same content under the same name again changes nothing, since the chunks of a replaced object are
+//! purged although a client may be reading them.
 
 mod bucket;
 mod error;
@@ -35,8 +35,8 @@ pub use self::error::Error;
 use self::{bucket::Bucket, info::ObjectInfo, write::ObjectUpload};
 use super::verify::verified;
 
-/// In the `extensions` of a put or a get: the content's SHA-256, by a caller who checks the content against it and
-/// completes no upload that differs. It spares a second hashing of the same bytes.
+/// In the `extensions` of a put or a get: the content's SHA-256, from a caller that verifies the content itself and completes no upload that
+/// differs. It saves hashing the same bytes twice.
 #[derive(Debug, Clone, Copy)]
 pub struct CallerVerifies(pub Digest);
 
@@ -47,12 +47,12 @@ pub struct Nats {
 }
 
 impl Nats {
-    /// Opens `bucket`; makes its stream, with `replicas` copies, if it is absent, and checks it if it is there.
+    /// Opens `bucket`; creates its stream, with `replicas` copies, if it does not exist, and otherwise checks it.
     ///
-    /// Give it a connection of its own: whatever else is sent over the same one waits behind the chunks.
+    /// Use a connection of its own: other messages over the same one would wait behind the chunks.
     ///
     /// # Errors
-    /// The server does not answer, or the stream is not fit to be an object store.
+    /// The server does not answer, or the stream has the wrong configuration.
     pub async fn open(context: jetstream::Context, bucket: &Token, replicas: usize) -> Result<Self, Error> {
         let bucket = Arc::new(Bucket::open(context, bucket, replicas).await?);
         Ok(Self { bucket })
@@ -63,7 +63,7 @@ impl Nats {
         self.bucket.settled().await;
     }
 
-    /// Purges the chunks that no object refers to, of uploads whose last chunk is older than `age`; returns how many uploads.
+    /// Purges the chunks of unfinished uploads whose last chunk is older than `age`; returns how many uploads.
     ///
     /// # Errors
     /// The server does not answer.
@@ -71,7 +71,7 @@ impl Nats {
         sweep::sweep(&self.bucket, age).await
     }
 
-    /// Removes an object that is still the version of this tag, and every trace of it; says whether it did.
+    /// Removes an object completely, if it still has the version of this tag; returns whether it did.
     ///
     /// # Errors
     /// The server does not answer. The object may be removed, and its chunks left for [`Self::sweep`].
@@ -167,7 +167,7 @@ impl ObjectStore for Nats {
             let GetResultPayload::Stream(mut content) = result.payload else {
                 return Ok(result);
             };
-            // Where the object was replaced in this very moment, its old chunks are gone: then the new ones are read.
+            // If the object was replaced just now, its old chunks are gone: read the new ones.
             let first = content.next().await;
             if matches!(first, Some(Err(_))) && self.found(location).await?.nuid != info.nuid {
                 continue;
@@ -242,7 +242,7 @@ fn refuse_attributes(none: bool) -> Result<()> {
     })
 }
 
-/// Whether `location` stands below `prefix`, which is not itself listed.
+/// Whether `location` is below `prefix`, and not `prefix` itself.
 fn is_below(location: &Path, prefix: &Path) -> bool {
     location.prefix_match(prefix).is_some_and(|mut rest| rest.next().is_some())
 }

@@ -1,7 +1,7 @@
-//! Reading an object: its chunks in batches of direct gets, some ahead of the reader.
+//! Reads an object: its chunks in batches of direct gets, some ahead of the reader.
 //!
 //! Direct gets need no consumer, so that a small file costs two round trips, and any server of a cluster answers them.
-//! They know no flow control; what is on its way is bounded by [`Bucket::inbound`] instead.
+//! They have no flow control; what is in flight is bounded by [`Bucket::inbound`] instead.
 
 use std::{ops::Range, sync::Arc, time::Duration};
 
@@ -18,16 +18,16 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{bucket::Bucket, error::Error, info::ObjectInfo};
 
-/// The bytes of one batch, about.
+/// The approximate size of one batch, in bytes.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 
-/// How many batches are on their way or wait for the reader.
+/// How many batches are in flight or wait for the reader.
 const BATCHES_AHEAD: usize = 3;
 
 /// How long the server may be silent within a batch.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 
-/// The chunk size that is assumed of an object that does not say it.
+/// The chunk size that is assumed if the metadata does not give it.
 const CHUNK_SIZE_UNKNOWN: usize = 1024 * 1024;
 
 /// The bytes of an object within `range`, as they are stored; the caller checks them.
@@ -109,7 +109,7 @@ impl Chunks {
         (BATCH_BYTES / self.size).clamp(1, 256)
     }
 
-    /// The chunks at known sequences. Each batch is fetched by a task, so that what is on its way also arrives while the
+    /// The chunks at known sequences. Each batch is fetched by a task, so that chunks also arrive while the
     /// reader does something else.
     fn placed(self: Arc<Self>, places: &[u64]) -> BoxStream<'static, Result<Bytes, Error>> {
         let batches: Vec<Vec<u64>> = places.chunks(self.batch_len()).map(<[u64]>::to_vec).collect();
@@ -133,11 +133,11 @@ impl Chunks {
         }
         Err(Error::Torn {
             name: self.name.clone(),
-            why: "its chunks are not where its metadata says".to_owned(),
+            why: "its chunks are not at the sequences in its metadata".to_owned(),
         })
     }
 
-    /// All chunks in turn: for objects of other writers, who do not say where the chunks are.
+    /// All chunks in turn: for objects of other writers, which do not store the sequences of the chunks.
     fn walked(self: Arc<Self>, count: usize) -> BoxStream<'static, Result<Bytes, Error>> {
         stream::try_unfold((0, count), move |(after, left)| {
             let chunks = Arc::clone(&self);
@@ -197,7 +197,7 @@ impl Chunks {
             let answer = timeout(SILENCE_MAX, answers.next()).await.map_err(|error| failed(error.into()))?;
             let answer = answer.ok_or_else(|| failed("the connection was closed".into()))?;
             match answer.status {
-                None => found.push(chunk(answer).ok_or_else(|| failed("a chunk came without its sequence".into()))?),
+                None => found.push(chunk(answer).ok_or_else(|| failed("a chunk without its sequence".into()))?),
                 // The end of the batch, or nothing found at all.
                 Some(StatusCode::NOT_FOUND) => return Err(self.incomplete(found.len(), count)),
                 Some(status) if status.as_u16() == 204 => return Err(self.incomplete(found.len(), count)),
@@ -214,7 +214,7 @@ impl Chunks {
     fn incomplete(&self, found: usize, wanted: usize) -> Error {
         Error::Torn {
             name: self.name.clone(),
-            why: format!("{} of its chunks are gone", wanted - found),
+            why: format!("{} of its chunks are missing", wanted - found),
         }
     }
 }

@@ -19,7 +19,7 @@ pub(super) fn config(name: &Token, replicas: usize) -> Config {
     }
 }
 
-/// Checks what the reading and writing of files rests upon. More copies than asked for are welcome.
+/// Checks the settings that reading and writing files depend on. More replicas than configured are allowed.
 pub(super) fn check(wanted: &Config, found: &Config) -> Result<(), Error> {
     let unfit = |field, found: String, needed: String| {
         Err(Error::Unfit {
@@ -44,7 +44,7 @@ pub(super) fn check(wanted: &Config, found: &Config) -> Result<(), Error> {
         return unfit(
             "discard",
             "old".to_owned(),
-            "new (else the oldest chunks go when it is full)".to_owned(),
+            "new (otherwise the oldest chunks are dropped when it is full)".to_owned(),
         );
     }
     if !found.max_age.is_zero() {

@@ -1,4 +1,4 @@
-//! Purging what dead uploads left behind. No list shows it: chunks that no metadata refers to.
+//! Purges the chunks of uploads whose process died: chunks that no metadata refers to.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -8,11 +8,11 @@ use tracing::info;
 
 use super::{bucket::Bucket, error::Error, list};
 
-/// Purges the chunks that nothing refers to and whose upload has been silent for `age`; returns how many uploads.
+/// Purges unused chunks whose upload stored nothing for `age`; returns how many uploads.
 pub(super) async fn sweep(bucket: &Arc<Bucket>, age: Duration) -> Result<u64, Error> {
     let horizon = TimeDelta::from_std(age).ok().and_then(|age| Utc::now().checked_sub_signed(age));
     let horizon = i128::from(horizon.unwrap_or(DateTime::<Utc>::MIN_UTC).timestamp_millis());
-    // The chunks first: metadata that comes meanwhile is then seen, and its chunks are spared.
+    // Read the chunks first: metadata that is stored meanwhile is then seen, and its chunks are kept.
     let prefix = bucket.chunk_subject("");
     let lasts = list::last_of_each(Arc::clone(bucket), bucket.chunk_subject(">"), true);
     let mut silent: HashSet<String> = lasts

@@ -1,4 +1,4 @@
-//! Writing an object: chunks in flight, then the metadata that makes it visible.
+//! Writes an object: chunks in flight, then the metadata that makes it visible.
 
 use std::{collections::VecDeque, mem, sync::Arc};
 
@@ -27,24 +27,24 @@ const CHUNK_SIZE_MAX: usize = 1024 * 1024;
 /// How many chunks of one upload may be without acknowledgement.
 const IN_FLIGHT_MAX: usize = 16;
 
-/// An object on its way. Dropped before its end, it takes its chunks with it.
+/// The upload of an object. If it is dropped before its end, its chunks are purged.
 pub(super) struct ObjectUpload {
     bucket: Arc<Bucket>,
     name: String,
     nuid: String,
     subject: String,
     chunk_size: usize,
-    /// What is too little for a chunk yet.
+    /// The bytes that do not fill a chunk yet.
     rest: Vec<Bytes>,
     rest_len: usize,
-    /// The digest, or what computes it.
+    /// The digest, or the hasher that computes it.
     digest: Result<Digest, Sha256>,
     size: u64,
     acks: VecDeque<PublishAckFuture>,
     sequences: Vec<u64>,
-    /// Whether chunks were sent that nothing refers to yet.
+    /// Whether chunks were sent that no metadata refers to yet.
     litter: bool,
-    /// For as long as an upload lives, the bucket is not settled; also between two tasks.
+    /// Keeps the bucket from being settled while the upload exists, also between two tasks.
     _open: TaskTrackerToken,
 }
 
@@ -97,7 +97,7 @@ impl ObjectUpload {
         Ok(())
     }
 
-    /// Waits for the oldest chunk in flight. Its time runs from here on, so that a slow line delays, and does not fail.
+    /// Waits for the oldest chunk in flight. Its timeout begins here, so that a slow line delays the upload and does not fail it.
     async fn await_ack(&mut self) -> Result<(), Error> {
         let Some(ack) = self.acks.pop_front() else { return Ok(()) };
         let sequence = ack.await.map_err(|error| Error::request("store a chunk")(error.into()))?.sequence;
@@ -114,7 +114,7 @@ impl ObjectUpload {
     /// Makes the object visible, if `mode` allows.
     pub(super) async fn finish(mut self, mode: &PutMode) -> Result<PutResult> {
         let info = self.flush().await?;
-        // From here on the fate of the metadata may be unknown, and with it whether something refers to the chunks.
+        // From here on it may be unknown whether the metadata is stored, and refers to the chunks.
         let litter = mem::replace(&mut self.litter, false);
         let nuid = match self.bucket.commit(&info, mode).await {
             Ok(Committed::Stored { replaced }) => {
@@ -172,7 +172,7 @@ impl ObjectUpload {
         Ok(info)
     }
 
-    /// Gives the object up, and purges what was stored of it.
+    /// Aborts the upload, and purges its chunks.
     pub(super) async fn abort(mut self) {
         if mem::replace(&mut self.litter, false) {
             clean(Arc::clone(&self.bucket), self.nuid.clone(), mem::take(&mut self.acks)).await;
@@ -194,7 +194,7 @@ impl Drop for ObjectUpload {
 /// Purges the chunks of an upload, once none of them can still arrive.
 async fn clean(bucket: Arc<Bucket>, nuid: String, acks: VecDeque<PublishAckFuture>) {
     for ack in acks {
-        // Stored, refused or lost: it is no longer on its way.
+        // Stored, refused or lost: it is no longer in flight.
         drop(ack.await);
     }
     bucket.discard(&nuid).await;
@@ -213,7 +213,7 @@ fn join(mut pieces: Vec<Bytes>) -> Bytes {
 
 type Part = (PutPayload, oneshot::Sender<Result<()>>);
 
-/// An upload in parts. Their order is that of the calls, however their futures are polled, so one task writes them all.
+/// An upload in parts. The parts are in the order of the calls, however their futures are polled, so one task writes all of them.
 #[derive(Debug)]
 pub(super) struct Multipart {
     /// Ends with the upload once all parts are written; with none if one of them failed. Dropped first: a closed queue would
@@ -245,7 +245,7 @@ async fn write_parts(mut upload: ObjectUpload, mut queue: mpsc::UnboundedReceive
     while let Some((part, done)) = queue.recv().await {
         for bytes in part {
             if let Err(error) = upload.write(bytes).await {
-                // A sender that is gone learns of it from `complete`.
+                // If the sender is gone, `complete` returns the error.
                 let _gone = done.send(Err(error.into()));
                 upload.abort().await;
                 return None;
@@ -259,7 +259,7 @@ async fn write_parts(mut upload: ObjectUpload, mut queue: mpsc::UnboundedReceive
 fn stopped() -> object_store::Error {
     object_store::Error::Generic {
         store: "nats",
-        source: "the upload has failed or ended before".into(),
+        source: "the upload has already failed or ended".into(),
     }
 }
 

@@ -271,9 +271,9 @@ async fn a_broker_that_is_away_or_hangs_and_streams_that_are_not_right_are_told_
     let mut config = js.get_stream(INBOX).await?.cached_info().config.clone();
     config.discard = async_nats::jetstream::stream::DiscardPolicy::Old;
     js.update_stream(config).await?;
-    found(&api, "streams", "error", "RGRID_INBOX is not as rgrid needs it: `discard`").await?;
+    found(&api, "streams", "error", "RGRID_INBOX has the wrong configuration: `discard`").await?;
     js.delete_stream(REFUSED).await?;
-    found(&api, "streams", "error", "RGRID_REFUSED is not there").await?;
+    found(&api, "streams", "error", "RGRID_REFUSED does not exist").await?;
     let filler = json!({ "command": ["x", "y".repeat(500_000)] });
     for _ in 0..8 {
         api.submit(&filler).await?;
@@ -283,7 +283,7 @@ async fn a_broker_that_is_away_or_hangs_and_streams_that_are_not_right_are_told_
         let mut config = info.config.clone();
         config.max_bytes = i64::try_from(info.state.bytes * 100 / percent)?;
         js.update_stream(config).await?;
-        found(&api, "streams", severity, &format!("RGRID_EVENTS holds {} %", percent)).await?;
+        found(&api, "streams", severity, &format!("RGRID_EVENTS is {} % full", percent)).await?;
     }
     api.nats.freeze()?;
     // That it does not answer; or, where the machine is so slow that the connection has been given up by then, that there is none.

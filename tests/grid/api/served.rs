@@ -82,7 +82,7 @@ impl Served {
             secrets_key: None,
             max_upload_bytes: api::Config::MAX_UPLOAD_BYTES,
             runtimes: None,
-            storing: api::Storing::default(),
+            storage_config: api::StorageConfig::default(),
             // On a busy machine, a test may have much to do before it reads an answer.
             limits: api::Limits {
                 patience: Duration::from_secs(600),

@@ -84,7 +84,10 @@ async fn a_word_on_nobody_is_refused_and_words_at_once_come_one_behind_the_other
             StatusCode::NOT_FOUND,
         )
         .await?;
-        assert!(detail.contains("no worker nobody") && detail.contains("rgrid workers"), "{detail}");
+        assert!(
+            detail.contains("worker nobody does not exist") && detail.contains("rgrid workers"),
+            "{detail}"
+        );
         let detail = problem(
             api.post(&format!("/v1/workers/no%20body/{verb}"), &json!({})).await?,
             StatusCode::BAD_REQUEST,

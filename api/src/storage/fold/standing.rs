@@ -1,4 +1,4 @@
-//! What of a job decides what its next event means. A [`Job`] takes a kilobyte; a million may wait.
+//! The part of a job's state that decides what its next event means. A [`Job`] takes a kilobyte, and a million may wait.
 
 use bus::{
     ids::{Attempt, JobId, SessionId, WorkerId, default_token},
@@ -8,12 +8,12 @@ use bus::{
 use chrono::DateTime;
 use serde::{Deserialize, Serialize};
 
-/// Where a job stands that has not ended.
+/// The state of a job that has not ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Standing {
     stage: StoredPhase,
-    /// Whether a user has asked for its end.
+    /// Whether a user has cancelled it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     cancelled: bool,
 }
@@ -28,7 +28,7 @@ enum StoredPhase {
     Retrying(Attempt),
 }
 
-/// Who may speak of an attempt.
+/// The worker and the session that may report on an attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Holder {
@@ -37,7 +37,7 @@ struct Holder {
 }
 
 impl Standing {
-    /// Where a job stands; nothing where it has ended.
+    /// The state of a job; `None` if it has ended.
     pub(super) fn of(job: &Job) -> Option<Self> {
         let holder = || {
             let live = job.live_attempt()?;
@@ -60,7 +60,7 @@ impl Standing {
         })
     }
 
-    /// A job that takes every event as the one takes it that stands so. Nothing else in it is true.
+    /// A job that handles every event like the original one. Its other fields are not valid.
     pub(super) fn job(self, id: JobId) -> Job {
         let never = DateTime::UNIX_EPOCH;
         let (phase, holder) = match self.stage {

@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use bus::{ids::BatchId, spec::JobSpec};
 use serde::{Deserialize, Serialize};
 
-/// Of which batch a job is, and what it says of its outputs.
+/// The batch of a job, and how long its outputs are kept.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Term {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) batch: Option<BatchId>,
-    /// How long its outputs are kept, in milliseconds, where it says so.
+    /// How long its outputs are kept, in milliseconds, if the job says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) keep_outputs_ms: Option<u64>,
 }
@@ -44,7 +44,7 @@ impl Default for Terms {
 }
 
 impl Terms {
-    /// Of a job that says nothing, and belongs to no batch.
+    /// The term of a job without a batch that does not say how long its outputs are kept.
     pub(super) const NONE: u32 = 0;
 
     pub(super) fn number(&mut self, term: Term) -> u32 {

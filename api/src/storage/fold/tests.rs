@@ -10,7 +10,7 @@ use bus::{
 };
 
 use super::*;
-use crate::storage::keeping::Keeping;
+use crate::storage::retention::Retention;
 
 const NOW: i64 = 1_000_000;
 
@@ -33,15 +33,15 @@ struct Log {
 impl Log {
     fn new(inputs: i64, outputs: Option<i64>) -> Self {
         let span = |seconds: i64| Duration::from_secs(seconds.unsigned_abs());
-        let keeping = Keeping {
+        let retention = Retention {
             inputs: span(inputs),
             outputs: outputs.map(span),
-            packages: Keeping::PACKAGES,
+            packages: Retention::PACKAGES,
             despite_lost: false,
         };
         Self {
             fold: Fold::default(),
-            at: Moment { keeping, now: time(NOW) },
+            at: Moment { retention, now: time(NOW) },
             sequence: 0,
             job: JobId::new(),
             session: SessionId::new(),
@@ -269,9 +269,9 @@ fn what_is_forgotten_is_known_to_be() {
     log.claim(NOW - 800);
     log.finish(NOW - 150, None);
     let at = |seconds: u64| Moment {
-        keeping: Keeping {
+        retention: Retention {
             inputs: Duration::from_secs(seconds),
-            ..log.at.keeping
+            ..log.at.retention
         },
         ..log.at
     };

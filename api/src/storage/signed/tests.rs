@@ -9,11 +9,11 @@ struct Says {
 
 fn written(sequence: u64, key: &str) -> Vec<u8> {
     let body = b"what it\nholds".to_vec();
-    sealed(&Says { sequence }, body, NAME, Key::new(key)).expect("JSON").concat()
+    sign(&Says { sequence }, body, NAME, Key::new(key)).expect("JSON").concat()
 }
 
 fn read(bytes: &[u8], key: &str) -> Result<(Says, Bytes), Error> {
-    opened(&Bytes::copy_from_slice(bytes), NAME, Key::new(key))
+    verify(&Bytes::copy_from_slice(bytes), NAME, Key::new(key))
 }
 
 #[test]
@@ -29,7 +29,7 @@ fn what_was_signed_is_read_and_what_was_changed_is_not() {
     }
     assert!(matches!(read(&[&bytes[..], b"x"].concat(), "key"), Err(Error::Unsigned)));
     assert!(matches!(read(&bytes, "another key"), Err(Error::Unsigned)));
-    let elsewhere = opened::<Says>(&bytes.into(), "collector/other", Key::new("key"));
+    let elsewhere = verify::<Says>(&bytes.into(), "collector/other", Key::new("key"));
     assert!(matches!(elsewhere, Err(Error::Unsigned)), "in the place of another object");
 }
 

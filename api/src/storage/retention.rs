@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 /// How long the contents that jobs name are kept after the jobs have ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Keeping {
+pub struct Retention {
     /// Their inputs, so that they can be run again.
     pub inputs: Duration,
     /// Their outputs, if a job does not say so itself; `None`: permanently.
@@ -20,11 +20,11 @@ pub struct Keeping {
 /// How long contents are kept, at one point in time.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Moment {
-    pub(crate) keeping: Keeping,
+    pub(crate) retention: Retention,
     pub(crate) now: DateTime<Utc>,
 }
 
-impl Keeping {
+impl Retention {
     /// How long inputs are kept by default: 30 days.
     pub const INPUTS: Duration = Duration::from_secs(30 * 24 * 3600);
     /// How long unused packages are kept by default: 90 days.
@@ -39,17 +39,17 @@ impl Keeping {
 impl Moment {
     /// When the outputs of a job expire that ended at `ended`, in milliseconds since 1970, and asked for `own` milliseconds; `None`: never.
     pub(crate) fn outputs_until(&self, ended: i64, own: Option<u64>) -> Option<DateTime<Utc>> {
-        self.keeping.outputs_until(DateTime::from_timestamp_millis(ended)?, own)
+        self.retention.outputs_until(DateTime::from_timestamp_millis(ended)?, own)
     }
 
     /// The inputs of jobs that ended at this moment or before, in milliseconds since 1970, are no longer kept.
     pub(crate) fn inputs_horizon(&self) -> i64 {
-        horizon(self.now, self.keeping.inputs)
+        horizon(self.now, self.retention.inputs)
     }
 
     /// Whether packages that were used last at `used` are to be removed; a worker that needs them installs them again.
     pub(crate) fn forgets(&self, used: DateTime<Utc>) -> bool {
-        later(used, self.keeping.packages).is_some_and(|until| until < self.now)
+        later(used, self.retention.packages).is_some_and(|until| until < self.now)
     }
 }
 
