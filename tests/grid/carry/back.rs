@@ -215,7 +215,7 @@ async fn what_a_job_removed_stays_where_it_was_changed_or_is_to_stay() -> Result
     ensure!(came.code == 124 && left(&here) == [true, true], "{}", came.err());
     ensure!(
         came.err()
-            .contains("2 files that the job removed stay here, since the job did not end by itself"),
+            .contains("2 files that the job removed stay here, because the job did not end on its own"),
         "{}",
         came.err()
     );
@@ -233,7 +233,7 @@ async fn what_a_job_removed_stays_where_it_was_changed_or_is_to_stay() -> Result
     let came: Came = child.wait_with_output()?.into();
     ensure!(left(&here) == [false, true] && here.read("y")? == b"changed", "{}", came.err());
     ensure!(
-        came.code == 0 && came.err().contains(": y (it was changed since it was sent)"),
+        came.code == 0 && came.err().contains(": y (it has changed since it was sent)"),
         "{}",
         came.err()
     );
@@ -382,7 +382,7 @@ async fn what_a_job_replaced_and_removed_is_undone_and_done_again() -> Result<()
     here.write("d/a", "changed")?;
     let came = here.rgrid(&["undo", "last"])?;
     ensure!(
-        came.code == 1 && came.err().contains("was changed since") && here.read("d/a")? == b"changed" && gone(&here),
+        came.code == 1 && came.err().contains("has changed since") && here.read("d/a")? == b"changed" && gone(&here),
         "{}",
         came.err()
     );
@@ -394,7 +394,11 @@ async fn what_a_job_replaced_and_removed_is_undone_and_done_again() -> Result<()
     );
     assert_eq!(replaced(&here)?, [("d/a".to_owned(), b"changed".to_vec())]);
     let came = here.rgrid(&["undo", "00000000-0000-7000-8000-000000000000"])?;
-    ensure!(came.code == 1 && came.err().contains("nothing is known here"), "{}", came.err());
+    ensure!(
+        came.code == 1 && came.err().contains("replaced or removed no files here"),
+        "{}",
+        came.err()
+    );
     Ok(())
 }
 
@@ -448,8 +452,8 @@ async fn everything_that_can_be_saved_is_and_the_rest_is_named() -> Result<()> {
     ensure!(came.code == 1, "{}", came.err());
     ensure!(here.read("d")? == b"d" && here.read("ok/z")? == b"ok/z", "{}", came.err());
     for (path, why) in [
-        ("a/x", "a file is in the way"),
-        ("b", "a directory of that name is in the way"),
+        ("a/x", "a file exists"),
+        ("b", "a directory of that name exists"),
         ("c/y", "leads out of the directory"),
     ] {
         let err = came.err();
