@@ -39,22 +39,21 @@ use crate::{
 
 const EXAMPLES: &str = "\
 Examples:
-  rgrid up --detach                      start a grid on this machine
-  rgrid run report.py data/*.csv         run a script on it; outputs land in the current directory
-  rgrid run -d --memory 2GB train.py     run one in the background; prints the job's id
-  rgrid logs -f last                     watch what the last job prints
-  rgrid history last                     see who did what with it, and when
-  rgrid doctor                           what is wrong, since when, and what to do
+  rgrid up --detach                      start a grid on this machine, in the background
+  rgrid run report.py data/*.csv         run a script; its outputs are saved in the current directory
+  rgrid run -d --memory 2GB train.py     run a script in the background; prints the job's id
+  rgrid logs -f last                     follow the output of the last job
+  rgrid history last                     show its events
+  rgrid doctor                           show problems, and what to do about them
   rgrid down                             stop the grid
 
-Machines join with one command: rgrid runner --nats nats://… (see `rgrid runner --help`).
+A machine joins the grid with one command: rgrid runner --nats nats://… (see `rgrid runner --help`).
 
-Exit codes: that of the script for `rgrid run`; else 0, 1 if something could not be done, 2 if something must be written otherwise.";
+Exit codes: for `rgrid run`, the script's exit code. For all other commands: 0 success, 1 failure, 2 usage error.";
 
-/// Run scripts on machines of yours exactly as they would run here
+/// Run scripts on your own machines exactly as they would run here
 ///
-/// `rgrid run script.py data.csv` runs a script somewhere on the grid as `python script.py data.csv` would run it here: the same
-/// arguments, the same files, the same output and exit code, and what it writes comes back to the current directory.
+/// `rgrid run script.py data.csv` runs a script on one of the grid's machines as `python script.py data.csv` would run it here: with the same arguments and files, and with the same output and exit code. The files that the script writes are saved in the current directory.
 #[derive(Debug, Parser)]
 #[command(name = "rgrid", version, after_long_help = EXAMPLES, after_help = EXAMPLES, max_term_width = 110)]
 #[command(subcommand_required = true, arg_required_else_help = true, infer_subcommands = false)]

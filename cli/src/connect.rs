@@ -23,7 +23,7 @@ const KEY_BYTES: u64 = 64 << 10;
 #[command(next_help_heading = "Grid")]
 #[allow(clippy::doc_markdown, reason = "it is the help text")]
 pub(crate) struct Connect {
-    /// The grid's API, such as http://grid.example:8080; otherwise the grid that `rgrid up` started on this machine
+    /// The URL of the grid's API, such as http://grid.example:8080 [default: the grid that `rgrid up` started on this machine]
     #[arg(long, env = "RGRID_URL", value_name = "URL")]
     pub(crate) url: Option<Url>,
     /// The API's key

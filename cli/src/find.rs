@@ -34,7 +34,7 @@ pub(crate) async fn find_job(client: &Client, text: &str) -> anyhow::Result<JobI
     let part = text.to_ascii_lowercase();
     if part.len() < MIN_PART || !part.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-') {
         return Err(usage(format!(
-            "`{text}` is not a job; give an id as `rgrid list` shows it, its first or last {MIN_PART} or more characters, or `last` (of a batch, all of its id, or `last-batch`)"
+            "`{text}` is not a job id; give an id as in `rgrid list`, its first or last {MIN_PART} or more characters, or `last` (for a batch: its whole id, or `last-batch`)"
         )));
     }
     let found = search(client, &part).await?;
@@ -48,7 +48,7 @@ pub(crate) async fn find_job(client: &Client, text: &str) -> anyhow::Result<JobI
                 .map(|job| format!("{} ({}, {})", job.id, job.name, job.state))
                 .collect();
             bail!(
-                "{} jobs have an id that begins or ends with `{text}`; give more of it: {}",
+                "{} jobs have an id that begins or ends with `{text}`; give more characters: {}",
                 several.len(),
                 ids.join(", ")
             )
@@ -67,7 +67,7 @@ pub(crate) async fn find_batch(client: &Client, text: &str) -> anyhow::Result<Op
         let last = list.batches.into_iter().next();
         return match last {
             Some(last) => Ok(Some(last)),
-            None => bail!("there is no last batch: none was ever submitted; submit one with `rgrid run --batch`"),
+            None => bail!("there is no last batch: no batch was submitted yet; submit one with `rgrid run --batch`"),
         };
     }
     let Ok(id) = text.parse::<BatchId>() else { return Ok(None) };
@@ -86,7 +86,7 @@ pub(crate) async fn the_batch(client: &Client, text: &str) -> anyhow::Result<Bat
     let found = find_batch(client, text).await?;
     found.ok_or_else(|| {
         usage(format!(
-            "`{text}` is no batch; give an id as `rgrid list --batches` shows it, or `last`"
+            "`{text}` is not a batch id; give an id as in `rgrid list --batches`, or `last`"
         ))
     })
 }
@@ -153,7 +153,7 @@ async fn last(client: &Client) -> anyhow::Result<JobId> {
     let list: JobList = client.get("/v1/jobs", &query).await?;
     match list.jobs.first() {
         Some(job) => Ok(job.id),
-        None => bail!("there is no last job: none was ever submitted; submit one with `rgrid run`"),
+        None => bail!("there is no last job: no job was submitted yet; submit one with `rgrid run`"),
     }
 }
 

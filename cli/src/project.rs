@@ -72,7 +72,7 @@ impl Project {
 /// # Errors
 /// If there is no current directory.
 pub(crate) fn path_of_here() -> anyhow::Result<Option<PathBuf>> {
-    let cwd = env::current_dir().context("cannot tell which directory this is; change to one that exists")?;
+    let cwd = env::current_dir().context("cannot determine the current directory; change to a directory that exists")?;
     Ok(find(&cwd, env::home_dir().as_deref()))
 }
 
@@ -100,7 +100,7 @@ pub(crate) fn content(path: &Path) -> anyhow::Result<String> {
     let me = rustix::process::geteuid().as_raw();
     if meta.uid() != me && meta.uid() != 0 {
         return Err(usage(format!(
-            "{shown} belongs to another user ({}), and is not trusted; make it yours (chown), or leave it out: --no-defaults, and --url for the grid",
+            "{shown} belongs to another user ({}), and is not trusted; change its owner (chown), or ignore it with --no-defaults and --url",
             meta.uid()
         )));
     }
@@ -142,7 +142,8 @@ fn read(path: &Path, text: &str) -> anyhow::Result<Project> {
             }
             ("run", DeValue::Table(table)) => project.run = reader.options(table)?,
             (name, _) => {
-                let sentence = format!("`{name}` cannot stand here; there are `url = \"…\"`, `key-file = \"…\"` and the table `[run]`");
+                let sentence =
+                    format!("`{name}` is not valid here; the settings are `url = \"…\"`, `key-file = \"…\"` and the table `[run]`");
                 return Err(reader.wrong(&span, &sentence));
             }
         }
@@ -151,7 +152,7 @@ fn read(path: &Path, text: &str) -> anyhow::Result<Project> {
 }
 
 fn leads_out(what: &str) -> String {
-    format!("{what}, which does not lie below the project; keep it there, or name it on the command line")
+    format!("{what}, which is not below the project's directory; move it there, or give the option on the command line")
 }
 
 struct Reader<'a> {
@@ -283,10 +284,10 @@ mod tests {
     #[test]
     fn what_cannot_be_meant_is_said_with_its_line() {
         let cases = [
-            ("\n\nurl = 5", "line 3: `url` cannot stand here"),
+            ("\n\nurl = 5", "line 3: `url` is not valid here"),
             ("[run]\ncpu = 2\ncpu = 3\n", "line 3"),
             ("[run]\ncpu =\n", "line 2"),
-            ("queue = \"x\"", "line 1: `queue` cannot stand here; there are"),
+            ("queue = \"x\"", "line 1: `queue` is not valid here; the settings are"),
             ("[run]\nafter = 1979-05-27\n", "line 2: `after` is text, a number"),
             ("url = \"here\"", "line 1: `url` is like http://host:port"),
         ];

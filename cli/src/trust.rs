@@ -61,7 +61,7 @@ impl Trust {
     /// # Errors
     /// Where no directory of the user's own is known.
     pub(crate) fn of_user() -> anyhow::Result<Self> {
-        let state = crate::saving::state_dir().context("cannot tell where your own notes are kept; set HOME or XDG_STATE_HOME")?;
+        let state = crate::saving::state_dir().context("cannot determine the state directory; set HOME or XDG_STATE_HOME")?;
         Ok(Self {
             dir: state.join("trusted"),
         })
@@ -87,7 +87,7 @@ impl Trust {
             since: Utc::now(),
         };
         self.write(path, &entry)
-            .with_context(|| format!("cannot note in {} that {} is trusted", self.dir.display(), entry.path))?;
+            .with_context(|| format!("cannot record in {} that {} is trusted", self.dir.display(), entry.path))?;
         Ok(entry)
     }
 
@@ -107,7 +107,13 @@ impl Trust {
         match fs::remove_file(self.note_of(path)) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error).with_context(|| format!("cannot remove the note on {} in {}", path.display(), self.dir.display())),
+            Err(error) => Err(error).with_context(|| {
+                format!(
+                    "cannot remove {} from the list of trusted files in {}",
+                    path.display(),
+                    self.dir.display()
+                )
+            }),
         }
     }
 
@@ -148,17 +154,16 @@ pub(crate) fn required(path: &Path, content: &str) -> anyhow::Result<()> {
         return Ok(());
     }
     Err(usage(format!(
-        "{shown} {before}, and says which grid, files, secrets and variables `rgrid` uses; read it, then run: rgrid trust {}; \
-         to go on without it, name the grid (--url or --data-dir), and run with --no-defaults",
+        "{shown} {before}, and can choose which grid, files, secrets and variables `rgrid` uses; read it, then run: rgrid trust {}; to continue without it, choose the grid (--url or --data-dir), and use --no-defaults",
         harmless(&shell_words::quote(&path.display().to_string()))
     )))
 }
 
 fn is_trusted_by_answer(shown: &str, before: &str, content: &str) -> anyhow::Result<bool> {
-    eprintln!("rgrid: {shown} {before}. It says:\n{}", shown_lines(content, SHOWN_LINES));
-    let question = Confirm::new().with_prompt("Trust this file as it is?").default(false);
+    eprintln!("rgrid: {shown} {before}. Its content:\n{}", shown_lines(content, SHOWN_LINES));
+    let question = Confirm::new().with_prompt("Trust this file?").default(false);
     let answer = question.interact();
-    answer.with_context(|| format!("the question could not be answered; run `rgrid trust {shown}`"))
+    answer.with_context(|| format!("cannot read an answer; run `rgrid trust {shown}`"))
 }
 
 #[cfg(test)]

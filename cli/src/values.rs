@@ -91,7 +91,7 @@ pub(crate) fn memory(text: &str) -> Result<ByteSize, Unfit> {
     let size: ByteSize = text.parse()?;
     if size.0 < bus::spec::submission::MIN_MEMORY_BYTES {
         return Err(Unfit(
-            "no program starts in so little; give at least 4MiB, such as 512MB".to_owned(),
+            "this is too little memory to start a program; give at least 4MiB, such as 512MB".to_owned(),
         ));
     }
     Ok(size)
@@ -105,7 +105,7 @@ impl FromStr for Cpus {
             .parse()
             .map_err(|_| Unfit("write a number of CPUs, such as 2 or 0.5".to_owned()))?;
         if !(0.001..=1_000_000.0).contains(&cpus) {
-            return Err(Unfit("CPUs are from 0.001 up, such as 2 or 0.5".to_owned()));
+            return Err(Unfit("the minimum is 0.001 CPUs; write a number such as 2 or 0.5".to_owned()));
         }
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range was checked")]
         let milli = (cpus * 1000.0).round() as u32;
@@ -132,7 +132,7 @@ pub(crate) fn environment(text: &str) -> Result<Pair, Unfit> {
     if text.contains('=') {
         return text
             .parse()
-            .map_err(|_| Unfit("write KEY=VALUE, or KEY alone to pass on the value that it has here".to_owned()));
+            .map_err(|_| Unfit("write KEY=VALUE, or KEY alone to use its value in this shell".to_owned()));
     }
     match std::env::var(text) {
         Ok(value) if !text.is_empty() => Ok(Pair {

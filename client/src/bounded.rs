@@ -20,7 +20,7 @@ pub enum Cut {
     #[error("the connection broke")]
     Broke(#[from] reqwest::Error),
     /// Nothing came for a while.
-    #[error("nothing came for {} s", SILENCE.as_secs())]
+    #[error("no data arrived for {} s", SILENCE.as_secs())]
     Silent,
     /// It is longer than it may be.
     #[error("the answer is longer than {0} bytes")]

@@ -31,7 +31,7 @@ impl Client {
         if !self.direct.off.swap(true, Ordering::Relaxed) {
             let store = url.origin().ascii_serialization();
             self.notice(&format!(
-                "the store at {store} cannot be used from here ({why}); files go through the API"
+                "the store at {store} cannot be reached from here ({why}); files are transferred through the API"
             ));
         }
     }

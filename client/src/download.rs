@@ -1,4 +1,4 @@
-//! Output files on their way back: verified, and in place whole or not at all.
+//! Downloads output files: verified by digest, and written atomically.
 
 use std::{
     fs::{self, Permissions},
@@ -39,7 +39,7 @@ pub fn target(into: &Path, path: &str) -> anyhow::Result<PathBuf> {
     let inside = !path.is_empty() && Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));
     ensure!(
         inside,
-        "the job has an output named `{}`, which lies outside of its directory",
+        "the job has an output named `{}`, which is outside of its directory",
         path.escape_debug()
     );
     Ok(into.join(path))
@@ -179,7 +179,7 @@ impl Part {
                 if self.size + chunk.len() as u64 > file.size {
                     self.wrong = true;
                     bail!(
-                        "the grid sends more than the {} bytes that it announced; ask whoever runs it",
+                        "the grid sends more than the {} bytes that it announced; contact its operator",
                         file.size
                     );
                 }
@@ -193,7 +193,7 @@ impl Part {
         self.file.flush()?;
         if Digest::finish(std::mem::take(&mut self.hasher)) != file.sha256 {
             self.wrong = true;
-            bail!("what arrived is not what was stored (its SHA-256 differs)");
+            bail!("the received content is not the stored content (its SHA-256 differs)");
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ pub enum Error {
     #[error(
         "cannot reach the grid at {url}: {}; is it up (`rgrid status`), and is the address right (--url, RGRID_URL)?{}",
         root(.cause),
-        if *.indeterminate { " The request may have been carried out: only its answer did not arrive." } else { "" }
+        if *.indeterminate { " The request may have been carried out, although no answer arrived." } else { "" }
     )]
     Unreachable {
         /// Where we tried.
@@ -25,8 +25,8 @@ pub enum Error {
     },
     /// The connection stands, and nothing comes.
     #[error(
-        "the grid at {url} does not answer, although it takes connections: it may be overloaded or stopped; see `rgrid doctor`, and run the same again.{}",
-        if *.indeterminate { " The request may have been carried out: only its answer did not arrive." } else { "" }
+        "the grid at {url} does not answer, although it accepts connections: it may be overloaded or stopped; see `rgrid doctor`, and run the same command again.{}",
+        if *.indeterminate { " The request may have been carried out, although no answer arrived." } else { "" }
     )]
     Silent {
         /// Who.
@@ -36,7 +36,7 @@ pub enum Error {
     },
     /// The answer is longer than any that makes sense.
     #[error(
-        "the answer of {url} is longer than {most} bytes, and was not read to its end; check --url or RGRID_URL, or ask for less (--limit)"
+        "the answer of {url} is longer than {most} bytes, and was not read completely; check --url or RGRID_URL, or ask for less (--limit)"
     )]
     TooLong {
         /// Who.

@@ -1,4 +1,4 @@
-//! A job's output, followed to its end, over every broken connection.
+//! Follows a job's output to its end, and reconnects after broken connections.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ const BACK_OFF_MIN: Duration = Duration::from_millis(100);
 /// The longest pause.
 const BACK_OFF_MAX: Duration = Duration::from_secs(3);
 
-/// What a job's log says.
+/// An item of a job's log.
 #[derive(Debug)]
 pub enum Item {
     /// A piece of one stream.

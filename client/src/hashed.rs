@@ -16,26 +16,26 @@ use store::compression;
 
 use super::progress::Progress;
 
-/// Bytes that are read at once.
+/// The size of a read, in bytes.
 pub(super) const CHUNK: usize = 256 << 10;
 
-/// A file of this machine, and what it holds.
+/// A local file, and the digest of its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hashed {
-    /// Where it is.
+    /// The local path.
     pub source: PathBuf,
     /// Its content's SHA-256.
     pub sha256: Digest,
     /// Its size in bytes.
     pub size: u64,
-    /// When it was last changed before it was read, where that counts.
+    /// Its modification time before it was read.
     pub modified: Option<SystemTime>,
 }
 
 /// Reads files to learn their hashes, in the given order.
 ///
 /// # Errors
-/// If one cannot be read, or changes while it is read: what was read then is no content that it ever had.
+/// If a file cannot be read, or changes while it is read.
 pub async fn hash(sources: Vec<PathBuf>, bar: &Progress) -> anyhow::Result<Vec<Hashed>> {
     let hash_one = |source: PathBuf| {
         let bar = bar.clone();
@@ -61,7 +61,7 @@ fn hash_file(source: PathBuf, bar: &Progress) -> anyhow::Result<Hashed> {
     let after = file.metadata().with_context(cannot)?;
     if !is_at_rest((&before, &after), size) {
         bail!(
-            "{} changed while it was read; run again when it is at rest, or send a copy of it",
+            "{} changed while it was read; run again when it no longer changes, or send a copy of it",
             source.display()
         );
     }
@@ -73,13 +73,13 @@ fn hash_file(source: PathBuf, bar: &Progress) -> anyhow::Result<Hashed> {
     })
 }
 
-/// Whether a file was the same before and after so many bytes of it were read. What has no size of its own (`/proc`) is not asked.
+/// Whether a file was unchanged while it was read. Files without a size (`/proc`) are not checked.
 fn is_at_rest((before, after): (&Metadata, &Metadata), read: u64) -> bool {
     let stamp = |meta: &Metadata| (meta.len(), meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec());
     !after.is_file() || after.len() == 0 && before.len() == 0 || (stamp(before) == stamp(after) && after.len() == read)
 }
 
-/// Whether it pays to compress a file.
+/// Whether compression makes a file sufficiently smaller.
 pub(super) fn shrinks(file: &Hashed) -> bool {
     let mut beginning = Vec::with_capacity(compression::SAMPLE);
     let mut read = || {
@@ -90,7 +90,7 @@ pub(super) fn shrinks(file: &Hashed) -> bool {
     file.size >= compression::MIN_BYTES && read().is_ok() && compression::pays(&beginning)
 }
 
-/// Whether a file is not as it was hashed.
+/// Whether a file has changed since it was hashed.
 pub(super) fn changed(file: &Hashed) -> bool {
     let Ok(meta) = std::fs::metadata(&file.source) else { return true };
     let is_later = file.modified.is_some_and(|then| meta.modified().is_ok_and(|now| now != then));

@@ -1,4 +1,4 @@
-//! Requests that are sent again until the grid answers: those that mean the same however often they are sent.
+//! Idempotent requests, which are repeated until the grid answers.
 
 use std::{sync::atomic::Ordering, time::Duration};
 

@@ -1,4 +1,4 @@
-//! The grid as its HTTP API shows it.
+//! The HTTP client of the grid's API.
 
 pub mod bounded;
 mod direct;

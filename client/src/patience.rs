@@ -1,4 +1,4 @@
-//! For how long a transfer that breaks off is gone on with.
+//! How long an interrupted transfer is retried.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -44,7 +44,7 @@ impl Patience {
         if self.pause > PAUSE.0 && !client.in_trouble.swap(true, Ordering::Relaxed) {
             let why = why.to_string();
             let stop = if why.ends_with(['.', '?']) { "" } else { "." };
-            client.notice(&format!("{why}{stop} Trying again."));
+            client.notice(&format!("{why}{stop} Retrying."));
         }
         // Many clients, and each of their files, are in trouble at once.
         let jitter = rand::rng().random_range(0.5..1.0);

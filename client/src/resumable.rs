@@ -25,106 +25,106 @@ use super::{
     progress::Progress,
 };
 
-/// For how long a file that is arriving over another connection is waited for: what broke off here waits there within that, unless
-/// somebody else sends the same.
-const ARRIVES: Duration = Duration::from_secs(6);
-/// How often it is asked.
-const ASK: Duration = Duration::from_millis(300);
+/// How long to wait for a file that is arriving over another connection. Within this time the API notices that our broken connection has
+/// ended.
+const MAX_WAIT: Duration = Duration::from_secs(6);
+/// The interval between two queries.
+const QUERY_INTERVAL: Duration = Duration::from_millis(300);
 
-/// How far a file has come.
+/// How much of a file the API has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Come {
-    /// All of it.
-    Whole,
-    /// So many bytes, which wait for the rest.
-    To(u64),
-    /// It is arriving.
-    Arrives,
+enum UploadState {
+    /// The whole file.
+    Complete,
+    /// This many bytes; the upload can be resumed from there.
+    Partial(u64),
+    /// It is arriving over another connection.
+    InProgress,
 }
 
-/// How many bytes of a file are there before it is sent: known, or somebody is sending it.
+/// How much of a file the API has before this client sends it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Before {
-    /// So many.
-    Known(u64),
-    /// It is arriving.
-    Arrives,
+pub(super) enum InitialState {
+    /// This many bytes.
+    Partial(u64),
+    /// It is arriving over another connection.
+    InProgress,
 }
 
-/// What was sent of a file.
+/// How much of a file was sent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Passed {
+pub(super) struct Transferred {
     /// Bytes that were sent, some of them perhaps twice.
     pub(super) sent: u64,
-    /// Bytes that were there before.
+    /// Bytes that the API had before.
     pub(super) before: u64,
 }
 
-/// Sends one file, and goes on where it breaks off.
+/// Uploads one file, and resumes after a broken connection.
 ///
 /// # Errors
-/// If it cannot be read or stored, or changed since it was hashed, or nothing comes over for too long.
-pub(super) async fn send(client: &Client, file: &Hashed, before: Before, bar: &Progress) -> anyhow::Result<Passed> {
-    let mut place = match before {
-        Before::Known(bytes) => bytes.min(file.size),
-        Before::Arrives => match settled(client, file).await {
-            Ok(Come::Whole) => file.size,
-            Ok(Come::To(bytes)) => bytes,
-            Ok(Come::Arrives) => 0,
+/// If the file cannot be read or stored, has changed since it was hashed, or makes no progress for too long.
+pub(super) async fn send(client: &Client, file: &Hashed, before: InitialState, bar: &Progress) -> anyhow::Result<Transferred> {
+    let mut offset = match before {
+        InitialState::Partial(bytes) => bytes.min(file.size),
+        InitialState::InProgress => match wait_until_settled(client, file).await {
+            Ok(UploadState::Complete) => file.size,
+            Ok(UploadState::Partial(bytes)) => bytes,
+            Ok(UploadState::InProgress) => 0,
             Err(error) => return Err(explained(error, file)),
         },
     };
-    bar.add(place);
-    let mut passed = Passed { sent: 0, before: place };
-    if place == file.size && before == Before::Arrives {
-        return Ok(passed);
+    bar.add(offset);
+    let mut transferred = Transferred { sent: 0, before: offset };
+    if offset == file.size && before == InitialState::InProgress {
+        return Ok(transferred);
     }
-    let mut patience = Patience::from(place);
+    let mut patience = Patience::from(offset);
     loop {
-        let a_try = Arc::new(Try::default());
-        let ended = once(client, file, place, (bar, &a_try)).await?;
-        passed.sent += a_try.end();
+        let progress = Arc::new(RequestProgress::default());
+        let ended = send_from(client, file, offset, (bar, &progress)).await?;
+        transferred.sent += progress.end();
         let error = match ended {
             Ok(()) => {
                 client.is_well();
-                return Ok(passed);
+                return Ok(transferred);
             }
             Err(error) => error,
         };
-        bar.take_back(a_try.end());
+        bar.take_back(progress.end());
         if changed(file) {
             return Err(explained(error, file));
         }
-        let now = if error.is_conflict() && place > 0 {
+        let now = if error.is_conflict() && offset > 0 {
             // It does not wait any more, or is not ours: what does not fit once is not believed again.
             patience.reached(0);
             0
         } else {
-            match again(client, file, error, &mut patience).await? {
+            match next_offset(client, file, error, &mut patience).await? {
                 Some(now) => now,
                 None => {
-                    bar.add(file.size - place);
-                    return Ok(passed);
+                    bar.add(file.size - offset);
+                    return Ok(transferred);
                 }
             }
         };
-        bar.take_back(place);
+        bar.take_back(offset);
         bar.add(now);
-        place = now;
+        offset = now;
     }
 }
 
-/// Waits after a try that ended so, and says from which byte to send next; nothing if all of it is there.
-async fn again(client: &Client, file: &Hashed, error: Error, patience: &mut Patience) -> anyhow::Result<Option<u64>> {
+/// Pauses after a failed request, and returns the offset to resume from; `None` if the file is complete.
+async fn next_offset(client: &Client, file: &Hashed, error: Error, patience: &mut Patience) -> anyhow::Result<Option<u64>> {
     if !error.breaks_off() && !error.is_conflict() {
         return Err(explained(error, file));
     }
     loop {
         patience.pause(client, &error).await;
-        let next = match settled(client, file).await {
-            Ok(Come::Whole) => return Ok(None),
-            Ok(Come::To(bytes)) => Some(bytes),
-            Ok(Come::Arrives) => Some(0),
+        let next = match wait_until_settled(client, file).await {
+            Ok(UploadState::Complete) => return Ok(None),
+            Ok(UploadState::Partial(bytes)) => Some(bytes),
+            Ok(UploadState::InProgress) => Some(0),
             Err(error) if error.breaks_off() => None,
             Err(error) => return Err(explained(error, file)),
         };
@@ -138,57 +138,62 @@ async fn again(client: &Client, file: &Hashed, error: Error, patience: &mut Pati
     }
 }
 
-/// How far a file has come, once that stands still; or that somebody else is sending it.
-async fn settled(client: &Client, file: &Hashed) -> Result<Come, Error> {
+/// The state of a file's upload, once no other connection is sending it, or after the time limit.
+async fn wait_until_settled(client: &Client, file: &Hashed) -> Result<UploadState, Error> {
     let since = Instant::now();
     loop {
-        let come = come(client, file).await?;
-        if come != Come::Arrives || since.elapsed() >= ARRIVES {
-            return Ok(come);
+        let state = upload_state(client, file).await?;
+        if state != UploadState::InProgress || since.elapsed() >= MAX_WAIT {
+            return Ok(state);
         }
-        tokio::time::sleep(ASK).await;
+        tokio::time::sleep(QUERY_INTERVAL).await;
     }
 }
 
-async fn come(client: &Client, file: &Hashed) -> Result<Come, Error> {
+async fn upload_state(client: &Client, file: &Hashed) -> Result<UploadState, Error> {
     let asked = Hashes {
         sha256: vec![file.sha256],
         sizes: vec![file.size],
     };
     let answer: Missing = client.post("/v1/files/missing", &asked).await?;
     if !answer.missing.contains(&file.sha256) {
-        return Ok(Come::Whole);
+        return Ok(UploadState::Complete);
     }
     if answer.arriving.contains(&file.sha256) {
-        return Ok(Come::Arrives);
+        return Ok(UploadState::InProgress);
     }
     let bytes = answer.begun.get(&file.sha256).copied().unwrap_or(0);
     // Nobody has more than all of it.
-    Ok(Come::To(if bytes <= file.size { bytes } else { 0 }))
+    Ok(UploadState::Partial(if bytes <= file.size { bytes } else { 0 }))
 }
 
-/// One try, and what its body came to: the connection reads it on its own, also after an early answer.
+/// The progress of one request's body. The connection may read the body even after an early response.
 #[derive(Debug, Default)]
-struct Try {
-    passed: AtomicU64,
+struct RequestProgress {
+    transferred: AtomicU64,
     is_over: AtomicBool,
     unread: Mutex<Option<io::Error>>,
 }
 
-impl Try {
-    /// Ends it, and says how many bytes were read for it.
+impl RequestProgress {
+    /// Stops the body, and returns how many bytes were read.
     fn end(&self) -> u64 {
         self.is_over.store(true, Ordering::Relaxed);
-        self.passed.load(Ordering::Relaxed)
+        self.transferred.load(Ordering::Relaxed)
     }
 }
 
-/// Sends a file from this byte on. The outer error means that it cannot be read.
-async fn once(client: &Client, file: &Hashed, from: u64, (bar, a_try): (&Progress, &Arc<Try>)) -> anyhow::Result<Result<(), Error>> {
+/// Sends a file from this offset in one request. The outer error means that the file cannot be read.
+async fn send_from(
+    client: &Client,
+    file: &Hashed,
+    from: u64,
+    (bar, progress): (&Progress, &Arc<RequestProgress>),
+) -> anyhow::Result<Result<(), Error>> {
     let cannot = || format!("cannot read {}", file.source.display());
     let mut open = tokio::fs::File::open(&file.source).await.with_context(cannot)?;
     open.seek(io::SeekFrom::Start(from)).await.with_context(cannot)?;
-    let (bar, counted, failed) = (bar.clone(), Arc::clone(a_try), Arc::clone(a_try));
+    let (bar, counted, failed) = (bar.clone(), Arc::clone(progress), Arc::clone(progress));
     let bytes = ReaderStream::with_capacity(open, CHUNK)
         .map_err(move |error| {
             let words = io::Error::new(error.kind(), error.to_string());
@@ -200,7 +205,7 @@ async fn once(client: &Client, file: &Hashed, from: u64, (bar, a_try): (&Progres
                 Err(io::ErrorKind::BrokenPipe.into())
             } else {
                 bar.add(chunk.len() as u64);
-                counted.passed.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+                counted.transferred.fetch_add(chunk.len() as u64, Ordering::Relaxed);
                 Ok(chunk)
             };
             std::future::ready(read)
@@ -221,18 +226,20 @@ async fn once(client: &Client, file: &Hashed, from: u64, (bar, a_try): (&Progres
         request.header(header::CONTENT_LENGTH, rest).body(Body::wrap_stream(bytes))
     };
     let sent = client.send(request).await.map(drop);
-    match a_try.unread.lock().take() {
+    match progress.unread.lock().take() {
         Some(error) if sent.is_err() => Err(error).with_context(cannot),
         _ => Ok(sent),
     }
 }
 
-/// What an upload's end means for who sent it.
+/// Adds an explanation for the user to an upload error.
 fn explained(error: Error, file: &Hashed) -> anyhow::Error {
     let source = file.source.display();
     let words = match &error {
-        _ if changed(file) => format!("{source} changed while it was being sent; run again when it is at rest"),
-        Error::Unreachable { .. } => format!("the connection broke while {source} was being sent; run again: what has arrived is kept"),
+        _ if changed(file) => format!("{source} changed while it was being sent; run again when it no longer changes"),
+        Error::Unreachable { .. } => {
+            format!("the connection broke while {source} was being sent; run again: the data that has arrived is kept")
+        }
         _ => format!("cannot store {source}"),
     };
     anyhow::Error::new(error).context(words)

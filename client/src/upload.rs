@@ -18,35 +18,35 @@ use super::{
     direct::innermost,
     hashed::{CHUNK, Hashed, changed},
     progress::Progress,
-    resumable::{Before, send},
+    resumable::{InitialState, send},
 };
 
-/// Files that are sent at once: large ones, and small ones.
+/// The number of concurrent uploads of large and of small files.
 const AT_ONCE: usize = 4;
 const SMALL_AT_ONCE: usize = 32;
-/// Up to so many bytes a file is small.
+/// The maximum size of a small file, in bytes.
 const SMALL: u64 = 256 << 10;
-/// Contents that the store is asked for at once, the most that the API takes.
+/// The maximum number of digests in one request, which is the API's limit.
 const ASKED_AT_ONCE: usize = 10_000;
-/// What became of files that were to be sent.
+/// The totals of an upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sent {
     /// How many contents there are.
     pub files: usize,
-    /// How many of them the store had.
+    /// How many of them were already stored.
     pub there: usize,
     /// How many bytes were sent.
     pub bytes: u64,
-    /// How many of those went to the store itself.
+    /// How many of those bytes went directly to the store.
     pub straight: u64,
-    /// How many bytes besides had arrived before their sender was cut off.
+    /// How many more bytes had arrived in an earlier, interrupted upload.
     pub before: u64,
 }
 
-/// Sends the files that the store lacks, each content once, and says what that came to.
+/// Uploads the files that the store lacks, each content once, and returns the totals.
 ///
 /// # Errors
-/// If one cannot be read or stored, or changed since it was hashed. What arrived is kept, and not sent again.
+/// If a file cannot be read or stored, or has changed since it was hashed. Uploaded data is kept, and is not sent again.
 pub async fn upload(client: &Client, mut files: Vec<Hashed>) -> anyhow::Result<Sent> {
     files.sort_by_key(|file| file.sha256);
     files.dedup_by_key(|file| file.sha256);
@@ -60,8 +60,13 @@ pub async fn upload(client: &Client, mut files: Vec<Hashed>) -> anyhow::Result<S
             .await?;
         lacking.extend(answer.missing);
         direct.extend(answer.uploads);
-        before.extend(answer.begun.into_iter().map(|(digest, bytes)| (digest, Before::Known(bytes))));
-        before.extend(answer.arriving.into_iter().map(|digest| (digest, Before::Arrives)));
+        before.extend(
+            answer
+                .begun
+                .into_iter()
+                .map(|(digest, bytes)| (digest, InitialState::Partial(bytes))),
+        );
+        before.extend(answer.arriving.into_iter().map(|digest| (digest, InitialState::InProgress)));
     }
     files.retain(|file| lacking.contains(&file.sha256));
     let there = all - files.len();
@@ -74,8 +79,8 @@ pub async fn upload(client: &Client, mut files: Vec<Hashed>) -> anyhow::Result<S
         let put_one = |file: Hashed| {
             let bar = bar.clone();
             async move {
-                let before = before.get(&file.sha256).copied().unwrap_or(Before::Known(0));
-                if before == Before::Known(0)
+                let before = before.get(&file.sha256).copied().unwrap_or(InitialState::Partial(0));
+                if before == InitialState::Partial(0)
                     && let Some(upload) = direct.get(&file.sha256)
                     && put_straight(client, upload, &file, &bar).await?
                 {
@@ -83,9 +88,9 @@ pub async fn upload(client: &Client, mut files: Vec<Hashed>) -> anyhow::Result<S
                     bytes.fetch_add(file.size, Ordering::Relaxed);
                     return Ok(());
                 }
-                let passed = send(client, &file, before, &bar).await?;
-                bytes.fetch_add(passed.sent, Ordering::Relaxed);
-                earlier.fetch_add(passed.before, Ordering::Relaxed);
+                let transferred = send(client, &file, before, &bar).await?;
+                bytes.fetch_add(transferred.sent, Ordering::Relaxed);
+                earlier.fetch_add(transferred.before, Ordering::Relaxed);
                 anyhow::Ok(())
             }
         };
@@ -120,7 +125,7 @@ pub async fn put_bytes(client: &Client, sha256: Digest, content: Vec<u8>) -> any
             .header(header::CONTENT_TYPE, "application/octet-stream")
             .body(content.clone())
     };
-    client.insist_on(request).await.context("cannot store what the job is made of")?;
+    client.insist_on(request).await.context("cannot store the job's inputs")?;
     Ok(())
 }
 

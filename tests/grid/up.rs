@@ -172,7 +172,7 @@ fn a_grid_comes_up_once_and_goes_down_whole() -> Result<()> {
     assert!(again.contains(&format!("already up (pid {})", place.pid("supervisor")?)), "{again}");
     assert!(again.contains(&api), "{again}");
 
-    assert!(place.down()?.contains("is down"));
+    assert!(place.down()?.contains("has stopped"));
     all_gone(&pids)?;
     assert_eq!(place.status()?["up"], false);
     assert!(place.down()?.contains("No grid is running"));

@@ -9,23 +9,22 @@ Examples:
   rgrid bench --embedded                 everything, on a grid started for it
   rgrid bench process --jobs 1000 --json
 
-What is measured, and what JSON it gives:
-  latency   jobs of /bin/true one after the other, from submit to started and to finished
+Measurements, and their JSON:
+  latency   jobs that run /bin/true, one after the other: from submission to start, and to end
             {\"submit_to_started_ms\":{\"p50\",\"p99\"},\"submit_to_finished_ms\":{\"p50\",\"p99\"}}
-  process   jobs of /bin/true, submitted in one request; floor: xargs -P<cpus> of the same
+  process   jobs that run /bin/true, submitted in one request; floor: the same with xargs -P<cpus>
             {\"jobs\",\"wall_s\",\"projected_s\",\"floor_s\",\"ratio\"}
   noop      jobs that start no process: submitted, claimed, finished, projected
             {\"jobs\",\"wall_s\",\"jobs_per_s\",\"projected_s\"}
-  upload    files of 10 kB to 1 GB to the store and back, hashed at both ends
+  upload    files of 10 kB to 1 GB, uploaded to the store and downloaded, hashed at both ends
             {\"sizes\":[{\"bytes\",\"put_ms\",\"get_ms\"}]}
-  docker    containers that do nothing, one after the other; floor: docker run --rm of the same
+  docker    containers that do nothing, one after the other; floor: the same with docker run --rm
             {\"jobs\",\"median_s\",\"floor_s\",\"ratio\"}
   all       an object of these, by name
 
-wall_s is from the submission to the last end that the client sees; projected_s is how much later the tables \
-had it too.";
+wall_s is the time from the submission until the client has seen the last job end; projected_s is how much later the tables were up to date.";
 
-/// Measure a grid, beside what the machine itself takes for the same
+/// Measure a grid's performance, and compare it with the same work run directly on the machine
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct BenchArgs {
@@ -38,13 +37,13 @@ pub(crate) struct BenchArgs {
     /// The largest file to send and fetch
     #[arg(long, value_name = "SIZE", default_value = "1GB")]
     pub(super) max_size: ByteSize,
-    /// The image of the containers [default: rgrid/python:3 if it is there, else debian:stable-slim]
+    /// The container image [default: rgrid/python:3 if this machine has it, otherwise debian:stable-slim]
     #[arg(long, value_name = "IMAGE")]
     pub(super) image: Option<String>,
-    /// Measure no grid that is up: start one for this run, and take it down again
+    /// Start a grid for this run, and stop it afterwards
     #[arg(long)]
     pub(super) embedded: bool,
-    /// Answer in JSON
+    /// Print JSON
     #[arg(long)]
     pub(super) json: bool,
     #[command(flatten)]

@@ -8,7 +8,7 @@ use crate::{
     connect::Connect,
     find::{members, the_batch},
     run::{
-        batch::{Homes, follow, report},
+        batch::{OutputDirs, follow, report},
         interrupt::Interrupts,
     },
 };
@@ -18,22 +18,22 @@ Examples:
   rgrid run -d --batch 'data/*.csv' clean.py; rgrid attach last
   rgrid attach --no-download 0190f3c2-4a5b-7c00-8000-000000000001
 
-What is in ./outputs already is not fetched again. Exit codes: 0 if all of its jobs succeeded, 1 if not.";
+Files that are already in ./outputs are not fetched again. Exit codes: 0 if all jobs succeeded, 1 otherwise.";
 
-/// Follow a batch to its end, and bring its outputs here
+/// Follow a batch until it ends, and save its outputs here
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct AttachArgs {
-    /// Which batch: an id, or `last`
+    /// The batch: an id, or `last`
     #[arg(value_name = "BATCH")]
     batch: String,
     /// Leave the outputs in the store
     #[arg(long, visible_alias = "no-outputs")]
     no_download: bool,
-    /// Outputs straight into ./outputs, and not into a directory for each job
+    /// Save outputs directly in ./outputs, without a directory for each job
     #[arg(long)]
     flat: bool,
-    /// The batch as one JSON object on standard output when it ended
+    /// Print the batch as one JSON object when it has ended
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -48,8 +48,8 @@ pub(crate) async fn attach(args: AttachArgs) -> anyhow::Result<ExitCode> {
         .into_iter()
         .map(|member| member.item)
         .collect();
-    let homes = (!args.no_download).then(|| Homes::new(Path::new("outputs"), &names, args.flat));
+    let output_dirs = (!args.no_download).then(|| OutputDirs::new(Path::new("outputs"), &names, args.flat));
     let mut interrupts = Interrupts::new(false)?;
-    let followed = Box::pin(follow(&client, batch.id, batch.total, homes, &mut interrupts)).await?;
+    let followed = Box::pin(follow(&client, batch.id, batch.total, output_dirs, &mut interrupts)).await?;
     report::followed(&client, batch.id, followed, &names, args.json, &mut interrupts).await
 }

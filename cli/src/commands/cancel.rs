@@ -25,35 +25,34 @@ const EXAMPLES: &str = "\
 Examples:
   rgrid cancel last
   rgrid cancel 0190f3c2 4c1d77aa --reason 'wrong input'
-  rgrid cancel --detach last            ask for its end, and do not wait for it
+  rgrid cancel --detach last            request the cancellation, and do not wait
   rgrid cancel --queue night --state queued
   rgrid cancel --label campaign=spring
-  rgrid cancel --all                    every job of the namespace that has not ended
+  rgrid cancel --all                    all jobs of the namespace that have not ended
 
-Exit codes: 0 if each job is cancelled (with --detach: or about to be), 1 if one had ended or is unknown.";
+Exit codes: 0 if all jobs are cancelled (with --detach: or will be), 1 if a job had already ended or does not exist.";
 
-/// End jobs, wherever they stand, and wait until they have ended
+/// Cancel jobs, and wait until they have ended
 ///
-/// A job that waits, for a time, another job or a worker, is cancelled at once. One that runs is asked to end (SIGTERM), and
-/// killed when its grace is over; what it had written until then is kept. Cancelling again changes nothing.
+/// A job that is waiting for a time, another job or a worker is cancelled immediately. A running job receives SIGTERM, and is killed after its grace period; the outputs that it has written are kept. Cancelling a job twice has no further effect.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct CancelArgs {
-    /// Which jobs: ids, parts of ids, or `last`; or ids of batches, or `last-batch`
+    /// The jobs: ids, parts of ids, or `last`; or batches: ids, or `last-batch`
     #[arg(value_name = "JOB", conflicts_with_all = ["queue", "label", "name", "worker", "state", "all"])]
     jobs: Vec<String>,
     #[command(flatten)]
     which: Which,
-    /// Do not ask before --all
+    /// Do not ask for confirmation of --all
     #[arg(long, short)]
     yes: bool,
-    /// What to say of it in the job's history
+    /// The reason, recorded in the job's history
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
-    /// Return when it is asked for, without waiting for the end
+    /// Request the cancellation, and do not wait until the jobs have ended
     #[arg(long, short)]
     detach: bool,
-    /// Answer in JSON: an array of the jobs; of those that a filter finds, {"cancelled": […], "cancelling": […], "left": […]}
+    /// Print JSON: an array of the jobs; with a filter, {"cancelled": […], "cancelling": […], "left": […]}
     #[arg(long)]
     json: bool,
     #[command(flatten)]

@@ -30,25 +30,25 @@ const AT_ONCE: usize = 16;
 /// Which jobs, where they are not named.
 #[derive(Debug, Args)]
 pub(crate) struct Which {
-    /// Those of this queue
+    /// Jobs in this queue
     #[arg(long, value_name = "NAME")]
     queue: Option<String>,
-    /// Those with this label; may be given several times
+    /// Jobs with this label; can be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     label: Vec<Pair>,
-    /// Those of this name
+    /// Jobs with this name
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// Those that this worker has
+    /// Jobs on this worker
     #[arg(long, value_name = "ID")]
     worker: Option<String>,
-    /// Those in this state: held, queued, claimed, running or retrying; may be given several times
+    /// Jobs in this state: held, queued, claimed, running or retrying; can be repeated
     #[arg(long, value_name = "STATE")]
     state: Vec<State>,
-    /// Every one of the namespace that has not ended, and that the other options leave
+    /// All jobs of the namespace that have not ended and match the other options
     #[arg(long, short)]
     all: bool,
-    /// Those of this namespace
+    /// Jobs with this namespace
     #[arg(long, value_name = "NAME", env = "RGRID_NAMESPACE")]
     namespace: Option<String>,
 }
@@ -90,7 +90,7 @@ pub(super) async fn cancel_many(
 ) -> anyhow::Result<ExitCode> {
     if !which.is_narrowed() && !which.all {
         return Err(usage(
-            "name jobs, or narrow them down with --queue, --label, --name, --worker or --state; --all is for every one",
+            "name jobs, or select them with --queue, --label, --name, --worker or --state; --all selects all jobs",
         ));
     }
     if let Some(state) = which.state.iter().find(|state| state.is_end()) {
@@ -153,9 +153,9 @@ fn words(all: &CancelledMany, detach: bool) -> String {
     };
     let (ended, asked) = (all.cancelled.len(), all.cancelling.len());
     match (ended, asked) {
-        (0, 0) => "no job was cancelled: none that has not ended is meant by this".to_owned(),
+        (0, 0) => "no job was cancelled: no job that has not ended matches".to_owned(),
         (_, 0) => format!("{} cancelled", jobs(ended)),
-        (_, _) if detach => format!("{} cancelled, and the workers of {asked} are asked to end them", jobs(ended)),
+        (_, _) if detach => format!("{} cancelled; {asked} running jobs are being cancelled", jobs(ended)),
         (_, _) => format!("{} cancelled, {asked} of them while running", jobs(ended + asked)),
     }
 }
@@ -170,7 +170,7 @@ async fn confirmed(client: &Client, query: &[(&'static str, String)]) -> anyhow:
     }
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
         return Err(usage(format!(
-            "{matching} jobs would be cancelled, and nobody can be asked here; say --yes, or narrow them down with --queue, --label or --name"
+            "{matching} jobs would be cancelled, and there is no terminal to ask for confirmation; use --yes, or select fewer with --queue, --label or --name"
         )));
     }
     let ask = move || {
@@ -180,5 +180,5 @@ async fn confirmed(client: &Client, query: &[(&'static str, String)]) -> anyhow:
             .interact()
     };
     let answer = tokio::task::spawn_blocking(ask).await?;
-    answer.context("the question could not be answered; say --yes to do without it")
+    answer.context("cannot read an answer; use --yes to skip the question")
 }

@@ -13,7 +13,7 @@ Examples:
   rgrid completions zsh > ~/.zfunc/_rgrid
   rgrid completions fish > ~/.config/fish/completions/rgrid.fish";
 
-/// Print a script that completes rgrid's command line in a shell
+/// Print a shell completion script
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct CompletionsArgs {

@@ -20,32 +20,32 @@ Examples:
   rgrid workers
   rgrid uncordon node-7
 
-It holds over restarts of the worker. What the worker executes goes on; to have that leave it too, see `rgrid drain --help`.";
+A cordon survives restarts of the worker. The worker's running jobs continue; to move them away too, see `rgrid drain --help`.";
 
-/// Let workers take no new work
+/// Stop workers from taking new jobs
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct CordonArgs {
-    /// Which workers, as `rgrid workers` names them
+    /// The names of the workers, as in `rgrid workers`
     #[arg(value_name = "WORKER", required = true)]
     workers: Vec<String>,
-    /// What to say of it to whoever looks
+    /// The reason, shown in `rgrid workers`
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
-    /// Answer in JSON: an array, of one object for each worker
+    /// Print JSON: an array with one object for each worker
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     connect: Connect,
 }
 
-/// Let workers take work again that were cordoned or drained
+/// Let cordoned or drained workers take jobs again
 #[derive(Debug, Args)]
 pub(crate) struct UncordonArgs {
-    /// Which workers, as `rgrid workers` names them
+    /// The names of the workers, as in `rgrid workers`
     #[arg(value_name = "WORKER", required = true)]
     workers: Vec<String>,
-    /// Answer in JSON: an array, of one object for each worker
+    /// Print JSON: an array with one object for each worker
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -93,10 +93,10 @@ pub(super) async fn say(client: &Client, worker: &str, verb: &str, body: &serde_
 fn words(cordon: &Cordon) -> String {
     let worker = &cordon.worker;
     match (cordon.cordoned, cordon.drain, cordon.changed) {
-        (true, false, true) => format!("{worker} takes no new work"),
-        (true, false, false) => format!("{worker} takes no new work; it was cordoned before"),
-        (true, true, _) => format!("{worker} takes no new work, and goes on draining"),
-        (false, _, true) => format!("{worker} takes work again"),
-        (false, _, false) => format!("{worker} was not cordoned; it takes work"),
+        (true, false, true) => format!("{worker} takes no new jobs"),
+        (true, false, false) => format!("{worker} takes no new jobs; it was already cordoned"),
+        (true, true, _) => format!("{worker} takes no new jobs, and is still being drained"),
+        (false, _, true) => format!("{worker} takes jobs again"),
+        (false, _, false) => format!("{worker} was not cordoned; it takes jobs"),
     }
 }

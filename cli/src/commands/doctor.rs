@@ -25,15 +25,15 @@ Examples:
   rgrid doctor
   rgrid doctor --json | jq -r '.findings[] | select(.severity == \"error\").what'
 
-Severities: an error does not work now, a warning went wrong or is about to, a notice is meant to be so.
+Severities: error: something does not work now; warning: something failed or will fail soon; notice: an intended state.
 
 Exit codes: 0 if there is no error, 1 if there is one.";
 
-/// Say what is wrong with the grid, since when, and what to do
+/// Report problems of the grid: show problems, and what to do about them
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct DoctorArgs {
-    /// Answer in JSON: {"findings": […], "summary": {…}}
+    /// Print JSON: {"findings": […], "summary": {…}}
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -77,7 +77,7 @@ fn unreachable(error: &str, local: Option<&up::Local>) -> Vec<Finding> {
         return vec![Finding::error(
             "api",
             error,
-            "start it (`rgrid api`) on its machine, or see whether the network lets you through",
+            "start it (`rgrid api`) on its machine, or check the network connection",
         )];
     };
     let dir = local.data_dir.display();
@@ -88,12 +88,12 @@ fn unreachable(error: &str, local: Option<&up::Local>) -> Vec<Finding> {
     let mut findings = vec![Finding::error(
         "api",
         error,
-        "see which part is not up, below and in `rgrid status`",
+        "see below and in `rgrid status` which process is not up",
     )];
     findings.extend(local.ailing.iter().map(|(part, state, last_end)| {
         let ended = last_end
             .as_ref()
-            .map(|end| format!("; it ended last with: {end}"))
+            .map(|end| format!("; it last exited with: {end}"))
             .unwrap_or_default();
         let advice = format!("its supervisor starts it again; its log is in {dir}/logs");
         Finding::error(part, format!("{part} is {state}{ended}"), advice)
@@ -113,7 +113,7 @@ fn disk(dir: &Path) -> anyhow::Result<Option<Finding>> {
 fn scarce(dir: &str, free: u64, total: u64) -> Option<Finding> {
     let percent = free.saturating_mul(100).checked_div(total)?;
     let what = format!("the disk of {dir} has {} free of {} ({percent} %)", size(free), size(total));
-    let advice = "make room: when it is full, nothing is taken and nothing can end; nothing that was acknowledged is lost";
+    let advice = "free disk space: when the disk is full, no jobs are accepted and none can end; acknowledged data is not lost";
     match percent {
         _ if percent < FREE.1 => Some(Finding::error("disk", what, advice)),
         _ if percent < FREE.0 => Some(Finding::warning("disk", what, advice)),
@@ -158,7 +158,7 @@ fn verdict(findings: &[Finding]) -> String {
         .filter_map(|(severity, one)| number(severity, one))
         .collect();
     if counts.is_empty() {
-        "Everything is well.\n".to_owned()
+        "No problems found.\n".to_owned()
     } else {
         format!("{}.\n", counts.join(", "))
     }
@@ -207,6 +207,6 @@ mod tests {
              warning  jobs: 2 jobs are dead\n         to do: requeue them\n\n\
              notice   workers: w is cordoned\n         to do: nothing\n\n1 error, 1 warning.\n"
         );
-        assert!(render(&findings[2..], None, now).ends_with("Everything is well.\n"));
+        assert!(render(&findings[2..], None, now).ends_with("No problems found.\n"));
     }
 }

@@ -13,8 +13,8 @@ use crate::{
     connect::Connect,
     find::{batch_by_id, find_job, members},
     output::{Align, clock, one_line, print, print_json, print_line, size, table},
-    run::batch::{Homes, fetch},
-    saving::{Asked, Back, Manner, Report, Sent, Whither, bring},
+    run::batch::{OutputDirs, fetch},
+    saving::{JobOutputs, NamedOutputs, Report, SaveMode, SaveTarget, SentInputs, save_all},
 };
 
 /// Jobs of a batch whose outputs are fetched at once.
@@ -22,30 +22,30 @@ const AT_ONCE: usize = 4;
 
 const EXAMPLES: &str = "\
 Examples:
-  rgrid download last                        all outputs, into the current directory
-  rgrid download last --list                 what there is
+  rgrid download last                        all outputs, to the current directory
+  rgrid download last --list                 list the outputs
   rgrid download 0190f3c2 --file out/a.csv -o results";
 
 /// Fetch a job's output files
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct DownloadArgs {
-    /// Which job: an id, a part of one, or `last`; or a batch's id, or `last-batch`: into ./outputs/NAME/ for each of its jobs
+    /// The job: an id, a part of an id, or `last`; or a batch's id, or `last-batch`: saved in ./outputs/NAME/ for each of its jobs
     #[arg(value_name = "JOB")]
     job: String,
-    /// Only show what there is
+    /// List the files without downloading
     #[arg(long, short, conflicts_with = "output")]
     list: bool,
-    /// Only this file; may be given several times
+    /// Download only this file; can be repeated
     #[arg(long, value_name = "PATH")]
     file: Vec<String>,
-    /// The directory to save into, each file under its own path [default: the current one]
+    /// The directory to save the files in, each at its own path [default: the current directory]
     #[arg(long, short, value_name = "DIR")]
     output: Option<PathBuf>,
-    /// Replace files that are here and differ; without it, they are left alone, and named
+    /// Replace local files that differ; without this option, they are kept and reported
     #[arg(long)]
     overwrite: bool,
-    /// Answer in JSON: the files
+    /// Print JSON: the files
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -53,8 +53,8 @@ pub(crate) struct DownloadArgs {
 }
 
 impl DownloadArgs {
-    const fn manner(&self) -> Manner {
-        if self.overwrite { Manner::Overwrite } else { Manner::Careful }
+    const fn mode(&self) -> SaveMode {
+        if self.overwrite { SaveMode::Overwrite } else { SaveMode::Careful }
     }
 }
 
@@ -96,25 +96,29 @@ pub(crate) async fn download(args: DownloadArgs) -> anyhow::Result<ExitCode> {
     }
     let into = args.output.clone().unwrap_or_default();
     // What is named by its path is meant, whoever would run it.
-    let asked = if args.file.is_empty() { Asked::Nothing } else { Asked::All };
-    let whither = Whither {
+    let asked = if args.file.is_empty() {
+        NamedOutputs::Nothing
+    } else {
+        NamedOutputs::All
+    };
+    let target = SaveTarget {
         job,
         into: &into,
         base: &into,
-        manner: args.manner(),
-        sent: &Sent::default(),
+        mode: args.mode(),
+        sent: &SentInputs::default(),
         removes: false,
         asked: &asked,
     };
-    let back = Back::here(found.artifacts.clone(), found.links.clone());
-    let report = Box::pin(bring(&client, whither, back)).await;
+    let back = JobOutputs::here(found.artifacts.clone(), found.links.clone());
+    let report = Box::pin(save_all(&client, target, back)).await;
     if args.json {
         print_json(&found)?;
     } else if report.saved.is_empty() && report.is_whole() {
         print_line(&match report.same {
             0 => "the job has no outputs".to_owned(),
-            1 => "its output is here already".to_owned(),
-            there => format!("all {there} outputs are here already"),
+            1 => "its output is already here".to_owned(),
+            there => format!("all {there} outputs are already here"),
         })?;
     } else {
         for path in &report.saved {
@@ -139,9 +143,9 @@ async fn of_batch(client: &Client, args: &DownloadArgs, batch: &BatchView) -> an
     let all = members(client, batch.id, "").await?;
     let names: Vec<String> = all.iter().map(|member| member.item.clone()).collect();
     let root = args.output.clone().unwrap_or_else(|| PathBuf::from("outputs"));
-    let homes = Homes::new(&root, &names, false);
+    let output_dirs = OutputDirs::new(&root, &names, false);
     let left = all.iter().filter(|member| member.outputs > 0 && member.job.state.is_end());
-    let fetches = left.map(|member| fetch(client, member.job.id, member.index, &homes, args.manner()));
+    let fetches = left.map(|member| fetch(client, member.job.id, member.index, &output_dirs, args.mode()));
     let fetches = fetches.collect::<Vec<_>>();
     let fetched = fetches.len();
     let mut fetches = stream::iter(fetches).buffer_unordered(AT_ONCE);

@@ -24,32 +24,32 @@ const NAMED: usize = 5;
 
 const EXAMPLES: &str = "\
 Examples:
-  rgrid drain node-7                          wait until nothing runs there any more
-  rgrid drain node-7 --deadline 10m           what has not ended by then is ended, and runs elsewhere
+  rgrid drain node-7                          wait until no job runs there
+  rgrid drain node-7 --deadline 10m           stop jobs that still run after 10 minutes; they run on another worker
   rgrid drain node-7 --detach                 do not wait
-  rgrid uncordon node-7                       take work again
+  rgrid uncordon node-7                       let it take jobs again
 
-Ctrl-C ends the waiting, and not the drain. It holds over restarts of the worker.
+Ctrl-C stops waiting; the drain continues. A drain survives restarts of the worker.
 
-Exit codes: 0 if nothing runs there any more (with --detach: once it drains), 1 if that could not be done.";
+Exit codes: 0 if no job runs on the worker (with --detach: if the drain has started), 1 on failure.";
 
-/// Have everything leave a worker: it takes no new work, and what it runs ends, or runs elsewhere
+/// Drain a worker: it takes no new jobs, and its running jobs finish or move to another worker
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct DrainArgs {
-    /// Which worker, as `rgrid workers` names it
+    /// The name of the worker, as in `rgrid workers`
     #[arg(value_name = "WORKER")]
     worker: String,
-    /// How long what it runs may go on [default: as long as it likes]; a job that is ended so runs elsewhere, and loses no try
+    /// How long running jobs may continue [default: no limit]; jobs that are stopped then run on another worker, and do not lose an attempt
     #[arg(long, value_name = "TIME")]
     deadline: Option<Span>,
-    /// What to say of it to whoever looks
+    /// The reason, shown in `rgrid workers`
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
-    /// Return at once, without waiting
+    /// Do not wait
     #[arg(long, short)]
     detach: bool,
-    /// Answer in JSON, when it is done
+    /// Print JSON when done
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -68,14 +68,14 @@ pub(crate) async fn drain(args: DrainArgs) -> anyhow::Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    crate::output::say!("{} takes no new work{}", cordon.worker, until(&cordon));
+    crate::output::say!("{} takes no new jobs{}", cordon.worker, until(&cordon));
     let end = wait(&client, &cordon).await?;
     if args.json {
         print_json(&json!({ "worker": cordon.worker, "state": end }))?;
     } else {
         print_line(&match end {
-            "drained" => format!("{} is drained: nothing runs there", cordon.worker),
-            state => format!("{} is {state}: nothing runs there that counts", cordon.worker),
+            "drained" => format!("{} is drained: no job runs there", cordon.worker),
+            state => format!("{} is {state}: no job of it counts as running", cordon.worker),
         })?;
     }
     Ok(ExitCode::SUCCESS)
@@ -84,7 +84,7 @@ pub(crate) async fn drain(args: DrainArgs) -> anyhow::Result<ExitCode> {
 fn until(cordon: &Cordon) -> String {
     cordon
         .deadline
-        .map(|deadline| format!("; what has not ended at {} runs elsewhere then", clock(deadline)))
+        .map(|deadline| format!("; jobs that have not ended at {} will run on another worker", clock(deadline)))
         .unwrap_or_default()
 }
 
@@ -95,7 +95,7 @@ async fn wait(client: &Client, cordon: &Cordon) -> anyhow::Result<&'static str> 
     loop {
         match look(client, cordon).await {
             Ok(Stand::Done(state)) => return Ok(state),
-            Ok(Stand::Freed) => bail!("{} was uncordoned meanwhile, and takes work again", cordon.worker),
+            Ok(Stand::Freed) => bail!("{} was uncordoned meanwhile, and takes jobs again", cordon.worker),
             Ok(Stand::Runs(jobs)) => {
                 away = false;
                 let words = words(&jobs, Utc::now());
@@ -107,7 +107,7 @@ async fn wait(client: &Client, cordon: &Cordon) -> anyhow::Result<&'static str> 
             }
             Err(error) if error.may_pass() => {
                 if !std::mem::replace(&mut away, true) {
-                    crate::output::say!("{error} Trying again; the worker drains meanwhile.");
+                    crate::output::say!("{error} Retrying; the drain continues.");
                 }
             }
             Err(error) => return Err(error.into()),
@@ -178,7 +178,7 @@ fn words(jobs: &[JobView], now: DateTime<Utc>) -> String {
         names.push(format!("{} more", jobs.len() - NAMED));
     }
     match jobs.len() {
-        0 => "waiting for its next heartbeat, to be sure that nothing runs there".to_owned(),
+        0 => "waiting for its next heartbeat, to confirm that no job runs there".to_owned(),
         1 => format!("waiting for 1 job: {}", names.join("")),
         many => format!("waiting for {many} jobs: {}", names.join(", ")),
     }

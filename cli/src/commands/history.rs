@@ -17,16 +17,16 @@ Examples:
   rgrid history last
   rgrid history 0190f3c2-… --json | jq '.events[].type'
 
-Every line is an event of the log (RGRID_EVENTS): it was true at that time, and stays. docs/events.md describes them.";
+Each line is an event of the log (stream RGRID_EVENTS). Events are permanent. docs/events.md describes them.";
 
-/// Show every event of a job: what happened, when, and who said so
+/// Show every event of a job: what happened, when, and which component recorded it
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct HistoryArgs {
-    /// Which job: an id, a part of one, or `last`
+    /// The job: an id, a part of an id, or `last`
     #[arg(value_name = "JOB")]
     job: String,
-    /// Answer in JSON: the events as they are stored
+    /// Print JSON: the stored events
     #[arg(long)]
     json: bool,
     #[command(flatten)]

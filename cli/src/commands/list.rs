@@ -22,10 +22,10 @@ const EXAMPLES: &str = "\
 Examples:
   rgrid list
   rgrid list --state running --queue gpu
-  rgrid list --state dead                those that were given up, and why
+  rgrid list --state dead                dead jobs, and why they are dead
   rgrid list --label campaign=spring --all --json | jq -r '.jobs[].id'";
 
-/// List jobs, the newest first
+/// List jobs, newest first
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 #[allow(clippy::doc_markdown, reason = "it is the help text")]
@@ -33,31 +33,31 @@ pub(crate) struct ListArgs {
     /// Only jobs in this state: held, queued, claimed, running, retrying, succeeded, failed, timed_out, out_of_memory, cancelled or dead
     #[arg(long, value_name = "STATE")]
     state: Option<State>,
-    /// Only jobs of this queue
+    /// Only jobs in this queue
     #[arg(long, value_name = "NAME")]
     queue: Option<String>,
     /// Only jobs with this label
     #[arg(long, value_name = "KEY=VALUE")]
     label: Option<Pair>,
-    /// Only jobs of this name
+    /// Only jobs with this name
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
     /// Only jobs whose last attempt was on this worker
     #[arg(long, value_name = "NAME")]
     worker: Option<String>,
-    /// Only jobs of this namespace
+    /// Only jobs with this namespace
     #[arg(long, value_name = "NAME", env = "RGRID_NAMESPACE")]
     namespace: Option<String>,
-    /// The batches, and not the jobs
+    /// List batches instead of jobs
     #[arg(long, conflicts_with_all = ["state", "queue", "label", "name", "worker", "all"])]
     batches: bool,
     /// At most so many
     #[arg(long, short = 'n', value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
-    /// All there are, however many
+    /// List all, without a limit
     #[arg(long, short, conflicts_with = "limit")]
     all: bool,
-    /// Answer in JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -76,7 +76,7 @@ pub(crate) async fn list(args: ListArgs) -> anyhow::Result<ExitCode> {
     } else {
         print(&render(&jobs.jobs, args.state.and_then(About::of), Utc::now()))?;
         if jobs.next.is_some() {
-            eprintln!("… and older ones: --limit N, or --all");
+            eprintln!("… and older jobs: use --limit N, or --all");
         }
     }
     Ok(ExitCode::SUCCESS)

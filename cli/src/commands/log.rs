@@ -14,23 +14,23 @@ use crate::{
 
 const EXAMPLES: &str = "\
 Examples:
-  rgrid log                        how full it is, how it grows, and when it is full at this pace
-  rgrid log --bound 32GiB          let it take more (or less), from now on
+  rgrid log                        size, growth, and when the log will be full at this rate
+  rgrid log --bound 32GiB          change the maximum size
   rgrid log --json | jq .day.full_in_ms
 
-The log keeps every event of every job. Above 90 % of its bound no new jobs are taken, above 95 % no attempt begins: what is left is for what
-ends jobs. What a job prints is elsewhere: rgrid logs JOB.";
+The log keeps every event of every job. Above 90 % of its maximum size, new jobs are refused; above 95 %, no attempt starts: the rest is reserved for events that
+end jobs. The output of jobs is stored separately: see rgrid logs JOB.";
 
-/// Show how full the log of all events is and how it grows, or change its bound
+/// Show the size and growth of the event log, or change its maximum size
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct LogArgs {
-    /// Let the log take this much from now on, such as 32GiB
+    /// Set the maximum size of the log, such as 32GiB
     ///
-    /// It may not be less than what is there and a tenth that is kept for what ends jobs. It outlives restarts.
+    /// It cannot be less than the current size plus a tenth that is reserved for events that end jobs. The setting survives restarts.
     #[arg(long, value_name = "SIZE")]
     bound: Option<ByteSize>,
-    /// Answer in JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -67,10 +67,10 @@ fn render(view: &EventLogView, now: DateTime<Utc>) -> String {
         (hour, day) => hour.iter().chain(&day).for_each(|growth| text.push_str(&pace(growth))),
     }
     let takes = match view.takes {
-        Takes::Everything => "it takes everything",
-        Takes::Attempts => "it takes NO NEW JOBS; those that are there run and end",
-        Takes::Ends => "it takes NO NEW JOBS AND NO ATTEMPTS; what runs can end",
-        Takes::Nothing => "it is FULL: what runs waits with its end",
+        Takes::Everything => "it accepts new jobs",
+        Takes::Attempts => "it accepts NO NEW JOBS; existing jobs run and end",
+        Takes::Ends => "it accepts NO NEW JOBS AND NO NEW ATTEMPTS; running jobs can end",
+        Takes::Nothing => "it is FULL: running jobs cannot end until there is room",
     };
     text.push_str(takes);
     if view.takes != Takes::Everything {
@@ -80,7 +80,7 @@ fn render(view: &EventLogView, now: DateTime<Utc>) -> String {
     if let (Some(jobs), Some(attempts)) = (view.no_jobs_above, view.no_attempts_above) {
         let _ = writeln!(
             text,
-            "above {} (90 %) no new jobs are taken, above {} (95 %) no attempt begins",
+            "above {} (90 %) new jobs are refused, above {} (95 %) no attempt starts",
             size(jobs),
             size(attempts)
         );
@@ -187,8 +187,8 @@ mod tests {
              the first was stored 3d 0h ago, the last 2 s ago\n\
              in the last 60 minutes: 1 event, 1.0 kB\n\
              in the last 24 hours: 500000 events, 500.0 MB; full in 12 days at this pace (no new jobs in 10 days)\n\
-             it takes everything\n\
-             above 9.0 GB (90 %) no new jobs are taken, above 9.5 GB (95 %) no attempt begins\n\
+             it accepts new jobs\n\
+             above 9.0 GB (90 %) new jobs are refused, above 9.5 GB (95 %) no attempt starts\n\
              heartbeats are kept for a day at most: since 2h 0m ago (268.0 MB of 268.4 MB)\n"
         );
     }
@@ -203,7 +203,7 @@ mod tests {
             Utc::now(),
         );
         assert!(
-            text.contains("NO ATTEMPTS; what runs can end; raise its bound: `rgrid log --bound …`"),
+            text.contains("NO NEW ATTEMPTS; running jobs can end; raise its bound: `rgrid log --bound …`"),
             "{text}"
         );
     }

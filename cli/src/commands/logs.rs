@@ -16,32 +16,32 @@ use crate::{
 
 const EXAMPLES: &str = "\
 Examples:
-  rgrid logs last                    all that it printed until now
-  rgrid logs -f last                 go on until it ends
+  rgrid logs last                    all of its output so far
+  rgrid logs -f last                 follow it until it ends
   rgrid logs last --stream stderr
-  rgrid logs last --attempt 1        an attempt that was given up, as far as it got
-  rgrid logs -f last-batch           what all jobs of a batch print, each line after its job's file";
+  rgrid logs last --attempt 1        the output of a lost attempt
+  rgrid logs -f last-batch           follow all jobs of a batch, each line with its job's name";
 
-/// Show what a job printed, exactly; standard output on ours, standard error on ours
+/// Print a job's output: its standard output to standard output, its standard error to standard error
 ///
-/// Of a batch, each line stands after the name of its job: one job after the other, or, with --follow, as they come.
+/// For a batch, each line begins with the name of its job. The jobs are printed one after the other or, with --follow, as their output arrives.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 #[allow(clippy::doc_markdown, reason = "it is the help text")]
 pub(crate) struct LogsArgs {
-    /// Which job: an id, a part of one, or `last`; or a batch's id, or `last-batch`
+    /// The job: an id, a part of an id, or `last`; or a batch's id, or `last-batch`
     #[arg(value_name = "JOB")]
     job: String,
-    /// Go on until the job ends
+    /// Keep printing until the job ends
     #[arg(long, short)]
     follow: bool,
-    /// Of this attempt [default: the last; with --follow, all that are still to come, too]
+    /// Print the log of attempt N [default: the last attempt; with --follow, later attempts too]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     attempt: Option<u32>,
-    /// Only one of the two streams
+    /// Print only this stream
     #[arg(long, value_name = "STREAM")]
     stream: Option<Which>,
-    /// One JSON object a line: pieces {"stream", "time_us", "text" or "base64"}, and {"attempt"}, {"gap"}, {"waiting"} and {"job"} where they come
+    /// Print one JSON object per line: chunks of output {"stream", "time_us", "text" or "base64"}, and the markers {"attempt"}, {"gap"}, {"waiting"} and {"job"}
     #[arg(long)]
     json: bool,
     #[command(flatten)]

@@ -25,49 +25,49 @@ use crate::{
 
 const EXAMPLES: &str = "\
 Examples:
-  rgrid list --state dead               which there are, and why they were given up
+  rgrid list --state dead               dead jobs, and why they are dead
   rgrid requeue last
   rgrid requeue --queue gpu --label campaign=spring --reason 'new driver'
-  rgrid requeue --state dead --all      every one that used up its attempts
+  rgrid requeue --state dead --all      all dead jobs
 
-A job can be requeued if it is dead (its attempts were lost with their workers) or expired (it waited longer than its queue or
-total timeout). One that ran and failed can not: submit it anew.
+A job can be requeued if it is dead (its attempts were lost with their workers) or has expired (it waited longer than its queue timeout or
+its total timeout). A job that ran and failed cannot be requeued: run it again with `rgrid rerun`.
 
-Exit codes: 0 if each is queued again, 1 if one is not.";
+Exit codes: 0 if all jobs are queued again, 1 otherwise.";
 
-/// Revive jobs that were given up: they are queued again, and their losses and clocks begin anew
+/// Queue dead or expired jobs again; their lost attempts and timeouts count from zero
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct RequeueArgs {
-    /// Which jobs: ids, parts of ids, or `last`
+    /// The jobs: ids, parts of ids, or `last`
     #[arg(value_name = "JOB", conflicts_with_all = ["queue", "label", "name", "state", "all", "namespace"])]
     jobs: Vec<String>,
-    /// Those of this queue
+    /// Jobs in this queue
     #[arg(long, value_name = "NAME")]
     queue: Option<String>,
-    /// Those with this label; may be given several times
+    /// Jobs with this label; can be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     label: Vec<Pair>,
-    /// Those of this name
+    /// Jobs with this name
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// Those in this state: dead or timed_out [default: both]
+    /// Jobs in this state: dead or timed_out [default: both]
     #[arg(long, value_name = "STATE")]
     #[allow(clippy::doc_markdown, reason = "it is the help text")]
     state: Option<State>,
-    /// Every one of the namespace that the other options leave
+    /// All jobs of the namespace that match the other options
     #[arg(long, short)]
     all: bool,
-    /// Those of this namespace
+    /// Jobs with this namespace
     #[arg(long, value_name = "NAME", env = "RGRID_NAMESPACE")]
     namespace: Option<String>,
-    /// What to say of it in the jobs' histories
+    /// The reason, recorded in the jobs' histories
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
-    /// Do not ask before --all
+    /// Do not ask for confirmation of --all
     #[arg(long, short)]
     yes: bool,
-    /// Answer in JSON: {"requeued": […], "left": […]}
+    /// Print JSON: {"requeued": […], "left": […]}
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -78,7 +78,7 @@ pub(crate) async fn requeue(args: RequeueArgs) -> anyhow::Result<ExitCode> {
     let narrowed = args.queue.is_some() || !args.label.is_empty() || args.name.is_some();
     if args.jobs.is_empty() && !narrowed && !args.all {
         return Err(usage(
-            "name jobs, or narrow them down with --queue, --label or --name; --all is for every one",
+            "name jobs, or select them with --queue, --label or --name; --all selects all jobs",
         ));
     }
     if let Some(state) = args.state.filter(|state| !matches!(state, State::Dead | State::TimedOut)) {
@@ -171,8 +171,7 @@ async fn by_filter(client: &Client, args: &RequeueArgs, narrowed: bool) -> anyho
 /// An error that leaves open which jobs were revived says that asking once more is safe.
 fn partly(error: Error) -> anyhow::Error {
     if error.is_indeterminate() {
-        anyhow::Error::new(error)
-            .context("some of these jobs may be queued again already; run the same command again: it passes over those")
+        anyhow::Error::new(error).context("some of these jobs may already be queued again; run the same command again: it skips those")
     } else {
         error.into()
     }
@@ -209,7 +208,7 @@ async fn confirmed(client: &Client, filter: &Value) -> anyhow::Result<bool> {
     }
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
         return Err(usage(format!(
-            "{matching} jobs would be queued again, and nobody can be asked here; say --yes, or narrow them down with --queue, --label or --name"
+            "{matching} jobs would be queued again, and there is no terminal to ask for confirmation; use --yes, or select fewer with --queue, --label or --name"
         )));
     }
     let ask = move || {
@@ -221,5 +220,5 @@ async fn confirmed(client: &Client, filter: &Value) -> anyhow::Result<bool> {
         Confirm::new().with_prompt(format!("Queue {jobs} again?")).default(false).interact()
     };
     let answer = tokio::task::spawn_blocking(ask).await?;
-    answer.context("the question could not be answered; say --yes to do without it")
+    answer.context("cannot read an answer; use --yes to skip the question")
 }

@@ -16,44 +16,44 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     connect::Connect,
     find::{find_job, until_ended},
-    output::{one_line, print, print_json, print_line},
-    run::{Brought, FollowOptions, follow, interrupt::Interrupts, submit::unsure},
+    output::{counted, one_line, print, print_json, print_line},
+    run::{FollowOptions, SaveContext, follow, interrupt::Interrupts, submit::explain_indeterminate},
 };
 
 const EXAMPLES: &str = "\
 Examples:
-  rgrid rerun last              again: the same files, arguments, variables and limits, in the same image (by its digest)
-  rgrid rerun --verify 0190f3c2   whether it comes to the same, bit by bit; ends with 1 where it does not
+  rgrid rerun last              the same files, arguments, variables and limits, in the same image (by digest)
+  rgrid rerun --verify 0190f3c2   compare the results byte by byte; exit code 1 if they differ
 
-A secret has the value that it has now. What a script asks of the network, the clock or chance is its own affair.";
+Secrets have their current values. The result may differ if the script uses the network, the clock or random numbers.";
 
-/// Run a job once more, exactly as it ran
+/// Run a job again, exactly as it ran before
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub(crate) struct RerunArgs {
-    /// Which job: an id, a part of one, or `last`
+    /// The job: an id, a part of an id, or `last`
     #[arg(value_name = "JOB")]
     job: String,
-    /// Say whether it comes to the same, or what differs: exit code, what it prints, outputs
+    /// Compare the results of the two jobs: exit code, output text, and output files
     #[arg(long, conflicts_with = "detach")]
     verify: bool,
-    /// Return at once, and print the new job's id
+    /// Do not wait for the job; print its id
     #[arg(long, short)]
     detach: bool,
-    /// Let the job go on at Ctrl-C, without asking
+    /// On Ctrl-C, leave the job running, without asking
     #[arg(long, env = "RGRID_DETACH_ON_INTERRUPT")]
     detach_on_interrupt: bool,
-    /// Leave the outputs in the store; `rgrid download` fetches them
+    /// Do not download the outputs; `rgrid download` fetches them later
     #[arg(long)]
     no_download: bool,
-    /// What it removes or renames of the files that it was given stays here
+    /// If the script removes or renames an input file, keep the local file
     #[arg(long)]
     keep_deleted: bool,
-    /// Answer in JSON: the job when it ended, or with --verify what differs
+    /// Print JSON: the job when it has ended, or with --verify the differences
     #[arg(long)]
     json: bool,
-    /// Say on which worker the job runs, and what came back
+    /// Show which worker runs the job, and which files were sent and saved
     #[arg(long, short)]
     verbose: bool,
     #[command(flatten)]
@@ -67,7 +67,7 @@ pub(crate) async fn rerun(args: RerunArgs) -> anyhow::Result<ExitCode> {
         let before: JobView = client.get(&format!("/v1/jobs/{job}"), &()).await?;
         if !before.state.is_end() {
             anyhow::bail!(
-                "job {job} is {}, and there is nothing to compare with yet; wait for it: rgrid logs -f {job}",
+                "job {job} is {}, and has no result to compare with yet; wait for it with: rgrid logs -f {job}",
                 before.state
             );
         }
@@ -77,9 +77,9 @@ pub(crate) async fn rerun(args: RerunArgs) -> anyhow::Result<ExitCode> {
     let request = || client.request(Method::POST, &path).json(&json!({ "id": new }));
     let mut interrupts = Interrupts::new(args.detach_on_interrupt)?;
     let submitted: Submitted = match interrupts.await_answer(client.insist(request)).await {
-        Ok(answer) => answer.map_err(|error| unsure(error, "job", &new))?,
+        Ok(answer) => answer.map_err(|error| explain_indeterminate(error, "job", &new))?,
         Err(signal) => {
-            crate::output::say!("interrupted before the grid answered: the job may be accepted; `rgrid status {new}` tells");
+            crate::output::say!("interrupted before the grid answered: the job may have been accepted; check with `rgrid status {new}`");
             return Ok(signal.into());
         }
     };
@@ -88,7 +88,7 @@ pub(crate) async fn rerun(args: RerunArgs) -> anyhow::Result<ExitCode> {
         return match interrupts.unless(verifying).await {
             Ok(verified) => verified,
             Err(signal) => {
-                crate::output::say!("interrupted; job {0} goes on, `rgrid cancel {0}` ends it", submitted.id);
+                crate::output::say!("interrupted; job {0} continues; cancel it with `rgrid cancel {0}`", submitted.id);
                 Ok(signal.into())
             }
         };
@@ -110,8 +110,8 @@ pub(crate) async fn rerun(args: RerunArgs) -> anyhow::Result<ExitCode> {
         json: args.json,
         verbose: args.verbose,
     };
-    let brought = Brought::of_job(&client, submitted.id).await;
-    Box::pin(follow(&client, shown, &submitted, &brought, &mut interrupts)).await
+    let context = SaveContext::of_job(&client, submitted.id).await;
+    Box::pin(follow(&client, shown, &submitted, &context, &mut interrupts)).await
 }
 
 /// What a job came to.
@@ -142,9 +142,9 @@ async fn verify(client: &Client, before: JobId, after: JobId, as_json: bool) -> 
     if as_json {
         print_json(&serde_json::json!({ "job": before, "rerun": after, "equal": same, "differences": differences }))?;
     } else if same {
-        let outputs = is.outputs.len();
+        let outputs = counted(is.outputs.len(), "output");
         print_line(&format!(
-            "job {after} came to the same as {before}, bit by bit: exit code, stdout, stderr, {outputs} outputs"
+            "job {after} has the same result as {before}, byte by byte: exit code, stdout, stderr, {outputs}"
         ))?;
     } else {
         let lines: String = differences
@@ -179,7 +179,7 @@ async fn printed(client: &Client, job: JobId, stream: &str) -> anyhow::Result<Di
     while let Some(piece) = pieces
         .try_next()
         .await
-        .with_context(|| format!("the log of job {job} broke off; try again"))?
+        .with_context(|| format!("the log of job {job} ended early; try again"))?
     {
         hasher.update(&piece);
     }

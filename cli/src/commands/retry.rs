@@ -11,27 +11,27 @@ use serde_json::json;
 use crate::{
     connect::Connect,
     find::{now, the_batch},
-    output::{print_json, print_line},
-    run::submit::unsure,
+    output::{counted, print_json, print_line},
+    run::submit::explain_indeterminate,
 };
 
 const EXAMPLES: &str = "\
 Examples:
   rgrid retry last --failed-only && rgrid attach last
 
-The new batch has the same files, options and window, and is linked to the old one, as each of its jobs is.";
+The new batch has the same files, options and --parallel limit. It is linked to the old batch, and so is each of its jobs.";
 
-/// Run the jobs of a batch that has ended again, as a new batch; prints its id
+/// Run the jobs of an ended batch again as a new batch, and print its id
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct RetryArgs {
-    /// Which batch: an id, or `last`
+    /// The batch: an id, or `last`
     #[arg(value_name = "BATCH")]
     batch: String,
-    /// Only those that did not succeed
+    /// Only jobs that did not succeed
     #[arg(long)]
     failed_only: bool,
-    /// Answer in JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -51,11 +51,11 @@ pub(crate) async fn retry(args: RetryArgs) -> anyhow::Result<ExitCode> {
     let answer: BatchAnswer = client
         .insist(|| client.request(Method::POST, &path).json(&asked))
         .await
-        .map_err(|error| unsure(error, "batch", &new))?;
+        .map_err(|error| explain_indeterminate(error, "batch", &new))?;
     if args.json {
         print_json(&answer)?;
     } else {
-        crate::output::say!("{} jobs of batch {} run again", answer.total, batch.id);
+        crate::output::say!("{} of batch {} will run again", counted(answer.total as usize, "job"), batch.id);
         print_line(&answer.id.to_string())?;
     }
     Ok(ExitCode::SUCCESS)

@@ -15,7 +15,7 @@ use crate::{
     connect::Connect,
     failure::usage,
     find::now as log_end,
-    output::{Align, print, print_json, print_line, table},
+    output::{Align, counted, print, print_json, print_line, table},
     text,
 };
 
@@ -24,21 +24,20 @@ const MAX_BYTES: u64 = 1 << 20;
 
 const EXAMPLES: &str = "\
 Examples:
-  rgrid runtimes                        each runtime, and what each live worker has of it
+  rgrid runtimes                        all runtimes, and each live worker's versions
   rgrid runtimes --json | jq .aliases
-  rgrid runtimes --check runtimes.toml  whether the file can be meant, before it is put in its place
+  rgrid runtimes --check runtimes.toml  check a file before it is installed
 
-As a container, the first image that a worker has is used, and the last is pulled. `here`: the worker has it; `grid`: it comes from \
-the grid's own store (`rgrid image list`); `pull`: it must come from a registry.";
+For containers, the first image in the list that a worker has is used; if it has none, the last image is pulled. `here`: the worker has the image; `grid`: the image comes from the grid's store (`rgrid image list`); `pull`: the image is pulled from a registry.";
 
-/// List the runtimes: as which version each worker has them, in which images, and what the grid's aliases mean
+/// List the runtimes: each worker's versions, the container images, and the grid's aliases
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct RuntimesArgs {
-    /// Answer in JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Only look through a runtimes.toml, and say what is wrong with it
+    /// Check a runtimes.toml for errors, and exit
     #[arg(long, value_name = "FILE", conflicts_with = "json")]
     check: Option<PathBuf>,
     #[command(flatten)]
@@ -69,10 +68,11 @@ fn check(file: &Path) -> anyhow::Result<()> {
     let text = text::read(file, MAX_BYTES).map_err(|error| usage(error.to_string()))?;
     let RuntimesSet { runtimes, aliases } = api::runtimes::read(file, &text).map_err(|wrong| usage(wrong.to_string()))?;
     print_line(&format!(
-        "{} can be meant: {} runtimes, {} aliases",
+        "{} is valid: {}, {} {}",
         file.display(),
-        runtimes.len(),
-        aliases.len()
+        counted(runtimes.len(), "runtime"),
+        aliases.len(),
+        if aliases.len() == 1 { "alias" } else { "aliases" }
     ))
 }
 

@@ -29,16 +29,15 @@ use crate::{
 
 const EXAMPLES: &str = "\
 Examples:
-  rgrid secret set API_TOKEN                    asks for the value
-  pass show api | rgrid secret set API_TOKEN    takes it from a pipe
+  rgrid secret set API_TOKEN                    prompts for the value
+  pass show api | rgrid secret set API_TOKEN    reads the value from a pipe
   rgrid run --secret API_TOKEN fetch.py         in the script: os.environ['API_TOKEN']
   rgrid run --secret TOKEN=API_TOKEN fetch.py   in the script: os.environ['TOKEN']
   rgrid secret list; rgrid secret rm API_TOKEN
 
-A value is sealed here, to a key that only the grid's workers have: neither the API nor the log or the tables ever hold it. What a \
-script prints of it is shown as ***.";
+A value is encrypted on this machine with a key that only the grid's workers can decrypt with: neither the API nor the log or the tables contain the value. If a script prints the value, the log shows *** instead.";
 
-/// Keep secrets for jobs: values that only the workers see
+/// Manage secrets: values that only the workers can read
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct SecretArgs {
@@ -48,13 +47,13 @@ pub(crate) struct SecretArgs {
 
 #[derive(Debug, Subcommand)]
 enum SecretVerb {
-    /// Set a secret, from standard input or a prompt
+    /// Set a secret; the value is read from standard input or a prompt
     Set(NamedArgs),
-    /// List the secrets: names, when each was set, and by whom
+    /// List the secrets: name, time, and who set it
     List(ListArgs),
     /// Remove a secret
     Rm(NamedArgs),
-    /// Make the key of a grid whose services are started one by one
+    /// Create the encryption key of a grid whose services are started separately
     Keygen(KeygenArgs),
 }
 
@@ -85,7 +84,7 @@ struct KeygenArgs {
 
 #[derive(Debug, Args)]
 struct Whose {
-    /// The tenant that it belongs to
+    /// The namespace that it belongs to
     #[arg(long, value_name = "NAME", env = "RGRID_NAMESPACE", default_value = "default")]
     namespace: Namespace,
     #[command(flatten)]

@@ -14,7 +14,7 @@ use crate::{
     commands::batch_words,
     connect::Connect,
     find::{batch_by_id, find_job, members},
-    output::{clock, cpus, describe_wait, duration, harmless, one_line, print, print_json, size, typed},
+    output::{clock, counted, cpus, describe_wait, duration, harmless, one_line, print, print_json, size, typed},
     up,
 };
 
@@ -23,22 +23,22 @@ const FAILED: &str = "failed,timed_out,out_of_memory,cancelled,dead";
 
 const EXAMPLES: &str = "\
 Examples:
-  rgrid status            how the grid of `rgrid up` is: its processes and workers
-  rgrid status last       where the last job stands, with each attempt
+  rgrid status            the processes and workers of the grid of `rgrid up`
+  rgrid status last       the state of the last job, with its attempts
 
-Exit codes: for the grid, 0 if all of it is up, 3 if not; for a job, 0.";
+Exit codes: for the grid, 0 if all of its processes are up, 3 if not; for a job, 0.";
 
-/// Show how the grid on this machine is, or where a job stands
+/// Show the state of the grid on this machine, or of a job
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct StatusArgs {
-    /// Which job: an id, a part of one, or `last`; or a batch's id, or `last-batch`; absent: the grid itself
+    /// The job: an id, a part of an id, or `last`; or a batch's id, or `last-batch` [default: show the grid]
     #[arg(value_name = "JOB")]
     job: Option<String>,
-    /// Of a batch, list the jobs that did not succeed
+    /// For a batch: list the jobs that did not succeed
     #[arg(long, requires = "job")]
     failed: bool,
-    /// Answer in JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -150,7 +150,7 @@ fn resources(job: &JobView) -> String {
         }
     }
     if let Some(retry) = &job.retry {
-        let _ = write!(text, ", up to {} retries", retry.max);
+        let _ = write!(text, ", up to {} {}", retry.max, if retry.max == 1 { "retry" } else { "retries" });
     }
     text
 }
@@ -184,8 +184,8 @@ fn describe_attempt(attempt: &AttemptView) -> String {
     if let Some(manifest) = &attempt.manifest {
         let _ = write!(
             text,
-            "; {} outputs ({}), printed {}",
-            manifest.files,
+            "; {} ({}), printed {}",
+            counted(usize::try_from(manifest.files).unwrap_or(usize::MAX), "output"),
             size(manifest.bytes),
             size(manifest.stdout_bytes + manifest.stderr_bytes)
         );

@@ -15,24 +15,24 @@ use crate::{
 
 const EXAMPLES: &str = "\
 Examples:
-  rgrid storage                    what is kept, what for, and what goes when, as it was found last
-  rgrid storage --now              look at everything now, which may take a while
+  rgrid storage                    the result of the last scan: what is stored, why, and until when
+  rgrid storage --now              scan the store now, which may take a while
   rgrid storage gc --dry-run       what a pass would remove now
-  rgrid storage gc                 remove what nothing has referred to for its grace
+  rgrid storage gc                 remove files that have been unreferenced for longer than the grace period
 
-Nothing goes that a job names which has not ended, a cache, a log, or an output that has not expired (rgrid run --keep-outputs). The \
+A pass never removes inputs of jobs that have not ended, caches, logs, or outputs that have not expired (rgrid run --keep-outputs). The \
 API makes a pass by itself from time to time (rgrid api --gc-every).";
 
 /// What is younger than this, and after which nothing happened, is of now.
 const OF_NOW: Duration = Duration::from_secs(10);
 
-/// Show what the grid keeps, what for, and for how long
+/// Show which files the grid stores, why, and for how long
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 pub(crate) struct StorageArgs {
     #[command(subcommand)]
     verb: Option<StorageVerb>,
-    /// Look at everything now, rather than say what was found last
+    /// Scan the store now, instead of showing the result of the last scan
     #[arg(long)]
     now: bool,
     #[command(flatten)]
@@ -41,13 +41,13 @@ pub(crate) struct StorageArgs {
 
 #[derive(Debug, Subcommand)]
 enum StorageVerb {
-    /// Remove what nothing has referred to for its grace
+    /// Remove files that have been unreferenced for longer than the grace period
     Gc(GcArgs),
 }
 
 #[derive(Debug, Args)]
 struct ShowArgs {
-    /// Answer in JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -59,7 +59,7 @@ struct GcArgs {
     /// Only say what would go
     #[arg(long)]
     dry_run: bool,
-    /// How long a file stays that nothing refers to, from when that is found [default: as the API is set]
+    /// How long an unreferenced file is kept after it was found to be unreferenced [default: as the API is set]
     ///
     /// Less than the time from a submission's upload to its acceptance may cost one that is under way its files: it is refused then.
     #[arg(long, value_name = "TIME")]
@@ -107,7 +107,7 @@ async fn gc(args: GcArgs) -> anyhow::Result<ExitCode> {
         print_line(&describe_event(&report, Utc::now()))?;
     }
     if let Some(why) = &report.stopped {
-        crate::output::say_line("error", &format!("the pass stopped before its end: {why}"));
+        crate::output::say_line("error", &format!("the pass stopped early: {why}"));
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
@@ -174,8 +174,8 @@ fn render(view: &StorageView, now: DateTime<Utc>) -> String {
             "outputs",
             uses.outputs,
             kept.outputs_ms.map_or_else(
-                || "for ever, unless a job says otherwise".to_owned(),
-                |ms| format!("{} after the job's end, unless it says otherwise", span(ms)),
+                || "permanently, unless a job sets its own time".to_owned(),
+                |ms| format!("{} after the job's end, unless the job sets its own time", span(ms)),
             ),
         ),
         ("logs, and lists of outputs", uses.logs, "for ever".to_owned()),
@@ -229,7 +229,7 @@ fn unused(view: &StorageView, now: DateTime<Utc>) -> String {
     let removal = &view.removal;
     let mut lines = Vec::new();
     if removal.due.files > 0 {
-        lines.push(format!("{} may go now: `rgrid storage gc`", files(removal.due)));
+        lines.push(format!("{} can be removed now: `rgrid storage gc`", files(removal.due)));
     }
     if removal.waiting.files > 0 {
         let left = |time: Option<DateTime<Utc>>| {
@@ -237,7 +237,7 @@ fn unused(view: &StorageView, now: DateTime<Utc>) -> String {
             duration(left.unwrap_or_default())
         };
         lines.push(format!(
-            "{} may go in {} to {}",
+            "{} can be removed in {} to {}",
             files(removal.waiting),
             left(removal.first),
             left(removal.last)
@@ -254,7 +254,7 @@ fn unused(view: &StorageView, now: DateTime<Utc>) -> String {
         ));
     }
     let last = view.last_pass.as_ref().map(|last| {
-        let stopped = last.stopped.as_ref().map(|why| format!("; it stopped before its end: {why}"));
+        let stopped = last.stopped.as_ref().map(|why| format!("; it stopped early: {why}"));
         format!(
             "the last pass was {}, and removed {}{}",
             ago(last.started_at, now),
@@ -262,7 +262,7 @@ fn unused(view: &StorageView, now: DateTime<Utc>) -> String {
             stopped.unwrap_or_default()
         )
     });
-    lines.push(last.unwrap_or_else(|| "no pass was made yet".to_owned()));
+    lines.push(last.unwrap_or_else(|| "no storage pass has run yet".to_owned()));
     let lines: String = lines.into_iter().map(|line| format!("{line}\n")).collect();
     format!("\n{lines}")
 }

@@ -19,16 +19,15 @@ use crate::{
 
 const EXAMPLES: &str = "\
 Examples:
-  rgrid trust                    trusts the rgrid.toml of this directory, or the nearest above, as it is now
-  rgrid trust add ~/work/app     that of another directory
-  rgrid trust list               what is trusted, and whether it has changed since
-  rgrid trust rm ~/work/app      trusts it no longer
+  rgrid trust                    trust the rgrid.toml of this directory, or the nearest one above
+  rgrid trust add ~/work/app     trust the rgrid.toml of another directory
+  rgrid trust list               list the trusted files, and whether they have changed
+  rgrid trust rm ~/work/app      stop trusting it
 
-A project's rgrid.toml says which grid is used and with which key, and which files, secrets and variables are sent. A cloned one is a \
-stranger's: it counts only once you trust it, and no longer when its content changes. The notes are in $XDG_STATE_HOME/rgrid/trusted \
+A project's rgrid.toml can choose the grid and its key, and which files, secrets and variables are sent. The file of a cloned project may be hostile: rgrid uses it only after you trust it, and until its content changes. The list of trusted files is in $XDG_STATE_HOME/rgrid/trusted \
 (~/.local/state/rgrid/trusted).";
 
-/// Trust a project's rgrid.toml as it is now
+/// Trust the current content of a project's rgrid.toml
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 pub(crate) struct TrustArgs {
@@ -40,17 +39,17 @@ pub(crate) struct TrustArgs {
 
 #[derive(Debug, Subcommand)]
 enum TrustVerb {
-    /// Trust an rgrid.toml as it is now
+    /// Trust the current content of an rgrid.toml
     Add(Which),
-    /// List what is trusted
+    /// List the trusted files
     List(ListArgs),
-    /// Trust an rgrid.toml no longer
+    /// Stop trusting an rgrid.toml
     Rm(Which),
 }
 
 #[derive(Debug, Args)]
 struct Which {
-    /// The file, or its directory [default: the nearest rgrid.toml, here or above]
+    /// The file, or its directory [default: the nearest rgrid.toml, in the current directory or above]
     #[arg(value_name = "PATH")]
     path: Option<PathBuf>,
 }
@@ -77,7 +76,7 @@ fn add(trust: &Trust, which: &Which) -> anyhow::Result<()> {
     let path = which.path()?;
     let entry = trust.add(&path, project::content(&path)?.as_bytes())?;
     print_line(&format!(
-        "{} is trusted as it is now (SHA-256 {})",
+        "{} is trusted with its current content (SHA-256 {})",
         harmless(&entry.path),
         &entry.sha256.to_string()[..12]
     ))
@@ -87,9 +86,11 @@ fn remove(trust: &Trust, which: &Which) -> anyhow::Result<()> {
     let path = which.path()?;
     let shown = harmless(&path.display().to_string());
     if !trust.remove(&path)? {
-        return Err(usage(format!("{shown} was not trusted; `rgrid trust list` says what is")));
+        return Err(usage(format!(
+            "{shown} was not trusted; `rgrid trust list` shows the trusted files"
+        )));
     }
-    print_line(&format!("{shown} is not trusted any more"))
+    print_line(&format!("{shown} is no longer trusted"))
 }
 
 fn list(trust: &Trust, as_json: bool) -> anyhow::Result<()> {
@@ -125,12 +126,12 @@ impl Which {
     /// The file that is meant, by the path that `rgrid run` finds it at.
     fn path(&self) -> anyhow::Result<PathBuf> {
         let Some(path) = &self.path else {
-            let none = || usage(format!("there is no {NAME} here or above; name one: rgrid trust PATH"));
+            let none = || usage(format!("there is no {NAME} in this directory or above; name one: rgrid trust PATH"));
             return project::path_of_here()?.ok_or_else(none);
         };
         let file = if path.is_dir() { path.join(NAME) } else { path.clone() };
         if file.file_name() != Some(NAME.as_ref()) {
-            return Err(usage(format!("{} is no {NAME}; name one, or its directory", file.display())));
+            return Err(usage(format!("{} is not a {NAME}; name one, or its directory", file.display())));
         }
         let dir = env::current_dir()?.join(&file);
         // One that is gone, with its directory, may be forgotten by the path that it had.

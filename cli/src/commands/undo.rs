@@ -19,23 +19,23 @@ use crate::{
 
 const EXAMPLES: &str = "\
 Examples:
-  rgrid undo last           the files that the last job replaced, though they had not been sent, and those that it removed, as they were
-  rgrid undo last           once more: what the job did, again
+  rgrid undo last           restore the files that the last job replaced or removed
+  rgrid undo last           a second time: undo the undo
 
-It works in the directories in which the outputs were saved, wherever it is called, on the machine and by the user that saved them. What
-the job made besides stays. What it changed of files that were sent to it is not put back.";
+The command restores the directories that the outputs were saved in, from any current directory, on the same machine and for the same user.
+New files of the job are kept. Changes to files that were sent to the job are not undone.";
 
-/// Put back what a job replaced or removed here
+/// Restore the files that a job replaced or removed here
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct UndoArgs {
-    /// Which job: an id, a part of one, or `last`; or a batch's id, or `last-batch`
+    /// The job: an id, a part of an id, or `last`; or a batch's id, or `last-batch`
     #[arg(value_name = "JOB")]
     job: String,
-    /// Also where a file was changed here since; nothing is lost by it: what is here is kept in .rgrid/replaced
+    /// Also restore files that were changed here since; the changed files are kept in .rgrid/replaced
     #[arg(long)]
     force: bool,
-    /// Answer in JSON: for each job, which paths changed here, and what was refused
+    /// Print JSON: for each job, the restored paths and the refused ones
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -60,8 +60,7 @@ pub(crate) async fn undo(args: UndoArgs) -> anyhow::Result<ExitCode> {
     }
     if all.is_empty() {
         bail!(
-            "nothing is known here that {} replaced or removed; it was done on another machine or by another user, or there is nothing \
-             (what is replaced is kept in .rgrid/replaced/JOB/ of the directory that outputs are saved in)",
+            "{} replaced or removed no files here, or it did so on another machine or for another user (replaced files are kept in .rgrid/replaced/JOB/ of the directory that the outputs were saved in)",
             args.job
         );
     }
@@ -85,7 +84,7 @@ fn say(undone: &Undone) -> anyhow::Result<()> {
         let what = if undone.again { "done again" } else { "as before" };
         print_line(&format!("{what}: {}", names(&undone.changed)))?;
     } else if undone.refused.is_empty() {
-        print_line("everything is as it was before already")?;
+        print_line("everything is already restored")?;
     } else {
         crate::output::say!("nothing was undone");
     }

@@ -7,10 +7,10 @@ use serde_json::json;
 
 use crate::output::{print_json, print_line};
 
-/// Say which version this is
+/// Print the version
 #[derive(Debug, Args)]
 pub(crate) struct VersionArgs {
-    /// Answer in JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }

@@ -12,13 +12,13 @@ use crate::{
     output::{Align, ago, cpus, duration, one_line, print, print_json, print_line, size, table},
 };
 
-/// List the workers: what they offer, what is free, what they run
+/// List the workers: their capacity, their free capacity, and their running jobs
 #[derive(Debug, Args)]
 pub(crate) struct WorkersArgs {
-    /// Workers that left or were lost, too
+    /// Include workers that left or were lost
     #[arg(long, short)]
     all: bool,
-    /// Answer in JSON (all workers)
+    /// Print JSON, with all workers
     #[arg(long)]
     json: bool,
     #[command(flatten)]

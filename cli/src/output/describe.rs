@@ -35,10 +35,10 @@ pub(crate) fn describe_wait(job: &JobView, now: DateTime<Utc>) -> Option<String>
         State::Retrying => {
             let failed = job.attempts.last().and_then(|attempt| attempt.outcome.as_ref());
             if let Some(AttemptOutcome::Lost(LostAttempt::Returned)) = failed {
-                return Some("the worker that took it has no room for it; it waits for another one".to_owned());
+                return Some("its worker has no room for it; it is waiting for another worker".to_owned());
             }
             if let Some(AttemptOutcome::Lost(LostAttempt::Interrupted)) = failed {
-                return Some("the worker that ran it is being shut down; it waits for another one".to_owned());
+                return Some("its worker is shutting down; it is waiting for another worker".to_owned());
             }
             let how = match failed {
                 Some(AttemptOutcome::Finished(Outcome::Failed { exit_code })) => format!("failed with exit code {exit_code}"),
@@ -48,9 +48,9 @@ pub(crate) fn describe_wait(job: &JobView, now: DateTime<Utc>) -> Option<String>
             let most = job.retry.as_ref().map_or(0, |retry| retry.max);
             let left = left.unwrap_or_default();
             Some(if job.failures == 0 {
-                format!("{how}; trying again in {left}")
+                format!("{how}; retrying in {left}")
             } else {
-                format!("{how}; trying again in {left} ({} of {most} retries)", job.failures)
+                format!("{how}; retrying in {left} ({} of {most} retries)", job.failures)
             })
         }
         _ => None,
@@ -106,15 +106,11 @@ fn describe_job_event(event: &JobEvent) -> String {
         JobEvent::Finished(finished) => describe_end(finished),
         JobEvent::Returned(event) if event.interrupted => format!("attempt {} {INTERRUPTED}", event.attempt),
         JobEvent::Returned(event) => format!("attempt {} {RETURNED}", event.attempt),
-        JobEvent::Rescheduled(event) => format!("attempt {} given up: {}; queued again", event.attempt, describe_loss(&event.cause)),
+        JobEvent::Rescheduled(event) => format!("attempt {} lost: {}; queued again", event.attempt, describe_loss(&event.cause)),
         JobEvent::CancelRequested(event) => with_reason("a user asked to cancel it", event.reason.as_deref()),
         JobEvent::Cancelled(event) => with_reason("cancelled", event.reason.as_deref()),
-        JobEvent::Died(event) => format!(
-            "attempt {} given up: {}; its attempts are used up",
-            event.attempt,
-            describe_loss(&event.cause)
-        ),
-        JobEvent::Released(event) if event.attempt == Attempt::FIRST => "what it waited for is true; queued".to_owned(),
+        JobEvent::Died(event) => format!("attempt {} lost: {}; no attempts left", event.attempt, describe_loss(&event.cause)),
+        JobEvent::Released(event) if event.attempt == Attempt::FIRST => "its start conditions are met; queued".to_owned(),
         JobEvent::Released(_) => "queued again".to_owned(),
         JobEvent::Expired(event) => format!("given up: {}", describe_expiry(event.clock, event.limit_ms)),
         JobEvent::Requeued(event) => with_reason("requeued", event.reason.as_deref()),
@@ -181,7 +177,7 @@ fn describe_end(finished: &Finished) -> String {
         let _ = write!(text, ", memory {}", size(memory));
     }
     if let Some(ms) = finished.retry_after_ms {
-        let _ = write!(text, "; to be tried again in {}", duration(Duration::from_millis(ms)));
+        let _ = write!(text, "; retry in {}", duration(Duration::from_millis(ms)));
     }
     let Some(manifest) = &finished.manifest else { return text };
     let number = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
@@ -244,7 +240,7 @@ mod tests {
         let words = describe_wait(&job, Utc::now());
         assert_eq!(
             words.as_deref(),
-            Some("the worker that took it has no room for it; it waits for another one")
+            Some("its worker has no room for it; it is waiting for another worker")
         );
     }
 }

@@ -13,12 +13,12 @@ pub(crate) fn uploaded(sent: &client::Sent) -> String {
     };
     let straight = match sent.straight {
         0 => String::new(),
-        all if all == sent.bytes => " straight to the store".to_owned(),
-        some => format!(", {} of it straight to the store", size(some)),
+        all if all == sent.bytes => " directly to the store".to_owned(),
+        some => format!(", {} of it directly to the store", size(some)),
     };
     let before = match sent.before {
         0 => String::new(),
-        before => format!(", after {} that had arrived before", size(before)),
+        before => format!(", after {} from an earlier, interrupted upload", size(before)),
     };
     format!("{files}, {} already there; {} sent{straight}{before}", sent.there, size(sent.bytes))
 }

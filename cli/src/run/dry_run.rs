@@ -30,7 +30,7 @@ const AT_ONCE: usize = 10_000;
 
 /// A file that would go along.
 #[derive(Debug, Serialize)]
-struct Sent {
+struct DryRunFile {
     /// Where it would stand.
     path: String,
     /// Where it is here.
@@ -56,7 +56,7 @@ pub(crate) async fn show(client: &Client, args: &RunArgs, plan: Plan, policies: 
     let hashed = hashed.into_iter().map(|file| (file.source.clone(), file)).collect();
     let submission = Submission {
         dependencies: declared.map(|declared| declared.resolve(&hashed)).transpose()?,
-        env: submission::with_own(plan.env.clone(), args),
+        env: submission::with_shebang_env(plan.env.clone(), args),
         command: plan.command.clone(),
         runtime: plan.runtime.clone(),
         ..submission::submission(args, policies)
@@ -91,7 +91,7 @@ pub(crate) async fn show(client: &Client, args: &RunArgs, plan: Plan, policies: 
     Ok(ExitCode::SUCCESS)
 }
 
-async fn files(client: &Client, plan: Plan) -> anyhow::Result<Vec<Sent>> {
+async fn files(client: &Client, plan: Plan) -> anyhow::Result<Vec<DryRunFile>> {
     let whys: HashMap<String, String> = plan
         .scanned
         .files
@@ -110,7 +110,7 @@ async fn files(client: &Client, plan: Plan) -> anyhow::Result<Vec<Sent>> {
             _ => missing = None,
         }
     }
-    let sent = hashed.into_iter().zip(plan.inputs).map(|(file, input)| Sent {
+    let sent = hashed.into_iter().zip(plan.inputs).map(|(file, input)| DryRunFile {
         why: whys.get(input.path.as_str()).cloned(),
         path: input.path.to_string(),
         source: file.source.display().to_string(),
@@ -121,7 +121,7 @@ async fn files(client: &Client, plan: Plan) -> anyhow::Result<Vec<Sent>> {
     Ok(sent.collect())
 }
 
-fn words(client: &Client, args: &RunArgs, job: &Submission, (files, links, stdin): (&[Sent], usize, Option<u64>)) -> String {
+fn words(client: &Client, args: &RunArgs, job: &Submission, (files, links, stdin): (&[DryRunFile], usize, Option<u64>)) -> String {
     let mut lines = vec![format!("command:   {}", shell_words::join(&job.command))];
     let mut line = |name: &str, text: Option<String>| lines.extend(text.map(|text| format!("{:<11}{text}", format!("{name}:"))));
     line("runtime", job.runtime.clone());
@@ -147,7 +147,7 @@ fn words(client: &Client, args: &RunArgs, job: &Submission, (files, links, stdin
     } else {
         format!("{} files", files.len())
     };
-    line("files", Some(format!("{count}, {}, {there} there already", size(all))));
+    line("files", Some(format!("{count}, {}, {there} already stored", size(all))));
     line("links", (links > 0).then(|| links.to_string()));
     line("stdin", stdin.map(size));
     for file in files {

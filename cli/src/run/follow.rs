@@ -1,4 +1,4 @@
-//! A job is followed to its end: its output is shown, its outputs are saved, and its exit code becomes ours.
+//! Follows a job to its end: prints its output, saves its output files, and exits with its exit code.
 
 use std::process::ExitCode;
 
@@ -11,34 +11,34 @@ use super::{
     follow_options::FollowOptions,
     interrupt::Interrupts,
     messages,
-    missing_files::LastWords,
-    save_context::Brought,
+    missing_files::OutputTail,
+    save_context::SaveContext,
     save_outputs,
-    wait::{Manner, Waited, wait},
+    wait::{WaitOptions, WaitOutcome, wait},
 };
 use crate::output::print_json;
 
-/// The exit code of a program whose output nobody reads, 128 + SIGPIPE.
+/// The exit code after standard output was closed: 128 + SIGPIPE.
 const UNREAD: u8 = 141;
 
-/// Shows a job until it ends, fetches its outputs, and ends as it ended.
+/// Prints a job's output until the job ends, saves its output files, and returns its exit code.
 ///
 /// # Errors
-/// If it cannot be followed, or its outputs cannot be had.
+/// If the job cannot be followed, or its outputs cannot be fetched.
 pub(crate) async fn follow(
     client: &Client,
     args: FollowOptions,
     submitted: &Submitted,
-    brought: &Brought,
+    context: &SaveContext,
     interrupts: &mut Interrupts,
 ) -> anyhow::Result<ExitCode> {
-    let manner = Manner {
+    let options = WaitOptions {
         on_stderr: args.json,
         verbose: args.verbose,
     };
-    match Box::pin(wait(client, submitted, manner, interrupts)).await? {
-        Waited::Ended(job, words) => {
-            let ending = Box::pin(end(client, args, &job, (brought, &words)));
+    match Box::pin(wait(client, submitted, options, interrupts)).await? {
+        WaitOutcome::Ended(job, tail) => {
+            let ending = Box::pin(end(client, args, &job, (context, &tail)));
             match interrupts.unless(ending).await {
                 Ok(ended) => ended,
                 Err(signal) => {
@@ -47,28 +47,33 @@ pub(crate) async fn follow(
                 }
             }
         }
-        Waited::Detached(signal) => {
+        WaitOutcome::Detached(signal) => {
             messages::detached(submitted.id);
             // Not 0: what follows in a script must not believe that the job is done.
             Ok(signal.into())
         }
-        Waited::Left(signal) => Ok(signal.into()),
-        Waited::Unread => Ok(ExitCode::from(UNREAD)),
+        WaitOutcome::Left(signal) => Ok(signal.into()),
+        WaitOutcome::Unread => Ok(ExitCode::from(UNREAD)),
     }
 }
 
-/// The job ended: its outputs come here, and its end becomes ours.
-async fn end(client: &Client, args: FollowOptions, job: &JobView, (brought, words): (&Brought, &LastWords)) -> anyhow::Result<ExitCode> {
+/// Saves the outputs of an ended job, and returns its exit code.
+async fn end(
+    client: &Client,
+    args: FollowOptions,
+    job: &JobView,
+    (context, tail): (&SaveContext, &OutputTail),
+) -> anyhow::Result<ExitCode> {
     // Before anything is saved that the job itself made.
-    let missed = if job.exit_code.is_some() {
-        brought.missed(words)
+    let missing = if job.exit_code.is_some() {
+        context.missing(tail)
     } else {
         Vec::new()
     };
     let saved = if args.no_download {
         save_outputs::Saved::default()
     } else {
-        Box::pin(save_outputs::save(client, args, job, brought)).await?
+        Box::pin(save_outputs::save(client, args, job, context)).await?
     };
     if args.json {
         let mut value = serde_json::to_value(job)?;
@@ -82,12 +87,12 @@ async fn end(client: &Client, args: FollowOptions, job: &JobView, (brought, word
     } else if job.exit_code.is_none() {
         crate::output::say!("job {} is {}", job.id, job.state);
     }
-    missed.iter().for_each(messages::missed);
+    missing.iter().for_each(messages::missing);
     saved.say(job.id, args.verbose);
     Ok(exit_code(job, saved.report.is_whole()))
 }
 
-/// The script's own exit code; 1 where it is 0 and an output could not be saved.
+/// The script's exit code, or 1 if that is 0 and an output could not be saved.
 fn exit_code(job: &JobView, is_whole: bool) -> ExitCode {
     let code = match job.state {
         State::Succeeded => i32::from(!is_whole),

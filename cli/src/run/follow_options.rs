@@ -1,15 +1,15 @@
 //! How a job is followed.
 
-/// How a job is shown while it runs and when it has ended.
+/// How a job is followed.
 #[derive(Debug, Clone, Copy)]
 #[allow(clippy::struct_excessive_bools, reason = "each is an option")]
 pub(crate) struct FollowOptions {
-    /// Its outputs stay in the store.
+    /// Do not download the outputs.
     pub(crate) no_download: bool,
-    /// What it removed of its inputs stays here.
+    /// Keep local files that the job removed.
     pub(crate) keep_deleted: bool,
-    /// As one JSON object on standard output.
+    /// Print the job as one JSON object on standard output.
     pub(crate) json: bool,
-    /// With where it runs, and what came back.
+    /// Report the worker and the saved outputs.
     pub(crate) verbose: bool,
 }

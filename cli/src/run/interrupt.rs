@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM: what they mean while a job runs, and that they are heard until the program ends.
+//! Handling of Ctrl-C and SIGTERM while a job runs.
 
 use std::{
     io::{self, IsTerminal as _},
@@ -18,34 +18,34 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-/// How long the signal of a key that was read as an answer may take.
+/// How long to wait for the signal that belongs to a Ctrl-C key that a prompt has read.
 const SAME_KEY: Duration = Duration::from_millis(200);
 
-/// How long the answer to a submission is still waited for after a signal.
+/// How long to wait for the response to a submission after a signal.
 const ANSWERED: Duration = Duration::from_secs(2);
 
-/// What the user wants when they interrupt.
+/// What the user chose after an interrupt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wish {
-    /// Let the job go on, and leave.
+pub(crate) enum InterruptChoice {
+    /// Leave the job running, and exit.
     Detach,
-    /// End the job.
+    /// Cancel the job.
     Cancel,
-    /// It was a slip.
+    /// Continue to wait.
     GoOn,
 }
 
-/// A signal.
+/// A signal that stops rgrid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Heard {
+pub(crate) enum StopSignal {
     /// Ctrl-C.
     Interrupt,
     /// SIGTERM.
     Terminate,
 }
 
-impl Heard {
-    /// The exit code of a program that ends by this signal: 128 and its number.
+impl StopSignal {
+    /// The exit code of a program that this signal ends: 128 + its number.
     #[must_use]
     pub(crate) const fn code(self) -> u8 {
         match self {
@@ -55,26 +55,26 @@ impl Heard {
     }
 }
 
-impl From<Heard> for ExitCode {
-    fn from(signal: Heard) -> Self {
+impl From<StopSignal> for ExitCode {
+    fn from(signal: StopSignal) -> Self {
         Self::from(signal.code())
     }
 }
 
-/// The signals that interrupt. Once this was made, none ends the program by itself any more: whoever makes it must listen until the
-/// program ends. A signal that comes while an earlier one is still unheard ends the program at once, whatever it does.
+/// The interrupting signals. While this value exists, they do not end the program by themselves: its owner must wait for them until the
+/// program ends. A second signal that arrives before the first was handled ends the program immediately.
 pub(crate) struct Interrupts {
-    signals: mpsc::UnboundedReceiver<Heard>,
+    signals: mpsc::UnboundedReceiver<StopSignal>,
     unheard: Arc<AtomicUsize>,
-    put_back: Option<Heard>,
+    put_back: Option<StopSignal>,
     detach: bool,
 }
 
 impl Interrupts {
-    /// Listens from now on. With `detach`, an interrupt detaches without asking.
+    /// Installs the handlers. With `detach`, an interrupt detaches without a prompt.
     ///
     /// # Errors
-    /// If that is impossible.
+    /// If the handlers cannot be installed.
     pub(crate) fn new(detach: bool) -> anyhow::Result<Self> {
         let listen = |kind| signal(kind).context("cannot listen for signals");
         let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
@@ -85,8 +85,8 @@ impl Interrupts {
         TaskTracker::new().spawn(async move {
             loop {
                 let heard = tokio::select! {
-                    _ = interrupt.recv() => Heard::Interrupt,
-                    _ = terminate.recv() => Heard::Terminate,
+                    _ = interrupt.recv() => StopSignal::Interrupt,
+                    _ = terminate.recv() => StopSignal::Terminate,
                 };
                 if waiting.fetch_add(1, Ordering::SeqCst) > 0 || sender.send(heard).is_err() {
                     show_cursor();
@@ -102,13 +102,13 @@ impl Interrupts {
         })
     }
 
-    /// Learns what the user wants, after a signal. A second signal while the question stands cancels.
-    pub(crate) async fn wish(&mut self, signal: Heard) -> Wish {
+    /// Asks the user what to do after a signal. A second signal during the prompt cancels the job.
+    pub(crate) async fn wish(&mut self, signal: StopSignal) -> InterruptChoice {
         if self.detach {
-            return Wish::Detach;
+            return InterruptChoice::Detach;
         }
-        if signal == Heard::Terminate || !io::stdin().is_terminal() || !io::stderr().is_terminal() {
-            return Wish::Cancel;
+        if signal == StopSignal::Terminate || !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+            return InterruptChoice::Cancel;
         }
         let mut question = tokio::task::spawn_blocking(ask);
         tokio::select! {
@@ -118,18 +118,18 @@ impl Interrupts {
                     // Ctrl-C as an answer comes as a signal too. It was meant once, and must not pass for a second one, which
                     // leaves without waiting for the cancellation.
                     let _same = tokio::time::timeout(SAME_KEY, self.heard()).await;
-                    Wish::Cancel
+                    InterruptChoice::Cancel
                 }
             },
             _ = self.heard() => {
                 show_cursor();
-                Wish::Cancel
+                InterruptChoice::Cancel
             }
         }
     }
 
-    /// Waits for a signal. Loses none when dropped half-way.
-    pub(crate) async fn heard(&mut self) -> Heard {
+    /// Waits for a signal. Cancel-safe: dropping the future loses no signal.
+    pub(crate) async fn heard(&mut self) -> StopSignal {
         if let Some(signal) = self.put_back.take() {
             return signal;
         }
@@ -143,12 +143,11 @@ impl Interrupts {
         }
     }
 
-    /// Waits for the answer to a submission. A signal leaves it a moment more, and is heard after the answer: what was accepted can
-    /// then be cancelled.
+    /// Waits for the response to a submission. After a signal it waits a little longer, so that an accepted job can be cancelled.
     ///
     /// # Errors
-    /// The signal, where no answer came.
-    pub(crate) async fn await_answer<T>(&mut self, answer: impl Future<Output = T>) -> Result<T, Heard> {
+    /// The signal, if no response arrived.
+    pub(crate) async fn await_answer<T>(&mut self, answer: impl Future<Output = T>) -> Result<T, StopSignal> {
         tokio::pin!(answer);
         let signal = tokio::select! {
             biased;
@@ -166,11 +165,11 @@ impl Interrupts {
         }
     }
 
-    /// Does something unless a signal comes: then it is dropped, and cleans up after itself.
+    /// Runs a future unless a signal arrives; the future is dropped then, and cleans up after itself.
     ///
     /// # Errors
-    /// The signal that came.
-    pub(crate) async fn unless<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Heard> {
+    /// The signal that arrived.
+    pub(crate) async fn unless<T>(&mut self, work: impl Future<Output = T>) -> Result<T, StopSignal> {
         tokio::select! {
             biased;
             signal = self.heard() => Err(signal),
@@ -179,40 +178,40 @@ impl Interrupts {
     }
 }
 
-/// Carries out a verb that a signal stops cleanly: temporary files are removed, and what can be gone on with is kept.
+/// Runs a command that a signal stops cleanly: temporary files are removed, and resumable transfers are kept.
 ///
 /// # Errors
-/// As the verb.
+/// The errors of the command.
 pub(crate) async fn interruptible(verb: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
     match Interrupts::new(false)?.unless(verb).await {
         Ok(ended) => ended,
         Err(signal) => {
-            crate::output::say!("interrupted; the same command again goes on from here");
+            crate::output::say!("interrupted; run the same command again to continue");
             Ok(signal.into())
         }
     }
 }
 
-/// Asks on the terminal; nothing where the question was interrupted.
-fn ask() -> Option<Wish> {
+/// Asks on the terminal. `None` if the prompt was interrupted.
+fn ask() -> Option<InterruptChoice> {
     let answer = Select::new()
-        .with_prompt("The job is not done")
+        .with_prompt("The job has not ended")
         .items([
-            "detach: it goes on, and its outputs stay in the store",
-            "cancel: end it",
+            "detach: the job continues, and its outputs are stored on the grid",
+            "cancel the job",
             "keep waiting",
         ])
         .default(0)
         .interact_opt();
     match answer {
-        Ok(Some(0)) => Some(Wish::Detach),
-        Ok(Some(2) | None) => Some(Wish::GoOn),
-        Ok(Some(_)) => Some(Wish::Cancel),
+        Ok(Some(0)) => Some(InterruptChoice::Detach),
+        Ok(Some(2) | None) => Some(InterruptChoice::GoOn),
+        Ok(Some(_)) => Some(InterruptChoice::Cancel),
         Err(_) => None,
     }
 }
 
-/// The question hides the cursor while it stands.
+/// Shows the cursor again, which the prompt hides.
 fn show_cursor() {
     let _ = dialoguer::console::Term::stderr().show_cursor();
 }

@@ -1,4 +1,4 @@
-//! What `rgrid run` itself says: on standard error, in one line each.
+//! The messages of `rgrid run` on standard error, one line each.
 
 use std::collections::BTreeSet;
 
@@ -8,17 +8,17 @@ use client::Error;
 use model::{AttemptOutcome, AttemptView, INTERRUPTED, JobView, LostAttempt, RETURNED, describe_loss};
 use parking_lot::Mutex;
 
-use super::missing_files::Missed;
+use super::missing_files::MissingFile;
 use crate::output::{describe_wait, harmless};
 
 /// The connection is lost, and will be tried again.
 pub(crate) fn connection_lost(error: &Error) {
-    crate::output::say!("{error} Trying again; the job goes on meanwhile.");
+    crate::output::say!("{error} Retrying; the job continues.");
 }
 
 /// A part of the log is not there any more.
 pub(crate) fn gap(job: JobId, bytes: u64) {
-    crate::output::say!("{bytes} bytes of the log are gone until the job has ended; then `rgrid logs {job}` has all of it");
+    crate::output::say!("{bytes} bytes of the live log were lost; after the job's end, `rgrid logs {job}` prints the complete log");
 }
 
 /// What the user should know of a job that waits.
@@ -52,49 +52,49 @@ pub(crate) fn attempt(job: JobId, attempts: &[AttemptView], number: u32) {
         _ if number == 1 => crate::output::say!("job {job} runs{on}"),
         Some(AttemptOutcome::Lost(LostAttempt::Lost { cause })) => {
             crate::output::say!(
-                "attempt {} was given up: {}; attempt {number} begins{on}",
+                "attempt {} was lost: {}; attempt {number} starts{on}",
                 number - 1,
                 describe_loss(cause)
             );
         }
         Some(AttemptOutcome::Lost(LostAttempt::Returned)) => {
-            crate::output::say!("attempt {} was {RETURNED}; attempt {number} begins{on}", number - 1);
+            crate::output::say!("attempt {} was {RETURNED}; attempt {number} starts{on}", number - 1);
         }
         Some(AttemptOutcome::Lost(LostAttempt::Interrupted)) => {
-            crate::output::say!("attempt {} was {INTERRUPTED}; attempt {number} begins{on}", number - 1);
+            crate::output::say!("attempt {} was {INTERRUPTED}; attempt {number} starts{on}", number - 1);
         }
         Some(AttemptOutcome::Lost(LostAttempt::Expired { .. }) | AttemptOutcome::Finished(_)) | None => {
-            crate::output::say!("attempt {number} begins{on}");
+            crate::output::say!("attempt {number} starts{on}");
         }
     }
 }
 
 /// The job goes on without us.
 pub(crate) fn detached(job: JobId) {
-    crate::output::say!("job {job} goes on; `rgrid logs -f {job}` follows it, `rgrid cancel {job}` ends it");
+    crate::output::say!("job {job} continues; follow it with `rgrid logs -f {job}`, cancel it with `rgrid cancel {job}`");
 }
 
 /// A cancellation could not be asked for.
 pub(crate) fn not_cancelled(what: &str, id: &str, error: &Error) {
-    crate::output::say!("{what} could not be cancelled, and goes on: {error} `rgrid cancel {id}` ends it once the grid answers");
+    crate::output::say!(
+        "{what} could not be cancelled, and continues: {error} Cancel it with `rgrid cancel {id}` when the grid answers again"
+    );
 }
 
 /// The user did not wait for a job's outputs.
 pub(crate) fn unsaved(job: JobId) {
-    crate::output::say!(
-        "interrupted while the outputs were being saved: those that were are whole; `rgrid download {job}` fetches the rest"
-    );
+    crate::output::say!("interrupted while saving outputs: the saved files are complete; fetch the rest with `rgrid download {job}`");
 }
 
 /// A file of here that the job did not find.
-pub(crate) fn missed(missed: &Missed) {
-    match missed {
-        Missed::Here(name) => {
+pub(crate) fn missing(missing: &MissingFile) {
+    match missing {
+        MissingFile::Here(name) => {
             let (quoted, name) = (harmless(&shell_words::quote(name)), harmless(name));
-            crate::output::say!("{name} is here, and was not sent along; --include {quoted} sends it");
+            crate::output::say!("{name} is here, but was not sent with the job; send it with --include {quoted}");
         }
-        Missed::Absolute(name) => crate::output::say!(
-            "{} is here, and a job sees only what lies in its own directory: give it to the script as an argument, or name it by a relative path",
+        MissingFile::Absolute(name) => crate::output::say!(
+            "{} is here, but a job sees only files in its own directory: pass it to the script as an argument, or use a relative path",
             harmless(name)
         ),
     }

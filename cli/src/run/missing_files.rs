@@ -10,7 +10,7 @@ use bus::output::frame::Stream;
 use crate::paths::{normalized, relative};
 
 /// How much of the end of what it prints is looked through, in bytes.
-const LAST_WORDS: usize = 16 << 10;
+const TAIL_BYTES: usize = 16 << 10;
 /// The most files that are named.
 const MOST: usize = 5;
 /// The most directories beside the script that a module is looked for in.
@@ -59,7 +59,7 @@ const ENDINGS: [&str; 13] = [
 
 /// What a job was given, to tell what it was not.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Known {
+pub(crate) struct SentPaths {
     /// The directory here that its work directory stands for.
     pub(crate) root: PathBuf,
     /// The current directory.
@@ -72,7 +72,7 @@ pub(crate) struct Known {
 
 /// The end of what a job prints.
 #[derive(Debug, Default)]
-pub(crate) struct LastWords {
+pub(crate) struct OutputTail {
     /// What it prints to standard error, and to standard output, where others' words come that it ran itself.
     errors: Vec<u8>,
     output: Vec<u8>,
@@ -80,14 +80,14 @@ pub(crate) struct LastWords {
 
 /// A file of here that a job missed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Missed {
+pub(crate) enum MissingFile {
     /// It can be sent along: its path from the current directory.
     Here(String),
     /// It is named by its absolute path, which leads nowhere on a worker.
     Absolute(String),
 }
 
-impl LastWords {
+impl OutputTail {
     /// Takes what was printed.
     pub(crate) fn push(&mut self, stream: Stream, bytes: &[u8]) {
         let kept = if stream == Stream::Stderr {
@@ -95,18 +95,18 @@ impl LastWords {
         } else {
             &mut self.output
         };
-        kept.extend_from_slice(&bytes[bytes.len().saturating_sub(LAST_WORDS)..]);
+        kept.extend_from_slice(&bytes[bytes.len().saturating_sub(TAIL_BYTES)..]);
         // Not at every line.
-        if kept.len() > 2 * LAST_WORDS {
-            kept.drain(..kept.len() - LAST_WORDS);
+        if kept.len() > 2 * TAIL_BYTES {
+            kept.drain(..kept.len() - TAIL_BYTES);
         }
     }
 
     /// The files and directories of here that they miss, and that were not sent along.
-    pub(crate) fn missed(&self, known: &Known) -> Vec<Missed> {
+    pub(crate) fn missing(&self, known: &SentPaths) -> Vec<MissingFile> {
         let text = [&self.errors, &self.output].map(|words| String::from_utf8_lossy(words)).join("\n");
         let bases = known.bases(&text);
-        let mut missed = Vec::new();
+        let mut missing = Vec::new();
         for line in text.lines() {
             let lower = line.to_lowercase();
             if !NOT_FOUND.iter().any(|words| lower.contains(words)) {
@@ -116,15 +116,15 @@ impl LastWords {
                 .iter()
                 .any(|word| lower.contains(word));
             for name in names(line) {
-                if let Some(one) = known.missed(&name, is_module, &bases)
-                    && !missed.contains(&one)
-                    && missed.len() < MOST
+                if let Some(one) = known.missing(&name, is_module, &bases)
+                    && !missing.contains(&one)
+                    && missing.len() < MOST
                 {
-                    missed.push(one);
+                    missing.push(one);
                 }
             }
         }
-        missed
+        missing
     }
 }
 
@@ -143,7 +143,7 @@ fn names(line: &str) -> Vec<String> {
         .collect()
 }
 
-impl Known {
+impl SentPaths {
     /// The directories that a relative name may be meant from: the current one, the script's, and those of files that the words mention.
     fn bases(&self, text: &str) -> Vec<PathBuf> {
         let mut bases = vec![self.cwd.clone()];
@@ -182,7 +182,7 @@ impl Known {
     }
 
     /// What a name in a program's words is of here that was not sent.
-    fn missed(&self, name: &str, is_module: bool, bases: &[PathBuf]) -> Option<Missed> {
+    fn missing(&self, name: &str, is_module: bool, bases: &[PathBuf]) -> Option<MissingFile> {
         if let Some(own) = own(name) {
             return self.first(std::slice::from_ref(&self.root), own, is_module);
         }
@@ -190,7 +190,7 @@ impl Known {
             // What belongs to the system is the worker's matter: it has its own.
             let is_systems = SYSTEM.iter().any(|dir| name.starts_with(dir));
             let is_named = name.len() > 1 && !is_systems && Path::new(name).is_file();
-            return is_named.then(|| Missed::Absolute(name.to_owned()));
+            return is_named.then(|| MissingFile::Absolute(name.to_owned()));
         }
         // A bare name may be a package's, from wherever those come.
         let is_bare = is_module && !name.starts_with('.') && !name.contains('/');
@@ -200,14 +200,13 @@ impl Known {
         let dotted = name.replace("::", "/").replace('.', "/");
         let mut dirs = bases.to_vec();
         dirs.extend(bases.iter().take(2).flat_map(|base| directories(base)));
-        let is_source =
-            |missed: &Missed| matches!(missed, Missed::Here(path) if Path::new(path).extension().is_some() || dotted.contains('/'));
+        let is_source = |missing: &MissingFile| matches!(missing, MissingFile::Here(path) if Path::new(path).extension().is_some() || dotted.contains('/'));
         self.first(&dirs, &dotted, true)
             .filter(is_source)
             .or_else(|| name.contains('.').then(|| self.first(bases, name, false)).flatten())
     }
 
-    fn first(&self, bases: &[PathBuf], name: &str, is_module: bool) -> Option<Missed> {
+    fn first(&self, bases: &[PathBuf], name: &str, is_module: bool) -> Option<MissingFile> {
         let endings = if is_module { &ENDINGS[..] } else { &ENDINGS[..1] };
         let paths = bases
             .iter()
@@ -216,7 +215,7 @@ impl Known {
             let is_around = self.cwd.starts_with(&path);
             let is_missed = !is_around && path.exists() && !self.is_sent(&path);
             let shown = relative(&self.cwd, &path).filter(|shown| is_missed && !shown.is_empty())?;
-            Some(Missed::Here(shown))
+            Some(MissingFile::Here(shown))
         })
     }
 }
@@ -265,17 +264,17 @@ mod tests {
             fs::create_dir_all(path.parent().expect("a parent"))?;
             fs::write(path, "")?;
         }
-        let known = Known {
+        let known = SentPaths {
             root: root.clone(),
             cwd: root.clone(),
             script_dir: Some(root.clone()),
             sent: ["sent.txt", "a.py", "tools/ask.py"].map(str::to_owned).into(),
         };
-        let missed = |said: &str| {
-            let mut words = LastWords::default();
+        let missing = |said: &str| {
+            let mut words = OutputTail::default();
             words.push(Stream::Stderr, said.as_bytes());
-            let found = words.missed(&known).into_iter().map(|missed| match missed {
-                Missed::Here(path) | Missed::Absolute(path) => path,
+            let found = words.missing(&known).into_iter().map(|missing| match missing {
+                MissingFile::Here(path) | MissingFile::Absolute(path) => path,
             });
             found.collect::<Vec<_>>()
         };
@@ -332,10 +331,10 @@ mod tests {
                 "data/in.txt",
             ),
         ] {
-            assert_eq!(missed(said), [expected], "{said}");
+            assert_eq!(missing(said), [expected], "{said}");
         }
         let absolute = root.join("up.ini").display().to_string();
-        assert_eq!(missed(&format!("No such file or directory: '{absolute}'")), [absolute]);
+        assert_eq!(missing(&format!("No such file or directory: '{absolute}'")), [absolute]);
         for said in [
             "opened data/in.txt",
             "FileNotFoundError: No such file or directory: 'sent.txt'",
@@ -343,17 +342,17 @@ mod tests {
             "Error: Cannot find module 'conf'",
             "FileNotFoundError: [Errno 2] No such file or directory: 'conf.d'",
         ] {
-            assert!(missed(said).is_empty(), "{said}: {:?}", missed(said));
+            assert!(missing(said).is_empty(), "{said}: {:?}", missing(said));
         }
         Ok(())
     }
 
     #[test]
     fn only_the_last_words_are_kept() {
-        let mut words = LastWords::default();
+        let mut words = OutputTail::default();
         for _ in 0..100 {
-            words.push(Stream::Stdout, &[b'x'; LAST_WORDS]);
+            words.push(Stream::Stdout, &[b'x'; TAIL_BYTES]);
         }
-        assert!(words.output.len() <= 2 * LAST_WORDS);
+        assert!(words.output.len() <= 2 * TAIL_BYTES);
     }
 }

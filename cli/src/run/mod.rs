@@ -26,11 +26,11 @@ pub(crate) use self::{
     args::{RunArgs, layers::resolve},
     follow::follow,
     follow_options::FollowOptions,
-    save_context::Brought,
+    save_context::SaveContext,
 };
 use self::{
-    plan::{Plan, plan, wishes::Wishes},
-    submit::Answered,
+    plan::{Plan, options::PlanOptions, plan},
+    submit::SubmitOutcome,
 };
 use crate::{
     failure::usage,
@@ -39,15 +39,15 @@ use crate::{
 
 pub(crate) async fn run(mut args: RunArgs) -> anyhow::Result<ExitCode> {
     grid_runtimes::resolve(&mut args).await?;
-    if args.many.asked() {
+    if args.many.is_batch() {
         return Box::pin(batch::run(args)).await;
     }
-    if let Some(option) = args.many.idle() {
+    if let Some(option) = args.many.unused_option() {
         return Err(usage(format!(
-            "{option} is for many jobs; say which with --batch, --each-line, --array or --param"
+            "{option} is for batches; use it with --batch, --each-line, --array or --param"
         )));
     }
-    let cwd = env::current_dir().context("cannot tell which directory this is; change to one that exists")?;
+    let cwd = env::current_dir().context("cannot determine the current directory; change to a directory that exists")?;
     let mut plan = plan_of(&args, &cwd)?;
     args.policy.check()?;
     args.files.check_outputs()?;
@@ -59,17 +59,17 @@ pub(crate) async fn run(mut args: RunArgs) -> anyhow::Result<ExitCode> {
     if args.dry_run {
         return dry_run::show(&client, &args, plan, &policies).await;
     }
-    plan.scanned.tell(args.verbose);
-    let mut brought = Brought::of(&args, &mut plan, &cwd);
+    plan.scanned.report(args.verbose);
+    let mut context = SaveContext::of(&args, &mut plan, &cwd);
     let (submitted, mut interrupts) = match Box::pin(submit::submit(&client, &args, plan, &policies)).await? {
-        Answered::Accepted(accepted) => {
-            brought.given = accepted.given;
+        SubmitOutcome::Accepted(accepted) => {
+            context.inputs_sent = accepted.inputs_sent;
             (accepted.job, accepted.interrupts)
         }
-        Answered::Interrupted(signal) => return Ok(signal.into()),
+        SubmitOutcome::Interrupted(signal) => return Ok(signal.into()),
     };
     if submitted.reused {
-        crate::output::say!("the same ran before: this is the result of job {}", submitted.id);
+        crate::output::say!("the same job ran before: this is the result of job {}", submitted.id);
     }
     if args.detach {
         submitted.warning.iter().for_each(|warning| messages::warning(warning));
@@ -82,7 +82,7 @@ pub(crate) async fn run(mut args: RunArgs) -> anyhow::Result<ExitCode> {
     }
     if args.verbose && !submitted.reused {
         let how = if submitted.existed && args.idempotency_key.is_some() {
-            "existed already, under this key"
+            "already exists with this key"
         } else {
             "is submitted"
         };
@@ -94,15 +94,15 @@ pub(crate) async fn run(mut args: RunArgs) -> anyhow::Result<ExitCode> {
         json: args.json,
         verbose: args.verbose,
     };
-    follow(&client, shown, &submitted, &brought, &mut interrupts).await
+    follow(&client, shown, &submitted, &context, &mut interrupts).await
 }
 
 fn plan_of(args: &RunArgs, cwd: &Path) -> anyhow::Result<Plan> {
-    plan(cwd, &args.words, &wishes(args))
+    plan(cwd, &args.words, &options(args))
 }
 
-fn wishes(args: &RunArgs) -> Wishes<'_> {
-    Wishes {
+fn options(args: &RunArgs) -> PlanOptions<'_> {
+    PlanOptions {
         runtime: args.named_runtime(),
         runtimes: args.runtimes.iter().map(|pair| (pair.key.clone(), pair.value.clone())).collect(),
         program: args.program,

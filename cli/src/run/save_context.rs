@@ -1,4 +1,4 @@
-//! What is known on this machine about a job's inputs, so that its outputs can be saved.
+//! What this machine knows about a job's inputs, so that its outputs can be saved.
 
 use std::{
     collections::BTreeSet,
@@ -17,66 +17,66 @@ use reqwest::Method;
 
 use super::{
     RunArgs,
-    missing_files::{Known, LastWords, Missed},
+    missing_files::{MissingFile, OutputTail, SentPaths},
     plan::{
         Plan,
-        original_path::{Home, Within},
+        original_path::{OriginalPath, SaveScope},
     },
 };
-use crate::saving::{Asked, Sent};
+use crate::saving::{NamedOutputs, SentInputs};
 
-/// What a job was given of this machine.
+/// What this machine knows about a job's inputs.
 #[derive(Debug, Default)]
-pub(crate) struct Brought {
-    /// What of it stands elsewhere there.
-    pub(super) homes: Vec<Home>,
-    /// The directory that stands for the job's own: its outputs are saved there.
+pub(crate) struct SaveContext {
+    /// Inputs that have another path in the job's directory than here.
+    pub(super) original_paths: Vec<OriginalPath>,
+    /// The local directory that corresponds to the job's directory.
     pub(super) base: PathBuf,
-    /// Where what it leaves may go.
-    pub(super) within: Within,
-    /// What the user asked for by name, of what others would run unasked.
-    pub(super) asked: Asked,
-    /// What it was given, to tell what is here as it was sent.
-    pub(super) given: Sent,
-    /// The paths of all of it, and where they are meant from; nothing where that is not known, or the user left things out, and knows.
-    known: Option<Known>,
+    /// Where outputs may be saved.
+    pub(super) save_scope: SaveScope,
+    /// The automatically used outputs that the user allowed by name.
+    pub(super) asked: NamedOutputs,
+    /// The inputs of the job, to recognise local files that have not changed since.
+    pub(super) inputs_sent: SentInputs,
+    /// The paths of all inputs, to explain a missing file. `None` if they are unknown, or if the user excluded files.
+    known: Option<SentPaths>,
 }
 
-impl Brought {
+impl SaveContext {
     pub(super) fn of(args: &RunArgs, plan: &mut Plan, cwd: &Path) -> Self {
         let paths = plan.inputs.iter().map(|input| &input.path);
         let paths = paths.chain(plan.links.iter().map(|link| &link.path)).chain(&plan.dirs);
         let kept = args.no_input.iter().filter_map(|path| path.to_str());
         let sent = paths.map(ToString::to_string).chain(kept.map(ToOwned::to_owned)).collect();
         Self {
-            homes: std::mem::take(&mut plan.homes),
+            original_paths: std::mem::take(&mut plan.original_paths),
             base: plan.root.path.clone(),
-            within: std::mem::take(&mut plan.within),
+            save_scope: std::mem::take(&mut plan.save_scope),
             asked: args.resolved.asked.clone(),
-            given: Sent::default(),
+            inputs_sent: SentInputs::default(),
             known: args.files.exclude.is_empty().then(|| known(args, plan, cwd, sent)),
         }
     }
 
-    /// What a job was given that this command did not send: one that is repeated, or was there already. Where that cannot be had, nothing
-    /// here counts as sent, and nothing here is lost.
+    /// The context of a job that this command did not send: a rerun, or a job that existed already. If its inputs cannot be fetched, no
+    /// local file counts as sent, so that none is lost.
     pub(crate) async fn of_job(client: &Client, job: JobId) -> Self {
         Self {
-            given: given(client, job).await.unwrap_or_default(),
+            inputs_sent: inputs_sent(client, job).await.unwrap_or_default(),
             ..Self::default()
         }
     }
 
-    /// What was not, and the job missed.
-    pub(super) fn missed(&self, words: &LastWords) -> Vec<Missed> {
-        self.known.as_ref().map_or_else(Vec::new, |known| words.missed(known))
+    /// Files that are here, were not sent, and that the job's output reports as missing.
+    pub(super) fn missing(&self, words: &OutputTail) -> Vec<MissingFile> {
+        self.known.as_ref().map_or_else(Vec::new, |known| words.missing(known))
     }
 }
 
-fn known(args: &RunArgs, plan: &Plan, cwd: &Path, sent: BTreeSet<String>) -> Known {
+fn known(args: &RunArgs, plan: &Plan, cwd: &Path, sent: BTreeSet<String>) -> SentPaths {
     let cwd = cwd.canonicalize().unwrap_or_else(|_| cwd.to_owned());
     let script = args.words.first().filter(|_| !args.program).map(|script| cwd.join(script));
-    Known {
+    SentPaths {
         root: cwd.join(&plan.root.path),
         script_dir: script.and_then(|script| script.canonicalize().ok()?.parent().map(Path::to_owned)),
         cwd,
@@ -84,11 +84,11 @@ fn known(args: &RunArgs, plan: &Plan, cwd: &Path, sent: BTreeSet<String>) -> Kno
     }
 }
 
-async fn given(client: &Client, job: JobId) -> anyhow::Result<Sent> {
+async fn inputs_sent(client: &Client, job: JobId) -> anyhow::Result<SentInputs> {
     let history: model::History = client.get(&format!("/v1/jobs/{job}/history"), &()).await?;
     let submitted = history.events.into_iter().find(|event| event.r#type.starts_with("job.submitted."));
     let spec = submitted.and_then(|event| serde_json::from_value::<JobSpec>(event.data.get("spec")?.clone()).ok());
-    let Some(spec) = spec else { return Ok(Sent::default()) };
+    let Some(spec) = spec else { return Ok(SentInputs::default()) };
     let tree = match &spec.tree {
         Some(reference) => {
             let request = client.request(Method::GET, &format!("/v1/files/{}", reference.sha256));
@@ -97,5 +97,5 @@ async fn given(client: &Client, job: JobId) -> anyhow::Result<Sent> {
         }
         None => Tree::default(),
     };
-    Ok(Sent::new(&spec.inputs, &tree))
+    Ok(SentInputs::new(&spec.inputs, &tree))
 }

@@ -1,4 +1,4 @@
-//! What a job left comes here when it has ended.
+//! Saves the outputs of an ended job on this machine.
 
 use bus::{
     ids::JobId,
@@ -7,30 +7,30 @@ use bus::{
 use client::Client;
 use model::{ArtifactView, Artifacts, AttemptOutcome, JobView};
 
-use super::{Brought, follow_options::FollowOptions, plan::original_path};
+use super::{SaveContext, follow_options::FollowOptions, plan::original_path};
 use crate::{
     output::{counted, size},
-    saving::{Manner, Report, Whither, bring},
+    saving::{Report, SaveMode, SaveTarget, save_all},
 };
 
-/// What came of it.
+/// The result.
 #[derive(Debug, Default)]
 pub(crate) struct Saved {
     /// The job's outputs.
     pub(crate) outputs: Vec<ArtifactView>,
-    /// What came of bringing them here.
+    /// Which outputs were saved, replaced or refused.
     pub(crate) report: Report,
-    /// Whether the job's own end keeps what it removed.
+    /// Whether the job was stopped, so that files that it removed are kept here.
     was_killed: bool,
 }
 
 impl Saved {
-    /// Says what the user must know; with `verbose`, also what went well.
+    /// Reports problems; with `verbose`, also successes.
     pub(crate) fn say(&self, job: JobId, verbose: bool) {
         let report = &self.report;
         if verbose && !self.outputs.is_empty() {
             let outputs = counted(report.saved.len() + report.same, "output");
-            crate::output::say!("{outputs} ({}) came back", size(report.bytes));
+            crate::output::say!("saved {outputs} ({})", size(report.bytes));
         }
         if verbose && !report.removed.is_empty() {
             crate::output::say!("removed {}, as the job did", counted(report.removed.len(), "file"));
@@ -40,22 +40,22 @@ impl Saved {
         }
         if report.left > 0 {
             let why = if self.was_killed {
-                "the job did not end by itself"
+                "the job did not end on its own"
             } else {
                 "not every output could be saved"
             };
             let stay = if report.left == 1 { "stays" } else { "stay" };
             let files = counted(report.left, "file");
-            crate::output::say!("{files} that the job removed {stay} here, since {why}");
+            crate::output::say!("{files} that the job removed {stay} here, because {why}");
         }
     }
 }
 
-/// Brings a job's outputs here.
+/// Downloads and saves a job's outputs.
 ///
 /// # Errors
-/// If their list cannot be had.
-pub(crate) async fn save(client: &Client, args: FollowOptions, job: &JobView, brought: &Brought) -> anyhow::Result<Saved> {
+/// If the list of outputs cannot be fetched.
+pub(crate) async fn save(client: &Client, args: FollowOptions, job: &JobView, context: &SaveContext) -> anyhow::Result<Saved> {
     let last = job.attempts.last();
     let manifest = last.and_then(|attempt| attempt.manifest.as_ref());
     if manifest.is_none_or(|manifest| manifest.files + manifest.links + manifest.deleted == 0) {
@@ -68,22 +68,22 @@ pub(crate) async fn save(client: &Client, args: FollowOptions, job: &JobView, br
     let outcome = last.and_then(|attempt| attempt.outcome.as_ref());
     let ended_itself = matches!(outcome, Some(AttemptOutcome::Finished(Outcome::Succeeded | Outcome::Failed { .. })));
     let mut report = Report {
-        unsaved: original_path::hold_back(job.id, &brought.homes, &brought.within, &mut found),
+        unsaved: original_path::hold_back(job.id, &context.original_paths, &context.save_scope, &mut found),
         ..Report::default()
     };
-    for (dir, back) in original_path::sort(&brought.homes, &brought.base, &found)? {
-        let whither = Whither {
+    for (dir, back) in original_path::by_directory(&context.original_paths, &context.base, &found)? {
+        let target = SaveTarget {
             job: job.id,
             into: &dir,
             base: &dir,
-            manner: Manner::AsRun {
+            mode: SaveMode::AsRun {
                 failed: job.state != State::Succeeded,
             },
-            sent: &brought.given,
+            sent: &context.inputs_sent,
             removes: ended_itself && report.is_whole(),
-            asked: &brought.asked,
+            asked: &context.asked,
         };
-        report.add(bring(client, whither, back).await);
+        report.add(save_all(client, target, back).await);
     }
     Ok(Saved {
         outputs: found.artifacts,

@@ -1,4 +1,4 @@
-//! Files on their way to the store, and plans made into submissions that name them there.
+//! Stages inputs: uploads a plan's files to the store, and builds the submission that names them.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -24,18 +24,18 @@ use super::{
     plan::{
         Member, Plan,
         dependencies::Declared,
-        draft::Root,
-        input::{Input, read_of},
+        draft::JobRoot,
+        input::{Input, hashed_of},
     },
-    submission::{submission, with_own},
+    submission::{submission, with_shebang_env},
 };
 use crate::{
     output::{progress, uploaded},
-    saving::Sent,
+    saving::SentInputs,
 };
 
-/// Sends the files of a plan and of its members that the store lacks, each once, and makes a submission of what they share, and of each
-/// member what is its own.
+/// Uploads the files of a plan and of its members that the store lacks, each once. Returns the submission of the shared part, and the
+/// members' own parts.
 ///
 /// # Errors
 /// If a file cannot be read or sent.
@@ -45,10 +45,10 @@ pub(crate) async fn stage(
     plan: Plan,
     members: Vec<Member>,
     policies: &Policies,
-) -> anyhow::Result<(Submission, Vec<MemberSubmission>, Sent)> {
+) -> anyhow::Result<(Submission, Vec<MemberSubmission>, SentInputs)> {
     let hashed = send(client, args, &plan, &members).await?;
     let content = |path: &PathBuf| {
-        read_of(&hashed, path).map(|file| Content {
+        hashed_of(&hashed, path).map(|file| Content {
             sha256: file.sha256,
             size: file.size,
         })
@@ -59,7 +59,7 @@ pub(crate) async fn stage(
         links: plan.links,
         dirs: plan.dirs,
     };
-    let given = Sent::new(&[], &shared);
+    let inputs_sent = SentInputs::new(&[], &shared);
     let (inputs, tree) = list(client, shared.clone()).await?;
     let mut own = Vec::with_capacity(members.len());
     for member in members {
@@ -70,7 +70,7 @@ pub(crate) async fn stage(
         command: plan.command,
         runtime: plan.runtime,
         dependencies: plan.dependencies.map(|declared| declared.resolve(&hashed)).transpose()?,
-        env: with_own(plan.env, args),
+        env: with_shebang_env(plan.env, args),
         inputs,
         tree,
         stdin,
@@ -81,11 +81,11 @@ pub(crate) async fn stage(
         name: args.name.clone().or(plan.named),
         ..base
     };
-    Ok((submission, own, given))
+    Ok((submission, own, inputs_sent))
 }
 
-/// A glob for outputs is written from the current directory, and counts from the job's.
-fn from_root(glob: &str, root: &Root) -> String {
+/// Converts a glob relative to the current directory into one relative to the job's directory.
+fn from_root(glob: &str, root: &JobRoot) -> String {
     match &root.dir {
         Some(dir) if matches!(glob, "." | "./") => globset::escape(dir.as_str()),
         Some(dir) if glob.contains('/') => format!("{}/{}", globset::escape(dir.as_str()), glob.trim_start_matches("./")),
@@ -93,11 +93,11 @@ fn from_root(glob: &str, root: &Root) -> String {
     }
 }
 
-/// From so many bytes or files on, sending them takes a while.
+/// Uploads of this many bytes or files are reported on a terminal.
 const WORTH_TELLING: u64 = 4 << 20;
 const MANY: usize = 100;
 
-/// Whether a user at a terminal wants to know what was sent.
+/// Whether the upload is large enough to be reported on a terminal.
 fn is_much(sent: &client::Sent) -> bool {
     std::io::stderr().is_terminal() && (sent.bytes >= WORTH_TELLING || sent.files >= MANY)
 }
@@ -123,7 +123,7 @@ async fn send(client: &Client, args: &RunArgs, plan: &Plan, members: &[Member]) 
     Ok(hashed.into_iter().map(|file| (file.source.clone(), file)).collect())
 }
 
-/// What is a member's own. What its links and directories need is a list that holds what all share too, since it stands in that one's place.
+/// A member's own part of the submission. A list of links and directories replaces the shared list, so it includes the shared entries too.
 async fn submission_of(
     client: &Client,
     member: Member,
@@ -162,7 +162,7 @@ fn as_inputs(inputs: Vec<Input>, hashed: &HashMap<PathBuf, Hashed>) -> anyhow::R
 }
 
 fn as_input(input: Input, hashed: &HashMap<PathBuf, Hashed>) -> anyhow::Result<InputFile> {
-    let file = read_of(hashed, &input.source)?;
+    let file = hashed_of(hashed, &input.source)?;
     Ok(InputFile {
         sha256: file.sha256,
         size: file.size,
@@ -187,7 +187,7 @@ fn is_few(files: &[InputFile]) -> bool {
     files.len() <= MAX_INLINE_INPUTS && named <= MAX_INLINE_PATHS
 }
 
-/// Few files are named by the job itself; more, and links and directories, stand in a list in the store.
+/// A few files are listed in the job itself. Many files, links and directories are listed in a tree in the store.
 async fn list(client: &Client, mut tree: Tree) -> anyhow::Result<(Vec<InputFile>, Option<TreeRef>)> {
     let inputs = if is_few(&tree.files) {
         std::mem::take(&mut tree.files)
@@ -197,7 +197,7 @@ async fn list(client: &Client, mut tree: Tree) -> anyhow::Result<(Vec<InputFile>
     Ok((inputs, send_list(client, &tree).await?))
 }
 
-/// Stores a list of inputs; nothing where there is nothing to be listed.
+/// Stores a tree of inputs; `None` if it is empty.
 async fn send_list(client: &Client, tree: &Tree) -> anyhow::Result<Option<TreeRef>> {
     if tree.is_empty() {
         return Ok(None);

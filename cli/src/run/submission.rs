@@ -1,4 +1,4 @@
-//! The submission of a job, as the options say it.
+//! Builds a submission from the options.
 
 use std::collections::BTreeMap;
 
@@ -10,14 +10,14 @@ use super::{
 };
 use crate::values::{ByteSize, Cpus, Pair, Span};
 
-/// The variables of a script's own first line, behind those that the user gives it.
-pub(crate) fn with_own(own: BTreeMap<String, String>, args: &RunArgs) -> BTreeMap<String, String> {
+/// The variables of the script's first line, overridden by those that the user sets.
+pub(crate) fn with_shebang_env(own: BTreeMap<String, String>, args: &RunArgs) -> BTreeMap<String, String> {
     let Resolved { env, secrets, .. } = &args.resolved;
     let own = own.into_iter().filter(|(name, _)| !secrets.contains_key(name));
     own.chain(env.clone()).collect()
 }
 
-/// What the options say of the job; what it runs is left open.
+/// The part of the submission that the options determine: everything except the command.
 pub(crate) fn submission(args: &RunArgs, policies: &Policies) -> Submission {
     let pairs = |pairs: &[Pair]| pairs.iter().map(|pair| (pair.key.clone(), pair.value.clone())).collect();
     Submission {

@@ -1,4 +1,4 @@
-//! From a plan to a job: hash, send what is missing, submit.
+//! Submits a planned job: stages its inputs, and posts the submission.
 
 use std::fmt::Display;
 
@@ -8,20 +8,20 @@ use model::Submitted;
 use reqwest::Method;
 
 use super::{
-    Brought, RunArgs,
+    RunArgs, SaveContext,
     args::policy::Policies,
-    interrupt::{Heard, Interrupts},
+    interrupt::{Interrupts, StopSignal},
     plan::Plan,
     stage::stage,
 };
-use crate::saving::Sent;
+use crate::saving::SentInputs;
 
-/// Submits a job, with its files in the store; says also what it is given.
+/// Stages a job's inputs and submits the job. Also returns the inputs, which saving the outputs needs.
 ///
 /// # Errors
 /// If a file cannot be read or sent, or the grid refuses the job.
-pub(crate) async fn submit(client: &Client, args: &RunArgs, plan: Plan, policies: &Policies) -> anyhow::Result<Answered> {
-    let (submission, _, mut given) = stage(client, args, plan, Vec::new(), policies).await?;
+pub(crate) async fn submit(client: &Client, args: &RunArgs, plan: Plan, policies: &Policies) -> anyhow::Result<SubmitOutcome> {
+    let (submission, _, mut inputs_sent) = stage(client, args, plan, Vec::new(), policies).await?;
     // With a key, the key decides which job it is.
     let id = submission.key.is_none().then(JobId::new);
     let submission = Submission { id, ..submission };
@@ -34,7 +34,7 @@ pub(crate) async fn submit(client: &Client, args: &RunArgs, plan: Plan, policies
     };
     let answered = async {
         client.insist(request).await.map_err(|error| match &id {
-            Some(id) => unsure(error, "job", id),
+            Some(id) => explain_indeterminate(error, "job", id),
             // The same command with the same key is the same job.
             None => error.into(),
         })
@@ -46,41 +46,45 @@ pub(crate) async fn submit(client: &Client, args: &RunArgs, plan: Plan, policies
             let job: Submitted = submitted?;
             if job.existed || job.reused {
                 // It was given what its own submission names.
-                given = Brought::of_job(client, job.id).await.given;
+                inputs_sent = SaveContext::of_job(client, job.id).await.inputs_sent;
             }
-            Answered::Accepted(Box::new(Accepted { job, given, interrupts }))
+            SubmitOutcome::Accepted(Box::new(Accepted {
+                job,
+                inputs_sent,
+                interrupts,
+            }))
         }
         Err(signal) => {
             let command = id.map_or_else(|| "rgrid list".to_owned(), |id| format!("rgrid status {id}"));
-            crate::output::say!("interrupted before the grid answered: the job may be accepted; `{command}` tells");
-            Answered::Interrupted(signal)
+            crate::output::say!("interrupted before the grid answered: the job may have been accepted; check with `{command}`");
+            SubmitOutcome::Interrupted(signal)
         }
     })
 }
 
-/// What came of a submission.
-pub(crate) enum Answered {
+/// The result of a submission.
+pub(crate) enum SubmitOutcome {
     /// The job is accepted.
     Accepted(Box<Accepted>),
-    /// A signal came before the answer.
-    Interrupted(Heard),
+    /// A signal arrived before the API answered.
+    Interrupted(StopSignal),
 }
 
-/// A job that is accepted.
+/// An accepted job.
 pub(crate) struct Accepted {
     pub(crate) job: Submitted,
-    /// What it was given.
-    pub(crate) given: Sent,
-    /// Signals are to be listened to from now on.
+    /// The inputs of the job.
+    pub(crate) inputs_sent: SentInputs,
+    /// The signal handlers, which are active from now on.
     pub(crate) interrupts: Interrupts,
 }
 
-/// An error of a request that may have made a job all the same says how to find out.
-pub(crate) fn unsure(error: Error, what: &str, id: &dyn Display) -> anyhow::Error {
+/// Adds advice to an indeterminate error: the job may exist nevertheless.
+pub(crate) fn explain_indeterminate(error: Error, what: &str, id: &dyn Display) -> anyhow::Error {
     if !error.is_indeterminate() {
         return error.into();
     }
     anyhow::Error::new(error).context(format!(
-        "it is not known whether {what} {id} was accepted; `rgrid status {id}` tells once the grid answers"
+        "it is not known whether {what} {id} was accepted; check with `rgrid status {id}` when the grid answers again"
     ))
 }

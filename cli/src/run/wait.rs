@@ -1,4 +1,4 @@
-//! While a job runs: its output on ours, and what happens at Ctrl-C.
+//! Waits for a job: prints its output, and handles Ctrl-C.
 
 use std::time::Duration;
 
@@ -9,44 +9,49 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::{
-    interrupt::{Heard, Interrupts, Wish},
+    interrupt::{InterruptChoice, Interrupts, StopSignal},
     messages,
-    missing_files::LastWords,
+    missing_files::OutputTail,
 };
 use crate::output::{Closed, Streams};
 
-/// How long a job that should perhaps wait may take to start before we say so.
+/// If a job has not started after this time, the user is told what it waits for.
 const WARN_AFTER: Duration = Duration::from_secs(2);
 
-/// How we stopped waiting.
+/// Why waiting for a job stopped.
 #[derive(Debug)]
-pub(crate) enum Waited {
-    /// The job ended, with these words.
-    Ended(Box<JobView>, LastWords),
-    /// The user let it go on, by this signal.
-    Detached(Heard),
-    /// The user did not want to wait for its cancellation, or that could not be asked for.
-    Left(Heard),
-    /// Nobody reads its output any more; it is being cancelled.
+pub(crate) enum WaitOutcome {
+    /// The job ended; the end of its output is kept to explain a failure.
+    Ended(Box<JobView>, OutputTail),
+    /// The user detached with this signal; the job continues.
+    Detached(StopSignal),
+    /// The user stopped waiting for the cancellation, or the cancellation could not be requested.
+    Left(StopSignal),
+    /// Our standard output was closed; the job is being cancelled.
     Unread,
 }
 
-/// How a job is waited for.
+/// How a job's output is printed while it runs.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Manner {
-    /// What the job prints goes to standard error.
+pub(crate) struct WaitOptions {
+    /// The job's output goes to standard error.
     pub(crate) on_stderr: bool,
-    /// Say where it runs.
+    /// Report which worker runs the job.
     pub(crate) verbose: bool,
 }
 
-/// Shows what a job prints until it ends, or the user has enough of it.
+/// Prints a job's output until the job ends or the user detaches.
 ///
 /// # Errors
-/// If it cannot be followed or cancelled for good.
-pub(crate) async fn wait(client: &Client, submitted: &Submitted, manner: Manner, interrupts: &mut Interrupts) -> anyhow::Result<Waited> {
+/// If the job cannot be followed or cancelled, and retrying does not help.
+pub(crate) async fn wait(
+    client: &Client,
+    submitted: &Submitted,
+    options: WaitOptions,
+    interrupts: &mut Interrupts,
+) -> anyhow::Result<WaitOutcome> {
     let job = submitted.id;
-    let mut shown = Box::pin(show(client, submitted, manner));
+    let mut shown = Box::pin(show(client, submitted, options));
     let mut is_cancelling = false;
     loop {
         let signal = tokio::select! {
@@ -55,21 +60,21 @@ pub(crate) async fn wait(client: &Client, submitted: &Submitted, manner: Manner,
             signal = interrupts.heard() => signal,
         };
         if is_cancelling {
-            return Ok(Waited::Left(signal));
+            return Ok(WaitOutcome::Left(signal));
         }
         // While the question stands, nothing is shown: the job's output waits with us.
         match interrupts.wish(signal).await {
-            Wish::GoOn => {}
-            Wish::Detach => return Ok(Waited::Detached(signal)),
-            Wish::Cancel => {
+            InterruptChoice::GoOn => {}
+            InterruptChoice::Detach => return Ok(WaitOutcome::Detached(signal)),
+            InterruptChoice::Cancel => {
                 is_cancelling = true;
                 match interrupts.unless(cancel(client, job)).await {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => {
                         messages::not_cancelled(&format!("job {job}"), &job.to_string(), &error);
-                        return Ok(Waited::Left(signal));
+                        return Ok(WaitOutcome::Left(signal));
                     }
-                    Err(second) => return Ok(Waited::Left(second)),
+                    Err(second) => return Ok(WaitOutcome::Left(second)),
                 }
             }
         }
@@ -79,20 +84,20 @@ pub(crate) async fn wait(client: &Client, submitted: &Submitted, manner: Manner,
 async fn read_end(
     client: &Client,
     job: JobId,
-    end: anyhow::Result<(Box<JobView>, LastWords)>,
+    end: anyhow::Result<(Box<JobView>, OutputTail)>,
     interrupts: &mut Interrupts,
-) -> anyhow::Result<Waited> {
+) -> anyhow::Result<WaitOutcome> {
     match end {
-        Ok((view, words)) => Ok(Waited::Ended(view, words)),
+        Ok((view, tail)) => Ok(WaitOutcome::Ended(view, tail)),
         Err(error) if error.is::<Closed>() => match interrupts.unless(cancel(client, job)).await {
-            Ok(cancelled) => Ok(cancelled.map(|()| Waited::Unread)?),
-            Err(signal) => Ok(Waited::Left(signal)),
+            Ok(cancelled) => Ok(cancelled.map(|()| WaitOutcome::Unread)?),
+            Err(signal) => Ok(WaitOutcome::Left(signal)),
         },
         Err(error) => Err(error),
     }
 }
 
-/// Asks for the job's end, over an outage of a minute too. A job that ended meanwhile needs none.
+/// Requests the job's cancellation, and retries for up to a minute. A job that has ended meanwhile is not an error.
 async fn cancel(client: &Client, job: JobId) -> Result<(), Error> {
     let path = format!("/v1/jobs/{job}/cancel");
     let asked = json!({ "reason": "interrupted" });
@@ -103,8 +108,8 @@ async fn cancel(client: &Client, job: JobId) -> Result<(), Error> {
     }
 }
 
-async fn show(client: &Client, submitted: &Submitted, manner: Manner) -> anyhow::Result<(Box<JobView>, LastWords)> {
-    let mut words = LastWords::default();
+async fn show(client: &Client, submitted: &Submitted, options: WaitOptions) -> anyhow::Result<(Box<JobView>, OutputTail)> {
+    let mut tail = OutputTail::default();
     let job = submitted.id;
     let wanted = Wanted {
         from_first: true,
@@ -112,7 +117,7 @@ async fn show(client: &Client, submitted: &Submitted, manner: Manner) -> anyhow:
         ..Wanted::default()
     };
     let mut follow = Follow::new(client, job, wanted, messages::connection_lost);
-    let mut streams = if manner.on_stderr { Streams::on_stderr() } else { Streams::new() };
+    let mut streams = if options.on_stderr { Streams::on_stderr() } else { Streams::new() };
     let mut item = match &submitted.warning {
         None => follow.next().await?,
         // It is told from tables that may be a moment behind: a job that starts at once needs no warning.
@@ -133,19 +138,19 @@ async fn show(client: &Client, submitted: &Submitted, manner: Manner) -> anyhow:
             Item::Piece(piece) => {
                 let (stream, bytes) = (piece.stream, bytes_of(piece));
                 streams.write_bytes(stream, &bytes).await?;
-                words.push(stream, &bytes);
+                tail.push(stream, &bytes);
             }
-            Item::Attempt(begun) => say_attempt(client, job, begun, manner.verbose).await,
+            Item::Attempt(begun) => say_attempt(client, job, begun, options.verbose).await,
             Item::Waiting(job) => messages::waiting(&job),
             Item::Gap(gap) => messages::gap(job, gap.bytes),
-            Item::End(view) => return Ok((view, words)),
+            Item::End(view) => return Ok((view, tail)),
             Item::Stop => {}
         }
         item = follow.next().await?;
     }
 }
 
-/// A first attempt is news only to those who asked; a further one may repeat output, and must be explained.
+/// The first attempt is reported only with `--verbose`. A later attempt may repeat output, and is always reported.
 async fn say_attempt(client: &Client, job: JobId, begun: LogAttempt, verbose: bool) {
     if begun.attempt.0 == 1 && !verbose {
         return;

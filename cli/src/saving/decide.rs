@@ -1,58 +1,59 @@
-//! What becomes of what stands here where an output belongs.
+//! Decides what happens to an existing file at the path of an output. Pure: no I/O.
 
-/// What stands where an output belongs.
+/// What exists at the path of an output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum There {
+pub(crate) enum Existing {
     /// Nothing.
     Nothing,
-    /// What the job left, already.
+    /// The output's content.
     Same,
-    /// What was sent to the job.
-    Sent,
-    /// What an earlier job left at this path, unmodified since.
+    /// The file that was sent to the job, unmodified.
+    SentInputs,
+    /// The output of an earlier job, unmodified since.
     Ours,
-    /// Anything else: it is the user's, and was not sent as it is now.
+    /// Anything else: a file of the user, which was not sent with this content.
     Foreign,
 }
 
-/// On whose word outputs are saved.
+/// The rules by which outputs are saved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Manner {
-    /// As the script itself would have left them here.
+pub(crate) enum SaveMode {
+    /// As the script itself would have written them here.
     AsRun {
         /// Whether the job did not succeed.
         failed: bool,
     },
-    /// The user said that what is here is to be replaced.
+    /// Existing files are replaced (`--overwrite`).
     Overwrite,
-    /// What is here is left alone.
+    /// Existing files are kept.
     Careful,
 }
 
-/// What is to be done with an output.
+/// What to do with an output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Act {
-    /// Nothing: it is there.
+pub(crate) enum SaveAction {
+    /// Nothing: the path has this content.
     Leave,
-    /// It takes its place.
+    /// Write it to its path.
     Place,
-    /// It takes its place, and what is there is kept elsewhere.
+    /// Back up the existing file, and write it to its path.
     Keep,
-    /// It is saved beside what is there.
+    /// Save it next to the existing file.
     Beside,
-    /// It is not saved.
+    /// Do not save it.
     Refuse,
 }
 
-/// What to do. Nothing that was not sent is ever lost: not by a job that failed, and by one that succeeded only to where it is found again.
-pub(crate) const fn decide(there: There, manner: Manner) -> Act {
-    match (there, manner) {
-        (There::Same, _) => Act::Leave,
-        (There::Nothing, _) | (There::Foreign, Manner::Overwrite) => Act::Place,
-        (There::Sent | There::Ours, Manner::AsRun { .. } | Manner::Overwrite) => Act::Place,
-        (There::Foreign, Manner::AsRun { failed: false }) => Act::Keep,
-        (There::Foreign, Manner::AsRun { failed: true }) => Act::Beside,
-        (There::Sent | There::Ours | There::Foreign, Manner::Careful) => Act::Refuse,
+/// Decides what to do. A local file that was not sent is never lost: a failed job does not replace it, and a successful job moves it to the
+/// backup directory.
+pub(crate) const fn decide(there: Existing, mode: SaveMode) -> SaveAction {
+    match (there, mode) {
+        (Existing::Same, _) => SaveAction::Leave,
+        (Existing::Nothing, _) | (Existing::Foreign, SaveMode::Overwrite) => SaveAction::Place,
+        (Existing::SentInputs | Existing::Ours, SaveMode::AsRun { .. } | SaveMode::Overwrite) => SaveAction::Place,
+        (Existing::Foreign, SaveMode::AsRun { failed: false }) => SaveAction::Keep,
+        (Existing::Foreign, SaveMode::AsRun { failed: true }) => SaveAction::Beside,
+        (Existing::SentInputs | Existing::Ours | Existing::Foreign, SaveMode::Careful) => SaveAction::Refuse,
     }
 }
 
@@ -63,20 +64,35 @@ mod tests {
     #[test]
     fn what_was_not_sent_is_never_lost() {
         let manners = [
-            Manner::AsRun { failed: false },
-            Manner::AsRun { failed: true },
-            Manner::Overwrite,
-            Manner::Careful,
+            SaveMode::AsRun { failed: false },
+            SaveMode::AsRun { failed: true },
+            SaveMode::Overwrite,
+            SaveMode::Careful,
         ];
         let table = [
-            (There::Nothing, [Act::Place, Act::Place, Act::Place, Act::Place]),
-            (There::Same, [Act::Leave, Act::Leave, Act::Leave, Act::Leave]),
-            (There::Sent, [Act::Place, Act::Place, Act::Place, Act::Refuse]),
-            (There::Ours, [Act::Place, Act::Place, Act::Place, Act::Refuse]),
-            (There::Foreign, [Act::Keep, Act::Beside, Act::Place, Act::Refuse]),
+            (
+                Existing::Nothing,
+                [SaveAction::Place, SaveAction::Place, SaveAction::Place, SaveAction::Place],
+            ),
+            (
+                Existing::Same,
+                [SaveAction::Leave, SaveAction::Leave, SaveAction::Leave, SaveAction::Leave],
+            ),
+            (
+                Existing::SentInputs,
+                [SaveAction::Place, SaveAction::Place, SaveAction::Place, SaveAction::Refuse],
+            ),
+            (
+                Existing::Ours,
+                [SaveAction::Place, SaveAction::Place, SaveAction::Place, SaveAction::Refuse],
+            ),
+            (
+                Existing::Foreign,
+                [SaveAction::Keep, SaveAction::Beside, SaveAction::Place, SaveAction::Refuse],
+            ),
         ];
         for (there, acts) in table {
-            assert_eq!(manners.map(|manner| decide(there, manner)), acts, "{there:?}");
+            assert_eq!(manners.map(|mode| decide(there, mode)), acts, "{there:?}");
         }
     }
 }

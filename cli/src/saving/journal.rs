@@ -1,4 +1,4 @@
-//! What a job's end replaced and removed here, so that it can be undone.
+//! The journal of files that saving a job's outputs replaced or removed, for `rgrid undo`.
 
 use std::{
     collections::HashSet,
@@ -13,11 +13,11 @@ use super::state;
 /// From so many bytes on, nothing more is noted: half a million paths.
 const BOUND: u64 = 48 << 20;
 
-/// One thing that was done to a directory, noted before it was.
+/// One change to a directory, recorded before it is made.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "did")]
-pub(crate) enum Deed {
-    /// A file or link took the place of another one, which is kept.
+pub(crate) enum JournalEntry {
+    /// A file or link replaced another one, which is kept.
     Replaced {
         /// The directory below which outputs are saved.
         base: PathBuf,
@@ -76,20 +76,20 @@ impl Journal {
     }
 
     /// Notes what will be done. Where that fails, it cannot be undone by name; what is replaced is kept all the same.
-    pub(crate) fn note(&self, deeds: &[Deed]) {
+    pub(crate) fn note(&self, deeds: &[JournalEntry]) {
         if let Some(file) = self.0.as_deref() {
             let _not_noted = state::append(file, deeds, BOUND, <[u8]>::to_vec);
         }
     }
 
     /// What was done, each once, and whether it is undone now.
-    pub(crate) fn read(&self) -> (Vec<Deed>, bool) {
-        let lines: Vec<Deed> = self.0.as_deref().map(state::lines).unwrap_or_default();
+    pub(crate) fn read(&self) -> (Vec<JournalEntry>, bool) {
+        let lines: Vec<JournalEntry> = self.0.as_deref().map(state::lines).unwrap_or_default();
         let (mut undone, mut deeds, mut seen) = (false, Vec::new(), HashSet::new());
         for line in lines {
             match line {
-                Deed::Undone => undone = true,
-                Deed::Redone => undone = false,
+                JournalEntry::Undone => undone = true,
+                JournalEntry::Redone => undone = false,
                 deed => {
                     if seen.insert(deed.clone()) {
                         deeds.push(deed);
@@ -118,14 +118,14 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let journal = Journal(Some(dir.path().join("undo/x.jsonl")));
         assert_eq!(journal.read(), (Vec::new(), false));
-        let deed = Deed::RemovedDirectory {
+        let deed = JournalEntry::RemovedDirectory {
             base: "/here".into(),
             path: "inbox".to_owned(),
         };
         journal.note(&[deed.clone(), deed.clone()]);
-        journal.note(&[Deed::Undone]);
+        journal.note(&[JournalEntry::Undone]);
         assert_eq!(journal.read(), (vec![deed.clone()], true));
-        journal.note(&[Deed::Redone]);
+        journal.note(&[JournalEntry::Redone]);
         assert_eq!(journal.read(), (vec![deed], false));
     }
 }

@@ -1,18 +1,18 @@
-//! What a job left is brought to a directory here: every output that can be saved is, nothing that was not sent is lost, and what the job
-//! removed of what it was given is removed.
+//! Saves a job's outputs in a local directory. Every output that can be saved is saved, no local file that was not sent is lost, and inputs
+//! that the job removed are removed.
 
+mod automatic_use;
 mod decide;
 mod journal;
-mod look;
 mod mode;
 mod parents;
+mod path_kind;
 mod record;
 mod remove;
 mod replaced;
 mod report;
 mod sent;
 mod state;
-mod unasked;
 pub(crate) mod undo;
 mod write;
 
@@ -35,51 +35,51 @@ use model::ArtifactView;
 use parking_lot::Mutex;
 
 pub(crate) use self::{
-    decide::Manner,
+    automatic_use::NamedOutputs,
+    decide::SaveMode,
     replaced::DIR as OWN_DIR,
     report::{Report, Unsaved, names},
-    sent::Sent,
+    sent::SentInputs,
     state::dir as state_dir,
-    unasked::Asked,
 };
 use self::{
     journal::Journal,
-    record::{Record, Saved},
-    write::Done,
+    record::{Record, RecordEntry},
+    write::SaveOutcome,
 };
 use crate::output::progress;
 
 /// Files that are fetched at once.
 const AT_ONCE: usize = 16;
 
-/// Something that comes back to a directory.
+/// An output, with its local path and its path in the job's directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct At<T> {
-    /// It, by its path from there.
+pub(crate) struct OutputFile<T> {
+    /// The output, with its path relative to the local directory.
     pub(crate) what: T,
     /// Its path in the job's directory.
     pub(crate) there: String,
 }
 
-/// What comes back to one directory.
+/// The outputs that are saved in one local directory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Back {
-    /// Files that the job made or changed.
-    pub(crate) files: Vec<At<ArtifactView>>,
-    /// Links that it made.
-    pub(crate) links: Vec<At<Link>>,
-    /// What it removed of what it was given.
-    pub(crate) deleted: Vec<At<RelPath>>,
+pub(crate) struct JobOutputs {
+    /// Files that the job created or changed.
+    pub(crate) files: Vec<OutputFile<ArtifactView>>,
+    /// Links that the job created.
+    pub(crate) links: Vec<OutputFile<Link>>,
+    /// Inputs that the job removed.
+    pub(crate) deleted: Vec<OutputFile<RelPath>>,
 }
 
-impl Back {
-    /// All of it to a directory that stands for the job's own.
+impl JobOutputs {
+    /// All outputs, for a local directory that corresponds to the job's directory.
     pub(crate) fn here(files: Vec<ArtifactView>, links: Vec<Link>) -> Self {
-        let files = files.into_iter().map(|file| At {
+        let files = files.into_iter().map(|file| OutputFile {
             there: file.path.to_string(),
             what: file,
         });
-        let links = links.into_iter().map(|link| At {
+        let links = links.into_iter().map(|link| OutputFile {
             there: link.path.to_string(),
             what: link,
         });
@@ -91,74 +91,74 @@ impl Back {
     }
 }
 
-/// Where what comes back belongs, and on whose word.
+/// Where and how a job's outputs are saved.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Whither<'a> {
+pub(crate) struct SaveTarget<'a> {
     /// The job.
     pub(crate) job: JobId,
     /// The directory.
     pub(crate) into: &'a Path,
-    /// The directory that has the `.rgrid` of what is replaced: this one, or one above it.
+    /// The directory that contains `.rgrid`, for replaced files: this directory, or one above it.
     pub(crate) base: &'a Path,
-    /// On whose word.
-    pub(crate) manner: Manner,
-    /// What the job was given.
-    pub(crate) sent: &'a Sent,
-    /// Whether what it removed is removed here.
+    /// The rules for existing files.
+    pub(crate) mode: SaveMode,
+    /// The inputs of the job.
+    pub(crate) sent: &'a SentInputs,
+    /// Whether files that the job removed are removed here.
     pub(crate) removes: bool,
-    /// What the user asked for by name, of what others would run unasked.
-    pub(crate) asked: &'a Asked,
+    /// The automatically used outputs that the user allowed by name.
+    pub(crate) asked: &'a NamedOutputs,
 }
 
-/// One directory while things are brought to it.
-struct Bringer<'a> {
+/// The state of saving outputs in one directory.
+struct Saver<'a> {
     client: &'a Client,
-    whither: Whither<'a>,
+    target: SaveTarget<'a>,
     record: Record,
     journal: Journal,
     bar: client::Progress,
-    deleted: Vec<At<RelPath>>,
-    /// The directories that files were found to belong in, and which are there.
-    ways: Mutex<HashSet<PathBuf>>,
-    /// Repositories that outputs would be saved in, and whether each was here before.
+    deleted: Vec<OutputFile<RelPath>>,
+    /// Parent directories that are already checked and created.
+    checked_dirs: Mutex<HashSet<PathBuf>>,
+    /// Git repositories that outputs would be saved in, and whether each existed before.
     repositories: Mutex<HashMap<PathBuf, bool>>,
-    /// The files that were given and removed, by content, where that is asked for: each by its path here and the mode it was given with.
+    /// Inputs that the job removed, by content, to recognise renamed files: the local path, and the mode that the file was sent with.
     renamed: OnceLock<HashMap<Digest, (String, u32)>>,
-    /// Whether the grid was away for too long: nothing more is asked of it.
+    /// Whether the grid stopped answering: no more requests are sent then.
     is_away: AtomicBool,
 }
 
-/// Brings to a directory what a job left. What cannot be saved is in the report, and keeps nothing else from its place.
-pub(crate) async fn bring(client: &Client, whither: Whither<'_>, back: Back) -> Report {
-    let Back { files, links, deleted } = back;
-    let bringer = Bringer {
+/// Saves a job's outputs in a directory. Outputs that cannot be saved are listed in the report; the others are saved nevertheless.
+pub(crate) async fn save_all(client: &Client, target: SaveTarget<'_>, back: JobOutputs) -> Report {
+    let JobOutputs { files, links, deleted } = back;
+    let saver = Saver {
         client,
-        whither,
-        record: Record::of(whither.base),
-        journal: Journal::of(whither.job),
+        target,
+        record: Record::of(target.base),
+        journal: Journal::of(target.job),
         bar: progress("fetching", files.iter().map(|file| file.what.size).sum()),
         deleted,
-        ways: Mutex::default(),
+        checked_dirs: Mutex::default(),
         repositories: Mutex::default(),
         renamed: OnceLock::new(),
         is_away: AtomicBool::new(false),
     };
     let mut report = Report::default();
     let mut saved = Vec::new();
-    let saving: Vec<_> = files.iter().map(|file| bringer.guarded(file)).collect();
+    let saving: Vec<_> = files.iter().map(|file| saver.save_file(file)).collect();
     let mut saving = stream::iter(saving).buffer_unordered(AT_ONCE);
     while let Some((file, done)) = saving.next().await {
         report.bytes += if done.is_ok() { file.what.size } else { 0 };
-        bringer.note(&mut report, &mut saved, (&file.there, file.what.path.as_str(), false), done);
+        saver.note(&mut report, &mut saved, (&file.there, file.what.path.as_str(), false), done);
     }
-    bringer.bar.finish();
+    saver.bar.finish();
     let named: BTreeSet<&str> = links.iter().map(|link| link.what.path.as_str()).collect();
     for link in &links {
-        let done = bringer.link(link, &named).await;
-        bringer.note(&mut report, &mut saved, (&link.there, link.what.path.as_str(), true), done);
+        let done = saver.link(link, &named).await;
+        saver.note(&mut report, &mut saved, (&link.there, link.what.path.as_str(), true), done);
     }
-    bringer.remove_all(&mut report);
-    bringer.record.add(&saved);
+    saver.remove_all(&mut report);
+    saver.record.add(&saved);
     // Those that were fetched at once came in any order.
     report.saved.sort();
     report.replaced.sort();
@@ -173,11 +173,11 @@ fn shown(path: &Path) -> String {
     path.strip_prefix(here).unwrap_or(path).display().to_string()
 }
 
-impl Bringer<'_> {
-    /// Saves a file, unless the grid went away meanwhile.
-    async fn guarded<'f>(&self, file: &'f At<ArtifactView>) -> (&'f At<ArtifactView>, anyhow::Result<Done>) {
+impl Saver<'_> {
+    /// Saves a file, unless the grid has stopped answering.
+    async fn save_file<'f>(&self, file: &'f OutputFile<ArtifactView>) -> (&'f OutputFile<ArtifactView>, anyhow::Result<SaveOutcome>) {
         if self.is_away.load(Ordering::Relaxed) {
-            return (file, Err(anyhow::anyhow!("the grid does not answer any more")));
+            return (file, Err(anyhow::anyhow!("the grid no longer answers")));
         }
         let done = Box::pin(self.file(file)).await;
         if done.as_ref().is_err_and(client::is_away) {
@@ -186,8 +186,14 @@ impl Bringer<'_> {
         (file, done)
     }
 
-    /// Notes what came of an output.
-    fn note(&self, report: &mut Report, saved: &mut Vec<Saved>, (there, path, is_link): (&str, &str, bool), done: anyhow::Result<Done>) {
+    /// Adds the result of one output to the report.
+    fn note(
+        &self,
+        report: &mut Report,
+        saved: &mut Vec<RecordEntry>,
+        (there, path, is_link): (&str, &str, bool),
+        done: anyhow::Result<SaveOutcome>,
+    ) {
         let done = match done {
             Ok(done) => done,
             Err(error) => {
@@ -196,27 +202,27 @@ impl Bringer<'_> {
                     path: there.to_owned(),
                     why,
                     is_link,
-                    job: self.whither.job,
+                    job: self.target.job,
                 });
             }
         };
-        let target = self.whither.into.join(path);
-        if !matches!(done, Done::Beside { .. })
-            && let Some(path) = target.strip_prefix(self.whither.base).ok().and_then(Path::to_str)
+        let target = self.target.into.join(path);
+        if !matches!(done, SaveOutcome::Beside { .. })
+            && let Some(path) = target.strip_prefix(self.target.base).ok().and_then(Path::to_str)
         {
-            saved.push(match (self.whither.sent.get(there), done.content()) {
-                (None, Some(content)) => Saved::made(path.to_owned(), content),
-                (_, _) => Saved::updated(path.to_owned()),
+            saved.push(match (self.target.sent.get(there), done.content()) {
+                (None, Some(content)) => RecordEntry::made(path.to_owned(), content),
+                (_, _) => RecordEntry::updated(path.to_owned()),
             });
         }
         match done {
-            Done::Same { .. } => report.same += 1,
-            Done::Saved { .. } => report.saved.push(target),
-            Done::Replaced { .. } => {
+            SaveOutcome::Same { .. } => report.same += 1,
+            SaveOutcome::Saved { .. } => report.saved.push(target),
+            SaveOutcome::Replaced { .. } => {
                 report.replaced.push(shown(&target));
                 report.saved.push(target);
             }
-            Done::Beside { at } => {
+            SaveOutcome::Beside { at } => {
                 report.beside.push(shown(&at));
                 report.saved.push(at);
             }

@@ -5,14 +5,14 @@ use model::ArtifactView;
 
 /// The permission bits of an output, where a file of these stands (nothing: none does), and the job was given one of those. A mode that
 /// the job did not touch is not touched here.
-pub(crate) fn new_mode(file: &ArtifactView, standing: Option<u32>, given: Option<u32>) -> NewMode {
+pub(crate) fn new_mode(file: &ArtifactView, existing: Option<u32>, given: Option<u32>) -> NewMode {
     let usual = if file.executable { 0o755 } else { 0o644 };
     let made = file.mode.map_or(usual, |mode| mode & 0o777);
-    match (standing, given) {
-        (Some(standing), Some(given)) if given == made => NewMode::Exactly(standing),
+    match (existing, given) {
+        (Some(existing), Some(given)) if given == made => NewMode::Exactly(existing),
         (_, _) if file.mode.is_some() => NewMode::Exactly(made),
         (Some(_), Some(_)) => NewMode::Exactly(made),
-        (Some(standing), None) => NewMode::Exactly(standing | if file.executable { 0o111 } else { 0 }),
+        (Some(existing), None) => NewMode::Exactly(existing | if file.executable { 0o111 } else { 0 }),
         (None, _) => NewMode::AsMade {
             executable: file.executable,
         },
@@ -44,8 +44,8 @@ mod tests {
             (file(false, None), Some(0o600), None, NewMode::Exactly(0o600)),
             (file(true, None), None, Some(0o644), NewMode::AsMade { executable: true }),
         ];
-        for (file, standing, given, expected) in cases {
-            assert_eq!(new_mode(&file, standing, given), expected, "{file:?} {standing:?} {given:?}");
+        for (file, existing, given, expected) in cases {
+            assert_eq!(new_mode(&file, existing, given), expected, "{file:?} {existing:?} {given:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Which outputs were saved where: by it, an unmodified output of an earlier job is told from a file of the user's.
+//! The record of saved outputs: it tells an unmodified output of an earlier job from a file of the user.
 
 use std::{
     collections::HashMap,
@@ -20,14 +20,14 @@ const LINE: usize = 120;
 
 /// One output that was saved, or a path at which nothing of a job's stands alone any more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Saved {
+pub(crate) struct RecordEntry {
     path: String,
     /// What identifies its content; nothing: what stands there is the user's.
     #[serde(default)]
     content: Option<Digest>,
 }
 
-impl Saved {
+impl RecordEntry {
     /// What a job made there.
     pub(crate) const fn made(path: String, content: Digest) -> Self {
         Self {
@@ -64,14 +64,14 @@ impl Record {
     /// What a job made and left at a path; nothing where what stands there is not known to be a job's alone.
     pub(crate) fn made(&self, path: &str) -> Option<Digest> {
         let known = self.known.get_or_init(|| {
-            let lines: Vec<Saved> = self.file.as_deref().map(state::lines).unwrap_or_default();
+            let lines: Vec<RecordEntry> = self.file.as_deref().map(state::lines).unwrap_or_default();
             lines.into_iter().map(|saved| (saved.path, saved.content)).collect()
         });
         *known.get(path)?
     }
 
     /// Remembers what was saved. Where that fails, later jobs keep more than they must.
-    pub(crate) fn add(&self, saved: &[Saved]) {
+    pub(crate) fn add(&self, saved: &[RecordEntry]) {
         if let Some(file) = &self.file {
             let _not_remembered = state::append(file, saved, BOUND, shrunk);
         }
@@ -80,11 +80,11 @@ impl Record {
 
 /// The last word on each path, of the paths that were saved last.
 fn shrunk(text: &[u8]) -> Vec<u8> {
-    let lines: Vec<Saved> = state::parse(text);
+    let lines: Vec<RecordEntry> = state::parse(text);
     let mut seen = std::collections::HashSet::new();
     let mut size = 0;
     let last = lines.iter().rev().filter(|saved| seen.insert(&saved.path));
-    let mut kept: Vec<&Saved> = last
+    let mut kept: Vec<&RecordEntry> = last
         .take_while(|saved| {
             size += saved.path.len() + LINE;
             size <= KEPT
@@ -119,18 +119,18 @@ mod tests {
         let file = dir.path().join("saved/x.jsonl");
         let (one, two) = (Digest::of(b"1"), Digest::of(b"2"));
         assert_eq!(record(&file).made("a"), None);
-        record(&file).add(&[Saved::made("a".into(), one), Saved::made("b\n\"c".into(), one)]);
+        record(&file).add(&[RecordEntry::made("a".into(), one), RecordEntry::made("b\n\"c".into(), one)]);
         fs::File::options()
             .append(true)
             .open(&file)?
             .write_all(b"\xff{\"path\":\"a\",\"cont")?;
-        record(&file).add(&[Saved::made("a".into(), two)]);
+        record(&file).add(&[RecordEntry::made("a".into(), two)]);
         let known = record(&file);
         assert_eq!(
             (known.made("a"), known.made("b\n\"c"), known.made("c")),
             (Some(two), Some(one), None)
         );
-        record(&file).add(&[Saved::updated("a".into())]);
+        record(&file).add(&[RecordEntry::updated("a".into())]);
         assert_eq!(record(&file).made("a"), None, "it is the user's again");
         Ok(())
     }
@@ -142,7 +142,7 @@ mod tests {
             for thread in 0..4 {
                 scope.spawn(move || {
                     for round in 0..10 {
-                        let many = (0..lines).map(|n| Saved::made(name(thread, round, n), digest));
+                        let many = (0..lines).map(|n| RecordEntry::made(name(thread, round, n), digest));
                         record(file).add(&many.collect::<Vec<_>>());
                     }
                 });

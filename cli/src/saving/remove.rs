@@ -1,4 +1,4 @@
-//! What a job removed of what it was given is removed here, if nobody changed it since.
+//! Removes local files that the job removed from its inputs, if they have not changed since.
 
 use std::{
     collections::HashSet,
@@ -11,15 +11,15 @@ use bus::{ids::Digest, spec::RelPath};
 use client::{ensure_inside, target};
 
 use super::{
-    At, Bringer, OWN_DIR, Report,
-    journal::{Deed, absolute},
-    look::{Thing, look},
-    sent::Given,
+    OWN_DIR, OutputFile, Report, Saver,
+    journal::{JournalEntry, absolute},
+    path_kind::{PathKind, path_kind},
+    sent::SentInput,
     shown,
 };
 
-/// What became of a path that the job removed.
-enum Gone {
+/// What happened to a path that the job removed.
+enum RemoveOutcome {
     /// It is removed here.
     Removed(PathBuf),
     /// It was not here, or not sent.
@@ -31,32 +31,32 @@ enum Gone {
 /// What identifies the file that a link leads to.
 fn led(at: &Path) -> Option<Digest> {
     let real = at.is_symlink().then(|| at.canonicalize().ok()).flatten()?;
-    match look(&real).ok()? {
-        Thing::Leaf(content) => Some(content),
-        Thing::Nothing | Thing::Directory | Thing::Special => None,
+    match path_kind(&real).ok()? {
+        PathKind::Leaf(content) => Some(content),
+        PathKind::Nothing | PathKind::Directory | PathKind::Special => None,
     }
 }
 
-impl Bringer<'_> {
+impl Saver<'_> {
     /// Removes here what the job removed. Where an output could not be saved, nothing goes: it may be the same content under its new name.
     pub(crate) fn remove_all(&self, report: &mut Report) {
         if self.deleted.is_empty() {
             return;
         }
-        let dirs = self.whither.sent.all_dirs();
-        if !self.whither.removes || !report.is_whole() {
-            let is_here = |path: &str| self.whither.into.join(path).symlink_metadata().is_ok();
+        let dirs = self.target.sent.all_dirs();
+        if !self.target.removes || !report.is_whole() {
+            let is_here = |path: &str| self.target.into.join(path).symlink_metadata().is_ok();
             let files = self.deleted.iter().filter(|gone| !dirs.contains(gone.there.as_str()));
             report.left += files.filter(|gone| is_here(gone.what.as_str())).count();
             return;
         }
-        let of = |gone: &At<RelPath>| shown(&self.whither.into.join(gone.what.as_str()));
+        let of = |gone: &OutputFile<RelPath>| shown(&self.target.into.join(gone.what.as_str()));
         // What is in a directory goes before it.
         for gone in self.deleted.iter().rev() {
             match self.remove(gone.what.as_str(), &gone.there, &dirs) {
-                Ok(Gone::Removed(path)) => report.removed.push(shown(&path)),
-                Ok(Gone::Nothing) => {}
-                Ok(Gone::Stays(why)) => report.stays.push(format!("{} ({why})", of(gone))),
+                Ok(RemoveOutcome::Removed(path)) => report.removed.push(shown(&path)),
+                Ok(RemoveOutcome::Nothing) => {}
+                Ok(RemoveOutcome::Stays(why)) => report.stays.push(format!("{} ({why})", of(gone))),
                 Err(error) => report.stays.push(format!("{} ({error:#})", of(gone))),
             }
         }
@@ -66,10 +66,10 @@ impl Bringer<'_> {
 
     /// Removes what the job removed below a directory, and the directory if nothing is left in it: it made something else of that.
     pub(crate) fn remove_below(&self, there: &str) {
-        if !self.whither.removes {
+        if !self.target.removes {
             return;
         }
-        let dirs = self.whither.sent.all_dirs();
+        let dirs = self.target.sent.all_dirs();
         let is_below = |path: &str| path == there || path.strip_prefix(there).is_some_and(|rest| rest.starts_with('/'));
         for gone in self.deleted.iter().rev().filter(|gone| is_below(&gone.there)) {
             // What stays is in the way, and said to be.
@@ -77,35 +77,35 @@ impl Bringer<'_> {
         }
     }
 
-    fn remove(&self, path: &str, there: &str, dirs: &HashSet<&str>) -> anyhow::Result<Gone> {
-        let into = self.whither.into;
+    fn remove(&self, path: &str, there: &str, dirs: &HashSet<&str>) -> anyhow::Result<RemoveOutcome> {
+        let into = self.target.into;
         let at = target(into, path)?;
         if path.split('/').next() == Some(OWN_DIR) {
-            return Ok(Gone::Stays("`.rgrid` is rgrid's own directory"));
+            return Ok(RemoveOutcome::Stays("`.rgrid` is rgrid's own directory"));
         }
         if at.parent().is_none_or(|dir| ensure_inside(into, dir).is_err()) {
-            return Ok(Gone::Stays("it lies behind a link that leads out of the directory"));
+            return Ok(RemoveOutcome::Stays("it lies behind a link that leads out of the directory"));
         }
-        if let Some(given) = self.whither.sent.get(there) {
-            return match look(&at)? {
-                Thing::Leaf(content) if content == given.identity() => {
+        if let Some(given) = self.target.sent.get(there) {
+            return match path_kind(&at)? {
+                PathKind::Leaf(content) if content == given.identity() => {
                     self.remove_leaf(&at, path, given)?;
-                    Ok(Gone::Removed(at))
+                    Ok(RemoveOutcome::Removed(at))
                 }
                 // A link of the user's own stood for a file: it is the link that a script removes by that name.
-                Thing::Leaf(_) if led(&at) == Some(given.identity()) => {
+                PathKind::Leaf(_) if led(&at) == Some(given.identity()) => {
                     let target = fs::read_link(&at)?.to_string_lossy().into_owned();
-                    self.remove_leaf(&at, path, &Given::Link(target))?;
-                    Ok(Gone::Removed(at))
+                    self.remove_leaf(&at, path, &SentInput::Link(target))?;
+                    Ok(RemoveOutcome::Removed(at))
                 }
-                Thing::Leaf(_) => Ok(Gone::Stays("it was changed since it was sent")),
-                Thing::Nothing | Thing::Directory | Thing::Special => Ok(Gone::Nothing),
+                PathKind::Leaf(_) => Ok(RemoveOutcome::Stays("it has changed since it was sent")),
+                PathKind::Nothing | PathKind::Directory | PathKind::Special => Ok(RemoveOutcome::Nothing),
             };
         }
         if dirs.contains(there) && at.symlink_metadata().is_ok_and(|meta| meta.is_dir()) {
             let is_empty = fs::read_dir(&at)?.next().is_none();
             if is_empty {
-                self.journal.note(&[Deed::RemovedDirectory {
+                self.journal.note(&[JournalEntry::RemovedDirectory {
                     base: absolute(into),
                     path: path.to_owned(),
                 }]);
@@ -113,22 +113,22 @@ impl Bringer<'_> {
                 let _ = fs::remove_dir(&at);
             }
         }
-        Ok(Gone::Nothing)
+        Ok(RemoveOutcome::Nothing)
     }
 
     /// Removes a file or link that is as it was sent; notes before how it is had again.
-    pub(crate) fn remove_leaf(&self, at: &Path, path: &str, given: &Given) -> io::Result<()> {
-        let (base, path) = (absolute(self.whither.into), path.to_owned());
+    pub(crate) fn remove_leaf(&self, at: &Path, path: &str, given: &SentInput) -> io::Result<()> {
+        let (base, path) = (absolute(self.target.into), path.to_owned());
         let mode = fs::symlink_metadata(at)?.permissions().mode() & 0o777;
         self.journal.note(&[match given {
-            Given::File { sha256, size, .. } => Deed::Removed {
+            SentInput::File { sha256, size, .. } => JournalEntry::Removed {
                 base,
                 path,
                 sha256: *sha256,
                 size: *size,
                 mode,
             },
-            Given::Link(target) => Deed::RemovedLink {
+            SentInput::Link(target) => JournalEntry::RemovedLink {
                 base,
                 path,
                 target: target.clone(),

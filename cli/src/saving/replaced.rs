@@ -1,4 +1,4 @@
-//! Where the files are kept that outputs replaced: `.rgrid/replaced/<job>/` in the directory in which outputs are saved.
+//! The backup directory of replaced files: `.rgrid/replaced/<job>/` in the directory that outputs are saved in.
 //!
 //! A file is there before another takes its name: at no moment is neither version anywhere. Nothing is reached through a link.
 

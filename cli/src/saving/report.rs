@@ -1,4 +1,4 @@
-//! What came of bringing a job's outputs here, and how that is said.
+//! The report on saved outputs, and its messages.
 
 use std::{collections::BTreeMap, fmt::Display, path::PathBuf};
 
@@ -25,7 +25,7 @@ pub(crate) struct Unsaved {
     pub(crate) job: JobId,
 }
 
-/// What came of it.
+/// The result.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Report {
     /// What was saved, and where.
@@ -73,18 +73,18 @@ impl Report {
             let (files, it) = (counted(self.replaced.len(), "file"), old(self.replaced.len()));
             let were = if self.replaced.len() == 1 { "was" } else { "were" };
             lines.push(format!(
-                "replaced {files} that {were} not sent ({}); `rgrid undo {undo}` puts {it} back",
+                "replaced {files} that {were} not sent ({}); `rgrid undo {undo}` restores {it}",
                 names(&self.replaced)
             ));
         }
         if !self.beside.is_empty() {
             lines.push(format!(
-                "files here that were not sent stay, since the job did not succeed or they could not be kept elsewhere; its own are saved beside them: {}",
+                "local files that were not sent are kept, because the job did not succeed or they could not be backed up; the outputs are saved next to them: {}",
                 names(&self.beside)
             ));
         }
         if !self.stays.is_empty() {
-            lines.push(format!("left here, although the job removed it: {}", names(&self.stays)));
+            lines.push(format!("kept here, although the job removed it: {}", names(&self.stays)));
         }
         let not_all = self.unsaved.iter().take(LINES).map(|one| {
             let (path, job) = (shell_words::quote(&one.path), one.job);
@@ -106,10 +106,7 @@ impl Report {
             lines.push(if *jobs == 1 { note } else { format!("{note} (in {jobs} jobs)") });
         }
         if self.notes.len() > LINES {
-            lines.push(format!(
-                "and {} more of the kind; `rgrid logs JOB` shows those of a job",
-                self.notes.len() - LINES
-            ));
+            lines.push(format!("and {} more such messages; see `rgrid logs JOB`", self.notes.len() - LINES));
         }
         lines
     }
@@ -156,7 +153,7 @@ mod tests {
         let report = Report {
             replaced: list(&["stock.db", "run.log"]),
             beside: list(&["a.rgrid-1"]),
-            stays: list(&["in/x (it was changed since it was sent)"]),
+            stays: list(&["in/x (it has changed since it was sent)"]),
             unsaved: vec![Unsaved {
                 path: "my out/a".to_owned(),
                 why: "a file is in the way".to_owned(),
@@ -169,9 +166,9 @@ mod tests {
         let lines = report.lines(&job);
         assert_eq!(
             lines[0],
-            format!("replaced 2 files that were not sent (stock.db, run.log); `rgrid undo {job}` puts the old ones back")
+            format!("replaced 2 files that were not sent (stock.db, run.log); `rgrid undo {job}` restores the old ones")
         );
-        assert!(lines[1].ends_with("a.rgrid-1") && lines[2].contains("in/x (it was changed"));
+        assert!(lines[1].ends_with("a.rgrid-1") && lines[2].contains("in/x (it has changed"));
         assert_eq!(
             lines[3],
             format!("cannot save my out/a: a file is in the way; `rgrid download {job} --file 'my out/a' -o DIR` saves it elsewhere")

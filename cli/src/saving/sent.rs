@@ -1,4 +1,4 @@
-//! What a job was given: by it, a file here that nobody changed since is told from one that somebody did.
+//! The inputs that a job was sent: they show whether a local file has changed since.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,11 +7,11 @@ use bus::{
     spec::{InputFile, tree::Tree},
 };
 
-use super::look::link;
+use super::path_kind::link;
 
-/// A file or link that a job was given.
+/// A file or link that was sent to a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Given {
+pub(crate) enum SentInput {
     /// A file.
     File {
         /// Its content's SHA-256.
@@ -25,8 +25,8 @@ pub(crate) enum Given {
     Link(String),
 }
 
-impl Given {
-    /// What identifies it.
+impl SentInput {
+    /// The digest of its content.
     pub(crate) fn identity(&self) -> Digest {
         match self {
             Self::File { sha256, .. } => *sha256,
@@ -35,18 +35,18 @@ impl Given {
     }
 }
 
-/// Everything that a job was given, by its path in the job's directory.
+/// All inputs that were sent to a job, by their path in the job's directory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Sent {
-    things: HashMap<String, Given>,
+pub(crate) struct SentInputs {
+    things: HashMap<String, SentInput>,
     dirs: HashSet<String>,
 }
 
-impl Sent {
+impl SentInputs {
     /// These inputs.
     pub(crate) fn new(inputs: &[InputFile], tree: &Tree) -> Self {
         let file = |input: &InputFile| {
-            let given = Given::File {
+            let given = SentInput::File {
                 sha256: input.sha256,
                 size: input.size,
                 mode: input.permissions(),
@@ -57,19 +57,19 @@ impl Sent {
         let links = tree
             .links
             .iter()
-            .map(|link| (link.path.to_string(), Given::Link(link.target.clone())));
+            .map(|link| (link.path.to_string(), SentInput::Link(link.target.clone())));
         Self {
             things: files.chain(links).collect(),
             dirs: tree.dirs.iter().map(ToString::to_string).collect(),
         }
     }
 
-    /// What was given at a path.
-    pub(crate) fn get(&self, path: &str) -> Option<&Given> {
+    /// The input at a path.
+    pub(crate) fn get(&self, path: &str) -> Option<&SentInput> {
         self.things.get(path)
     }
 
-    /// Every directory that was given, by itself or for what stands in it.
+    /// All directories that were sent, explicitly or as parents of files.
     pub(crate) fn all_dirs(&self) -> HashSet<&str> {
         let named = self.things.keys().chain(&self.dirs);
         let above = named.flat_map(|path| path.match_indices('/').map(|(at, _)| &path[..at]));
@@ -99,9 +99,9 @@ mod tests {
             }],
             dirs: vec!["empty/in".parse().expect("a path")],
         };
-        let sent = Sent::new(&[input("a")], &tree);
-        assert!(matches!(sent.get("a"), Some(Given::File { mode: 0o755, .. })));
-        assert_eq!(sent.get("d/l").map(Given::identity), Some(link("e/f")));
+        let sent = SentInputs::new(&[input("a")], &tree);
+        assert!(matches!(sent.get("a"), Some(SentInput::File { mode: 0o755, .. })));
+        assert_eq!(sent.get("d/l").map(SentInput::identity), Some(link("e/f")));
         assert_eq!(sent.get("d"), None);
         let mut dirs: Vec<_> = sent.all_dirs().into_iter().collect();
         dirs.sort_unstable();

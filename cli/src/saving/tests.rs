@@ -18,17 +18,17 @@ fn link(path: &str, target: &str) -> Link {
     }
 }
 
-async fn save(links: &[Link], into: &Path, manner: Manner) -> Result<Report> {
-    let whither = Whither {
+async fn save(links: &[Link], into: &Path, mode: SaveMode) -> Result<Report> {
+    let target = SaveTarget {
         job: JobId::new(),
         into,
         base: into,
-        manner,
-        sent: &Sent::default(),
+        mode,
+        sent: &SentInputs::default(),
         removes: false,
-        asked: &Asked::Nothing,
+        asked: &NamedOutputs::Nothing,
     };
-    Ok(bring(&client()?, whither, Back::here(Vec::new(), links.to_vec())).await)
+    Ok(save_all(&client()?, target, JobOutputs::here(Vec::new(), links.to_vec())).await)
 }
 
 #[tokio::test]
@@ -36,23 +36,23 @@ async fn no_link_is_made_that_leads_out_and_none_is_replaced_without_a_word() ->
     let temp = tempfile::tempdir()?;
     for target in ["/etc", "../x", "a/../../x"] {
         assert!(
-            !save(&[link("l", target)], temp.path(), Manner::Overwrite).await?.is_whole(),
+            !save(&[link("l", target)], temp.path(), SaveMode::Overwrite).await?.is_whole(),
             "{target}"
         );
     }
     fs::write(temp.path().join("mine"), "mine")?;
-    assert!(!save(&[link("mine", "x")], temp.path(), Manner::Careful).await?.is_whole());
-    assert!(save(&[link("d/l", "../mine")], temp.path(), Manner::Careful).await?.is_whole());
-    assert!(!save(&[link("d/l", "other")], temp.path(), Manner::Careful).await?.is_whole());
-    assert!(save(&[link("d/l", "other")], temp.path(), Manner::Overwrite).await?.is_whole());
+    assert!(!save(&[link("mine", "x")], temp.path(), SaveMode::Careful).await?.is_whole());
+    assert!(save(&[link("d/l", "../mine")], temp.path(), SaveMode::Careful).await?.is_whole());
+    assert!(!save(&[link("d/l", "other")], temp.path(), SaveMode::Careful).await?.is_whole());
+    assert!(save(&[link("d/l", "other")], temp.path(), SaveMode::Overwrite).await?.is_whole());
     assert_eq!(fs::read_link(temp.path().join("d/l"))?, Path::new("other"));
     // A run keeps what was not sent; a failed one leaves it where it is.
-    let report = save(&[link("mine", "x")], temp.path(), Manner::AsRun { failed: true }).await?;
+    let report = save(&[link("mine", "x")], temp.path(), SaveMode::AsRun { failed: true }).await?;
     assert_eq!(
         (report.beside.len(), fs::read_to_string(temp.path().join("mine"))?.as_str()),
         (1, "mine")
     );
-    let report = save(&[link("mine", "x")], temp.path(), Manner::AsRun { failed: false }).await?;
+    let report = save(&[link("mine", "x")], temp.path(), SaveMode::AsRun { failed: false }).await?;
     assert_eq!(
         (report.replaced.len(), fs::read_link(temp.path().join("mine"))?.as_path()),
         (1, Path::new("x"))
@@ -71,7 +71,7 @@ async fn links_that_lead_out_only_together_are_not_made_nor_written_behind() -> 
         vec![link("a/b/up", "../.."), link("l2", "a/b/up/../outside"), link("l2/planted", "x")],
         vec![link("d", "e"), link("d/l", "../x")],
     ];
-    let overwrite = Manner::Overwrite;
+    let overwrite = SaveMode::Overwrite;
     // Of two jobs, the first of which did no harm.
     let harmless = [link("p/q/r", "../.."), link("p/s", "../nowhere")];
     assert!(save(&harmless, &into, overwrite).await?.is_whole());
@@ -99,7 +99,7 @@ async fn what_others_would_run_unasked_is_held_back_and_named() -> Result<()> {
     let report = save(
         &[link(".envrc", "x"), link("a/.vscode", "x"), link("b/fine", "x")],
         temp.path(),
-        Manner::Overwrite,
+        SaveMode::Overwrite,
     )
     .await?;
     let held: Vec<&str> = report.unsaved.iter().map(|one| one.path.as_str()).collect();
@@ -111,7 +111,7 @@ async fn what_others_would_run_unasked_is_held_back_and_named() -> Result<()> {
     assert!(!temp.path().join("a").exists(), "not even its directory is made");
     // What is here already, as the job left it, is no concern.
     std::os::unix::fs::symlink("x", temp.path().join(".envrc"))?;
-    assert!(save(&[link(".envrc", "x")], temp.path(), Manner::Careful).await?.is_whole());
+    assert!(save(&[link(".envrc", "x")], temp.path(), SaveMode::Careful).await?.is_whole());
     Ok(())
 }
 
@@ -137,7 +137,7 @@ async fn nothing_is_saved_among_rgrids_own_files() -> Result<()> {
     let report = save(
         &[link(".rgrid/replaced/x", "y"), link("a/.rgrid/l", "y")],
         temp.path(),
-        Manner::Overwrite,
+        SaveMode::Overwrite,
     )
     .await?;
     assert_eq!((report.unsaved.len(), report.saved.len()), (1, 1));

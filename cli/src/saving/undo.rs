@@ -1,4 +1,4 @@
-//! Undoing what a job's end replaced and removed here, and doing it again.
+//! Undoes and redoes what saving a job's outputs replaced and removed.
 
 use std::{fs, os::unix::fs::symlink, path::Path};
 
@@ -8,15 +8,15 @@ use client::{Client, NewMode, ensure_inside, fetched, target};
 use model::ArtifactView;
 
 use super::{
-    journal::{Deed, Journal},
-    look::{Thing, link, look},
+    journal::{Journal, JournalEntry},
+    path_kind::{PathKind, link, path_kind},
     replaced,
 };
 use crate::output::progress;
 
 /// What is to be done for one deed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Step {
+enum UndoStep {
     /// Nothing: it is so already.
     Nothing,
     /// What stands here and what is kept change places.
@@ -31,7 +31,7 @@ enum Step {
     Refuse(&'static str),
 }
 
-/// What came of it.
+/// The result.
 #[derive(Debug, Default)]
 pub(crate) struct Undone {
     /// Whether it was done again, rather than undone.
@@ -59,15 +59,15 @@ pub(crate) async fn undo(client: &Client, job: JobId, force: bool) -> anyhow::Re
     };
     let mut steps = Vec::new();
     // The last thing first; and done again, the first.
-    let mut ordered: Vec<&Deed> = deeds.iter().collect();
+    let mut ordered: Vec<&JournalEntry> = deeds.iter().collect();
     if !again {
         ordered.reverse();
     }
     for deed in ordered {
         let step = plan(job, deed, again, force).with_context(|| format!("cannot look at {}", shown(deed)))?;
         match step {
-            Step::Nothing => {}
-            Step::Refuse(why) => undone.refused.push(format!("{} {why}", shown(deed))),
+            UndoStep::Nothing => {}
+            UndoStep::Refuse(why) => undone.refused.push(format!("{} {why}", shown(deed))),
             step => steps.push((deed, step)),
         }
     }
@@ -81,85 +81,87 @@ pub(crate) async fn undo(client: &Client, job: JobId, force: bool) -> anyhow::Re
         }
     }
     if !undone.changed.is_empty() {
-        journal.note(&[if again { Deed::Redone } else { Deed::Undone }]);
+        journal.note(&[if again { JournalEntry::Redone } else { JournalEntry::Undone }]);
     }
     Ok(Some(undone))
 }
 
 /// The path of what a deed was done to.
-fn shown(deed: &Deed) -> String {
+fn shown(deed: &JournalEntry) -> String {
     match deed {
-        Deed::Replaced { base, path, .. }
-        | Deed::Removed { base, path, .. }
-        | Deed::RemovedLink { base, path, .. }
-        | Deed::RemovedDirectory { base, path } => base.join(path).display().to_string(),
-        Deed::Undone | Deed::Redone => String::new(),
+        JournalEntry::Replaced { base, path, .. }
+        | JournalEntry::Removed { base, path, .. }
+        | JournalEntry::RemovedLink { base, path, .. }
+        | JournalEntry::RemovedDirectory { base, path } => base.join(path).display().to_string(),
+        JournalEntry::Undone | JournalEntry::Redone => String::new(),
     }
 }
 
-fn plan(job: JobId, deed: &Deed, again: bool, force: bool) -> std::io::Result<Step> {
+fn plan(job: JobId, deed: &JournalEntry, again: bool, force: bool) -> std::io::Result<UndoStep> {
     Ok(match deed {
-        Deed::Replaced {
+        JournalEntry::Replaced {
             base,
             path,
             kept,
             old,
             new,
         } => {
-            let (here, away) = (look(&base.join(path))?, look(&base.join(replaced::place(job, kept)))?);
+            let (here, away) = (path_kind(&base.join(path))?, path_kind(&base.join(replaced::place(job, kept)))?);
             let (from, to) = if again { (*old, *new) } else { (*new, *old) };
             swap((here, away), (from, to), force)
         }
-        Deed::Removed { base, path, sha256, .. } => comes_and_goes(look(&base.join(path))?, *sha256, again),
-        Deed::RemovedLink { base, path, target } => comes_and_goes(look(&base.join(path))?, link(target), again),
-        Deed::RemovedDirectory { base, path } => match (look(&base.join(path))?, again) {
-            (Thing::Nothing, false) => Step::Restore,
-            (Thing::Directory, true) => Step::Remove,
-            (_, _) => Step::Nothing,
+        JournalEntry::Removed { base, path, sha256, .. } => comes_and_goes(path_kind(&base.join(path))?, *sha256, again),
+        JournalEntry::RemovedLink { base, path, target } => comes_and_goes(path_kind(&base.join(path))?, link(target), again),
+        JournalEntry::RemovedDirectory { base, path } => match (path_kind(&base.join(path))?, again) {
+            (PathKind::Nothing, false) => UndoStep::Restore,
+            (PathKind::Directory, true) => UndoStep::Remove,
+            (_, _) => UndoStep::Nothing,
         },
-        Deed::Undone | Deed::Redone => Step::Nothing,
+        JournalEntry::Undone | JournalEntry::Redone => UndoStep::Nothing,
     })
 }
 
 /// What is to be done with a file that stands here, and another one that is kept, so that the one of `to` comes to stand here in the place
 /// of the one of `from`.
-fn swap((here, away): (Thing, Thing), (from, to): (Digest, Digest), force: bool) -> Step {
+fn swap((here, away): (PathKind, PathKind), (from, to): (Digest, Digest), force: bool) -> UndoStep {
     match (here, away) {
-        (Thing::Leaf(here), _) if here == to => Step::Nothing,
-        (_, Thing::Nothing | Thing::Directory | Thing::Special) => {
-            Step::Refuse("cannot be put back: what was kept of it in .rgrid/replaced is not there any more")
+        (PathKind::Leaf(here), _) if here == to => UndoStep::Nothing,
+        (_, PathKind::Nothing | PathKind::Directory | PathKind::Special) => {
+            UndoStep::Refuse("cannot be restored: its copy in .rgrid/replaced no longer exists")
         }
         // What was there when force exchanged the two last.
-        (_, away) if away != Thing::Leaf(to) && !force => {
-            Step::Refuse("what is kept of it in .rgrid/replaced is something else by now; --force exchanges the two")
+        (_, away) if away != PathKind::Leaf(to) && !force => {
+            UndoStep::Refuse("its copy in .rgrid/replaced has changed; --force exchanges the two")
         }
-        (Thing::Leaf(here), _) if here == from || force => Step::Exchange,
-        (Thing::Nothing, _) if force => Step::PutBack,
-        (Thing::Leaf(_), _) => Step::Refuse("was changed since; --force puts the other one there, and keeps this one in .rgrid/replaced"),
-        (Thing::Nothing, _) => Step::Refuse("was removed since; --force puts the kept one there"),
-        (Thing::Directory | Thing::Special, _) => Step::Refuse("is no file any more"),
+        (PathKind::Leaf(here), _) if here == from || force => UndoStep::Exchange,
+        (PathKind::Nothing, _) if force => UndoStep::PutBack,
+        (PathKind::Leaf(_), _) => {
+            UndoStep::Refuse("has changed since; --force restores the other file, and keeps this one in .rgrid/replaced")
+        }
+        (PathKind::Nothing, _) => UndoStep::Refuse("was removed since; --force restores its copy"),
+        (PathKind::Directory | PathKind::Special, _) => UndoStep::Refuse("is no longer a file"),
     }
 }
 
 /// What is to be done with what was removed.
-fn comes_and_goes(here: Thing, content: Digest, again: bool) -> Step {
+fn comes_and_goes(here: PathKind, content: Digest, again: bool) -> UndoStep {
     match (here, again) {
-        (Thing::Nothing, false) => Step::Restore,
-        (Thing::Leaf(here), true) if here == content => Step::Remove,
-        (Thing::Nothing, true) => Step::Nothing,
-        (Thing::Leaf(here), false) if here == content => Step::Nothing,
-        (_, false) => Step::Refuse("is here again, and is something else; move it away first"),
-        (_, true) => Step::Refuse("was changed since, and stays"),
+        (PathKind::Nothing, false) => UndoStep::Restore,
+        (PathKind::Leaf(here), true) if here == content => UndoStep::Remove,
+        (PathKind::Nothing, true) => UndoStep::Nothing,
+        (PathKind::Leaf(here), false) if here == content => UndoStep::Nothing,
+        (_, false) => UndoStep::Refuse("exists again with other content; move it away first"),
+        (_, true) => UndoStep::Refuse("has changed since, and is kept"),
     }
 }
 
-async fn carry_out(client: &Client, job: JobId, deed: &Deed, step: &Step) -> anyhow::Result<()> {
+async fn carry_out(client: &Client, job: JobId, deed: &JournalEntry, step: &UndoStep) -> anyhow::Result<()> {
     match (step, deed) {
-        (Step::Exchange, Deed::Replaced { base, path, kept, .. }) => Ok(replaced::exchange(base, job, path, kept)?),
-        (Step::PutBack, Deed::Replaced { base, path, kept, .. }) => Ok(replaced::put_back(base, job, path, kept)?),
+        (UndoStep::Exchange, JournalEntry::Replaced { base, path, kept, .. }) => Ok(replaced::exchange(base, job, path, kept)?),
+        (UndoStep::PutBack, JournalEntry::Replaced { base, path, kept, .. }) => Ok(replaced::put_back(base, job, path, kept)?),
         (
-            Step::Restore,
-            Deed::Removed {
+            UndoStep::Restore,
+            JournalEntry::Removed {
                 base,
                 path,
                 sha256,
@@ -180,14 +182,14 @@ async fn carry_out(client: &Client, job: JobId, deed: &Deed, step: &Step) -> any
             fetched.set_mode(NewMode::Exactly(*mode))?;
             Ok(fetched.place(&at)?)
         }
-        (Step::Restore, Deed::RemovedLink { base, path, target }) => Ok(symlink(target, way(base, path)?)?),
-        (Step::Restore, Deed::RemovedDirectory { base, path }) => Ok(fs::create_dir_all(way(base, path)?)?),
-        (Step::Remove, Deed::Removed { base, path, .. } | Deed::RemovedLink { base, path, .. }) => {
+        (UndoStep::Restore, JournalEntry::RemovedLink { base, path, target }) => Ok(symlink(target, way(base, path)?)?),
+        (UndoStep::Restore, JournalEntry::RemovedDirectory { base, path }) => Ok(fs::create_dir_all(way(base, path)?)?),
+        (UndoStep::Remove, JournalEntry::Removed { base, path, .. } | JournalEntry::RemovedLink { base, path, .. }) => {
             let at = target(base, path)?;
             ensure_inside(base, at.parent().unwrap_or(base))?;
             Ok(fs::remove_file(at)?)
         }
-        (Step::Remove, Deed::RemovedDirectory { base, path }) => {
+        (UndoStep::Remove, JournalEntry::RemovedDirectory { base, path }) => {
             // Something came into it meanwhile: it stays.
             let _ = fs::remove_dir(target(base, path)?);
             Ok(())
@@ -212,36 +214,36 @@ mod tests {
     #[test]
     fn what_changed_since_is_not_exchanged_unless_by_force() {
         let (old, new, other) = (Digest::of(b"old"), Digest::of(b"new"), Digest::of(b"other"));
-        let leaf = Thing::Leaf;
+        let leaf = PathKind::Leaf;
         let plain = |here, away| swap((here, away), (new, old), false);
         let forced = |here, away| swap((here, away), (new, old), true);
-        assert_eq!(plain(leaf(new), leaf(old)), Step::Exchange);
-        assert_eq!(plain(leaf(old), leaf(new)), Step::Nothing, "it is undone");
-        assert_eq!(plain(leaf(old), Thing::Nothing), Step::Nothing, "it was never done");
-        for (here, force) in [(leaf(other), Step::Exchange), (Thing::Nothing, Step::PutBack)] {
-            assert!(matches!(plain(here, leaf(old)), Step::Refuse(_)));
+        assert_eq!(plain(leaf(new), leaf(old)), UndoStep::Exchange);
+        assert_eq!(plain(leaf(old), leaf(new)), UndoStep::Nothing, "it is undone");
+        assert_eq!(plain(leaf(old), PathKind::Nothing), UndoStep::Nothing, "it was never done");
+        for (here, force) in [(leaf(other), UndoStep::Exchange), (PathKind::Nothing, UndoStep::PutBack)] {
+            assert!(matches!(plain(here, leaf(old)), UndoStep::Refuse(_)));
             assert_eq!(forced(here, leaf(old)), force);
         }
         assert!(
-            matches!(forced(leaf(new), Thing::Nothing), Step::Refuse(_)),
+            matches!(forced(leaf(new), PathKind::Nothing), UndoStep::Refuse(_)),
             "nothing is lost by force"
         );
-        assert!(matches!(plain(leaf(new), leaf(other)), Step::Refuse(_)));
+        assert!(matches!(plain(leaf(new), leaf(other)), UndoStep::Refuse(_)));
         assert_eq!(
             forced(leaf(new), leaf(other)),
-            Step::Exchange,
+            UndoStep::Exchange,
             "what force kept comes back by force"
         );
-        assert!(matches!(forced(Thing::Directory, leaf(old)), Step::Refuse(_)));
+        assert!(matches!(forced(PathKind::Directory, leaf(old)), UndoStep::Refuse(_)));
     }
 
     #[test]
     fn what_was_removed_comes_back_where_nothing_stands_and_goes_again_as_it_was() {
-        let (content, other) = (Digest::of(b"x"), Thing::Leaf(Digest::of(b"y")));
-        assert_eq!(comes_and_goes(Thing::Nothing, content, false), Step::Restore);
-        assert_eq!(comes_and_goes(Thing::Leaf(content), content, false), Step::Nothing);
-        assert_eq!(comes_and_goes(Thing::Leaf(content), content, true), Step::Remove);
-        assert!(matches!(comes_and_goes(other, content, false), Step::Refuse(_)));
-        assert!(matches!(comes_and_goes(other, content, true), Step::Refuse(_)));
+        let (content, other) = (Digest::of(b"x"), PathKind::Leaf(Digest::of(b"y")));
+        assert_eq!(comes_and_goes(PathKind::Nothing, content, false), UndoStep::Restore);
+        assert_eq!(comes_and_goes(PathKind::Leaf(content), content, false), UndoStep::Nothing);
+        assert_eq!(comes_and_goes(PathKind::Leaf(content), content, true), UndoStep::Remove);
+        assert!(matches!(comes_and_goes(other, content, false), UndoStep::Refuse(_)));
+        assert!(matches!(comes_and_goes(other, content, true), UndoStep::Refuse(_)));
     }
 }

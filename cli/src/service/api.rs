@@ -12,9 +12,9 @@ use super::{
 };
 use crate::values::{ByteSize, Patience, Span};
 
-/// Run the API: HTTP for users and programs, and the intake of submissions over NATS
+/// Run the API service: HTTP for users and programs, and the intake of jobs submitted over NATS
 ///
-/// Every request but those to /v1/health must carry the key. Without a database, nothing can be listed, and all else works.
+/// All requests except those to /v1/health must carry the key. Without a database, lists are not available, and everything else works.
 #[derive(Debug, Args)]
 #[allow(clippy::doc_markdown, reason = "it is the help text")]
 pub(crate) struct ApiArgs {
@@ -27,29 +27,28 @@ pub(crate) struct ApiArgs {
         help_heading = "Grid"
     )]
     database_url: Option<String>,
-    /// Where to listen; port 0 takes a free one
+    /// The address to listen on; port 0 chooses a free port
     #[arg(long, value_name = "ADDRESS", env = "RGRID_API_LISTEN", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
-    /// The key that callers must send
+    /// The key that clients must send
     #[arg(long, value_name = "KEY", env = "RGRID_API_KEY", hide_env_values = true)]
     key: Option<String>,
     /// A file that holds the key
     #[arg(long, value_name = "FILE", env = "RGRID_KEY_FILE", conflicts_with = "key")]
     key_file: Option<PathBuf>,
-    /// A file with the key for secrets, or with its public half [default: none, and no secrets]
+    /// A file with the key for secrets, or its public half [default: none; secrets are disabled]
     #[arg(long, value_name = "FILE", env = "RGRID_SECRETS_KEY_FILE")]
     secrets_key_file: Option<PathBuf>,
     /// The largest file that may be uploaded
     #[arg(long, value_name = "SIZE", env = "RGRID_MAX_UPLOAD", default_value = "1TiB")]
     max_upload: ByteSize,
-    /// The deployment's runtimes.toml: runtimes and aliases, for every worker and client; an edit counts at once [default: what was said last]
+    /// The deployment's runtimes.toml: runtimes and aliases for all workers and clients; changes to the file take effect immediately [default: the last published content]
     #[arg(long, value_name = "FILE", env = "RGRID_RUNTIMES_FILE")]
     runtimes: Option<PathBuf>,
-    /// How many connections with the key there may be at once; fewer where the process may not open as many files
+    /// The maximum number of authenticated connections at the same time; lower if the process may not open as many files
     #[arg(long, value_name = "NUMBER", env = "RGRID_MAX_CONNECTIONS", default_value_t = api::Limits::CONNECTIONS, help_heading = "Clients")]
     max_connections: usize,
-    /// For how long a client may stand still where it is its turn: before it sends the key, within a request, and while it does not
-    /// read the answer
+    /// How long a client may be idle before it sends the key, within a request, or while it does not read the response
     #[arg(
         long,
         value_name = "TIME",
@@ -70,19 +69,19 @@ pub(crate) struct ApiArgs {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Storage")]
 struct Keeping {
-    /// How often what nothing refers to is removed from the store; 0: never by itself
+    /// The interval between storage passes, which remove unreferenced files; 0 disables them
     #[arg(long, value_name = "TIME", env = "RGRID_GC_EVERY", default_value = "6h")]
     gc_every: Patience,
-    /// How long a file stays that nothing refers to, from when that is found
+    /// How long an unreferenced file is kept after it was found to be unreferenced
     #[arg(long, value_name = "TIME", env = "RGRID_GC_GRACE", default_value = "7d")]
     gc_grace: Patience,
-    /// How long the inputs of a job that has ended are kept, so that it can be run again
+    /// How long the inputs of an ended job are kept, so that it can be run again
     #[arg(long, value_name = "TIME", env = "RGRID_KEEP_INPUTS", default_value = "30d")]
     keep_inputs: Patience,
-    /// How long the outputs of a job are kept that does not say it itself [default: for ever]
+    /// How long outputs are kept, for jobs without --keep-outputs [default: permanently]
     #[arg(long, value_name = "TIME", env = "RGRID_KEEP_OUTPUTS")]
     keep_outputs: Option<Span>,
-    /// How long installed packages stay in the store that no worker fetches
+    /// How long installed packages that no worker fetches are kept in the store
     #[arg(long, value_name = "TIME", env = "RGRID_KEEP_PACKAGES", default_value = "90d")]
     keep_packages: Patience,
 }

@@ -15,10 +15,9 @@ use crate::{
     output::{Align, print, print_json, print_line, table},
 };
 
-/// Run the projector: it folds the log into the tables that are listed from
+/// Run the projector: it folds the event log into the database tables that lists are read from
 ///
-/// Stopped anywhere, it goes on exactly where it was. The tables hold nothing that the log does not tell again:
-/// `rgrid projector rebuild` makes them anew from it.
+/// If the projector is stopped, it later continues exactly where it was. The tables can be rebuilt from the log at any time: see `rgrid projector rebuild`.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct ProjectorArgs {
@@ -30,11 +29,11 @@ pub(crate) struct ProjectorArgs {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Make all tables anew from the log, beside the live ones, compare them, and swap
+    /// Rebuild all tables from the log next to the live ones, compare them, and swap them
     Rebuild {
         #[command(flatten)]
         settings: Settings,
-        /// Answer in JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
@@ -44,7 +43,7 @@ enum Action {
 #[derive(Debug, Args)]
 #[allow(clippy::doc_markdown, reason = "it is the help text")]
 struct Settings {
-    /// The database: postgres://user:password@host:5432/name; its tables are made at the start
+    /// The database: postgres://user:password@host:5432/name; its tables are created at start-up
     #[arg(long, value_name = "URL", env = "RGRID_DATABASE_URL", hide_env_values = true)]
     database_url: Option<String>,
     #[command(flatten)]
@@ -116,13 +115,13 @@ fn show(report: &Report, as_json: bool) -> anyhow::Result<ExitCode> {
             .map(|table| vec![table.name.clone(), table.rows.to_string(), differing(table)]);
         print(&table(&columns, rows.collect()))?;
         print_line(&format!(
-            "{} events up to sequence {}, in {:.1} s; the tables stood still for {:.2} s",
+            "{} events up to sequence {}, in {:.1} s; the tables were not updated for {:.2} s",
             report.events, report.sequence, report.seconds, report.held_seconds
         ))?;
         print_line(match identical {
-            Some(true) => "the tables were exactly what the log says",
-            Some(false) => "the tables were not what the log says; they are now",
-            None => "there was nothing to compare with",
+            Some(true) => "the tables matched the log exactly",
+            Some(false) => "the tables did not match the log; they do now",
+            None => "there were no tables to compare with",
         })?;
     }
     Ok(if identical == Some(false) {

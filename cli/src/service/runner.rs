@@ -37,14 +37,14 @@ const SPOOL: &str = "1GiB";
 /// How much of inputs, and of installed packages, is kept on disk unless told: some of the largest, or hundreds of the usual.
 const CACHE: &str = "10GiB";
 
-/// Run a worker: this machine joins the grid, and executes jobs
+/// Run a worker: this machine joins the grid and executes jobs
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct RunnerArgs {
-    /// What the worker is called [default: this machine's name]
+    /// The worker's name [default: this machine's name]
     #[arg(long, value_name = "NAME", env = "RGRID_WORKER")]
     worker: Option<WorkerId>,
-    /// A queue to take work from; may be given several times
+    /// A queue to take jobs from; can be repeated
     #[arg(
         long = "queue",
         value_name = "NAME",
@@ -53,22 +53,22 @@ pub(crate) struct RunnerArgs {
         default_value = "default"
     )]
     queues: Vec<Queue>,
-    /// A mark to know it by; may be given several times
+    /// A label of the worker; can be repeated
     #[arg(long = "label", value_name = "KEY=VALUE", env = "RGRID_LABELS", value_delimiter = ',')]
     labels: Vec<Pair>,
-    /// The CPUs that it offers, such as 4 or 1.5 [default: all of the machine's]
+    /// The CPUs that the worker offers, such as 4 or 1.5 [default: all of the machine's]
     #[arg(long, value_name = "N", env = "RGRID_CPUS", allow_hyphen_values = true)]
     cpus: Option<Cpus>,
-    /// The memory that it offers, such as 8GB [default: four fifths of the machine's]
+    /// The memory that the worker offers, such as 8GB [default: four fifths of the machine's]
     #[arg(long, value_name = "SIZE", env = "RGRID_MEMORY", allow_hyphen_values = true)]
     memory: Option<ByteSize>,
-    /// What executes jobs that leave it open: auto is Docker where it has the job's image, else plain processes
+    /// The executor for jobs that do not choose one; auto: Docker if the worker has the job's image, otherwise plain processes
     #[arg(long, value_name = "KIND", env = "RGRID_EXECUTOR", default_value = "auto")]
     executor: Choice,
-    /// Let plain processes run although the grid listens beyond this machine: whoever may submit can then run anything here
+    /// Allow plain processes although the grid listens beyond this machine: any client that may submit jobs can then run any program here
     #[arg(long, env = "RGRID_ALLOW_PROCESS")]
     allow_process: bool,
-    /// A runtime more, or another meaning of one: NAME=INTERPRETER ARGUMENT…, NAME@IMAGE or both; may be given several times
+    /// Add or redefine a runtime: NAME=INTERPRETER ARGUMENT…, NAME@IMAGE or both; can be repeated
     #[arg(
         long = "runtime",
         value_name = "NAME=…@IMAGE",
@@ -76,45 +76,40 @@ pub(crate) struct RunnerArgs {
         value_delimiter = ';'
     )]
     runtimes: Vec<String>,
-    /// Where attempts have their directories [default: below the data directory]
+    /// The directory of the attempts' workspaces [default: below the data directory]
     #[arg(long, value_name = "DIR", env = "RGRID_WORK_DIR")]
     work_dir: Option<PathBuf>,
-    /// Which users jobs run as where the runner is root: a range FIRST-LAST of user numbers that nobody else has, one for each job; auto is
-    /// 2100000000-2100065535, for plain processes only where everybody may enter the work directory and the directories of PATH; off is
-    /// root, and nobody (65534) in containers
+    /// The users that jobs run as if the runner is root: a range FIRST-LAST of unused user ids, one for each job; auto: 2100000000-2100065535, for plain processes only if all users may enter the work directory and the directories of PATH; off: root, and nobody (65534) in containers
     #[arg(long, value_name = "RANGE", env = "RGRID_JOB_USERS", default_value = "auto")]
     job_users: JobUsers,
-    /// How long running jobs may go on by themselves when the worker is told to stop; then they are ended, and run elsewhere
+    /// How long running jobs may continue after the worker was asked to stop; then they are stopped, and run on another worker
     #[arg(long, value_name = "TIME", env = "RGRID_DRAIN", default_value = "30s")]
     drain: Span,
-    /// How long a command that is asked to end has before it is killed, where its job does not say
+    /// How long a command may take to exit after SIGTERM before it is killed, for jobs without --grace
     #[arg(long, value_name = "TIME", env = "RGRID_GRACE", default_value = "10s")]
     grace: Span,
-    /// End every job when NATS has not acknowledged a heartbeat for so long, from 1s to 3s, before others may begin it anew:
-    /// for jobs that must never run twice at once [default: never]
+    /// Kill all jobs if NATS has not acknowledged a heartbeat for this long, from 1s to 3s, before another worker can start them: for jobs that must never run twice at the same time [default: never]
     #[arg(long, value_name = "TIME", env = "RGRID_SELF_FENCE")]
     self_fence: Option<Span>,
-    /// How long after `kill -HUP` the containers that it leaves running are waited for
+    /// How long after `kill -HUP` the grid waits for the restarted runner to take back its running containers
     #[arg(long, value_name = "TIME", env = "RGRID_RESTART_DEADLINE", default_value = "60s")]
     restart_deadline: Span,
-    /// A file with the key for secrets, which opens them [default: none, and no secrets]
+    /// A file with the key that decrypts secrets [default: none; secrets are disabled]
     #[arg(long, value_name = "FILE", env = "RGRID_SECRETS_KEY_FILE")]
     secrets_key_file: Option<PathBuf>,
-    /// How much of one job's log may wait on disk for the store
+    /// How much of one job's log may be buffered on disk before it is stored
     #[arg(long, value_name = "SIZE", env = "RGRID_SPOOL", default_value = SPOOL)]
     spool: ByteSize,
-    /// How much of jobs' inputs is kept on disk for the next job that names them, and never more than the disk has free beside that; the
-    /// longest unused go first; 0B keeps none
+    /// The size of the cache of job inputs on disk, which never exceeds the free space of the disk; the least recently used are removed first; 0B disables it
     #[arg(long, value_name = "SIZE", env = "RGRID_CACHE_INPUTS", default_value = CACHE)]
     cache_inputs: ByteSize,
-    /// How much of installed packages (requirements.txt, package.json) is kept on disk; the longest unused go first, never those in use
+    /// The size of the cache of installed packages on disk (requirements.txt, package.json); the least recently used are removed first, never those in use
     #[arg(long, value_name = "SIZE", env = "RGRID_CACHE_BYTES", default_value = CACHE)]
     cache_bytes: ByteSize,
-    /// How long the installation of a job's packages may take
+    /// The timeout for installing a job's packages
     #[arg(long, value_name = "TIME", env = "RGRID_INSTALL_TIMEOUT", default_value = "30m")]
     install_timeout: Span,
-    /// Let the installation of packages in containers see this user's pip.conf, uv.toml, .netrc and .npmrc, and variables that hold
-    /// credentials for indexes and proxies: the packages' own code can read them then
+    /// Give the installation of packages in containers this user's pip.conf, uv.toml, .netrc and .npmrc, and variables with credentials for indexes and proxies: code of the packages can then read them
     #[arg(long, env = "RGRID_INSTALL_CREDENTIALS")]
     install_credentials: bool,
     #[command(flatten)]
@@ -175,7 +170,7 @@ fn self_fence(args: &RunnerArgs) -> anyhow::Result<Option<Duration>> {
     let fence = args.self_fence.map(|span| span.0);
     if fence.is_some_and(|fence| !SELF_FENCE.contains(&fence)) {
         return Err(usage(
-            "--self-fence takes from 1s to 3s: one lost heartbeat is no reason to end a job, and after 4 s of silence others may begin it anew",
+            "--self-fence must be from 1s to 3s: one lost heartbeat is not a reason to kill a job, and after 4 s of silence another worker may start it",
         ));
     }
     Ok(fence)

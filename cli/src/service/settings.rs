@@ -15,7 +15,7 @@ use crate::{failure::usage, output::print_line};
 #[command(next_help_heading = "Grid")]
 #[allow(clippy::doc_markdown, reason = "it is the help text")]
 pub(crate) struct Common {
-    /// The NATS servers: nats://user:password@host:4222, several separated by commas
+    /// The NATS servers: nats://user:password@host:4222, separated by commas
     #[arg(
         long,
         value_name = "URLS",
@@ -24,10 +24,10 @@ pub(crate) struct Common {
         default_value = "nats://127.0.0.1:4222"
     )]
     pub(crate) nats: String,
-    /// How many NATS servers keep each stream, where it is not made yet
+    /// The number of replicas of each stream that is created; existing streams are not changed
     #[arg(long, value_name = "N", env = "RGRID_REPLICAS", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=5))]
     pub(crate) replicas: u8,
-    /// Print what it would run with, without secrets, and do nothing
+    /// Print the effective configuration, without secrets, and exit
     #[arg(long, help_heading = None)]
     pub(crate) print_config: bool,
 }
@@ -37,7 +37,7 @@ pub(crate) struct Common {
 #[command(next_help_heading = "Grid")]
 #[allow(clippy::doc_markdown, reason = "it is the help text")]
 pub(crate) struct Storage {
-    /// Where files are kept: nats:// (an object store in NATS itself), s3://BUCKET?endpoint=URL (S3, MinIO) or file:///DIR
+    /// Where files are stored: nats:// (an object store in NATS), s3://BUCKET?endpoint=URL (S3, MinIO) or file:///DIR
     #[arg(long, value_name = "URL", env = "RGRID_STORE", hide_env_values = true, default_value = "nats://")]
     store: String,
 }

@@ -32,10 +32,10 @@ where
             _ = interrupt.recv() => "SIGINT",
         };
         if stop.is_cancelled() {
-            warn!("{signal} again: ending at once");
+            warn!("{signal} again: stopping immediately");
             return Ok(ExitCode::FAILURE);
         }
-        info!("{signal}: finishing what is under way; once more ends it at once");
+        info!("{signal}: finishing running work; send the signal again to stop immediately");
         stop.cancel();
     }
 }

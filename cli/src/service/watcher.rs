@@ -11,20 +11,19 @@ use super::{
 };
 use crate::values::Span;
 
-/// Run the watcher: it notices lost workers and gives their jobs to others
+/// Run the watcher: it detects lost workers and reschedules their jobs
 ///
-/// It keeps nothing of its own but a snapshot to start from sooner, and two may run. It asks for no database.
+/// The watcher keeps only a snapshot, to start faster. Two watchers may run at the same time. It needs no database.
 #[derive(Debug, Args)]
 #[allow(clippy::doc_markdown, reason = "it is the help text")]
 pub(crate) struct WatcherArgs {
-    /// The NATS servers with credentials of their system account, which hears at once of a runner that died. Without it, its
-    /// jobs run elsewhere within 5 s, not within 1 s
+    /// The NATS servers, with credentials of their system account, which reports a dead runner immediately. Without it, jobs of a dead runner are rescheduled within 5 s, not within 1 s
     #[arg(long, value_name = "URLS", env = "RGRID_NATS_SYSTEM", hide_env_values = true)]
     nats_system: Option<String>,
-    /// For how long a worker may be silent before it is lost
+    /// How long a worker may be silent before it is lost
     #[arg(long, value_name = "TIME", env = "RGRID_LAPSE", default_value = "4s")]
     lapse: Span,
-    /// Keep a snapshot of what it knows in the store after so many events, to start from sooner the next time
+    /// Store a snapshot of the watcher's state after this many events, to start faster
     #[arg(long, value_name = "EVENTS", env = "RGRID_SNAPSHOT_EVERY", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
     snapshot_every: u64,
     #[command(flatten)]

@@ -47,7 +47,7 @@ pub(super) async fn start(dir: &DataDir) -> anyhow::Result<Outcome> {
         let Some(line) = line else {
             let status = child.wait().await?;
             if interrupted {
-                return Err(anyhow!("interrupted before the grid was up; nothing of it runs"));
+                return Err(anyhow!("interrupted before the grid was up; none of its processes is running"));
             }
             return Err(anyhow!(
                 "the supervisor ended before the grid was up ({status}); see {}",

@@ -128,7 +128,7 @@ impl DataDir {
         for (dir, mode) in subdirs.iter().zip([0o700, 0o700, 0o700, 0o711]) {
             create(dir, mode).with_context(|| format!("cannot write to the data directory {shown}; choose another with --data-dir"))?;
         }
-        let disk = rustix::fs::statvfs(&self.root).with_context(|| format!("cannot ask how much space is free on {shown}"))?;
+        let disk = rustix::fs::statvfs(&self.root).with_context(|| format!("cannot determine the free space on {shown}"))?;
         let free = disk.f_bavail.saturating_mul(disk.f_frsize);
         let needed = if is_new { FREE_AT_FIRST } else { FREE_LATER };
         if free < needed {
@@ -168,7 +168,7 @@ pub(super) fn ensure_own(root: &Path) -> anyhow::Result<()> {
     let me = rustix::process::geteuid().as_raw();
     if meta.uid() != me && meta.uid() != 0 {
         bail!(
-            "the data directory {shown} belongs to another user ({}); make it yours (chown -R), or choose another with --data-dir",
+            "the data directory {shown} belongs to another user ({}); change its owner (chown -R), or choose another with --data-dir",
             meta.uid()
         );
     }
@@ -182,7 +182,7 @@ pub(super) fn ensure_own(root: &Path) -> anyhow::Result<()> {
         let entries = fs::read_dir(root.join(dir)).into_iter().flatten().flatten();
         if let Some(link) = entries.map(|entry| entry.path()).find(|path| path.is_symlink()) {
             bail!(
-                "the data directory holds the link {}, and a grid follows none; put what it leads to in its place, or choose another with --data-dir",
+                "the data directory contains the link {}, and links are not followed; replace it with its target, or choose another with --data-dir",
                 link.display()
             );
         }

@@ -42,7 +42,7 @@ pub(crate) async fn down(args: DownArgs) -> anyhow::Result<ExitCode> {
     supervisor.signal(Signal::TERM);
     let mut ended = supervisor.ended_within(QUIET).await;
     if !ended {
-        eprintln!("rgrid down: what the worker runs may go on for {} s", WORKER_GRACE.as_secs());
+        eprintln!("rgrid down: running jobs may continue for {} s", WORKER_GRACE.as_secs());
         ended = supervisor.ended_within(PATIENCE).await;
     }
     if !ended {
@@ -63,7 +63,7 @@ pub(crate) async fn down(args: DownArgs) -> anyhow::Result<ExitCode> {
     if !killed.is_empty() {
         println!("Killed, because it did not end in time: {}.", leftovers::names(&killed));
     }
-    println!("The grid in {shown} is down.");
+    println!("The grid in {shown} has stopped.");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -87,7 +87,7 @@ async fn find_supervisor(dir: &DataDir) -> anyhow::Result<Process> {
         }
         if Instant::now() >= until {
             bail!(
-                "a process holds {}/up.lock but does not say which; find it with: fuser {0}/up.lock",
+                "an unknown process holds {}/up.lock; find it with: fuser {0}/up.lock",
                 dir.root().display()
             );
         }

@@ -111,7 +111,7 @@ async fn nats_version(path: &Path) -> anyhow::Result<Version> {
     said.split_whitespace()
         .last()
         .and_then(parse_version)
-        .with_context(|| format!("it does not say its version: `{}`", said.trim()))
+        .with_context(|| format!("it does not report its version: `{}`", said.trim()))
 }
 
 /// Reads `v2.15.1`, `2.15.1-RC.2` or `15.14`.
@@ -158,7 +158,7 @@ async fn postgres_in(bin: &Path) -> anyhow::Result<Postgres> {
     let said = version_line(&bin.join("postgres")).await?;
     // postgres (PostgreSQL) 15.14 (Debian 15.14-0+deb12u1)
     let number = said.split_whitespace().find_map(|word| word.split('.').next()?.parse().ok());
-    let major = number.with_context(|| format!("it does not say its version: `{}`", said.trim()))?;
+    let major = number.with_context(|| format!("it does not report its version: `{}`", said.trim()))?;
     if major < POSTGRES_MIN {
         bail!("PostgreSQL {major} is too old; {POSTGRES_MIN} or newer is needed");
     }

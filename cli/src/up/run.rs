@@ -191,13 +191,13 @@ impl Run {
             Happened::Due(part, epoch) => Some(Event::Due(part, epoch)),
             Happened::Interrupt if self.supervisor.is_stopping() => {
                 self.killing = true;
-                self.report.say("killing what is left");
+                self.report.say("killing the remaining processes");
                 Some(Event::Kill)
             }
             Happened::Stop | Happened::Interrupt => {
                 if !self.supervisor.is_stopping() {
                     let hint = if self.report.is_attended() {
-                        "; Ctrl-C again kills what is left"
+                        "; Ctrl-C again kills the remaining processes"
                     } else {
                         ""
                     };
@@ -252,7 +252,7 @@ impl Run {
                     self.up.phase = Phase::Up;
                     self.write_up();
                     self.write_records();
-                    let hint = if self.report.is_attended() { "; Ctrl-C takes it down" } else { "" };
+                    let hint = if self.report.is_attended() { "; stop it with Ctrl-C" } else { "" };
                     self.report
                         .say(&format!("the grid is up: {}{hint}", self.launcher.grid.api_address()));
                     self.report.conclude(&Message::Up);
@@ -364,14 +364,13 @@ impl Run {
         match self.disk.look(free) {
             Some(Turn::Full) => {
                 let text = format!(
-                    "the disk of {} is full: nothing is accepted until there is room again",
+                    "the disk of {} is full: the grid accepts nothing until there is free space again",
                     root.display()
                 );
                 self.report.say(&text);
             }
             Some(Turn::Room) => {
-                self.report
-                    .say("there is room on the disk again; nats-server is started anew, which opens what it closed");
+                self.report.say("the disk has free space again; restarting nats-server");
                 if let (State::Running, Some(process)) = (
                     self.supervisor.state(Part::Nats),
                     self.seen.get(&Part::Nats).and_then(|seen| seen.process.as_ref()),

@@ -116,7 +116,7 @@ async fn launcher(args: &UpArgs, dir: &DataDir, report: &mut Report) -> anyhow::
     let leftovers = leftovers::stop(dir).await;
     if !leftovers.is_empty() {
         report.say(&format!(
-            "the last supervisor was killed; stopped what it left: {}",
+            "the last supervisor was killed; stopped its remaining processes: {}",
             leftovers::names(&leftovers)
         ));
     }
@@ -181,7 +181,7 @@ async fn already_up(dir: &DataDir) -> anyhow::Result<ExitCode> {
         }
         if Instant::now() >= until {
             bail!(
-                "another `rgrid up` is starting the grid in {} and does not come to an end; see {}",
+                "another `rgrid up` is starting the grid in {} and does not finish; see {}",
                 dir.root().display(),
                 dir.up_log().display()
             );

@@ -49,7 +49,7 @@ struct Status {
 /// How the embedded grid in a data directory is, for whoever cannot reach it.
 #[derive(Debug)]
 pub(crate) struct Local {
-    /// Where it is.
+    /// The local path.
     pub(crate) data_dir: std::path::PathBuf,
     /// The command that starts it.
     pub(crate) start: String,

@@ -32,7 +32,7 @@ impl FromStr for Steps {
         };
         if steps.step == 0 || steps.from > steps.to {
             return Err(format!(
-                "`{text}` holds no number: the first must not be above the last, and the step not 0"
+                "`{text}` contains no number: FROM must not be above TO, and STEP must not be 0"
             ));
         }
         Ok(steps)

@@ -33,7 +33,7 @@ impl FromStr for Span {
     fn from_str(text: &str) -> Result<Self, Unfit> {
         let Patience(span) = text.parse()?;
         if span < Duration::from_millis(1) {
-            return Err(Unfit("it must be longer than nothing, such as 10m".to_owned()));
+            return Err(Unfit("it must be longer than zero, such as 10m".to_owned()));
         }
         Ok(Self(span))
     }
@@ -81,10 +81,7 @@ where
     Z::Offset: std::fmt::Display,
 {
     let unfit = || {
-        Unfit(
-            "write a time such as 22:00 (the next), 2026-11-23 08:00, or 2026-11-23T08:00:00Z; for a span of time there is --after"
-                .to_owned(),
-        )
+        Unfit("write a time such as 22:00 (the next one), 2026-11-23 08:00, or 2026-11-23T08:00:00Z; for a duration use --after".to_owned())
     };
     let of_day = ["%H:%M", "%H:%M:%S"]
         .iter()
@@ -101,8 +98,12 @@ where
             let local = next.or(dated).ok_or_else(unfit)?;
             // An hour that a change of the clocks brings twice is meant the first time.
             let here = now.timezone().from_local_datetime(&local).earliest();
-            here.ok_or_else(|| Unfit(format!("there is no {local} here: the clocks are changed then; write another time")))?
-                .to_utc()
+            here.ok_or_else(|| {
+                Unfit(format!(
+                    "the local time {local} does not exist: the clocks change then; write another time"
+                ))
+            })?
+            .to_utc()
         }
     };
     if time > now.to_utc() {
@@ -110,7 +111,7 @@ where
     }
     let clock = now.format("%Y-%m-%d %H:%M:%S");
     Err(Unfit(format!(
-        "that is in the past: it is {clock} here; write a time that is still to come, or leave it out to start at once"
+        "this time is in the past: it is {clock} now; write a future time, or leave the option out to start immediately"
     )))
 }
 
@@ -168,8 +169,8 @@ mod tests {
             assert_eq!(moment(text, &now), Ok(time.parse().expect("a time")), "{text}");
         }
         for (text, words) in [
-            ("2026-11-22 21:05", "in the past: it is 2026-11-22 21:05:00 here"),
-            ("2026-11-22 08:00", "leave it out to start at once"),
+            ("2026-11-22 21:05", "in the past: it is 2026-11-22 21:05:00 now"),
+            ("2026-11-22 08:00", "leave the option out to start immediately"),
             ("2026-11-22T20:04:59Z", "in the past"),
             ("tomorrow", "22:00"),
             ("25:00", "22:00"),

@@ -66,7 +66,7 @@ async fn the_nearest_word_counts_and_a_dry_run_tells_whose_it_is() -> Result<()>
     for part in [
         "command:   in/s.py",
         "in/s.py  ",
-        "there already",
+        "already stored",
         "--cpu 2  (the command line)",
         "FROM, LAYER, ONLY, QUOTED",
     ] {
@@ -89,18 +89,14 @@ fn what_a_file_cannot_say_is_told_with_its_line() -> Result<()> {
         (
             "# rgrid: --cpu 2\n# rgrid: --cpu 3\n",
             "",
-            "s.py, line 2: --cpu was said before (s.py, line 1)",
+            "s.py, line 2: --cpu was already set (s.py, line 1)",
         ),
-        ("# rgrid: other.py\n", "", "s.py, line 1: `other.py` is no option"),
+        ("# rgrid: other.py\n", "", "s.py, line 1: `other.py` is not an option"),
         ("# rgrid: --name 'x\n", "", "s.py, line 1: a quotation mark is open"),
-        ("# rgrid: --url http://other\n", "", "s.py, line 1: a script cannot choose --url"),
-        ("# rgrid: --key=x\n", "", "s.py, line 1: a script cannot choose --key"),
-        (
-            "# rgrid: --namespace other\n",
-            "",
-            "s.py, line 1: a script cannot choose --namespace",
-        ),
-        ("# rgrid: --env-file /etc/passwd\n", "", "a script cannot choose --env-file"),
+        ("# rgrid: --url http://other\n", "", "s.py, line 1: a script cannot set --url"),
+        ("# rgrid: --key=x\n", "", "s.py, line 1: a script cannot set --key"),
+        ("# rgrid: --namespace other\n", "", "s.py, line 1: a script cannot set --namespace"),
+        ("# rgrid: --env-file /etc/passwd\n", "", "a script cannot set --env-file"),
         (
             "# rgrid: --env PATH\n",
             "",
@@ -108,7 +104,7 @@ fn what_a_file_cannot_say_is_told_with_its_line() -> Result<()> {
         ),
         ("", "[run]\ncpu = -1\n", "rgrid.toml, line 2: invalid value '-1' for '--cpu <N>'"),
         ("", "[run]\nquue = \"a\"\n", "rgrid.toml, line 2: unexpected argument '--quue'"),
-        ("", "cpu = 1\n", "rgrid.toml, line 1: `cpu` cannot stand here"),
+        ("", "cpu = 1\n", "rgrid.toml, line 1: `cpu` is not valid here"),
         ("", "[run]\ncpu = [\n", "rgrid.toml, line"),
         ("", "[run]\nenv-file = \"absent.env\"\n", "rgrid.toml, line 2: invalid value"),
     ];

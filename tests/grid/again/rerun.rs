@@ -52,7 +52,7 @@ async fn a_rerun_repeats_exactly_and_verify_says_what_differs() -> Result<()> {
     assert_eq!(again["labels"], json!({"x": "y"}));
     let same = here.rgrid(&["rerun", "--verify", &first])?;
     ensure!(
-        same.code == 0 && same.out().contains("came to the same") && same.out().contains("1 outputs"),
+        same.code == 0 && same.out().contains("has the same result") && same.out().contains("1 output"),
         "{}{}",
         same.out(),
         same.err()
@@ -71,7 +71,7 @@ async fn a_rerun_repeats_exactly_and_verify_says_what_differs() -> Result<()> {
     let waiting = here.rgrid(&["run", "-d", "--after", "1h", "chance.py"])?.line()?;
     let came = here.rgrid(&["rerun", "--verify", &waiting])?;
     ensure!(
-        came.code == 1 && came.err().contains("is held, and there is nothing to compare with yet"),
+        came.code == 1 && came.err().contains("is held, and has no result to compare with yet"),
         "{}",
         came.err()
     );

@@ -29,7 +29,7 @@ async fn a_result_that_is_there_is_taken_and_anything_else_runs() -> Result<()> 
     let again = reuse(&["--timeout", "1h", "--label", "x=y", "--memory", "1GiB", "--name", "other"])?;
     assert_eq!((again.code, again.out()), (0, first.out()), "it printed what chance brought then");
     ensure!(
-        again.err().contains("the same ran before: this is the result of job "),
+        again.err().contains("the same job ran before: this is the result of job "),
         "{}",
         again.err()
     );
@@ -99,7 +99,7 @@ async fn of_a_batch_only_what_is_new_runs() -> Result<()> {
     fs::remove_dir_all(here.path().join("outputs"))?;
     let second = run(&["--parallel", "2"])?;
     ensure!(
-        second.code == 0 && second.err().contains("2 of 4 ran before") && second.err().contains("2 of 2 succeeded"),
+        second.code == 0 && second.err().contains("2 of 4 jobs ran before") && second.err().contains("2 of 2 succeeded"),
         "{}",
         second.err()
     );

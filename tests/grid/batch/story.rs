@@ -66,7 +66,7 @@ async fn a_job_for_each_file_and_its_outputs_come_home() -> Result<()> {
     for (words, why) in [
         (&["run", "--batch", "*.json", "up.py"][..], "no file matches"),
         (&["run", "--parallel", "2", "up.py"], "--parallel is for many jobs"),
-        (&["run", "--array", "3-1", "up.py"], "holds no number"),
+        (&["run", "--array", "3-1", "up.py"], "contains no number"),
     ] {
         let came = here.rgrid(words)?;
         ensure!(came.code == 2 && came.err().contains(why), "{words:?}: {}", came.err());

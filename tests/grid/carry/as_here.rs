@@ -334,7 +334,7 @@ async fn who_fails_for_want_of_a_file_that_is_here_is_told_so() -> Result<()> {
             .map(ToOwned::to_owned)
             .collect())
     };
-    let line = |name: &str, quoted: &str| format!("rgrid: {name} is here, and was not sent along; --include {quoted} sends it");
+    let line = |name: &str, quoted: &str| format!("rgrid: {name} is here, but was not sent with the job; send it with --include {quoted}");
     assert_eq!(
         told(&["run", "--no-scan", "read.py"])?,
         [line("data/in put.txt", "'data/in put.txt'")]

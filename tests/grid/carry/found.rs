@@ -100,7 +100,7 @@ async fn what_lies_above_keeps_its_place_within_a_project_and_where_the_user_say
     );
     // What it makes outside of the current directory was not named: it is held back, and said.
     ensure!(
-        came.code == 1 && !here.path().join("up.txt").exists() && came.err().contains("cannot save up.txt: it lies outside"),
+        came.code == 1 && !here.path().join("up.txt").exists() && came.err().contains("cannot save up.txt: it is outside"),
         "{}",
         came.err()
     );
@@ -207,7 +207,7 @@ async fn no_job_writes_into_a_repository_that_is_here() -> Result<()> {
     );
     let came = here.rgrid(&["run", "a.py"])?;
     ensure!(
-        came.code == 1 && came.err().contains("belongs to a git repository that is here"),
+        came.code == 1 && came.err().contains("belongs to a local git repository"),
         "{}",
         came.err()
     );

@@ -85,18 +85,18 @@ async fn a_download_replaces_nothing_without_a_word_and_goes_on_where_it_broke_o
         assert_eq!(came.code, code, "{}", came.err());
         ensure!(!here.path().join(&part).exists(), "the part is gone");
         ensure!(code != 0 || here.read("to/big.bin")? == whole, "it is whole");
-        ensure!(code == 0 || came.err().contains("is not what was stored"), "{}", came.err());
+        ensure!(code == 0 || came.err().contains("is not the stored content"), "{}", came.err());
         let _ = fs::remove_file(here.path().join("to/big.bin"));
     }
     here.rgrid(&["download", "last", "-o", "to"])?.line()?;
     ensure!(
-        here.rgrid(&["download", "last", "-o", "to"])?.line()?.contains("are here already"),
+        here.rgrid(&["download", "last", "-o", "to"])?.line()?.contains("are already here"),
         "nothing to do"
     );
     here.write("to/small", "mine")?;
     let came = here.rgrid(&["download", "last", "-o", "to"])?;
     ensure!(
-        came.code == 1 && came.err().contains("to/small is here and differs"),
+        came.code == 1 && came.err().contains("to/small already exists and differs"),
         "{}",
         came.err()
     );

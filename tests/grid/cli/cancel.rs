@@ -25,7 +25,7 @@ async fn those_that_a_filter_finds_are_cancelled_and_no_others() -> Result<()> {
 
     let unnamed = here.rgrid(&["cancel"])?;
     ensure!(
-        unnamed.code == 2 && unnamed.err().contains("--all is for every one"),
+        unnamed.code == 2 && unnamed.err().contains("--all selects all jobs"),
         "{}",
         unnamed.err()
     );

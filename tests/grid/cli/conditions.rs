@@ -44,10 +44,10 @@ async fn a_script_that_fails_is_tried_again_and_what_it_waits_for_is_said() -> R
     assert_eq!((came.code, came.out()), (0, "try 1\ntry 2\ntry 3\n".to_owned()), "{}", came.err());
     let err = came.err();
     for words in [
-        "failed with exit code 3; trying again in ",
+        "failed with exit code 3; retrying in ",
         "(1 of 3 retries)",
         "(2 of 3 retries)",
-        "attempt 2 begins on worker-1",
+        "attempt 2 starts on worker-1",
     ] {
         assert!(err.contains(words), "{words}: {err}");
     }
@@ -137,7 +137,7 @@ async fn each_clock_ends_a_job_that_takes_too_long() -> Result<()> {
     let attempt = here.rgrid(&["run", "--timeout", "500ms", "--retries", "1", "--backoff", "50ms", "slow.py"])?;
     assert_eq!(attempt.code, 124, "{}", attempt.err());
     assert!(
-        attempt.err().contains("exceeded its timeout of 0.5 s; trying again in"),
+        attempt.err().contains("exceeded its timeout of 0.5 s; retrying in"),
         "{}",
         attempt.err()
     );

@@ -15,7 +15,7 @@ async fn a_grid_that_is_well_is_said_to_be_and_one_that_is_not_is_explained() ->
     let well = grid
         .eventually("it is well", async || {
             let came = here.rgrid(&["doctor"]).ok()?;
-            (came.code == 0 && came.out().contains("Everything is well.")).then(|| came.out())
+            (came.code == 0 && came.out().contains("No problems found.")).then(|| came.out())
         })
         .await?;
     for words in [

@@ -18,10 +18,10 @@ async fn a_cordoned_worker_takes_nothing_new_over_its_restarts_until_it_is_free_
     let here = Here::of(&grid)?;
     here.write("s.py", "print('ran')\n")?;
     let said = here.rgrid(&["cordon", "worker-1", "--reason", "a slow disk"])?.line()?;
-    assert_eq!(said, "worker-1 takes no new work");
+    assert_eq!(said, "worker-1 takes no new jobs");
     assert_eq!(
         here.rgrid(&["cordon", "worker-1"])?.line()?,
-        "worker-1 takes no new work; it was cordoned before"
+        "worker-1 takes no new jobs; it was already cordoned"
     );
     let shown = here.rgrid(&["workers"])?.line()?;
     assert!(shown.contains("cordoned: a slow disk"), "who says it sees it: {shown}");
@@ -33,7 +33,7 @@ async fn a_cordoned_worker_takes_nothing_new_over_its_restarts_until_it_is_free_
     assert!(job.err().contains("no worker serves queue default"), "{}", job.err());
     let view: Value = grid.get(&format!("jobs/{}?wait=2s&until=started", job.line()?)).await?;
     assert_eq!(view["state"], "queued", "nobody takes it");
-    assert_eq!(here.rgrid(&["uncordon", "worker-1"])?.line()?, "worker-1 takes work again");
+    assert_eq!(here.rgrid(&["uncordon", "worker-1"])?.line()?, "worker-1 takes jobs again");
     assert_eq!(grid.ended(&job.line()?).await?["state"], "succeeded");
     let unknown = here.rgrid(&["cordon", "nobody", "../worker-1"])?;
     assert_eq!((unknown.code, unknown.out()), (1, String::new()));
@@ -63,7 +63,7 @@ async fn a_drain_waits_for_what_runs_and_goes_on_without_who_waits() -> Result<(
         .stderr(Stdio::piped())
         .spawn()?;
     let mut err = BufReader::new(waiting.stderr.take().context("no stderr")?).lines();
-    assert_eq!(err.next().context("nothing said")??, "rgrid: worker-1 takes no new work");
+    assert_eq!(err.next().context("nothing said")??, "rgrid: worker-1 takes no new jobs");
     let line = err.next().context("no more said")??;
     assert!(
         line.starts_with(&format!("rgrid: waiting for 1 job: {job} (slow.py, for ")),
@@ -88,13 +88,13 @@ async fn a_drain_waits_for_what_runs_and_goes_on_without_who_waits() -> Result<(
     let came: Came = again.wait_with_output()?.into();
     assert_eq!(
         (came.code, came.out()),
-        (0, "worker-1 is drained: nothing runs there\n".to_owned()),
+        (0, "worker-1 is drained: no job runs there\n".to_owned()),
         "{}",
         came.err()
     );
     assert_eq!(grid.ended(&job).await?["state"], "succeeded");
     grid.eventually("it is shown", async || shown("drained: a new disk").await).await?;
-    assert_eq!(here.rgrid(&["uncordon", "worker-1"])?.line()?, "worker-1 takes work again");
+    assert_eq!(here.rgrid(&["uncordon", "worker-1"])?.line()?, "worker-1 takes jobs again");
     Ok(())
 }
 
@@ -109,7 +109,7 @@ async fn at_its_deadline_a_drain_hands_on_what_has_not_ended() -> Result<()> {
     grid.worker_is("worker-2", "live").await?;
     let came = here.rgrid(&["drain", "worker-1", "--deadline", "1s"])?;
     assert_eq!(came.code, 0, "{}", came.err());
-    assert!(came.err().contains("runs elsewhere then"), "{}", came.err());
+    assert!(came.err().contains("will run on another worker"), "{}", came.err());
     let moved = grid
         .eventually("it runs elsewhere", async || {
             let view = grid.get(&format!("jobs/{job}")).await.ok()?;

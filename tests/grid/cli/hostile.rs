@@ -82,9 +82,7 @@ async fn a_script_changes_nothing_outside_of_the_current_directory_that_is_not_n
     let came = run(&["run", "s.py", "../named.txt"])?;
     ensure!(
         came.code == 1
-            && came
-                .err()
-                .contains("cannot save conf.ini: it lies outside of the current directory")
+            && came.err().contains("cannot save conf.ini: it is outside of the current directory")
             && came.err().contains("cannot save new.txt: "),
         "{} {}",
         came.code,
@@ -159,7 +157,7 @@ fn no_program_and_no_grid_is_taken_from_where_a_stranger_could_lay_it() -> Resul
     let came = up("/usr/bin:/bin")?;
     ensure!(came.code == 1 && !marker.exists(), "{}", came.err());
     fs::write(dir.join("grid.json"), "{}")?;
-    for (mode, link, words) in [(0o777, false, "chmod go-w"), (0o700, true, "holds the link")] {
+    for (mode, link, words) in [(0o777, false, "chmod go-w"), (0o700, true, "contains the link")] {
         fs::set_permissions(&dir, fs::Permissions::from_mode(mode))?;
         if link {
             symlink("/dev/null", dir.join("secrets.key"))?;
@@ -232,11 +230,7 @@ async fn a_hostile_repository_gets_nothing() -> Result<()> {
     // Trust itself lets it name nothing outside.
     here.write("rgrid.toml", hostile)?.trusted()?;
     let came = run(&["run", "s.py"])?;
-    ensure!(
-        came.code == 2 && came.err().contains("does not lie below the project"),
-        "{}",
-        came.err()
-    );
+    ensure!(came.code == 2 && came.err().contains("is not below the project"), "{}", came.err());
     here.write("rgrid.toml", "")?;
     let came = run(&["run", "head.py"])?;
     ensure!(

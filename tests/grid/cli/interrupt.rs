@@ -66,7 +66,7 @@ async fn an_interrupt_detaches_where_that_was_asked_for() -> Result<()> {
     signal(&child, Signal::INT)?;
     let came = end(child, out)?;
     assert_eq!(came.code, 130, "{}", came.err());
-    assert!(came.err().contains("goes on; `rgrid logs -f"), "{}", came.err());
+    assert!(came.err().contains("continues; follow it with `rgrid logs -f"), "{}", came.err());
     let status = here.rgrid(&["status", "last", "--json"])?.json()?;
     assert_eq!(status["state"], "running");
     std::fs::write(&go, "")?;
@@ -97,7 +97,7 @@ async fn on_a_terminal_an_interrupt_asks() -> Result<()> {
             .envs(run.get_envs().filter_map(|(name, value)| Some((name, value?))))
             .env("TERM", "xterm");
         command
-            .arg(json!(["begun", "\u{3}", "The job is not done", typed]).to_string())
+            .arg(json!(["begun", "\u{3}", "The job has not ended", typed]).to_string())
             .arg(run.get_program())
             .args(run.get_args());
         let output = command.output()?;
@@ -111,7 +111,7 @@ async fn on_a_terminal_an_interrupt_asks() -> Result<()> {
             "{typed:?}: {shown}"
         );
         if state == "running" {
-            assert!(shown.contains("goes on"), "{shown}");
+            assert!(shown.contains("continues; follow it"), "{shown}");
             here.rgrid(&["cancel", &id])?.line()?;
             grid.ended(&id).await?;
         }

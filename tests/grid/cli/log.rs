@@ -23,9 +23,9 @@ async fn the_log_says_how_full_it_is_and_keeps_the_bound_that_it_is_given() -> R
         " events\n",
         "the first was stored ",
         " at this pace (no new jobs in ",
-        "it takes everything\n",
-        "(90 %) no new jobs are taken",
-        "(95 %) no attempt begins",
+        "it accepts new jobs\n",
+        "(90 %) new jobs are refused",
+        "(95 %) no attempt starts",
         "heartbeats are kept for a day at most: since ",
         "what running jobs print is kept for a day at most: since ",
     ] {

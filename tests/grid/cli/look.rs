@@ -39,7 +39,7 @@ async fn a_job_can_be_looked_at_from_every_side() -> Result<()> {
         assert_eq!(text(&here.rgrid(&["status", part, "--json"])?.json()?, "/id"), id, "{part}");
     }
     let shown = here.rgrid(&["status", &id])?.line()?;
-    for expected in ["the job", "succeeded", "order=4711", "worker worker-1", "1 outputs"] {
+    for expected in ["the job", "succeeded", "order=4711", "worker worker-1", "1 output"] {
         assert!(shown.contains(expected), "{expected}: {shown}");
     }
 

@@ -106,7 +106,7 @@ async fn an_api_that_is_away_for_a_while_costs_no_submission_and_a_wrong_address
         .into();
     assert_eq!(nobody.code, 1);
     assert!(
-        nobody.err().contains("cannot reach the grid") && !nobody.err().contains("Trying again"),
+        nobody.err().contains("cannot reach the grid") && !nobody.err().contains("Retrying"),
         "{}",
         nobody.err()
     );

@@ -58,7 +58,7 @@ async fn the_dead_are_listed_with_their_cause_and_revived_one_by_one_or_by_a_fil
     );
     // Which ones is to be said.
     let none = here.rgrid(&["requeue"])?;
-    assert!(none.code == 2 && none.err().contains("--all is for every one"), "{}", none.err());
+    assert!(none.code == 2 && none.err().contains("--all selects all jobs"), "{}", none.err());
     let both = here.rgrid(&["requeue", "last", "--queue", "night"])?;
     assert_eq!(both.code, 2, "{}", both.err());
     let unasked = here.rgrid(&["requeue", "--all"])?;

@@ -120,7 +120,7 @@ async fn a_second_signal_ends_a_run_whose_cancellation_nobody_answers() -> Resul
     let mut err = BufReader::new(child.stderr.take().context("no errors")?);
     signal_to(child.id(), Signal::INT)?;
     // It is being cancelled, over and over.
-    read_until(&mut err, "Trying again")?;
+    read_until(&mut err, "Retrying")?;
     signal_to(child.id(), Signal::TERM)?;
     assert_eq!(end(child)?.code, 143);
     Ok(())
@@ -136,7 +136,7 @@ async fn a_signal_ends_the_following_of_a_batch_whose_cancellation_nobody_answer
     read_until(&mut err, "is submitted")?;
     grid.kill(Part::Api)?;
     signal_to(child.id(), Signal::INT)?;
-    read_until(&mut err, "Trying again")?;
+    read_until(&mut err, "Retrying")?;
     signal_to(child.id(), Signal::INT)?;
     assert_eq!(end(child)?.code, 130);
     Ok(())

@@ -110,7 +110,7 @@ async fn a_grid_without_a_registry_runs_what_was_pushed_to_it() -> Result<()> {
         came.err()
     );
     let again = here.rgrid(&["image", "push", name])?;
-    assert!(again.out().contains("is in the grid already"), "{}{}", again.out(), again.err());
+    assert!(again.out().contains("is already in the grid"), "{}{}", again.out(), again.err());
     let listed = here.rgrid(&["image", "list", "--json"])?.json()?;
     assert_eq!(
         (listed["images"][0]["name"].as_str(), listed["images"][0]["platform"].as_str()),
@@ -143,7 +143,7 @@ async fn a_grid_without_a_registry_runs_what_was_pushed_to_it() -> Result<()> {
     here.rgrid(&["image", "remove", name])?.line()?;
     assert_eq!(
         here.rgrid(&["image", "list"])?.line()?,
-        "the grid does not store images; `rgrid image push IMAGE` adds one"
+        "the grid stores no images; add one with `rgrid image push IMAGE`"
     );
     let gone = here.rgrid(&["image", "remove", name])?;
     assert!(gone.code == 1 && gone.err().contains("does not store image"), "{}", gone.err());

@@ -85,7 +85,7 @@ async fn packages_are_declared_in_the_script_in_a_project_and_by_name() -> Resul
     ensure!(here.rgrid(&["run", "--reuse", "plain.py"])?.code == 0);
     grid.projected().await?;
     let again = here.rgrid(&["run", "--reuse", "plain.py"])?;
-    ensure!(again.err().contains("the same ran before"), "{}", again.err());
+    ensure!(again.err().contains("the same job ran before"), "{}", again.err());
     let others = here.rgrid(&["run", "--reuse", "--requirements", "other.txt", "plain.py"])?;
     assert_eq!((others.code, others.out().as_str(), others.err().as_str()), (0, "two\n", ""));
     Ok(())

@@ -143,7 +143,7 @@ async fn a_self_fence_that_would_come_too_late_is_refused() -> Result<()> {
     for span in ["200ms", "4s"] {
         let mut runner = yard.runner(&["--self-fence", span])?;
         assert_eq!(runner.end().await?.code(), Some(2));
-        ensure!(runner.log().contains("takes from 1s to 3s"), "{}", runner.log());
+        ensure!(runner.log().contains("must be from 1s to 3s"), "{}", runner.log());
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Files that go straight to the store: by signed URLs, over a real `MinIO`.
+//! Files that go directly to the store: by signed URLs, over a real `MinIO`.
 
 use std::time::Duration;
 
@@ -152,7 +152,7 @@ async fn a_run_sends_and_fetches_at_the_store_itself() -> Result<()> {
     let minio = Minio::start().await?;
     let (_grid, here) = grid(minio.bucket("grid").await?).await?;
     let ran = here.rgrid(&["run", "--verbose", "s.py", "in.bin"])?;
-    ensure!(ran.code == 0 && ran.err().contains("straight to the store"), "{}", ran.err());
+    ensure!(ran.code == 0 && ran.err().contains("directly to the store"), "{}", ran.err());
     ensure!(!ran.err().contains("through the API"), "{}", ran.err());
     check(&here)
 }
@@ -164,7 +164,7 @@ async fn where_the_store_cannot_be_reached_files_go_through_the_api_and_that_is_
     let store = format!("{}&public=http://127.0.0.1:1", minio.bucket("grid").await?);
     let (_grid, here) = grid(store).await?;
     let ran = here.rgrid(&["run", "s.py", "in.bin"])?;
-    let said = ran.err().matches("files go through the API").count();
+    let said = ran.err().matches("files are transferred through the API").count();
     ensure!(
         ran.code == 0 && said == 1 && ran.err().contains("http://127.0.0.1:1"),
         "{}",
@@ -175,7 +175,7 @@ async fn where_the_store_cannot_be_reached_files_go_through_the_api_and_that_is_
     std::fs::remove_file(here.path().join("back.bin"))?;
     let fetched = here.rgrid(&["download", "last"])?;
     ensure!(
-        fetched.code == 0 && fetched.err().matches("files go through the API").count() == 1,
+        fetched.code == 0 && fetched.err().matches("files are transferred through the API").count() == 1,
         "{}",
         fetched.err()
     );

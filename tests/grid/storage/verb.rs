@@ -14,7 +14,7 @@ async fn what_a_job_made_is_shown_expires_and_goes_and_its_log_stays() -> Result
     here.write("s.py", SCRIPT)?;
     here.write("in.txt", "12345")?;
     let empty = here.rgrid(&["storage"])?.line()?;
-    for words in ["store nats://rgrid-files", "unused", "7d", "30d", "no pass was made yet"] {
+    for words in ["store nats://rgrid-files", "unused", "7d", "30d", "no storage pass has run yet"] {
         ensure!(empty.contains(words), "{words}: {empty}");
     }
     let kept = here.rgrid(&["run", "-d", "s.py", "in.txt"])?.line()?;

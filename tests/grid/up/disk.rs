@@ -79,12 +79,12 @@ fn a_full_disk_is_said_and_everything_goes_on_once_there_is_room() -> Result<()>
             Ok(place.log("up.log").contains(words).then_some(()))
         })
     };
-    says("is full: nothing is accepted")?;
+    says("is full: the grid accepts nothing")?;
     // Until nats-server meets the end of the disk, it has what it had reserved.
     eventually("nothing more is accepted", || Ok((!runs(&place)?).then_some(())))?;
     fs::remove_file(ballast)?;
 
-    says("there is room on the disk again")?;
+    says("the disk has free space again")?;
     eventually("a job runs again", || Ok(runs(&place)?.then_some(())))?;
     place.down()?;
     drop(disk);

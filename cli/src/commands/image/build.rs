@@ -49,10 +49,10 @@ pub(super) struct BuildArgs {
     /// What to call the image [default: rgrid/RUNTIME:VERSION, which jobs of the runtime find by themselves]
     #[arg(long, value_name = "IMAGE")]
     tag: Option<ImageName>,
-    /// A package of Debian to add; may be given several times
+    /// A package of Debian to add; can be repeated
     #[arg(long = "package", value_name = "NAME")]
     packages: Vec<String>,
-    /// Answer in JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }

@@ -22,16 +22,15 @@ use crate::{
 
 const EXAMPLES: &str = "\
 Examples:
-  rgrid image build python:3.11 --package python3-numpy   as rgrid/python:3.11 in this machine's Docker
-  rgrid image push rgrid/python:3.11                      workers that lack it have it from the grid
+  rgrid image build python:3.11 --package python3-numpy   builds rgrid/python:3.11 in this machine's Docker
+  rgrid image push rgrid/python:3.11                      workers without the image fetch it from the grid
   rgrid run --runtime python:3.11 --executor docker x.py
   rgrid image push lab/science:2; rgrid run --image lab/science:2 x.py
   rgrid image list; rgrid image load lab/science:2; rgrid image remove lab/science:2
 
-A worker that lacks a job's image looks for it in the grid before it asks a registry. What is pushed under a name takes the place of what \
-was there; workers that have the name already keep theirs.";
+A worker that lacks a job's image looks for it in the grid before it asks a registry. A pushed image replaces the stored image of the same name; workers that already have an image of that name keep theirs.";
 
-/// Make images of Debian's packages, and keep images in the grid for workers that reach no registry
+/// Build container images from Debian packages, and store images in the grid for workers without access to a registry
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ImageArgs {
@@ -41,15 +40,15 @@ pub(crate) struct ImageArgs {
 
 #[derive(Debug, Subcommand)]
 enum ImageVerb {
-    /// Make a runtime's image of Debian's packages (with mmdebstrap), in this machine's Docker
+    /// Build a runtime's image from Debian packages (with mmdebstrap), in this machine's Docker
     Build(BuildArgs),
-    /// Put an image of this machine's Docker into the grid
+    /// Upload an image from this machine's Docker to the grid
     Push(NamedArgs),
-    /// List the images that the grid keeps
+    /// List the images that are stored in the grid
     List(ListArgs),
-    /// Put an image that the grid keeps into this machine's Docker
+    /// Download an image from the grid into this machine's Docker
     Load(NamedArgs),
-    /// Have the grid keep an image no longer; workers that have it keep it
+    /// Remove an image from the grid; workers that already have it keep it
     Remove(NamedArgs),
 }
 
@@ -58,7 +57,7 @@ struct NamedArgs {
     /// The image, such as rgrid/python:3.11
     #[arg(value_name = "IMAGE")]
     name: ImageName,
-    /// Answer in JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -67,7 +66,7 @@ struct NamedArgs {
 
 #[derive(Debug, Args)]
 struct ListArgs {
-    /// Answer in JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -94,7 +93,7 @@ async fn push(args: &NamedArgs) -> anyhow::Result<()> {
     let archive = size(pushed.image.pushed.archive_bytes);
     print_line(&match pushed.sent_bytes {
         Some(sent) => format!("pushed {}: {archive}, {} sent", args.name, size(sent)),
-        None => format!("{} is in the grid already: {archive}", args.name),
+        None => format!("{} is already in the grid: {archive}", args.name),
     })
 }
 
@@ -113,7 +112,7 @@ async fn list(args: &ListArgs) -> anyhow::Result<()> {
         return print_json(&found);
     }
     if found.images.is_empty() {
-        return print_line("the grid keeps no images; `rgrid image push IMAGE` adds one");
+        return print_line("the grid stores no images; add one with `rgrid image push IMAGE`");
     }
     let now = Utc::now();
     let row = |ImageView { name, pushed, at }: ImageView| {
@@ -145,5 +144,5 @@ async fn remove(args: &NamedArgs) -> anyhow::Result<()> {
     if args.json {
         return print_json(&json!({ "removed": args.name }));
     }
-    print_line(&format!("the grid keeps {} no longer", args.name))
+    print_line(&format!("removed {} from the grid", args.name))
 }

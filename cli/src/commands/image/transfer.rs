@@ -22,7 +22,7 @@ use tokio_util::io::StreamReader;
 use super::docker::{self, Local};
 use crate::output::progress;
 
-/// Bytes that are read at once.
+/// The size of a read, in bytes.
 const CHUNK: usize = 256 << 10;
 
 /// What a push came to.

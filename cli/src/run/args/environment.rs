@@ -15,14 +15,14 @@ const MAX_BYTES: u64 = 512 << 10;
 /// What stands in the script's environment.
 #[derive(Debug, Default, Args)]
 pub(crate) struct EnvArgs {
-    /// An environment variable; KEY alone passes on the value that it has here; may be given several times
-    #[arg(long, value_name = "KEY[=VALUE]", value_parser = environment, help_heading = "How it runs")]
+    /// Set an environment variable; KEY alone uses its value in this shell; can be repeated
+    #[arg(long, value_name = "KEY[=VALUE]", value_parser = environment, help_heading = "Runtime and environment")]
     env: Vec<Pair>,
-    /// A file of environment variables, one KEY=VALUE a line; --env goes before it; may be given several times
-    #[arg(long, value_name = "FILE", value_parser = read, help_heading = "How it runs")]
+    /// Read environment variables from a file, one KEY=VALUE per line; --env overrides it; can be repeated
+    #[arg(long, value_name = "FILE", value_parser = read, help_heading = "Runtime and environment")]
     env_file: Vec<EnvFile>,
-    /// A secret of the grid (`rgrid secret set`), as the variable of its name or another; may be given several times
-    #[arg(long, value_name = "[VARIABLE=]NAME", value_parser = secret, help_heading = "How it runs")]
+    /// Set an environment variable to a secret of the grid (see `rgrid secret set`); the variable has the secret's name unless VARIABLE is given; can be repeated
+    #[arg(long, value_name = "[VARIABLE=]NAME", value_parser = secret, help_heading = "Runtime and environment")]
     secret: Vec<Pair>,
 }
 
@@ -69,7 +69,7 @@ fn secret(text: &str) -> Result<Pair, Unfit> {
 
 fn read(path: &str) -> Result<EnvFile, Unfit> {
     let text = text::read(Path::new(path), MAX_BYTES).map_err(|error| match error {
-        text::Error::TooLong { .. } => Unfit::new(format!("it is longer than {MAX_BYTES} bytes; send it along as a file instead")),
+        text::Error::TooLong { .. } => Unfit::new(format!("it is longer than {MAX_BYTES} bytes; send it as an input file instead")),
         error => Unfit::new(error.to_string()),
     })?;
     parse(&text)
@@ -98,7 +98,7 @@ fn parse(text: &str) -> Result<EnvFile, Unfit> {
         let value = match value.chars().next() {
             Some(quote @ ('"' | '\'')) => loop {
                 if let Some(unquoted) = unquote(&value, quote) {
-                    break unquoted.map_err(|rest| unfit(&format!("`{rest}` stands behind the closing quotation mark")))?;
+                    break unquoted.map_err(|rest| unfit(&format!("`{rest}` follows the closing quotation mark")))?;
                 }
                 let (_, next) = lines
                     .next()
@@ -190,7 +190,7 @@ mod tests {
         for (text, words) in [
             ("A=1\n=2\n", "line 2: write KEY=VALUE"),
             ("two words=3", "line 1: write KEY=VALUE"),
-            ("A='x' y\n", "line 1: `y` stands behind"),
+            ("A='x' y\n", "line 1: `y` follows"),
             ("\nA=\"x\n\n", "line 2: a quotation mark is open"),
             ("RGRID_SURELY_NOT_SET", "line 1: `RGRID_SURELY_NOT_SET` is not set here"),
         ] {

@@ -23,51 +23,49 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The options about files.
 #[derive(Debug, Default, Args)]
-#[command(next_help_heading = "What goes along")]
+#[command(next_help_heading = "Inputs")]
 pub(crate) struct FileArgs {
-    /// Further files: a file, a directory, or a glob from the current directory such as 'conf/**/*.yaml'; may be given several times
+    /// Send more files: a file, a directory, or a glob relative to the current directory, such as 'conf/**/*.yaml'; can be repeated
     #[arg(long, value_name = "GLOB")]
     pub(crate) include: Vec<String>,
-    /// The whole current directory as git sees it: without .git and what .gitignore names, with what is tracked
+    /// Send the whole current directory, except .git and the files that git ignores
     #[arg(long)]
     pub(crate) workdir: bool,
-    /// What to leave out of all that goes along, but for the arguments themselves, by a glob such as '*.tmp'; may be given several times
+    /// Do not send files that match this glob, such as '*.tmp'; arguments are sent anyway; can be repeated
     #[arg(long, value_name = "GLOB")]
     pub(crate) exclude: Vec<String>,
-    /// A file or directory of here that is to stand at another path there; may be given several times
+    /// Send the file or directory PATH, and place it at ALIAS in the job's directory; can be repeated
     #[arg(long, value_name = "PATH=ALIAS")]
     pub(crate) input: Vec<Pair>,
-    /// What the script reads from standard input: a file, `-` for what comes here, or none [default: `-`, if that is a pipe or a file]
+    /// The script's standard input: a file, `-` for the standard input of rgrid, or none [default: `-` if it is a pipe or a file]
     #[arg(long, short = 'i', value_name = "FILE")]
     pub(crate) stdin: Option<PathBuf>,
-    /// Send nothing but what is named here: neither the files that the script's text names, nor its own modules
+    /// Do not scan the script's text for files and modules to send
     #[arg(long, alias = "no-imports")]
     pub(crate) no_scan: bool,
-    /// How many files go along at most because the script names them or their directory [default: 10000]
+    /// The maximum number of files that the scan may add [default: 10000]
     #[arg(long, value_name = "N")]
     pub(crate) scan_files: Option<usize>,
-    /// How many bytes these files have together at most, such as 2GB [default: 500MB]
+    /// The maximum total size of the files that the scan may add, such as 2GB [default: 500MB]
     #[arg(long, value_name = "SIZE", value_parser = memory, allow_hyphen_values = true)]
     pub(crate) scan_bytes: Option<ByteSize>,
-    /// What names the packages that the script needs: a requirements.txt, pyproject.toml or package.json [default: the script's own head
-    /// (PEP 723), else such a file beside it, or above it up to here]
+    /// The file that declares the script's packages: a requirements.txt, pyproject.toml or package.json [default: the script's head (PEP 723), or else such a file beside the script or above it, up to the current directory]
     #[arg(long, value_name = "FILE", conflicts_with = "no_requirements")]
     pub(crate) requirements: Option<PathBuf>,
-    /// Install no packages: what runs the script has them
+    /// Do not install packages
     #[arg(long)]
     pub(crate) no_requirements: bool,
-    /// Of what it makes or changes, only what this names comes back: a directory such as out, or a glob such as '*.csv'; may be given
-    /// several times
-    #[arg(long, value_name = "GLOB", help_heading = "What comes back")]
+    /// Save only the outputs that match: a directory such as out, or a glob such as '*.csv'; can be repeated
+    #[arg(long, value_name = "GLOB", help_heading = "Outputs")]
     pub(crate) output: Vec<String>,
-    /// Nothing that it makes is kept
-    #[arg(long, conflicts_with = "output", help_heading = "What comes back")]
+    /// Do not store any outputs
+    #[arg(long, conflicts_with = "output", help_heading = "Outputs")]
     pub(crate) no_outputs: bool,
-    /// What it removes or renames of the files that it was sent stays here under its old name too
-    #[arg(long, help_heading = "What comes back")]
+    /// If the script removes or renames an input file, keep the local file
+    #[arg(long, help_heading = "Outputs")]
     pub(crate) keep_deleted: bool,
-    /// How long what it makes is kept on the grid after its end, such as 30d [default: as long as the grid keeps it]
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true, help_heading = "What comes back")]
+    /// How long the grid stores the outputs after the job's end, such as 30d [default: the grid's setting]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, help_heading = "Outputs")]
     pub(crate) keep_outputs: Option<Span>,
 }
 
@@ -136,7 +134,7 @@ fn given(path: PathBuf) -> anyhow::Result<Option<Stdin>> {
     })?;
     if !meta.is_file() {
         return Err(usage(format!(
-            "{shown} is no file, and cannot be the standard input; name a file, or pipe it in"
+            "{shown} is not a file, and cannot be the standard input; name a file, or use a pipe"
         )));
     }
     Ok((meta.len() > 0).then_some(Stdin { path, _copy: None }))
@@ -159,7 +157,7 @@ async fn copied() -> anyhow::Result<Option<Stdin>> {
     let copied = match tokio::time::timeout(PATIENCE, &mut copying).await {
         Ok(copied) => copied,
         Err(_) => {
-            crate::output::say!("reading standard input to its end, for the script; without any: --stdin none");
+            crate::output::say!("reading standard input to its end for the script; use --stdin none to run without it");
             copying.await
         }
     };

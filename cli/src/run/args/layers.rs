@@ -19,15 +19,15 @@ use crate::{
     failure::usage,
     output::{harmless, typed},
     project::{Project, Setting, Wanted},
-    saving::Asked,
+    saving::NamedOutputs,
 };
 
 /// Options that choose the grid, or are about these files themselves: they are the user's alone.
-const USERS_OWN: [&str; 6] = ["url", "key", "key-file", "data-dir", "dry-run", "no-defaults"];
+const USER_ONLY_OPTIONS: [&str; 6] = ["url", "key", "key-file", "data-dir", "dry-run", "no-defaults"];
 /// The options that a script's own head may say. A script may be a stranger's, and reading it is not running it: what it says must do
 /// nothing that the job could not do by itself. So it may ask for less to come back (`output`: patterns that lead out of the job's directory
 /// are rejected for everybody), and may not name files, secrets, an executor, an image, another's job, or who it is.
-const A_SCRIPTS: [&str; 26] = [
+const SCRIPT_OPTIONS: [&str; 26] = [
     "cpu",
     "memory",
     "shm",
@@ -56,16 +56,16 @@ const A_SCRIPTS: [&str; 26] = [
     "verbose",
 ];
 /// Options whose values from all places come together; any other's are those of the first place.
-const ADDED: [&str; 8] = ["env", "env-file", "label", "secret", "include", "exclude", "input", "output"];
+const MERGED_OPTIONS: [&str; 8] = ["env", "env-file", "label", "secret", "include", "exclude", "input", "output"];
 /// Options whose value is nobody else's business.
-const HIDDEN: [&str; 2] = ["key", "env"];
+const HIDDEN_OPTIONS: [&str; 2] = ["key", "env"];
 
 /// How many characters of an option are shown at most.
-const MOST_SHOWN: usize = 400;
+const MAX_SHOWN: usize = 400;
 
 /// Who says an option, where it is not the user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Speaker {
+enum Author {
     /// A project's `rgrid.toml`, which the user trusts.
     Project,
     /// A script's head, which nobody vouches for.
@@ -88,26 +88,26 @@ pub(crate) fn resolve(given: &ArgMatches, words: &[OsString]) -> anyhow::Result<
     let mut args = RunArgs::from_arg_matches(given)?;
     let (project, script) = if args.no_defaults { Default::default() } else { files(&args)? };
     let mut layers = Vec::new();
-    layers.extend(read(&command, project, Speaker::Project)?);
-    let scripts_own = layers.len();
-    layers.extend(read(&command, script, Speaker::Script)?);
+    layers.extend(read(&command, project, Author::Project)?);
+    let project_count = layers.len();
+    layers.extend(read(&command, script, Author::Script)?);
     let top = Layer {
         from: String::new(),
         matches: given.clone(),
     };
     let envs = layers.iter().chain([&top]).map(|layer| EnvArgs::from_arg_matches(&layer.matches));
     let envs = envs.collect::<Result<Vec<_>, _>>()?;
-    let (merged, mut origins) = merge(&command, &layers, scripts_own, &top);
+    let (merged, mut origins) = merge(&command, &layers, project_count, &top);
     if !merged.is_empty() {
         let all = [OsString::from("rgrid run")].into_iter();
         let all = all.chain(merged.into_iter().map(Into::into)).chain(words.iter().cloned());
         args = RunArgs::from_arg_matches(&command.try_get_matches_from(all)?)?;
     }
     origins.sort_by(|a, b| a.option.cmp(&b.option));
-    let asks = layers[..scripts_own].iter().chain([&top]);
+    let asks = layers[..project_count].iter().chain([&top]);
     let asked = asks.flat_map(|layer| layer.matches.get_many::<String>("output").into_iter().flatten());
     args.resolved = Resolved {
-        asked: Asked::Patterns(asked.map(|pattern| from_here(pattern)).collect()),
+        asked: NamedOutputs::Patterns(asked.map(|pattern| from_here(pattern)).collect()),
         env: EnvArgs::resolve(&envs),
         secrets: EnvArgs::secrets(&envs),
         origins,
@@ -126,7 +126,7 @@ fn files(args: &RunArgs) -> anyhow::Result<(Vec<Setting>, Vec<Setting>)> {
 }
 
 /// Reads each setting by itself, so that a message can say where it stands.
-fn read(command: &Command, settings: Vec<Setting>, speaker: Speaker) -> anyhow::Result<Vec<Layer>> {
+fn read(command: &Command, settings: Vec<Setting>, author: Author) -> anyhow::Result<Vec<Layer>> {
     let command = command
         .clone()
         .no_binary_name(true)
@@ -134,7 +134,7 @@ fn read(command: &Command, settings: Vec<Setting>, speaker: Speaker) -> anyhow::
         .mut_args(|arg| arg.required(false).env(None::<&str>))
         // So that an option that does not exist is no word of the script's.
         .mut_arg("words", |arg| arg.allow_hyphen_values(false).trailing_var_arg(false));
-    let mut said: HashMap<String, String> = HashMap::new();
+    let mut set: HashMap<String, String> = HashMap::new();
     let mut layers = Vec::new();
     for Setting { from, words } in settings {
         let wrong = |error: clap::Error| usage(format!("{from}: {}", sentence(&error)));
@@ -149,23 +149,23 @@ fn read(command: &Command, settings: Vec<Setting>, speaker: Speaker) -> anyhow::
         let raw = unread.try_get_matches_from(&words).map_err(wrong)?;
         if let Some(word) = raw.get_many::<OsString>("words").and_then(|mut words| words.next()) {
             return Err(usage(format!(
-                "{from}: `{}` is no option; only options of `rgrid run` can stand there",
+                "{from}: `{}` is not an option; only options of `rgrid run` are allowed there",
                 word.display()
             )));
         }
         for option in options(&command, &raw) {
-            speaker.check(&option, &values(&command, &raw, &option), &from)?;
-            if ADDED.contains(&option.as_str()) {
+            author.check(&option, &values(&command, &raw, &option), &from)?;
+            if MERGED_OPTIONS.contains(&option.as_str()) {
                 continue;
             }
-            if let Some(earlier) = said.insert(option.clone(), from.clone()).filter(|earlier| *earlier != from) {
-                return Err(usage(format!("{from}: --{option} was said before ({earlier}); say it once")));
+            if let Some(earlier) = set.insert(option.clone(), from.clone()).filter(|earlier| *earlier != from) {
+                return Err(usage(format!("{from}: --{option} was already set ({earlier}); set it once")));
             }
         }
         let matches = command.clone().try_get_matches_from(&words).map_err(wrong)?;
         if let Some(variable) = EnvArgs::from_arg_matches(&matches)?.passed_on_by_a_file() {
             return Err(usage(format!(
-                "{from}: the file asks for the variable {variable} of this machine; only rgrid.toml itself, which you trust, may: env = [\"{variable}\"]"
+                "{from}: the file reads the variable {variable} of this machine; only a trusted rgrid.toml may do that: env = [\"{variable}\"]"
             )));
         }
         layers.push(Layer { from, matches });
@@ -173,28 +173,28 @@ fn read(command: &Command, settings: Vec<Setting>, speaker: Speaker) -> anyhow::
     Ok(layers)
 }
 
-impl Speaker {
+impl Author {
     /// Rejects an option that is not for its place.
     fn check(self, option: &str, values: &[String], from: &str) -> anyhow::Result<()> {
         let rejected = |what: &str, written: &str| {
             let script = from.split(", line ").next().unwrap_or_default();
             let from = harmless(from);
             Err(usage(format!(
-                "{from}: {what}; if you want that, write it on the command line: rgrid run {written} {}",
-                typed(&[script.to_owned()], MOST_SHOWN)
+                "{from}: {what}; if you want this, use the command line: rgrid run {written} {}",
+                typed(&[script.to_owned()], MAX_SHOWN)
             )))
         };
         match self {
-            Self::Project if USERS_OWN.contains(&option) => Err(usage(format!(
-                "{from}: --{option} cannot be said there, only on the command line; take it out"
-            ))),
+            Self::Project if USER_ONLY_OPTIONS.contains(&option) => {
+                Err(usage(format!("{from}: --{option} is allowed only on the command line; remove it")))
+            }
             Self::Project => Ok(()),
-            Self::Script if !A_SCRIPTS.contains(&option) => rejected(
-                &format!("a script cannot choose --{option}, since whoever wrote it would act as you"),
+            Self::Script if !SCRIPT_OPTIONS.contains(&option) => rejected(
+                &format!("a script cannot set --{option}, because its author would act with your rights"),
                 &written(option, values),
             ),
             Self::Script if option == "env" && values.iter().any(|value| !value.contains('=')) => rejected(
-                "a script cannot ask for a variable of this machine; it may say --env KEY=VALUE",
+                "a script cannot read a variable of this machine; it may set --env KEY=VALUE",
                 &written(option, values),
             ),
             Self::Script if option == "runtime" && values.iter().any(|value| value.starts_with("image:")) => {
@@ -211,13 +211,13 @@ fn written(option: &str, values: &[String]) -> String {
         return format!("--{option}");
     }
     let words: Vec<String> = values.iter().map(|value| format!("--{option}={value}")).collect();
-    typed(&words, MOST_SHOWN)
+    typed(&words, MAX_SHOWN)
 }
 
 /// The words that the lower layers add to the command line, and where every option comes from.
-fn merge(command: &Command, layers: &[Layer], scripts_own: usize, top: &Layer) -> (Vec<String>, Vec<Origin>) {
+fn merge(command: &Command, layers: &[Layer], project_count: usize, top: &Layer) -> (Vec<String>, Vec<Origin>) {
     let of_top: BTreeSet<String> = options(command, &top.matches).into_iter().collect();
-    let (project, script) = layers.split_at(scripts_own);
+    let (project, script) = layers.split_at(project_count);
     let of_script: BTreeSet<String> = script.iter().flat_map(|layer| options(command, &layer.matches)).collect();
     let (mut merged, mut origins) = (Vec::new(), Vec::new());
     for (layer, is_project) in project
@@ -226,8 +226,8 @@ fn merge(command: &Command, layers: &[Layer], scripts_own: usize, top: &Layer) -
         .chain(script.iter().map(|layer| (layer, false)))
     {
         for option in options(command, &layer.matches) {
-            let is_said = of_top.contains(&option) || (is_project && of_script.contains(&option));
-            if is_said && !ADDED.contains(&option.as_str()) {
+            let is_set = of_top.contains(&option) || (is_project && of_script.contains(&option));
+            if is_set && !MERGED_OPTIONS.contains(&option.as_str()) {
                 continue;
             }
             let values = values(command, &layer.matches, &option);
@@ -249,7 +249,7 @@ fn merge(command: &Command, layers: &[Layer], scripts_own: usize, top: &Layer) -
 fn origin(option: &str, values: &[String], from: String) -> Origin {
     let shown = |value: &String| match value.split_once('=') {
         Some((name, _)) if option == "env" => name.to_owned(),
-        _ if HIDDEN.contains(&option) && option != "env" => "…".to_owned(),
+        _ if HIDDEN_OPTIONS.contains(&option) && option != "env" => "…".to_owned(),
         _ => value.clone(),
     };
     Origin {
@@ -261,13 +261,13 @@ fn origin(option: &str, values: &[String], from: String) -> Origin {
 
 /// The long names of the options that are said, and not just there by default.
 fn options(command: &Command, matches: &ArgMatches) -> Vec<String> {
-    let is_said = |arg: &&clap::Arg| {
+    let is_set = |arg: &&clap::Arg| {
         let id = arg.get_id().as_str();
         let source = matches.value_source(id);
         matches!(source, Some(ValueSource::CommandLine | ValueSource::EnvVariable)) && (takes_value(arg) || matches.get_flag(id))
     };
-    let said = command.get_arguments().filter(is_said);
-    said.filter_map(|arg| Some(arg.get_long()?.to_owned())).collect()
+    let set = command.get_arguments().filter(is_set);
+    set.filter_map(|arg| Some(arg.get_long()?.to_owned())).collect()
 }
 
 fn takes_value(arg: &clap::Arg) -> bool {
@@ -303,9 +303,9 @@ fn source(command: &Command, matches: &ArgMatches, option: &str) -> String {
 fn sentence(error: &clap::Error) -> String {
     let text = error.to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text);
-    let said = text
+    let set = text
         .split("\n\n")
         .take_while(|part| !part.starts_with("Usage:") && !part.starts_with("For more"));
-    let said: Vec<String> = said.map(|part| part.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
-    said.join("; ")
+    let set: Vec<String> = set.map(|part| part.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    set.join("; ")
 }

@@ -10,49 +10,49 @@ use crate::{
     values::{After, Moment, Patience, Span},
 };
 
-const STARTS: &str = "When it starts";
-const FAILS: &str = "When it fails";
-const TAKES: &str = "How long it may take";
+const STARTS: &str = "Start conditions";
+const FAILS: &str = "Retries";
+const TAKES: &str = "Timeouts";
 
 /// When a job starts, how long it may take, and how often it is tried.
 #[derive(Debug, Default, Args)]
 pub(crate) struct PolicyArgs {
-    /// How long an attempt may run, such as 90s, 10m or 1h30m [default: as long as it likes]
+    /// How long one attempt may run, such as 90s, 10m or 1h30m [default: no limit]
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, help_heading = TAKES)]
     timeout: Option<Span>,
-    /// How long it may wait for a worker, each time that it waits
+    /// How long the job may wait for a worker, each time it is queued
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, help_heading = TAKES)]
     queue_timeout: Option<Span>,
-    /// How long all of it may take, from now on, with its waiting and every attempt
+    /// How long the job may take in total from now on, with waiting and all attempts
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, help_heading = TAKES)]
     total_timeout: Option<Span>,
-    /// How long its command may take to end when it is asked to (SIGTERM), before it is killed [default: what the worker grants]
+    /// How long the command may take to exit after SIGTERM before it is killed [default: the worker's setting]
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, help_heading = TAKES)]
     grace: Option<Patience>,
 
-    /// Try again when it fails, at most so often
+    /// Retry a failed job up to N times
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(..=1000), help_heading = FAILS)]
     retries: Option<u32>,
-    /// Only after these exit codes (124: timed out, 137: out of memory) [default: after every failure]
+    /// Retry only after these exit codes (124: timeout, 137: out of memory) [default: after every failure]
     #[arg(long, value_name = "CODES", value_delimiter = ',', value_parser = clap::value_parser!(i32).range(1..=255), help_heading = FAILS)]
     retry_on: Vec<i32>,
-    /// The pause before the first retry, which doubles from one to the next [default: 1s]
+    /// The delay before the first retry; it doubles with each retry [default: 1s]
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, help_heading = FAILS)]
     backoff: Option<Span>,
-    /// The longest pause between two tries [default: 5m]
+    /// The maximum delay between two attempts [default: 5m]
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, help_heading = FAILS)]
     max_backoff: Option<Span>,
-    /// How many attempts may be lost with their workers before it is given up [default: 3]
+    /// How many attempts may be lost with their workers before the job is dead [default: 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000), help_heading = FAILS)]
     max_losses: Option<u32>,
 
-    /// Not before so long from now, such as 10m
+    /// Start no earlier than this long from now, such as 10m
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, help_heading = STARTS)]
     after: Option<Span>,
-    /// Not before this time: 22:00, 2026-11-23 08:00 (this machine's clock), or 2026-11-23T08:00:00Z
+    /// Start no earlier than this time: 22:00, 2026-11-23 08:00 (local time), or 2026-11-23T08:00:00Z
     #[arg(long, value_name = "WHEN", allow_hyphen_values = true, help_heading = STARTS)]
     at: Option<Moment>,
-    /// Not before another job has succeeded (JOB:ended: however it ends); may be given several times
+    /// Start after another job has succeeded (JOB:ended: after it has ended, with any result); can be repeated
     #[arg(long, value_name = "JOB[:HOW]", help_heading = STARTS)]
     depends_on: Vec<After>,
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::saving::Asked;
+use crate::saving::NamedOutputs;
 
 /// What the options came to, all places heard.
 #[derive(Debug, Clone, Default)]
@@ -14,7 +14,7 @@ pub(crate) struct Resolved {
     /// Its secrets: the variable, and the name.
     pub(crate) secrets: BTreeMap<String, String>,
     /// The outputs that the user, or a project that the user trusts, asks for; a script's head asks for none that others would run unasked.
-    pub(crate) asked: Asked,
+    pub(crate) asked: NamedOutputs,
     /// Each option that was said, and where.
     pub(crate) origins: Vec<Origin>,
 }

@@ -14,15 +14,15 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::{
-    outputs::{Homes, fetch},
-    progress::{Progress, TYPES, Told},
+    outputs::{OutputDirs, fetch},
+    progress::{Progress, ProgressEvent, TYPES},
 };
 use crate::{
     run::{
-        interrupt::{Heard, Interrupts, Wish},
+        interrupt::{InterruptChoice, Interrupts, StopSignal},
         messages,
     },
-    saving::Manner as Bringing,
+    saving::SaveMode,
 };
 
 /// How often what is seen is shown: on a terminal, and in a pipe.
@@ -35,16 +35,16 @@ const AGAIN: Duration = Duration::from_millis(500);
 const FETCHES: usize = 4;
 
 /// Outputs are saved as the members themselves would have left them.
-const AS_RUN: Bringing = Bringing::AsRun { failed: false };
+const AS_RUN: SaveMode = SaveMode::AsRun { failed: false };
 
 /// How following it ended.
-pub(crate) enum Followed {
+pub(crate) enum FollowOutcome {
     /// All of its members have.
     Ended(Box<Progress>),
-    /// The user let it go on, by this signal.
-    Detached(Heard),
-    /// The user did not want to wait for its cancellation, or that could not be asked for.
-    Left(Heard),
+    /// The user detached with this signal; the job continues.
+    Detached(StopSignal),
+    /// The user stopped waiting for the cancellation, or the cancellation could not be requested.
+    Left(StopSignal),
 }
 
 /// Follows a batch until all of its members have ended, and brings their outputs home where that is wanted.
@@ -55,33 +55,33 @@ pub(crate) async fn follow(
     client: &Client,
     id: BatchId,
     total: u32,
-    homes: Option<Homes>,
+    output_dirs: Option<OutputDirs>,
     interrupts: &mut Interrupts,
-) -> anyhow::Result<Followed> {
-    let mut shown = Shown::new(total);
-    let mut followed = Box::pin(to_the_end(client, id, total, homes, &mut shown));
+) -> anyhow::Result<FollowOutcome> {
+    let mut shown = ProgressDisplay::new(total);
+    let mut followed = Box::pin(follow_to_end(client, id, total, output_dirs, &mut shown));
     let mut is_cancelling = false;
     loop {
         let signal = tokio::select! {
             biased;
-            end = &mut followed => return Ok(Followed::Ended(Box::new(end?))),
+            end = &mut followed => return Ok(FollowOutcome::Ended(Box::new(end?))),
             signal = interrupts.heard() => signal,
         };
         if is_cancelling {
-            return Ok(Followed::Left(signal));
+            return Ok(FollowOutcome::Left(signal));
         }
         match interrupts.wish(signal).await {
-            Wish::GoOn => {}
-            Wish::Detach => return Ok(Followed::Detached(signal)),
-            Wish::Cancel => {
+            InterruptChoice::GoOn => {}
+            InterruptChoice::Detach => return Ok(FollowOutcome::Detached(signal)),
+            InterruptChoice::Cancel => {
                 is_cancelling = true;
                 match interrupts.unless(cancel(client, id)).await {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => {
                         messages::not_cancelled(&format!("batch {id}"), &id.to_string(), &error);
-                        return Ok(Followed::Left(signal));
+                        return Ok(FollowOutcome::Left(signal));
                     }
-                    Err(second) => return Ok(Followed::Left(second)),
+                    Err(second) => return Ok(FollowOutcome::Left(second)),
                 }
             }
         }
@@ -99,16 +99,22 @@ async fn cancel(client: &Client, id: BatchId) -> Result<(), Error> {
     }
 }
 
-async fn to_the_end(client: &Client, id: BatchId, total: u32, homes: Option<Homes>, shown: &mut Shown) -> anyhow::Result<Progress> {
+async fn follow_to_end(
+    client: &Client,
+    id: BatchId,
+    total: u32,
+    output_dirs: Option<OutputDirs>,
+    shown: &mut ProgressDisplay,
+) -> anyhow::Result<Progress> {
     let mut progress = Progress::new(total);
     let mut fetches = FuturesUnordered::new();
     let mut waiting = std::collections::VecDeque::new();
-    let mut events = Followable::new(client, id);
+    let mut events = BatchFeed::new(client, id);
     let mut ticks = tokio::time::interval(SHOW.0);
     let mut looked = Instant::now();
     while !progress.is_done() {
         tokio::select! {
-            told = events.next() => waiting.extend(progress.see(told?).filter(|_| homes.is_some())),
+            told = events.next() => waiting.extend(progress.see(told?).filter(|_| output_dirs.is_some())),
             Some(fetched) = fetches.next() => progress.came.add(fetched?),
             _ = ticks.tick() => {
                 shown.show(&progress, false);
@@ -121,21 +127,21 @@ async fn to_the_end(client: &Client, id: BatchId, total: u32, homes: Option<Home
                 }
             }
         }
-        if let Some(homes) = &homes {
+        if let Some(output_dirs) = &output_dirs {
             while fetches.len() < FETCHES {
                 let Some(index) = waiting.pop_front() else { break };
-                fetches.push(fetch(client, JobId::of_member(id, index), index, homes, AS_RUN));
+                fetches.push(fetch(client, JobId::of_member(id, index), index, output_dirs, AS_RUN));
             }
         }
     }
-    if let Some(homes) = &homes {
+    if let Some(output_dirs) = &output_dirs {
         for index in waiting {
             if fetches.len() >= FETCHES
                 && let Some(fetched) = fetches.next().await
             {
                 progress.came.add(fetched?);
             }
-            fetches.push(fetch(client, JobId::of_member(id, index), index, homes, AS_RUN));
+            fetches.push(fetch(client, JobId::of_member(id, index), index, output_dirs, AS_RUN));
         }
     }
     while let Some(fetched) = fetches.next().await {
@@ -146,7 +152,7 @@ async fn to_the_end(client: &Client, id: BatchId, total: u32, homes: Option<Home
 }
 
 /// What happens to a batch, from its beginning, each event once.
-pub(crate) struct Followable<'a> {
+pub(crate) struct BatchFeed<'a> {
     client: &'a Client,
     query: [(&'static str, String); 2],
     events: Option<Events>,
@@ -154,7 +160,7 @@ pub(crate) struct Followable<'a> {
     failures: u32,
 }
 
-impl<'a> Followable<'a> {
+impl<'a> BatchFeed<'a> {
     pub(crate) fn new(client: &'a Client, id: BatchId) -> Self {
         Self {
             client,
@@ -165,7 +171,7 @@ impl<'a> Followable<'a> {
         }
     }
 
-    pub(crate) async fn next(&mut self) -> anyhow::Result<Told> {
+    pub(crate) async fn next(&mut self) -> anyhow::Result<ProgressEvent> {
         loop {
             let Some(events) = self.events.as_mut() else {
                 match Events::open(self.client, "/v1/facts", &self.query, self.last_id.as_deref()).await {
@@ -173,7 +179,7 @@ impl<'a> Followable<'a> {
                     Err(error) if error.may_pass() => {
                         self.failures += 1;
                         if self.failures == 4 {
-                            crate::output::say!("{error} Trying again; the batch goes on meanwhile.");
+                            crate::output::say!("{error} Retrying; the batch continues.");
                         }
                         tokio::time::sleep(AGAIN).await;
                     }
@@ -198,12 +204,12 @@ impl<'a> Followable<'a> {
 }
 
 /// A bar on a terminal; in a pipe, a line now and then.
-struct Shown {
+struct ProgressDisplay {
     bar: Option<ProgressBar>,
     last: Instant,
 }
 
-impl Shown {
+impl ProgressDisplay {
     fn new(total: u32) -> Self {
         let bar = io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(Some(u64::from(total)), ProgressDrawTarget::stderr_with_hz(10));

@@ -120,7 +120,7 @@ pub(crate) fn items(args: &BatchArgs, cwd: &Path) -> anyhow::Result<Vec<Item>> {
     }
     if items.len() > MOST {
         return Err(usage(format!(
-            "a batch may have {MOST} jobs, and this would be more; make several of it"
+            "a batch may have at most {MOST} jobs; split it into several batches"
         )));
     }
     Ok(items)
@@ -159,7 +159,7 @@ fn values(args: &BatchArgs, cwd: &Path) -> anyhow::Result<Vec<Item>> {
     let length = lists.first().map_or(0, Vec::len);
     if lists.len() < 2 || lists.iter().any(|list| list.len() != length) {
         return Err(usage(format!(
-            "--zip pairs up the files of two or more --batch, which must be as many; they match {}",
+            "--zip needs two or more --batch that match the same number of files; they match {}",
             lengths.join(" and ")
         )));
     }
@@ -180,7 +180,7 @@ fn lines(file: &OsString, cwd: &Path) -> anyhow::Result<Vec<String>> {
     let text = read.map_err(|error| usage(format!("--each-line {shown}: {error}")))?;
     let lines: Vec<String> = text.lines().filter(|line| !line.trim().is_empty()).map(ToOwned::to_owned).collect();
     if lines.is_empty() {
-        return Err(usage(format!("{shown} holds no lines, so there is nothing to run")));
+        return Err(usage(format!("{shown} has no lines, so there is no job to run")));
     }
     Ok(lines)
 }

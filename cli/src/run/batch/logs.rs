@@ -17,7 +17,7 @@ use futures::{
 use model::{BatchView, LogPiece, MemberView};
 use serde_json::json;
 
-use super::{follow::Followable, progress::Progress};
+use super::{follow::BatchFeed, progress::Progress};
 use crate::{
     find::members,
     output::{Streams, one_line, print_json},
@@ -57,7 +57,7 @@ pub(crate) async fn logs(client: &Client, batch: &BatchView, wanted: Wanted, as_
 
 async fn as_they_come(client: &Client, batch: &BatchView, wanted: Wanted, printer: &mut Printer) -> anyhow::Result<()> {
     let mut progress = Progress::new(batch.total);
-    let mut events = Followable::new(client, batch.id);
+    let mut events = BatchFeed::new(client, batch.id);
     let (mut begun, mut waiting) = (HashSet::new(), VecDeque::new());
     let mut open: SelectAll<Items> = SelectAll::new();
     let mut ticks = tokio::time::interval(LOOK);

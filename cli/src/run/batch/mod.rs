@@ -13,5 +13,5 @@ pub(crate) use self::submit::run;
 pub(crate) use self::{
     follow::follow,
     logs::logs,
-    outputs::{Homes, fetch},
+    outputs::{OutputDirs, fetch},
 };

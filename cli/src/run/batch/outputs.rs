@@ -10,35 +10,35 @@ use client::Client;
 use model::{ArtifactView, Artifacts};
 use parking_lot::Mutex;
 
-use crate::saving::{Asked, Back, Manner, Report, Sent, Whither, bring};
+use crate::saving::{JobOutputs, NamedOutputs, Report, SaveMode, SaveTarget, SentInputs, save_all};
 
 /// The longest name of a directory, in bytes.
 const NAME_MAX: usize = 200;
 
 /// A directory for each member, or one for all.
 #[derive(Debug)]
-pub(crate) struct Homes {
+pub(crate) struct OutputDirs {
     root: PathBuf,
     names: Vec<String>,
     /// With one for all: the paths that are taken.
     flat: Option<Mutex<HashSet<String>>>,
-    /// What the user asked for by name, of what others would run unasked.
-    asked: Asked,
+    /// The automatically used outputs that the user allowed by name.
+    asked: NamedOutputs,
 }
 
-impl Homes {
+impl OutputDirs {
     /// Below `root`, named after the members; with `flat`, `root` itself.
     pub(crate) fn new(root: &Path, items: &[String], flat: bool) -> Self {
         Self {
             root: root.to_owned(),
             names: names(items),
             flat: flat.then(|| Mutex::new(HashSet::new())),
-            asked: Asked::Nothing,
+            asked: NamedOutputs::Nothing,
         }
     }
 
     /// For a run whose user asked for these.
-    pub(crate) fn asked(mut self, asked: Asked) -> Self {
+    pub(crate) fn asked(mut self, asked: NamedOutputs) -> Self {
         self.asked = asked;
         self
     }
@@ -60,7 +60,7 @@ impl Homes {
         let mut taken = taken.lock();
         if files.iter().any(|file| taken.contains(file.path.as_str())) {
             let own = self.own(index);
-            crate::output::say!("another job left files of the same names; these are in {}", own.display());
+            crate::output::say!("another job has outputs with the same names; these are saved in {}", own.display());
             return own;
         }
         taken.extend(files.iter().map(|file| file.path.as_str().to_owned()));
@@ -113,7 +113,7 @@ fn names(items: &[String]) -> Vec<String> {
 ///
 /// # Errors
 /// If the list of it cannot be had.
-pub(crate) async fn fetch(client: &Client, job: JobId, index: u32, homes: &Homes, manner: Manner) -> anyhow::Result<Report> {
+pub(crate) async fn fetch(client: &Client, job: JobId, index: u32, output_dirs: &OutputDirs, mode: SaveMode) -> anyhow::Result<Report> {
     let found: Artifacts = client.get(&format!("/v1/jobs/{job}/artifacts"), &()).await?;
     let unmatched = found
         .unmatched
@@ -127,22 +127,22 @@ pub(crate) async fn fetch(client: &Client, job: JobId, index: u32, homes: &Homes
     if found.artifacts.is_empty() && found.links.is_empty() {
         return Ok(report);
     }
-    let into = homes.of(index, &found.artifacts);
+    let into = output_dirs.of(index, &found.artifacts);
     let failed = found.state.is_some_and(|state| state != State::Succeeded);
-    let whither = Whither {
+    let target = SaveTarget {
         job,
         into: &into,
-        base: &homes.root,
-        manner: match manner {
-            Manner::AsRun { .. } => Manner::AsRun { failed },
-            manner => manner,
+        base: &output_dirs.root,
+        mode: match mode {
+            SaveMode::AsRun { .. } => SaveMode::AsRun { failed },
+            mode => mode,
         },
         // What was sent is not there.
-        sent: &Sent::default(),
+        sent: &SentInputs::default(),
         removes: false,
-        asked: &homes.asked,
+        asked: &output_dirs.asked,
     };
-    report.add(bring(client, whither, Back::here(found.artifacts, found.links)).await);
+    report.add(save_all(client, target, JobOutputs::here(found.artifacts, found.links)).await);
     Ok(report)
 }
 

@@ -7,7 +7,10 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::{output::duration, saving::Report};
+use crate::{
+    output::{counted, duration},
+    saving::Report,
+};
 
 /// The events that are asked for.
 pub(crate) const TYPES: &str = "job.claimed,job.started,job.finished,job.returned,job.rescheduled,job.cancelled,job.died,job.expired,job.requeued,\
@@ -15,7 +18,7 @@ pub(crate) const TYPES: &str = "job.claimed,job.started,job.finished,job.returne
 
 /// What is read of an event.
 #[derive(Debug, Deserialize)]
-pub(crate) struct Told {
+pub(crate) struct ProgressEvent {
     r#type: String,
     #[serde(default)]
     index: Option<u32>,
@@ -23,7 +26,7 @@ pub(crate) struct Told {
     data: Data,
 }
 
-impl Told {
+impl ProgressEvent {
     /// The member that a worker has taken, if that is what it tells.
     pub(crate) fn claimed(&self) -> Option<u32> {
         self.index.filter(|_| self.r#type == "job.claimed.v1")
@@ -57,7 +60,7 @@ struct Manifest {
 
 /// Where a member stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Stand {
+pub(crate) enum MemberState {
     /// A worker has it.
     Runs(String),
     /// It ended well.
@@ -72,7 +75,7 @@ pub(crate) enum Stand {
 #[derive(Debug)]
 pub(crate) struct Progress {
     pub(crate) total: u32,
-    stands: HashMap<u32, Stand>,
+    members: HashMap<u32, MemberState>,
     /// How many of those run: after each event it is asked whether all have ended, of which there may be a hundred thousand.
     running: usize,
     began: Instant,
@@ -86,7 +89,7 @@ impl Progress {
     pub(crate) fn new(total: u32) -> Self {
         Self {
             total,
-            stands: HashMap::new(),
+            members: HashMap::new(),
             running: 0,
             began: Instant::now(),
             over: false,
@@ -95,14 +98,14 @@ impl Progress {
     }
 
     /// Folds an event; returns the member that has left files for us.
-    pub(crate) fn see(&mut self, told: Told) -> Option<u32> {
+    pub(crate) fn see(&mut self, told: ProgressEvent) -> Option<u32> {
         let Some(index) = told.index else {
             self.over = true;
             return None;
         };
         match told.r#type.as_str() {
             "job.claimed.v1" => {
-                self.put(index, Some(Stand::Runs(told.data.worker.unwrap_or_default())));
+                self.put(index, Some(MemberState::Runs(told.data.worker.unwrap_or_default())));
             }
             "job.finished.v1" if told.data.retry_after_ms.is_some() => {
                 self.put(index, None);
@@ -119,13 +122,13 @@ impl Progress {
                 self.put(index, None);
             }
             "job.cancelled.v1" => {
-                self.put(index, Some(Stand::Cancelled));
+                self.put(index, Some(MemberState::Cancelled));
             }
             "job.died.v1" => {
-                self.put(index, Some(Stand::Failed("is dead: its attempts were lost".to_owned())));
+                self.put(index, Some(MemberState::Failed("is dead: its attempts were lost".to_owned())));
             }
             "job.expired.v1" => {
-                self.put(index, Some(Stand::Failed("waited longer than it may".to_owned())));
+                self.put(index, Some(MemberState::Failed("expired: it waited too long".to_owned())));
             }
             _ => {}
         }
@@ -133,18 +136,18 @@ impl Progress {
     }
 
     /// Notes where a member stands; nothing: it waits.
-    fn put(&mut self, index: u32, stand: Option<Stand>) {
-        let runs = |stand: Option<&Stand>| usize::from(matches!(stand, Some(Stand::Runs(_))));
+    fn put(&mut self, index: u32, stand: Option<MemberState>) {
+        let runs = |stand: Option<&MemberState>| usize::from(matches!(stand, Some(MemberState::Runs(_))));
         self.running += runs(stand.as_ref());
         let before = match stand {
-            Some(stand) => self.stands.insert(index, stand),
-            None => self.stands.remove(&index),
+            Some(stand) => self.members.insert(index, stand),
+            None => self.members.remove(&index),
         };
         self.running -= runs(before.as_ref());
     }
 
-    fn count(&self, which: impl Fn(&Stand) -> bool) -> usize {
-        self.stands.values().filter(|stand| which(stand)).count()
+    fn count(&self, which: impl Fn(&MemberState) -> bool) -> usize {
+        self.members.values().filter(|stand| which(stand)).count()
     }
 
     pub(crate) const fn running(&self) -> usize {
@@ -152,24 +155,24 @@ impl Progress {
     }
 
     pub(crate) fn succeeded(&self) -> usize {
-        self.count(|stand| matches!(stand, Stand::Succeeded))
+        self.count(|stand| matches!(stand, MemberState::Succeeded))
     }
 
     pub(crate) fn cancelled(&self) -> usize {
-        self.count(|stand| matches!(stand, Stand::Cancelled))
+        self.count(|stand| matches!(stand, MemberState::Cancelled))
     }
 
     pub(crate) fn done(&self) -> usize {
-        self.stands.len() - self.running()
+        self.members.len() - self.running()
     }
 
     /// Those that failed, in their order, and how.
     pub(crate) fn failed(&self) -> Vec<(u32, &str)> {
         let mut failed: Vec<(u32, &str)> = self
-            .stands
+            .members
             .iter()
             .filter_map(|(index, stand)| match stand {
-                Stand::Failed(words) => Some((*index, words.as_str())),
+                MemberState::Failed(words) => Some((*index, words.as_str())),
                 _ => None,
             })
             .collect();
@@ -184,10 +187,10 @@ impl Progress {
     /// All of it in a line.
     pub(crate) fn line(&self) -> String {
         let workers: std::collections::HashSet<&str> = self
-            .stands
+            .members
             .values()
             .filter_map(|stand| match stand {
-                Stand::Runs(worker) => Some(worker.as_str()),
+                MemberState::Runs(worker) => Some(worker.as_str()),
                 _ => None,
             })
             .collect();
@@ -202,21 +205,21 @@ impl Progress {
             format!(", about {} left", duration(left))
         };
         format!(
-            "{done} of {total} done, {} running on {} workers, {} failed, {rate:.1}/s{eta}",
+            "{done} of {total} done, {} running on {}, {} failed, {rate:.1}/s{eta}",
             self.running(),
-            workers.len(),
+            counted(workers.len(), "worker"),
             self.failed().len()
         )
     }
 }
 
-fn ended(outcome: Option<&Outcome>) -> Stand {
+fn ended(outcome: Option<&Outcome>) -> MemberState {
     match outcome.map(|outcome| (outcome.kind.as_str(), outcome.exit_code)) {
-        Some(("succeeded", _)) => Stand::Succeeded,
-        Some(("cancelled", _)) => Stand::Cancelled,
-        Some((_, Some(code))) => Stand::Failed(format!("ended with exit code {code}")),
-        Some((kind, None)) => Stand::Failed(format!("ended as {}", kind.replace('_', " "))),
-        None => Stand::Failed("ended".to_owned()),
+        Some(("succeeded", _)) => MemberState::Succeeded,
+        Some(("cancelled", _)) => MemberState::Cancelled,
+        Some((_, Some(code))) => MemberState::Failed(format!("ended with exit code {code}")),
+        Some((kind, None)) => MemberState::Failed(format!("ended as {}", kind.replace('_', " "))),
+        None => MemberState::Failed("ended".to_owned()),
     }
 }
 
@@ -234,7 +237,7 @@ mod tests {
         for index in 0..total {
             for kind in ["job.claimed.v1", "job.finished.v1"] {
                 assert!(!progress.is_done());
-                let told = Told {
+                let told = ProgressEvent {
                     r#type: kind.to_owned(),
                     index: Some(index),
                     data: Data::default(),

@@ -7,7 +7,7 @@ use client::{Client, bounded};
 use model::BatchView;
 use reqwest::Method;
 
-use super::{follow::Followed, progress::Progress};
+use super::{follow::FollowOutcome, progress::Progress};
 use crate::{
     find::now,
     output::{one_line, print_json},
@@ -26,21 +26,21 @@ const LAST_BYTES: usize = 64 << 10;
 pub(crate) async fn followed(
     client: &Client,
     id: BatchId,
-    followed: Followed,
+    followed: FollowOutcome,
     names: &[String],
     json: bool,
     interrupts: &mut Interrupts,
 ) -> anyhow::Result<ExitCode> {
     match followed {
-        Followed::Ended(progress) => {
+        FollowOutcome::Ended(progress) => {
             let ending = Box::pin(end(client, id, &progress, names, json));
             interrupts.unless(ending).await.unwrap_or_else(|signal| Ok(signal.into()))
         }
-        Followed::Detached(signal) => {
-            crate::output::say!("batch {id} goes on; `rgrid attach {id}` follows it");
+        FollowOutcome::Detached(signal) => {
+            crate::output::say!("batch {id} continues; follow it with `rgrid attach {id}`");
             Ok(signal.into())
         }
-        Followed::Left(signal) => Ok(signal.into()),
+        FollowOutcome::Left(signal) => Ok(signal.into()),
     }
 }
 
@@ -50,7 +50,7 @@ async fn end(client: &Client, id: BatchId, progress: &Progress, names: &[String]
     for (index, words) in failed.iter().take(TOLD.0) {
         let job = JobId::of_member(id, *index);
         let name = names.get(*index as usize).map_or("", String::as_str);
-        crate::output::say!("{} {words}; `rgrid logs {job}` shows what it printed", one_line(name, 60));
+        crate::output::say!("{} {words}; see `rgrid logs {job}`", one_line(name, 60));
         for line in last_lines(client, job).await {
             eprintln!("    {}", one_line(&line, 160));
         }
@@ -74,7 +74,7 @@ async fn end(client: &Client, id: BatchId, progress: &Progress, names: &[String]
         words += &format!(", {cancelled} were cancelled");
     }
     if !well {
-        words += &format!("; `rgrid retry {id} --failed-only` runs those again");
+        words += &format!("; run the others again with `rgrid retry {id} --failed-only`");
     }
     eprintln!("{words}");
     if json {

@@ -9,11 +9,11 @@ use model::{BatchSubmission, Earlier};
 use reqwest::Method;
 use serde_json::json;
 
-use super::outputs::{Homes, fetch};
+use super::outputs::{OutputDirs, fetch};
 use crate::{
     output::{print_json, print_line},
     run::RunArgs,
-    saving::{Manner, Report},
+    saving::{Report, SaveMode},
 };
 
 /// Members whose outputs are fetched at once.
@@ -21,7 +21,7 @@ const AT_ONCE: usize = 4;
 
 /// What was made before, and what is left to be made.
 #[derive(Debug)]
-pub(crate) struct Made {
+pub(crate) struct ReusedResults {
     /// The jobs that made it.
     jobs: Vec<JobId>,
     /// The places of the members that are left.
@@ -30,7 +30,7 @@ pub(crate) struct Made {
     is_whole: bool,
 }
 
-impl Made {
+impl ReusedResults {
     /// Of one thing for each member, those of the members that are left.
     pub(crate) fn left_of<T>(&self, all: Vec<T>) -> Vec<T> {
         let mut left = self.left.iter().copied().peekable();
@@ -43,7 +43,12 @@ impl Made {
 ///
 /// # Errors
 /// If the grid refuses, or an output cannot be saved.
-pub(crate) async fn take(client: &Client, namespace: &str, batch: &mut BatchSubmission, homes: Option<&Homes>) -> anyhow::Result<Made> {
+pub(crate) async fn take(
+    client: &Client,
+    namespace: &str,
+    batch: &mut BatchSubmission,
+    output_dirs: Option<&OutputDirs>,
+) -> anyhow::Result<ReusedResults> {
     let request = client
         .request(Method::POST, "/v1/batches/earlier")
         .query(&[("namespace", namespace)])
@@ -51,16 +56,16 @@ pub(crate) async fn take(client: &Client, namespace: &str, batch: &mut BatchSubm
     let Earlier { jobs } = client.json(request).await?;
     let found = jobs.iter().zip(0..).filter_map(|(job, index)| Some((index, (*job)?)));
     let mut came = Report::default();
-    if let Some(homes) = homes {
+    if let Some(output_dirs) = output_dirs {
         let fetches = found
             .clone()
-            .map(|(index, job)| fetch(client, job, index, homes, Manner::AsRun { failed: false }));
+            .map(|(index, job)| fetch(client, job, index, output_dirs, SaveMode::AsRun { failed: false }));
         let mut fetches = stream::iter(fetches.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
         while let Some(fetched) = fetches.next().await {
             came.add(fetched?);
         }
     }
-    let made = Made {
+    let made = ReusedResults {
         jobs: found.map(|(_, job)| job).collect(),
         left: (0..batch.members.len())
             .filter(|place| jobs.get(*place).is_none_or(Option::is_none))
@@ -72,13 +77,13 @@ pub(crate) async fn take(client: &Client, namespace: &str, batch: &mut BatchSubm
     }
     batch.members = made.left_of(std::mem::take(&mut batch.members));
     if !made.jobs.is_empty() {
-        crate::output::say!("{} of {} ran before, and their results are taken", made.jobs.len(), jobs.len());
+        crate::output::say!("{} of {} jobs ran before; their results are used", made.jobs.len(), jobs.len());
     }
     Ok(made)
 }
 
 /// Nothing is left to be run.
-pub(crate) fn all_made(made: &Made, args: &RunArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn all_made(made: &ReusedResults, args: &RunArgs) -> anyhow::Result<ExitCode> {
     if args.json {
         print_json(&json!({ "batch": null, "reused": made.jobs }))?;
     } else if args.detach {

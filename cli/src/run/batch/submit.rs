@@ -11,13 +11,13 @@ use reqwest::Method;
 use super::{
     follow::follow,
     items::{Item, items},
-    outputs::Homes,
+    outputs::OutputDirs,
     report, reuse,
 };
 use crate::{
     failure::usage,
     output::{counted, print_json, print_line},
-    run::{RunArgs, interrupt::Interrupts, messages, plan::plan_batch, stage::stage, wishes},
+    run::{RunArgs, interrupt::Interrupts, messages, options, plan::plan_batch, stage::stage},
 };
 
 /// The pause before a batch that did not arrive is sent again.
@@ -31,7 +31,9 @@ pub(crate) async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         return Err(usage("--idempotency-key would make all jobs of a batch the same; leave it out"));
     }
     if args.dry_run {
-        return Err(usage("--dry-run shows one job; leave out what makes it many, or name one file"));
+        return Err(usage(
+            "--dry-run shows a single job; leave out the options for batches, or name one file",
+        ));
     }
     let stdin = args.files.stdin.as_deref().map(Path::as_os_str);
     if [stdin, args.many.each_line.as_deref()]
@@ -40,7 +42,7 @@ pub(crate) async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     {
         return Err(usage("--each-line - and -i - both read standard input; give one of them a file"));
     }
-    let cwd = env::current_dir().context("cannot tell which directory this is; change to one that exists")?;
+    let cwd = env::current_dir().context("cannot determine the current directory; change to a directory that exists")?;
     let items = items(&args.many, &cwd)?;
     args.policy.check()?;
     args.files.check_outputs()?;
@@ -50,8 +52,8 @@ pub(crate) async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         .iter()
         .map(|item| item.words(&args.words))
         .collect::<anyhow::Result<Vec<_>>>()?;
-    let (mut plan, members) = plan_batch(&cwd, &words, &wishes(&args))?;
-    plan.scanned.tell(args.verbose);
+    let (mut plan, members) = plan_batch(&cwd, &words, &options(&args))?;
+    plan.scanned.report(args.verbose);
     // The same for each, where it is said: what happens to be piped in is not meant for many.
     let stdin = match &args.files.stdin {
         Some(_) => args.files.stdin().await?,
@@ -61,23 +63,23 @@ pub(crate) async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let (shared, members, _) = stage(&client, &args, plan, members, &policies).await?;
     let names: Vec<String> = items.iter().map(Item::name).collect();
     let mut batch = batch(&args, &items, shared, members);
-    let mut homes =
-        (!args.no_download).then(|| Homes::new(Path::new("outputs"), &names, args.many.flat).asked(args.resolved.asked.clone()));
+    let mut output_dirs =
+        (!args.no_download).then(|| OutputDirs::new(Path::new("outputs"), &names, args.many.flat).asked(args.resolved.asked.clone()));
     let mut names = names;
     if args.reuse {
-        let made = reuse::take(&client, &args.namespace, &mut batch, homes.as_ref()).await?;
+        let made = reuse::take(&client, &args.namespace, &mut batch, output_dirs.as_ref()).await?;
         if batch.members.is_empty() {
             return reuse::all_made(&made, &args);
         }
         names = made.left_of(names);
-        homes = homes.map(|homes| homes.only(&made.left));
+        output_dirs = output_dirs.map(|output_dirs| output_dirs.only(&made.left));
     }
     let mut interrupts = Interrupts::new(args.detach_on_interrupt)?;
     let answer = match interrupts.await_answer(send(&client, &args.namespace, &batch)).await {
         Ok(answer) => answer?,
         Err(signal) => {
             crate::output::say!(
-                "interrupted before the grid answered: the batch may be accepted; `rgrid status {}` tells",
+                "interrupted before the grid answered: the batch may have been accepted; check with `rgrid status {}`",
                 batch.id
             );
             return Ok(signal.into());
@@ -94,7 +96,7 @@ pub(crate) async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     }
     let jobs = counted(answer.total as usize, "job");
     crate::output::say!("batch {} of {jobs} is submitted", answer.id);
-    let followed = Box::pin(follow(&client, answer.id, answer.total, homes, &mut interrupts)).await?;
+    let followed = Box::pin(follow(&client, answer.id, answer.total, output_dirs, &mut interrupts)).await?;
     report::followed(&client, answer.id, followed, &names, args.json, &mut interrupts).await
 }
 
@@ -147,7 +149,7 @@ async fn send(client: &Client, namespace: &str, batch: &BatchSubmission) -> anyh
             Ok(answer) => return Ok(answer),
             Err(error) if error.may_pass() && tries < TRIES => {
                 if tries == 2 {
-                    crate::output::say!("{error} Trying again.");
+                    crate::output::say!("{error} Retrying.");
                 }
                 tries += 1;
                 tokio::time::sleep(AGAIN).await;

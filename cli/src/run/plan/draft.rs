@@ -1,4 +1,4 @@
-//! What goes along, while it is being planned: paths from the current directory, which may lead above it.
+//! The inputs of a plan while it is built: paths are relative to the current directory, and may lead above it.
 
 use std::path::{Path, PathBuf};
 
@@ -6,37 +6,37 @@ use bus::spec::{RelPath, tree::Link};
 
 use super::input::{Input, parsed};
 
-/// A file that is to go along.
+/// An input file.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Sending {
-    /// Where it is.
+pub(crate) struct DraftFile {
+    /// The local path.
     pub(crate) source: PathBuf,
-    /// Where it will be, from the directory that the command starts in.
+    /// The path in the job's directory, relative to the directory that the command starts in.
     pub(crate) path: String,
     pub(crate) mode: u32,
     pub(crate) size: u64,
 }
 
-/// What is to go along.
+/// The inputs.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Draft {
-    pub(crate) files: Vec<Sending>,
-    /// Links, and what they say.
+    pub(crate) files: Vec<DraftFile>,
+    /// Links, and their targets.
     pub(crate) links: Vec<(String, String)>,
     pub(crate) dirs: Vec<String>,
 }
 
-/// The directory that a job's work directory stands for.
+/// The local directory that corresponds to the job's directory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Root {
+pub(crate) struct JobRoot {
     /// Where it is: empty for the current directory.
     pub(crate) path: PathBuf,
     /// The current directory in it: where the command starts.
     pub(crate) dir: Option<RelPath>,
 }
 
-impl Root {
-    /// The nearest directory, from the current one up, that holds all that goes along.
+impl JobRoot {
+    /// The nearest directory, from the current directory up, that contains all inputs.
     pub(crate) fn around<'a>(cwd: &Path, drafts: impl Iterator<Item = &'a Draft>) -> Self {
         let climbs = |path: &str| path.split('/').take_while(|part| *part == "..").count();
         let most = drafts.flat_map(Draft::paths).map(climbs).max().unwrap_or(0);
@@ -50,7 +50,7 @@ impl Root {
         }
     }
 
-    /// A path from the current directory, as it is from this one.
+    /// Converts a path relative to the current directory into one relative to this directory.
     pub(crate) fn path_of(&self, path: &str) -> String {
         let mut parts: Vec<&str> = self.dir.iter().flat_map(|dir| dir.as_str().split('/')).collect();
         for part in path.split('/') {
@@ -77,11 +77,11 @@ impl Draft {
         files.chain(links).chain(self.dirs.iter().map(String::as_str))
     }
 
-    /// What goes along, by its paths in the job's work directory.
+    /// The inputs, with their paths in the job's directory.
     ///
     /// # Errors
     /// A usage error where a path cannot be sent.
-    pub(crate) fn finish(self, root: &Root) -> anyhow::Result<(Vec<Input>, Vec<Link>, Vec<RelPath>)> {
+    pub(crate) fn finish(self, root: &JobRoot) -> anyhow::Result<(Vec<Input>, Vec<Link>, Vec<RelPath>)> {
         let files = self.files.into_iter().map(|file| {
             Ok(Input {
                 path: parsed(&root.path_of(&file.path))?,
@@ -115,8 +115,8 @@ mod tests {
             ..Draft::default()
         };
         let cwd = Path::new("/p/app/src");
-        let root = |paths: &[&str]| Root::around(cwd, [&draft(paths)].into_iter());
-        assert_eq!(root(&["a", "b/c"]), Root::default());
+        let root = |paths: &[&str]| JobRoot::around(cwd, [&draft(paths)].into_iter());
+        assert_eq!(root(&["a", "b/c"]), JobRoot::default());
         let above = root(&["a", "../conf.ini", "../../shared/x"]);
         assert_eq!(
             (above.path.to_str(), above.dir.as_ref().map(RelPath::as_str)),

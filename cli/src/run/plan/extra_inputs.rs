@@ -1,4 +1,4 @@
-//! What a plan takes along besides the words of the command line: directories, modules, and what the user wishes.
+//! Extra inputs of a plan: `--include`, `--workdir`, `--input`, links and empty directories.
 
 use std::{
     fs::{self, File, Metadata},
@@ -9,10 +9,10 @@ use bus::spec::tree::Link;
 use rustix::process::geteuid;
 
 use super::{
-    draft::Sending,
+    draft::DraftFile,
     gather::{Choice, Gathered, below, globs},
     input::{mode, parsed, sent_mode, unreadable},
-    job_path::{Look, Place, look, place},
+    job_path::{JobPath, PathKind, job_path, path_kind},
     planner::Planner,
 };
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
     run::args::files::FileArgs,
 };
 
-/// Refuses two files at one path: one would be lost.
+/// Rejects two different files with the same path in the job's directory.
 fn same(path: &str, there: &Path, source: &Path) -> anyhow::Result<()> {
     let is_same =
         there == source || fs::canonicalize(there).is_ok_and(|there| fs::canonicalize(source).is_ok_and(|source| there == source));
@@ -30,7 +30,7 @@ fn same(path: &str, there: &Path, source: &Path) -> anyhow::Result<()> {
     }
     let shown = path.escape_debug();
     Err(usage(format!(
-        "{} and {} are both to stand at `{shown}`; give one of them another path, as with --input {}=other/{shown}",
+        "{} and {} have the same path `{shown}` in the job's directory; give one of them another path, for instance with --input {}=other/{shown}",
         there.display(),
         source.display(),
         source.display()
@@ -38,7 +38,7 @@ fn same(path: &str, there: &Path, source: &Path) -> anyhow::Result<()> {
 }
 
 impl Planner<'_> {
-    /// Has a file sent along to a path, unless something goes there already.
+    /// Adds a file at a path, unless the path is already in use.
     pub(crate) fn add(&mut self, path: &str, source: PathBuf, meta: &Metadata) -> anyhow::Result<()> {
         if let Some(there) = self.sent.get(path) {
             // What the user gave another path is meant to stand there instead.
@@ -46,8 +46,8 @@ impl Planner<'_> {
             return if is_replaced { Ok(()) } else { same(path, there, &source) };
         }
         self.sent.insert(path.to_owned(), source.clone());
-        self.taken.inside(path);
-        self.draft.files.push(Sending {
+        self.used_paths.inside(path);
+        self.draft.files.push(DraftFile {
             path: path.to_owned(),
             source,
             mode: sent_mode(mode(meta), geteuid().is_root()),
@@ -56,7 +56,7 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// Has what was found in a directory sent along, below a path there.
+    /// Adds the content of a directory, below a path in the job's directory.
     pub(crate) fn add_all(&mut self, below: &str, found: Gathered) -> anyhow::Result<()> {
         let joined = |path: String| if below.is_empty() { path } else { format!("{below}/{path}") };
         for (path, source) in found.files {
@@ -88,7 +88,7 @@ impl Planner<'_> {
             return Ok(false);
         };
         // Under another name, or from elsewhere, it would lead to something else.
-        if !matches!(place(self.cwd, &self.ground.top, word), Ok(Place::Inside { path: own, .. }) if own == path && !own.is_empty()) {
+        if !matches!(job_path(self.cwd, &self.scope.top, word), Ok(JobPath::Inside { path: own, .. }) if own == path && !own.is_empty()) {
             return Ok(false);
         }
         if path.starts_with("..") {
@@ -103,7 +103,9 @@ impl Planner<'_> {
             !to.is_empty() && here.is_ok_and(|here| fs::canonicalize(&at).is_ok_and(|there| here == there))
         });
         let Some(to) = leads_to else { return Ok(false) };
-        let Look::File(meta) = look(self.cwd, &to) else { return Ok(false) };
+        let PathKind::File(meta) = path_kind(self.cwd, &to) else {
+            return Ok(false);
+        };
         self.send(&to, &meta)?;
         if !self.sent.contains_key(path) {
             self.sent.insert(path.to_owned(), at);
@@ -123,14 +125,14 @@ impl Planner<'_> {
         if !self.cwd.join(parent).is_dir() {
             return None;
         }
-        let Ok(Place::Inside { path: parent, plain }) = place(self.cwd, &self.ground.top, parent.to_str()?) else {
+        let Ok(JobPath::Inside { path: parent, plain }) = job_path(self.cwd, &self.scope.top, parent.to_str()?) else {
             return None;
         };
         let slash = if name.ends_with('/') { "/" } else { "" };
         let called = if parent.is_empty() {
             format!("{file}{slash}")
         } else {
-            self.leads_out(&parent);
+            self.note_link_target(&parent);
             format!("{parent}/{file}{slash}")
         };
         if parent.starts_with("..") {
@@ -160,14 +162,14 @@ impl Planner<'_> {
     /// What the user wants to stand elsewhere.
     pub(crate) fn aliases(&mut self) -> anyhow::Result<()> {
         self.aliasing = true;
-        for pair in self.wishes.files.map_or(&[][..], |files: &FileArgs| &files.input) {
+        for pair in self.options.files.map_or(&[][..], |files: &FileArgs| &files.input) {
             let (source, alias) = (&pair.key, pair.value.trim_start_matches("./").trim_end_matches('/'));
             parsed(alias)?;
-            self.taken.inside(alias);
+            self.used_paths.inside(alias);
             self.aliases.insert(source.clone(), alias.to_owned());
-            match look(self.cwd, source) {
-                Look::File(meta) => drop(self.send(source, &meta)?),
-                Look::Directory => drop(self.send_dir(source)?),
+            match path_kind(self.cwd, source) {
+                PathKind::File(meta) => drop(self.send(source, &meta)?),
+                PathKind::Directory => drop(self.add_argument_dir(source)?),
                 _ => {
                     return Err(usage(format!(
                         "--input {source}={alias}: there is no file or directory `{source}` that can be read; check its path"
@@ -181,7 +183,7 @@ impl Planner<'_> {
 
     /// What `--workdir` and `--include` name.
     pub(crate) fn add_extras(&mut self) -> anyhow::Result<()> {
-        let Some(files) = self.wishes.files else { return Ok(()) };
+        let Some(files) = self.options.files else { return Ok(()) };
         if files.workdir {
             let choice = Choice {
                 exclude: &self.exclude,
@@ -203,11 +205,11 @@ impl Planner<'_> {
         let own = self.cwd.to_str().and_then(|cwd| text.strip_prefix(cwd)?.strip_prefix('/'));
         let text = own.unwrap_or(text).trim_end_matches('/');
         let text = text.strip_prefix("./").unwrap_or(text);
-        let leads_out = text.starts_with('/') || text.split('/').any(|part| part == "..");
-        let looked = look(self.cwd, text);
-        let path = if leads_out {
+        let note_link_target = text.starts_with('/') || text.split('/').any(|part| part == "..");
+        let looked = path_kind(self.cwd, text);
+        let path = if note_link_target {
             self.path_above(text)
-                .filter(|_| !matches!(looked, Look::Nothing))
+                .filter(|_| !matches!(looked, PathKind::Nothing))
                 .ok_or_else(|| leads_out_of_all(text))?
         } else {
             text.to_owned()
@@ -216,12 +218,12 @@ impl Planner<'_> {
             self.above.push(path.clone());
         }
         match looked {
-            Look::File(meta) => {
+            PathKind::File(meta) => {
                 let source = self.cwd.join(text);
                 File::open(&source).map_err(|error| unreadable(&source, &error))?;
                 self.add(&path, source, &meta)
             }
-            Look::Directory => {
+            PathKind::Directory => {
                 let choice = Choice {
                     exclude: &self.exclude,
                     as_git: false,
@@ -257,10 +259,10 @@ impl Planner<'_> {
     /// The path from here of something above the current directory, where the job's directory may stand for what holds both: neither the
     /// user's home nor the root of all.
     fn path_above(&self, text: &str) -> Option<String> {
-        let real = normalized(&self.ground.cwd.join(text))?;
-        let path = relative(&self.ground.cwd, &real)?;
+        let real = normalized(&self.scope.cwd.join(text))?;
+        let path = relative(&self.scope.cwd, &real)?;
         let climbs = path.split('/').take_while(|part| *part == "..").count();
-        let root = self.ground.cwd.ancestors().nth(climbs)?;
+        let root = self.scope.cwd.ancestors().nth(climbs)?;
         let home = std::env::home_dir().and_then(|home| home.canonicalize().ok());
         let is_too_high = root.parent().is_none() || home.is_some_and(|home| home.starts_with(root));
         (!is_too_high && !path.is_empty()).then_some(path)
@@ -269,7 +271,6 @@ impl Planner<'_> {
 
 fn leads_out_of_all(text: &str) -> anyhow::Error {
     usage(format!(
-        "--include `{text}` is not there, or leads out of what a job's directory can stand for (the home directory and `/` are never sent); \
-         send it to another path with --input {text}=NAME, or run from a directory above it"
+        "--include `{text}` does not exist, or is outside of what a job's directory can hold (the home directory and `/` are never sent); send it to another path with --input {text}=NAME, or run from a directory above it"
     ))
 }

@@ -1,4 +1,4 @@
-//! What stands below a directory: files, links that stay in it, empty directories.
+//! Lists a directory: files, links that stay in it, and empty directories.
 
 use std::{
     collections::BTreeSet,
@@ -11,7 +11,7 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 use crate::{failure::usage, saving::OWN_DIR};
 
-/// The most files of one directory: far more are surely not meant.
+/// The maximum number of files of one directory.
 const MOST: usize = 200_000;
 
 /// What stands below a directory, by paths from there with `/`.
@@ -19,7 +19,7 @@ const MOST: usize = 200_000;
 pub(crate) struct Gathered {
     /// Each file, and where it really is.
     pub(crate) files: Vec<(String, PathBuf)>,
-    /// Links, and what they say.
+    /// Links, and their targets.
     pub(crate) links: Vec<(String, String)>,
     /// Directories without anything in them.
     pub(crate) dirs: Vec<String>,
@@ -163,7 +163,7 @@ fn visit(at: &Visit, choice: Choice<'_>, found: &mut Gathered, to_visit: &mut Ve
     let Visit { dir, prefix, .. } = at;
     if choice.as_git && !crate::run::scan::can_be_asked(dir) {
         return Err(usage(format!(
-            "{}: a .gitignore or .git/info/exclude here or above is no file, or larger than 1 MiB; mend it, or name what is to be sent with --include",
+            "{}: a .gitignore or .git/info/exclude here or above is not a file, or larger than 1 MiB; correct it, or name the files to send with --include",
             dir.display()
         )));
     }

@@ -13,16 +13,16 @@ use client::Hashed;
 
 use crate::failure::usage;
 
-/// A file that goes along.
+/// An input file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Input {
-    /// Where it is.
+    /// The local path.
     pub(crate) source: PathBuf,
-    /// Where it will be.
+    /// The path in the job's directory.
     pub(crate) path: RelPath,
     /// Its permission bits.
     pub(crate) mode: u32,
-    /// Its size in bytes, at first sight.
+    /// Its size in bytes when it was found.
     pub(crate) size: u64,
 }
 
@@ -71,11 +71,11 @@ pub(crate) fn cause(error: &std::io::Error) -> String {
     }
 }
 
-/// What was read of a file that goes along. A job without it would be another job.
+/// The hash of an input file.
 ///
 /// # Errors
-/// If it was not read, with its name.
-pub(crate) fn read_of<'a>(hashed: &'a HashMap<PathBuf, Hashed>, source: &Path) -> anyhow::Result<&'a Hashed> {
+/// If the file was not hashed; the error names it.
+pub(crate) fn hashed_of<'a>(hashed: &'a HashMap<PathBuf, Hashed>, source: &Path) -> anyhow::Result<&'a Hashed> {
     hashed
         .get(source)
         .with_context(|| format!("cannot send {}: its content was not read; run again", source.display()))

@@ -1,4 +1,4 @@
-//! Where a file of this machine stands in the job's directory, and what the job is to call it.
+//! The path of a local file in the job's directory, and the word that the job uses for it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,35 +10,35 @@ use std::{
 
 use crate::paths::relative;
 
-/// What a word of the command line is, as the name of a file.
+/// What a word of the command line names.
 #[derive(Debug)]
-pub(crate) enum Look {
-    /// No file's name.
+pub(crate) enum PathKind {
+    /// No file.
     Nothing,
-    /// A file that can be sent along.
+    /// A file that can be sent.
     File(Metadata),
     /// A directory.
     Directory,
-    /// A pipe or a socket, whose content cannot be sent along.
+    /// A pipe or a socket, whose content cannot be sent.
     Pipe,
-    /// What cannot be looked at.
+    /// A path that cannot be read.
     Closed(std::io::Error),
 }
 
 /// What a word names in a directory.
-pub(crate) fn look(cwd: &Path, word: &str) -> Look {
+pub(crate) fn path_kind(cwd: &Path, word: &str) -> PathKind {
     // No program means all of the machine's files by a `/`: it is a separator, or a place of there.
     if word.is_empty() || word.bytes().all(|byte| byte == b'/') {
-        return Look::Nothing;
+        return PathKind::Nothing;
     }
     match fs::metadata(cwd.join(word)) {
-        Ok(meta) if meta.is_file() => Look::File(meta),
-        Ok(meta) if meta.is_dir() => Look::Directory,
-        Ok(meta) if is_pipe(meta.file_type()) => Look::Pipe,
+        Ok(meta) if meta.is_file() => PathKind::File(meta),
+        Ok(meta) if meta.is_dir() => PathKind::Directory,
+        Ok(meta) if is_pipe(meta.file_type()) => PathKind::Pipe,
         // Devices such as /dev/null are everywhere.
-        Ok(_) => Look::Nothing,
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => Look::Closed(error),
-        Err(_) => Look::Nothing,
+        Ok(_) => PathKind::Nothing,
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => PathKind::Closed(error),
+        Err(_) => PathKind::Nothing,
     }
 }
 
@@ -46,14 +46,14 @@ fn is_pipe(kind: FileType) -> bool {
     kind.is_fifo() || kind.is_socket()
 }
 
-/// A file that goes along.
+/// An input file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Place {
-    /// Below the current directory: at the same relative path. The word stays as it is if it is plain.
+pub(crate) enum JobPath {
+    /// Below the current directory: the job's path is the same relative path.
     Inside {
         /// The relative path.
         path: String,
-        /// Whether the word itself leads there in the job's directory too.
+        /// Whether the word is unchanged in the job's directory.
         plain: bool,
     },
     /// Elsewhere.
@@ -65,8 +65,8 @@ pub(crate) enum Place {
     },
 }
 
-/// Where an existing file belongs. What lies in the project around the current directory (`top`) keeps its place from here.
-pub(crate) fn place(cwd: &Path, top: &Path, word: &str) -> std::io::Result<Place> {
+/// The path of an existing file in the job's directory. Files of the project around the current directory (`top`) keep their relative path.
+pub(crate) fn job_path(cwd: &Path, top: &Path, word: &str) -> std::io::Result<JobPath> {
     let not_text = || std::io::Error::new(ErrorKind::InvalidData, "its path is not text (UTF-8)");
     let path = Path::new(word);
     if path
@@ -74,7 +74,7 @@ pub(crate) fn place(cwd: &Path, top: &Path, word: &str) -> std::io::Result<Place
         .all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
     {
         let parts: PathBuf = path.components().filter(|part| matches!(part, Component::Normal(_))).collect();
-        return Ok(Place::Inside {
+        return Ok(JobPath::Inside {
             path: parts.to_str().ok_or_else(not_text)?.to_owned(),
             plain: true,
         });
@@ -89,29 +89,29 @@ pub(crate) fn place(cwd: &Path, top: &Path, word: &str) -> std::io::Result<Place
     let Some(name) = real.file_name() else {
         return Err(std::io::Error::new(
             ErrorKind::InvalidInput,
-            "it is the root of all files; name what is meant in it, or pass it as plain text with --no-input",
+            "it is the root directory; name a file or directory in it, or pass it as plain text with --no-input",
         ));
     };
     let cwd = cwd.canonicalize()?;
     match real.strip_prefix(&cwd) {
-        Ok(inside) => Ok(Place::Inside {
+        Ok(inside) => Ok(JobPath::Inside {
             path: inside.to_str().ok_or_else(not_text)?.to_owned(),
             plain: false,
         }),
-        Err(_) if real.starts_with(top) && real != top => Ok(Place::Inside {
+        Err(_) if real.starts_with(top) && real != top => Ok(JobPath::Inside {
             path: relative(&cwd, &real).ok_or_else(not_text)?,
             plain: false,
         }),
-        Err(_) => Ok(Place::Outside {
+        Err(_) => Ok(JobPath::Outside {
             name: name.to_str().ok_or_else(not_text)?.to_owned(),
             real: real.clone(),
         }),
     }
 }
 
-/// The paths that are taken in a job's directory.
+/// The paths that are in use in a job's directory.
 #[derive(Debug, Default)]
-pub(crate) struct Taken {
+pub(crate) struct UsedPaths {
     files: BTreeSet<String>,
     dirs: BTreeSet<String>,
     /// What is from elsewhere, and the directories that stand for those where it is.
@@ -119,7 +119,7 @@ pub(crate) struct Taken {
     parents: BTreeMap<PathBuf, String>,
 }
 
-impl Taken {
+impl UsedPaths {
     /// Takes the path of a file that lies inside. Says whether it is new.
     pub(crate) fn inside(&mut self, path: &str) -> bool {
         self.dirs.extend(path.match_indices('/').map(|(at, _)| path[..at].to_owned()));
@@ -138,8 +138,8 @@ impl Taken {
         let parent = real.parent().unwrap_or(real).to_owned();
         let dir = self.parents.get(&parent).cloned().unwrap_or_else(|| {
             let is_free = |dir: &String| {
-                let taken = self.files.contains(dir) || self.dirs.contains(dir);
-                !taken && fs::symlink_metadata(cwd.join(dir)).is_err()
+                let used_paths = self.files.contains(dir) || self.dirs.contains(dir);
+                !used_paths && fs::symlink_metadata(cwd.join(dir)).is_err()
             };
             let mut names = (1..).map(|n| format!("rgrid-{n}"));
             names.find(is_free).unwrap_or_default()
@@ -160,10 +160,10 @@ mod tests {
     fn what_is_from_elsewhere_collides_with_nothing() -> anyhow::Result<()> {
         let temp = tempfile::tempdir()?;
         fs::create_dir(temp.path().join("rgrid-2"))?;
-        let mut taken = Taken::default();
-        assert!(taken.inside("data/x.csv"));
-        assert!(!taken.inside("data/x.csv"));
-        let mut outside = |real: &str| taken.outside(temp.path(), Path::new(real), real.rsplit('/').next().unwrap_or_default());
+        let mut used_paths = UsedPaths::default();
+        assert!(used_paths.inside("data/x.csv"));
+        assert!(!used_paths.inside("data/x.csv"));
+        let mut outside = |real: &str| used_paths.outside(temp.path(), Path::new(real), real.rsplit('/').next().unwrap_or_default());
         assert_eq!(outside("/a/x.csv"), "rgrid-1/x.csv");
         // Here is a directory `rgrid-2`.
         assert_eq!(outside("/b/x.csv"), "rgrid-3/x.csv");
@@ -180,28 +180,31 @@ mod tests {
         fs::create_dir_all(cwd.join("data"))?;
         fs::write(cwd.join("data/x"), "")?;
         fs::write(temp.path().join("y"), "")?;
-        let inside = |path: &str, plain| Place::Inside {
+        let inside = |path: &str, plain| JobPath::Inside {
             path: path.to_owned(),
             plain,
         };
-        assert_eq!(place(&cwd, &cwd, "data/x")?, inside("data/x", true));
-        assert_eq!(place(&cwd, &cwd, "./data//x")?, inside("data/x", true));
-        assert_eq!(place(&cwd, &cwd, "data/../data/x")?, inside("data/x", false));
-        assert_eq!(place(&cwd, &cwd, &cwd.join("data/x").to_string_lossy())?, inside("data/x", false));
+        assert_eq!(job_path(&cwd, &cwd, "data/x")?, inside("data/x", true));
+        assert_eq!(job_path(&cwd, &cwd, "./data//x")?, inside("data/x", true));
+        assert_eq!(job_path(&cwd, &cwd, "data/../data/x")?, inside("data/x", false));
+        assert_eq!(
+            job_path(&cwd, &cwd, &cwd.join("data/x").to_string_lossy())?,
+            inside("data/x", false)
+        );
         let real = temp.path().canonicalize()?.join("y");
         assert_eq!(
-            place(&cwd, &cwd, "../y")?,
-            Place::Outside {
+            job_path(&cwd, &cwd, "../y")?,
+            JobPath::Outside {
                 real,
                 name: "y".to_owned()
             }
         );
-        assert!(matches!(place(&cwd, &cwd, "..")?, Place::Outside { real, .. } if real == temp.path().canonicalize()?));
-        assert!(place(&cwd, &cwd, "/..").is_err());
-        assert!(matches!(look(&cwd, "data"), Look::Directory));
-        assert!(matches!(look(&cwd, "/"), Look::Nothing));
-        assert!(matches!(look(&cwd, "nothing"), Look::Nothing));
-        assert!(matches!(look(&cwd, "/dev/null"), Look::Nothing));
+        assert!(matches!(job_path(&cwd, &cwd, "..")?, JobPath::Outside { real, .. } if real == temp.path().canonicalize()?));
+        assert!(job_path(&cwd, &cwd, "/..").is_err());
+        assert!(matches!(path_kind(&cwd, "data"), PathKind::Directory));
+        assert!(matches!(path_kind(&cwd, "/"), PathKind::Nothing));
+        assert!(matches!(path_kind(&cwd, "nothing"), PathKind::Nothing));
+        assert!(matches!(path_kind(&cwd, "/dev/null"), PathKind::Nothing));
         Ok(())
     }
 }

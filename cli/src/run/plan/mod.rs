@@ -1,4 +1,4 @@
-//! From the words of the command line to the job's command and the files that go along.
+//! Plans a run: the words of the command line become the job's command and its inputs.
 
 pub(crate) mod dependencies;
 pub(crate) mod draft;
@@ -6,12 +6,12 @@ pub(crate) mod extra_inputs;
 pub(crate) mod gather;
 pub(crate) mod input;
 pub(crate) mod job_path;
+pub(crate) mod options;
 pub(crate) mod original_path;
 pub(crate) mod planner;
 pub(crate) mod runtime;
 pub(crate) mod scanned;
 pub(crate) mod shebang;
-pub(crate) mod wishes;
 
 use std::{
     collections::BTreeMap,
@@ -23,47 +23,47 @@ use bus::spec::{RelPath, tree::Link};
 
 use self::{
     dependencies::Declared,
-    draft::Root,
+    draft::JobRoot,
     input::{Input, named},
-    original_path::{Home, Within},
+    options::PlanOptions,
+    original_path::{OriginalPath, SaveScope},
     planner::Planner,
     scanned::Scanned,
-    wishes::Wishes,
 };
 use crate::failure::usage;
 
-/// What is to be run, with which files.
+/// A planned job: its command and its inputs.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
-    /// What the script's first line tells its runtime, the script as the job calls it, and its arguments.
+    /// The options of the script's first line, the script's path in the job's directory, and its arguments.
     pub(crate) command: Vec<String>,
-    /// What runs it; nothing for a program.
+    /// The runtime; `None` for a program.
     pub(crate) runtime: Option<String>,
-    /// The files that go along.
+    /// The input files.
     pub(crate) inputs: Vec<Input>,
-    /// The links that go along: where each will be, and what it says.
+    /// The links to create in the job's directory.
     pub(crate) links: Vec<Link>,
-    /// The directories that go along with nothing in them.
+    /// The empty directories to create in the job's directory.
     pub(crate) dirs: Vec<RelPath>,
-    /// The directory of here that the job's work directory stands for, and where the command starts in it.
-    pub(crate) root: Root,
-    /// Variables that its first line sets.
+    /// The local directory that corresponds to the job's directory, and where the command starts in it.
+    pub(crate) root: JobRoot,
+    /// Variables that the script's first line sets.
     pub(crate) env: BTreeMap<String, String>,
-    /// The packages that it needs.
+    /// The packages that the script needs.
     pub(crate) dependencies: Option<Declared>,
-    /// What it reads from standard input.
+    /// The file that the script reads as standard input.
     pub(crate) stdin: Option<PathBuf>,
-    /// What goes along from elsewhere, or to elsewhere.
-    pub(crate) homes: Vec<Home>,
-    /// Where what it leaves may go.
-    pub(crate) within: Within,
-    /// What to call it, where its command does not begin with the script.
+    /// Inputs that have another path in the job's directory than here.
+    pub(crate) original_paths: Vec<OriginalPath>,
+    /// Where outputs may be saved.
+    pub(crate) save_scope: SaveScope,
+    /// The job's name, if its command does not begin with the script.
     pub(crate) named: Option<String>,
     /// What was found that the script needs.
     pub(crate) scanned: Scanned,
 }
 
-/// What is a job's own, of several with one script.
+/// One member of a batch: its own command and inputs.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Member {
     pub(crate) command: Vec<String>,
@@ -75,20 +75,20 @@ pub(crate) struct Member {
 /// Plans a run from a directory.
 ///
 /// # Errors
-/// A usage error where a word cannot be meant so.
-pub(crate) fn plan(cwd: &Path, words: &[OsString], wishes: &Wishes<'_>) -> anyhow::Result<Plan> {
-    Ok(plan_all(cwd, &[words.to_vec()], wishes, true)?.0)
+/// A usage error if a word of the command line is invalid.
+pub(crate) fn plan(cwd: &Path, words: &[OsString], options: &PlanOptions<'_>) -> anyhow::Result<Plan> {
+    Ok(plan_all(cwd, &[words.to_vec()], options, true)?.0)
 }
 
-/// Plans runs of one script from a directory, each with words of its own: what they share is looked at once.
+/// Plans a batch: several runs of one script with different arguments. Shared inputs are planned once.
 ///
 /// # Errors
-/// A usage error where a word cannot be meant so.
-pub(crate) fn plan_batch(cwd: &Path, runs: &[Vec<OsString>], wishes: &Wishes<'_>) -> anyhow::Result<(Plan, Vec<Member>)> {
-    plan_all(cwd, runs, wishes, false)
+/// A usage error if a word of the command line is invalid.
+pub(crate) fn plan_batch(cwd: &Path, runs: &[Vec<OsString>], options: &PlanOptions<'_>) -> anyhow::Result<(Plan, Vec<Member>)> {
+    plan_all(cwd, runs, options, false)
 }
 
-fn plan_all(cwd: &Path, runs: &[Vec<OsString>], wishes: &Wishes<'_>, is_one: bool) -> anyhow::Result<(Plan, Vec<Member>)> {
+fn plan_all(cwd: &Path, runs: &[Vec<OsString>], options: &PlanOptions<'_>, is_one: bool) -> anyhow::Result<(Plan, Vec<Member>)> {
     let runs = runs
         .iter()
         .map(|words| words.iter().map(|word| text(word)).collect::<anyhow::Result<Vec<&str>>>())
@@ -96,8 +96,8 @@ fn plan_all(cwd: &Path, runs: &[Vec<OsString>], wishes: &Wishes<'_>, is_one: boo
     let Some(script) = runs.first().and_then(|words| words.first()).copied() else {
         return Err(usage("name a script"));
     };
-    check_no_input(&runs, wishes)?;
-    let mut planner = Planner::new(cwd, script, &runs, wishes)?;
+    check_no_input(&runs, options)?;
+    let mut planner = Planner::new(cwd, script, &runs, options)?;
     planner.aliases()?;
     // First those that keep their path, so that nothing from elsewhere takes it; then whole directories, in which others may be.
     for here in [true, false] {
@@ -105,7 +105,7 @@ fn plan_all(cwd: &Path, runs: &[Vec<OsString>], wishes: &Wishes<'_>, is_one: boo
             words.iter().for_each(|word| planner.reserve(word, here));
         }
     }
-    let (mut command, runtime) = if wishes.program {
+    let (mut command, runtime) = if options.program {
         (vec![script.to_owned()], None)
     } else {
         planner.script(script)?
@@ -124,7 +124,7 @@ fn plan_all(cwd: &Path, runs: &[Vec<OsString>], wishes: &Wishes<'_>, is_one: boo
     } else {
         planner.members(&command, &runs, &mut shared)?
     };
-    let root = Root::around(&planner.ground.cwd, drafts.iter().map(|(_, draft)| draft).chain([&shared]));
+    let root = JobRoot::around(&planner.scope.cwd, drafts.iter().map(|(_, draft)| draft).chain([&shared]));
     let (inputs, links, dirs) = shared.finish(&root)?;
     let members = drafts.into_iter().map(|(command, draft)| {
         let (inputs, links, dirs) = draft.finish(&root)?;
@@ -143,11 +143,11 @@ fn plan_all(cwd: &Path, runs: &[Vec<OsString>], wishes: &Wishes<'_>, is_one: boo
         inputs,
         links,
         dirs,
-        homes: std::mem::take(&mut planner.homes)
+        original_paths: std::mem::take(&mut planner.original_paths)
             .into_iter()
-            .map(|home| home.within(&root))
+            .map(|home| home.save_scope(&root))
             .collect(),
-        within: Within::of(&root, &planner.above),
+        save_scope: SaveScope::of(&root, &planner.above),
         root,
         env: planner.env,
         dependencies,
@@ -158,13 +158,13 @@ fn plan_all(cwd: &Path, runs: &[Vec<OsString>], wishes: &Wishes<'_>, is_one: boo
     Ok((plan, members))
 }
 
-fn check_no_input(runs: &[Vec<&str>], wishes: &Wishes<'_>) -> anyhow::Result<()> {
+fn check_no_input(runs: &[Vec<&str>], options: &PlanOptions<'_>) -> anyhow::Result<()> {
     let names = |path: &OsString| {
         runs.iter()
             .flat_map(|words| &words[1..])
             .any(|word| named(word).any(|name| name == path.as_os_str()))
     };
-    match wishes.no_input.iter().find(|path| !names(path)) {
+    match options.no_input.iter().find(|path| !names(path)) {
         Some(path) => Err(usage(format!(
             "--no-input {} names none of the script's arguments; write it exactly as the argument",
             path.display()
@@ -176,7 +176,7 @@ fn check_no_input(runs: &[Vec<&str>], wishes: &Wishes<'_>) -> anyhow::Result<()>
 fn text(word: &OsStr) -> anyhow::Result<&str> {
     word.to_str().ok_or_else(|| {
         usage(format!(
-            "the argument `{}` is not text (UTF-8), and cannot be sent; rename the file, or write it otherwise",
+            "the argument `{}` is not text (UTF-8), and cannot be sent; rename the file, or change the argument",
             word.display()
         ))
     })

@@ -1,4 +1,4 @@
-//! Where what comes back belongs that stood elsewhere in the job's directory than here.
+//! Maps outputs back to their original paths: inputs from outside of the current directory have another path in the job's directory.
 
 use std::{
     collections::BTreeMap,
@@ -12,31 +12,31 @@ use bus::{
 };
 use model::{ArtifactView, Artifacts};
 
-use super::draft::Root;
-use crate::saving::{At, Back, Unsaved};
+use super::draft::JobRoot;
+use crate::saving::{JobOutputs, OutputFile, Unsaved};
 
-/// A file or directory that went along from outside of the current directory, or to another path.
+/// The original path of an input that has another path in the job's directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Home {
-    /// Where it stands in the job's directory.
+pub(crate) struct OriginalPath {
+    /// The path in the job's directory.
     pub(super) path: String,
-    /// Where it is here, with every link resolved.
+    /// The local path, with all links resolved.
     pub(super) real: PathBuf,
-    /// Whether it is a directory: what is below it is of it then.
+    /// Whether it is a directory: paths below it map to paths below the original directory.
     pub(super) is_dir: bool,
 }
 
-impl Home {
-    /// As it stands in a job's directory that stands for this one.
-    pub(crate) fn within(self, root: &Root) -> Self {
+impl OriginalPath {
+    /// The same, with the path relative to the job's root.
+    pub(crate) fn save_scope(self, root: &JobRoot) -> Self {
         Self {
             path: root.path_of(&self.path),
             ..self
         }
     }
 
-    /// The directory here that a path of the job's belongs to, and its path from there; nothing for what is not of this home.
-    fn place<'a>(&'a self, path: &'a str) -> Option<(&'a Path, &'a str)> {
+    /// The local directory and relative path of a path in the job's directory; `None` if the path does not belong to this input.
+    fn locate<'a>(&'a self, path: &'a str) -> Option<(&'a Path, &'a str)> {
         match path.strip_prefix(&self.path)? {
             "" => Some((self.real.parent()?, self.real.file_name()?.to_str()?)),
             below if self.is_dir => Some((&self.real, below.strip_prefix('/')?)),
@@ -45,38 +45,40 @@ impl Home {
     }
 }
 
-/// Where what a job leaves may go: below the current directory, and to what the command line names. A script's text, and what it finds,
-/// are nobody's word on what is changed elsewhere.
+/// Where outputs may be saved: below the current directory, and at the paths that the command line names. Files that only the scan found
+/// outside of the current directory are not changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Within {
+pub(crate) struct SaveScope {
     /// The current directory in the job's, where that stands for one above it.
     dir: Option<RelPath>,
     /// What is named above the current directory, by its path in the job's.
     named: Vec<String>,
 }
 
-impl Within {
+impl SaveScope {
     /// For a job's directory that stands for this one, and paths from the current directory that lead above it.
-    pub(crate) fn of(root: &Root, above: &[String]) -> Self {
+    pub(crate) fn of(root: &JobRoot, above: &[String]) -> Self {
         Self {
             dir: root.dir.clone(),
             named: above.iter().map(|path| root.path_of(path)).collect(),
         }
     }
 
-    fn holds(&self, path: &str) -> bool {
+    fn contains(&self, path: &str) -> bool {
         let Some(dir) = &self.dir else { return true };
         let is_below = |dir: &str| path.strip_prefix(dir).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         is_below(dir.as_str()) || self.named.iter().any(|named| is_below(named))
     }
 }
 
-/// Takes out of what a job left all that would change something outside, and says of what is held back that it is.
-pub(crate) fn hold_back(job: JobId, homes: &[Home], within: &Within, found: &mut Artifacts) -> Vec<Unsaved> {
-    let may = |path: &RelPath| within.holds(path.as_str()) || homes.iter().any(|home| home.place(path.as_str()).is_some());
+/// Removes the outputs that lie outside of the save scope, and returns them as unsaved.
+pub(crate) fn hold_back(job: JobId, original_paths: &[OriginalPath], save_scope: &SaveScope, found: &mut Artifacts) -> Vec<Unsaved> {
+    let may = |path: &RelPath| {
+        save_scope.contains(path.as_str()) || original_paths.iter().any(|original| original.locate(path.as_str()).is_some())
+    };
     let held = |path: &RelPath, is_link| Unsaved {
         path: path.to_string(),
-        why: "it lies outside of the current directory, and the command line does not name it".to_owned(),
+        why: "it is outside of the current directory, and the command line does not name it".to_owned(),
         is_link,
         job,
     };
@@ -97,30 +99,35 @@ pub(crate) fn hold_back(job: JobId, homes: &[Home], within: &Within, found: &mut
     all
 }
 
-/// Sorts what a job left by the directories here where it belongs: what it changed of a file or directory from elsewhere goes back
-/// there, and all the rest below the directory that stands for the job's own.
+/// Groups outputs by local directory: changed inputs go to their original paths, all others below `base`.
 ///
 /// # Errors
-/// If a path cannot be had here.
-pub(crate) fn sort(homes: &[Home], base: &Path, found: &Artifacts) -> anyhow::Result<BTreeMap<PathBuf, Back>> {
-    let mut sorted: BTreeMap<PathBuf, Back> = BTreeMap::new();
-    let place = |path: &RelPath| -> anyhow::Result<(PathBuf, RelPath)> {
-        let places = homes.iter().filter_map(|home| Some((home.path.len(), home.place(path.as_str())?)));
-        let nearest = places.max_by_key(|(length, _)| *length).map(|(_, place)| place);
+/// If a path is not valid here.
+pub(crate) fn by_directory(
+    original_paths: &[OriginalPath],
+    base: &Path,
+    found: &Artifacts,
+) -> anyhow::Result<BTreeMap<PathBuf, JobOutputs>> {
+    let mut sorted: BTreeMap<PathBuf, JobOutputs> = BTreeMap::new();
+    let locate = |path: &RelPath| -> anyhow::Result<(PathBuf, RelPath)> {
+        let places = original_paths
+            .iter()
+            .filter_map(|original| Some((original.path.len(), original.locate(path.as_str())?)));
+        let nearest = places.max_by_key(|(length, _)| *length).map(|(_, locate)| locate);
         let (dir, below) = nearest.unwrap_or((base, path.as_str()));
         let below = below.parse().with_context(|| format!("cannot save {path}"))?;
         Ok((dir.to_owned(), below))
     };
     for file in &found.artifacts {
-        let (dir, path) = place(&file.path)?;
-        sorted.entry(dir).or_default().files.push(At {
+        let (dir, path) = locate(&file.path)?;
+        sorted.entry(dir).or_default().files.push(OutputFile {
             there: file.path.to_string(),
             what: ArtifactView { path, ..file.clone() },
         });
     }
     for link in &found.links {
-        let (dir, path) = place(&link.path)?;
-        sorted.entry(dir).or_default().links.push(At {
+        let (dir, path) = locate(&link.path)?;
+        sorted.entry(dir).or_default().links.push(OutputFile {
             there: link.path.to_string(),
             what: Link { path, ..link.clone() },
         });
@@ -130,9 +137,9 @@ pub(crate) fn sort(homes: &[Home], base: &Path, found: &Artifacts) -> anyhow::Re
         let (dir, what) = if base.join(gone.as_str()).is_symlink() {
             (base.to_owned(), gone.clone())
         } else {
-            place(gone)?
+            locate(gone)?
         };
-        sorted.entry(dir).or_default().deleted.push(At {
+        sorted.entry(dir).or_default().deleted.push(OutputFile {
             there: gone.to_string(),
             what,
         });
@@ -146,11 +153,11 @@ mod tests {
 
     #[test]
     fn nothing_outside_is_changed_that_the_command_line_does_not_name() -> anyhow::Result<()> {
-        let root = Root {
+        let root = JobRoot {
             path: "/p".into(),
             dir: Some("app/src".parse()?),
         };
-        let within = Within::of(&root, &["../conf.ini".to_owned(), "../../data".to_owned()]);
+        let save_scope = SaveScope::of(&root, &["../conf.ini".to_owned(), "../../data".to_owned()]);
         for (path, expected) in [
             ("app/src/out", true),
             ("app/conf.ini", true),
@@ -160,10 +167,10 @@ mod tests {
             ("up", false),
             ("app/src2/x", false),
         ] {
-            assert_eq!(within.holds(path), expected, "{path}");
+            assert_eq!(save_scope.contains(path), expected, "{path}");
         }
         assert!(
-            Within::of(&Root::default(), &[]).holds("anything"),
+            SaveScope::of(&JobRoot::default(), &[]).contains("anything"),
             "the job's directory is the current one"
         );
         let mut found = Artifacts {
@@ -174,23 +181,23 @@ mod tests {
             deleted: vec!["up2".parse()?, "app/src/x".parse()?],
             ..Artifacts::default()
         };
-        let held = hold_back(JobId::new(), &[], &within, &mut found);
+        let held = hold_back(JobId::new(), &[], &save_scope, &mut found);
         assert_eq!((held.len(), found.links.len(), found.deleted.len()), (1, 0, 1));
         Ok(())
     }
 
     #[test]
     fn what_came_from_elsewhere_goes_back_there() -> anyhow::Result<()> {
-        let home = |path: &str, real: &str| Home {
+        let original = |path: &str, real: &str| OriginalPath {
             path: path.to_owned(),
             real: real.into(),
             is_dir: !real.ends_with(".txt"),
         };
-        let homes = [
-            home("rgrid-1/in.txt", "/data/in.txt"),
-            home("rgrid-2/site", "/www/site"),
+        let original_paths = [
+            original("rgrid-1/in.txt", "/data/in.txt"),
+            original("rgrid-2/site", "/www/site"),
             // Within another, whichever was named first.
-            home("rgrid-2/site/sub", "/far/sub"),
+            original("rgrid-2/site/sub", "/far/sub"),
         ];
         let file = |path: &str| -> anyhow::Result<ArtifactView> {
             Ok(serde_json::from_value(serde_json::json!({
@@ -215,7 +222,7 @@ mod tests {
             deleted: vec!["rgrid-1/in.txt".parse()?, "rgrid-2/site/sub".parse()?, "old".parse()?],
             ..Artifacts::default()
         };
-        let sorted = sort(&homes, Path::new("base"), &found)?;
+        let sorted = by_directory(&original_paths, Path::new("base"), &found)?;
         assert_eq!(sorted[Path::new("/www/site")].files[0].there, "rgrid-2/site/a/b.md");
         let found: Vec<(String, Vec<String>)> = sorted
             .iter()

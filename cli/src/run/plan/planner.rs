@@ -1,4 +1,4 @@
-//! A plan in the making: where the script and its arguments stand in the job's directory.
+//! Builds a plan: resolves the script and its arguments to paths in the job's directory.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -13,34 +13,34 @@ use super::{
     draft::Draft,
     gather::{Choice, below, globs},
     input::{cause, mode, named},
-    job_path::{Look, Place, Taken, look, place},
-    original_path::Home,
-    runtime::{Told, tell},
-    shebang::Own,
-    wishes::Wishes,
+    job_path::{JobPath, PathKind, UsedPaths, job_path, path_kind},
+    options::PlanOptions,
+    original_path::OriginalPath,
+    runtime::{RuntimeChoice, choose_runtime},
+    shebang::ShebangOptions,
 };
-use crate::{failure::usage, run::scan::Ground};
+use crate::{failure::usage, run::scan::ScanScope};
 
-/// How much of a script is read to learn what runs it.
+/// How many bytes of a script are read to determine its runtime.
 const HEAD: u64 = 256;
 
-/// A plan in the making.
+/// The state while a plan is built.
 pub(crate) struct Planner<'a> {
     pub(crate) cwd: &'a Path,
-    pub(crate) ground: Ground,
-    pub(crate) wishes: &'a Wishes<'a>,
+    pub(crate) scope: ScanScope,
+    pub(crate) options: &'a PlanOptions<'a>,
     pub(crate) exclude: GlobSet,
-    pub(crate) taken: Taken,
-    /// The paths that something goes to already, and what that is.
+    pub(crate) used_paths: UsedPaths,
+    /// The paths in use, with their source.
     pub(crate) sent: HashMap<String, PathBuf>,
-    /// What is to be called otherwise there, by what it is called here.
+    /// Aliases from `--input`: the path in the job's directory, by the local path.
     pub(crate) aliases: HashMap<String, String>,
     /// Whether that is being sent now.
     pub(crate) aliasing: bool,
     pub(crate) draft: Draft,
     /// Directories of here that arguments name something in that is not here: the job may make it there.
     pub(crate) parents: BTreeSet<String>,
-    pub(crate) homes: Vec<Home>,
+    pub(crate) original_paths: Vec<OriginalPath>,
     /// What the command line names above the current directory, from there.
     pub(crate) above: Vec<String>,
     /// Variables that the script's first line sets.
@@ -48,10 +48,10 @@ pub(crate) struct Planner<'a> {
 }
 
 impl<'a> Planner<'a> {
-    pub(crate) fn new(cwd: &'a Path, script: &str, runs: &[Vec<&str>], wishes: &'a Wishes<'a>) -> anyhow::Result<Self> {
+    pub(crate) fn new(cwd: &'a Path, script: &str, runs: &[Vec<&str>], options: &'a PlanOptions<'a>) -> anyhow::Result<Self> {
         // Of a program, the script may be among its words: `python3 s.py`.
         let words = runs.first().map_or(&[][..], Vec::as_slice);
-        let script = if wishes.program {
+        let script = if options.program {
             words
                 .iter()
                 .copied()
@@ -59,36 +59,36 @@ impl<'a> Planner<'a> {
         } else {
             Some(script)
         };
-        let ground = Ground::of(cwd, script.map(Path::new), std::env::home_dir().as_deref()).map_err(|error| {
+        let scope = ScanScope::of(cwd, script.map(Path::new), std::env::home_dir().as_deref()).map_err(|error| {
             usage(format!(
                 "cannot look at the current directory: {error}; change to one that can be read"
             ))
         })?;
         Ok(Self {
             cwd,
-            ground,
-            wishes,
-            exclude: globs("--exclude", wishes.files.map_or(&[][..], |files| &files.exclude), true)?,
-            taken: Taken::default(),
+            scope,
+            options,
+            exclude: globs("--exclude", options.files.map_or(&[][..], |files| &files.exclude), true)?,
+            used_paths: UsedPaths::default(),
             sent: HashMap::new(),
             aliases: HashMap::new(),
             aliasing: false,
             draft: Draft::default(),
             parents: BTreeSet::new(),
-            homes: Vec::new(),
+            original_paths: Vec::new(),
             above: Vec::new(),
             env: BTreeMap::new(),
         })
     }
 
-    /// Has what these words name sent along, and says what the job is to call each.
+    /// Adds the files that these words name, and returns the words that the job uses.
     pub(crate) fn arguments(&mut self, words: &[&str]) -> anyhow::Result<Vec<String>> {
         words.iter().map(|word| self.argument(word)).collect()
     }
 
-    /// What is each run's own, of several whose commands begin so.
+    /// The members' own commands and inputs, for a batch whose commands begin with `command`.
     ///
-    /// Directories without files in them are made for all: a list of its own for each member would cost more.
+    /// Empty directories are shared by all members: a separate tree for each member would cost more.
     pub(crate) fn members(
         &mut self,
         command: &[String],
@@ -104,7 +104,7 @@ impl<'a> Planner<'a> {
         members.collect()
     }
 
-    /// What was planned for one run of several; its paths are free again for the next.
+    /// Takes the draft of one member; its paths are free again for the next member.
     fn take_member(&mut self) -> Draft {
         let draft = self.draft.take();
         for path in draft.paths() {
@@ -115,16 +115,16 @@ impl<'a> Planner<'a> {
 }
 
 impl Planner<'_> {
-    /// Takes the paths of what a word names: of what lies here, or of whole directories from elsewhere.
+    /// Reserves the paths of what a word names: local files, or whole directories from elsewhere.
     pub(crate) fn reserve(&mut self, word: &str, here: bool) {
         for name in named(word) {
             if self.is_excluded(name) {
                 continue;
             }
-            match (look(self.cwd, name), place(self.cwd, &self.ground.top, name)) {
-                (Look::File(_) | Look::Directory, Ok(Place::Inside { path, .. })) if here => drop(self.taken.inside(&path)),
-                (Look::Directory, Ok(Place::Outside { real, name: called })) if !here && !self.aliases.contains_key(name) => {
-                    self.taken.outside(self.cwd, &real, &called);
+            match (path_kind(self.cwd, name), job_path(self.cwd, &self.scope.top, name)) {
+                (PathKind::File(_) | PathKind::Directory, Ok(JobPath::Inside { path, .. })) if here => drop(self.used_paths.inside(&path)),
+                (PathKind::Directory, Ok(JobPath::Outside { real, name: called })) if !here && !self.aliases.contains_key(name) => {
+                    self.used_paths.outside(self.cwd, &real, &called);
                 }
                 (_, _) => {}
             }
@@ -132,53 +132,53 @@ impl Planner<'_> {
     }
 
     pub(crate) fn is_excluded(&self, name: &str) -> bool {
-        self.wishes.no_input.iter().any(|path| path == name)
+        self.options.no_input.iter().any(|path| path == name)
     }
 
-    /// Has the script sent along; says how its runtime is to be called with it, and which that is.
+    /// Adds the script. Returns the beginning of the command, and the runtime.
     pub(crate) fn script(&mut self, word: &str) -> anyhow::Result<(Vec<String>, Option<String>)> {
         let shown = word.escape_debug();
-        let meta = match look(self.cwd, word) {
-            Look::File(meta) => meta,
-            Look::Directory => return Err(usage(format!("`{shown}` is a directory, not a script; name a file in it"))),
-            Look::Pipe => {
+        let meta = match path_kind(self.cwd, word) {
+            PathKind::File(meta) => meta,
+            PathKind::Directory => return Err(usage(format!("`{shown}` is a directory, not a script; name a file in it"))),
+            PathKind::Pipe => {
                 return Err(usage(format!(
                     "`{shown}` is a pipe, which cannot be sent; save the script in a file first"
                 )));
             }
-            Look::Closed(error) => return Err(usage(format!("cannot read the script {shown}: {}", cause(&error)))),
-            Look::Nothing if word.starts_with('-') && word.len() > 1 => {
+            PathKind::Closed(error) => return Err(usage(format!("cannot read the script {shown}: {}", cause(&error)))),
+            PathKind::Nothing if word.starts_with('-') && word.len() > 1 => {
                 return Err(usage(format!(
                     "rgrid run has no option `{shown}`, and there is no such script; see `rgrid run --help`"
                 )));
             }
-            Look::Nothing => {
+            PathKind::Nothing => {
                 return Err(usage(format!(
-                    "there is no script `{shown}`; check its path (a program that is on the worker already is run with --program)"
+                    "there is no script `{shown}`; check its path (use --program to run a program that is installed on the worker)"
                 )));
             }
         };
         let head = self
             .head(word)
             .map_err(|error| usage(format!("cannot read the script {shown}: {}", cause(&error))))?;
-        let told = match self.wishes.runtime {
-            Some(runtime) => Told::Runtime(runtime.to_owned(), Own::default()),
-            None => tell(Path::new(word), &head, mode(&meta) & 0o111 != 0, &self.wishes.runtimes),
+        let told = match self.options.runtime {
+            Some(runtime) => RuntimeChoice::Runtime(runtime.to_owned(), ShebangOptions::default()),
+            None => choose_runtime(Path::new(word), &head, mode(&meta) & 0o111 != 0, &self.options.runtimes),
         };
         let (runtime, mut command) = match told {
             // Who may not execute it runs it by its interpreter's name, to which the first line is a comment.
-            Told::Runtime(runtime, _) if mode(&meta) & 0o111 == 0 => (Some(runtime), Vec::new()),
-            Told::Runtime(runtime, own) => {
+            RuntimeChoice::Runtime(runtime, _) if mode(&meta) & 0o111 == 0 => (Some(runtime), Vec::new()),
+            RuntimeChoice::Runtime(runtime, own) => {
                 if let Some(wrong) = own.wrong {
                     return Err(usage(format!(
-                        "{shown}, line 1 {wrong}; take that out, or name the runtime, which leaves the line out: --runtime {runtime}"
+                        "{shown}, line 1 {wrong}; remove that, or ignore the line with --runtime {runtime}"
                     )));
                 }
                 self.env.extend(own.env);
                 (Some(runtime), own.options)
             }
-            Told::Itself => (None, Vec::new()),
-            Told::Nothing => {
+            RuntimeChoice::Itself => (None, Vec::new()),
+            RuntimeChoice::Nothing => {
                 let executable = mode(&meta) & 0o111 != 0;
                 let otherwise = if executable {
                     "begin it with a line such as #!/bin/sh"
@@ -186,11 +186,11 @@ impl Planner<'_> {
                     "make it executable"
                 };
                 return Err(usage(format!(
-                    "cannot tell what runs `{shown}`; name it, for instance with --runtime python, or {otherwise}"
+                    "cannot determine the runtime of `{shown}`; name it, for instance with --runtime python, or {otherwise}"
                 )));
             }
         };
-        let (path, mut name) = self.settle(word)?;
+        let (path, mut name) = self.resolve_path(word)?;
         self.add(&path, self.cwd.join(word), &meta)?;
         // Neither an interpreter nor the search in PATH may take the script's name for something else.
         if name.starts_with('-') || (runtime.is_none() && !name.contains('/')) {
@@ -206,9 +206,9 @@ impl Planner<'_> {
             if self.is_excluded(name) {
                 return Ok(word.to_owned());
             }
-            match look(self.cwd, name) {
-                Look::Nothing => {}
-                Look::File(meta) => {
+            match path_kind(self.cwd, name) {
+                PathKind::Nothing => {}
+                PathKind::File(meta) => {
                     self.head(name).map_err(|error| {
                         usage(format!(
                             "cannot read {shown}: {}; make it readable, or leave it out with --no-input {shown}",
@@ -218,16 +218,16 @@ impl Planner<'_> {
                     let prefix = &word[..word.len() - name.len()];
                     return Ok(format!("{prefix}{}", self.send(name, &meta)?));
                 }
-                Look::Directory => {
+                PathKind::Directory => {
                     let prefix = &word[..word.len() - name.len()];
-                    return Ok(format!("{prefix}{}", self.send_dir(name)?));
+                    return Ok(format!("{prefix}{}", self.add_argument_dir(name)?));
                 }
-                Look::Pipe => {
+                PathKind::Pipe => {
                     return Err(usage(format!(
-                        "`{shown}` is a pipe, whose content cannot be sent along; save it in a file first, or pipe it in and let the script read standard input"
+                        "`{shown}` is a pipe, whose content cannot be sent; save it in a file first, or pipe it to rgrid and let the script read standard input"
                     )));
                 }
-                Look::Closed(error) => {
+                PathKind::Closed(error) => {
                     return Err(usage(format!(
                         "cannot read {shown}: {}; make it readable, or leave it out with --no-input {shown}",
                         cause(&error)
@@ -244,25 +244,25 @@ impl Planner<'_> {
         Ok(word.to_owned())
     }
 
-    /// How a file begins; also shows that it can be read.
+    /// The first bytes of a file; fails if the file cannot be read.
     fn head(&self, word: &str) -> std::io::Result<Vec<u8>> {
         let mut head = Vec::new();
         File::open(self.cwd.join(word))?.take(HEAD).read_to_end(&mut head)?;
         Ok(head)
     }
 
-    /// Has a file sent along, and says what the job is to call it.
+    /// Adds a file, and returns the word that the job uses for it.
     pub(crate) fn send(&mut self, word: &str, meta: &Metadata) -> anyhow::Result<String> {
-        let (path, called) = self.settle(word)?;
+        let (path, called) = self.resolve_path(word)?;
         if !self.send_link(&path, word)? {
             self.add(&path, self.cwd.join(word), meta)?;
         }
         Ok(called)
     }
 
-    /// Has all of a directory sent along, and says what the job is to call it.
-    pub(crate) fn send_dir(&mut self, word: &str) -> anyhow::Result<String> {
-        let (path, called) = self.settle(word)?;
+    /// Adds a whole directory, and returns the word that the job uses for it.
+    pub(crate) fn add_argument_dir(&mut self, word: &str) -> anyhow::Result<String> {
+        let (path, called) = self.resolve_path(word)?;
         let choice = Choice {
             exclude: &self.exclude,
             as_git: false,
@@ -276,30 +276,30 @@ impl Planner<'_> {
         Ok(called)
     }
 
-    /// Where something that is here will be there (nothing: the work directory itself), and what the job is to call it.
-    fn settle(&mut self, word: &str) -> anyhow::Result<(String, String)> {
+    /// The path of a local file in the job's directory (empty: the directory itself), and the word that the job uses for it.
+    fn resolve_path(&mut self, word: &str) -> anyhow::Result<(String, String)> {
         if let Some(alias) = self.aliases.get(word).cloned() {
-            self.has_home(&alias, &self.cwd.join(word));
+            self.note_original_path(&alias, &self.cwd.join(word));
             return Ok((alias.clone(), alias));
         }
         let shown = word.escape_debug();
         Ok(
-            match place(self.cwd, &self.ground.top, word).map_err(|error| usage(format!("cannot send {shown}: {}", cause(&error))))? {
+            match job_path(self.cwd, &self.scope.top, word).map_err(|error| usage(format!("cannot send {shown}: {}", cause(&error))))? {
                 // Above the current directory, within its project: it keeps its place from here.
-                Place::Inside { path, .. } if path.starts_with("..") => {
+                JobPath::Inside { path, .. } if path.starts_with("..") => {
                     self.above.push(path.clone());
                     let slash = if word.ends_with('/') { "/" } else { "" };
                     (path.clone(), format!("{path}{slash}"))
                 }
-                Place::Inside { path, plain } if plain => {
-                    self.leads_out(&path);
+                JobPath::Inside { path, plain } if plain => {
+                    self.note_link_target(&path);
                     (path, word.to_owned())
                 }
-                Place::Inside { path, .. } if path.is_empty() => (path, ".".to_owned()),
-                Place::Inside { path, .. } => (path.clone(), path),
-                Place::Outside { real, name } => {
-                    let path = self.taken.outside(self.cwd, &real, &name);
-                    self.has_home(&path, &real);
+                JobPath::Inside { path, .. } if path.is_empty() => (path, ".".to_owned()),
+                JobPath::Inside { path, .. } => (path.clone(), path),
+                JobPath::Outside { real, name } => {
+                    let path = self.used_paths.outside(self.cwd, &real, &name);
+                    self.note_original_path(&path, &real);
                     // As it was written: with a `/` at its end, more may be put behind it.
                     let slash = if word.ends_with('/') { "/" } else { "" };
                     (path.clone(), format!("{path}{slash}"))
@@ -312,7 +312,7 @@ impl Planner<'_> {
 impl Planner<'_> {
     /// Notes where something is here that stands at another path there. Not of a link: what is written there would be written to
     /// whatever it leads to, and who laid it need not be who named it.
-    pub(crate) fn has_home(&mut self, path: &str, at: &Path) {
+    pub(crate) fn note_original_path(&mut self, path: &str, at: &Path) {
         let meta = fs::symlink_metadata(at).ok().filter(|meta| !meta.is_symlink());
         if let (Some(meta), Ok(real)) = (meta, at.canonicalize()) {
             self.note(path, real, meta.is_dir());
@@ -320,7 +320,7 @@ impl Planner<'_> {
     }
 
     /// Notes where something of the current directory really is, if a link in its path leads out: the user's own link, and named.
-    pub(crate) fn leads_out(&mut self, path: &str) {
+    pub(crate) fn note_link_target(&mut self, path: &str) {
         let at = self.cwd.join(path);
         let (Ok(cwd), Ok(real)) = (self.cwd.canonicalize(), at.canonicalize()) else {
             return;
@@ -332,13 +332,13 @@ impl Planner<'_> {
     }
 
     fn note(&mut self, path: &str, real: PathBuf, is_dir: bool) {
-        let home = Home {
+        let home = OriginalPath {
             path: path.to_owned(),
             real,
             is_dir,
         };
-        if !self.homes.contains(&home) {
-            self.homes.push(home);
+        if !self.original_paths.contains(&home) {
+            self.original_paths.push(home);
         }
     }
 }

@@ -1,24 +1,24 @@
-//! What runs a script: told by its first line, or by its extension.
+//! Determines the runtime of a script from its first line or its extension.
 
 use std::path::Path;
 
 use bus::spec::runtime::of_extension;
 
-use super::shebang::{self, FirstLine, Own};
+use super::shebang::{self, Shebang, ShebangOptions};
 
-/// What a script's own bytes and name say about what runs it.
+/// How a script is run, according to its content and name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Told {
-    /// A runtime of this name, and what the first line says besides, which counts where the script may be executed.
-    Runtime(String, Own),
+pub(crate) enum RuntimeChoice {
+    /// By the runtime of this name, with the options of the first line, which apply if the script is executable.
+    Runtime(String, ShebangOptions),
     /// Itself: it is a program, or names an interpreter that is no runtime, and may be executed.
     Itself,
     /// Nothing.
     Nothing,
 }
 
-/// What runs a script. `head` is how it begins; `extra` says which runtimes further extensions mean.
-pub(crate) fn tell(path: &Path, head: &[u8], executable: bool, extra: &[(String, String)]) -> Told {
+/// Determines the runtime. `head` is the beginning of the script; `extra` maps further extensions to runtimes.
+pub(crate) fn choose_runtime(path: &Path, head: &[u8], executable: bool, extra: &[(String, String)]) -> RuntimeChoice {
     let extension = path
         .extension()
         .and_then(|extension| extension.to_str())
@@ -28,21 +28,21 @@ pub(crate) fn tell(path: &Path, head: &[u8], executable: bool, extra: &[(String,
         .iter()
         .find(|(known, _)| known.trim_start_matches('.').eq_ignore_ascii_case(&extension))
     {
-        return Told::Runtime(runtime.clone(), Own::default());
+        return RuntimeChoice::Runtime(runtime.clone(), ShebangOptions::default());
     }
     // As the kernel does it: the first line knows better than the name (many a `.sh` needs bash), and says more (`-e`).
-    if let Some(FirstLine { program, own }) = shebang::read(head)
+    if let Some(Shebang { program, own }) = shebang::read(head)
         && let Some(runtime) = runtime_of(&program)
     {
-        return Told::Runtime(runtime, own);
+        return RuntimeChoice::Runtime(runtime, own);
     }
     if let Some(runtime) = of_extension(&extension) {
-        return Told::Runtime(runtime.to_owned(), Own::default());
+        return RuntimeChoice::Runtime(runtime.to_owned(), ShebangOptions::default());
     }
     if executable && (head.starts_with(b"#!") || head.starts_with(b"\x7fELF")) {
-        Told::Itself
+        RuntimeChoice::Itself
     } else {
-        Told::Nothing
+        RuntimeChoice::Nothing
     }
 }
 
@@ -71,8 +71,8 @@ fn runtime_of(program: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn told(path: &str, head: &str, executable: bool) -> Told {
-        tell(
+    fn told(path: &str, head: &str, executable: bool) -> RuntimeChoice {
+        choose_runtime(
             Path::new(path),
             head.as_bytes(),
             executable,
@@ -83,12 +83,12 @@ mod tests {
     #[test]
     fn the_first_line_and_then_the_extension_tell_the_runtime() {
         let told_with = |name: &str, env: &[(&str, &str)], options: &[&str]| {
-            let own = Own {
+            let own = ShebangOptions {
                 options: options.iter().map(ToString::to_string).collect(),
                 env: env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
                 wrong: None,
             };
-            Told::Runtime(name.to_owned(), own)
+            RuntimeChoice::Runtime(name.to_owned(), own)
         };
         let runtime = |name: &str| told_with(name, &[], &[]);
         let with = |name: &str, options: &[&str]| told_with(name, &[], options);
@@ -128,10 +128,10 @@ mod tests {
 
     #[test]
     fn a_program_runs_itself_if_it_may() {
-        assert_eq!(told("tool", "\x7fELF…", true), Told::Itself);
-        assert_eq!(told("tool", "#!/usr/bin/tclsh\n", true), Told::Itself);
-        assert_eq!(told("tool", "#!/usr/bin/tclsh\n", false), Told::Nothing);
-        assert_eq!(told("data.csv", "a,b", true), Told::Nothing);
-        assert_eq!(told("tool", "#!", false), Told::Nothing);
+        assert_eq!(told("tool", "\x7fELF…", true), RuntimeChoice::Itself);
+        assert_eq!(told("tool", "#!/usr/bin/tclsh\n", true), RuntimeChoice::Itself);
+        assert_eq!(told("tool", "#!/usr/bin/tclsh\n", false), RuntimeChoice::Nothing);
+        assert_eq!(told("data.csv", "a,b", true), RuntimeChoice::Nothing);
+        assert_eq!(told("tool", "#!", false), RuntimeChoice::Nothing);
     }
 }

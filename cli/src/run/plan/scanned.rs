@@ -1,4 +1,4 @@
-//! What the scan found, on its way into a plan and before the user's eyes.
+//! Adds the files that the scan found to a plan, and reports them.
 
 use std::{
     collections::BTreeMap,
@@ -13,24 +13,24 @@ use crate::{
     paths::{normalized, relative},
     run::{
         args::files::FileArgs,
-        scan::{self, Bounds, Note, Start, Why, works_on_project},
+        scan::{self, Bounds, IncludeReason, Note, Start, works_on_project},
     },
 };
 
 /// The most runs of one script whose arguments are read for what they name.
-const MOST_READ: usize = 200;
-/// How much goes along unasked, unless the user says otherwise.
-const MOST_FILES: usize = 10_000;
-const MOST_BYTES: u64 = 500_000_000;
+const MAX_RUNS_READ: usize = 200;
+/// The default limits of the scan.
+const DEFAULT_MAX_FILES: usize = 10_000;
+const DEFAULT_MAX_BYTES: u64 = 500_000_000;
 /// The most groups that one line tells.
-const MOST_GROUPS: usize = 4;
+const MAX_GROUPS: usize = 4;
 
-/// What was found that a script needs.
+/// The files that the scan found.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Scanned {
-    /// The path of each file from the current directory, and why it goes along.
-    pub(crate) files: Vec<(String, Why)>,
-    /// What was found and is not sent, each as a sentence.
+    /// The path of each file relative to the current directory, and why it is sent.
+    pub(crate) files: Vec<(String, IncludeReason)>,
+    /// Files that were found but are not sent, each as a sentence.
     pub(crate) notes: Vec<String>,
 }
 
@@ -43,10 +43,10 @@ impl Scanned {
         }
         let mut groups: Vec<(String, usize)> = groups.into_iter().collect();
         groups.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
-        let rest: usize = groups.iter().skip(MOST_GROUPS).map(|(_, count)| count).sum();
+        let rest: usize = groups.iter().skip(MAX_GROUPS).map(|(_, count)| count).sum();
         let mut told: Vec<String> = groups
             .iter()
-            .take(MOST_GROUPS)
+            .take(MAX_GROUPS)
             .map(|(why, count)| format!("{count} {why}"))
             .collect();
         if rest > 0 {
@@ -55,8 +55,8 @@ impl Scanned {
         (!told.is_empty()).then(|| format!("also sends {}: {}", counted(self.files.len(), "file"), told.join(", ")))
     }
 
-    /// Tells the user what goes along, and what does not.
-    pub(crate) fn tell(&self, verbose: bool) {
+    /// Reports which files are sent, and which are not.
+    pub(crate) fn report(&self, verbose: bool) {
         if let Some(summary) = self.summary() {
             crate::output::say!("{}", harmless(&summary));
         }
@@ -70,30 +70,30 @@ impl Scanned {
 }
 
 impl Planner<'_> {
-    /// Has what the script needs sent along, as far as its text says it.
+    /// Adds the files that the script's text names.
     ///
     /// # Errors
     /// A usage error where a tool works on the whole directory, which is too large to be sent unasked.
     pub(crate) fn scan(&mut self, script: &str, called: &str, runtime: Option<&str>, runs: &[Vec<&str>]) -> anyhow::Result<Scanned> {
-        let Some(files) = self.wishes.files.filter(|files| !files.no_scan) else {
+        let Some(files) = self.options.files.filter(|files| !files.no_scan) else {
             return Ok(Scanned::default());
         };
         let start = self.start(script, runtime, runs);
-        let found = scan::scan(&self.ground, &start, &self.exclude, files.bounds());
-        if let Some(note) = found.too_large.filter(|_| self.wishes.program && is_project_tool(runs)) {
+        let found = scan::scan(&self.scope, &start, &self.exclude, files.bounds());
+        if let Some(note) = found.too_large.filter(|_| self.options.program && is_project_tool(runs)) {
             return Err(usage(format!(
-                "{script} works on the whole directory: {note}; --no-scan sends nothing of it"
+                "{script} works on the whole directory: {note}; use --no-scan to send none of it"
             )));
         }
         let mut scanned = Scanned {
-            notes: self.not_sent(found.notes),
+            notes: self.unsent_notes(found.notes),
             ..Scanned::default()
         };
         let no_input: Vec<PathBuf> = self
-            .wishes
+            .options
             .no_input
             .iter()
-            .filter_map(|name| normalized(&self.ground.cwd.join(name)))
+            .filter_map(|name| normalized(&self.scope.cwd.join(name)))
             .collect();
         for (source, why) in found.files {
             if no_input.contains(&source) {
@@ -109,34 +109,34 @@ impl Planner<'_> {
             }
         }
         for dir in found.dirs {
-            self.parents.extend(relative(&self.ground.cwd, &dir).filter(|dir| !dir.is_empty()));
+            self.parents.extend(relative(&self.scope.cwd, &dir).filter(|dir| !dir.is_empty()));
         }
         Ok(scanned)
     }
 
     /// What is said of files that do not go along in another way.
-    fn not_sent(&self, notes: Vec<Note>) -> Vec<String> {
-        let is_sent = |note: &Note| relative(&self.ground.cwd, &note.path).is_some_and(|path| self.sent.contains_key(&path));
+    fn unsent_notes(&self, notes: Vec<Note>) -> Vec<String> {
+        let is_sent = |note: &Note| relative(&self.scope.cwd, &note.path).is_some_and(|path| self.sent.contains_key(&path));
         notes.into_iter().filter(|note| !is_sent(note)).map(|note| note.text).collect()
     }
 
     fn start(&self, script: &str, runtime: Option<&str>, runs: &[Vec<&str>]) -> Start {
-        let at = |word: &str| normalized(&self.ground.cwd.join(word)).filter(|path| path.is_file());
-        let words = runs.iter().take(MOST_READ).flat_map(|words| &words[1..]);
+        let at = |word: &str| normalized(&self.scope.cwd.join(word)).filter(|path| path.is_file());
+        let words = runs.iter().take(MAX_RUNS_READ).flat_map(|words| &words[1..]);
         let names = words.flat_map(|word| super::named(word)).filter(|name| !self.is_excluded(name));
         // What the user includes may name more.
         let included = self
-            .wishes
+            .options
             .files
             .iter()
             .flat_map(|files| &files.include)
             .filter_map(|name| at(name));
         Start {
             arguments: names.filter_map(at).chain(included).collect(),
-            script: (!self.wishes.program)
+            script: (!self.options.program)
                 .then(|| at(script).map(|path| (path, runtime.map(ToOwned::to_owned))))
                 .flatten(),
-            command: if self.wishes.program {
+            command: if self.options.program {
                 runs.first()
                     .map(|words| words.iter().map(ToString::to_string).collect())
                     .unwrap_or_default()
@@ -146,13 +146,13 @@ impl Planner<'_> {
             is_batch: runs.len() > 1,
             words: runs
                 .iter()
-                .take(MOST_READ)
+                .take(MAX_RUNS_READ)
                 .flat_map(|words| &words[1..])
                 .map(ToString::to_string)
                 .collect(),
             patterns: runs
                 .iter()
-                .take(MOST_READ)
+                .take(MAX_RUNS_READ)
                 .flat_map(|words| &words[1..])
                 .filter(|word| word.contains(['*', '?', '[']))
                 .map(ToString::to_string)
@@ -165,14 +165,14 @@ impl Planner<'_> {
         let mut places = Vec::new();
         let is_link = self.cwd.join(script).is_symlink();
         let beside_script = || {
-            let below = source.strip_prefix(self.ground.script_dir.as_ref()?).ok()?.to_str()?;
+            let below = source.strip_prefix(self.scope.script_dir.as_ref()?).ok()?.to_str()?;
             let dir = called.trim_start_matches("./").rsplit_once('/').map(|(dir, _)| format!("{dir}/"));
             Some(format!("{}{below}", dir.unwrap_or_default()))
         };
-        if source.starts_with(&self.ground.top) {
-            places.extend(relative(&self.ground.cwd, source));
+        if source.starts_with(&self.scope.top) {
+            places.extend(relative(&self.scope.cwd, source));
             // A language looks beside the file that a link leads to, which stands in the link's place there.
-            places.extend(beside_script().filter(|_| is_link && !self.wishes.program));
+            places.extend(beside_script().filter(|_| is_link && !self.options.program));
         } else {
             places.extend(beside_script());
         }
@@ -194,8 +194,8 @@ impl FileArgs {
     /// How much the scan may add.
     fn bounds(&self) -> Bounds {
         Bounds {
-            files: self.scan_files.unwrap_or(MOST_FILES),
-            bytes: self.scan_bytes.map_or(MOST_BYTES, |size| size.0),
+            files: self.scan_files.unwrap_or(DEFAULT_MAX_FILES),
+            bytes: self.scan_bytes.map_or(DEFAULT_MAX_BYTES, |size| size.0),
         }
     }
 }
@@ -206,9 +206,9 @@ mod tests {
 
     #[test]
     fn what_was_found_is_told_in_one_line() {
-        let named = |path: &str| (path.to_owned(), Why::Named("main.py".to_owned()));
+        let named = |path: &str| (path.to_owned(), IncludeReason::Named("main.py".to_owned()));
         let scanned = Scanned {
-            files: vec![named("a"), named("b"), ("data/x".to_owned(), Why::In("data/".to_owned()))],
+            files: vec![named("a"), named("b"), ("data/x".to_owned(), IncludeReason::In("data/".to_owned()))],
             notes: Vec::new(),
         };
         assert_eq!(

@@ -5,16 +5,16 @@
 
 /// What a first line says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct FirstLine {
+pub(crate) struct Shebang {
     /// The program, without its directory.
     pub(crate) program: String,
     /// What counts where the script may be executed.
-    pub(crate) own: Own,
+    pub(crate) own: ShebangOptions,
 }
 
 /// What a first line says besides which program runs the script.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Own {
+pub(crate) struct ShebangOptions {
     /// The program's options.
     pub(crate) options: Vec<String>,
     /// Variables that are set for it.
@@ -36,7 +36,7 @@ const WORKERS: [&str; 8] = [
 ];
 
 /// Reads how a script begins; nothing where its first line names no program.
-pub(crate) fn read(head: &[u8]) -> Option<FirstLine> {
+pub(crate) fn read(head: &[u8]) -> Option<Shebang> {
     let line = head.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
     let line = String::from_utf8_lossy(line);
     let line = line.trim();
@@ -44,11 +44,11 @@ pub(crate) fn read(head: &[u8]) -> Option<FirstLine> {
     let (program, rest) = line.split_at(end);
     if name_of(program) != "env" {
         let program = name_of(program).to_owned();
-        return (!program.is_empty()).then(|| FirstLine {
+        return (!program.is_empty()).then(|| Shebang {
             program,
-            own: Own {
+            own: ShebangOptions {
                 options: words(rest),
-                ..Own::default()
+                ..ShebangOptions::default()
             },
         });
     }
@@ -73,11 +73,11 @@ fn words(text: &str) -> Vec<String> {
 /// What `env` is told.
 #[derive(Debug, Default)]
 struct Env {
-    own: Own,
+    own: ShebangOptions,
 }
 
 impl Env {
-    fn read(mut self, mut words: std::collections::VecDeque<String>) -> Option<FirstLine> {
+    fn read(mut self, mut words: std::collections::VecDeque<String>) -> Option<Shebang> {
         let mut ended = false;
         loop {
             let word = words.pop_front()?;
@@ -91,7 +91,7 @@ impl Env {
             } else {
                 self.own.options = words.into();
                 self.check();
-                return Some(FirstLine {
+                return Some(Shebang {
                     program: name_of(&word).to_owned(),
                     own: self.own,
                 });
@@ -159,15 +159,15 @@ impl Env {
 mod tests {
     use super::*;
 
-    fn of(line: &str) -> FirstLine {
+    fn of(line: &str) -> Shebang {
         read(format!("{line}\nprint(1)\n").as_bytes()).unwrap_or_default()
     }
 
     #[test]
     fn what_env_is_told_is_read_as_it_reads_it() {
-        let line = |program: &str, env: &[(&str, &str)], options: &[&str]| FirstLine {
+        let line = |program: &str, env: &[(&str, &str)], options: &[&str]| Shebang {
             program: program.to_owned(),
-            own: Own {
+            own: ShebangOptions {
                 options: options.iter().map(ToString::to_string).collect(),
                 env: env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
                 wrong: None,

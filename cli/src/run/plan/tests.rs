@@ -20,12 +20,12 @@ impl Here {
     }
 
     fn plan(&self, words: &[&str]) -> anyhow::Result<Plan> {
-        self.plan_with(words, &Wishes::default())
+        self.plan_with(words, &PlanOptions::default())
     }
 
-    fn plan_with(&self, words: &[&str], wishes: &Wishes<'_>) -> anyhow::Result<Plan> {
+    fn plan_with(&self, words: &[&str], options: &PlanOptions<'_>) -> anyhow::Result<Plan> {
         let words: Vec<OsString> = words.iter().map(OsString::from).collect();
-        plan(&self.temp.path().join("here"), &words, wishes)
+        plan(&self.temp.path().join("here"), &words, options)
     }
 }
 
@@ -97,9 +97,9 @@ fn a_script_is_never_taken_for_an_option_or_a_program_of_that_name() -> anyhow::
         (plan.command, plan.runtime, plan.inputs[0].executable()),
         (vec!["./true".to_owned()], None, true)
     );
-    let program = Wishes {
+    let program = PlanOptions {
         program: true,
-        ..Wishes::default()
+        ..PlanOptions::default()
     };
     let plan = here.plan_with(&["echo", "hi"], &program)?;
     assert_eq!((plan.command.len(), plan.inputs.len(), plan.runtime), (2, 0, None));
@@ -120,7 +120,7 @@ fn what_cannot_be_meant_is_said() -> anyhow::Result<()> {
         (&["missing.py"], "there is no script `missing.py`"),
         (&["--cpus"], "has no option `--cpus`"),
         (&["data"], "is a directory, not a script"),
-        (&["notes"], "cannot tell what runs `notes`"),
+        (&["notes"], "cannot determine the runtime of `notes`"),
         (&["a.py", "pipe"], "is a pipe"),
     ];
     for (words, expected) in cases {
@@ -192,11 +192,11 @@ fn what_is_wished_goes_along_too_and_stands_where_it_is_wished() -> anyhow::Resu
         input: vec![pair("../secret/list=in/names.txt"), pair("conf=settings")],
         ..FileArgs::default()
     };
-    let wishes = Wishes {
+    let options = PlanOptions {
         files: Some(&files),
-        ..Wishes::default()
+        ..PlanOptions::default()
     };
-    let plan = here.plan_with(&["a.py", "../secret/list"], &wishes)?;
+    let plan = here.plan_with(&["a.py", "../secret/list"], &options)?;
     assert_eq!(plan.command, ["a.py", "in/names.txt"]);
     let mut found = paths(&plan);
     found.sort_unstable();
@@ -209,11 +209,11 @@ fn what_is_wished_goes_along_too_and_stands_where_it_is_wished() -> anyhow::Resu
         exclude: vec!["*.tmp".to_owned(), "conf".to_owned()],
         ..FileArgs::default()
     };
-    let wishes = Wishes {
+    let options = PlanOptions {
         files: Some(&files),
-        ..Wishes::default()
+        ..PlanOptions::default()
     };
-    assert_eq!(paths(&here.plan_with(&["a.py"], &wishes)?), ["a.py", "m.py"]);
+    assert_eq!(paths(&here.plan_with(&["a.py"], &options)?), ["a.py", "m.py"]);
     for (include, input, expected) in [
         (Some("*.nothing"), None, "matches no file here"),
         (Some("a[b"), None, "is not a glob"),
@@ -225,11 +225,11 @@ fn what_is_wished_goes_along_too_and_stands_where_it_is_wished() -> anyhow::Resu
             input: input.map(pair).into_iter().collect(),
             ..FileArgs::default()
         };
-        let wishes = Wishes {
+        let options = PlanOptions {
             files: Some(&files),
-            ..Wishes::default()
+            ..PlanOptions::default()
         };
-        let error = here.plan_with(&["a.py"], &wishes).expect_err("refused").to_string();
+        let error = here.plan_with(&["a.py"], &options).expect_err("refused").to_string();
         assert!(error.contains(expected), "{expected}: {error}");
     }
     Ok(())
@@ -239,15 +239,15 @@ fn what_is_wished_goes_along_too_and_stands_where_it_is_wished() -> anyhow::Resu
 fn what_is_not_to_be_sent_stays_as_it_is() -> anyhow::Result<()> {
     let here = Here::new(&["a.py", "data/x.csv"])?;
     let no_input = [OsString::from("data"), OsString::from("data/x.csv")];
-    let wishes = Wishes {
+    let options = PlanOptions {
         no_input: &no_input,
-        ..Wishes::default()
+        ..PlanOptions::default()
     };
-    let plan = here.plan_with(&["a.py", "data", "--in=data/x.csv"], &wishes)?;
+    let plan = here.plan_with(&["a.py", "data", "--in=data/x.csv"], &options)?;
     assert_eq!(
         (plan.command, plan.inputs.len()),
         (vec!["a.py".to_owned(), "data".to_owned(), "--in=data/x.csv".to_owned()], 1)
     );
-    assert!(here.plan_with(&["a.py"], &wishes).is_err());
+    assert!(here.plan_with(&["a.py"], &options).is_err());
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! What the words of the command line name.
 
 use super::{
-    mention::{How, Mention},
+    mention::{Mention, MentionKind},
     reading::Scan,
     value::Value,
 };
@@ -24,18 +24,18 @@ impl Scan<'_> {
 
     /// An argument that a script expands.
     pub(crate) fn pattern(&mut self, pattern: &str) {
-        let by = self.finder.ground.cwd.join("the command line");
+        let by = self.finder.scope.cwd.join("the command line");
         let mention = Mention {
             value: Value::text(pattern),
-            how: How::Glob,
+            how: MentionKind::Glob,
             is_weak: false,
             group: 0,
             stands_in: false,
             line: 1,
         };
-        let new = self.finder.mention(&mention, &by, std::slice::from_ref(&self.finder.ground.cwd));
+        let new = self.finder.mention(&mention, &by, std::slice::from_ref(&self.finder.scope.cwd));
         self.new.extend(new);
-        self.take_up_new();
+        self.enqueue_new();
     }
 
     /// A program that is on the worker, with its words.
@@ -44,10 +44,10 @@ impl Scan<'_> {
         // Whatever it names, the current directory names it.
         let by = self
             .finder
-            .ground
+            .scope
             .cwd
             .join(words.first().map_or("program", |word| word.rsplit('/').next().unwrap_or(word)));
         self.shell(&text, &by, 1);
-        self.take_up_new();
+        self.enqueue_new();
     }
 }

@@ -4,7 +4,7 @@ use super::{
     code::Reader,
     eval::Eval,
     language::Language,
-    mention::How,
+    mention::MentionKind,
     nodes::{Node, split},
     roles::{Fold, Role, fold, is_ignored_parameter, role},
     value::{Base, Part, Value},
@@ -187,8 +187,8 @@ impl Reader<'_> {
                         self.module(format!("./{text}"), false);
                     }
                 }
-                Some(_) => self.mention(&Eval::of(vec![value.clone()]), &How::Read, false),
-                None if self.language != Language::Python => self.mention(&Eval::of(vec![value.clone()]), &How::Read, false),
+                Some(_) => self.mention(&Eval::of(vec![value.clone()]), &MentionKind::Read, false),
+                None if self.language != Language::Python => self.mention(&Eval::of(vec![value.clone()]), &MentionKind::Read, false),
                 None => {
                     if let Some(Part::Text(prefix)) = value.parts.first() {
                         self.module(prefix.clone(), true);

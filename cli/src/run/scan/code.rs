@@ -8,7 +8,7 @@ use std::path::Path;
 use super::{
     language::Language,
     lex::lex,
-    mention::{How, Mentions, Module},
+    mention::{MentionKind, Mentions, Module},
     names::Names,
     nodes::{Node, nest, split, statements},
     roles::Role,
@@ -211,7 +211,7 @@ impl Reader<'_> {
             for used in &eval.names {
                 self.names.use_of(used);
             }
-            self.mention(&eval, &How::Define(name.to_owned()), false);
+            self.mention(&eval, &MentionKind::Define(name.to_owned()), false);
         }
         self.role = before;
     }

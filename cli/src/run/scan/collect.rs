@@ -7,10 +7,10 @@ use std::{
 
 use super::{
     finder::Finder,
-    found::{Bounds, Why},
+    found::{Bounds, IncludeReason},
     git, is_source, parallel,
     secret::has_secret_content,
-    skipped::{is_passed_over, is_repositorys},
+    skipped::{is_repository_metadata, is_skipped},
 };
 
 /// What `SQLite` keeps beside a database.
@@ -19,7 +19,7 @@ const BESIDE_DATABASE: [&str; 3] = ["-wal", "-shm", "-journal"];
 impl Finder<'_> {
     /// Whether something may be sent: it is within the project, by its path and by where its links lead.
     pub(crate) fn is_allowed(&mut self, path: &Path) -> bool {
-        self.ground.holds(path) && self.real(path).is_some_and(|real| self.ground.holds(&real))
+        self.scope.holds(path) && self.real(path).is_some_and(|real| self.scope.holds(&real))
     }
 
     /// Where something really is. Directories are asked for once: a project has many files in few.
@@ -43,7 +43,7 @@ impl Finder<'_> {
     }
 
     fn is_excluded(&self, path: &Path) -> bool {
-        let within = path.strip_prefix(&self.ground.cwd).or_else(|_| path.strip_prefix(&self.ground.top));
+        let within = path.strip_prefix(&self.scope.cwd).or_else(|_| path.strip_prefix(&self.scope.top));
         within.is_ok_and(|path| {
             path.ancestors()
                 .any(|part| !part.as_os_str().is_empty() && self.exclude.is_match(part))
@@ -51,26 +51,26 @@ impl Finder<'_> {
     }
 
     /// Whether something is a repository's own, or lies in the user's home where only what is named exactly, and not hidden, is meant.
-    fn is_private(&self, path: &Path, why: &Why) -> bool {
-        if is_repositorys(path) {
+    fn is_private(&self, path: &Path, why: &IncludeReason) -> bool {
+        if is_repository_metadata(path) {
             return true;
         }
-        let is_exact = matches!(why, Why::Named(_) | Why::Imported(_));
-        let home = self.ground.home.as_deref().unwrap_or(Path::new("/"));
+        let is_exact = matches!(why, IncludeReason::Named(_) | IncludeReason::Imported(_));
+        let home = self.scope.home.as_deref().unwrap_or(Path::new("/"));
         let below = path.strip_prefix(home).unwrap_or(path);
         let is_hidden = below.components().any(|part| part.as_os_str().as_encoded_bytes().starts_with(b"."));
-        self.ground.is_private(path) && (!is_exact || is_hidden)
+        self.scope.is_private(path) && (!is_exact || is_hidden)
     }
 
     /// Takes a file along. Says whether it is here and was dealt with.
-    pub(crate) fn file(&mut self, path: &Path, why: &Why, by: &Path, new: &mut Vec<PathBuf>) -> bool {
+    pub(crate) fn file(&mut self, path: &Path, why: &IncludeReason, by: &Path, new: &mut Vec<PathBuf>) -> bool {
         if self.found.files.contains_key(path) {
             return true;
         }
         if self.is_excluded(path) {
             return true;
         }
-        let real = self.real(path).filter(|real| self.ground.holds(path) && self.ground.holds(real));
+        let real = self.real(path).filter(|real| self.scope.holds(path) && self.scope.holds(real));
         let Some(real) = real else {
             self.note_outside(path, by);
             return true;
@@ -103,7 +103,7 @@ impl Finder<'_> {
     }
 
     /// Takes many files along.
-    pub(crate) fn files(&mut self, paths: &[PathBuf], why: &Why, by: &Path, new: &mut Vec<PathBuf>) {
+    pub(crate) fn files(&mut self, paths: &[PathBuf], why: &IncludeReason, by: &Path, new: &mut Vec<PathBuf>) {
         let most = self.bounds.files.saturating_sub(self.found.files.len());
         let unknown = |path: &&PathBuf| !self.found.files.contains_key(*path) && !self.secrets.contains_key(*path);
         let unknown: Vec<PathBuf> = paths.iter().filter(unknown).take(most).cloned().collect();
@@ -117,41 +117,49 @@ impl Finder<'_> {
 
     /// Takes all of a directory along. One that holds the current directory is meant only if it is listed, and then as git sees it.
     pub(crate) fn directory(&mut self, dir: &Path, is_listed: bool, by: &Path, new: &mut Vec<PathBuf>) {
-        let is_around = self.ground.is_around(dir);
-        if (is_around && !is_listed) || is_passed_over(dir, true) || self.is_excluded(dir) {
+        let is_around = self.scope.is_around(dir);
+        if (is_around && !is_listed) || is_skipped(dir, true) || self.is_excluded(dir) {
             return;
         }
         if !self.is_allowed(dir) {
             return self.note_outside(dir, by);
         }
-        if self.ground.is_private(&dir.join("x")) || is_repositorys(dir) {
+        if self.scope.is_private(&dir.join("x")) || is_repository_metadata(dir) {
             return self.note_home(dir, by);
         }
         let shown = match self.shown(dir) {
             shown if shown.is_empty() => "the current directory".to_owned(),
             shown => format!("{shown}/"),
         };
-        self.whole(dir, is_around, &Why::In(shown), by, new);
+        self.whole(dir, is_around, &IncludeReason::In(shown), by, new);
     }
 
     /// Takes all of a directory along, once.
-    pub(crate) fn whole(&mut self, dir: &Path, as_git: bool, why: &Why, by: &Path, new: &mut Vec<PathBuf>) {
+    pub(crate) fn whole(&mut self, dir: &Path, as_git: bool, why: &IncludeReason, by: &Path, new: &mut Vec<PathBuf>) {
         if self.taken.insert((dir.to_owned(), String::new(), as_git)) {
             self.all_of(dir, as_git, why, |_| true, by, new);
         }
     }
 
     /// The source below a directory: what a package without a mark of its own is made of.
-    pub(crate) fn sources(&mut self, dir: &Path, endings: &[&str], why: &Why, by: &Path, new: &mut Vec<PathBuf>) {
+    pub(crate) fn sources(&mut self, dir: &Path, endings: &[&str], why: &IncludeReason, by: &Path, new: &mut Vec<PathBuf>) {
         let is_source = |path: &Path| path.extension().is_some_and(|ending| endings.iter().any(|known| ending == *known));
-        let is_meant = self.is_allowed(dir) && !is_passed_over(dir, true);
+        let is_meant = self.is_allowed(dir) && !is_skipped(dir, true);
         if is_meant && self.taken.insert((dir.to_owned(), endings.join(" "), false)) {
             self.all_of(dir, false, why, is_source, by, new);
         }
     }
 
     /// Takes what is below a directory along, all of it or, where it does not fit the bounds, nothing.
-    fn all_of(&mut self, dir: &Path, as_git: bool, why: &Why, is_meant: impl Fn(&Path) -> bool, by: &Path, new: &mut Vec<PathBuf>) {
+    fn all_of(
+        &mut self,
+        dir: &Path,
+        as_git: bool,
+        why: &IncludeReason,
+        is_meant: impl Fn(&Path) -> bool,
+        by: &Path,
+        new: &mut Vec<PathBuf>,
+    ) {
         let most = self.bounds.files.saturating_sub(self.found.files.len());
         let found = git::below(dir, as_git, most);
         let meant: Vec<PathBuf> = found
@@ -164,11 +172,10 @@ impl Finder<'_> {
         if meant.len() > most || self.found.bytes.saturating_add(bytes) > self.bounds.bytes {
             let more = if meant.len() > most { "more than " } else { "" };
             let count = crate::output::counted(meant.len().min(most.max(1)), "file");
-            if dir == self.ground.cwd {
+            if dir == self.scope.cwd {
                 let Bounds { files, bytes: most } = self.bounds;
                 self.found.too_large = Some(format!(
-                    "it holds {more}{count} ({}), and at most {files} files and {} are sent unasked; name what is needed with --include, leave out the rest with --exclude, \
-                     raise the bounds with --scan-files and --scan-bytes, or send all of it with --workdir",
+                    "it has {more}{count} ({}), and the scan adds at most {files} files and {}; name the needed files with --include, leave out others with --exclude, raise the limits with --scan-files and --scan-bytes, or send the whole directory with --workdir",
                     crate::output::size(bytes),
                     crate::output::size(most)
                 ));

@@ -5,7 +5,7 @@ use super::{
     eval::Eval,
     language::Language,
     lex::Piece,
-    mention::{How, Mention},
+    mention::{Mention, MentionKind},
     nodes::{Node, nest, split},
     roles::Role,
     value::{Base, MOST, Value},
@@ -65,11 +65,11 @@ impl Reader<'_> {
     pub(crate) fn emit(&mut self, eval: &Eval) {
         let how = match self.role {
             Role::Ignore | Role::Module | Role::Command => return,
-            Role::Read | Role::Weak => How::Read,
-            Role::Write | Role::WriteLast => How::Write,
-            Role::List => How::List,
-            Role::Glob => How::Glob,
-            Role::State => How::State,
+            Role::Read | Role::Weak => MentionKind::Read,
+            Role::Write | Role::WriteLast => MentionKind::Write,
+            Role::List => MentionKind::List,
+            Role::Glob => MentionKind::Glob,
+            Role::State => MentionKind::State,
         };
         for name in &eval.names {
             self.names.use_of(name);
@@ -77,7 +77,7 @@ impl Reader<'_> {
         self.mention(eval, &how, eval.is_weak || self.role == Role::Weak);
     }
 
-    pub(crate) fn mention(&mut self, eval: &Eval, how: &How, is_weak: bool) {
+    pub(crate) fn mention(&mut self, eval: &Eval, how: &MentionKind, is_weak: bool) {
         let line = if eval.line > 0 { eval.line } else { self.line };
         // A text of another language, such as SQL, may name a file in quotation marks of its own.
         let texts = eval.values.iter().filter_map(Value::known).filter(|text| text.contains(' '));
@@ -87,7 +87,7 @@ impl Reader<'_> {
             .collect::<Vec<_>>();
         self.found.files.extend(quoted.into_iter().take(64).map(|text| Mention {
             value: Value::text(text),
-            how: How::Read,
+            how: MentionKind::Read,
             is_weak: true,
             group: 0,
             stands_in: false,

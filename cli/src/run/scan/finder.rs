@@ -9,10 +9,10 @@ use std::{
 use globset::GlobSet;
 
 use super::{
-    found::{Bounds, Found, Why},
-    ground::Ground,
-    mention::{How, Mention},
+    found::{Bounds, Found, IncludeReason},
+    mention::{Mention, MentionKind},
     pattern::{self, Listings},
+    scope::ScanScope,
     value::{Base, Part, Value},
 };
 use crate::paths::{normalized, relative};
@@ -40,7 +40,7 @@ fn behind_any(value: &Value) -> Option<&str> {
 }
 
 pub(crate) struct Finder<'a> {
-    pub(crate) ground: &'a Ground,
+    pub(crate) scope: &'a ScanScope,
     pub(crate) exclude: &'a GlobSet,
     pub(crate) bounds: Bounds,
     pub(crate) found: Found,
@@ -59,9 +59,9 @@ pub(crate) struct Finder<'a> {
 }
 
 impl<'a> Finder<'a> {
-    pub(crate) fn new(ground: &'a Ground, exclude: &'a GlobSet, bounds: Bounds) -> Self {
+    pub(crate) fn new(scope: &'a ScanScope, exclude: &'a GlobSet, bounds: Bounds) -> Self {
         Self {
-            ground,
+            scope,
             exclude,
             bounds,
             found: Found::default(),
@@ -77,7 +77,7 @@ impl<'a> Finder<'a> {
 
     /// A path as the user would write it.
     pub(crate) fn shown(&self, path: &Path) -> String {
-        relative(&self.ground.cwd, path).unwrap_or_else(|| path.display().to_string())
+        relative(&self.scope.cwd, path).unwrap_or_else(|| path.display().to_string())
     }
 
     /// Finds what a file mentions. `bases` are the directories that a relative name may be meant from. Says which files are new.
@@ -106,12 +106,12 @@ impl<'a> Finder<'a> {
     /// Looks for what is mentioned. Says whether it is here.
     fn look_for(&mut self, mention: &Mention, by: &Path, (place, bases): (usize, &[PathBuf]), new: &mut Vec<PathBuf>) -> bool {
         let kind = match mention.how {
-            How::Read => 0,
-            How::Write => 1,
-            How::List => 2,
-            How::Glob => 3,
-            How::State => 4,
-            How::Define(_) => 5,
+            MentionKind::Read => 0,
+            MentionKind::Write => 1,
+            MentionKind::List => 2,
+            MentionKind::Glob => 3,
+            MentionKind::State => 4,
+            MentionKind::Define(_) => 5,
         } + if mention.is_weak { 8 } else { 0 };
         let key = (place, mention.value.clone(), kind);
         if let Some(is_here) = self.looked.get(&key) {
@@ -122,10 +122,10 @@ impl<'a> Finder<'a> {
         }
         let dirs: Vec<PathBuf> = match &mention.value.base {
             Base::At(dir) => vec![dir.clone()],
-            Base::Current => vec![self.ground.cwd.clone()],
+            Base::Current => vec![self.scope.cwd.clone()],
             Base::Free => bases.to_vec(),
         };
-        let is_here = if mention.how == How::Write {
+        let is_here = if mention.how == MentionKind::Write {
             self.written(&mention.value, &dirs);
             false
         } else {
@@ -145,11 +145,11 @@ impl<'a> Finder<'a> {
         if let Some(rest) = behind_any(&mention.value) {
             // An unknown directory: wherever the program looks, and above, where it may look for a mark of its project.
             let above = self
-                .ground
+                .scope
                 .cwd
                 .ancestors()
                 .skip(1)
-                .take_while(|dir| dir.starts_with(&self.ground.top));
+                .take_while(|dir| dir.starts_with(&self.scope.top));
             let places: Vec<PathBuf> = dirs.iter().cloned().chain(above.map(Path::to_owned)).collect();
             for dir in places {
                 is_here |= self.exact(&dir, rest, mention, by, new);
@@ -175,14 +175,14 @@ impl<'a> Finder<'a> {
         let is_odd = text.len() > 1024
             || text.starts_with(['/', '~']) && mention.value.base == Base::Free
             || text.contains(|c: char| c.is_control());
-        if is_odd || (text.is_empty() && mention.how != How::List && mention.value.base == Base::Free) {
+        if is_odd || (text.is_empty() && mention.how != MentionKind::List && mention.value.base == Base::Free) {
             return false;
         }
         let looks_like_path = text.contains('/') || text.contains('.');
         if mention.is_weak && !looks_like_path {
             return false;
         }
-        let endings = if mention.how == How::State {
+        let endings = if mention.how == MentionKind::State {
             &STATE_ENDINGS[..]
         } else {
             &STATE_ENDINGS[..1]
@@ -194,10 +194,10 @@ impl<'a> Finder<'a> {
             };
             let Some((path, meta)) = look(path, dir, text) else { continue };
             if meta.is_file() {
-                is_here |= self.file(&path, &Why::Named(self.shown(by)), by, new);
+                is_here |= self.file(&path, &IncludeReason::Named(self.shown(by)), by, new);
             } else if meta.is_dir() {
                 is_here = true;
-                let is_listed = mention.how == How::List;
+                let is_listed = mention.how == MentionKind::List;
                 if !mention.is_weak || (text.contains('/') && !text.contains(' ')) {
                     self.directory(&path, is_listed, by, new);
                 }
@@ -208,21 +208,21 @@ impl<'a> Finder<'a> {
 
     fn matching(&mut self, dir: &Path, pattern: &str, mention: &Mention, by: &Path, new: &mut Vec<PathBuf>) {
         let Some(path) = normalized(&dir.join("x")) else { return };
-        if !self.ground.holds(path.parent().unwrap_or(&path)) {
+        if !self.scope.holds(path.parent().unwrap_or(&path)) {
             return;
         }
-        if self.ground.is_private(&path) {
+        if self.scope.is_private(&path) {
             return;
         }
-        let (files, dirs) = pattern::matches(&mut self.listings, dir, pattern, &self.ground.top);
+        let (files, dirs) = pattern::matches(&mut self.listings, dir, pattern, &self.scope.top);
         // A bare `*` may match what is not meant; what it matches is named by nobody.
         let files: Vec<PathBuf> = files.iter().filter_map(|file| normalized(file)).collect();
-        self.files(&files, &Why::Matches(pattern.to_owned()), by, new);
+        self.files(&files, &IncludeReason::Matches(pattern.to_owned()), by, new);
         let is_bare = pattern.rsplit('/').next() == Some("*");
         for dir in dirs.into_iter().filter_map(|dir| normalized(&dir)) {
-            if is_bare && mention.how == How::Glob {
+            if is_bare && mention.how == MentionKind::Glob {
                 self.room(&dir);
-            } else if !self.ground.is_around(&dir) {
+            } else if !self.scope.is_around(&dir) {
                 self.directory(&dir, false, by, new);
             }
         }
@@ -251,7 +251,7 @@ impl<'a> Finder<'a> {
     }
 
     pub(crate) fn room(&mut self, dir: &Path) {
-        if self.is_allowed(dir) && !self.ground.is_around(dir) && dir.starts_with(&self.ground.top) {
+        if self.is_allowed(dir) && !self.scope.is_around(dir) && dir.starts_with(&self.scope.top) {
             self.found.dirs.insert(dir.to_owned());
         }
     }

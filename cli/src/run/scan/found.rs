@@ -15,7 +15,7 @@ pub(crate) struct Bounds {
 
 /// Why a file goes along.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Why {
+pub(crate) enum IncludeReason {
     /// This file names it.
     Named(String),
     /// This file imports it.
@@ -26,7 +26,7 @@ pub(crate) enum Why {
     Matches(String),
 }
 
-impl fmt::Display for Why {
+impl fmt::Display for IncludeReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Named(by) => write!(f, "named in {by}"),
@@ -40,7 +40,7 @@ impl fmt::Display for Why {
 /// Something of here that was not sent, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Note {
-    /// Where it is.
+    /// The local path.
     pub(crate) path: PathBuf,
     /// A sentence.
     pub(crate) text: String,
@@ -50,7 +50,7 @@ pub(crate) struct Note {
 #[derive(Debug, Default)]
 pub(crate) struct Found {
     /// Files, by where they are, and why each goes along.
-    pub(crate) files: BTreeMap<PathBuf, Why>,
+    pub(crate) files: BTreeMap<PathBuf, IncludeReason>,
     /// Directories that are to be there, with nothing in them.
     pub(crate) dirs: BTreeSet<PathBuf>,
     /// What is here and was not sent, as the user should know before the job runs.

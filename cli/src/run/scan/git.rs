@@ -11,7 +11,7 @@ use std::{
 use bus::spec::RelPath;
 use ignore::WalkBuilder;
 
-use super::skipped::is_passed_over;
+use super::skipped::is_skipped;
 
 /// Files and empty directories below a directory.
 #[derive(Debug, Default)]
@@ -40,7 +40,7 @@ pub(crate) fn below(dir: &Path, as_git: bool, most: usize) -> Below {
         .filter_entry(move |entry| {
             let is_dir = entry.file_type().is_some_and(|kind| kind.is_dir());
             let is_readable = !(as_git && is_dir) || std::fs::metadata(entry.path().join(".gitignore")).map_or(true, |meta| meta.is_file());
-            entry.depth() == 0 || (is_readable && !is_passed_over(entry.path(), is_dir))
+            entry.depth() == 0 || (is_readable && !is_skipped(entry.path(), is_dir))
         })
         .build();
     let mut files = BTreeSet::new();

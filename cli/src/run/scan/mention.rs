@@ -4,7 +4,7 @@ use super::value::Value;
 
 /// How a file is mentioned.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum How {
+pub(crate) enum MentionKind {
     /// What it holds may count.
     Read,
     /// It is written anew.
@@ -23,7 +23,7 @@ pub(crate) enum How {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Mention {
     pub(crate) value: Value,
-    pub(crate) how: How,
+    pub(crate) how: MentionKind,
     /// It stands where texts mean other things too: only what looks like a path is one.
     pub(crate) is_weak: bool,
     /// The mentions of one expression that has one more to stand in, if none of them is here; 0: there is none.

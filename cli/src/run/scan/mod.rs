@@ -17,7 +17,6 @@ mod expression;
 mod finder;
 mod found;
 mod git;
-mod ground;
 mod language;
 mod lex;
 mod members;
@@ -32,6 +31,7 @@ mod reading;
 mod regular;
 mod role_names;
 mod roles;
+mod scope;
 mod secret;
 mod shell;
 mod shell_expansion;
@@ -50,9 +50,9 @@ use std::path::{Path, PathBuf};
 use globset::GlobSet;
 
 pub(crate) use self::{
-    found::{Bounds, Found, Note, Why},
+    found::{Bounds, Found, IncludeReason, Note},
     git::{can_be_asked, tracked, walk_of},
-    ground::{Ground, is_of_project},
+    scope::{ScanScope, is_of_project},
     secret::is_named_as_secret,
     shell::works_on_project,
 };
@@ -81,14 +81,14 @@ pub(crate) fn is_source(path: &Path) -> bool {
 }
 
 /// Finds what a run needs.
-pub(crate) fn scan(ground: &Ground, start: &Start, exclude: &GlobSet, bounds: Bounds) -> Found {
-    let mut scan = Scan::new(ground, exclude, bounds);
+pub(crate) fn scan(scope: &ScanScope, start: &Start, exclude: &GlobSet, bounds: Bounds) -> Found {
+    let mut scan = Scan::new(scope, exclude, bounds);
     if let Some((script, runtime)) = &start.script {
         let language = runtime.as_deref().and_then(Language::of_runtime);
-        scan.take_up(script, language, true);
+        scan.enqueue(script, language, true);
     }
     for argument in &start.arguments {
-        scan.take_up(argument, None, false);
+        scan.enqueue(argument, None, false);
     }
     // Of many runs, each has arguments of its own.
     if !start.is_batch {

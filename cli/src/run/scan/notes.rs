@@ -7,7 +7,7 @@ use super::{
     found::{Bounds, Note},
     is_source,
     secret::is_named_as_secret,
-    skipped::is_repositorys,
+    skipped::is_repository_metadata,
 };
 use crate::output::size;
 
@@ -34,7 +34,7 @@ impl Finder<'_> {
             self.note(
                 path,
                 format!(
-                    "{shown}, which {by} names, looks like a secret and was not sent; --include {quoted} sends it, --exclude {quoted} leaves it without this line"
+                    "{shown}, which {by} names, looks like a secret and was not sent; send it with --include {quoted}, or hide this message with --exclude {quoted}"
                 ),
             );
         }
@@ -42,7 +42,7 @@ impl Finder<'_> {
     }
 
     pub(crate) fn note_outside(&mut self, path: &Path, by: &Path) {
-        let what = if self.ground.holds(path) {
+        let what = if self.scope.holds(path) {
             "is a link that leads out of the project"
         } else {
             "lies outside of the project"
@@ -52,10 +52,10 @@ impl Finder<'_> {
 
     /// What is the user's own, or git's.
     pub(crate) fn note_home(&mut self, path: &Path, by: &Path) {
-        let what = if is_repositorys(path) {
-            "is the repository's own"
+        let what = if is_repository_metadata(path) {
+            "belongs to the repository's metadata"
         } else {
-            "is of your home directory"
+            "is in your home directory"
         };
         self.note_not_sent(path, what, by);
     }
@@ -66,7 +66,7 @@ impl Finder<'_> {
         let quoted = shell_words::quote(&shown).into_owned();
         self.note(
             path,
-            format!("{shown}, which {by} names, {what} and was not sent; --include {quoted} sends it"),
+            format!("{shown}, which {by} names, {what} and was not sent; send it with --include {quoted}"),
         );
     }
 
@@ -77,8 +77,7 @@ impl Finder<'_> {
         let Bounds { files, bytes } = self.bounds;
         let quoted = shell_words::quote(&shown).into_owned();
         let text = format!(
-            "{shown} ({what}), which {by} names, was not sent: at most {files} files and {} go along unasked; --include {quoted} sends it all the same, \
-             --scan-files and --scan-bytes raise the bounds",
+            "{shown} ({what}), which {by} names, was not sent: the scan adds at most {files} files and {}; send it with --include {quoted}, or raise the limits with --scan-files and --scan-bytes",
             size(bytes)
         );
         self.note(path, text);

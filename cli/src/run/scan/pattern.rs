@@ -10,7 +10,7 @@ use std::{
 use globset::{GlobBuilder, GlobMatcher};
 
 use super::{
-    skipped::is_passed_over,
+    skipped::is_skipped,
     value::{Base, Part, Value},
 };
 
@@ -183,7 +183,7 @@ impl Walk<'_> {
         if *part == "**" {
             self.below(dir, if rest.is_empty() { &["*"] } else { rest }, depth);
             for path in self.listings.of(dir).iter() {
-                if !path.is_symlink() && path.is_dir() && !is_passed_over(path, true) {
+                if !path.is_symlink() && path.is_dir() && !is_skipped(path, true) {
                     self.below(path, parts, depth + 1);
                 }
             }
@@ -197,7 +197,7 @@ impl Walk<'_> {
             self.steps += 1;
             let name = path.file_name().unwrap_or_default();
             let is_hidden = name.as_encoded_bytes().starts_with(b".") && !part.starts_with('.');
-            if !is_hidden && matcher.is_match(name) && !is_passed_over(path, path.is_dir()) {
+            if !is_hidden && matcher.is_match(name) && !is_skipped(path, path.is_dir()) {
                 self.take(path, rest, depth);
             }
         }

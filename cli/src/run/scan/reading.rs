@@ -11,14 +11,15 @@ use globset::GlobSet;
 use super::{
     code::Source,
     finder::Finder,
-    found::{Bounds, Why},
-    ground::Ground,
+    found::{Bounds, IncludeReason},
     is_source,
     language::Language,
-    mention::{How, Mention, Mentions, Module},
+    mention::{Mention, MentionKind, Mentions, Module},
     modules::{self, Stems},
     names::Names,
-    parallel, shell, text,
+    parallel,
+    scope::ScanScope,
+    shell, text,
     unread::{Content, LARGEST_SOURCE, Unread},
     value::Base,
 };
@@ -57,8 +58,8 @@ const DATA: [&str; 38] = [
 /// What a name is given, and nothing else uses, counts as read.
 fn as_read(mention: Mention) -> Mention {
     Mention {
-        how: if matches!(mention.how, How::Define(_)) {
-            How::Read
+        how: if matches!(mention.how, MentionKind::Define(_)) {
+            MentionKind::Read
         } else {
             mention.how
         },
@@ -91,9 +92,9 @@ pub(crate) struct Scan<'a> {
 }
 
 impl<'a> Scan<'a> {
-    pub(crate) fn new(ground: &'a Ground, exclude: &'a GlobSet, bounds: Bounds) -> Self {
+    pub(crate) fn new(scope: &'a ScanScope, exclude: &'a GlobSet, bounds: Bounds) -> Self {
         Self {
-            finder: Finder::new(ground, exclude, bounds),
+            finder: Finder::new(scope, exclude, bounds),
             names: Names::default(),
             queue: Vec::new(),
             seen: HashSet::new(),
@@ -113,7 +114,7 @@ impl<'a> Scan<'a> {
             while let Some(unit) = self.queue.pop() {
                 self.follow(&unit);
                 units.push(unit);
-                self.take_up_new();
+                self.enqueue_new();
             }
             units.reverse();
             // Once more: what a function is given may be said in a file that was read before it. In a large project that costs too much.
@@ -122,7 +123,7 @@ impl<'a> Scan<'a> {
             }
             for unit in &units {
                 self.look_up(unit);
-                self.take_up_new();
+                self.enqueue_new();
             }
             if self.queue.is_empty() {
                 return;
@@ -131,10 +132,13 @@ impl<'a> Scan<'a> {
     }
 
     /// Has what was found read too, where it may mention more.
-    pub(super) fn take_up_new(&mut self) {
+    pub(super) fn enqueue_new(&mut self) {
         let mut unread = Vec::new();
         for path in std::mem::take(&mut self.new) {
-            let is_named = matches!(self.finder.found.files.get(&path), Some(Why::Named(_) | Why::Imported(_)));
+            let is_named = matches!(
+                self.finder.found.files.get(&path),
+                Some(IncludeReason::Named(_) | IncludeReason::Imported(_))
+            );
             let ending = path
                 .extension()
                 .and_then(|ending| ending.to_str())
@@ -158,19 +162,19 @@ impl<'a> Scan<'a> {
                 });
             }
         }
-        self.take_up_all(unread);
+        self.enqueue_all(unread);
     }
 
     /// Has a file read.
-    pub(crate) fn take_up(&mut self, path: &Path, language: Option<Language>, is_script: bool) {
-        self.take_up_all(vec![Unread {
+    pub(crate) fn enqueue(&mut self, path: &Path, language: Option<Language>, is_script: bool) {
+        self.enqueue_all(vec![Unread {
             path: path.to_owned(),
             language,
             is_script,
         }]);
     }
 
-    fn take_up_all(&mut self, mut files: Vec<Unread>) {
+    fn enqueue_all(&mut self, mut files: Vec<Unread>) {
         files.retain(|file| self.is_to_be_read(&file.path));
         let contents = parallel::map(&files, Unread::read);
         let units = files.into_iter().zip(contents);
@@ -213,14 +217,14 @@ impl<'a> Scan<'a> {
             let Some(text) = value.known() else { continue };
             let dirs = match &value.base {
                 Base::At(dir) => vec![dir.clone()],
-                Base::Current => vec![self.finder.ground.cwd.clone()],
+                Base::Current => vec![self.finder.scope.cwd.clone()],
                 Base::Free => bases.clone(),
             };
             for path in dirs.iter().filter_map(|dir| normalized(&dir.join(text.trim_start_matches('/')))) {
                 if path.is_file() {
                     let mut new = Vec::new();
-                    self.finder.file(&path, &Why::Named(self.finder.shown(by)), by, &mut new);
-                } else if path.is_dir() && self.finder.ground.holds(&path) && !self.roots.contains(&path) {
+                    self.finder.file(&path, &IncludeReason::Named(self.finder.shown(by)), by, &mut new);
+                } else if path.is_dir() && self.finder.scope.holds(&path) && !self.roots.contains(&path) {
                     self.roots.push(path);
                     has_new_roots = true;
                 }
@@ -241,8 +245,8 @@ impl<'a> Scan<'a> {
     }
 
     fn module(&mut self, language: Language, module: &Module, by: &Path) -> bool {
-        let mut roots: Vec<PathBuf> = self.finder.ground.script_dir.iter().cloned().collect();
-        let extra = [by.parent().unwrap_or(by).to_owned(), self.finder.ground.cwd.clone()];
+        let mut roots: Vec<PathBuf> = self.finder.scope.script_dir.iter().cloned().collect();
+        let extra = [by.parent().unwrap_or(by).to_owned(), self.finder.scope.cwd.clone()];
         roots.extend(self.roots.iter().cloned());
         roots.extend(extra);
         let libraries: Vec<PathBuf> = match language {
@@ -252,11 +256,11 @@ impl<'a> Scan<'a> {
         roots.extend(libraries);
         let mut seen = HashSet::new();
         roots.retain(|root| seen.insert(root.clone()));
-        let parts = modules::find(&mut self.stems, language, module, by, &roots, &self.finder.ground.top);
+        let parts = modules::find(&mut self.stems, language, module, by, &roots, &self.finder.scope.top);
         if parts.is_empty() {
             return false;
         }
-        let why = Why::Imported(self.finder.shown(by));
+        let why = IncludeReason::Imported(self.finder.shown(by));
         let mut new = Vec::new();
         for file in parts.files.iter().filter_map(|file| normalized(file)) {
             self.finder.file(&file, &why, by, &mut new);
@@ -278,11 +282,11 @@ impl<'a> Scan<'a> {
 
     /// The directories that a relative name in a file may be meant from.
     fn bases(&self, by: &Path, places: &[PathBuf]) -> Vec<PathBuf> {
-        let ground = self.finder.ground;
+        let scope = self.finder.scope;
         let own = by.parent().map(Path::to_owned);
-        let all = [ground.cwd.clone()]
+        let all = [scope.cwd.clone()]
             .into_iter()
-            .chain(ground.script_dir.clone())
+            .chain(scope.script_dir.clone())
             .chain(own)
             .chain(places.iter().cloned());
         let mut seen = BTreeSet::new();
@@ -314,7 +318,7 @@ impl<'a> Scan<'a> {
     fn look_up_all(&mut self, mentions: &Mentions, by: &Path, places: &[PathBuf]) {
         let bases = self.bases(by, places);
         // Where a name is used, its uses say what it is for.
-        let counts = |mention: &&Mention| !matches!(&mention.how, How::Define(name) if self.names.is_used(name));
+        let counts = |mention: &&Mention| !matches!(&mention.how, MentionKind::Define(name) if self.names.is_used(name));
         let files: Vec<Mention> = mentions.files.iter().filter(counts).cloned().map(as_read).collect();
         let new = self.finder.mentions(&files, by, &bases);
         self.new.extend(new);
@@ -359,7 +363,7 @@ impl<'a> Scan<'a> {
         for place in &script.places {
             let dirs = match &place.base {
                 Base::At(dir) => vec![dir.clone()],
-                Base::Current => vec![self.finder.ground.cwd.clone()],
+                Base::Current => vec![self.finder.scope.cwd.clone()],
                 Base::Free => bases.iter().chain(&places).cloned().collect(),
             };
             let found = dirs

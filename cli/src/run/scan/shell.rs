@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{
     language::Language,
-    mention::{How, Mention, Mentions, Module},
+    mention::{Mention, MentionKind, Mentions, Module},
     names::Names,
     shell_lex::{Token, Word, Words},
     value::Value,
@@ -178,10 +178,10 @@ impl Reader<'_> {
         }
     }
 
-    pub(crate) fn emit(&mut self, word: &Word, how: &How, is_weak: bool) {
+    pub(crate) fn emit(&mut self, word: &Word, how: &MentionKind, is_weak: bool) {
         for value in word.cut().iter().filter(|value| !value.is_any()) {
-            let how = if *how == How::Read && word.is_pattern {
-                How::Glob
+            let how = if *how == MentionKind::Read && word.is_pattern {
+                MentionKind::Glob
             } else {
                 how.clone()
             };
@@ -213,16 +213,16 @@ impl Reader<'_> {
                         line: word.line,
                         ..Word::default()
                     },
-                    &How::Read,
+                    &MentionKind::Read,
                     false,
                 );
             }
         }
         for (operator, word) in redirected {
             match *operator {
-                ">" => self.emit(word, &How::Write, false),
+                ">" => self.emit(word, &MentionKind::Write, false),
                 "<<<" => {}
-                _ => self.emit(word, &How::Read, false),
+                _ => self.emit(word, &MentionKind::Read, false),
             }
         }
         self.words(words, depth);
@@ -260,7 +260,7 @@ impl Reader<'_> {
     fn assignment(&mut self, name: &str, word: &Word) {
         self.names.define(name, &word.values);
         for item in &word.items {
-            self.emit(item, &How::Define(name.to_owned()), false);
+            self.emit(item, &MentionKind::Define(name.to_owned()), false);
         }
         let found = &mut self.found.mentions;
         for value in word.values.iter().filter(|value| !value.is_any()).cloned() {
@@ -270,7 +270,7 @@ impl Reader<'_> {
             }
             found.files.push(Mention {
                 value,
-                how: How::Define(name.to_owned()),
+                how: MentionKind::Define(name.to_owned()),
                 is_weak: false,
                 group: 0,
                 stands_in: false,
@@ -282,7 +282,7 @@ impl Reader<'_> {
     fn loop_over(&mut self, words: &[Word]) {
         let Some((name, rest)) = words.split_first() else { return };
         for word in rest.iter().filter(|word| word.raw != "in") {
-            self.emit(word, &How::Read, false);
+            self.emit(word, &MentionKind::Read, false);
             if !word.is_pattern {
                 self.names.define(&name.raw, &word.cut());
             }

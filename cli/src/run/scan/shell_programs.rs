@@ -2,7 +2,7 @@
 
 use super::{
     language::Language,
-    mention::{How, Mention, Module},
+    mention::{Mention, MentionKind, Module},
     shell::{DEPTH, Reader, works_on_project},
     shell_lex::Word,
     value::{Part, Value},
@@ -12,7 +12,7 @@ impl Reader<'_> {
     pub(crate) fn program(&mut self, name: &str, first: &Word, arguments: &[Word], depth: usize) {
         let bare = name.rsplit('/').next().unwrap_or(name);
         if name.contains('/') || name.ends_with(".sh") {
-            self.emit(first, &How::Read, false);
+            self.emit(first, &MentionKind::Read, false);
         }
         let plain: Vec<&str> = std::iter::once(name)
             .chain(arguments.iter().map(|word| word.raw.as_str()))
@@ -65,17 +65,17 @@ impl Reader<'_> {
                     self.found
                         .places
                         .extend(word.values.iter().filter(|value| !value.is_any()).cloned());
-                    self.emit(word, &How::Write, false);
+                    self.emit(word, &MentionKind::Write, false);
                 }
             }
             "[" | "[[" | "test" => {
                 for pair in arguments.windows(2) {
                     let tests_file = pair[0].raw.len() == 2 && pair[0].raw.starts_with('-') && !matches!(pair[0].raw.as_str(), "-z" | "-n");
                     if tests_file {
-                        self.emit(&pair[1], &How::Read, false);
+                        self.emit(&pair[1], &MentionKind::Read, false);
                     }
                     if matches!(pair[1].raw.as_str(), "-nt" | "-ot" | "-ef") {
-                        self.emit(&pair[0], &How::Read, false);
+                        self.emit(&pair[0], &MentionKind::Read, false);
                     }
                 }
             }
@@ -87,8 +87,10 @@ impl Reader<'_> {
     /// A program that does something known with its files.
     fn tool(&mut self, name: &str, first: &Word, arguments: &[Word]) {
         match name {
-            "mkdir" | "mktemp" => self.each(arguments, &How::Write),
-            "tee" if !arguments.iter().any(|word| matches!(word.raw.as_str(), "-a" | "--append")) => self.each(arguments, &How::Write),
+            "mkdir" | "mktemp" => self.each(arguments, &MentionKind::Write),
+            "tee" if !arguments.iter().any(|word| matches!(word.raw.as_str(), "-a" | "--append")) => {
+                self.each(arguments, &MentionKind::Write);
+            }
             "cp" | "mv" | "ln" | "install" | "rsync" => self.last_is_written(arguments),
             "find" => self.find(arguments),
             "ls" | "tree" | "du" => self.listed(arguments, first.line),
@@ -96,25 +98,25 @@ impl Reader<'_> {
             "zip" => {
                 let mut operands = operands(arguments);
                 if let Some(archive) = operands.next() {
-                    self.emit(archive, &How::Read, false);
+                    self.emit(archive, &MentionKind::Read, false);
                 }
                 operands
                     .cloned()
                     .collect::<Vec<_>>()
                     .iter()
-                    .for_each(|word| self.emit(word, &How::Read, false));
+                    .for_each(|word| self.emit(word, &MentionKind::Read, false));
             }
             "awk" | "gawk" | "mawk" | "nawk" | "sed" | "gsed" | "grep" | "egrep" | "fgrep" | "rg" | "jq" | "yq" => {
                 self.with_text(arguments);
             }
-            _ => self.each(arguments, &How::Read),
+            _ => self.each(arguments, &MentionKind::Read),
         }
     }
 
     fn list_here(&mut self, line: u32) {
         self.found.mentions.files.push(Mention {
             value: Value::current(),
-            how: How::List,
+            how: MentionKind::List,
             is_weak: false,
             group: 0,
             stands_in: false,
@@ -123,14 +125,14 @@ impl Reader<'_> {
     }
 
     /// The arguments of a program that is not known: each may be a file, also behind `--option=`. What `-o` names is written.
-    fn each(&mut self, arguments: &[Word], how: &How) {
+    fn each(&mut self, arguments: &[Word], how: &MentionKind) {
         let mut is_output = false;
         for word in arguments {
             if word.raw.starts_with('-') {
                 is_output = matches!(word.raw.as_str(), "-o" | "-O" | "--output" | "--out" | "--output-document");
                 if let Some(key) = &word.key {
                     let is_written = matches!(key.as_str(), "-o" | "--output" | "--out");
-                    self.emit(word, if is_written { &How::Write } else { how }, false);
+                    self.emit(word, if is_written { &MentionKind::Write } else { how }, false);
                 }
                 continue;
             }
@@ -142,10 +144,14 @@ impl Reader<'_> {
                         line: word.line,
                         ..Word::default()
                     };
-                    self.emit(&part, &How::Read, true);
+                    self.emit(&part, &MentionKind::Read, true);
                 }
             }
-            let how = if std::mem::take(&mut is_output) { How::Write } else { how.clone() };
+            let how = if std::mem::take(&mut is_output) {
+                MentionKind::Write
+            } else {
+                how.clone()
+            };
             self.emit(word, &how, false);
         }
     }
@@ -154,7 +160,7 @@ impl Reader<'_> {
         let words: Vec<&Word> = operands(arguments).collect();
         for (at, word) in words.iter().enumerate() {
             let is_last = at + 1 == words.len() && at > 0;
-            self.emit(word, if is_last { &How::Write } else { &How::Read }, false);
+            self.emit(word, if is_last { &MentionKind::Write } else { &MentionKind::Read }, false);
         }
     }
 
@@ -164,7 +170,7 @@ impl Reader<'_> {
             self.list_here(line);
         }
         for word in words {
-            self.emit(word, if word.is_pattern { &How::Glob } else { &How::List }, false);
+            self.emit(word, if word.is_pattern { &MentionKind::Glob } else { &MentionKind::List }, false);
         }
     }
 
@@ -187,7 +193,7 @@ impl Reader<'_> {
         let places = if end == 0 { std::slice::from_ref(&here) } else { &arguments[..end] };
         for place in places {
             if patterns.is_empty() {
-                self.emit(place, &How::List, false);
+                self.emit(place, &MentionKind::List, false);
             }
             for pattern in &patterns {
                 let below = Word {
@@ -198,7 +204,7 @@ impl Reader<'_> {
                         .collect(),
                     ..place.clone()
                 };
-                self.emit(&below, &How::Glob, false);
+                self.emit(&below, &MentionKind::Glob, false);
             }
         }
         // `-exec command {} +`.
@@ -223,11 +229,15 @@ impl Reader<'_> {
             // `--exclude-from=x`.
             if word.raw.starts_with('-') {
                 if word.key.is_some() {
-                    self.emit(word, &How::Read, false);
+                    self.emit(word, &MentionKind::Read, false);
                 }
                 continue;
             }
-            let how = if std::mem::take(&mut is_archive) { How::Write } else { How::Read };
+            let how = if std::mem::take(&mut is_archive) {
+                MentionKind::Write
+            } else {
+                MentionKind::Read
+            };
             self.emit(word, &how, false);
         }
     }
@@ -244,7 +254,7 @@ impl Reader<'_> {
                 option if option.starts_with('-') && !option.starts_with("--") && option.ends_with('f') => {
                     (names_file, awaits_text) = (true, false);
                 }
-                _ if word.key.is_some() && awaits_text => self.emit(word, &How::Read, false),
+                _ if word.key.is_some() && awaits_text => self.emit(word, &MentionKind::Read, false),
                 option if option.starts_with('-') && option.len() > 1 => {}
                 text if awaits_text && !names_file => {
                     // What awk itself reads and writes.
@@ -256,14 +266,14 @@ impl Reader<'_> {
                                 line: word.line,
                                 ..Word::default()
                             },
-                            &How::Read,
+                            &MentionKind::Read,
                             true,
                         );
                     }
                 }
                 _ => {
                     names_file = false;
-                    self.emit(word, &How::Read, false);
+                    self.emit(word, &MentionKind::Read, false);
                 }
             }
         }
@@ -281,7 +291,7 @@ impl Reader<'_> {
                         members: vec!["__main__".to_owned()],
                         line: word.line,
                     });
-                    return self.each(arguments.get(at + 2..).unwrap_or_default(), &How::Read);
+                    return self.each(arguments.get(at + 2..).unwrap_or_default(), &MentionKind::Read);
                 }
                 ("-c" | "-e" | "-r" | "-p" | "-E" | "-ne" | "-pe" | "-lne" | "--eval" | "--print", _, Some(text))
                     if !(language == Language::Shell && word.raw == "-e") =>
@@ -291,7 +301,7 @@ impl Reader<'_> {
                     } else {
                         self.found.embedded.push((language, text.raw.clone()));
                     }
-                    return self.each(arguments.get(at + 2..).unwrap_or_default(), &How::Read);
+                    return self.each(arguments.get(at + 2..).unwrap_or_default(), &MentionKind::Read);
                 }
                 ("-I", Language::Ruby | Language::Perl, Some(dir)) => self.found.mentions.search.extend(dir.values.clone()),
                 (option, Language::Ruby | Language::Perl, _) if option.starts_with("-I") => {
@@ -299,7 +309,7 @@ impl Reader<'_> {
                 }
                 (option, _, _) if option.starts_with('-') => {}
                 // The script; what follows is its own.
-                _ => return self.each(&arguments[at..], &How::Read),
+                _ => return self.each(&arguments[at..], &MentionKind::Read),
             }
         }
     }

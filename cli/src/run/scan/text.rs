@@ -1,7 +1,7 @@
 //! What a configuration, a list, a template or another text mentions.
 
 use super::{
-    mention::{How, Mention},
+    mention::{Mention, MentionKind},
     value::Value,
 };
 
@@ -27,9 +27,9 @@ fn structured(key: &str, value: &serde_json::Value, found: &mut Vec<Mention>) {
     match value {
         serde_json::Value::String(text) if found.len() < MOST && text.len() < 1024 => {
             let how = if is_output(key) && !text.contains('.') {
-                How::Write
+                MentionKind::Write
             } else {
-                How::Read
+                MentionKind::Read
             };
             let is_weak = text.contains(' ') && !text.contains(['/', '.']);
             found.push(Mention {
@@ -55,7 +55,7 @@ pub(crate) fn read(text: &str) -> Vec<Mention> {
             break;
         }
         let line_number = u32::try_from(index + 1).unwrap_or(u32::MAX);
-        let mut add = |text: &str, how: How, is_weak: bool| {
+        let mut add = |text: &str, how: MentionKind, is_weak: bool| {
             let text = text.trim();
             if !text.is_empty() && text.len() < 1024 {
                 found.push(Mention {
@@ -75,7 +75,11 @@ pub(crate) fn read(text: &str) -> Vec<Mention> {
         let item = trimmed.strip_prefix("- ").unwrap_or(trimmed);
         if let Some((key, value)) = key_and_value(item) {
             let is_directory = !value.contains('.');
-            let how = if is_output(key) && is_directory { How::Write } else { How::Read };
+            let how = if is_output(key) && is_directory {
+                MentionKind::Write
+            } else {
+                MentionKind::Read
+            };
             match value.strip_prefix('[').map(|list| list.trim_end_matches(']')) {
                 Some(list) => list
                     .split(',')
@@ -86,15 +90,15 @@ pub(crate) fn read(text: &str) -> Vec<Mention> {
             // A list names a file in each line.
             add(
                 item.trim_matches(['"', '\'', ',']),
-                How::Read,
+                MentionKind::Read,
                 item.contains(' ') || item.len() == trimmed.len() && !item.contains(['.', '/']),
             );
         }
         for quoted in item.split(['"', '\'', '`']).skip(1).step_by(2) {
-            add(quoted, How::Read, true);
+            add(quoted, MentionKind::Read, true);
         }
         for word in item.split(|c: char| c.is_whitespace() || ",;=()[]{}<>\"'|`".contains(c)) {
-            add(word.trim_end_matches([':', '.']), How::Read, true);
+            add(word.trim_end_matches([':', '.']), MentionKind::Read, true);
         }
     }
     found
@@ -126,7 +130,11 @@ mod tests {
         for text in ["{\"include\": [\"src\"], \"out\": \"dist\"}", "include = ['src']\nout = 'dist'\n"] {
             let found = read_structured(text).expect("it can be read");
             let told: Vec<_> = found.iter().map(|mention| (mention.value.known(), &mention.how)).collect();
-            assert_eq!(told, [(Some("src"), &How::Read), (Some("dist"), &How::Write)], "{text}");
+            assert_eq!(
+                told,
+                [(Some("src"), &MentionKind::Read), (Some("dist"), &MentionKind::Write)],
+                "{text}"
+            );
         }
         assert_eq!(read_structured("a: b\n"), None);
     }
@@ -135,16 +143,16 @@ mod tests {
     fn values_and_lists_name_files() {
         let text = "# data/no.csv\ninput_dir: inbox\nfiles:\n  - data/a b.csv\n\"template\": \"t/page.html\",\noutput_dir = out\nsee data/x.csv, please\n";
         let found = read(text);
-        let has = |text: &str, how: &How, is_weak| {
+        let has = |text: &str, how: &MentionKind, is_weak| {
             found
                 .iter()
                 .any(|mention| mention.value == Value::text(text) && mention.how == *how && mention.is_weak == is_weak)
         };
-        assert!(has("inbox", &How::Read, false));
-        assert!(has("data/a b.csv", &How::Read, true));
-        assert!(has("t/page.html", &How::Read, false));
-        assert!(has("out", &How::Write, false));
-        assert!(has("data/x.csv", &How::Read, true));
+        assert!(has("inbox", &MentionKind::Read, false));
+        assert!(has("data/a b.csv", &MentionKind::Read, true));
+        assert!(has("t/page.html", &MentionKind::Read, false));
+        assert!(has("out", &MentionKind::Write, false));
+        assert!(has("data/x.csv", &MentionKind::Read, true));
         assert!(!found.iter().any(|mention| mention.value == Value::text("data/no.csv")));
     }
 }

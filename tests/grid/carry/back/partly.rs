@@ -22,8 +22,8 @@ async fn everything_that_can_be_saved_is_and_the_rest_is_named() -> Result<()> {
     ensure!(came.code == 1, "{}", came.err());
     ensure!(here.read("d")? == b"d" && here.read("ok/z")? == b"ok/z", "{}", came.err());
     for (path, why) in [
-        ("a/x", "a file is in the way"),
-        ("b", "a directory of that name is in the way"),
+        ("a/x", "a file exists"),
+        ("b", "a directory of that name exists"),
         ("c/y", "leads out of the directory"),
     ] {
         let err = came.err();

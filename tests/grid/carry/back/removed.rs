@@ -37,7 +37,7 @@ async fn what_a_job_removed_stays_where_it_was_changed_or_is_to_stay() -> Result
     ensure!(came.code == 124 && left(&here) == [true, true], "{}", came.err());
     ensure!(
         came.err()
-            .contains("2 files that the job removed stay here, since the job did not end by itself"),
+            .contains("2 files that the job removed stay here, because the job did not end on its own"),
         "{}",
         came.err()
     );
@@ -55,7 +55,7 @@ async fn what_a_job_removed_stays_where_it_was_changed_or_is_to_stay() -> Result
     let came: Came = child.wait_with_output()?.into();
     ensure!(left(&here) == [false, true] && here.read("y")? == b"changed", "{}", came.err());
     ensure!(
-        came.code == 0 && came.err().contains(": y (it was changed since it was sent)"),
+        came.code == 0 && came.err().contains(": y (it has changed since it was sent)"),
         "{}",
         came.err()
     );

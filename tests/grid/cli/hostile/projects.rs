@@ -91,7 +91,7 @@ fn what_a_trusted_projects_file_names_stays_below_the_project() -> Result<()> {
         here.trusted()?;
         let came = here.rgrid(&["run", "--dry-run", "s.py"])?;
         ensure!(
-            came.code == 2 && came.err().contains("does not lie below the project") && came.err().contains("rgrid.toml, line "),
+            came.code == 2 && came.err().contains("is not below the project") && came.err().contains("rgrid.toml, line "),
             "{said}: {} {}",
             came.code,
             came.err()

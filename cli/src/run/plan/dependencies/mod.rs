@@ -33,7 +33,7 @@ use bus::{
 use client::Hashed;
 
 use super::{
-    input::{parsed, read_of},
+    input::{hashed_of, parsed},
     planner::Planner,
 };
 use crate::{
@@ -123,7 +123,7 @@ impl Declared {
         let files = self.files.iter().map(|(path, content)| {
             let (sha256, size) = match content {
                 Content::Made(bytes) => (Digest::of(bytes), bytes.len() as u64),
-                Content::Of(source) => read_of(hashed, source).map(|file| (file.sha256, file.size))?,
+                Content::Of(source) => hashed_of(hashed, source).map(|file| (file.sha256, file.size))?,
             };
             Ok(InputFile {
                 path: path.clone(),
@@ -150,7 +150,7 @@ impl Planner<'_> {
     /// # Errors
     /// A usage error where they are declared as they cannot be sent.
     pub(crate) fn dependencies(&mut self, script: &str, runtime: Option<&str>, called: &str) -> anyhow::Result<Option<Declared>> {
-        let Some(files) = self.wishes.files else { return Ok(None) };
+        let Some(files) = self.options.files else { return Ok(None) };
         let script = self.cwd.join(script);
         let language = runtime.map(|runtime| runtime.split(':').next().unwrap_or(runtime));
         let package = (language == Some("node")).then(|| self.above(&script, "package.json")).flatten();

@@ -45,19 +45,19 @@ fn bounds_hold_and_are_named() -> anyhow::Result<()> {
     all.push(("a.py", "import os\nos.listdir('data')\nopen('b.txt')"));
     all.push(("b.txt", "b"));
     let project = Project::of(&all)?;
-    let ground = Ground::of(&project.root(), Some(Path::new("a.py")), None)?;
+    let scope = ScanScope::of(&project.root(), Some(Path::new("a.py")), None)?;
     let start = Start {
         script: Some((project.root().join("a.py"), None)),
         ..Start::default()
     };
-    let found = scan(&ground, &start, &GlobSet::empty(), Bounds { files: 10, bytes: 1 << 20 });
+    let found = scan(&scope, &start, &GlobSet::empty(), Bounds { files: 10, bytes: 1 << 20 });
     assert_eq!(project.shown(&found), ["b.txt"]);
     assert!(
         found.notes[0].text.starts_with("data (more than 10 files") && found.notes[0].text.contains("--include data"),
         "{:?}",
         found.notes
     );
-    let found = scan(&ground, &start, &GlobSet::empty(), Bounds { files: 100, bytes: 20 });
+    let found = scan(&scope, &start, &GlobSet::empty(), Bounds { files: 100, bytes: 20 });
     assert_eq!(project.shown(&found), ["b.txt"]);
     Ok(())
 }
@@ -143,12 +143,12 @@ fn of_a_home_directory_only_what_is_named_exactly_goes_along() -> anyhow::Result
     let home = project.root().join("home");
     for (cwd, script) in [("home", "a.py"), ("else", "../home/a.py")] {
         let cwd = project.root().join(cwd);
-        let ground = Ground::of(&cwd, Some(Path::new(script)), Some(&home))?;
+        let scope = ScanScope::of(&cwd, Some(Path::new(script)), Some(&home))?;
         let start = Start {
             script: Some((home.join("a.py"), None)),
             ..Start::default()
         };
-        let found = scan(&ground, &start, &GlobSet::empty(), WIDE);
+        let found = scan(&scope, &start, &GlobSet::empty(), WIDE);
         assert_eq!(project.shown(&found), ["home/near.csv"], "{}", cwd.display());
     }
     Ok(())

@@ -34,12 +34,12 @@ impl Project {
 
     fn scan_in(&self, cwd: &str, script: &str) -> anyhow::Result<Found> {
         let cwd = self.root().join(cwd);
-        let ground = Ground::of(&cwd, Some(Path::new(script)), None)?;
+        let scope = ScanScope::of(&cwd, Some(Path::new(script)), None)?;
         let start = Start {
             script: Some((cwd.join(script), None)),
             ..Start::default()
         };
-        Ok(scan(&ground, &start, &GlobSet::empty(), WIDE))
+        Ok(scan(&scope, &start, &GlobSet::empty(), WIDE))
     }
 
     /// The paths that are found, from the project's directory.

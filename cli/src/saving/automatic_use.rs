@@ -1,5 +1,5 @@
-//! Outputs that some program would run, or obey, without being asked: a job's word must not become the user's command. They stay on the
-//! grid unless the user names them.
+//! Outputs that some program would run or read automatically, such as `.bashrc`: a job must not be able to run commands as the user. They
+//! are saved only if the user names them.
 
 /// How a name is compared with a path: all in lower case, since some file systems know no other.
 #[derive(Debug, Clone, Copy)]
@@ -11,8 +11,8 @@ enum Named {
 }
 use Named::{Part, Within};
 
-/// What is held back, and who would run it or do as it says. Only what is read by merely being there is here: a Makefile, a setup.py or a
-/// package.json is run when the user says so.
+/// The refused names, and the program that would use them automatically. Files that run only on the user's command, such as a Makefile or a
+/// setup.py, are not listed.
 const UNASKED: &[(&str, &[Named])] = &[
     (
         "git",
@@ -111,7 +111,7 @@ const UNASKED: &[(&str, &[Named])] = &[
     ("a transfer", &[Part(".curlrc"), Part(".wgetrc"), Part(".netrc")]),
 ];
 
-/// Who would run what stands at a path, or do as it says, and by which part of the path; nothing for most.
+/// The program that would automatically use a file at this path, and the part of the path that decides it. `None` for most paths.
 fn run_by(path: &str) -> Option<(&'static str, String)> {
     let parts: Vec<String> = path.split('/').map(str::to_lowercase).collect();
     // A `.git` that is a file names a repository elsewhere, with hooks of its own.
@@ -131,20 +131,20 @@ fn run_by(path: &str) -> Option<(&'static str, String)> {
     })
 }
 
-/// Which of these the user asked for.
+/// The refused outputs that the user allowed by name.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) enum Asked {
+pub(crate) enum NamedOutputs {
     /// None.
     #[default]
     Nothing,
-    /// Those that one of these output patterns names: with the very name, not by a `*`.
+    /// Outputs that one of these patterns names literally, not by a `*`.
     Patterns(Vec<String>),
     /// Each was named by its path.
     All,
 }
 
-impl Asked {
-    /// Who would run what is to stand at a path, where the user did not ask for it.
+impl NamedOutputs {
+    /// The program that would automatically use a file at this path, if the user did not name it.
     pub(crate) fn held_back_for(&self, path: &str) -> Option<&'static str> {
         let (who, name) = run_by(path)?;
         let is_asked = match self {
@@ -187,7 +187,7 @@ mod tests {
             ".ssh/authorized_keys",
             ".cargo/config.toml",
         ] {
-            assert!(Asked::Nothing.held_back_for(path).is_some(), "{path}");
+            assert!(NamedOutputs::Nothing.held_back_for(path).is_some(), "{path}");
         }
         for path in [
             "out.csv",
@@ -201,13 +201,13 @@ mod tests {
             "envrc",
             "setup.py",
         ] {
-            assert_eq!(Asked::Nothing.held_back_for(path), None, "{path}");
+            assert_eq!(NamedOutputs::Nothing.held_back_for(path), None, "{path}");
         }
     }
 
     #[test]
     fn only_a_pattern_that_says_the_name_asks_for_it() {
-        let asked = |pattern: &str| Asked::Patterns(vec![pattern.to_owned()]);
+        let asked = |pattern: &str| NamedOutputs::Patterns(vec![pattern.to_owned()]);
         for (pattern, path, expected) in [
             (".envrc", ".envrc", true),
             (".envrc", "sub/.envrc", true),
@@ -223,6 +223,6 @@ mod tests {
         ] {
             assert_eq!(asked(pattern).held_back_for(path).is_none(), expected, "{pattern} {path}");
         }
-        assert_eq!(Asked::All.held_back_for(".envrc"), None);
+        assert_eq!(NamedOutputs::All.held_back_for(".envrc"), None);
     }
 }

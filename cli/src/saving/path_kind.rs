@@ -1,4 +1,4 @@
-//! What stands at a path here.
+//! What exists at a path on this machine.
 
 use std::{
     fs, io,
@@ -11,9 +11,9 @@ use sha2::{Digest as _, Sha256};
 /// Up to so many bytes, reading a file takes less than changing threads.
 const LITTLE: u64 = 64 << 10;
 
-/// What stands at a path.
+/// What exists at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Thing {
+pub(crate) enum PathKind {
     /// Nothing.
     Nothing,
     /// A file or a link, with what identifies its content.
@@ -33,35 +33,37 @@ pub(crate) fn link(target: &str) -> Digest {
 ///
 /// # Errors
 /// If it cannot be read.
-pub(crate) fn look(path: &Path) -> io::Result<Thing> {
+pub(crate) fn path_kind(path: &Path) -> io::Result<PathKind> {
     let meta = match fs::symlink_metadata(path) {
         Ok(meta) => meta,
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(Thing::Nothing),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(PathKind::Nothing),
         Err(error) => return Err(error),
     };
     if meta.is_symlink() {
-        return Ok(Thing::Leaf(link(&fs::read_link(path)?.to_string_lossy())));
+        return Ok(PathKind::Leaf(link(&fs::read_link(path)?.to_string_lossy())));
     }
     if meta.is_dir() {
-        return Ok(Thing::Directory);
+        return Ok(PathKind::Directory);
     }
     if !meta.is_file() {
-        return Ok(Thing::Special);
+        return Ok(PathKind::Special);
     }
     let mut hasher = Sha256::new();
     io::copy(&mut fs::File::open(path)?, &mut hasher)?;
-    Ok(Thing::Leaf(Digest::finish(hasher)))
+    Ok(PathKind::Leaf(Digest::finish(hasher)))
 }
 
 /// As [`look`], on a thread where it holds nobody up if there is much to read.
 ///
 /// # Errors
 /// As there.
-pub(crate) async fn look_at(path: PathBuf) -> io::Result<Thing> {
+pub(crate) async fn path_kind_of(path: PathBuf) -> io::Result<PathKind> {
     if fs::symlink_metadata(&path).map_or(true, |meta| !meta.is_file() || meta.len() <= LITTLE) {
-        return look(&path);
+        return path_kind(&path);
     }
-    tokio::task::spawn_blocking(move || look(&path)).await.map_err(io::Error::other)?
+    tokio::task::spawn_blocking(move || path_kind(&path))
+        .await
+        .map_err(io::Error::other)?
 }
 
 #[cfg(test)]
@@ -76,11 +78,11 @@ mod tests {
         let at = |name: &str| dir.path().join(name);
         fs::write(at("f"), "x")?;
         symlink("f", at("l"))?;
-        assert_eq!(look(&at("f"))?, Thing::Leaf(Digest::of(b"x")));
-        assert_eq!(look(&at("l"))?, Thing::Leaf(link("f")), "a link is not followed");
-        assert_eq!(look(dir.path())?, Thing::Directory);
-        assert_eq!(look(&at("none"))?, Thing::Nothing);
-        assert_eq!(look(&at("f/below"))?, Thing::Nothing);
+        assert_eq!(path_kind(&at("f"))?, PathKind::Leaf(Digest::of(b"x")));
+        assert_eq!(path_kind(&at("l"))?, PathKind::Leaf(link("f")), "a link is not followed");
+        assert_eq!(path_kind(dir.path())?, PathKind::Directory);
+        assert_eq!(path_kind(&at("none"))?, PathKind::Nothing);
+        assert_eq!(path_kind(&at("f/below"))?, PathKind::Nothing);
         Ok(())
     }
 }

@@ -10,7 +10,7 @@ const MARKS: [&str; 4] = [".git", "pyproject.toml", "package.json", "rgrid.toml"
 
 /// Where files are looked for. All of it is canonical.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Ground {
+pub(crate) struct ScanScope {
     /// The current directory.
     pub(crate) cwd: PathBuf,
     /// The project around it, or itself: nothing above it is found.
@@ -21,7 +21,7 @@ pub(crate) struct Ground {
     pub(crate) home: Option<PathBuf>,
 }
 
-impl Ground {
+impl ScanScope {
     /// The ground of a run from a directory.
     ///
     /// # Errors
@@ -99,7 +99,7 @@ fn is_of(file: &Path, dirs: &[&Path], home: Option<&Path>) -> bool {
         }
         file.starts_with(&top)
     };
-    !super::skipped::is_repositorys(file) && dirs.iter().any(is_of)
+    !super::skipped::is_repository_metadata(file) && dirs.iter().any(is_of)
 }
 
 #[cfg(test)]
@@ -115,7 +115,7 @@ mod tests {
         let deep = root.join("home/work/app/src");
         fs::create_dir_all(&deep)?;
         let home = root.join("home");
-        let top = |cwd: &Path| Ground::of(cwd, None, Some(&home)).map(|ground| ground.top);
+        let top = |cwd: &Path| ScanScope::of(cwd, None, Some(&home)).map(|scope| scope.top);
         assert_eq!(top(&deep)?, deep);
         fs::write(root.join("home/work/app/pyproject.toml"), "")?;
         assert_eq!(top(&deep)?, root.join("home/work/app"));
@@ -126,8 +126,8 @@ mod tests {
         fs::remove_dir(root.join("home/work/.git"))?;
         fs::remove_file(root.join("home/work/app/pyproject.toml"))?;
         assert_eq!(top(&deep)?, deep);
-        let at_home = Ground::of(&home, None, Some(&home))?;
-        assert!(at_home.is_private(&home.join("diary")) && !Ground::of(&deep, None, Some(&home))?.is_private(&deep.join("x")));
+        let at_home = ScanScope::of(&home, None, Some(&home))?;
+        assert!(at_home.is_private(&home.join("diary")) && !ScanScope::of(&deep, None, Some(&home))?.is_private(&deep.join("x")));
         fs::set_permissions(root.join("home/work"), fs::Permissions::from_mode(0o777))?;
         fs::write(root.join("home/work/package.json"), "{}")?;
         assert_eq!(top(&deep)?, deep, "anybody could have laid it");
