@@ -211,7 +211,7 @@ async fn what_cannot_be_run_is_refused_with_what_to_do() -> anyhow::Result<()> {
         ("/no/such", "does not exist on this worker"),
         ("./plain", "chmod +x"),
         ("./strange", "/no/such/interpreter"),
-        ("./garbage", "no program for this machine"),
+        ("./garbage", "neither a program for this machine"),
     ] {
         let error = refusal(&process, place.launch(&[command])).await?;
         assert!(

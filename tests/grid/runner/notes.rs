@@ -92,7 +92,7 @@ async fn what_a_runner_without_docker_cannot_take_up_is_ended_by_the_next_with_i
     // Else it could claim the job again, and end it: it offers no Docker.
     yard.operator(WorkerEvent::Cordoned(Cordoned::default())).await?;
     let mut without = yard.runner(&[])?;
-    without.says("cannot go on with 1 containers").await?;
+    without.says("cannot continue 1 containers").await?;
     let rescheduled = |job: &Job| !job.attempts.is_empty() && matches!(job.phase, Phase::Queued { .. });
     yard.until(job, "it is given up", rescheduled)
         .await
