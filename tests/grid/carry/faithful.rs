@@ -125,7 +125,7 @@ async fn a_link_that_a_script_retargets_comes_back_and_one_that_it_leaves_alone_
     let came = here.rgrid(&["download", "last", "-o", "to"])?;
     assert_eq!(came.line()?, "to/d/current");
     let came = here.rgrid(&["download", "last", "-o", "to"])?;
-    ensure!(came.line()?.contains("here already"), "{}", came.out());
+    ensure!(came.line()?.contains("already here"), "{}", came.out());
     Ok(())
 }
 
