@@ -100,7 +100,7 @@ fn what_a_file_cannot_say_is_told_with_its_line() -> Result<()> {
         (
             "# rgrid: --env PATH\n",
             "",
-            "s.py, line 1: a script cannot ask for a variable of this machine",
+            "s.py, line 1: a script cannot read a variable of this machine",
         ),
         ("", "[run]\ncpu = -1\n", "rgrid.toml, line 2: invalid value '-1' for '--cpu <N>'"),
         ("", "[run]\nquue = \"a\"\n", "rgrid.toml, line 2: unexpected argument '--quue'"),

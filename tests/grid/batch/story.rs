@@ -65,7 +65,7 @@ async fn a_job_for_each_file_and_its_outputs_come_home() -> Result<()> {
     ensure!(names.len() == 4, "{names:?}");
     for (words, why) in [
         (&["run", "--batch", "*.json", "up.py"][..], "no file matches"),
-        (&["run", "--parallel", "2", "up.py"], "--parallel is for many jobs"),
+        (&["run", "--parallel", "2", "up.py"], "--parallel is for batches"),
         (&["run", "--array", "3-1", "up.py"], "contains no number"),
     ] {
         let came = here.rgrid(words)?;

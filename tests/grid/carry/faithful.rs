@@ -57,7 +57,7 @@ async fn a_script_from_elsewhere_and_its_modules_stand_beside_each_other_and_in_
     // Where two are meant for one path, none is lost in silence.
     let came = here.rgrid(&["run", "--input", "../tools/hh.py=x.py", "--input", "hh.py=x.py", "../tools/t.py"])?;
     ensure!(
-        came.code == 2 && came.err().contains("both to stand at `x.py`"),
+        came.code == 2 && came.err().contains("have the same path `x.py`"),
         "{}{}",
         came.out(),
         came.err()
@@ -125,7 +125,7 @@ async fn a_link_that_a_script_retargets_comes_back_and_one_that_it_leaves_alone_
     let came = here.rgrid(&["download", "last", "-o", "to"])?;
     assert_eq!(came.line()?, "to/d/current");
     let came = here.rgrid(&["download", "last", "-o", "to"])?;
-    ensure!(came.line()?.contains("here already"), "{}", came.out());
+    ensure!(came.line()?.contains("already here"), "{}", came.out());
     Ok(())
 }
 

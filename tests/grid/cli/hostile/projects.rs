@@ -102,7 +102,7 @@ fn what_a_trusted_projects_file_names_stays_below_the_project() -> Result<()> {
     here.trusted()?;
     let came = here.rgrid(&["run", "--dry-run", "s.py"])?;
     ensure!(
-        came.code == 2 && came.err().contains("asks for the variable PATH of this machine"),
+        came.code == 2 && came.err().contains("reads the variable PATH of this machine"),
         "{}",
         came.err()
     );
