@@ -53,7 +53,11 @@ async fn what_a_job_replaced_and_removed_is_undone_and_done_again() -> Result<()
     );
     assert_eq!(replaced(&here)?, [("d/a".to_owned(), b"changed".to_vec())]);
     let came = here.rgrid(&["undo", "00000000-0000-7000-8000-000000000000"])?;
-    ensure!(came.code == 1 && came.err().contains("replaced or removed no files here"), "{}", came.err());
+    ensure!(
+        came.code == 1 && came.err().contains("replaced or removed no files here"),
+        "{}",
+        came.err()
+    );
     Ok(())
 }
 

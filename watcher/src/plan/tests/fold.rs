@@ -81,7 +81,13 @@ fn natural(event: &JobEvent, who: usize) -> Actor {
 }
 
 /// Stores an event as appending does, and hands it to both folds as it comes back.
-fn append(watcher: &mut TestWatcher, history: &mut Vec<Recorded>, id: JobId, publisher: Actor, event: JobEvent) -> Result<(), TestCaseError> {
+fn append(
+    watcher: &mut TestWatcher,
+    history: &mut Vec<Recorded>,
+    id: JobId,
+    publisher: Actor,
+    event: JobEvent,
+) -> Result<(), TestCaseError> {
     let namespace = default_token();
     let subject = match event {
         JobEvent::Submitted(_) | JobEvent::Rescheduled(_) | JobEvent::Released(_) => {
