@@ -34,6 +34,7 @@ lint: ## check formatting, code, shell scripts and dependencies
 	@scripts/bootstrap lint
 	@cargo fmt --check
 	@cargo clippy --workspace --all-targets --locked -- -D warnings
+	@scripts/import-cycles
 	@cargo machete
 	@cargo deny --log-level error --locked check bans licenses sources
 	@if [[ -d $${CARGO_HOME:-$$HOME/.cargo}/advisory-dbs ]]; then cargo deny --log-level error check --disable-fetch advisories; \
