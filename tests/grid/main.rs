@@ -1,3 +1,5 @@
+#![allow(clippy::disallowed_methods, reason = "tests also append events that no service would append")]
+
 mod again;
 mod api;
 mod batch;

@@ -1,5 +1,7 @@
 //! Real servers for the tests, on free loopback ports, each ended with its handle.
 
+#![allow(clippy::disallowed_methods, reason = "tests also append events that no service would append")]
+
 pub mod chaos;
 pub mod cluster;
 pub mod grid;

@@ -1,5 +1,7 @@
 //! Appending to the log: with an expected sequence, idempotent, and with a time limit.
 
+#![allow(clippy::disallowed_methods, reason = "this is how the writer appends")]
+
 use std::time::{Duration, Instant};
 
 use async_nats::{

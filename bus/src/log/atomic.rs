@@ -3,6 +3,8 @@
 //! async-nats 0.51 does not support them. The messages of an atomic batch carry its id and their index. The last message commits the
 //! batch, and only that message is answered. Every expected sequence is checked at the commit.
 
+#![allow(clippy::disallowed_methods, reason = "this is how the writer appends")]
+
 use std::time::Instant;
 
 use async_nats::jetstream::response::Response;

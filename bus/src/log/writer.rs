@@ -1,6 +1,8 @@
 //! The one way to write to the log: load the state of an aggregate, decide, and append after its last event. If another writer was first,
 //! the writer starts again.
 
+#![allow(clippy::disallowed_methods, reason = "this is how the writer appends")]
+
 mod once;
 
 use std::{fmt, future::Future, sync::Arc, time::Duration};

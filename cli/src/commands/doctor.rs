@@ -29,7 +29,7 @@ Severities: error: something does not work now; warning: something failed or wil
 
 Exit codes: 0 if there is no error, 1 if there is one.";
 
-/// Report problems of the grid: show problems, and what to do about them
+/// Show problems of the grid, and what to do about them
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct DoctorArgs {

@@ -84,7 +84,7 @@ struct KeygenArgs {
 
 #[derive(Debug, Args)]
 struct Whose {
-    /// The namespace that it belongs to
+    /// The namespace of the secret
     #[arg(long, value_name = "NAME", env = "RGRID_NAMESPACE", default_value = "default")]
     namespace: Namespace,
     #[command(flatten)]

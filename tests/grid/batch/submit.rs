@@ -64,7 +64,9 @@ async fn a_batch_that_was_cut_off_says_so_and_is_completed_by_the_same_again() -
     other["members"][9]["item"] = json!("something else");
     let refused = post(&grid, "batches", &other, 409).await?;
     ensure!(
-        refused["detail"].as_str().is_some_and(|words| words.contains("not the same")),
+        refused["detail"]
+            .as_str()
+            .is_some_and(|words| words.contains("already used for a different batch")),
         "{refused}"
     );
     post(&grid, "batches", &batch, 201).await?;

@@ -136,7 +136,7 @@ pub(crate) struct RunArgs {
     /// A key that identifies the job permanently: a second run with the same key follows the first job instead of submitting a new one
     #[arg(long, value_name = "TEXT", help_heading = "Identity and queue")]
     pub(crate) idempotency_key: Option<String>,
-    /// The namespace that it belongs to
+    /// The namespace of the job
     #[arg(
         long,
         value_name = "NAME",

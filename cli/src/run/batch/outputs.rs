@@ -118,7 +118,7 @@ pub(crate) async fn fetch(client: &Client, job: JobId, index: u32, output_dirs: 
     let unmatched = found
         .unmatched
         .iter()
-        .map(|pattern| format!("no file is named by the output pattern `{}`", pattern.escape_debug()));
+        .map(|pattern| format!("the output pattern `{}` matches no file", pattern.escape_debug()));
     let notes = found.left_out.iter().cloned().chain(unmatched).map(|note| (note, 1)).collect();
     let mut report = Report {
         notes,

@@ -89,7 +89,7 @@ impl StoredOutputs {
 
 /// The notice on a pattern that matched nothing.
 fn unmatched(pattern: &str) -> String {
-    format!("no file is named by the output pattern `{}`", pattern.escape_debug())
+    format!("the output pattern `{}` matches no file", pattern.escape_debug())
 }
 
 /// The first notices on files that cannot be stored.

@@ -73,7 +73,7 @@ async fn a_batch_saves_what_it_can_and_keeps_what_is_here() -> Result<()> {
     ensure!(came.err().contains("cannot save r: a directory of that name"), "{}", came.err());
     ensure!(came.err().contains("outputs/3/r.rgrid-"), "{}", came.err());
     ensure!(
-        came.err().contains("no file is named by the output pattern `none.csv` (in 4 jobs)"),
+        came.err().contains("the output pattern `none.csv` matches no file (in 4 jobs)"),
         "{}",
         came.err()
     );
@@ -118,16 +118,16 @@ async fn a_pattern_that_names_nothing_is_said_or_refused() -> Result<()> {
         .collect();
     assert_eq!(
         (came.code, lines),
-        (0, vec!["rgrid: no file is named by the output pattern `none/*.csv`".to_owned()])
+        (0, vec!["rgrid: the output pattern `none/*.csv` matches no file".to_owned()])
     );
     let said = here.rgrid(&["history", "last"])?.out();
     ensure!(said.contains("1 remark on outputs"), "{said}");
     for (pattern, why) in [
-        ("../x", "climbs"),
+        ("../x", "contains `..`"),
         ("/etc/x", "absolute path"),
         ("!*.csv", "begins with `!`"),
         ("", "is empty"),
-        ("a/../../b", "climbs"),
+        ("a/../../b", "contains `..`"),
     ] {
         let came = here.rgrid(&["run", "--output", pattern, "s.py"])?;
         ensure!(came.code == 2 && came.err().contains(why), "{pattern}: {}", came.err());
