@@ -320,7 +320,7 @@ fn log_report(report: &GcReport) {
     );
 }
 
-/// WholeBody milliseconds.
+/// Whole milliseconds.
 pub(super) fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
