@@ -35,10 +35,11 @@ lint: ## check formatting, code, shell scripts and dependencies
 	@cargo fmt --check
 	@cargo clippy --workspace --all-targets --locked -- -D warnings
 	@scripts/import-cycles
-	@cargo machete
-	@cargo deny --log-level error --locked check bans licenses sources
-	@if [[ -d $${CARGO_HOME:-$$HOME/.cargo}/advisory-dbs ]]; then cargo deny --log-level error check --disable-fetch advisories; \
-		else echo 'lint: no database of advisories here, so none is checked; to get one: cargo deny fetch'; fi
+	@if type -P cargo-machete >/dev/null; then cargo machete; else echo 'lint: NOT CHECKED for unused dependencies: no cargo-machete here'; fi
+	@if type -P cargo-deny >/dev/null; then cargo deny --log-level error --locked check bans licenses sources; \
+		else echo 'lint: NOT CHECKED for licenses and bans of dependencies: no cargo-deny here'; fi
+	@if type -P cargo-deny >/dev/null && [[ -d $${CARGO_HOME:-$$HOME/.cargo}/advisory-dbs ]]; then cargo deny --log-level error check --disable-fetch advisories; \
+		else echo 'lint: NOT CHECKED for advisories: no database of them here; to get one: cargo deny fetch'; fi
 	@if type -P shellcheck >/dev/null; then shellcheck .ci/run scripts/bootstrap scripts/demo scripts/failures; \
 		else echo 'lint: no shellcheck here; apt-get install shellcheck'; fi
 
