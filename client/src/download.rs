@@ -29,7 +29,7 @@ pub enum NewMode {
     Exactly(u32),
     /// As a program makes a file here: the umask has its say.
     AsMade {
-        /// Whether whoever may read it may execute it.
+        /// Whether everybody who may read the file may also execute it.
         executable: bool,
     },
 }
@@ -82,7 +82,7 @@ impl Fetched {
             NewMode::AsMade { executable: false } => Ok(()),
             NewMode::AsMade { executable: true } => {
                 let made = self.0.file.metadata()?.permissions().mode();
-                // Whoever may read it may execute it, as the umask has it.
+                // Everybody whom the umask lets read the file may execute it.
                 self.0.file.set_permissions(Permissions::from_mode(made | (made & 0o444) >> 2))
             }
         }

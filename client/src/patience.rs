@@ -13,7 +13,7 @@ use super::{Client, Error};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The shortest and the longest pause between two tries.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(4));
-/// How often what had come over may be lost: what loses it always would be sent for ever.
+/// How often what had come over may be lost: a file that is always lost again would be sent without end.
 const FALLS: u32 = 5;
 
 /// What is left of it, for one file.

@@ -95,7 +95,7 @@ pub(crate) async fn download(args: DownloadArgs) -> anyhow::Result<ExitCode> {
         );
     }
     let into = args.output.clone().unwrap_or_default();
-    // What is named by its path is meant, whoever would run it.
+    // An output that the user names by its path is fetched, even if a program would run it.
     let asked = if args.file.is_empty() {
         NamedOutputs::Nothing
     } else {

@@ -124,14 +124,14 @@ async fn set(NamedArgs { name, whose }: NamedArgs) -> anyhow::Result<()> {
         .map_err(|error| usage(format!("the value of `{name}` cannot be kept: {error}")))?;
     let body = SetSecret {
         sealed,
-        by: Some(whoever()),
+        by: Some(user_and_host()),
     };
     let _: SecretView = client.json(whose.request(&client, Method::PUT, Some(&name)).json(&body)).await?;
     Ok(())
 }
 
-/// Who the user says to be, for others to know whom to ask: `ada@desk`.
-pub(crate) fn whoever() -> String {
+/// The user and the host, such as `ada@desk`, so that others know whom to ask.
+pub(crate) fn user_and_host() -> String {
     let by = std::env::var("USER")
         .or_else(|_| std::env::var("LOGNAME"))
         .unwrap_or_else(|_| "somebody".to_owned());

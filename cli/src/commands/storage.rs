@@ -178,7 +178,7 @@ fn render(view: &StorageView, now: DateTime<Utc>) -> String {
                 |ms| format!("{} after the job's end, unless the job sets its own time", span(ms)),
             ),
         ),
-        ("logs, and lists of outputs", uses.logs, "for ever".to_owned()),
+        ("logs, and lists of outputs", uses.logs, "permanently".to_owned()),
         (
             "caches",
             uses.caches,

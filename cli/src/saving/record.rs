@@ -14,7 +14,7 @@ use super::state;
 
 /// From so many bytes on, a record is written anew, with the last word on each path.
 const BOUND: u64 = 8 << 20;
-/// What is kept then of those that were saved last, in bytes, and what a line takes up besides its path.
+/// What is kept then of those that were saved last, in bytes, and what a line takes up in addition to its path.
 const KEPT: usize = 4 << 20;
 const LINE: usize = 120;
 

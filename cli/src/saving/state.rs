@@ -24,7 +24,7 @@ pub(crate) fn dir() -> Option<PathBuf> {
     base.map(|base| base.join("rgrid"))
 }
 
-/// Appends lines at once, beside whoever else does so; then leaves the file to `shrink` where it is larger than `bound` bytes: what that
+/// Appends lines at once, while other processes may do the same; then leaves the file to `shrink` where it is larger than `bound` bytes: what that
 /// returns takes its place.
 ///
 /// # Errors

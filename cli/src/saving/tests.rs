@@ -86,7 +86,7 @@ async fn links_that_lead_out_only_together_are_not_made_nor_written_behind() -> 
         assert!(!save(&chain, &into, overwrite).await?.is_whole(), "{chain:?}");
     }
     assert_eq!(fs::read_dir(&outside)?.count(), 0);
-    // One that is there already, whoever made it.
+    // One that is there already, no matter who made it.
     std::os::unix::fs::symlink("../outside", into.join("out"))?;
     assert!(!save(&[link("out/planted", "x")], &into, overwrite).await?.is_whole());
     assert_eq!(fs::read_dir(&outside)?.count(), 0);

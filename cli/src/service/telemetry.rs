@@ -18,7 +18,7 @@ pub(crate) fn start() -> anyhow::Result<()> {
     let filter = read("RGRID_LOG").unwrap_or_else(|| DEFAULT.to_owned());
     let filter = EnvFilter::builder().parse(&filter).map_err(|error| {
         usage(format!(
-            "RGRID_LOG is `{filter}`, which is no filter ({error}); write for instance info, or warn,runner=debug"
+            "RGRID_LOG is `{filter}`, which is not a filter ({error}); write for instance info, or warn,runner=debug"
         ))
     })?;
     let logger = fmt()

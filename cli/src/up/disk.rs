@@ -1,5 +1,5 @@
 //! A disk that was full. nats-server 2.15 closes a stream whose write failed, and answers no publish to it until it is started
-//! again, also when there is room again (tried). So whoever looks after it starts it again then.
+//! again, also when there is room again (tried). So the supervisor restarts it then.
 
 use std::{io, path::Path, time::Duration};
 

@@ -1,4 +1,4 @@
-//! `rgrid down`: ends the grid of a data directory, whoever started it.
+//! `rgrid down`: ends the grid of a data directory, no matter which process started it.
 
 use std::{process::ExitCode, time::Duration};
 

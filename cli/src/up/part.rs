@@ -23,7 +23,7 @@ pub(crate) enum Part {
     Runner,
 }
 
-/// A signal, and how long it may take before the next one follows; `None` waits for ever.
+/// A signal, and how long it may take before the next one follows; `None` waits without a limit.
 pub(super) type Rung = (Signal, Option<Duration>);
 
 /// How long a job that runs may go on when the grid goes down.

@@ -1,4 +1,4 @@
-//! What a supervisor says: to its log always, and to whoever waits for it.
+//! What a supervisor says: to its log always, and to the process that waits for it.
 
 use std::{
     fs::File,
@@ -50,7 +50,7 @@ impl Report {
         let _ = writeln!(self.log, "{} {line}", Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true));
     }
 
-    /// Says one line to the log and whoever listens.
+    /// Writes one line to the log, and sends it to the process that waits.
     pub(super) fn say(&mut self, line: &str) {
         self.say_to_log(line);
         match self.audience {

@@ -30,7 +30,7 @@ use super::{
 
 /// How long a grid may take to come up, `initdb` on a slow disk included.
 const START_PATIENCE: Duration = Duration::from_secs(120);
-/// How often the logs are looked at, that none grows for ever.
+/// How often the sizes of the logs are checked, so that none grows without bound.
 const HOUSEKEEPING: Duration = Duration::from_secs(600);
 
 /// What a task tells the loop.

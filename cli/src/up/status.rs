@@ -46,7 +46,7 @@ struct Status {
     workers: Option<Value>,
 }
 
-/// How the embedded grid in a data directory is, for whoever cannot reach it.
+/// The state of the embedded grid in a data directory, for a client that cannot reach it.
 #[derive(Debug)]
 pub(crate) struct Local {
     /// The local path.

@@ -180,7 +180,7 @@ fn what_is_left_can_be_killed_at_once() {
     let mut scene = Scene::up();
     scene.on(Event::Stop);
     scene.on(Event::Ended(Part::Runner));
-    assert_eq!(scene.on(Event::Stop), [], "whoever asks again in good order waits too");
+    assert_eq!(scene.on(Event::Stop), [], "a second orderly stop waits as well");
     let killed = signals(&scene.on(Event::Kill));
     assert_eq!(killed.len(), 5);
     assert!(killed.iter().all(|(_, signal)| *signal == KILL));

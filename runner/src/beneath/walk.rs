@@ -20,7 +20,7 @@ use super::{open, stop::Stop};
 
 /// How many bytes the names take up together that wait to be looked at.
 const NAMES: usize = 256 << 20;
-/// What a name takes up besides itself.
+/// The memory that a name takes in addition to its own bytes.
 const NAME: usize = 40;
 
 /// What a walk came by. Paths are relative to its top.

@@ -75,7 +75,7 @@ impl InputCache {
         let status = fs::symlink_metadata(&base)?;
         if !status.is_dir() || status.uid() != rustix::process::geteuid().as_raw() {
             return Err(io::Error::other(format!(
-                "{} is no directory of this user's own; remove it",
+                "{} is not a directory of this user's own; remove it",
                 base.display()
             )));
         }
@@ -178,7 +178,7 @@ impl InputCache {
         match status {
             Ok((true, version, file)) => Some((file, version, verified == Some(version))),
             Ok((false, ..)) => {
-                self.forget(digest, "is no file");
+                self.forget(digest, "is not a file");
                 None
             }
             // Somebody else cleared up, or removed it as the longest unused a moment ago.

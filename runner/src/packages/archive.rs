@@ -127,7 +127,7 @@ fn unpack(from: impl io::Read, env: &Path, most: u64) -> io::Result<u64> {
         let path: RelPath = text
             .trim_end_matches('/')
             .parse()
-            .map_err(|_| wrong(&text, "is no path in the archive's directory"))?;
+            .map_err(|_| wrong(&text, "is not a path in the archive's directory"))?;
         if !seen.insert(path.clone()) || seen.len() > MOST {
             return Err(wrong(&text, "is there twice, or one too many"));
         }
@@ -211,9 +211,9 @@ mod tests {
         use EntryType::{Block, Directory, Link as Hard, Regular, Symlink};
         type Case<'a> = (&'a [(EntryType, &'a str, &'a str)], &'a str);
         let cases: &[Case<'_>] = &[
-            (&[(Regular, "../out", "x")], "no path"),
-            (&[(Regular, "/tmp/rgrid-out", "x")], "no path"),
-            (&[(Regular, "a/../../out", "x")], "no path"),
+            (&[(Regular, "../out", "x")], "not a path"),
+            (&[(Regular, "/tmp/rgrid-out", "x")], "not a path"),
+            (&[(Regular, "a/../../out", "x")], "not a path"),
             (&[(Symlink, "l", "/etc")], "leads out"),
             (&[(Symlink, "l", "../..")], "leads out"),
             (&[(Symlink, "d/l", "x/../../..")], "leads out"),

@@ -250,7 +250,7 @@ fn trouble(request: &InstallRequest<'_>, said: &InstallerResult, exit: Exit) -> 
     ))
 }
 
-/// What a failure may come of besides.
+/// Other causes that a failure may have.
 fn with_withheld(why: String, withheld: &[String]) -> String {
     if withheld.is_empty() {
         return why;

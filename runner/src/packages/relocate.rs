@@ -28,7 +28,7 @@ pub(super) fn relocate(env: &Path, executable: Option<&Path>) -> io::Result<()> 
     match fs::symlink_metadata(&bin) {
         Ok(meta) if meta.is_dir() => {}
         // Whatever it is, nothing is written behind it.
-        Ok(_) => return Err(io::Error::other("the environment's `bin` is no directory")),
+        Ok(_) => return Err(io::Error::other("the environment's `bin` is not a directory")),
         // An archive without scripts has none.
         Err(_) => fs::create_dir(&bin)?,
     }
@@ -54,7 +54,7 @@ pub(super) fn own_file(path: &Path) -> io::Result<&Path> {
     if fs::symlink_metadata(path)?.is_file() {
         Ok(path)
     } else {
-        Err(io::Error::other(format!("{} is no file", path.display())))
+        Err(io::Error::other(format!("{} is not a file", path.display())))
     }
 }
 

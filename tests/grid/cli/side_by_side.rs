@@ -69,7 +69,7 @@ const CASES: [Case; 10] = [
         arguments: &[],
     },
     Case {
-        name: "bytes that are no text",
+        name: "bytes that are not text",
         with: PYTHON,
         path: "binary.py",
         script: "import sys\nsys.stdout.buffer.write(bytes(range(256)) * 300)\nsys.stderr.buffer.write(b'\\xff\\xc3')\n",

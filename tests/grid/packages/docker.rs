@@ -86,8 +86,8 @@ async fn an_installation_that_means_harm_reaches_nothing_outside_its_container()
     fs::set_permissions(&victim, fs::Permissions::from_mode(0o755))?;
     for (place, harmed, expected) in [
         (".rgrid-env", "", "left no directory"),
-        (".rgrid-env/bin", "", "is no directory"),
-        (".rgrid-env/.rgrid.json", "/pyvenv.cfg", "is no file"),
+        (".rgrid-env/bin", "", "is not a directory"),
+        (".rgrid-env/.rgrid.json", "/pyvenv.cfg", "is not a file"),
     ] {
         // Python runs this at each of its starts, the last time after all is installed.
         let body = format!(

@@ -11,16 +11,16 @@ struct Known {
     /// The package of the version that the release has.
     package: &'static str,
     /// More that belongs to it.
-    besides: &'static [&'static str],
+    extra_packages: &'static [&'static str],
     /// The program that its image runs by default, which jobs are run by.
     program: &'static str,
 }
 
-const fn known(runtime: &'static str, package: &'static str, besides: &'static [&'static str], program: &'static str) -> Known {
+const fn known(runtime: &'static str, package: &'static str, extra_packages: &'static [&'static str], program: &'static str) -> Known {
     Known {
         runtime,
         package,
-        besides,
+        extra_packages,
         program,
     }
 }
@@ -70,7 +70,7 @@ pub(super) async fn recipe(runtime: &RuntimeRef, release: &str) -> anyhow::Resul
         )));
     };
     let mut packages = vec![known.package.to_owned()];
-    packages.extend(known.besides.iter().map(|name| (*name).to_owned()));
+    packages.extend(known.extra_packages.iter().map(|name| (*name).to_owned()));
     if runtime.is_met_by(&found) {
         return Ok(Recipe {
             packages,

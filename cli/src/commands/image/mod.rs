@@ -138,7 +138,7 @@ async fn list(args: &ListArgs) -> anyhow::Result<()> {
 
 async fn remove(args: &NamedArgs) -> anyhow::Result<()> {
     let client = args.connect.client()?;
-    let by = json!({ "by": crate::commands::secret::whoever() });
+    let by = json!({ "by": crate::commands::secret::user_and_host() });
     let request = client.request(Method::DELETE, &transfer::path(&args.name)).json(&by);
     client.send(request).await?;
     if args.json {

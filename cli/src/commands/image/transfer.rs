@@ -74,7 +74,7 @@ pub(super) async fn push(client: &Client, name: &ImageName) -> anyhow::Result<Pu
         id,
         size: here.size,
         platform: here.platform,
-        by: Some(crate::commands::secret::whoever()),
+        by: Some(crate::commands::secret::user_and_host()),
     };
     let image = client.json(client.request(Method::PUT, &path(name)).json(&pushed)).await?;
     Ok(Pushed {

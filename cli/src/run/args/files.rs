@@ -1,4 +1,4 @@
-//! The options that say which files go along, besides the arguments that name some.
+//! The options that select input files, in addition to the arguments that name files.
 
 use std::{
     env,

@@ -132,7 +132,7 @@ fn read(command: &Command, settings: Vec<Setting>, author: Author) -> anyhow::Re
         .no_binary_name(true)
         .disable_help_flag(true)
         .mut_args(|arg| arg.required(false).env(None::<&str>))
-        // So that an option that does not exist is no word of the script's.
+        // So that an option that does not exist is not a word of the script's.
         .mut_arg("words", |arg| arg.allow_hyphen_values(false).trailing_var_arg(false));
     let mut set: HashMap<String, String> = HashMap::new();
     let mut layers = Vec::new();

@@ -11,7 +11,7 @@ use super::shebang::{self, Shebang, ShebangOptions};
 pub(crate) enum RuntimeChoice {
     /// By the runtime of this name, with the options of the first line, which apply if the script is executable.
     Runtime(String, ShebangOptions),
-    /// Itself: it is a program, or names an interpreter that is no runtime, and may be executed.
+    /// Itself: it is a program, or names an interpreter that is not a runtime, and may be executed.
     Itself,
     /// Nothing.
     Nothing,

@@ -1,7 +1,7 @@
 //! A script's first line, `#!/usr/bin/env -S NAME=value prog -x`: the program, its options, and the other arguments of `env`.
 //!
 //! Without `-S`, Linux hands `env` all that follows as one word, which no program has as its name, and macOS cuts it into words. The
-//! latter is what whoever wrote it meant.
+//! latter is what its author meant.
 
 /// What a first line says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -12,7 +12,7 @@ pub(crate) struct Shebang {
     pub(crate) own: ShebangOptions,
 }
 
-/// What a first line says besides which program runs the script.
+/// What a first line says in addition to the program that runs the script.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ShebangOptions {
     /// The program's options.
@@ -141,7 +141,7 @@ impl Env {
         self.own.wrong.get_or_insert(wrong);
     }
 
-    /// `${NAME}` is a variable of whoever starts the script.
+    /// `${NAME}` is a variable of the process that starts the script.
     fn check(&mut self) {
         let said = self.own.env.iter().map(|(_, value)| value).chain(&self.own.options);
         if let Some(word) = said.clone().find(|word| word.contains("${")).cloned() {

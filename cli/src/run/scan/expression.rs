@@ -137,7 +137,7 @@ impl Reader<'_> {
         loop {
             match nodes.get(at) {
                 Some(Node::Symbol('≡')) => {
-                    // What is compared is no file by that, and the answer is none.
+                    // What is compared is not a file by that, and the answer is none.
                     let (other, next) = self.joined(nodes, at + 1);
                     self.emit(&Eval { is_weak: true, ..other });
                     self.emit(&Eval { is_weak: true, ..eval });

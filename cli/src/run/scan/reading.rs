@@ -48,7 +48,7 @@ const CONFIGURATIONS: [&str; 11] = [
 ];
 /// Endings of texts that name others, such as images and templates.
 const PAGES: [&str; 10] = ["html", "htm", "md", "css", "tex", "rst", "j2", "tmpl", "tpl", "erb"];
-/// Endings of what is no text that mentions files.
+/// Endings of what is not text that mentions files.
 const DATA: [&str; 38] = [
     "csv", "tsv", "png", "jpg", "jpeg", "gif", "pdf", "zip", "gz", "bz2", "xz", "zst", "tar", "tgz", "whl", "egg", "db", "sqlite",
     "sqlite3", "parquet", "feather", "npy", "npz", "pkl", "pickle", "h5", "hdf5", "mp3", "mp4", "wav", "so", "pyc", "log", "lock", "bin",
@@ -80,7 +80,7 @@ pub(crate) struct Scan<'a> {
     queue: Vec<Unit>,
     seen: HashSet<PathBuf>,
     bytes: u64,
-    /// Where modules are searched for besides the script's directory.
+    /// Where modules are searched for, in addition to the script's directory.
     roots: Vec<PathBuf>,
     /// Modules that were not found yet, and the file that mentions each.
     missing: Vec<(Language, Module, PathBuf)>,
@@ -149,7 +149,7 @@ impl<'a> Scan<'a> {
             self.configurations += usize::from(is_configuration);
             let is_page = PAGES.contains(&ending.as_str());
             let is_read = is_page || is_source(&path) || is_configuration || (is_named && !DATA.contains(&ending.as_str()));
-            // A package's manifest names what is no file of the script's: `modules` reads it.
+            // A package's manifest names what is not a file of the script's: `modules` reads it.
             if is_read
                 && path
                     .file_name()

@@ -81,7 +81,7 @@ const PREFIXES: &[(&[u8], usize)] = &[
     (b"npm_", 36),
 ];
 
-/// Whether a file that is no source code looks like a secret by its name and place. `tokens.py` is a module.
+/// Whether a file that is not source code looks like a secret by its name and place. `tokens.py` is a module.
 pub(crate) fn is_named_as_secret(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     has_secret_name(name) || is_in_private_directory(path)

@@ -283,7 +283,7 @@ impl<'a> Words<'a> {
                     word.items.push(item.element());
                 }
             }
-            // What is no word is passed over.
+            // What is not a word is passed over.
             self.at = self.at.max(before + 1);
         }
         word.values = word.items.iter().flat_map(|item| item.values.clone()).take(MOST).collect();

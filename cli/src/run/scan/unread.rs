@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{code::Source, language::Language, regular};
 
-/// A larger file is no source that somebody wrote, in bytes.
+/// A larger file is not a source that somebody wrote, in bytes.
 pub(super) const LARGEST_SOURCE: u64 = 1 << 20;
 /// A larger file is no configuration, in bytes.
 const LARGEST_TEXT: u64 = 256 << 10;

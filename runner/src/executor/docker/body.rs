@@ -236,7 +236,7 @@ fn host_config(launch: &Launch, config: &Config, setting: &Setting, has_init: bo
         oom_score_adj: Some(OOM_SCORE),
         init: Some(has_init),
         network_mode: config.network.clone(),
-        // The output is read as it comes. What is stored besides is for a runner that restarts, and bounded: 192 MiB at most
+        // The output is read as it comes. The copy that Docker stores is for a runner that restarts, and bounded: 192 MiB at most
         // while the container is there.
         log_config: Some(HostConfigLogConfig {
             typ: Some("local".to_owned()),
@@ -303,7 +303,7 @@ fn mount(target: &str, source: &Path) -> Result<Mount, Error> {
     })
 }
 
-/// The variables that a command gets besides the image's. What the image sets stays as it is, but for the places that must be
+/// The variables that a command gets in addition to the image's. What the image sets stays as it is, but for the places that must be
 /// writable: the image's own are not.
 fn environment(launch: &Launch, image: &Image, setting: &Setting, has_init: bool) -> Vec<String> {
     let directory = work_dir(launch);

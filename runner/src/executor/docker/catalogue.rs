@@ -104,7 +104,7 @@ impl Catalogue {
 }
 
 /// What Docker calls an image that came from the grid's store: one of rgrid's own by its name, any other by its content, below rgrid's own
-/// name, since whoever else uses this Docker means another registry's by `debian:13`.
+/// name, since other users of this Docker mean another registry's by `debian:13`.
 fn name_here(name: &ImageName, id: &str) -> String {
     if name.as_str().starts_with(OWN) {
         return name.to_string();

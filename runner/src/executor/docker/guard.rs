@@ -1,4 +1,4 @@
-//! What containers may not reach of the network: the cloud's metadata service, which gives whoever asks it the machine's own credentials.
+//! What containers may not reach of the network: the cloud's metadata service, which gives the machine's own credentials to every process that asks.
 //!
 //! The runner marks its containers by the beginning of their hardware address, which they have no capability to change, and has the
 //! machine's packet filter reject what those send there. Nobody else's containers on the same bridge are touched, no container is

@@ -46,7 +46,7 @@ pub(super) enum Standing {
     Ended { broken_off: bool },
 }
 
-/// A container's output, by whoever reads it and whoever knows how the container stands.
+/// A container's output, for the task that reads it and for the task that follows the container's state.
 pub(super) struct Tap {
     pub(super) standing: watch::Sender<Standing>,
     /// Cancelled to stop reading: the container continues without this runner.

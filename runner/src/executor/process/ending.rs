@@ -1,4 +1,4 @@
-//! The end of a command, told once and read by whoever waits.
+//! The end of a command, reported once, and read by every task that waits.
 
 use std::sync::OnceLock;
 

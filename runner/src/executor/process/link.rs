@@ -35,7 +35,7 @@ use super::{
 
 /// One helper, as long as it lives.
 pub(super) struct Link {
-    /// A packet socket (`SOCK_SEQPACKET`): tokio knows it as a datagram socket, and it tells its end besides.
+    /// A packet socket (`SOCK_SEQPACKET`): tokio knows it as a datagram socket, and it also reports its end.
     socket: UnixDatagram,
     /// The commands whose end is not known yet; `None` once the helper is gone.
     commands: Mutex<Option<HashMap<u64, Arc<Ending>>>>,

@@ -141,7 +141,7 @@ async fn a_file_that_was_not_sent_is_kept_by_a_success_and_left_alone_by_a_failu
         line.starts_with("rgrid: replaced 1 file that was not sent (stock.db); ") && undo.starts_with("rgrid undo "),
         "{line}"
     );
-    // What a job left is no file of the user's: the next one replaces it, and says nothing.
+    // What a job left is not a file of the user's: the next one replaces it, and says nothing.
     here.write("s.py", "open('stock.db', 'w').write('of another job')\n")?;
     let came = here.rgrid(&["run", "s.py"])?;
     ensure!(

@@ -122,7 +122,7 @@ fn a_claim_of_an_unknown_session_is_given_up_when_it_is_silent() {
     let (mut watcher, session, job) = (TestWatcher::new(), SessionId::new(), JobId::new());
     watcher.fold(0, &claimed("w", session, job, 1));
     watcher.fold_heartbeat(1_000, "w", session, u64::MAX, &[(job, Attempt(1))]);
-    assert_eq!(watcher.plan(5_000), [], "whoever it is, it beats");
+    assert_eq!(watcher.plan(5_000), [], "it sends heartbeats, so it is alive");
     let cause = LossCause::WorkerLost { worker: worker("w") };
     let plan = watcher.plan(5_100);
     assert_eq!((given_up(&plan), lost(&plan)), (vec![(job, Attempt(1), cause)], vec![]));

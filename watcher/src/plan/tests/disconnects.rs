@@ -233,6 +233,6 @@ fn a_server_is_silent_also_for_a_watcher_that_was_on_it() {
     assert_eq!(
         lost(&watcher.plan(13_500)),
         [session],
-        "whoever is silent after that is lost as ever"
+        "a session that is silent after that is lost as usual"
     );
 }

@@ -1,4 +1,4 @@
-//! The watcher's slim fold against the job's own: no live attempt may be missing from it, whoever says what.
+//! The watcher's slim fold against the job's own: no live attempt may be missing from it, no matter which actor publishes which event.
 
 use std::collections::BTreeSet;
 

@@ -81,7 +81,7 @@ impl Doc {
     pub(crate) fn table(&self, path: &[&str]) -> anyhow::Result<Option<&Table>> {
         let value = self.get(path);
         value
-            .map(|value| value.as_table().ok_or_else(|| self.wrong(path, "is no table; correct it")))
+            .map(|value| value.as_table().ok_or_else(|| self.wrong(path, "is not a table; correct it")))
             .transpose()
     }
 
@@ -92,7 +92,7 @@ impl Doc {
     pub(crate) fn text(&self, path: &[&str]) -> anyhow::Result<Option<&str>> {
         let value = self.get(path);
         value
-            .map(|value| value.as_str().ok_or_else(|| self.wrong(path, "is no text; correct it")))
+            .map(|value| value.as_str().ok_or_else(|| self.wrong(path, "is not text; correct it")))
             .transpose()
     }
 
@@ -102,12 +102,12 @@ impl Doc {
     /// A usage error where something else is.
     pub(crate) fn entries(&self, path: &[&str]) -> anyhow::Result<Vec<Entry>> {
         let Some(value) = self.get(path) else { return Ok(Vec::new()) };
-        let list = value.as_array().ok_or_else(|| self.wrong(path, "is no list; correct it"))?;
+        let list = value.as_array().ok_or_else(|| self.wrong(path, "is not a list; correct it"))?;
         let tree = DeTable::parse(&self.text).ok();
         let one = |(place, value): (usize, &Value)| {
             let place = place.to_string();
             let path = [path, &[place.as_str()]].concat();
-            let text = value.as_str().ok_or_else(|| self.wrong(&path, "is no text; correct it"))?;
+            let text = value.as_str().ok_or_else(|| self.wrong(&path, "is not text; correct it"))?;
             Ok(Entry {
                 at: self.at_in(tree.as_ref(), &path),
                 text: text.to_owned(),
@@ -158,7 +158,7 @@ mod tests {
         }
         assert_eq!(doc.entries(&["b", "c"])?.len(), 2);
         let error = doc.text(&["b", "c"]).expect_err("a list").to_string();
-        assert!(error.starts_with("f.toml, line 13 is no text"), "{error}");
+        assert!(error.starts_with("f.toml, line 13 is not text"), "{error}");
         let error = Doc::parse("f.toml", "a = 1\nb = \n".to_owned(), 0).expect_err("wrong").to_string();
         assert!(
             error.starts_with("f.toml, line 2 cannot be read: ") && error.contains("--no-requirements"),

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use super::{Declared, doc::Doc, python, requirements::wrong_line, uv};
 use crate::{failure::usage, run::messages, text};
 
-/// A script larger than this is no source that somebody wrote.
+/// A script larger than this is not a source that somebody wrote.
 const LARGEST: u64 = 4 << 20;
 
 /// What a script says that it needs; nothing where it has no such block.
@@ -119,8 +119,8 @@ mod tests {
                 "s.py: its block `# /// script` is not closed",
             ),
             (b"# /// script\n# ///\n# /// script\n# ///\n", "s.py: it has two blocks"),
-            (b"# /// script\n# dependencies = 1\n# ///\n", "s.py, line 2 is no list"),
-            (b"# /// script\n# dependencies = [1]\n# ///\n", "s.py, line 2 is no text"),
+            (b"# /// script\n# dependencies = 1\n# ///\n", "s.py, line 2 is not a list"),
+            (b"# /// script\n# dependencies = [1]\n# ///\n", "s.py, line 2 is not text"),
             (b"\n# /// script\n# x =\n# ///\n", "s.py, line 3 cannot be read"),
             (
                 b"# /// script\n# requires-python = 'three'\n# ///\n",
@@ -128,11 +128,11 @@ mod tests {
             ),
             (
                 b"# /// script\n# dependencies = ['-r x.txt']\n# ///\n",
-                "s.py, line 2 names `-r x.txt`, which is no requirement",
+                "s.py, line 2 names `-r x.txt`, which is not a requirement",
             ),
             (
                 b"# /// script\n# dependencies = [\"a\\n--pre\"]\n# ///\n",
-                "which is no requirement",
+                "which is not a requirement",
             ),
             (
                 b"# /// script\n# dependencies = ['./a.whl']\n# ///\n",

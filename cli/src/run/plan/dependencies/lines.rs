@@ -198,7 +198,8 @@ fn said(text: &str) -> Result<Vec<Said>, String> {
     let mut words = words.into_iter();
     let mut all = Vec::new();
     while let Some(word) = words.next() {
-        let unknown = || format!("has `{word}`, which is no option of a requirements file that rgrid knows; take it out, or correct it");
+        let unknown =
+            || format!("has `{word}`, which is not an option of a requirements file that rgrid knows; take it out, or correct it");
         let known = OPTIONS.iter().find_map(|(names, takes_value, option)| {
             let rest = names.iter().find_map(|name| rest_of(&word, name))?;
             Some((*names.last()?, *takes_value, *option, rest.map(ToOwned::to_owned)))
@@ -283,8 +284,8 @@ mod tests {
             ("pkg --index-url X", "! has `--index-url` behind a requirement"),
             ("--hash=x", "! has `--hash` without a requirement"),
             ("--index-url", "! has `--index-url` without a value"),
-            ("--no-index=1", "! has `--no-index=1`, which is no option"),
-            ("--no-deps", "! has `--no-deps`, which is no option"),
+            ("--no-index=1", "! has `--no-index=1`, which is not an option"),
+            ("--no-deps", "! has `--no-deps`, which is not an option"),
             ("-f 'x", "! has a quotation mark"),
         ] {
             let said = of(text);

@@ -47,7 +47,7 @@ fn is_name(text: &str) -> bool {
     !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
 }
 
-/// Whether this is no path of this machine: a URL, or made of the worker's variables.
+/// Whether this is not a path of this machine: a URL, or made of the worker's variables.
 pub(crate) fn is_remote(value: &str) -> bool {
     (value.contains("://") && !value.starts_with("file:")) || value.starts_with("git+") || value.contains("${")
 }

@@ -107,7 +107,7 @@ impl Declared {
         })
     }
 
-    /// What goes along that is no file here.
+    /// What goes along that is not a file here.
     pub(crate) fn made(&self) -> impl Iterator<Item = &Vec<u8>> {
         self.files.iter().filter_map(|(_, content)| match content {
             Content::Made(bytes) => Some(bytes),

@@ -82,7 +82,7 @@ pub(crate) fn read(path: &Path, shown: String) -> anyhow::Result<Option<Declared
             Ok(at) if file.is_file() && is_of_project(&file, &[dir]) => files.push((at, Content::Of(file))),
             _ => {
                 return Err(wrong(format!(
-                    "installs `{name}` from `{local}`, which is no archive beside it; pack it (`npm pack {local}`), and name that (file:NAME.tgz)"
+                    "installs `{name}` from `{local}`, which is not an archive beside it; pack it (`npm pack {local}`), and name that (file:NAME.tgz)"
                 )));
             }
         }
@@ -259,7 +259,7 @@ mod tests {
         assert_eq!(of(text)?.map(|declared| declared.files.len()), Some(3));
         for (text, expected) in [
             (r#"{"dependencies": {"a": "file:../a.tgz"}}"#, "npm pack ../a.tgz"),
-            (r#"{"dependencies": {"a": "file:lib"}}"#, "no archive beside it"),
+            (r#"{"dependencies": {"a": "file:lib"}}"#, "not an archive beside it"),
             (r#"{"dependencies": {"a": "1"}, "workspaces": ["x"]}"#, "workspaces"),
             (r#"{"dependencies": {"a": "workspace:*"}}"#, "by `workspace:`"),
             (r#"{"dependencies": {"a": "catalog:"}}"#, "by `catalog:`"),

@@ -75,7 +75,7 @@ pub(crate) fn read(doc: &Doc, dir: &Path) -> anyhow::Result<Option<Poetry>> {
             if name == "python" {
                 let text = said
                     .as_str()
-                    .ok_or_else(|| doc.wrong(&path, "is no version of Python; correct it"))?;
+                    .ok_or_else(|| doc.wrong(&path, "is not a version of Python; correct it"))?;
                 poetry.python = Some(python(text).map_err(|wrong| doc.wrong(&path, &wrong))?);
                 continue;
             }
@@ -226,7 +226,7 @@ impl Poetry {
         Ok(())
     }
 
-    /// Gives the requirements of `[project]` what Poetry is told of them besides: where they come from.
+    /// Gives the requirements of `[project]` what the file says of them for Poetry: where they come from.
     pub(crate) fn enrich(&self, entries: &mut [Entry]) {
         for entry in entries {
             let name = name_of(&entry.text);

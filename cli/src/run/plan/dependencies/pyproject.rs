@@ -23,8 +23,8 @@ const FOREIGN: [&[&str]; 4] = [
     &["tool", "pdm", "resolution", "excludes"],
     &["tool", "rye", "sources"],
 ];
-/// Packages that other tools install besides.
-const BESIDES: [&[&str]; 6] = [
+/// Tables of packages that other tools install in addition.
+const OTHER_TABLES: [&[&str]; 6] = [
     &["tool", "pdm", "dev-dependencies"],
     &["tool", "hatch", "envs", "default", "dependencies"],
     &["tool", "rye", "dev-dependencies"],
@@ -133,7 +133,7 @@ fn setuptools(doc: &Doc, dir: &Path, cwd: &Path) -> anyhow::Result<Option<Read>>
                 return Err(doc.wrong(&path, "names several files of requirements, which cannot be sent; name one that names the others (-r), or --requirements FILE"));
             }
         },
-        Some(_) => return Err(doc.wrong(&path, "is no file; correct it")),
+        Some(_) => return Err(doc.wrong(&path, "is not a file; correct it")),
     };
     let at = dir.join(&file);
     if !at.is_file() {
@@ -177,7 +177,7 @@ fn group(doc: &Doc, name: &str, seen: &mut BTreeSet<String>, entries: &mut Vec<E
     let found = table.into_iter().flatten().find(|(known, _)| uv::normal(known) == uv::normal(name));
     let Some((known, value)) = found else { return Ok(()) };
     let path = ["dependency-groups", known.as_str()];
-    let list = value.as_array().ok_or_else(|| doc.wrong(&path, "is no list; correct it"))?;
+    let list = value.as_array().ok_or_else(|| doc.wrong(&path, "is not a list; correct it"))?;
     for (place, value) in list.iter().enumerate() {
         let place = place.to_string();
         let path = [&path[..], &[place.as_str()]].concat();
@@ -188,15 +188,15 @@ fn group(doc: &Doc, name: &str, seen: &mut BTreeSet<String>, entries: &mut Vec<E
                 text: text.clone(),
             }),
             (_, Some(name)) => group(doc, name, seen, entries)?,
-            _ => return Err(doc.wrong(&path, "is no requirement; correct it")),
+            _ => return Err(doc.wrong(&path, "is not a requirement; correct it")),
         }
     }
     Ok(())
 }
 
-/// Says which packages other tools install besides, once.
+/// Warns once of packages that only other tools install.
 fn say_what_others_install(doc: &Doc) {
-    if let Some(path) = BESIDES.iter().find(|path| doc.get(path).is_some()) {
+    if let Some(path) = OTHER_TABLES.iter().find(|path| doc.get(path).is_some()) {
         messages::once(&format!(
             "{} names packages with `{}`, which are not installed; name them with --requirements FILE if the script needs them",
             doc.at(path),

@@ -167,7 +167,7 @@ fn what_cannot_be_honoured_is_rejected_with_its_line() -> anyhow::Result<()> {
             "[tool.uv.sources]\na = { url = 'https://x', group = 'dev' }",
             "line 4 gives a source for one group",
         ),
-        ("[tool.uv.sources]\na = 'x'", "line 4 is no source"),
+        ("[tool.uv.sources]\na = 'x'", "line 4 is not a source"),
         (
             "[[tool.uv.index]]\nurl = './simple'",
             "line 4 names the index `./simple` of this machine",
@@ -178,11 +178,11 @@ fn what_cannot_be_honoured_is_rejected_with_its_line() -> anyhow::Result<()> {
         ),
         (
             "[tool.uv]\nfind-links = ['gone']",
-            "line 4 names `gone`, which is no directory here",
+            "line 4 names `gone`, which is not a directory here",
         ),
         (
             "[tool.uv]\nconstraint-dependencies = ['-r x']",
-            "line 4 names `-r x`, which is no requirement",
+            "line 4 names `-r x`, which is not a requirement",
         ),
         ("[[tool.pdm.source]]\nurl = 'https://x'", "line 3 says with `tool.pdm.source`"),
         (
@@ -211,7 +211,7 @@ fn what_cannot_be_honoured_is_rejected_with_its_line() -> anyhow::Result<()> {
         ),
         (
             "[project]\ndependencies = [\n'a',\n'--pre']\n",
-            "line 4 names `--pre`, which is no requirement",
+            "line 4 names `--pre`, which is not a requirement",
         ),
         (
             "[project]\ndynamic = ['dependencies']\n[tool.setuptools.dynamic]\ndependencies = { file = 'gone' }\n",

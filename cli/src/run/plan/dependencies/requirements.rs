@@ -158,7 +158,7 @@ impl<'a> Reader<'a> {
             }
             _ => Err(wrong_line(
                 at,
-                &format!("names `{}`, which is no requirement (PEP 508); correct it", text.escape_debug()),
+                &format!("names `{}`, which is not a requirement (PEP 508); correct it", text.escape_debug()),
             )),
         }
     }
@@ -193,7 +193,7 @@ impl<'a> Reader<'a> {
         if !is_archive(&file.to_string_lossy()) {
             return Err(wrong_line(
                 at,
-                &format!("names `{path}`, which is no archive of a package; name a wheel"),
+                &format!("names `{path}`, which is not an archive of a package; name a wheel"),
             ));
         }
         self.send(&file)
@@ -256,7 +256,7 @@ impl<'a> Reader<'a> {
     pub(crate) fn links(&mut self, value: &str, at: &str, dir: &Path) -> anyhow::Result<String> {
         let path = path_of(value);
         let links = self.find(&path, at, dir)?.filter(|links| links.is_dir());
-        let links = links.ok_or_else(|| wrong_line(at, &format!("names `{path}`, which is no directory here; correct the path")))?;
+        let links = links.ok_or_else(|| wrong_line(at, &format!("names `{path}`, which is not a directory here; correct the path")))?;
         let real = links.canonicalize().unwrap_or(links);
         if let Some(place) = self.called.get(&real) {
             return Ok(place.clone());

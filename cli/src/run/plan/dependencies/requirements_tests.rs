@@ -91,7 +91,7 @@ fn what_lines_name_goes_along_and_the_lines_follow() -> anyhow::Result<()> {
         ("app/more/base.txt", "d\n-r ../requirements.txt\n"),
         ("limits.txt", "d<2\ne<3\n"),
         ("app/wheels/a-1-py3-none-any.whl", "a"),
-        ("app/wheels/readme.md", "no archive"),
+        ("app/wheels/readme.md", "not an archive"),
         ("b-1.tar.gz", "b"),
     ])?;
     let file = here.0.path().join("app/requirements.txt");
@@ -129,15 +129,15 @@ fn what_cannot_be_sent_is_said_with_the_line() -> anyhow::Result<()> {
         ("./lib", "pip wheel --no-deps ./lib"),
         ("./gone.whl", "is not there"),
         ("-r gone.txt", "is not there"),
-        ("--find-links gone", "is no directory here"),
-        ("-f lib/setup.py", "is no directory here"),
-        ("lib/setup.py", "which is no archive"),
+        ("--find-links gone", "is not a directory here"),
+        ("-f lib/setup.py", "is not a directory here"),
+        ("lib/setup.py", "which is not an archive"),
         ("-r a.txt -c b.txt", "another option, of which pip takes one"),
         ("six --index-url https://host.example", "behind a requirement"),
         ("--index-url ./simple", "the index `./simple` of this machine"),
         ("--extra-index-url file:///simple", "the index `file:///simple` of this machine"),
         ("--hash=sha256:00", "without a requirement"),
-        ("--no-deps", "which is no option of a requirements file"),
+        ("--no-deps", "which is not an option of a requirements file"),
         ("--index-url", "without a value"),
     ] {
         let here = Here::new(&[("requirements.txt", &format!("six\n{line}\n")), ("lib/setup.py", "")])?;

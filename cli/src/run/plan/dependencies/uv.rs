@@ -126,7 +126,7 @@ fn source(doc: &Doc, path: &[&str], value: &Value) -> anyhow::Result<Option<Valu
 
 fn one_source(doc: &Doc, path: &[&str], value: &Value) -> anyhow::Result<Option<Value>> {
     let Value::Table(table) = value else {
-        return Err(doc.wrong(path, "is no source of a package that uv knows; correct it"));
+        return Err(doc.wrong(path, "is not a source of a package that uv knows; correct it"));
     };
     if table.contains_key("extra") {
         return Ok(None);
