@@ -109,7 +109,7 @@ pub(crate) struct StagedInputs {
 }
 
 impl StagedInputs {
-    /// Every directory that was staged, by itself or as a parent.
+    /// Every directory that was staged, on its own or as a parent.
     pub(crate) fn all_dirs(&self) -> BTreeSet<&Path> {
         let named = self.files.keys().chain(self.links.keys()).map(PathBuf::as_path);
         let above = named

@@ -141,7 +141,7 @@ async fn a_loud_job_takes_nobodys_live_window() -> Result<()> {
     let loud = grid
         .shell(&format!("head -c {PRINTED} /dev/zero | tr '\\0' x; echo; {waits}"))
         .await?;
-    // Whoever reads while it is printed may see more: what comes in, and what has not been taken away yet.
+    // A client that reads while it is printed may see more: what comes in, and what has not been taken away yet.
     grid.eventually("the end of what it printed is there, and little before it", async || {
         let printed = grid.printed(&loud, "stdout").await.ok()?;
         (printed.ends_with(b"\n") && printed.len() <= MOST_KEPT).then_some(())

@@ -15,7 +15,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether it may pass by itself: no server answers yet.
+    /// Whether it may pass on its own: no server answers yet.
     pub(crate) fn passes(&self) -> bool {
         use jetstream::context::RequestErrorKind::{NoResponders, TimedOut};
         match self {

@@ -68,7 +68,7 @@ pub enum Observation {
         session: SessionId,
         /// The queues that it serves.
         queues: Vec<Queue>,
-        /// After how long without an acknowledged heartbeat the runner ends its attempts by itself, if it does.
+        /// After how long without an acknowledged heartbeat the runner ends its attempts on its own, if it does.
         self_fence: Option<Duration>,
         /// The event.
         event: EventId,
@@ -92,7 +92,7 @@ pub enum Observation {
         /// Which batch.
         batch: BatchId,
     },
-    /// A session was declared lost, or ended by itself.
+    /// A session was declared lost, or ended on its own.
     SessionEnded {
         /// Which worker.
         worker: WorkerId,

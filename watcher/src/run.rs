@@ -81,7 +81,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
     };
     tokio::select! {
         () = watcher.watch(incoming, &queues, &stop) => {}
-        // Only the listener for connections ends by itself. If another task panics, the watcher must not run on without its input:
+        // Only the listener for connections ends on its own. If another task panics, the watcher must not run on without its input:
         // it ends, and its supervisor starts another.
         Some(Err(ended)) = services.join_next() => if let Ok(panic) = ended.try_into_panic() { std::panic::resume_unwind(panic) },
     }

@@ -78,7 +78,7 @@ pub(crate) struct Session {
     busy_since: Option<Instant>,
     /// When its last heartbeat was sent, by the worker's clock.
     pub(crate) last_beat: Option<DateTime<Utc>>,
-    /// After how long without an acknowledged heartbeat its runner ends its attempts by itself.
+    /// After how long without an acknowledged heartbeat its runner ends its attempts on its own.
     pub(crate) self_fence: Option<Duration>,
     /// Until when its silence is excused by an announced restart.
     away_until: Option<DateTime<Utc>>,

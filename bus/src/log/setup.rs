@@ -103,7 +103,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the error may pass by itself: the broker is unreachable, or has no leader.
+    /// Whether the error may pass on its own: the broker is unreachable, or has no leader.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
         matches!(self, Self::Request { .. } | Self::NotYet { .. })

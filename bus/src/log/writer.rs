@@ -171,29 +171,17 @@ impl Writer {
     pub async fn write_from<A: Aggregate>(&self, loaded: &mut Loaded<A>, id: &A::Id, command: &A::Command) -> Result<Decision<A>, Error> {
         let mut pause = PAUSE.0;
         for _ in 0..TRIES {
-            let event = match A::decide(loaded.state.as_ref(), command) {
-                Ok(event) => event,
-                Err(rejection) => return Ok(Decision::Rejected(rejection)),
-            };
-            let mut envelope = Envelope::new(self.actor.clone(), event);
-            envelope.correlation_id = loaded.correlation;
-            envelope.causation_id = loaded.cause;
-            let append = A::append(loaded, id, &envelope);
-            let _room = if A::needs_room(&envelope.event) {
-                Some(self.admit(append.weight()).await?)
-            } else {
-                None
-            };
-            match self.log.append(append).await {
-                Ok(sequence) => {
+            match self.try_once(loaded, id, command).await {
+                Ok(Err(rejection)) => return Ok(Decision::Rejected(rejection)),
+                Ok(Ok((envelope, sequence))) => {
                     let time = envelope.time;
                     loaded.last = sequence;
                     loaded.cause = loaded.cause.map(|_| envelope.id);
                     loaded.state = A::evolve(loaded.state.take(), id, sequence, envelope);
                     return Ok(Decision::Appended { sequence, time });
                 }
-                Err(append::Error::Conflict { filter, expected }) => {
-                    debug!("another writer moved {filter} past sequence {expected}; reading it again");
+                Err(conflict) if conflict.is_conflict() => {
+                    debug!("{conflict}; reading it again");
                     let jitter = rand::rng().random_range(0.5..1.0);
                     tokio::time::sleep(pause.mul_f32(jitter)).await;
                     pause = (pause * 2).min(PAUSE.1);
@@ -204,7 +192,7 @@ impl Writer {
                         ..now
                     };
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(error),
             }
         }
         Err(Error::Contended { id: id.to_string() })

@@ -62,7 +62,7 @@ pub struct Registered {
     pub host: String,
     /// The runner's process id on that machine.
     pub pid: u32,
-    /// The runner stops its attempts by itself when no heartbeat was acknowledged for this long, in milliseconds; absent: it does not.
+    /// The runner stops its attempts on its own when no heartbeat was acknowledged for this long, in milliseconds; absent: it does not.
     /// The watcher must wait longer than this before it declares the worker lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub self_fence_ms: Option<u64>,

@@ -20,9 +20,9 @@ use crate::{
 const EXAMPLES: &str = "\
 Examples:
   rgrid trust                    trust the rgrid.toml of this directory, or the nearest one above
-  rgrid trust add ~/work/app     trust the rgrid.toml of another directory
+  rgrid trust add ~/src/app      trust the rgrid.toml of another directory
   rgrid trust list               list the trusted files, and whether they have changed
-  rgrid trust rm ~/work/app      stop trusting it
+  rgrid trust rm ~/src/app       stop trusting it
 
 A project's rgrid.toml can choose the grid and its key, and which files, secrets and variables are sent. The file of a cloned project may be hostile: rgrid uses it only after you trust it, and until its content changes. The list of trusted files is in $XDG_STATE_HOME/rgrid/trusted \
 (~/.local/state/rgrid/trusted).";

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::output::{Closed, Streams};
 
-/// If a job has not started after this time, the user is told what it waits for.
+/// If a job has not started after this time, the CLI prints what it waits for.
 const WARN_AFTER: Duration = Duration::from_secs(2);
 
 /// Why waiting for a job stopped.
@@ -120,7 +120,7 @@ async fn show(client: &Client, submitted: &Submitted, options: WaitOptions) -> a
     let mut streams = if options.on_stderr { Streams::on_stderr() } else { Streams::new() };
     let mut item = match &submitted.warning {
         None => follow.next().await?,
-        // It is told from tables that may be a moment behind: a job that starts at once needs no warning.
+        // The tables may be a moment behind: a job that starts at once needs no warning.
         Some(warning) => match tokio::time::timeout(WARN_AFTER, follow.next()).await {
             Ok(item) => item.inspect(|item| {
                 if matches!(item, Item::Waiting(_)) {

@@ -78,7 +78,7 @@ impl AttemptError {
 /// The result of an attempt, which is committed.
 pub(crate) type Executed = Result<(CommandEnd, Option<ManifestRef>), AttemptError>;
 
-/// Why an attempt is ended before its command has ended by itself.
+/// Why an attempt is ended before its command has ended on its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EarlyEnd {
     /// It passed a time limit.

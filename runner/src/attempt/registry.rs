@@ -11,7 +11,7 @@ use tokio::sync::watch;
 pub(crate) enum StopReason {
     /// The job is cancelled.
     Cancel,
-    /// The runner restarts: a container continues for the next runner, and any other command has a moment to end by itself.
+    /// The runner restarts: a container continues for the next runner, and any other command has a moment to end on its own.
     Leave,
     /// The session is ending, and its time is over: the attempt is rescheduled.
     Shutdown,

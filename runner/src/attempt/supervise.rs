@@ -19,7 +19,7 @@ use crate::{
     log::spool::{self, Logbook},
 };
 
-/// How long a command that cannot be left running has to end by itself when the runner restarts.
+/// How long a command that cannot be left running has to end on its own when the runner restarts.
 const RESTART_GRACE: Duration = Duration::from_secs(2);
 
 /// Waits until an attempt must end before its command runs.

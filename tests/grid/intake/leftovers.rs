@@ -82,7 +82,7 @@ async fn submissions_while_nats_hangs_wait_and_each_that_is_acknowledged_is_ther
     };
     let frozen = Notify::new();
     let hang = async {
-        // Some of the early ones are stored, besides the first job.
+        // Some of the early ones are stored, in addition to the first job.
         eventually("some are stored", LONG, async || {
             let stored = api.writer.bus.js.get_stream(EVENTS).await?.cached_info().state.messages;
             Ok((stored > 1).then_some(()))

@@ -20,19 +20,33 @@ impl Writer {
         command: &A::Command,
         cause: Option<EventId>,
     ) -> Result<Outcome<A>, Error> {
+        let loaded = Loaded { cause, ..loaded };
+        Ok(match self.try_once(&loaded, id, command).await? {
+            Ok((envelope, sequence)) => Outcome::Appended(A::evolve(loaded.state, id, sequence, envelope), sequence),
+            Err(rejection) => Outcome::Rejected(loaded.state, loaded.last, rejection),
+        })
+    }
+
+    /// Decides on a command by an aggregate as it was loaded, and appends the event behind its last one: one try of every write.
+    pub(super) async fn try_once<A: Aggregate>(
+        &self,
+        loaded: &Loaded<A>,
+        id: &A::Id,
+        command: &A::Command,
+    ) -> Result<Result<(Envelope<A::Event>, u64), A::Rejection>, Error> {
         let event = match A::decide(loaded.state.as_ref(), command) {
             Ok(event) => event,
-            Err(rejection) => return Ok(Outcome::Rejected(loaded.state, loaded.last, rejection)),
+            Err(rejection) => return Ok(Err(rejection)),
         };
-        let envelope = self.envelope(&loaded, event, cause);
-        let append = A::append(&loaded, id, &envelope);
+        let envelope = self.envelope(loaded, event, loaded.cause);
+        let append = A::append(loaded, id, &envelope);
         let _room = if A::needs_room(&envelope.event) {
             Some(self.admit(append.weight()).await?)
         } else {
             None
         };
         let sequence = self.log.append(append).await?;
-        Ok(Outcome::Appended(A::evolve(loaded.state, id, sequence, envelope), sequence))
+        Ok(Ok((envelope, sequence)))
     }
 
     /// Appends an event that is true whatever the aggregate's state is, behind the last event that the caller knows; returns its

@@ -43,15 +43,18 @@ async fn what_a_job_removed_stays_where_it_was_changed_or_is_to_stay() -> Result
     );
     // Nor is anything removed that was changed since it was sent.
     let here = lay()?;
-    let slow = here.write("s.py", format!("import time\nprint('ready', flush=True)\ntime.sleep(2)\n{removes}"))?;
-    let mut child = slow
-        .command(&["run", "s.py", "in", "y"])
+    let waits = "import os, time\nprint('ready', flush=True)\nwhile not os.path.exists(os.environ['GO']):\n    time.sleep(0.01)\n";
+    here.write("s.py", format!("{waits}{removes}"))?;
+    let go = here.beside("go");
+    let mut child = here
+        .command(&["run", "--env", &format!("GO={}", go.display()), "s.py", "in", "y"])
         .stderr(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()?;
     let mut line = [0; 5];
     std::io::Read::read_exact(child.stdout.as_mut().context("a pipe")?, &mut line)?;
     here.write("y", "changed")?;
+    std::fs::write(&go, "")?;
     let came: Came = child.wait_with_output()?.into();
     ensure!(left(&here) == [false, true] && here.read("y")? == b"changed", "{}", came.err());
     ensure!(
